@@ -1,0 +1,106 @@
+# fluxd: `make run` serves the small model on 127.0.0.1:8000, `make test` runs every test. Both set up what they need on Debian 12.
+BUILD ?= build
+CC    ?= gcc
+SAN   ?=
+OPT   ?= -O2
+MODEL  = models/SmolLM2-135M-Instruct.Q4_1.gguf
+ROUTER = $(wildcard configs/routers/smollm2-135m-instruct.safetensors)
+PY     = build/venv/bin/python
+
+PKGS = libuv libmicrohttpd libcjson libpcre2-8 libutf8proc inih
+DEBS = gcc g++ make pkg-config binutils ca-certificates libuv1-dev libmicrohttpd-dev libcjson-dev libjemalloc-dev libdnnl-dev \
+       libpcre2-dev libutf8proc-dev libinih-dev python3 python3-pip python3-venv
+TEST_DEBS = libcmocka-dev prometheus curl
+
+CFLAGS  = -std=c11 -D_GNU_SOURCE -I. -Ibuild/gen $(OPT) -g -fopenmp -ffp-contract=off -fno-math-errno \
+          -Wall -Wextra -Wconversion -Wshadow -Werror $(SAN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+LDLIBS  = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -lm -lpthread -ldl
+MALLOC  = $(if $(SAN),,-ljemalloc)
+
+SRC  = $(filter-out server/main.c,$(wildcard base/*.c kernels/*.c engine/*.c scheduler/*.c server/*.c))
+OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/ui_html.o
+UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*/test_*.c))
+QUICK = $(filter-out %_golden,$(UNIT))
+
+.DEFAULT_GOAL = all
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all run test unit asan tsan e2e house bench test-gpu bench-gpu fuzz fmt clean deps test-deps cuda
+
+all: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd
+
+run: all $(MODEL)
+	exec $(BUILD)/fluxd --model $(MODEL) $(if $(ROUTER),--router $(ROUTER)) $(ARGS)
+
+test: test-deps $(MODEL)
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd $(UNIT) cuda
+	@$(MAKE) --no-print-directory house unit
+	@$(MAKE) --no-print-directory asan
+	@$(MAKE) --no-print-directory e2e
+
+unit: $(UNIT)
+	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
+
+# The sanitizers watch the unit tests and a whole server; golden comparisons run without them (same code, slow there).
+ASAN = BUILD=build/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" OPT=-O1
+asan:
+	@$(MAKE) --no-print-directory -j$$(nproc) $(ASAN) build/asan/fluxd asan-units
+	@$(MAKE) --no-print-directory $(ASAN) asan-run
+.PHONY: asan-units asan-run
+asan-units: $(QUICK)
+asan-run:
+	@set -e; for t in $(QUICK); do echo "== $$t"; ASAN_OPTIONS=detect_leaks=1 $$t; done
+
+tsan:
+	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-units
+	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-run
+
+e2e: $(BUILD)/fluxd $(MODEL) build/venv/.ok
+	$(PY) -m pytest -q -x --no-header -p no:cacheprovider tests/e2e
+
+house:
+	@sh tests/house/rules.sh
+
+fmt:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build
+
+# --- files
+$(BUILD)/fluxd: $(OBJ) $(BUILD)/server/main.o
+	$(CC) $(SAN) -fopenmp -o $@ $^ $(LDLIBS) $(MALLOC)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/server/ui_html.o: server/ui.html
+	@mkdir -p $(@D)
+	@cd server && ld -r -b binary -z noexecstack -o ../$@ ui.html
+
+$(BUILD)/tests/%: tests/%.c $(OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(OBJ) $(LDLIBS) -lcmocka
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# CUDA is optional: objects are built where nvcc is.
+NVCC ?= $(shell command -v nvcc 2>/dev/null)
+cuda:
+	@if [ -n "$(NVCC)" ]; then $(MAKE) --no-print-directory cuda-objects; else echo "no nvcc: CUDA sources are not compiled"; fi
+-include kernels/gpu.mk
+
+$(MODEL):
+	sh tests/fetch_model.sh $(dir $(MODEL))
+
+build/venv/.ok: tests/e2e/requirements.txt
+	python3 -m venv build/venv
+	build/venv/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+deps:
+	@sh tests/install.sh $(DEBS)
+test-deps:
+	@sh tests/install.sh $(DEBS) $(TEST_DEBS)

@@ -1,0 +1,22 @@
+/* log: one line of key=value per fact, to stderr. Any thread. A blocked or full stderr drops lines and counts them;
+ * it never blocks serving. */
+#ifndef FLUXD_BASE_LOG_H
+#define FLUXD_BASE_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+
+void log_set_level(enum log_level level);          /* default LOG_INFO */
+bool log_level_parse(const char *word, enum log_level *out); /* "error" "warn" "info" "debug" */
+
+/* log_line(LOG_INFO, "model loaded", "path=%s weights_mib=%.1f", ...) prints
+ * "2026-11-23T21:43:48.123Z info  model loaded path=... weights_mib=..." in one write(2).
+ * Control characters in the result are escaped, so that no input can forge a line. */
+void log_line(enum log_level level, const char *event, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+uint64_t log_dropped(void); /* lines lost so far */
+
+#endif

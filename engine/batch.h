@@ -1,0 +1,60 @@
+/* batch and step_out: what the scheduler asks of one engine step, and what comes back. Token ids and page ids only.
+ * Engine thread only. Everything pointed to is borrowed for the time of the step. */
+#ifndef FLUXD_ENGINE_BATCH_H
+#define FLUXD_ENGINE_BATCH_H
+
+#include <stdint.h>
+
+#include "kernels/ops.h" /* struct sample_row, struct sample_out, PAGE_TOK */
+
+/* A layer's bit for one request (flux-attention: route). */
+enum route_bit { ROUTE_SPARSE = 0, ROUTE_FULL = 1, ROUTE_OPEN = 2 /* the Layer Router decides when the prompt reaches it */ };
+
+/* One sequence as a step sees it. */
+struct batch_seq {
+    int            slot;        /* [0, max_seqs): names the engine's own state of the sequence (residual stream) */
+    const int32_t *tok;         /* prompt, then answer so far */
+    int            n_prompt;
+    const int32_t *page;        /* [L][page_stride]: page of each block of each layer; < 0: none */
+    int            page_stride;
+    uint8_t       *route;       /* [L] enum route_bit; the engine turns OPEN into a decision, in place */
+    float         *margin;      /* [L] router margin of each decided layer (0 for given bits); may be NULL */
+    float          route_bias;  /* added to the router's margin; 0 normally */
+};
+
+/* One decode row: token tok[pos] goes through all layers at position pos, a new token is drawn for pos + 1.
+ * The scheduler has put a page for block pos / PAGE_TOK into every layer. */
+struct batch_row {
+    struct batch_seq *seq;
+    int               pos;
+    struct sample_row sample;
+};
+
+/* A piece of prefill: prompt tokens [tok0, tok1) through layers [layer0, layer1). Either one layer, or several layers with
+ * the whole prompt (0, n_prompt) at once. Pieces of a prompt come in order: all tokens of a layer, then the next layer.
+ * Pages of blocks tok0/P .. (tok1-1)/P stand in every layer of the piece. At tok0 == 0 the engine decides an OPEN bit first.
+ * The piece that ends the last layer draws the first token from the prompt's last row. */
+struct batch_piece {
+    struct batch_seq  *seq;
+    int                layer0, layer1;
+    int                tok0, tok1;
+    struct sample_row  sample;      /* used by the last piece */
+    struct sample_out *prompt_out;  /* [n_prompt] by position, or NULL: logprob of each prompt token given those before
+                                       (entry 0 is not written), filled as the last layer's pieces run */
+    int                prompt_top;  /* how many top logprobs with it */
+};
+
+struct batch {
+    int                 n_row, n_piece;
+    struct batch_row   *row;
+    struct batch_piece *piece;
+};
+
+struct step_out {
+    struct sample_out *row;      /* [n_row] caller's memory */
+    struct sample_out *piece;    /* [n_piece] caller's memory; written where drew[i] */
+    uint8_t           *drew;     /* [n_piece] 1 where the piece ended its prompt */
+    int64_t            decode_ns, prefill_ns; /* time spent on each part, for the cost model */
+};
+
+#endif

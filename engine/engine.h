@@ -1,0 +1,72 @@
+/* engine: one model on one device. TENSORS. The public door of the floor.
+ * One thread calls it: engine_open, engine_step and engine_close come from the engine thread. engine_info is constant
+ * after open and may be read by any thread. */
+#ifndef FLUXD_ENGINE_ENGINE_H
+#define FLUXD_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/batch.h"
+
+enum engine_dtype { ENGINE_DTYPE_AUTO, ENGINE_DTYPE_BF16, ENGINE_DTYPE_F32 };
+enum engine_device { ENGINE_DEVICE_AUTO, ENGINE_DEVICE_CUDA, ENGINE_DEVICE_CPU };
+
+/* Settings; -1 or NULL means "the checkpoint's own, else the default" (interfaces: settings). */
+struct engine_conf {
+    const char        *model;         /* directory or .gguf */
+    const char        *router;        /* safetensors with the mask_allocator tensors, or NULL */
+    enum engine_dtype  dtype;
+    enum engine_device device;
+    bool               dummy;         /* random weights from the configuration alone */
+    int                n_thread;      /* 0: one per core */
+    int                max_model_len; /* tokens of prompt and answer; 0: the model's */
+    int                max_seqs;      /* sequences at once = slots */
+    int                max_prefill_tok; /* prompt tokens whose residual stream may be held at once; >= max_model_len */
+    int                chunk_tok;     /* most tokens of one piece (workspace size) */
+    int64_t            kv_pool_bytes; /* 0: default */
+    int                sparse_kind;   /* enum attn_kind of bit 0 in prefill; -1 */
+    int                sink_size, local_window_size, triangle_n_last, router_pool_size; /* tokens; -1 */
+    /* Called now and then while loading, from the loading thread(s), one at a time. */
+    void             (*progress)(void *arg, const char *what, double share);
+    void              *progress_arg;
+    const volatile int *stop;         /* set by anyone: loading gives up with ERR_CANCELLED; may be NULL */
+};
+
+struct engine_info {
+    char        name[96];       /* the model's own name */
+    char        family[32], device[64], weights[32]; /* "llama", "cpu avx512", "f32" ... for logs and metrics */
+    int         n_layer, n_vocab, n_head, n_kv, head, d_model;
+    int         max_len;        /* tokens a sequence may have */
+    int         max_seqs, max_prefill_tok, chunk_tok;
+    int         n_page;         /* pages of the pool */
+    int64_t     page_bytes, weight_bytes, workspace_bytes;
+    bool        has_router;
+    int         router_pool_size;          /* P */
+    int         sink_blocks, local_blocks; /* what decode of sparse layers reads */
+    bool        sparse_streams; /* sparse layers read only sink and window during prefill too: their dead pages go at once */
+    int         n_eos;
+    int32_t     eos[16];
+};
+
+struct engine;
+/* On failure nothing is left behind and note names file and tensor, or the setting. */
+enum err engine_open(struct engine **out, const struct engine_conf *conf, struct err_note *note);
+void     engine_close(struct engine *e); /* NULL is fine */
+
+const struct engine_info *engine_info(const struct engine *e);
+
+/* Runs one batch. ERR_DEVICE: the engine is lost. A row or piece whose logits are not finite has bad set in its
+ * sample_out and no other is affected. */
+enum err engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note);
+
+/* The sequence of this slot is gone: forget its state. Pages belong to the caller. */
+void engine_drop(struct engine *e, int slot);
+
+/* KV pages to and from host memory (preemption by swap). page_bytes each. */
+enum err engine_page_read(struct engine *e, int32_t page, void *to);
+enum err engine_page_write(struct engine *e, int32_t page, const void *from);
+
+#endif

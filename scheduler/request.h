@@ -1,0 +1,81 @@
+/* request and event: what crosses between server and scheduler.
+ *
+ * A request is made by the server (prep), belongs to the scheduler from scheduler_submit until its DONE event has been
+ * read, and is freed by the server. The law: every accepted request gives exactly one DONE event, and nothing after it.
+ *
+ * Events go through a small ring inside the request (one producer: the engine thread; one consumer: the loop thread).
+ * A consumer that stops reading fills the ring, and the scheduler lets that sequence rest: back pressure without a
+ * message. One place is kept for DONE, so DONE never waits. */
+#ifndef FLUXD_SCHEDULER_REQUEST_H
+#define FLUXD_SCHEDULER_REQUEST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "engine/batch.h" /* struct sample_row, struct sample_out */
+
+enum { EVENT_RING = 32 }; /* power of two */
+
+enum route_ask { ROUTE_ASK_DEFAULT /* the server's --route */, ROUTE_ASK_AUTO, ROUTE_ASK_FULL, ROUTE_ASK_SPARSE, ROUTE_ASK_MASK, ROUTE_ASK_MIN_FULL };
+
+enum finish { FINISH_NONE, FINISH_STOP /* eos or stop id */, FINISH_LENGTH, FINISH_CANCELLED, FINISH_ERROR };
+
+enum event_kind { EVENT_TOKEN, EVENT_DONE };
+
+struct event {
+    enum event_kind   kind;
+    struct sample_out token;     /* EVENT_TOKEN */
+    bool              last;      /* EVENT_TOKEN: it is an eos or stop id (not text, unless ignore_eos) */
+    /* EVENT_DONE */
+    enum finish       finish;
+    struct err_note   note;      /* FINISH_ERROR */
+};
+
+/* What a finished or running request used. Written by the engine thread; stable for the reader once the first event is out
+ * (route fields) or DONE is (all). */
+struct request_use {
+    int      n_prompt, n_cached, n_answer;
+    uint8_t *route;              /* [L] enum route_bit; memory of the request's maker */
+    int      full_layers;
+    int64_t  kv_pages_peak, kv_pages_full; /* pages held at the worst moment; what all-full would hold at the same end */
+    int64_t  queued_ns, prefill_ns, decode_ns; /* durations */
+};
+
+struct request {
+    /* given by the maker, constant */
+    uint64_t          id;
+    int32_t          *prompt;        /* [n_prompt]; room for n_prompt + max_new ids: the scheduler appends the answer */
+    int               n_prompt, max_new; /* max_new >= 0; 0 only with prompt_out (scoring) */
+    bool              max_new_given; /* the client named it (else promised as --default-max-tokens) */
+    struct sample_row sample;        /* all but hist, pos, n_hist, n_prompt, force_id */
+    const int32_t    *stop_id;       /* end the answer (eos included by the maker unless ignore_eos) */
+    int               n_stop_id;
+    int               min_new;       /* stop ids are banned before */
+    enum route_ask    route_ask;
+    const uint8_t    *route_mask;    /* [L] for ROUTE_ASK_MASK */
+    int               route_min_full;
+    int               priority;      /* lower first */
+    struct sample_out *prompt_out;   /* [n_prompt] or NULL */
+    int               prompt_top;
+    void             *owner;         /* the server's; not looked at */
+
+    /* between the threads */
+    atomic_int        cancel;        /* set by scheduler_cancel */
+    atomic_bool       announced;     /* it stands in the outbox */
+    _Atomic uint32_t  ring_head, ring_tail; /* head: next to write; tail: next to read */
+    struct event      ring[EVENT_RING];
+    struct request_use use;
+
+    /* the scheduler's own */
+    struct list       node;
+    void             *seq;
+    int64_t           submit_ns;
+};
+
+/* Loop thread: takes the next event; false when there is none now. After DONE the request is the maker's again. */
+bool request_next_event(struct request *r, struct event *out);
+
+#endif

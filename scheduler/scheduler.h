@@ -1,0 +1,78 @@
+/* scheduler: continuous batching over one engine. TOKENS. The public door of the floor.
+ * scheduler_run is the engine thread's life; the other calls are for the loop thread unless a line says otherwise. */
+#ifndef FLUXD_SCHEDULER_SCHEDULER_H
+#define FLUXD_SCHEDULER_SCHEDULER_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/engine.h"
+#include "scheduler/request.h"
+
+struct scheduler_conf {
+    int         queue_len;       /* requests that wait at once; over it is ERR_QUEUE_FULL */
+    int         chunk_tok;       /* --prefill-chunk-tokens: most prompt tokens in one piece, multiple of PAGE_TOK */
+    int         default_max_tok; /* promise for requests that name no max_tokens */
+    double      itl_target_ms;   /* prefill pieces fill what is left of it while streams run; 0: from the measured decode step */
+    const char *route;           /* --route: "auto" "full" "sparse" or L characters of 0 and 1 */
+    void      (*wake)(void *arg);/* called from the engine thread when the outbox gets its first entry (uv_async_send) */
+    void       *wake_arg;
+};
+
+/* Histogram for Prometheus: bucket i counts values <= bound[i]; the last is +Inf. Written by one thread, read by any. */
+enum { HIST_BUCKETS = 24 };
+struct sched_hist {
+    _Atomic uint64_t bucket[HIST_BUCKETS];
+    _Atomic uint64_t count;
+    _Atomic uint64_t sum_ns;
+};
+extern const double sched_hist_bound_s[HIST_BUCKETS]; /* upper bounds in seconds, the last is INFINITY */
+
+/* Read without a lock. Gauges and counters; times in ns. */
+struct scheduler_stats {
+    _Atomic int64_t  waiting, prefilling, decoding, resting;   /* requests by state */
+    _Atomic uint64_t accepted, rejected_full, rejected_size;
+    _Atomic uint64_t finished_stop, finished_length, finished_cancelled, finished_error;
+    _Atomic uint64_t prompt_tok, answer_tok, cached_tok;
+    _Atomic int64_t  pages_total, pages_used, pages_full, pages_sparse; /* by the kind of the layer that holds them */
+    _Atomic uint64_t pages_given_back;                         /* dead pages of sparse layers */
+    _Atomic uint64_t steps, preemptions, swaps;
+    _Atomic uint64_t full_layer_requests[256];                 /* routed requests for which layer l was full */
+    _Atomic uint64_t full_layers_hist[257];                    /* routed requests by number of full layers */
+    _Atomic uint64_t routed;                                   /* requests whose route is known */
+    _Atomic int64_t  heartbeat_ns;                             /* clock_ns of the engine thread's last turn */
+    _Atomic int64_t  oldest_waiting_ns;                        /* submit time of the oldest unserved request, 0: none */
+    struct sched_hist queue, prefill, ttft, itl, e2e, step;
+};
+
+struct scheduler;
+/* engine is borrowed and must outlive the scheduler. Checks conf.route against the model (ERR_CONFIG, param "--route"). */
+enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *conf, struct engine *e, struct err_note *note);
+void     scheduler_close(struct scheduler *s); /* after scheduler_run returned; NULL is fine */
+
+/* The engine thread: runs until scheduler_stop and every accepted request has had its DONE. Returns ERR_DEVICE when the
+ * engine was lost (all requests ended with FINISH_ERROR first), else OK. */
+enum err scheduler_run(struct scheduler *s);
+
+/* OK: accepted, r is the scheduler's until its DONE is read. Otherwise r stays the caller's and note says why:
+ * ERR_QUEUE_FULL, ERR_DRAINING, ERR_KV_CAPACITY (can never fit the pool), ERR_CONTEXT_LENGTH, ERR_INVALID_VALUE ("route"). */
+enum err scheduler_submit(struct scheduler *s, struct request *r, struct err_note *note);
+
+/* Ends r with FINISH_CANCELLED within one step, whatever its state. Idempotent; harmless after DONE was written (not read). */
+void scheduler_cancel(struct scheduler *s, struct request *r);
+
+/* Requests that have events; each is returned once per announcement: read all its events with request_next_event. */
+size_t scheduler_poll(struct scheduler *s, struct request **out, size_t n);
+
+/* After a full ring was read: the sequence may go on. Cheap; call it when events were read from a request that had none free. */
+void scheduler_unrest(struct scheduler *s);
+
+void scheduler_drain(struct scheduler *s);  /* refuse new requests, finish the accepted ones */
+void scheduler_stop(struct scheduler *s, enum err why); /* end all requests at once with this error, then scheduler_run returns */
+
+const struct scheduler_stats *scheduler_stats(const struct scheduler *s); /* any thread */
+const struct engine_info     *scheduler_model(const struct scheduler *s);
+
+#endif

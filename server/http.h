@@ -1,0 +1,80 @@
+/* http: the only door to the network. A guest of the libuv loop; http.c is the only file that includes microhttpd.h.
+ * Loop thread only. It owns sockets, deadlines, limits, keys and bytes; it knows no JSON beyond the error object.
+ *
+ * Life of a call: the handler gets a whole, size-checked body and must answer exactly once, now or later:
+ * http_reply, or http_stream_begin .. http_stream_end. Between, the connection is suspended. When the client leaves first,
+ * on_gone is called once, and the call takes no more bytes; the handler still ends it with http_finish_gone.
+ */
+#ifndef FLUXD_SERVER_HTTP_H
+#define FLUXD_SERVER_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/err.h"
+
+struct http;      /* the listener */
+struct http_call; /* one request being answered */
+
+enum http_method { HTTP_GET, HTTP_POST, HTTP_OPTIONS, HTTP_OTHER };
+
+/* One row of the table of paths (server/routes.c). Default deny: what is not in it is 404. */
+struct http_route {
+    enum http_method method;
+    const char      *path;      /* exact match; a trailing "*" takes one more path segment (GET /v1/models/{id}) */
+    bool             open;      /* no API key needed */
+    bool             json_body; /* POST: Content-Type must be application/json (or absent) */
+    void           (*handle)(struct http_call *c, void *app);
+};
+
+struct http_conf {
+    const char *host;
+    int         port;             /* 0: any, see http_port */
+    int         max_connections;
+    size_t      max_header_bytes, max_body_bytes, max_bodies_bytes; /* one header block, one body, all bodies in flight */
+    int         header_ms, body_ms, idle_ms, write_stall_ms;        /* absolute; absolute; inactivity; no progress */
+    size_t      stream_buffer_bytes; /* bytes a slow reader may have waiting before http_stream_full says so */
+    const struct http_route *route;
+    int         n_route;
+    char      **api_key;          /* n_api_key keys, borrowed; none: open */
+    int         n_api_key;
+    void       *app;
+};
+
+enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *conf, struct err_note *note); /* ERR_IO: socket, param "--port" */
+int      http_port(const struct http *h);
+void     http_stop_accepting(struct http *h);   /* drain: new connections are refused or get 503 by the handlers */
+int      http_calls(const struct http *h);      /* calls not yet answered */
+void     http_close(struct http *h, void (*done)(void *), void *arg); /* ends what is left; done runs on the loop */
+
+/* The call as the handler sees it. Borrowed until it is answered. */
+const char *http_body(const struct http_call *c, size_t *n);
+char       *http_body_take(struct http_call *c, size_t *n); /* hands the body over (free()): prep works on it elsewhere */
+const char *http_header(const struct http_call *c, const char *name); /* NULL when absent */
+const char *http_path_rest(const struct http_call *c);      /* what the "*" of the route matched, "" otherwise */
+const char *http_request_id(const struct http_call *c);     /* our own, unique, also sent as X-Request-Id */
+int         http_key_index(const struct http_call *c);      /* which key was used; -1: none needed */
+void        http_set_gone(struct http_call *c, void (*on_gone)(void *), void *arg); /* client left, in any state before the answer ended */
+
+/* One whole answer. body is copied. extra may be NULL: "Name: value\r\n" lines. */
+void http_reply(struct http_call *c, int status, const char *content_type, const char *body, size_t n, const char *extra);
+void http_reply_error(struct http_call *c, const struct err_note *note, int retry_after_s); /* the OpenAI object; < 0: no Retry-After */
+
+/* Server-sent events. */
+void   http_stream_begin(struct http_call *c);                        /* 200, text/event-stream; pings while silent */
+void   http_stream_write(struct http_call *c, const char *p, size_t n); /* copied; whole "data: ...\n\n" frames */
+bool   http_stream_full(const struct http_call *c);                   /* more waits than stream_buffer_bytes: hold back */
+void   http_stream_on_room(struct http_call *c, void (*on_room)(void *), void *arg); /* called when it is no longer full */
+void   http_stream_end(struct http_call *c);                          /* flush and end; the call is gone after it */
+void   http_finish_gone(struct http_call *c);                         /* after on_gone: the handler lets go of the call */
+
+/* Counters for metrics. */
+struct http_stats {
+    uint64_t connections_open, connections_total, refused_early, bytes_in, bytes_out, calls_total, aborted, stalled;
+    uint64_t by_status[6]; /* 1xx .. 5xx at [1]..[5] */
+};
+const struct http_stats *http_stats(const struct http *h);
+
+#endif

@@ -1,0 +1,61 @@
+/* tokenizer: text <-> token ids. Byte-level BPE with the model's own pre-tokenizer, normaliser and special tokens.
+ * Read-only after tokenizer_new, so any thread may use it (each call brings its own scratch). */
+#ifndef FLUXD_SERVER_TOKENIZER_H
+#define FLUXD_SERVER_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum token_kind { TOKEN_NORMAL, TOKEN_SPECIAL /* control: never text */, TOKEN_ADDED /* matched whole, but is text */, TOKEN_UNUSED };
+
+/* What a model file says about its vocabulary. All memory is borrowed during tokenizer_new only. */
+struct tokenizer_src {
+    int                n_piece;
+    const char *const *piece;      /* [n_piece] pieces in GPT-2's byte alphabet (UTF-8); added and special ones as plain text */
+    const size_t      *piece_len;  /* [n_piece] bytes */
+    const uint8_t     *kind;       /* [n_piece] enum token_kind */
+    int                n_merge;
+    const char *const *merge;      /* [n_merge] "left right" in falling priority */
+    const size_t      *merge_len;
+    const char        *pre;        /* pre-tokenizer's name as in GGUF's tokenizer.ggml.pre ("smollm", "llama-bpe", "qwen2", "gpt-2"), or NULL */
+    const char *const *pattern;    /* or: split patterns applied in turn (tokenizer.json), n_pattern of them */
+    int                n_pattern;
+    bool               nfc;        /* normalise to NFC first */
+    bool               ignore_merges; /* a piece that stands whole in the vocabulary is taken at once (Llama-3) */
+    int32_t            bos_id, eos_id, unk_id; /* -1: none */
+    bool               add_bos, add_eos;
+};
+
+struct tokenizer;
+/* Refuses (ERR_MODEL_FILE, note names the key) merges whose pieces are missing, unknown pre-tokenizers, patterns that do
+ * not compile, match empty text for ever or exceed their budget. Free with tokenizer_free (NULL is fine). */
+enum err tokenizer_new(struct tokenizer **out, const struct tokenizer_src *src, struct err_note *note);
+void     tokenizer_free(struct tokenizer *t);
+
+struct token_vec {
+    int32_t *id; /* heap, grows; free with token_vec_fini */
+    size_t   n, cap;
+};
+void token_vec_fini(struct token_vec *v);
+bool token_vec_push(struct token_vec *v, int32_t id); /* false: out of memory */
+
+enum tokenize_flags {
+    TOKENIZE_SPECIAL = 1, /* special tokens' text in the input becomes the special token (raw prompts); otherwise it stays text */
+    TOKENIZE_ADD = 2,     /* adds bos/eos where the model asks for it */
+};
+/* Appends to out. text is valid UTF-8 of n bytes and may hold NUL bytes. O(n log n).
+ * ERR_NOMEM, or ERR_INVALID_REQUEST when a pattern exceeds its budget. */
+enum err tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, int flags, struct token_vec *out,
+                          struct err_note *note);
+
+int         tokenizer_n_piece(const struct tokenizer *t);
+bool        tokenizer_is_special(const struct tokenizer *t, int32_t id);
+int32_t     tokenizer_find(const struct tokenizer *t, const char *piece, size_t n); /* exact special/added/byte-alphabet piece; -1 */
+/* The raw bytes of one token (not always whole UTF-8 characters). Borrowed. Special tokens give their text.
+ * id out of range gives an empty string. */
+const char *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *n);
+
+#endif

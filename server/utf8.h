@@ -1,0 +1,40 @@
+/* utf8: the one rule for well-formed UTF-8 (Unicode 15, table 3-7), for whatever checks or repairs text. */
+#ifndef FLUXD_SERVER_UTF8_H
+#define FLUXD_SERVER_UTF8_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* n >= 1 bytes at p: the length (1..4) of the well-formed sequence that starts there, or minus the number of bytes
+ * (1..3) that one U+FFFD replaces: the "maximal subpart" of chapter 3.9, as WHATWG and Python's "replace" do it. */
+static inline int utf8_step(const uint8_t *p, size_t n)
+{
+    const uint8_t b = p[0];
+    uint8_t lo = 0x80, hi = 0xBF; /* what the second byte may be */
+    int more;
+    if (b < 0x80) {
+        return 1;
+    } else if (b >= 0xC2 && b <= 0xDF) {
+        more = 1;
+    } else if (b >= 0xE0 && b <= 0xEF) {
+        more = 2;
+        lo = b == 0xE0 ? 0xA0 : lo; /* overlong */
+        hi = b == 0xED ? 0x9F : hi; /* surrogates */
+    } else if (b >= 0xF0 && b <= 0xF4) {
+        more = 3;
+        lo = b == 0xF0 ? 0x90 : lo; /* overlong */
+        hi = b == 0xF4 ? 0x8F : hi; /* past U+10FFFF */
+    } else {
+        return -1;
+    }
+    for (int k = 1; k <= more; k++) {
+        if ((size_t)k >= n || p[k] < lo || p[k] > hi) {
+            return -k;
+        }
+        lo = 0x80;
+        hi = 0xBF;
+    }
+    return more + 1;
+}
+
+#endif
