@@ -1,0 +1,63 @@
+/* quant: what the bytes of a tensor mean. Sizes of every dtype's block and its values as fp32, exactly as the GGUF
+ * format defines them (value = scale * integer (+ minimum), each step in fp32). Pure functions, any thread. */
+#ifndef FLUXD_KERNELS_QUANT_H
+#define FLUXD_KERNELS_QUANT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/ops.h"
+
+struct quant_type {
+    const char *name;
+    int         block;       /* elements of one block; a row is a whole number of blocks */
+    int         block_bytes;
+};
+const struct quant_type *quant_type(enum dtype dt);
+
+/* Bytes of n elements; n is a multiple of the block. */
+static inline int64_t quant_bytes(enum dtype dt, int64_t n)
+{
+    const struct quant_type *t = quant_type(dt);
+    return n / t->block * t->block_bytes;
+}
+
+/* n values of src (a multiple of the block) to fp32. DT_I32 is not a weight: nothing is written and false returned. */
+bool quant_to_f32(enum dtype dt, const void *src, float *dst, int64_t n);
+
+static inline float f32_from_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline uint32_t f32_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static inline float f32_from_bf16(uint16_t h) { return f32_from_bits((uint32_t)h << 16); }
+
+/* Round to nearest even; a NaN stays one. */
+static inline uint16_t f32_to_bf16(float f)
+{
+    uint32_t u = f32_bits(f);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x40u);
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+/* IEEE half, subnormals, infinities and NaN included. */
+static inline float f32_from_f16(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, mag = h & 0x7fffu;
+    if (mag >= 0x7c00u) return f32_from_bits(sign | 0x7f800000u | (mag & 0x3ffu) << 13);
+    if (mag >= 0x0400u) return f32_from_bits(sign | ((mag << 13) + 0x38000000u));
+    float f = (float)mag * 0x1p-24f;
+    return sign ? -f : f;
+}
+
+#endif
