@@ -31,7 +31,6 @@ struct event {
     bool              last;      /* EVENT_TOKEN: it is an eos or stop id (not text, unless ignore_eos) */
     /* EVENT_DONE */
     enum finish       finish;
-    struct err_note   note;      /* FINISH_ERROR */
 };
 
 /* What a finished or running request used. Written by the engine thread; stable for the reader once the first event is out
@@ -68,11 +67,13 @@ struct request {
     _Atomic uint32_t  ring_head, ring_tail; /* head: next to write; tail: next to read */
     struct event      ring[EVENT_RING];
     struct request_use use;
+    struct err_note    note;         /* why, when DONE says FINISH_ERROR */
 
     /* the scheduler's own */
     struct list       node;
     void             *seq;
     int64_t           submit_ns;
+    _Atomic int64_t  *in_flight;     /* the scheduler's count of requests whose DONE was not read yet */
 };
 
 /* Loop thread: takes the next event; false when there is none now. After DONE the request is the maker's again. */

@@ -1,0 +1,183 @@
+/* apply: see apply.h. */
+#include "scheduler/apply.h"
+
+#include <math.h>
+
+#include "base/check.h"
+#include "base/mailbox.h"
+
+const double sched_hist_bound_s[HIST_BUCKETS] = {0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1,
+                                                 0.15,  0.25,  0.5,   1,     2,      4,    8,     15,   30,   60,   120,   INFINITY};
+
+void hist_add(struct sched_hist *h, int64_t ns)
+{
+    double s = (double)ns * 1e-9;
+    int    i = 0;
+    while (s > sched_hist_bound_s[i])
+        i++;
+    atomic_fetch_add_explicit(&h->bucket[i], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->sum_ns, (uint64_t)(ns > 0 ? ns : 0), memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->count, 1, memory_order_release);
+}
+
+static void announce(struct sched_core *k, struct request *r)
+{
+    if (!atomic_exchange(&r->announced, true))
+        CHECK(mailbox_put(k->outbox, r)); /* as large as there can be requests in flight */
+}
+
+static void count_held(struct sched_core *k, struct seq *s)
+{
+    if (s->map.n_held > s->req->use.kv_pages_peak)
+        s->req->use.kv_pages_peak = s->map.n_held;
+    atomic_store_explicit(&k->stats->pages_used, kvpool_n_pages(k->pool) - kvpool_n_free(k->pool), memory_order_relaxed);
+}
+
+/* Promise follows what is known: bits that came in sparse make it smaller. */
+static void renew_promise(struct sched_core *k, struct seq *s, int n_tok)
+{
+    int promise = plan_promise(&k->lim, s->view.route, n_tok);
+    k->promised += promise - s->promised;
+    s->promised = promise;
+}
+
+static void leave(struct sched_core *k, struct seq *s)
+{
+    kvmap_give_all(&s->map, k->pool);
+    k->promised -= s->promised;
+    s->promised = 0;
+    engine_drop(k->engine, s->view.slot);
+    s->req->seq = NULL;
+    s->req = NULL;
+    s->phase = SEQ_FREE;
+}
+
+void apply_evict(struct sched_core *k, struct seq *s)
+{
+    leave(k, s);
+    atomic_fetch_add_explicit(&k->stats->preemptions, 1, memory_order_relaxed);
+}
+
+static void count_end(struct scheduler_stats *st, enum finish f)
+{
+    _Atomic uint64_t *c = f == FINISH_STOP     ? &st->finished_stop
+                          : f == FINISH_LENGTH ? &st->finished_length
+                          : f == FINISH_ERROR  ? &st->finished_error
+                                               : &st->finished_cancelled;
+    atomic_fetch_add_explicit(c, 1, memory_order_relaxed);
+}
+
+void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum finish finish, enum err why)
+{
+    int n_tok = r->use.n_prompt + r->use.n_answer;
+    r->use.kv_pages_full = (int64_t)k->lim.n_layer * blocks_of(n_tok);
+    if (s) {
+        count_held(k, s);
+        if (s->phase == SEQ_DECODE)
+            r->use.decode_ns += k->now_ns - s->decode_from_ns;
+        leave(k, s);
+        atomic_store_explicit(&k->stats->pages_used, kvpool_n_pages(k->pool) - kvpool_n_free(k->pool), memory_order_relaxed);
+    }
+    if (finish == FINISH_ERROR)
+        err_set(&r->note, why, NULL, "%s", err_text(why));
+    count_end(k->stats, finish);
+    hist_add(&k->stats->e2e, k->now_ns - r->submit_ns);
+    request_push(r, &(struct event){.kind = EVENT_DONE, .finish = finish});
+    announce(k, r);
+}
+
+static bool is_stop(const struct request *r, int32_t id)
+{
+    for (int i = 0; i < r->n_stop_id; i++)
+        if (r->stop_id[i] == id)
+            return true;
+    return false;
+}
+
+/* A new token of the answer. May end the request. */
+static void take_token(struct sched_core *k, struct seq *s, const struct sample_out *out)
+{
+    struct request *r = s->req;
+    if (out->bad) {
+        apply_end(k, s, r, FINISH_ERROR, ERR_NAN);
+        return;
+    }
+    bool stop = is_stop(r, out->id);
+    r->prompt[r->n_prompt + r->use.n_answer++] = out->id;
+    atomic_fetch_add_explicit(&k->stats->answer_tok, 1, memory_order_relaxed);
+    hist_add(r->use.n_answer == 1 ? &k->stats->ttft : &k->stats->itl,
+             k->now_ns - (r->use.n_answer == 1 ? r->submit_ns : s->last_tok_ns));
+    s->last_tok_ns = k->now_ns;
+    request_push(r, &(struct event){.kind = EVENT_TOKEN, .token = *out, .last = stop});
+    announce(k, r);
+    if (stop)
+        apply_end(k, s, r, FINISH_STOP, OK);
+    else if (r->use.n_answer >= r->max_new)
+        apply_end(k, s, r, FINISH_LENGTH, OK);
+}
+
+void apply_row(struct sched_core *k, struct seq *s, const struct sample_out *out)
+{
+    struct request *r = s->req;
+    s->pos++;
+    for (int l = 0; l < k->lim.n_layer; l++) /* before the next token: its block decides what falls out of the window */
+        if (s->view.route[l] == ROUTE_SPARSE) {
+            int given = kvmap_give_dead(&s->map, k->pool, l, k->lim.sink_blocks, k->lim.local_blocks, s->pos / PAGE_TOK);
+            atomic_fetch_add_explicit(&k->stats->pages_given_back, (uint64_t)given, memory_order_relaxed);
+        }
+    count_held(k, s);
+    if (s->pos < r->n_prompt + r->use.n_answer)
+        return; /* replay after a preemption: this token is known */
+    take_token(k, s, out);
+}
+
+static void count_route(struct sched_core *k, struct seq *s)
+{
+    int full = 0;
+    for (int l = 0; l < k->lim.n_layer; l++) {
+        if (s->view.route[l] != ROUTE_FULL)
+            continue;
+        full++;
+        atomic_fetch_add_explicit(&k->stats->full_layer_requests[l < 256 ? l : 255], 1, memory_order_relaxed);
+    }
+    s->req->use.full_layers = full;
+    atomic_fetch_add_explicit(&k->stats->full_layers_hist[full < 256 ? full : 256], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&k->stats->routed, 1, memory_order_relaxed);
+}
+
+static void prompt_done(struct sched_core *k, struct seq *s, const struct sample_out *first)
+{
+    struct request *r = s->req;
+    s->phase = SEQ_DECODE;
+    s->pos = r->n_prompt;
+    s->decode_from_ns = k->now_ns;
+    bool replay = r->use.n_answer > 0;
+    if (!replay) {
+        r->use.prefill_ns = k->now_ns - s->start_ns;
+        hist_add(&k->stats->prefill, r->use.prefill_ns);
+        atomic_fetch_add_explicit(&k->stats->prompt_tok, (uint64_t)r->n_prompt, memory_order_relaxed);
+        count_route(k, s);
+        if (r->max_new == 0)
+            apply_end(k, s, r, first->bad ? FINISH_ERROR : FINISH_LENGTH, first->bad ? ERR_NAN : OK);
+        else
+            take_token(k, s, first);
+    }
+}
+
+void apply_piece(struct sched_core *k, struct seq *s, const struct plan_piece *q, const struct sample_out *first)
+{
+    struct request *r = s->req;
+    count_held(k, s);
+    bool layer_done = q->tok1 == r->n_prompt;
+    for (int l = q->layer0; l < q->layer1; l++) {
+        if (s->view.route[l] != ROUTE_SPARSE || (!layer_done && !k->lim.sparse_streams))
+            continue;
+        int given = kvmap_give_dead(&s->map, k->pool, l, k->lim.sink_blocks, k->lim.local_blocks, q->tok1 / PAGE_TOK);
+        atomic_fetch_add_explicit(&k->stats->pages_given_back, (uint64_t)given, memory_order_relaxed);
+    }
+    s->layer = layer_done ? q->layer1 : q->layer0;
+    s->tok = layer_done ? 0 : q->tok1;
+    renew_promise(k, s, r->n_prompt + (r->max_new < s->promised_new ? r->max_new : s->promised_new));
+    if (s->layer == k->lim.n_layer)
+        prompt_done(k, s, first);
+}

@@ -1,0 +1,47 @@
+/* plan: the policy. Pure: what the sequences and the pool look like goes in, the work of one step comes out. No clock, no
+ * device, no allocation, so that it is proved by simulation.
+ *
+ * The rule: every sequence that can take a token decodes, all in one pass; then prompts get pieces, those first that have
+ * least left to do (less what they have waited, so that long ones are not starved), up to the time that is left. */
+#ifndef FLUXD_SCHEDULER_PLAN_H
+#define FLUXD_SCHEDULER_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "scheduler/cost.h"
+#include "scheduler/seq.h"
+
+struct plan_limits {
+    int    n_layer, chunk_tok, n_page;
+    int    sink_blocks, local_blocks;
+    bool   sparse_streams;
+    double itl_target_ms; /* 0: a multiple of the decode pass */
+    double alone_ms;      /* prefill time of a step in which nobody decodes */
+};
+
+struct plan_row {
+    int seq; /* index */
+};
+struct plan_piece {
+    int seq, layer0, layer1, tok0, tok1;
+};
+struct plan {
+    int                n_row, n_piece;
+    struct plan_row   *row;   /* [n_seq] caller's memory */
+    struct plan_piece *piece; /* [max_piece] caller's memory */
+    int                max_piece;
+    double             prefill_ms; /* predicted for the pieces */
+};
+
+/* seq[n]: slots, free ones have req == NULL. n_free: free pages of the pool. now_ns for ageing only. */
+void plan_step(struct plan *p, const struct plan_limits *lim, const struct cost *cost, struct seq *const *seq, int n,
+               int n_free, int64_t now_ns);
+
+/* Pages a sequence may hold at its end, given the bits known so far (open layers count as full). */
+int plan_promise(const struct plan_limits *lim, const uint8_t *route, int n_tok);
+
+/* Pages that a smallest piece of a prompt may hold beyond that promise, for the time of the step. */
+int plan_transient(const struct plan_limits *lim, int n_prompt);
+
+#endif

@@ -1,0 +1,52 @@
+/* route_ask: see route_ask.h. */
+#include "scheduler/route_ask.h"
+
+#include <string.h>
+
+/* auto means the routers, and full where the model has none (interfaces: settings). */
+static uint8_t auto_bit(const struct engine_info *m) { return m->has_router ? ROUTE_OPEN : ROUTE_FULL; }
+
+enum err route_ask_parse(const char *word, const struct engine_info *m, uint8_t *bit, struct err_note *note)
+{
+    size_t L = (size_t)m->n_layer;
+    if (!word || strcmp(word, "auto") == 0) {
+        memset(bit, auto_bit(m), L);
+    } else if (strcmp(word, "full") == 0) {
+        memset(bit, ROUTE_FULL, L);
+    } else if (strcmp(word, "sparse") == 0) {
+        memset(bit, ROUTE_SPARSE, L);
+    } else if (strspn(word, "01") == strlen(word) && strlen(word) == L) {
+        for (size_t l = 0; l < L; l++)
+            bit[l] = word[l] == '1' ? ROUTE_FULL : ROUTE_SPARSE;
+    } else {
+        return err_set(note, ERR_CONFIG, "--route", "must be auto, full, sparse or %d characters of 0 and 1, layer 0 first",
+                       m->n_layer);
+    }
+    return OK;
+}
+
+enum err route_ask_resolve(struct request *r, const struct engine_info *m, const uint8_t *dflt, struct err_note *note)
+{
+    size_t   L = (size_t)m->n_layer;
+    uint8_t *bit = r->use.route;
+    switch (r->route_ask) {
+    case ROUTE_ASK_DEFAULT:
+        memcpy(bit, dflt, L);
+        return OK;
+    case ROUTE_ASK_AUTO:
+        memset(bit, auto_bit(m), L);
+        return OK;
+    case ROUTE_ASK_FULL:
+        memset(bit, ROUTE_FULL, L);
+        return OK;
+    case ROUTE_ASK_SPARSE:
+        memset(bit, ROUTE_SPARSE, L);
+        return OK;
+    case ROUTE_ASK_MASK:
+        memcpy(bit, r->route_mask, L);
+        return OK;
+    case ROUTE_ASK_MIN_FULL:
+        break;
+    }
+    return err_set(note, ERR_UNSUPPORTED, "route", "min_full_layers is not supported yet");
+}

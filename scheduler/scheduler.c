@@ -1,0 +1,462 @@
+/* scheduler: the engine thread's loop. Turn by turn: take what came in, drop who left, admit, plan, step, apply. Everything
+ * it needs is allocated in scheduler_open. */
+#include "scheduler/scheduler.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mailbox.h"
+#include "scheduler/apply.h"
+#include "scheduler/route_ask.h"
+
+enum { IDLE_BEAT_MS = 1000 };
+static const double ALONE_STEP_MS = 60; /* longest prefill step while nobody decodes: how late a newcomer is noticed */
+
+struct scheduler {
+    struct scheduler_conf    conf;
+    const struct engine_info *info;
+    struct sched_core        core;
+    struct scheduler_stats   stats;
+    struct cost              cost;
+    struct mailbox          *inbox, *outbox;
+    struct list              waiting; /* requests, by priority then arrival */
+    struct seq              *seq;     /* [max_seqs] */
+    struct seq             **slot;    /* [max_seqs] pointers into seq, for plan.c */
+    uint8_t                 *route;   /* default route [L] */
+    uint64_t                 turn;
+    int                      prefill_tok; /* prompt tokens whose residual stream is held */
+    /* one step's buffers */
+    struct plan         plan;
+    struct batch        batch;
+    struct step_out     out;
+    /* between the threads */
+    _Atomic int         waiting_n; /* accepted and not admitted: bounded by queue_len */
+    _Atomic int64_t     in_flight;
+    atomic_bool         draining;
+    atomic_int          stop;      /* enum err + 1 once scheduler_stop was called */
+};
+
+static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
+{
+    int stride = blocks_of(s->info->max_len);
+    s->seq = calloc((size_t)n, sizeof *s->seq);
+    s->slot = calloc((size_t)n, sizeof *s->slot);
+    s->plan = (struct plan){.max_piece = n};
+    s->plan.row = calloc((size_t)n, sizeof *s->plan.row);
+    s->plan.piece = calloc((size_t)n, sizeof *s->plan.piece);
+    s->batch.row = calloc((size_t)n, sizeof *s->batch.row);
+    s->batch.piece = calloc((size_t)n, sizeof *s->batch.piece);
+    s->out.row = calloc((size_t)n, sizeof *s->out.row);
+    s->out.piece = calloc((size_t)n, sizeof *s->out.piece);
+    s->out.drew = calloc((size_t)n, 1);
+    if (!s->seq || !s->slot || !s->plan.row || !s->plan.piece || !s->batch.row || !s->batch.piece || !s->out.row ||
+        !s->out.piece || !s->out.drew)
+        return false;
+    for (int i = 0; i < n; i++) {
+        s->slot[i] = &s->seq[i];
+        s->seq[i].view.slot = i;
+        if (!kvmap_init(&s->seq[i].map, n_layer, stride))
+            return false;
+        s->seq[i].view.page = s->seq[i].map.page;
+        s->seq[i].view.page_stride = stride;
+    }
+    return true;
+}
+
+static size_t most_in_flight(const struct scheduler *s)
+{
+    return 4 * (size_t)(s->conf.queue_len + s->info->max_seqs); /* waiting, running, and ended but not yet read */
+}
+
+enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *conf, struct engine *e, struct err_note *note)
+{
+    *out = NULL;
+    struct scheduler *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(note, ERR_NOMEM, NULL, "no memory for the scheduler");
+    s->conf = *conf;
+    s->info = engine_info(e);
+    const struct engine_info *m = s->info;
+    list_init(&s->waiting);
+    s->core = (struct sched_core){.engine = e, .stats = &s->stats};
+    s->core.lim = (struct plan_limits){.n_layer = m->n_layer, .n_page = m->n_page, .sink_blocks = m->sink_blocks,
+                                       .local_blocks = m->local_blocks, .sparse_streams = m->sparse_streams,
+                                       .itl_target_ms = conf->itl_target_ms, .alone_ms = ALONE_STEP_MS};
+    int chunk = conf->chunk_tok > 0 && conf->chunk_tok < m->chunk_tok ? conf->chunk_tok : m->chunk_tok;
+    s->core.lim.chunk_tok = chunk < PAGE_TOK ? PAGE_TOK : chunk / PAGE_TOK * PAGE_TOK;
+    s->route = calloc((size_t)m->n_layer, 1);
+    s->core.pool = kvpool_new(m->n_page);
+    s->inbox = mailbox_new(most_in_flight(s), NULL, NULL);
+    s->outbox = s->core.outbox = mailbox_new(most_in_flight(s), conf->wake, conf->wake_arg);
+    enum err err = err_set(note, ERR_NOMEM, NULL, "no memory for the scheduler");
+    if (!s->route || !s->core.pool || !s->inbox || !s->outbox || !alloc_buffers(s, m->max_seqs, m->n_layer))
+        goto fail;
+    err = route_ask_parse(conf->route, m, s->route, note);
+    if (err)
+        goto fail;
+    cost_init(&s->cost, m);
+    atomic_store(&s->stats.pages_total, m->n_page);
+    atomic_store(&s->stats.heartbeat_ns, clock_ns());
+    *out = s;
+    return OK;
+fail:
+    scheduler_close(s);
+    return err;
+}
+
+void scheduler_close(struct scheduler *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; s->seq && i < s->info->max_seqs; i++)
+        kvmap_fini(&s->seq[i].map);
+    void *steps[] = {s->seq,       s->slot,        s->route,   s->plan.row,  s->plan.piece,
+                     s->batch.row, s->batch.piece, s->out.row, s->out.piece, s->out.drew};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        free(steps[i]);
+    kvpool_free(s->core.pool);
+    if (s->inbox)
+        mailbox_free(s->inbox);
+    if (s->outbox)
+        mailbox_free(s->outbox);
+    free(s);
+}
+
+/* --- the loop thread's side */
+
+static enum err check_fits(const struct scheduler *s, const struct request *r, struct err_note *note)
+{
+    const struct engine_info *m = s->info;
+    if (r->n_prompt + r->max_new > m->max_len)
+        return err_set(note, ERR_CONTEXT_LENGTH, "max_tokens",
+                       "the model takes %d tokens; the prompt has %d and %d more were asked for", m->max_len, r->n_prompt,
+                       r->max_new);
+    int need = plan_promise(&s->core.lim, r->use.route, r->n_prompt + r->max_new) + plan_transient(&s->core.lim, r->n_prompt);
+    if (need > m->n_page)
+        return err_set(note, ERR_KV_CAPACITY, NULL,
+                       "the request needs up to %d KV pages (%d tokens) and the pool has %d: ask for fewer tokens, route more "
+                       "layers sparse, or raise --kv-pool-bytes",
+                       need, r->n_prompt + r->max_new, m->n_page);
+    return OK;
+}
+
+enum err scheduler_submit(struct scheduler *s, struct request *r, struct err_note *note)
+{
+    if (atomic_load(&s->draining) || atomic_load(&s->stop))
+        return err_set(note, ERR_DRAINING, NULL, "%s", err_text(ERR_DRAINING));
+    CHECK(r->n_prompt > 0 && r->max_new >= 0 && r->use.route);
+    enum err err = route_ask_resolve(r, s->info, s->route, note);
+    if (!err)
+        err = check_fits(s, r, note);
+    if (err) {
+        atomic_fetch_add(&s->stats.rejected_size, 1);
+        return err;
+    }
+    if (atomic_load(&s->waiting_n) >= s->conf.queue_len || atomic_load(&s->in_flight) >= (int64_t)most_in_flight(s)) {
+        atomic_fetch_add(&s->stats.rejected_full, 1);
+        return err_set(note, ERR_QUEUE_FULL, NULL, "%d requests wait already: try again later", s->conf.queue_len);
+    }
+    r->use.n_prompt = r->n_prompt;
+    r->submit_ns = clock_ns();
+    r->in_flight = &s->in_flight;
+    list_init(&r->node);
+    atomic_fetch_add(&s->waiting_n, 1);
+    atomic_fetch_add(&s->in_flight, 1);
+    atomic_fetch_add(&s->stats.accepted, 1);
+    CHECK(mailbox_put(s->inbox, r));
+    return OK;
+}
+
+void scheduler_cancel(struct scheduler *s, struct request *r)
+{
+    atomic_store(&r->cancel, 1);
+    mailbox_poke(s->inbox);
+}
+
+size_t scheduler_poll(struct scheduler *s, struct request **out, size_t n)
+{
+    size_t got = mailbox_take_all(s->outbox, (void **)out, n);
+    for (size_t i = 0; i < got; i++)
+        atomic_store(&out[i]->announced, false); /* before its events are read: none can be missed */
+    return got;
+}
+
+void scheduler_unrest(struct scheduler *s) { mailbox_poke(s->inbox); }
+
+void scheduler_drain(struct scheduler *s) { atomic_store(&s->draining, true); }
+
+void scheduler_stop(struct scheduler *s, enum err why)
+{
+    atomic_store(&s->stop, (int)why + 1);
+    mailbox_poke(s->inbox);
+}
+
+const struct scheduler_stats *scheduler_stats(const struct scheduler *s) { return &s->stats; }
+const struct engine_info     *scheduler_model(const struct scheduler *s) { return s->info; }
+
+/* --- the engine thread's side */
+
+static void enqueue(struct scheduler *s, struct request *r, bool front)
+{
+    struct list *at = s->waiting.next;
+    while (at != &s->waiting) {
+        int p = LIST_ITEM(at, struct request, node)->priority;
+        if (p > r->priority || (front && p == r->priority))
+            break;
+        at = at->next;
+    }
+    list_push_back(at, &r->node); /* before `at` */
+}
+
+static void take_inbox(struct scheduler *s, struct request *first)
+{
+    for (struct request *r = first ? first : mailbox_take(s->inbox); r; r = mailbox_take(s->inbox))
+        enqueue(s, r, false);
+}
+
+static void end_cancelled(struct scheduler *s)
+{
+    LIST_EACH_SAFE(it, &s->waiting)
+    {
+        struct request *r = LIST_ITEM(it, struct request, node);
+        if (!atomic_load(&r->cancel))
+            continue;
+        list_remove(&r->node);
+        atomic_fetch_sub(&s->waiting_n, 1);
+        apply_end(&s->core, NULL, r, FINISH_CANCELLED, ERR_CANCELLED);
+    }
+    for (int i = 0; i < s->info->max_seqs; i++)
+        if (s->seq[i].req && atomic_load(&s->seq[i].req->cancel))
+            apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_CANCELLED, ERR_CANCELLED);
+}
+
+static int promised_new(const struct scheduler *s, const struct request *r)
+{
+    int n = r->max_new_given || r->max_new < s->conf.default_max_tok ? r->max_new : s->conf.default_max_tok;
+    int room = r->use.n_answer + PAGE_TOK; /* a preempted request has used a part already */
+    return n > room ? n : room < r->max_new ? room : r->max_new;
+}
+
+/* Pages that prompts in prefill may hold for a while beyond their promise. */
+static int transient_pages(const struct scheduler *s, const struct request *also)
+{
+    int n = also ? plan_transient(&s->core.lim, also->n_prompt) : 0;
+    for (int i = 0; i < s->info->max_seqs; i++)
+        if (s->seq[i].req && s->seq[i].phase == SEQ_PREFILL)
+            n += plan_transient(&s->core.lim, s->seq[i].req->n_prompt);
+    return n;
+}
+
+static struct seq *free_slot(struct scheduler *s)
+{
+    for (int i = 0; i < s->info->max_seqs; i++)
+        if (!s->seq[i].req)
+            return &s->seq[i];
+    return NULL;
+}
+
+static void count_states(struct scheduler *s)
+{
+    int pre = 0, dec = 0, rest = 0, tok = 0;
+    for (int i = 0; i < s->info->max_seqs; i++) {
+        const struct seq *q = &s->seq[i];
+        if (!q->req)
+            continue;
+        pre += q->phase == SEQ_PREFILL;
+        dec += q->phase == SEQ_DECODE;
+        rest += q->phase == SEQ_DECODE && request_room(q->req) == 0;
+        tok += q->phase == SEQ_PREFILL ? q->req->n_prompt : 0;
+    }
+    s->prefill_tok = tok;
+    atomic_store_explicit(&s->stats.prefilling, pre, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.decoding, dec, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.resting, rest, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.waiting, atomic_load(&s->waiting_n), memory_order_relaxed);
+    struct list *first = s->waiting.next;
+    atomic_store_explicit(&s->stats.oldest_waiting_ns,
+                          first == &s->waiting ? 0 : LIST_ITEM(first, struct request, node)->submit_ns, memory_order_relaxed);
+}
+
+static void admit_one(struct scheduler *s, struct seq *q, struct request *r, int promise)
+{
+    list_remove(&r->node);
+    atomic_fetch_sub(&s->waiting_n, 1);
+    q->req = r;
+    r->seq = q;
+    q->phase = SEQ_PREFILL;
+    q->layer = q->tok = q->pos = 0;
+    q->promised = promise;
+    q->promised_new = promised_new(s, r);
+    q->turn = ++s->turn;
+    q->start_ns = s->core.now_ns;
+    q->view.tok = r->prompt;
+    q->view.n_prompt = r->n_prompt;
+    q->view.route = r->use.route;
+    s->core.promised += promise;
+    s->prefill_tok += r->n_prompt;
+    if (r->use.n_answer == 0) {
+        r->use.queued_ns = s->core.now_ns - r->submit_ns;
+        hist_add(&s->stats.queue, r->use.queued_ns);
+    }
+}
+
+/* In order: the first that does not fit stops the rest, so that a large request is not overtaken for ever. */
+static void admit(struct scheduler *s)
+{
+    count_states(s);
+    while (!list_empty(&s->waiting)) {
+        struct request *r = LIST_ITEM(s->waiting.next, struct request, node);
+        struct seq     *q = free_slot(s);
+        int promise = plan_promise(&s->core.lim, r->use.route, r->n_prompt + promised_new(s, r));
+        if (!q || s->core.promised + promise + transient_pages(s, r) > s->info->n_page ||
+            (s->prefill_tok > 0 && s->prefill_tok + r->n_prompt > s->info->max_prefill_tok))
+            return;
+        admit_one(s, q, r, promise);
+    }
+}
+
+/* A request that named no max_tokens outgrew its promise: it gets a page more, or the youngest makes room. */
+static void extend_promises(struct scheduler *s)
+{
+    for (int i = 0; i < s->info->max_seqs; i++) {
+        struct seq *q = &s->seq[i];
+        while (q->req && q->phase == SEQ_DECODE && q->pos >= q->req->n_prompt + q->promised_new &&
+               q->promised_new < q->req->max_new) {
+            int next = q->promised_new + PAGE_TOK < q->req->max_new ? q->promised_new + PAGE_TOK : q->req->max_new;
+            int promise = plan_promise(&s->core.lim, q->view.route, q->req->n_prompt + next);
+            if (s->core.promised + promise - q->promised + transient_pages(s, NULL) <= s->info->n_page) {
+                s->core.promised += promise - q->promised;
+                q->promised = promise;
+                q->promised_new = next;
+                continue;
+            }
+            struct seq *young = q;
+            for (int j = 0; j < s->info->max_seqs; j++)
+                if (s->seq[j].req && s->seq[j].turn > young->turn)
+                    young = &s->seq[j];
+            struct request *r = young->req;
+            apply_evict(&s->core, young);
+            atomic_fetch_add(&s->waiting_n, 1);
+            enqueue(s, r, true);
+        }
+    }
+}
+
+static struct sample_row sample_of(const struct seq *q)
+{
+    const struct request *r = q->req;
+    struct sample_row     a = r->sample;
+    a.hist = r->prompt;
+    a.n_prompt = r->n_prompt;
+    a.n_hist = r->n_prompt + r->use.n_answer;
+    a.pos = a.n_hist;
+    a.force_id = -1;
+    if (r->use.n_answer < r->min_new) {
+        a.ban_id = r->stop_id;
+        a.n_ban = r->n_stop_id;
+    }
+    return a;
+}
+
+static void fill_batch(struct scheduler *s)
+{
+    struct plan *p = &s->plan;
+    s->batch.n_row = p->n_row;
+    s->batch.n_piece = p->n_piece;
+    for (int i = 0; i < p->n_row; i++) {
+        struct seq *q = s->slot[p->row[i].seq];
+        int         b = q->pos / PAGE_TOK;
+        for (int l = 0; l < s->info->n_layer; l++)
+            CHECK(kvmap_take(&q->map, s->core.pool, l, b, b + 1));
+        s->batch.row[i] = (struct batch_row){.seq = &q->view, .pos = q->pos, .sample = sample_of(q)};
+    }
+    for (int i = 0; i < p->n_piece; i++) {
+        const struct plan_piece *w = &p->piece[i];
+        struct seq              *q = s->slot[w->seq];
+        for (int l = w->layer0; l < w->layer1; l++)
+            CHECK(kvmap_take(&q->map, s->core.pool, l, w->tok0 / PAGE_TOK, blocks_of(w->tok1)));
+        s->batch.piece[i] = (struct batch_piece){.seq = &q->view, .layer0 = w->layer0, .layer1 = w->layer1, .tok0 = w->tok0,
+                                                 .tok1 = w->tok1, .sample = sample_of(q),
+                                                 .prompt_top = q->req->prompt_top};
+        if (q->req->use.n_answer == 0) /* once: its maker may be reading it later */
+            s->batch.piece[i].prompt_out = q->req->prompt_out;
+        s->batch.piece[i].sample.n_hist = q->req->n_prompt; /* a replayed prompt draws its first token from the prompt alone */
+        s->batch.piece[i].sample.pos = q->req->n_prompt;
+    }
+}
+
+static enum err run_step(struct scheduler *s)
+{
+    struct plan *p = &s->plan;
+    fill_batch(s);
+    int64_t t0 = clock_ns();
+    struct err_note note = {0};
+    memset(s->out.drew, 0, (size_t)(p->n_piece));
+    enum err err = engine_step(s->core.engine, &s->batch, &s->out, &note);
+    if (err) {
+        log_line(LOG_ERROR, "engine lost", "code=%s text=\"%s\"", err_name(err), note.text);
+        return err;
+    }
+    s->core.now_ns = clock_ns();
+    hist_add(&s->stats.step, s->core.now_ns - t0);
+    atomic_fetch_add_explicit(&s->stats.steps, 1, memory_order_relaxed);
+    if (p->n_row)
+        cost_learn_decode(&s->cost, p->n_row, (double)s->out.decode_ns * 1e-6);
+    cost_learn_prefill(&s->cost, p->prefill_ms, (double)s->out.prefill_ns * 1e-6);
+    for (int i = 0; i < p->n_row; i++)
+        apply_row(&s->core, s->slot[p->row[i].seq], &s->out.row[i]);
+    for (int i = 0; i < p->n_piece; i++)
+        apply_piece(&s->core, s->slot[p->piece[i].seq], &p->piece[i], &s->out.piece[i]);
+    return OK;
+}
+
+static void end_all(struct scheduler *s, enum err why)
+{
+    take_inbox(s, NULL);
+    s->core.now_ns = clock_ns();
+    LIST_EACH_SAFE(it, &s->waiting)
+    {
+        struct request *r = LIST_ITEM(it, struct request, node);
+        list_remove(&r->node);
+        atomic_fetch_sub(&s->waiting_n, 1);
+        apply_end(&s->core, NULL, r, FINISH_ERROR, why);
+    }
+    for (int i = 0; i < s->info->max_seqs; i++)
+        if (s->seq[i].req)
+            apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_ERROR, why);
+    count_states(s);
+}
+
+enum err scheduler_run(struct scheduler *s)
+{
+    struct request *first = NULL;
+    for (;;) {
+        s->core.now_ns = clock_ns();
+        atomic_store_explicit(&s->stats.heartbeat_ns, s->core.now_ns, memory_order_relaxed);
+        take_inbox(s, first);
+        first = NULL;
+        int stop = atomic_load(&s->stop);
+        if (stop) {
+            end_all(s, (enum err)(stop - 1));
+            return OK;
+        }
+        end_cancelled(s);
+        extend_promises(s);
+        admit(s);
+        count_states(s);
+        plan_step(&s->plan, &s->core.lim, &s->cost, s->slot, s->info->max_seqs, kvpool_n_free(s->core.pool), s->core.now_ns);
+        if (s->plan.n_row + s->plan.n_piece == 0) {
+            first = mailbox_wait(s->inbox, IDLE_BEAT_MS);
+            continue;
+        }
+        enum err err = run_step(s);
+        if (err) {
+            atomic_store(&s->stop, (int)err + 1);
+            end_all(s, ERR_DEVICE);
+            return ERR_DEVICE;
+        }
+    }
+}
