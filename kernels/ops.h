@@ -182,6 +182,7 @@ struct sample_args {
     int64_t                  logits_stride;
     const struct sample_row *row; /* host */
     struct sample_out       *out; /* host */
+    float                   *work; /* [n_row, 2V] scratch */
     int                      n_row, vocab;
 };
 

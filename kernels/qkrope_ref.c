@@ -1,0 +1,79 @@
+/* qkrope: q and k through their norms (where the model has them) and RoPE, k and v into the KV pages.
+ * RoPE rotates pairs (i, i + K/2) by the table's angle of the row's position (Su et al., 2104.09864; "rotate half" form). */
+#include <math.h>
+
+#include "kernels/cpu.h"
+#include "kernels/cpu_math.h"
+#include "kernels/quant.h"
+
+enum { HEAD_MAX = 512 };
+
+static void norm_head(float *out, const float *x, const float *w, int n, float eps)
+{
+    float scale = w ? 1.0f / sqrtf(dot_f32(x, x, n) / (float)n + eps) : 1.0f;
+    for (int i = 0; i < n; i++)
+        out[i] = w ? w[i] * (x[i] * scale) : x[i];
+}
+
+static void rotate(float *x, const float *cs, int n)
+{
+    int h = n / 2;
+    for (int i = 0; i < h; i++) {
+        float c = cs[2 * i], s = cs[2 * i + 1], a = x[i], b = x[i + h];
+        x[i] = a * c - b * s;
+        x[i + h] = b * c + a * s;
+    }
+}
+
+static void store(enum dtype kv, void *page, int64_t at, const float *x, int n)
+{
+    if (kv == DT_F32) {
+        float *to = (float *)page + at;
+        for (int i = 0; i < n; i++)
+            to[i] = x[i];
+    } else {
+        uint16_t *to = (uint16_t *)page + at;
+        for (int i = 0; i < n; i++)
+            to[i] = f32_to_bf16(x[i]);
+    }
+}
+
+static void qkrope_row(const struct op_ctx *c, const struct qkrope_args *a, int t)
+{
+    const int    K = a->head, H = a->n_head, G = a->n_kv;
+    const float *row = (const float *)a->qkv + t * a->qkv_stride;
+    const float *cs = a->rope + (int64_t)a->pos[t] * K;
+    float        x[HEAD_MAX];
+    for (int h = 0; h < H; h++) {
+        int64_t at = ((int64_t)t * H + h) * K;
+        norm_head(x, row + h * K, a->q_norm, K, a->eps);
+        if (a->q_raw)
+            store(DT_F32, a->q_raw, at, x, K);
+        if (a->q) {
+            rotate(x, cs, K);
+            store(DT_F32, a->q, at, x, K);
+        }
+    }
+    if (!a->pool || a->page[t] < 0)
+        return;
+    for (int g = 0; g < G; g++) { /* [page][G][K|V][PAGE_TOK][K] */
+        int64_t at = (((int64_t)a->page[t] * G + g) * 2 * PAGE_TOK + a->pos[t] % PAGE_TOK) * K;
+        norm_head(x, row + (H + g) * K, a->k_norm, K, a->eps);
+        rotate(x, cs, K);
+        store(c->kv, a->pool, at, x, K);
+        store(c->kv, a->pool, at + PAGE_TOK * K, row + (H + G + g) * K, K);
+    }
+}
+
+void qkrope_ref(struct op_ctx *c, const struct qkrope_args *a)
+{
+    for (int t = 0; t < a->n_tok; t++)
+        qkrope_row(c, a, t);
+}
+
+void qkrope_cpu(struct op_ctx *c, const struct qkrope_args *a)
+{
+#pragma omp parallel for num_threads(c->n_thread) if (a->n_tok > 16) schedule(static)
+    for (int t = 0; t < a->n_tok; t++)
+        qkrope_row(c, a, t);
+}
