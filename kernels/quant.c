@@ -134,3 +134,23 @@ bool quant_to_f32(enum dtype dt, const void *src, float *dst, int64_t n)
     for (int64_t i = 0; i < n; i += t->block, p += t->block_bytes) block[dt](p, dst + i);
     return true;
 }
+
+/* Fields of 16-bit floats in a block: where, and how many side by side. */
+static const struct {
+    uint8_t at, n;
+} scales[DT_COUNT] = {
+    [DT_BF16] = {0, 1}, [DT_F16] = {0, 1},  [DT_Q8_0] = {0, 1}, [DT_Q4_0] = {0, 1}, [DT_Q4_1] = {0, 2},
+    [DT_Q5_0] = {0, 1}, [DT_Q5_1] = {0, 2}, [DT_Q4_K] = {0, 2}, [DT_Q5_K] = {0, 2}, [DT_Q6_K] = {208, 1},
+};
+
+bool quant_finite(enum dtype dt, const void *src, int64_t n)
+{
+    const uint8_t *p = src;
+    int64_t        step = types[dt].block_bytes, bytes = quant_bytes(dt, n);
+    uint32_t       exp16 = dt == DT_BF16 ? 0x7f80u : 0x7c00u, bad = 0;
+    if (dt == DT_F32)
+        for (int64_t i = 0; i < bytes; i += step) bad |= (u32_at(p + i) & 0x7f800000u) == 0x7f800000u;
+    for (int64_t i = 0; i < bytes; i += step)
+        for (int j = 0; j < scales[dt].n; j++) bad |= (u16_at(p + i + scales[dt].at + 2 * j) & exp16) == exp16;
+    return !bad;
+}

@@ -26,6 +26,9 @@ static inline int64_t quant_bytes(enum dtype dt, int64_t n)
 /* n values of src (a multiple of the block) to fp32. DT_I32 is not a weight: nothing is written and false returned. */
 bool quant_to_f32(enum dtype dt, const void *src, float *dst, int64_t n);
 
+/* Whether all n values are finite (of block types: all scales are). */
+bool quant_finite(enum dtype dt, const void *src, int64_t n);
+
 static inline float f32_from_bits(uint32_t u)
 {
     float f;

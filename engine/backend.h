@@ -1,0 +1,52 @@
+/* backend: one device as the engine sees it - a table of ops, weights in the device's own form, memory. Made at open; all
+ * calls come from the engine thread, but for weight_* of different weights, which may come from several while loading. */
+#ifndef FLUXD_ENGINE_BACKEND_H
+#define FLUXD_ENGINE_BACKEND_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/engine.h"
+#include "kernels/ops.h"
+
+/* The table of ops, from the one list. */
+struct backend_ops {
+#define BACKEND_OP(name) void (*name)(struct op_ctx *, const struct name##_args *);
+    KERNEL_OPS(BACKEND_OP)
+#undef BACKEND_OP
+};
+
+struct backend {
+    char               device[64];
+    struct op_ctx     *ctx;
+    struct backend_ops op;
+    enum dtype         act, kv; /* types of activations and of the KV pages */
+    int                n_thread;
+
+    enum dtype (*hold_type)(const struct backend *b, enum dtype src); /* how a weight stored as src is held */
+    enum err   (*weight_new)(struct backend *b, struct weight *w, int n, int k, enum dtype hold, struct err_note *note);
+    enum err   (*weight_part)(struct backend *b, struct weight *w, int row0, int n_row, const void *src, enum dtype src_type,
+                            const int32_t *rows, struct err_note *note); /* row row0 + i from src row rows[i] (i if NULL) */
+    enum err   (*weight_done)(struct backend *b, struct weight *w, struct err_note *note);
+    void       (*weight_free)(struct backend *b, struct weight *w); /* also of a zeroed one */
+    int64_t    (*weight_bytes)(const struct backend *b, const struct weight *w);
+    void      *(*vector_new)(struct backend *b, const float *v, int n); /* in type act; free with mem_free */
+
+    void *(*mem_new)(struct backend *b, int64_t bytes); /* zeroed, 64-byte aligned, backed by memory when first touched; NULL */
+    void  (*mem_free)(struct backend *b, void *p, int64_t bytes);
+    enum err (*copy_in)(struct backend *b, void *to, const void *host, int64_t bytes);
+    enum err (*copy_out)(struct backend *b, void *host, const void *from, int64_t bytes);
+    void  (*close)(struct backend *b);
+};
+
+/* What a backend must be able to take. */
+struct backend_conf {
+    enum engine_dtype dtype;
+    int               n_thread; /* 0: one per core */
+    int               max_tok;  /* most rows of one call */
+    int               max_k;    /* widest row */
+    int               max_len;  /* longest sequence */
+};
+enum err backend_cpu_open(struct backend **out, const struct backend_conf *conf, struct err_note *note);
+
+#endif

@@ -1,0 +1,47 @@
+/* families: the tables. A new family is a new row here. */
+#include "engine/families.h"
+
+#include <string.h>
+
+static const struct family families[] = {
+    {.name = "llama", .gguf_arch = "llama", .hf_arch = "LlamaForCausalLM", .gguf_permuted = true},
+};
+
+const struct family *family_by_arch(enum naming naming, const char *arch, size_t n)
+{
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        const char *a = naming == NAMING_GGUF ? families[i].gguf_arch : families[i].hf_arch;
+        if (a && strlen(a) == n && memcmp(a, arch, n) == 0) return &families[i];
+    }
+    return NULL;
+}
+
+const struct part_row matrix_parts[] = {
+    {{"attn_q", "self_attn.q_proj"}, MAT_QKV, DIM_Q, DIM_D, PART_ROPE},
+    {{"attn_k", "self_attn.k_proj"}, MAT_QKV, DIM_KV, DIM_D, PART_ROPE},
+    {{"attn_v", "self_attn.v_proj"}, MAT_QKV, DIM_KV, DIM_D, 0},
+    {{"attn_output", "self_attn.o_proj"}, MAT_O, DIM_D, DIM_Q, 0},
+    {{"ffn_gate", "mlp.gate_proj"}, MAT_GATE_UP, DIM_F, DIM_D, 0},
+    {{"ffn_up", "mlp.up_proj"}, MAT_GATE_UP, DIM_F, DIM_D, 0},
+    {{"ffn_down", "mlp.down_proj"}, MAT_DOWN, DIM_D, DIM_F, 0},
+};
+const int n_matrix_part = sizeof matrix_parts / sizeof *matrix_parts;
+
+const struct part_row vector_parts[] = {
+    {{"attn_norm.weight", "input_layernorm.weight"}, VEC_ATTN_NORM, DIM_D, DIM_D, 0},
+    {{"ffn_norm.weight", "post_attention_layernorm.weight"}, VEC_FFN_NORM, DIM_D, DIM_D, 0},
+    {{"attn_q_norm.weight", "self_attn.q_norm.weight"}, VEC_Q_NORM, DIM_K, DIM_K, PART_NORM},
+    {{"attn_k_norm.weight", "self_attn.k_norm.weight"}, VEC_K_NORM, DIM_K, DIM_K, PART_NORM},
+    {{"attn_q.bias", "self_attn.q_proj.bias"}, VEC_QKV_BIAS, DIM_Q, DIM_Q, PART_BIAS | PART_ROPE},
+    {{"attn_k.bias", "self_attn.k_proj.bias"}, VEC_QKV_BIAS, DIM_KV, DIM_KV, PART_BIAS | PART_ROPE},
+    {{"attn_v.bias", "self_attn.v_proj.bias"}, VEC_QKV_BIAS, DIM_KV, DIM_KV, PART_BIAS},
+};
+const int n_vector_part = sizeof vector_parts / sizeof *vector_parts;
+
+const char *const top_names[TOP_COUNT][NAMING_COUNT] = {
+    [TOP_EMBED] = {"token_embd.weight", "model.embed_tokens.weight"},
+    [TOP_NORM] = {"output_norm.weight", "model.norm.weight"},
+    [TOP_HEAD] = {"output.weight", "lm_head.weight"},
+    [TOP_ROPE_FACTORS] = {"rope_freqs.weight", NULL},
+};
+const char *const layer_prefix[NAMING_COUNT] = {"blk.%d.", "model.layers.%d."};

@@ -1,0 +1,168 @@
+/* router_load: shapes from one table; the last layer's rows (2 or 1) tell the softmax form from the sigmoid form. */
+#include "engine/router_load.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "engine/safetensors.h"
+#include "kernels/quant.h"
+
+enum { N_LINEAR = 5, SIZE_MOST = 1 << 24 };
+
+static const struct {
+    const char *name;
+    int         out, in; /* in units of K; out 0: the logits */
+} linear[N_LINEAR] = {{"cls_feat_extractor.0", 8, 1},       {"cls_feat_extractor.2", 2, 8},
+                      {"cls_router_head_agnostic.0", 4, 2}, {"cls_router_head_agnostic.2", 1, 4},
+                      {"cls_router_head_agnostic.4", 0, 1}};
+
+static enum err tensor_bad(struct err_note *note, const char *path, const char *name, const char *what)
+{
+    return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: %s", path, name, what);
+}
+
+static void tensor_name(char *out, size_t n, int layer, int i, const char *tail)
+{
+    snprintf(out, n, "model.layers.%d.self_attn.mask_allocator.%s.%s", layer, linear[i].name, tail);
+}
+
+struct loader {
+    const struct safetensors *s;
+    const char               *path;
+    int                       head, n_out;
+    float                    *mem; /* next free place */
+    void                     *raw; /* room for the largest tensor */
+    struct err_note          *note;
+};
+
+static enum err read_one(struct loader *ld, const char *name, int64_t rows, int64_t cols, const float **out)
+{
+    const struct safetensors_tensor *t = safetensors_find(ld->s, name);
+    if (!t) return tensor_bad(ld->note, ld->path, name, "is missing");
+    bool fits = cols ? t->n_dim == 2 && t->shape[0] == rows && t->shape[1] == cols : t->n_dim == 1 && t->shape[0] == rows;
+    if (!fits) return tensor_bad(ld->note, ld->path, name, "its shape does not fit this model");
+    if (t->dt == DT_COUNT) return tensor_bad(ld->note, ld->path, name, "its dtype is not one of F32, F16, BF16");
+    enum err e = safetensors_read(ld->s, t, 0, t->n_bytes, ld->raw, ld->note);
+    if (e != OK) return e;
+    if (!quant_finite(t->dt, ld->raw, t->n_elem)) return tensor_bad(ld->note, ld->path, name, "has values that are not finite");
+    quant_to_f32(t->dt, ld->raw, ld->mem, t->n_elem);
+    *out = ld->mem;
+    ld->mem += t->n_elem;
+    return OK;
+}
+
+static enum err read_layer(struct loader *ld, int layer, struct router_weights *w)
+{
+    char name[160];
+    w->n_out = ld->n_out;
+    for (int i = 0; i < N_LINEAR; i++) {
+        int64_t  rows = linear[i].out ? (int64_t)linear[i].out * ld->head : ld->n_out, cols = (int64_t)linear[i].in * ld->head;
+        enum err e;
+        tensor_name(name, sizeof name, layer, i, "weight");
+        if ((e = read_one(ld, name, rows, cols, &w->w[i])) != OK) return e;
+        tensor_name(name, sizeof name, layer, i, "bias");
+        if ((e = read_one(ld, name, rows, 0, &w->b[i])) != OK) return e;
+    }
+    return OK;
+}
+
+/* 2 outputs: softmax form; 1: sigmoid form. */
+static enum err find_form(struct loader *ld)
+{
+    char name[160];
+    tensor_name(name, sizeof name, 0, N_LINEAR - 1, "bias");
+    const struct safetensors_tensor *t = safetensors_find(ld->s, name);
+    if (!t) return tensor_bad(ld->note, ld->path, name, "is missing");
+    if (t->n_dim != 1 || t->shape[0] < 1 || t->shape[0] > 2) return tensor_bad(ld->note, ld->path, name, "must have 1 or 2 values");
+    ld->n_out = (int)t->shape[0];
+
+    const char *form = safetensors_metadata(ld->s, "use_softmax");
+    bool        softmax = form && (strcmp(form, "true") == 0 || strcmp(form, "True") == 0 || strcmp(form, "1") == 0);
+    if (form && softmax != (ld->n_out == 2))
+        return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: use_softmax contradicts the %d outputs of its routers", ld->path, ld->n_out);
+    return OK;
+}
+
+/* A size in tokens; some files write 150.0. */
+static enum err read_size(struct loader *ld, const char *key, int least, int *out)
+{
+    const char *text = safetensors_metadata(ld->s, key);
+    if (!text) return OK;
+    char  *end;
+    double v = strtod(text, &end);
+    if (end == text || *end || !(v >= least && v <= SIZE_MOST) || floor(v) < v)
+        return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: metadata %s: not a whole number of tokens in %d..%d", ld->path, key, least,
+                       SIZE_MOST);
+    *out = (int)v;
+    return OK;
+}
+
+static enum err read_sizes(struct loader *ld, struct flux_spec *f)
+{
+    static const struct {
+        const char *word;
+        int         kind;
+    } kinds[] = {{"streaming", ATTN_STREAMING}, {"triangle", ATTN_TRIANGLE}};
+    enum err e;
+    if ((e = read_size(ld, "sink_size", 0, &f->sink_size)) != OK) return e;
+    if ((e = read_size(ld, "local_window_size", 1, &f->local_window_size)) != OK) return e;
+    if ((e = read_size(ld, "pool_size", 1, &f->pool_size)) != OK) return e;
+    if ((e = read_size(ld, "triangle_n_last", 1, &f->triangle_n_last)) != OK) return e;
+    const char *word = safetensors_metadata(ld->s, "toggle_type");
+    for (size_t i = 0; word && i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(word, kinds[i].word) == 0) f->sparse_kind = kinds[i].kind;
+    if (word && f->sparse_kind < 0)
+        return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: metadata toggle_type: this kind is not supported", ld->path);
+    return OK;
+}
+
+static int64_t n_float(int head, int n_out)
+{
+    int64_t n = 0;
+    for (int i = 0; i < N_LINEAR; i++) {
+        int64_t rows = linear[i].out ? (int64_t)linear[i].out * head : n_out;
+        n += rows * linear[i].in * head + rows;
+    }
+    return n;
+}
+
+static enum err load(struct routers *out, struct loader *ld, const struct spec *spec)
+{
+    enum err e = find_form(ld);
+    if (e != OK || (e = read_sizes(ld, &out->flux)) != OK) return e;
+    out->bytes = n_float(ld->head, ld->n_out) * 4 * spec->n_layer;
+    if (out->bytes > INT32_MAX) return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: too large", ld->path);
+    out->layer = calloc((size_t)spec->n_layer, sizeof *out->layer);
+    out->mem = ld->mem = malloc((size_t)out->bytes);
+    ld->raw = malloc((size_t)ld->head * (size_t)ld->head * 16 * 4); /* the second matrix, [2K, 8K], in fp32 */
+    if (!out->layer || !out->mem || !ld->raw) return err_set(ld->note, ERR_NOMEM, ld->path, "%s: no memory for routers", ld->path);
+    for (int l = 0; l < spec->n_layer && e == OK; l++) e = read_layer(ld, l, &out->layer[l]);
+    int extra = safetensors_n_tensor(ld->s) - spec->n_layer * N_LINEAR * 2;
+    if (e == OK && extra > 0) log_line(LOG_WARN, "tensors not used", "path=%s n=%d", ld->path, extra);
+    return e;
+}
+
+enum err routers_load(struct routers *out, const char *path, const struct spec *spec, struct err_note *note)
+{
+    struct safetensors *s;
+    *out = (struct routers){.flux = {-1, -1, -1, -1, -1}};
+    enum err e = safetensors_open(&s, path, note);
+    if (e != OK) return e;
+    struct loader ld = {.s = s, .path = path, .head = spec->head, .note = note};
+    e = load(out, &ld, spec);
+    free(ld.raw);
+    safetensors_close(s);
+    if (e != OK) routers_free(out);
+    return e;
+}
+
+void routers_free(struct routers *r)
+{
+    free(r->layer);
+    free(r->mem);
+    r->layer = NULL;
+    r->mem = NULL;
+}

@@ -1,0 +1,38 @@
+/* source: a model's tensors by name, whatever file they come from. Rows are outputs, as the engine's weights want them.
+ * Lookups and reads may come from several threads; every tensor that was looked up counts as used. */
+#ifndef FLUXD_ENGINE_SOURCE_H
+#define FLUXD_ENGINE_SOURCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/families.h"
+#include "kernels/ops.h"
+
+struct gguf;
+struct source;
+
+struct source_tensor {
+    enum dtype  dt;
+    int64_t     n, k;    /* rows, columns; a vector is one row of k */
+    int64_t     n_bytes;
+    const void *impl;
+};
+
+/* path: .gguf. Free with source_close. */
+enum err source_open(struct source **out, const char *path, struct err_note *note);
+void     source_close(struct source *s); /* NULL is fine */
+
+enum naming        source_naming(const struct source *s);
+const struct gguf *source_gguf(const struct source *s); /* metadata; NULL when the source is none */
+const char        *source_path(const struct source *s);
+
+bool     source_find(struct source *s, const char *name, struct source_tensor *out);
+enum err source_read(const struct source *s, const struct source_tensor *t, int64_t from, int64_t n_bytes, void *to,
+                     struct err_note *note);
+
+/* Tensors that nobody looked up: how many, and the first one's name (NULL when 0). */
+int source_n_unused(const struct source *s, const char **first);
+
+#endif

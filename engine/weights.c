@@ -1,0 +1,326 @@
+/* weights: loading. The work is a list of jobs (one matrix each, the largest first); threads take the next job, read its parts
+ * in pieces of about a megabyte and hand them to the backend, so that no more than that is held twice. */
+#include "engine/weights.h"
+
+#include <ctype.h>
+#include <omp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "kernels/quant.h"
+
+enum { PIECE_BYTES = 1 << 20, NAME_BYTES = 96 };
+
+struct job {
+    struct weight *w;
+    int            layer, slot; /* layer < 0: slot is enum top_tensor */
+    int64_t        bytes;       /* in the file */
+};
+
+struct loader {
+    const struct weights_load *l;
+    struct weights            *w;
+    enum naming                naming;
+    struct job                *job;
+    int                        n_job;
+    int64_t                    total, done; /* bytes; done under the critical section */
+    atomic_int                 next, n_bad;
+    enum err                   e; /* the first failure, with its note */
+    struct err_note            note;
+};
+
+static void part_name(const struct loader *ld, int layer, const char *name, const char *tail, char *out)
+{
+    int n = snprintf(out, NAME_BYTES, layer_prefix[ld->naming], layer);
+    snprintf(out + n, (size_t)(NAME_BYTES - n), "%s%s", name, tail);
+}
+
+static enum err tensor_bad(const struct loader *ld, struct err_note *note, const char *name, const char *what)
+{
+    const char *path = source_path(ld->l->src);
+    return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: %s", path, name, what);
+}
+
+/* Looks a tensor up and checks its shape; n == 1 means a vector. */
+static enum err find(const struct loader *ld, const char *name, int64_t n, int64_t k, struct source_tensor *t, struct err_note *note)
+{
+    const char *path = source_path(ld->l->src);
+    if (!source_find(ld->l->src, name, t)) return tensor_bad(ld, note, name, "is missing");
+    if (t->n != n || t->k != k)
+        return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: shape is [%lld, %lld], the model needs [%lld, %lld]", path, name,
+                       (long long)t->n, (long long)t->k, (long long)n, (long long)k);
+    return OK;
+}
+
+/* Row i of a head in rotate-half order stands in which row of a GGUF head: pairs (i, i + K/2) stand side by side there. */
+static int permuted_row(int i, int head)
+{
+    int j = i % head, base = i - j;
+    return base + (j < head / 2 ? 2 * j : 2 * (j - head / 2) + 1);
+}
+
+static bool is_permuted(const struct loader *ld, const struct part_row *p)
+{
+    return (p->flags & PART_ROPE) && ld->naming == NAMING_GGUF && ld->l->spec->family->gguf_permuted;
+}
+
+static bool is_stopped(const struct loader *ld) { return ld->l->stop && *ld->l->stop; }
+
+struct buffer {
+    void    *raw;
+    int32_t *rows;
+};
+
+/* n_row rows of a tensor into w at row0. group: rows that must stay together (a head, where rows are permuted). */
+static enum err load_rows(struct loader *ld, struct weight *w, int row0, const struct source_tensor *t, int group,
+                          struct err_note *note)
+{
+    int64_t row_bytes = quant_bytes(t->dt, t->k), per = PIECE_BYTES / row_bytes / group * group;
+    if (per < group) per = group;
+    if (per > t->n) per = t->n;
+    struct buffer buf = {malloc((size_t)(per * row_bytes)), malloc((size_t)per * sizeof *buf.rows)};
+    enum err      e = buf.raw && buf.rows ? OK : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+    for (int64_t i = 0; e == OK && i < per; i++) buf.rows[i] = permuted_row((int)i, group);
+    for (int64_t at = 0; e == OK && at < t->n; at += per) {
+        int64_t n = at + per < t->n ? per : t->n - at;
+        if (is_stopped(ld)) {
+            e = err_set(note, ERR_CANCELLED, NULL, "loading was stopped");
+            break;
+        }
+        e = source_read(ld->l->src, t, at * row_bytes, n * row_bytes, buf.raw, note);
+        if (e == OK && !quant_finite(t->dt, buf.raw, n * t->k)) atomic_fetch_add(&ld->n_bad, 1);
+        if (e == OK)
+            e = ld->l->backend->weight_part(ld->l->backend, w, row0 + (int)at, (int)n, buf.raw, t->dt, group > 1 ? buf.rows : NULL, note);
+    }
+    free(buf.raw);
+    free(buf.rows);
+    return e;
+}
+
+static enum err load_top(struct loader *ld, const struct job *j, struct err_note *note)
+{
+    struct source_tensor t;
+    const struct spec   *s = ld->l->spec;
+    struct backend      *b = ld->l->backend;
+    enum err e = find(ld, top_names[j->slot][ld->naming], s->n_vocab, s->d, &t, note);
+    if (e == OK) e = b->weight_new(b, j->w, s->n_vocab, s->d, b->hold_type(b, t.dt), note);
+    if (e == OK) e = load_rows(ld, j->w, 0, &t, 1, note);
+    return e == OK ? b->weight_done(b, j->w, note) : e;
+}
+
+static enum err load_matrix(struct loader *ld, const struct job *j, struct err_note *note)
+{
+    const struct spec   *s = ld->l->spec;
+    struct backend      *b = ld->l->backend;
+    struct source_tensor t[4];
+    char                 name[NAME_BYTES];
+    int                  n = 0, k = 0, n_part = 0;
+    enum dtype           src = DT_COUNT;
+    enum err             e;
+    for (int i = 0; i < n_matrix_part; i++) {
+        const struct part_row *p = &matrix_parts[i];
+        if (p->slot != j->slot) continue;
+        part_name(ld, j->layer, p->name[ld->naming], ".weight", name);
+        if ((e = find(ld, name, spec_dim(s, p->n), spec_dim(s, p->k), &t[n_part], note)) != OK) return e;
+        enum dtype dt = t[n_part++].dt;
+        src = src == DT_COUNT || src == dt ? dt : DT_F32; /* parts of different types are held as any fp32 tensor would be */
+        n += spec_dim(s, p->n);
+        k = spec_dim(s, p->k);
+    }
+    if ((e = b->weight_new(b, j->w, n, k, b->hold_type(b, src), note)) != OK) return e;
+    for (int i = 0, part = 0, row0 = 0; i < n_matrix_part; i++) {
+        const struct part_row *p = &matrix_parts[i];
+        if (p->slot != j->slot) continue;
+        if ((e = load_rows(ld, j->w, row0, &t[part++], is_permuted(ld, p) ? s->head : 1, note)) != OK) return e;
+        row0 += spec_dim(s, p->n);
+    }
+    return b->weight_done(b, j->w, note);
+}
+
+/* A small tensor as fp32; *out is the caller's to free. */
+static enum err read_f32(struct loader *ld, const char *name, int n, float **out, struct err_note *note)
+{
+    struct source_tensor t;
+    enum err             e = find(ld, name, 1, n, &t, note);
+    if (e != OK) return e;
+    void  *raw = malloc((size_t)t.n_bytes);
+    float *v = malloc((size_t)n * sizeof *v);
+    e = raw && v ? source_read(ld->l->src, &t, 0, t.n_bytes, raw, note) : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+    if (e == OK && !quant_finite(t.dt, raw, n)) atomic_fetch_add(&ld->n_bad, 1);
+    if (e == OK && !quant_to_f32(t.dt, raw, v, n)) e = tensor_bad(ld, note, name, "has a type that cannot be read");
+    free(raw);
+    if (e == OK) *out = v;
+    else free(v);
+    return e;
+}
+
+static enum err keep_vector(struct loader *ld, const float *v, int n, void **out, int64_t *bytes, struct err_note *note)
+{
+    struct backend *b = ld->l->backend;
+    *bytes = (int64_t)n * 4;
+    *out = b->vector_new(b, v, n);
+    return *out ? OK : err_set(note, ERR_NOMEM, NULL, "no memory for weights");
+}
+
+/* All parts of one vector, one after the other. */
+static enum err load_vector(struct loader *ld, int layer, int slot, struct err_note *note)
+{
+    const struct spec *s = ld->l->spec;
+    int                has = (s->family->qkv_bias ? PART_BIAS : 0) | (s->family->qk_norm ? PART_NORM : 0) | PART_ROPE, n = 0;
+    char               name[NAME_BYTES];
+    float             *all = NULL;
+    enum err           e = OK;
+    for (int i = 0; i < n_vector_part && e == OK; i++) {
+        const struct part_row *p = &vector_parts[i];
+        if (p->slot != slot || (p->flags & ~has)) continue;
+        int    m = spec_dim(s, p->n);
+        float *v = NULL, *grown = realloc(all, (size_t)(n + m) * sizeof *all);
+        if (!grown) {
+            e = err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+            break;
+        }
+        all = grown;
+        part_name(ld, layer, p->name[ld->naming], "", name);
+        if ((e = read_f32(ld, name, m, &v, note)) != OK) break;
+        for (int r = 0; r < m; r++) all[n + r] = v[is_permuted(ld, p) ? permuted_row(r, s->head) : r];
+        n += m;
+        free(v);
+    }
+    struct layer_weights *lw = &ld->w->layer[layer];
+    if (e == OK && n) e = keep_vector(ld, all, n, &lw->vec[slot], &lw->vec_bytes[slot], note);
+    free(all);
+    return e;
+}
+
+static enum err load_vectors(struct loader *ld, struct err_note *note)
+{
+    const struct spec *s = ld->l->spec;
+    enum err           e = OK;
+    for (int l = 0; l < s->n_layer && e == OK; l++)
+        for (int v = 0; v < VEC_COUNT && e == OK; v++) e = load_vector(ld, l, v, note);
+    float *norm = NULL;
+    if (e == OK) e = read_f32(ld, top_names[TOP_NORM][ld->naming], s->d, &norm, note);
+    if (e == OK) e = keep_vector(ld, norm, s->d, &ld->w->norm, &ld->w->norm_bytes, note);
+    free(norm);
+
+    struct source_tensor t;
+    const char          *factors = top_names[TOP_ROPE_FACTORS][ld->naming];
+    if (e == OK && factors && source_find(ld->l->src, factors, &t)) {
+        e = read_f32(ld, factors, s->head / 2, &ld->w->rope_factor, note);
+        for (int i = 0; e == OK && i < s->head / 2; i++)
+            if (!(ld->w->rope_factor[i] > 0)) e = tensor_bad(ld, note, factors, "has a factor that is not above 0");
+    }
+    return e;
+}
+
+static int cmp_job(const void *a, const void *b)
+{
+    const struct job *x = a, *y = b;
+    return (x->bytes < y->bytes) - (x->bytes > y->bytes);
+}
+
+static void add_job(struct loader *ld, struct weight *w, int layer, int slot)
+{
+    struct source_tensor t;
+    char                 name[NAME_BYTES];
+    int64_t              bytes = 0;
+    if (layer < 0) bytes = source_find(ld->l->src, top_names[slot][ld->naming], &t) ? t.n_bytes : 0;
+    for (int i = 0; layer >= 0 && i < n_matrix_part; i++) {
+        if (matrix_parts[i].slot != slot) continue;
+        part_name(ld, layer, matrix_parts[i].name[ld->naming], ".weight", name);
+        if (source_find(ld->l->src, name, &t)) bytes += t.n_bytes;
+    }
+    ld->job[ld->n_job++] = (struct job){.w = w, .layer = layer, .slot = slot, .bytes = bytes};
+    ld->total += bytes;
+}
+
+static enum err list_jobs(struct loader *ld, struct err_note *note)
+{
+    struct weights      *w = ld->w;
+    struct source_tensor t;
+    ld->job = calloc((size_t)w->n_layer * MAT_COUNT + 2, sizeof *ld->job);
+    if (!ld->job) return err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+    add_job(ld, &w->embed, -1, TOP_EMBED);
+    bool has_head = source_find(ld->l->src, top_names[TOP_HEAD][ld->naming], &t);
+    w->head = has_head ? &w->own_head : &w->embed;
+    if (has_head) add_job(ld, &w->own_head, -1, TOP_HEAD);
+    for (int l = 0; l < w->n_layer; l++)
+        for (int m = 0; m < MAT_COUNT; m++) add_job(ld, &w->layer[l].mat[m], l, m);
+    qsort(ld->job, (size_t)ld->n_job, sizeof *ld->job, cmp_job);
+    return OK;
+}
+
+static void run_jobs(struct loader *ld)
+{
+#pragma omp parallel num_threads(ld->l->backend->n_thread)
+    for (;;) {
+        int i = atomic_fetch_add(&ld->next, 1);
+        if (i >= ld->n_job) break;
+        struct err_note note = {0};
+        enum err        e = ld->job[i].layer < 0 ? load_top(ld, &ld->job[i], &note) : load_matrix(ld, &ld->job[i], &note);
+#pragma omp critical(weights_progress)
+        {
+            ld->done += ld->job[i].bytes;
+            if (e != OK && ld->e == OK) {
+                ld->e = e;
+                ld->note = note;
+                atomic_store(&ld->next, ld->n_job);
+            }
+            if (e == OK && ld->l->progress)
+                ld->l->progress(ld->l->progress_arg, "weights", ld->total ? (double)ld->done / (double)ld->total : 1);
+        }
+    }
+}
+
+static void sum_up(struct loader *ld)
+{
+    struct weights *w = ld->w;
+    struct backend *b = ld->l->backend;
+    w->bytes = b->weight_bytes(b, &w->embed) + w->norm_bytes + (w->head == &w->own_head ? b->weight_bytes(b, &w->own_head) : 0);
+    for (int l = 0; l < w->n_layer; l++) {
+        for (int m = 0; m < MAT_COUNT; m++) w->bytes += b->weight_bytes(b, &w->layer[l].mat[m]);
+        for (int v = 0; v < VEC_COUNT; v++) w->bytes += w->layer[l].vec_bytes[v];
+    }
+    snprintf(w->held, sizeof w->held, "%s", quant_type(w->layer[0].mat[MAT_DOWN].dt)->name);
+    for (char *p = w->held; *p; p++) *p = (char)tolower((unsigned char)*p);
+
+    const char *first;
+    int         unused = source_n_unused(ld->l->src, &first);
+    if (unused) log_line(LOG_WARN, "tensors not used", "n=%d first=%s", unused, first);
+    if (ld->n_bad) log_line(LOG_WARN, "weights that are not finite", "path=%s pieces=%d", source_path(ld->l->src), ld->n_bad);
+}
+
+enum err weights_load(struct weights *out, const struct weights_load *l, struct err_note *note)
+{
+    struct loader ld = {.l = l, .w = out, .naming = source_naming(l->src)};
+    *out = (struct weights){.n_layer = l->spec->n_layer};
+    out->layer = calloc((size_t)out->n_layer, sizeof *out->layer);
+    if (!out->layer) return err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+    enum err e = load_vectors(&ld, note);
+    if (e == OK) e = list_jobs(&ld, note);
+    if (e == OK) {
+        run_jobs(&ld);
+        if ((e = ld.e) != OK) {
+            if (note) *note = ld.note;
+        } else sum_up(&ld);
+    }
+    free(ld.job);
+    return e;
+}
+
+void weights_free(struct weights *w, struct backend *b)
+{
+    for (int l = 0; w->layer && l < w->n_layer; l++) {
+        for (int m = 0; m < MAT_COUNT; m++) b->weight_free(b, &w->layer[l].mat[m]);
+        for (int v = 0; v < VEC_COUNT; v++) b->mem_free(b, w->layer[l].vec[v], w->layer[l].vec_bytes[v]);
+    }
+    b->weight_free(b, &w->embed);
+    b->weight_free(b, &w->own_head);
+    b->mem_free(b, w->norm, w->norm_bytes);
+    free(w->rope_factor);
+    free(w->layer);
+    *w = (struct weights){0};
+}

@@ -1,0 +1,44 @@
+/* weights: the model's matrices and vectors in the backend's form. Filled once at open, then read only. */
+#ifndef FLUXD_ENGINE_WEIGHTS_H
+#define FLUXD_ENGINE_WEIGHTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/backend.h"
+#include "engine/families.h"
+#include "engine/source.h"
+#include "engine/spec.h"
+
+struct layer_weights {
+    struct weight mat[MAT_COUNT];
+    void         *vec[VEC_COUNT]; /* NULL where the family has none */
+    int64_t       vec_bytes[VEC_COUNT];
+};
+
+struct weights {
+    struct layer_weights *layer;
+    int                   n_layer;
+    struct weight         embed, own_head;
+    const struct weight  *head;        /* own_head, or embed when tied */
+    void                 *norm;
+    float                *rope_factor; /* host [K/2], divides the frequencies; NULL: none */
+    int64_t               norm_bytes, bytes; /* bytes: all memory held */
+    char                  held[32];    /* "q4_1", "f32": type of the layers' matrices */
+};
+
+struct weights_load {
+    struct source      *src;
+    const struct spec  *spec;
+    struct backend     *backend;
+    void              (*progress)(void *arg, const char *what, double share); /* one at a time; may be NULL */
+    void               *progress_arg;
+    const volatile int *stop; /* may be NULL */
+};
+
+/* Reads in parallel. On failure weights_free what there is; note names file and tensor. */
+enum err weights_load(struct weights *out, const struct weights_load *l, struct err_note *note);
+void     weights_free(struct weights *w, struct backend *b);
+
+#endif
