@@ -12,7 +12,7 @@ DEBS = gcc g++ make pkg-config binutils ca-certificates libuv1-dev libmicrohttpd
        libpcre2-dev libutf8proc-dev libinih-dev python3 python3-pip python3-venv
 TEST_DEBS = libcmocka-dev prometheus curl
 
-CFLAGS  = -std=c11 -D_GNU_SOURCE -I. -Ibuild/gen $(OPT) -g -fopenmp -ffp-contract=off -fno-math-errno \
+CFLAGS  = -std=c11 -D_GNU_SOURCE -I. -Ibuild/gen $(OPT) -g -fopenmp -fno-math-errno \
           -Wall -Wextra -Wconversion -Wshadow -Werror $(SAN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDLIBS  = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -lm -lpthread -ldl
 MALLOC  = $(if $(SAN),,-ljemalloc)
@@ -75,6 +75,8 @@ $(BUILD)/fluxd: $(OBJ) $(BUILD)/server/main.o
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/kernels/%.o: OPT := $(if $(SAN),$(OPT),-O3) # vectorised loops
 
 $(BUILD)/server/ui_html.o: server/ui.html
 	@mkdir -p $(@D)

@@ -1,0 +1,33 @@
+/* cpu_int: what the files of the CPU backend's kernels share with each other alone. */
+#ifndef FLUXD_KERNELS_CPU_INT_H
+#define FLUXD_KERNELS_CPU_INT_H
+
+#include "kernels/cpu.h"
+
+struct dnnl_box; /* gemm_dnnl.c: engine, stream, primitives by shape */
+
+struct cpu_scratch {
+    struct dnnl_box *dnnl;
+    float           *x, *y;   /* padded tiles: [TILE][max_k] and [TILE][max_n] */
+    uint16_t        *xh;      /* [max_tok][max_k] bf16 activations */
+    int              max_tok, max_k, max_n;
+    void            *quant;   /* gemm_quant's activations */
+};
+
+/* How a weight is held (struct weight, impl). */
+struct cpu_weight {
+    int64_t bytes;
+    void   *rows;   /* staging [n, k] until packed, or the raw rows */
+    void   *packed; /* oneDNN's or gemm_quant's own layout */
+    bool    raw;
+};
+
+enum { DNNL_TILE = 64, DNNL_TILE_SMALL = 8 };
+
+enum err dnnl_box_new(struct dnnl_box **out, struct err_note *note);
+void     dnnl_box_free(struct dnnl_box *b);
+bool     dnnl_has_bf16(void); /* the processor multiplies bf16 itself */
+enum err dnnl_pack(struct dnnl_box *b, struct weight *w, struct err_note *note);
+void     gemm_dnnl(struct op_ctx *c, const struct gemm_args *a);
+
+#endif

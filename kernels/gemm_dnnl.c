@@ -1,0 +1,324 @@
+/* gemm_dnnl: products with fp32 and bf16 weights by oneDNN; the only file that speaks to it, for its 2.x and 3.x C interfaces.
+ *
+ * oneDNN's bits for a row may depend on the number of rows of the call. So there are two shapes only: tiles of DNNL_TILE rows,
+ * and tiles of DNNL_TILE_SMALL (padded) for what is left; decode rows use the small one alone. A prompt's pieces begin on
+ * page edges, so a row meets the same tile whatever the piece size. Primitives are made once per shape and kept. */
+#include <oneapi/dnnl/dnnl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "kernels/cpu_int.h"
+#include "kernels/quant.h"
+
+enum { MAX_SHAPES = 256 };
+
+struct shape {
+    int                   m, n, k;
+    enum dtype            dt;
+    bool                  add;
+    dnnl_primitive_t      prim;
+    dnnl_primitive_desc_t pd;
+    dnnl_memory_t         src, wei, dst;
+    size_t                wei_bytes;
+};
+
+struct dnnl_box {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    struct shape  shape[MAX_SHAPES];
+    int           n_shape;
+};
+
+static dnnl_data_type_t type_of(enum dtype dt) { return dt == DT_BF16 ? dnnl_bf16 : dnnl_f32; }
+
+#if DNNL_VERSION_MAJOR >= 3
+typedef dnnl_memory_desc_t md_t; /* an opaque pointer */
+static dnnl_status_t md_make(md_t *md, const dnnl_dims_t d, dnnl_data_type_t t, dnnl_format_tag_t tag)
+{
+    return dnnl_memory_desc_create_with_tag(md, 2, d, t, tag);
+}
+static void         md_drop(md_t md) { dnnl_memory_desc_destroy(md); }
+static size_t       md_bytes(const_dnnl_memory_desc_t md) { return dnnl_memory_desc_get_size(md); }
+static dnnl_status_t pd_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t s, md_t w, md_t d, dnnl_primitive_attr_t attr)
+{
+    return dnnl_matmul_primitive_desc_create(pd, b->engine, s, w, NULL, d, attr);
+}
+static dnnl_status_t mem_make(dnnl_memory_t *m, struct dnnl_box *b, const_dnnl_memory_desc_t md)
+{
+    return dnnl_memory_create(m, md, b->engine, DNNL_MEMORY_NONE);
+}
+static dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t from, const_dnnl_memory_desc_t to)
+{
+    return dnnl_reorder_primitive_desc_create(pd, from, b->engine, to, b->engine, NULL);
+}
+static dnnl_status_t append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_f32); }
+#else
+typedef dnnl_memory_desc_t        md_t; /* a struct by value */
+typedef const dnnl_memory_desc_t *const_md;
+static dnnl_status_t md_make(md_t *md, const dnnl_dims_t d, dnnl_data_type_t t, dnnl_format_tag_t tag)
+{
+    return dnnl_memory_desc_init_by_tag(md, 2, d, t, tag);
+}
+static void         md_drop(md_t md) { (void)md; }
+static size_t       md_bytes(const_md md) { return dnnl_memory_desc_get_size(md); }
+static dnnl_status_t pd_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t s, md_t w, md_t d, dnnl_primitive_attr_t attr)
+{
+    dnnl_matmul_desc_t  op;
+    dnnl_status_t st = dnnl_matmul_desc_init(&op, &s, &w, NULL, &d);
+    return st ? st : dnnl_primitive_desc_create(pd, &op, attr, b->engine, NULL);
+}
+static dnnl_status_t mem_make(dnnl_memory_t *m, struct dnnl_box *b, const_md md)
+{
+    return dnnl_memory_create(m, md, b->engine, DNNL_MEMORY_NONE);
+}
+static dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t from, const_md to)
+{
+    return dnnl_reorder_primitive_desc_create(pd, &from, b->engine, to, b->engine, NULL);
+}
+static dnnl_status_t append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1.0f); }
+#endif
+
+enum err dnnl_box_new(struct dnnl_box **out, struct err_note *note)
+{
+    struct dnnl_box *b = calloc(1, sizeof *b);
+    if (!b)
+        return err_set(note, ERR_NOMEM, NULL, "no memory for oneDNN");
+    if (dnnl_engine_create(&b->engine, dnnl_cpu, 0) || dnnl_stream_create(&b->stream, b->engine, dnnl_stream_default_flags)) {
+        dnnl_box_free(b);
+        return err_set(note, ERR_DEVICE, NULL, "oneDNN has no CPU engine");
+    }
+    *out = b;
+    return OK;
+}
+
+void dnnl_box_free(struct dnnl_box *b)
+{
+    if (!b)
+        return;
+    for (int i = 0; i < b->n_shape; i++) {
+        struct shape *s = &b->shape[i];
+        dnnl_memory_destroy(s->src);
+        dnnl_memory_destroy(s->wei);
+        dnnl_memory_destroy(s->dst);
+        dnnl_primitive_destroy(s->prim);
+        dnnl_primitive_desc_destroy(s->pd);
+    }
+    if (b->stream)
+        dnnl_stream_destroy(b->stream);
+    if (b->engine)
+        dnnl_engine_destroy(b->engine);
+    free(b);
+}
+
+bool dnnl_has_bf16(void)
+{
+    /* avx512_core_bf16 and its supersets; the masks grow by bits */
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
+static dnnl_status_t shape_make(struct dnnl_box *b, struct shape *s)
+{
+    dnnl_data_type_t t = type_of(s->dt);
+    md_t             src, wei, dst;
+    dnnl_dims_t      ds = {s->m, s->k}, dw = {s->k, s->n}, dd = {s->m, s->n};
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_post_ops_t       ops = NULL;
+    dnnl_status_t         st = md_make(&src, ds, t, dnnl_ab);
+    if (st)
+        return st;
+    st = md_make(&wei, dw, t, dnnl_format_tag_any);
+    if (!st)
+        st = md_make(&dst, dd, dnnl_f32, dnnl_ab);
+    if (!st)
+        st = dnnl_primitive_attr_create(&attr);
+    if (!st && s->add) {
+        st = dnnl_post_ops_create(&ops);
+        if (!st)
+            st = append_sum(ops);
+        if (!st)
+            st = dnnl_primitive_attr_set_post_ops(attr, ops);
+    }
+    if (!st)
+        st = pd_make(&s->pd, b, src, wei, dst, attr);
+    if (!st)
+        st = dnnl_primitive_create(&s->prim, s->pd);
+    if (!st) {
+        st = mem_make(&s->src, b, dnnl_primitive_desc_query_md(s->pd, dnnl_query_src_md, 0));
+        s->wei_bytes = md_bytes(dnnl_primitive_desc_query_md(s->pd, dnnl_query_weights_md, 0));
+    }
+    if (!st)
+        st = mem_make(&s->wei, b, dnnl_primitive_desc_query_md(s->pd, dnnl_query_weights_md, 0));
+    if (!st)
+        st = mem_make(&s->dst, b, dnnl_primitive_desc_query_md(s->pd, dnnl_query_dst_md, 0));
+    if (ops)
+        dnnl_post_ops_destroy(ops);
+    if (attr)
+        dnnl_primitive_attr_destroy(attr);
+    md_drop(src);
+    md_drop(wei);
+    md_drop(dst);
+    return st;
+}
+
+/* The primitive of a shape; made at the first call, which is while weights are packed. NULL when oneDNN refuses. */
+static struct shape *shape_get(struct dnnl_box *b, int m, int n, int k, enum dtype dt, bool add)
+{
+    for (int i = 0; i < b->n_shape; i++) {
+        struct shape *s = &b->shape[i];
+        if (s->m == m && s->n == n && s->k == k && s->dt == dt && s->add == add)
+            return s;
+    }
+    if (b->n_shape == MAX_SHAPES)
+        return NULL;
+    struct shape *s = &b->shape[b->n_shape];
+    *s = (struct shape){.m = m, .n = n, .k = k, .dt = dt, .add = add};
+    if (shape_make(b, s))
+        return NULL;
+    b->n_shape++;
+    return s;
+}
+
+static dnnl_status_t reorder(struct dnnl_box *b, struct shape *s, const void *rows, void *packed)
+{
+    md_t                  from;
+    dnnl_dims_t           d = {s->k, s->n};
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_t      p = NULL;
+    dnnl_memory_t         mem = NULL;
+    dnnl_status_t         st = md_make(&from, d, type_of(s->dt), dnnl_ba); /* [n, k] row-major */
+    if (st)
+        return st;
+    st = reorder_make(&pd, b, from, dnnl_primitive_desc_query_md(s->pd, dnnl_query_weights_md, 0));
+    if (!st)
+        st = dnnl_primitive_create(&p, pd);
+#if DNNL_VERSION_MAJOR >= 3
+    if (!st)
+        st = mem_make(&mem, b, from);
+#else
+    if (!st)
+        st = mem_make(&mem, b, &from);
+#endif
+    if (!st) {
+        union {
+            const void *c;
+            void       *v;
+        } src = {rows}; /* oneDNN takes no const; it only reads */
+        dnnl_memory_set_data_handle(mem, src.v);
+        dnnl_memory_set_data_handle(s->wei, packed);
+        dnnl_exec_arg_t arg[] = {{DNNL_ARG_FROM, mem}, {DNNL_ARG_TO, s->wei}};
+        st = dnnl_primitive_execute(p, b->stream, 2, arg);
+        dnnl_stream_wait(b->stream);
+    }
+    if (mem)
+        dnnl_memory_destroy(mem);
+    if (p)
+        dnnl_primitive_destroy(p);
+    if (pd)
+        dnnl_primitive_desc_destroy(pd);
+    md_drop(from);
+    return st;
+}
+
+/* All four primitives of a weight's shape must want the same layout, for they share the bytes. */
+static bool same_layout(struct shape *const *s, int n)
+{
+    for (int i = 1; i < n; i++) {
+        const_dnnl_primitive_desc_t a = s[0]->pd, b = s[i]->pd;
+        if (!dnnl_memory_desc_equal(dnnl_primitive_desc_query_md(a, dnnl_query_weights_md, 0),
+                                    dnnl_primitive_desc_query_md(b, dnnl_query_weights_md, 0)))
+            return false;
+    }
+    return true;
+}
+
+enum err dnnl_pack(struct dnnl_box *b, struct weight *w, struct err_note *note)
+{
+    struct cpu_weight *h = w->impl;
+    struct shape      *s[4];
+    for (int i = 0; i < 4; i++) {
+        s[i] = shape_get(b, i & 1 ? DNNL_TILE_SMALL : DNNL_TILE, w->n, w->k, w->dt, i & 2);
+        if (!s[i])
+            return err_set(note, ERR_DEVICE, NULL, "oneDNN makes no product of %d x %d", w->n, w->k);
+    }
+    if (!same_layout(s, 4))
+        return err_set(note, ERR_DEVICE, NULL, "oneDNN wants different layouts of one %d x %d weight", w->n, w->k);
+    size_t bytes = (s[0]->wei_bytes + 63) / 64 * 64;
+    h->packed = aligned_alloc(64, bytes);
+    if (!h->packed)
+        return err_set(note, ERR_NOMEM, NULL, "no memory for a weight of %zu bytes", bytes);
+    if (reorder(b, s[0], h->rows, h->packed))
+        return err_set(note, ERR_DEVICE, NULL, "oneDNN cannot pack a weight of %d x %d", w->n, w->k);
+    h->bytes = (int64_t)bytes;
+    return OK;
+}
+
+struct call {
+    struct dnnl_box *b;
+    const struct weight *w;
+    const char *x; /* rows of k, of the weight's type */
+    float      *y;
+    int64_t     x_stride_bytes, y_stride;
+    bool        add;
+};
+
+static void run(const struct call *c, struct shape *s, const void *x, float *y)
+{
+    const struct cpu_weight *h = c->w->impl;
+    union {
+        const void *c;
+        void       *v;
+    } src = {x}; /* oneDNN takes no const; it only reads */
+    dnnl_memory_set_data_handle(s->src, src.v);
+    dnnl_memory_set_data_handle(s->wei, h->packed);
+    dnnl_memory_set_data_handle(s->dst, y);
+    dnnl_exec_arg_t arg[] = {{DNNL_ARG_SRC, s->src}, {DNNL_ARG_WEIGHTS, s->wei}, {DNNL_ARG_DST, s->dst}};
+    CHECK(!dnnl_primitive_execute(s->prim, c->b->stream, 3, arg));
+    dnnl_stream_wait(c->b->stream);
+}
+
+/* Rows [0, n) with tiles of s->m; the tail, and rows that do not lie dense, go through the padded scratch. */
+static void run_tiles(const struct call *c, struct cpu_scratch *sc, struct shape *s, int row, int n)
+{
+    size_t xb = (size_t)s->k * (s->dt == DT_BF16 ? 2 : 4), yb = (size_t)s->n * 4;
+    bool   dense = c->x_stride_bytes == (int64_t)xb && c->y_stride == s->n;
+    for (int r = row; r < row + n; r += s->m) {
+        const char *x = c->x + r * c->x_stride_bytes;
+        float      *y = c->y + r * c->y_stride;
+        int         m = row + n - r < s->m ? row + n - r : s->m;
+        if (dense && m == s->m) {
+            run(c, s, x, y);
+            continue;
+        }
+        memset((char *)sc->x + (size_t)m * xb, 0, (size_t)(s->m - m) * xb);
+        for (int i = 0; i < m; i++)
+            memcpy((char *)sc->x + (size_t)i * xb, x + i * c->x_stride_bytes, xb);
+        for (int i = 0; i < m && c->add; i++)
+            memcpy((char *)sc->y + (size_t)i * yb, y + i * c->y_stride, yb);
+        run(c, s, sc->x, sc->y);
+        for (int i = 0; i < m; i++)
+            memcpy(y + i * c->y_stride, (char *)sc->y + (size_t)i * yb, yb);
+    }
+}
+
+void gemm_dnnl(struct op_ctx *ctx, const struct gemm_args *a)
+{
+    struct cpu_scratch *sc = ctx->scratch;
+    const struct weight *w = a->w;
+    struct call c = {.b = sc->dnnl, .w = w, .x = a->x, .y = a->y, .x_stride_bytes = a->x_stride * 4, .y_stride = a->y_stride,
+                     .add = a->add};
+    if (w->dt == DT_BF16) {
+        CHECK(a->n_tok <= sc->max_tok && w->k <= sc->max_k);
+#pragma omp parallel for num_threads(ctx->n_thread) if (a->n_tok > 16) schedule(static)
+        for (int t = 0; t < a->n_tok; t++)
+            for (int i = 0; i < w->k; i++)
+                sc->xh[(int64_t)t * w->k + i] = f32_to_bf16(((const float *)a->x)[t * a->x_stride + i]);
+        c.x = (const char *)sc->xh;
+        c.x_stride_bytes = (int64_t)w->k * 2;
+    }
+    int large = a->decode ? 0 : a->n_tok / DNNL_TILE * DNNL_TILE;
+    if (large)
+        run_tiles(&c, sc, shape_get(sc->dnnl, DNNL_TILE, w->n, w->k, w->dt, a->add), 0, large);
+    if (large < a->n_tok)
+        run_tiles(&c, sc, shape_get(sc->dnnl, DNNL_TILE_SMALL, w->n, w->k, w->dt, a->add), large, a->n_tok - large);
+}

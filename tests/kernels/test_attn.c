@@ -1,0 +1,166 @@
+/* attn: the tiled kernel equals the reference for every kind and edge, whatever the piece, with shuffled pages and poisoned
+ * tails; and a row's bits do not depend on the piece it came in. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu.h"
+#include "kernels/quant.h"
+#include "tests/base/cm.h"
+
+enum { G = 2, PAGES = 16, SMAX = 1100 };
+
+struct world {
+    struct op_ctx c;
+    int     H, K;
+    float  *q, *out, *ref;
+    void   *pool;
+    int32_t page[PAGES];
+};
+
+static float rnd(uint32_t *s)
+{
+    *s = *s * 1664525u + 1013904223u;
+    return (float)(int32_t)(*s >> 8) / 8388608.0f - 1.0f;
+}
+
+static struct world *open_world(int rep, int K, enum dtype kv, int S)
+{
+    struct world *o = calloc(1, sizeof *o);
+    uint32_t      seed = (uint32_t)(S * 31 + K);
+    assert_int_equal(cpu_open(&o->c, 2, kv, 64, 64, 64, NULL), OK);
+    o->H = rep * G;
+    o->K = K;
+    size_t n = (size_t)SMAX * (size_t)o->H * (size_t)K;
+    o->q = malloc(n * 4);
+    o->out = malloc(n * 4);
+    o->ref = malloc(n * 4);
+    for (size_t i = 0; i < n; i++)
+        o->q[i] = 2 * rnd(&seed);
+    for (int b = 0; b < PAGES; b++)
+        o->page[b] = (b * 7 + 3) % PAGES;
+    size_t e = (size_t)PAGES * G * 2 * PAGE_TOK * (size_t)K;
+    o->pool = malloc(e * 4);
+    for (int b = 0; b < PAGES; b++)
+        for (int g = 0; g < G; g++)
+            for (int kvh = 0; kvh < 2; kvh++)
+                for (int j = 0; j < PAGE_TOK; j++)
+                    for (int i = 0; i < K; i++) {
+                        size_t at = ((((size_t)o->page[b] * G + (size_t)g) * 2 + (size_t)kvh) * PAGE_TOK + (size_t)j) * (size_t)K + (size_t)i;
+                        float  v = b * PAGE_TOK + j < S ? rnd(&seed) : NAN; /* not written yet */
+                        if (kv == DT_F32)
+                            ((float *)o->pool)[at] = v;
+                        else
+                            ((uint16_t *)o->pool)[at] = f32_to_bf16(v);
+                    }
+    return o;
+}
+
+static void close_world(struct world *o)
+{
+    cpu_close(&o->c);
+    free(o->q);
+    free(o->out);
+    free(o->ref);
+    free(o->pool);
+    free(o);
+}
+
+static struct attn_args args(struct world *o, const struct attn_seg *s, float *out)
+{
+    return (struct attn_args){.out = out, .q = o->q, .out_stride = o->H * o->K, .q_stride = o->H * o->K, .pool = o->pool,
+                              .seg = s, .n_seg = 1, .n_head = o->H, .n_kv = G, .head = o->K, .scale = 1 / sqrtf((float)o->K)};
+}
+
+static void compare(struct world *o, struct attn_seg s, int S, int piece)
+{
+    size_t row = (size_t)(o->H * o->K);
+    for (size_t i = 0; i < (size_t)S * row; i++)
+        o->out[i] = o->ref[i] = NAN;
+    for (int r = 0; r < S; r += piece) {
+        s.row0 = r;
+        s.pos0 = r;
+        s.n_row = S - r < piece ? S - r : piece;
+        struct attn_args a = args(o, &s, o->out);
+        attn_cpu(&o->c, &a);
+    }
+    s.row0 = s.pos0 = 0;
+    s.n_row = S;
+    struct attn_args a = args(o, &s, o->ref);
+    attn_ref(&o->c, &a);
+    for (size_t i = 0; i < (size_t)S * row; i++)
+        assert_true(fabsf(o->out[i] - o->ref[i]) < 1e-5f);
+}
+
+static void kinds_and_edges_equal_the_reference(void **st)
+{
+    (void)st;
+    const int S[] = {1, 15, 127, 128, 129, 255, 700};
+    for (int i = 0; i < 7; i++)
+        for (int kind = ATTN_FULL; kind <= ATTN_TRIANGLE; kind++) {
+            struct world *o = open_world(3, 16, i % 2 ? DT_F32 : DT_BF16, S[i]);
+            int n_last = S[i] - 1 < 50 ? S[i] - 1 : 50;
+            compare(o, (struct attn_seg){.kind = kind, .sink_blocks = 1, .local_blocks = 2, .dense_from = S[i] - n_last, .page = o->page}, S[i], S[i]);
+            close_world(o);
+        }
+}
+
+static void freed_pages_are_not_touched(void **st)
+{
+    (void)st;
+    struct world *o = open_world(1, 24, DT_F32, 1000);
+    struct attn_seg s = {.row0 = 0, .n_row = 1, .pos0 = 999, .kind = ATTN_STREAMING, .sink_blocks = 1, .local_blocks = 2, .page = o->page};
+    struct attn_args a = args(o, &s, o->ref);
+    attn_cpu(&o->c, &a);
+    for (int b = 1; b < 6; b++)
+        o->page[b] = -1000000; /* would crash */
+    a.out = o->out;
+    attn_cpu(&o->c, &a);
+    assert_memory_equal(o->out, o->ref, (size_t)(o->H * o->K) * 4);
+    close_world(o);
+}
+
+static void bits_do_not_depend_on_the_piece(void **st)
+{
+    (void)st;
+    struct world *o = open_world(3, 64, DT_BF16, 515);
+    struct attn_seg s = {.n_row = 515, .kind = ATTN_STREAMING, .sink_blocks = 1, .local_blocks = 2, .page = o->page};
+    struct attn_args a = args(o, &s, o->ref);
+    attn_cpu(&o->c, &a);
+    const int piece[] = {128, 1, 33};
+    for (int p = 0; p < 3; p++)
+        for (int r = 0; r < 515; r += piece[p]) {
+            s.row0 = s.pos0 = r;
+            s.n_row = 515 - r < piece[p] ? 515 - r : piece[p];
+            a = args(o, &s, o->out);
+            attn_cpu(&o->c, &a);
+            size_t row = (size_t)(o->H * o->K);
+            assert_memory_equal(o->out + (size_t)r * row, o->ref + (size_t)r * row, (size_t)s.n_row * row * 4);
+        }
+    close_world(o);
+}
+
+static void lists_equal_the_reference(void **st)
+{
+    (void)st;
+    enum { S = 600, NQ = 5, REP = 2 };
+    struct world *o = open_world(REP, 32, DT_F32, S);
+    static int32_t off[REP * G * (NQ + 1)], list[256];
+    int n = 0;
+    for (int h = 0; h < REP * G; h++)
+        for (int b = 0; b <= NQ; b++) {
+            off[h * (NQ + 1) + b] = n;
+            for (int k = 0; b < NQ && k <= b; k++)
+                if (k == 0 || k == b || (k + h) % 2)
+                    list[n++] = k;
+        }
+    compare(o, (struct attn_seg){.kind = ATTN_LIST, .local_blocks = 1, .page = o->page, .list_off = off, .list = list}, S, S);
+    close_world(o);
+}
+
+int main(void)
+{
+    const struct CMUnitTest t[] = {cmocka_unit_test(kinds_and_edges_equal_the_reference), cmocka_unit_test(freed_pages_are_not_touched),
+                                   cmocka_unit_test(bits_do_not_depend_on_the_piece), cmocka_unit_test(lists_equal_the_reference)};
+    return cmocka_run_group_tests(t, NULL, NULL);
+}
