@@ -29,7 +29,7 @@ _Static_assert(LINE_BYTES <= PIPE_BUF, "a line must be atomic on a pipe");
 static _Atomic int          log_level = LOG_INFO;
 static atomic_uint_fast64_t n_dropped;
 static atomic_flag          busy = ATOMIC_FLAG_INIT; /* held around one emit */
-static bool                 torn;                    /* under busy: the last line lost its end, newline and all */
+static bool                 torn;                    /* under busy: the last line has no newline yet */
 
 static const struct {
     const char *word, *column;
@@ -178,8 +178,8 @@ static bool emit_in_turn(const struct line *l)
     bool ok = !torn || emit("\n", 1) == 1;
     if (ok) {
         ssize_t done = emit(l->text, l->len);
-        ok = done == (ssize_t)l->len;
-        torn = done > 0 && !ok;
+        ok = done >= (ssize_t)l->len - 1; /* a line that only misses its newline gets it before the next one */
+        torn = done > 0 && done < (ssize_t)l->len;
     }
     atomic_flag_clear_explicit(&busy, memory_order_release);
     return ok;
