@@ -1,0 +1,340 @@
+/* scheduler: the laws, over the fake engine: one DONE each, the same tokens whatever happens around, no page lost. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "scheduler/apply.h"
+#include "scheduler/scheduler.h"
+#include "tests/base/cm.h"
+#include "tests/fake_engine.h"
+
+static const struct fake_conf SMALL = {.n_layer = 5, .n_page = 200, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1,
+                                       .local_blocks = 2, .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = true,
+                                       .has_router = true, .bad_token = -1};
+
+struct house {
+    struct engine    *e;
+    struct scheduler *s;
+    pthread_t         thread;
+    enum err          ended;
+};
+
+static void *engine_thread(void *arg)
+{
+    struct house *h = arg;
+    h->ended = scheduler_run(h->s);
+    return NULL;
+}
+
+static struct house *open_house(struct fake_conf fc, int queue_len, bool start)
+{
+    struct house *h = calloc(1, sizeof *h);
+    h->e = fake_open(&fc);
+    struct scheduler_conf c = {.queue_len = queue_len, .chunk_tok = 256, .default_max_tok = 64, .route = "auto"};
+    struct err_note note;
+    assert_int_equal(scheduler_open(&h->s, &c, h->e, &note), OK);
+    if (start)
+        assert_int_equal(pthread_create(&h->thread, NULL, engine_thread, h), 0);
+    return h;
+}
+
+static void close_house(struct house *h)
+{
+    scheduler_stop(h->s, ERR_DRAINING);
+    pthread_join(h->thread, NULL);
+    assert_int_equal(atomic_load(&scheduler_stats(h->s)->pages_used), 0);
+    scheduler_close(h->s);
+    engine_close(h->e);
+    free(h);
+}
+
+/* A request and what became of it. */
+struct ask {
+    struct request r;
+    int32_t        got[2048];
+    int            n_got, n_done;
+    enum finish    finish;
+    int            cancel_after; /* tokens; -1: never */
+};
+
+static uint32_t rnd(uint32_t *s)
+{
+    *s = *s * 1664525u + 1013904223u;
+    return *s >> 8;
+}
+
+static struct ask *new_ask(uint32_t *seed, int n_prompt, int max_new)
+{
+    struct ask *a = calloc(1, sizeof *a);
+    a->r.prompt = calloc((size_t)(n_prompt + max_new + 1), sizeof(int32_t));
+    for (int i = 0; i < n_prompt; i++)
+        a->r.prompt[i] = (int32_t)(rnd(seed) % 1000);
+    a->r.n_prompt = n_prompt;
+    a->r.max_new = max_new;
+    a->r.max_new_given = true;
+    a->r.use.route = calloc(5, 1);
+    a->cancel_after = -1;
+    return a;
+}
+
+static void free_ask(struct ask *a)
+{
+    free(a->r.prompt);
+    free(a->r.use.route);
+    free(a);
+}
+
+static void serve(struct house *h, int n_want)
+{
+    int done = 0;
+    int64_t t0 = clock_ns();
+    while (done < n_want) {
+        struct request *ready[64];
+        size_t n = scheduler_poll(h->s, ready, 64);
+        for (size_t i = 0; i < n; i++) {
+            struct ask  *a = (struct ask *)ready[i];
+            struct event e;
+            while (request_next_event(&a->r, &e)) {
+                assert_int_equal(a->n_done, 0); /* nothing after DONE */
+                if (e.kind == EVENT_TOKEN)
+                    a->got[a->n_got++] = e.token.id;
+                else {
+                    a->n_done++;
+                    a->finish = e.finish;
+                    done++;
+                }
+                if (a->n_got == a->cancel_after)
+                    scheduler_cancel(h->s, &a->r);
+            }
+        }
+        if (n == 0) {
+            scheduler_unrest(h->s);
+            usleep(200);
+        }
+        assert_true(clock_ms_since(t0) < 60000);
+    }
+}
+
+static void check_tokens(const struct ask *a)
+{
+    for (int i = 0; i < a->n_got; i++)
+        assert_int_equal(a->got[i], fake_token(a->r.prompt, a->r.n_prompt + i));
+    if (a->finish == FINISH_LENGTH)
+        assert_int_equal(a->n_got, a->r.max_new);
+}
+
+static void every_request_ends_once_with_its_own_tokens(void **st)
+{
+    (void)st;
+    uint32_t seed = 1;
+    for (int streams = 0; streams < 2; streams++) {
+        struct fake_conf c = SMALL;
+        c.sparse_streams = streams;
+        c.n_page = streams ? 200 : 120;
+        struct house *h = open_house(c, 1000, true);
+        struct ask   *a[200];
+        int           accepted = 0;
+        for (int i = 0; i < 200; i++) {
+            struct ask *x = new_ask(&seed, 1 + (int)(rnd(&seed) % (i % 7 == 0 ? 1500 : 200)), 1 + (int)(rnd(&seed) % 300));
+            x->r.route_ask = (enum route_ask)(rnd(&seed) % 4);
+            x->r.max_new_given = rnd(&seed) % 2;
+            x->cancel_after = rnd(&seed) % 5 == 0 ? (int)(rnd(&seed) % 40) : -1;
+            struct err_note note;
+            enum err        err = scheduler_submit(h->s, &x->r, &note);
+            if (err) {
+                assert_int_equal(err, ERR_KV_CAPACITY);
+                free_ask(x);
+                continue;
+            }
+            a[accepted++] = x;
+        }
+        assert_true(accepted > 150);
+        serve(h, accepted);
+        for (int i = 0; i < accepted; i++) {
+            assert_int_equal(a[i]->n_done, 1);
+            assert_true(a[i]->finish == FINISH_LENGTH || a[i]->finish == FINISH_CANCELLED);
+            check_tokens(a[i]);
+        }
+        close_house(h);
+        for (int i = 0; i < accepted; i++)
+            free_ask(a[i]);
+    }
+}
+
+static void outgrown_promises_preempt_and_tokens_stay(void **st)
+{
+    (void)st;
+    uint32_t      seed = 3;
+    struct fake_conf c = SMALL;
+    c.n_page = 70; /* two or three long answers at most */
+    struct house *h = open_house(c, 100, true);
+    struct ask   *a[8];
+    for (int i = 0; i < 8; i++) {
+        a[i] = new_ask(&seed, 100, 1200);
+        a[i]->r.max_new_given = false;
+        a[i]->r.route_ask = ROUTE_ASK_FULL;
+        struct err_note note;
+        assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
+    }
+    serve(h, 8);
+    assert_true(atomic_load(&scheduler_stats(h->s)->preemptions) > 0);
+    close_house(h);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(a[i]->finish, FINISH_LENGTH);
+        check_tokens(a[i]);
+        free_ask(a[i]);
+    }
+}
+
+static void a_reader_that_stops_rests_and_goes_on(void **st)
+{
+    (void)st;
+    uint32_t      seed = 4;
+    struct house *h = open_house(SMALL, 10, true);
+    struct ask   *a = new_ask(&seed, 20, 500);
+    struct err_note note;
+    assert_int_equal(scheduler_submit(h->s, &a->r, &note), OK);
+    for (int i = 0; i < 1000 && atomic_load(&scheduler_stats(h->s)->resting) == 0; i++)
+        usleep(1000);
+    assert_int_equal(atomic_load(&scheduler_stats(h->s)->resting), 1);
+    int steps = fake_steps(h->e);
+    usleep(20000);
+    assert_int_equal(fake_steps(h->e), steps); /* nothing to do: no spinning */
+    serve(h, 1);
+    assert_int_equal(a->finish, FINISH_LENGTH);
+    check_tokens(a);
+    close_house(h);
+    free_ask(a);
+}
+
+static void what_never_fits_is_refused_at_once(void **st)
+{
+    (void)st;
+    uint32_t         seed = 5;
+    struct fake_conf c = SMALL;
+    c.n_page = 40;
+    struct house *h = open_house(c, 10, true);
+    struct ask   *a = new_ask(&seed, 1500, 10);
+    struct err_note note;
+    a->r.route_ask = ROUTE_ASK_FULL;
+    assert_int_equal(scheduler_submit(h->s, &a->r, &note), ERR_KV_CAPACITY);
+    a->r.route_ask = ROUTE_ASK_SPARSE; /* 5 layers of 3 pages */
+    assert_int_equal(scheduler_submit(h->s, &a->r, &note), OK);
+    serve(h, 1);
+    assert_int_equal(a->finish, FINISH_LENGTH);
+    struct ask *b = new_ask(&seed, 2040, 9);
+    assert_int_equal(scheduler_submit(h->s, &b->r, &note), ERR_CONTEXT_LENGTH);
+    close_house(h);
+    free_ask(a);
+    free_ask(b);
+}
+
+static void a_full_queue_refuses_and_counts(void **st)
+{
+    (void)st;
+    uint32_t      seed = 6;
+    struct house *h = open_house(SMALL, 5, false); /* the engine is held */
+    struct ask   *a[50];
+    int           ok = 0, full = 0;
+    for (int i = 0; i < 50; i++) {
+        a[i] = new_ask(&seed, 10, 5);
+        struct err_note note;
+        enum err err = scheduler_submit(h->s, &a[i]->r, &note);
+        ok += err == OK;
+        full += err == ERR_QUEUE_FULL;
+    }
+    assert_int_equal(ok, 5);
+    assert_int_equal(full, 45);
+    assert_int_equal(pthread_create(&h->thread, NULL, engine_thread, h), 0);
+    serve(h, 5);
+    close_house(h);
+    for (int i = 0; i < 50; i++)
+        free_ask(a[i]);
+}
+
+static void a_lost_device_ends_all_with_an_error(void **st)
+{
+    (void)st;
+    uint32_t         seed = 7;
+    struct fake_conf c = SMALL;
+    c.fail_at_step = 30;
+    struct house *h = open_house(c, 100, true);
+    struct ask   *a[20];
+    for (int i = 0; i < 20; i++) {
+        a[i] = new_ask(&seed, 300, 200);
+        struct err_note note;
+        assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
+    }
+    serve(h, 20);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(a[i]->finish, FINISH_ERROR);
+        assert_int_equal(a[i]->r.note.code, ERR_DEVICE);
+    }
+    close_house(h);
+    for (int i = 0; i < 20; i++)
+        free_ask(a[i]);
+}
+
+static void a_row_that_is_not_finite_ends_alone(void **st)
+{
+    (void)st;
+    uint32_t         seed = 8;
+    struct fake_conf c = SMALL;
+    c.bad_token = 77;
+    struct house *h = open_house(c, 100, true);
+    struct ask   *a[12];
+    int           bad = 0;
+    for (int i = 0; i < 12; i++) {
+        a[i] = new_ask(&seed, 30, 300);
+        struct err_note note;
+        assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
+    }
+    serve(h, 12);
+    for (int i = 0; i < 12; i++) {
+        check_tokens(a[i]);
+        bool meets = false;
+        for (int k = 0; k < a[i]->n_got; k++)
+            assert_int_not_equal(a[i]->got[k], 77);
+        meets = a[i]->n_got < 300;
+        bad += meets;
+        assert_int_equal(a[i]->finish, meets ? FINISH_ERROR : FINISH_LENGTH);
+    }
+    assert_true(bad > 0 && bad < 12);
+    close_house(h);
+    for (int i = 0; i < 12; i++)
+        free_ask(a[i]);
+}
+
+static void stop_ids_end_and_min_tokens_ban(void **st)
+{
+    (void)st;
+    uint32_t      seed = 9;
+    struct house *h = open_house(SMALL, 10, true);
+    struct ask   *a = new_ask(&seed, 30, 100);
+    int32_t stop[3];
+    for (int i = 0; i < 100; i++) /* the fake draws on; tokens after 5 are computed here as it will */
+        a->r.prompt[30 + i] = fake_token(a->r.prompt, 30 + i);
+    stop[0] = a->r.prompt[35];
+    a->r.stop_id = stop;
+    a->r.n_stop_id = 1;
+    struct err_note note;
+    assert_int_equal(scheduler_submit(h->s, &a->r, &note), OK);
+    serve(h, 1);
+    assert_int_equal(a->finish, FINISH_STOP);
+    assert_true(a->n_got <= 6 && a->got[a->n_got - 1] == stop[0]);
+    close_house(h);
+    free_ask(a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest t[] = {
+        cmocka_unit_test(every_request_ends_once_with_its_own_tokens), cmocka_unit_test(outgrown_promises_preempt_and_tokens_stay),
+        cmocka_unit_test(a_reader_that_stops_rests_and_goes_on),       cmocka_unit_test(what_never_fits_is_refused_at_once),
+        cmocka_unit_test(a_full_queue_refuses_and_counts),             cmocka_unit_test(a_lost_device_ends_all_with_an_error),
+        cmocka_unit_test(a_row_that_is_not_finite_ends_alone),         cmocka_unit_test(stop_ids_end_and_min_tokens_ban)};
+    return cmocka_run_group_tests(t, NULL, NULL);
+}
