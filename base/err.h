@@ -25,6 +25,7 @@
     X(ERR_TOO_LARGE,           413, "invalid_request_error", "request_too_large",       "the request is too large") \
     X(ERR_MEDIA_TYPE,          415, "invalid_request_error", "unsupported_media_type",  "the body must be application/json") \
     X(ERR_EXPECTATION,         417, "invalid_request_error", "expectation_failed",      "this expectation is not supported") \
+    X(ERR_HEADER_SIZE,         431, "invalid_request_error", "headers_too_large",       "the request line and headers are too large") \
     X(ERR_QUEUE_FULL,          429, "rate_limit_error",      "queue_full",              "the queue is full, try again later") \
     X(ERR_CANCELLED,           499, "server_error",          "cancelled",               "the client left") \
     X(ERR_INTERNAL,            500, "server_error",          "internal_error",          "internal error") \
@@ -33,6 +34,8 @@
     X(ERR_NOMEM,               503, "server_error",          "out_of_memory",           "out of memory") \
     X(ERR_LOADING,             503, "server_error",          "loading",                 "the model is loading") \
     X(ERR_DRAINING,            503, "server_error",          "shutting_down",           "the server is shutting down") \
+    X(ERR_OVERLOAD,            503, "server_error",          "overloaded",              "the server is at its limit, try again later") \
+    X(ERR_HTTP_VERSION,        505, "invalid_request_error", "http_version_not_supported", "only HTTP/1.1 and HTTP/1.0 are spoken here") \
     X(ERR_CONFIG,              500, "server_error",          "configuration",           "bad configuration") \
     X(ERR_MODEL_FILE,          500, "server_error",          "model_file",              "bad model file") \
     X(ERR_IO,                  500, "server_error",          "io",                      "input/output error")

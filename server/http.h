@@ -1,4 +1,4 @@
-/* http: the only door to the network. A guest of the libuv loop; http.c is the only file that includes microhttpd.h.
+/* http: the only door to the network. libmicrohttpd as a guest of the libuv loop; only server/http*.c include microhttpd.h.
  * Loop thread only. It owns sockets, deadlines, limits, keys and bytes; it knows no JSON beyond the error object.
  *
  * Life of a call: the handler gets a whole, size-checked body and must answer exactly once, now or later:
@@ -23,7 +23,7 @@ enum http_method { HTTP_GET, HTTP_POST, HTTP_OPTIONS, HTTP_OTHER };
 /* One row of the table of paths (server/routes.c). Default deny: what is not in it is 404. */
 struct http_route {
     enum http_method method;
-    const char      *path;      /* exact match; a trailing "*" takes one more path segment (GET /v1/models/{id}) */
+    const char      *path;      /* exact match of the raw path; a trailing "*" takes the rest, not empty (GET /v1/models/{id}) */
     bool             open;      /* no API key needed */
     bool             json_body; /* POST: Content-Type must be application/json (or absent) */
     void           (*handle)(struct http_call *c, void *app);
@@ -35,6 +35,8 @@ struct http_conf {
     int         max_connections;
     size_t      max_header_bytes, max_body_bytes, max_bodies_bytes; /* one header block, one body, all bodies in flight */
     int         header_ms, body_ms, idle_ms, write_stall_ms;        /* absolute; absolute; inactivity; no progress */
+    int         ping_ms;          /* ": ping" comments on silent streams; 0: none */
+    size_t      drain_bytes;      /* of a refused body are read and dropped (at most 1 s), so that the client sees why */
     size_t      stream_buffer_bytes; /* bytes a slow reader may have waiting before http_stream_full says so */
     const struct http_route *route;
     int         n_route;
@@ -53,7 +55,7 @@ void     http_close(struct http *h, void (*done)(void *), void *arg); /* ends wh
 const char *http_body(const struct http_call *c, size_t *n);
 char       *http_body_take(struct http_call *c, size_t *n); /* hands the body over (free()): prep works on it elsewhere */
 const char *http_header(const struct http_call *c, const char *name); /* NULL when absent */
-const char *http_path_rest(const struct http_call *c);      /* what the "*" of the route matched, "" otherwise */
+const char *http_path_rest(const struct http_call *c);      /* what the "*" of the route matched, percent-decoded; "" otherwise */
 const char *http_request_id(const struct http_call *c);     /* our own, unique, also sent as X-Request-Id */
 int         http_key_index(const struct http_call *c);      /* which key was used; -1: none needed */
 void        http_set_gone(struct http_call *c, void (*on_gone)(void *), void *arg); /* client left, in any state before the answer ended */
