@@ -6,12 +6,12 @@
  *   ERR_INVALID_UTF8   ill-formed bytes, \u escapes of half a surrogate pair
  *   ERR_DUPLICATE_KEY  two keys of one object that are equal after unescaping
  *   ERR_INVALID_VALUE  \u0000 anywhere (the tree's strings end at NUL), numbers that overflow to infinity or have more than
- *                      JSON_NUMBER_CHARS_MAX characters, more depth, values or top-level fields than the limits
+ *                      JSON_NUMBER_CHARS_MAX characters, more depth, values, fields or keys than the limits
  *   ERR_TOO_LARGE      more bytes than the limits
  * Every note says what and at which byte; its param is the top-level key it stands under.
  *
- * Memory beyond the body: 24 bytes per key of the objects open at one time (rounded up to a power of two), and the
- * top-level fields. */
+ * Memory beyond the body: 24 bytes per key of the objects open at one time (rounded up to a power of two, 3 MiB at most),
+ * and the list of top-level fields. */
 #ifndef FLUXD_SERVER_JSON_SCAN_H
 #define FLUXD_SERVER_JSON_SCAN_H
 
@@ -30,6 +30,7 @@ enum {
     JSON_DEPTH_CAP = 256,               /* json_limits.depth may be set up to this: the size of the scan's own stack */
     JSON_NUMBER_CHARS_MAX = 63,         /* cJSON reads no more of a number; a double's longest repr has 24 */
     JSON_FIELDS_MAX = 1024,             /* top-level keys: they are listed, so they are bounded */
+    /* JSON_KEYS_MAX of json_keys.h: keys of all objects open at one time */
 };
 
 struct json_limits {
