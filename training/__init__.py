@@ -1,0 +1,1 @@
+"""Layer Router training for fluxd: see training/README.md."""

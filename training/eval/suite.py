@@ -1,0 +1,74 @@
+"""The held-out evaluation: which prompts, and how an answer is scored. Same prompts for every runner and route.
+
+An answered task counts a sample as right when greedy decoding would write exactly the answer; with the answer as input
+that is: every answer token is the argmax at its place. Text tasks score the mean negative log-likelihood of their
+scored half, reported against the full route.
+"""
+from __future__ import annotations
+
+import math
+import multiprocessing
+
+from training.data.corpus import Corpus
+from training.data.tasks import GROUP, LM_TASKS, Builder, Sample
+from training.eval.stats import bootstrap, wilson
+
+TEXT_TASKS = LM_TASKS + ("continue",)
+_builder: Builder | None = None
+
+
+def _start(tokenizer_json: str, corpus: str, split: str, template: str):
+    global _builder
+    from tokenizers import Tokenizer
+    _builder = Builder(Tokenizer.from_str(tokenizer_json), Corpus.read(corpus, split), template)
+
+
+def _build(job) -> Sample:
+    task, n_tok, seed = job
+    return _builder.build(task, n_tok, seed)
+
+
+def build(tok, corpus: str, split: str, template: str, tasks, lengths, per_cell: int, seed: int, workers: int = 4,
+          first: int = 0) -> dict[int, list[Sample]]:
+    """-> length -> samples; sample i of a cell is the same whatever per_cell, the order or the number of workers."""
+    jobs = [(t, n, f"{seed}/{i}") for n in lengths for t in tasks for i in range(first, first + per_cell)]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, _start, (tok.to_str(), corpus, split, template)) as pool:
+        samples = pool.map(_build, jobs, chunksize=16)
+    out: dict[int, list[Sample]] = {n: [] for n in lengths}
+    for (_, n, _), s in zip(jobs, samples):
+        out[n].append(s)
+    return out
+
+
+def summarise(rows: list[dict], full: list[dict] | None = None) -> dict:
+    """Per-sample rows (task, n_tok, hit, nll, full_layers) of one route -> task -> length -> figures.
+
+    'score' lies in [0, 1] for every task: recall or accuracy, and for texts exp(nll under full - nll), at most 1."""
+    cells: dict = {}
+    base = {(r["task"], r["n_tok"], r["i"]): r for r in full or rows}
+    for r in rows:
+        cells.setdefault((r["task"], r["n_tok"]), []).append(r)
+    out: dict = {}
+    for (task, n_tok), rs in sorted(cells.items()):
+        pairs = [(r, base[(task, n_tok, r["i"])]) for r in rs if (task, n_tok, r["i"]) in base]
+        cell = dict(n=len(rs), full_share=sum(r["full_layers"] for r in rs) / len(rs))
+        if task in TEXT_TASKS:
+            gaps = [r["nll"] - b["nll"] for r, b in pairs]
+            gap = sum(gaps) / len(gaps)
+            lo, hi = bootstrap(gaps)
+            cell.update(nll=sum(r["nll"] for r in rs) / len(rs), gap=gap, ppl_ratio=math.exp(gap),
+                        ppl_ratio_ci=[math.exp(lo), math.exp(hi)], score=min(math.exp(-gap), 1.0))
+        else:
+            hits = sum(r["hit"] for r in rs)
+            cell.update(score=hits / len(rs), ci=list(wilson(hits, len(rs))), nll=sum(r["nll"] for r in rs) / len(rs))
+        out.setdefault(task, {})[n_tok] = cell
+    return out
+
+
+def means(summary: dict) -> dict:
+    """Means over cells: all tasks, each group, and the share of full layers; groups weigh by their tasks."""
+    def mean(key, group=None):
+        v = [c[key] for t, row in summary.items() if group in (None, GROUP[t]) for c in row.values()]
+        return sum(v) / len(v) if v else float("nan")
+    return {f"{key}_{g or 'all'}": mean(key, g) for key in ("score", "full_share") for g in (None, "retrieval", "holistic")}
