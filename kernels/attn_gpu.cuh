@@ -1,0 +1,44 @@
+/* attn_gpu: what prefill and decode share: tensor maps, the workspace's plan, the streaming rule. */
+#ifndef FLUXD_KERNELS_ATTN_GPU_CUH
+#define FLUXD_KERNELS_ATTN_GPU_CUH
+
+#include "kernels/attn_gpu.h"
+
+#include <cuda.h>
+
+/* Workspace: prefill's two counters, then decode's counters, then its partial results. */
+struct attn_work {
+    size_t counter, row_counter, stat, partial, bytes; /* offsets */
+};
+static inline struct attn_work attn_work_plan(int max_row, int n_head, int n_kv, int head)
+{
+    size_t           chunks = (size_t)max_row * (size_t)n_head * ATTN_MAX_CHUNK;
+    struct attn_work w;
+    w.counter = 0;
+    w.row_counter = 256;
+    w.stat = w.row_counter + ((size_t)max_row * (size_t)n_kv * 4 + 255) / 256 * 256;
+    w.partial = w.stat + chunks * 8;
+    w.bytes = w.partial + chunks * (size_t)head * 4;
+    return w;
+}
+
+/* Map of a row-major bf16 array whose rows of `head` elements are cut into boxes of 64 columns x 128 rows. */
+enum err attn_map_pool(CUtensorMap *map, const void *pool, int64_t n_row, int head);
+enum err attn_map_query(CUtensorMap *map, const void *q, int64_t n_row, int64_t stride, int n_head, int head);
+
+/* Blocks a query block sees, walked down from the diagonal: n_local of them, then sink_blocks-1 .. 0 (n_sink of them). */
+struct attn_span {
+    int n_local, n_sink;
+};
+__host__ __device__ static inline struct attn_span attn_streaming(int block, int sink, int local)
+{
+    int              low = block - local + 1;
+    struct attn_span s = {block + 1, 0};
+    if (low > sink) {
+        s.n_local = local;
+        s.n_sink = sink;
+    }
+    return s;
+}
+
+#endif

@@ -1,0 +1,237 @@
+/* Attention kernels, timed. Random data, shuffled pages, L2 flushed before every timed launch, median.
+ * usage: bench_attn [prefill] [decode] [long] [out.jsonl]   (long: the 128k prefill rows too) */
+#include "kernels/attn_gpu.h"
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#define CUDA(x)                                                                                     \
+    do {                                                                                            \
+        cudaError_t e_ = (x);                                                                       \
+        if (e_ != cudaSuccess) {                                                                    \
+            fprintf(stderr, "%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));      \
+            exit(2);                                                                                \
+        }                                                                                           \
+    } while (0)
+
+static FILE *json;
+static void *flush_d;
+enum { FLUSH_BYTES = 256 << 20 };
+
+__global__ static void fill_random(uint32_t *p, int64_t n, uint32_t seed)
+{
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
+        uint64_t x = ((uint64_t)seed << 40 ^ (uint64_t)i) * 0x9e3779b97f4a7c15ull;
+        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+        x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+        x ^= x >> 31;
+        float  u = ((uint32_t)x + 0.5f) * 2.3283064e-10f, v = (uint32_t)(x >> 32) * 2.3283064e-10f, r = sqrtf(-2 * logf(u));
+        __nv_bfloat162 y = __floats2bfloat162_rn(r * cosf(6.2831853f * v), r * sinf(6.2831853f * v));
+        p[i] = *(uint32_t *)&y;
+    }
+}
+
+/* Evicts L2 with clean lines, so that no write-back falls into the timed launch. */
+__global__ static void read_all(const uint4 *p, int64_t n, uint32_t *sink)
+{
+    uint32_t x = 0;
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x)
+        x ^= p[i].x ^ p[i].w;
+    if (x == 0x12345678)
+        *sink = x;
+}
+
+struct seq {
+    int len, kind, sink, local;
+};
+
+/* One launch's worth of sequences; decode: the last row of each, else all rows. */
+struct setup {
+    attn_args a;
+    attn_gpu  g;
+    bool      decode;
+    double    flop, bytes; /* products on visible pairs; K and V read, q and out */
+    std::vector<void *> mem;
+
+    void *alloc(size_t n)
+    {
+        void *p;
+        CUDA(cudaMalloc(&p, n));
+        mem.push_back(p);
+        return p;
+    }
+    template <typename T> T *upload(const std::vector<T> &v)
+    {
+        T *p = (T *)alloc(v.size() * sizeof(T));
+        CUDA(cudaMemcpy(p, v.data(), v.size() * sizeof(T), cudaMemcpyHostToDevice));
+        return p;
+    }
+    setup(const std::vector<seq> &seqs, bool decode_, int H, int G, int K) : decode(decode_), flop(0), bytes(0)
+    {
+        int n_page = 0, n_row = 0;
+        for (const seq &s : seqs)
+            n_page += (s.len + 127) / 128;
+        std::vector<int32_t> order((size_t)n_page);
+        for (int i = 0; i < n_page; i++)
+            order[(size_t)i] = i;
+        std::shuffle(order.begin(), order.end(), std::mt19937(7));
+        std::vector<attn_seg> seg;
+        int                   next = 0;
+        for (const seq &s : seqs) {
+            int      nb = (s.len + 127) / 128;
+            attn_seg x = {};
+            x.row0 = n_row;
+            x.n_row = decode ? 1 : s.len;
+            x.pos0 = s.len - x.n_row;
+            x.kind = s.kind;
+            x.sink_blocks = s.sink;
+            x.local_blocks = s.local;
+            x.dense_from = s.len - 128;
+            x.page = upload(std::vector<int32_t>(order.begin() + next, order.begin() + next + nb));
+            next += nb;
+            n_row += x.n_row;
+            seg.push_back(x);
+            for (int t = x.pos0; t < s.len; t++) {
+                int    i = t / 128;
+                double keys = t + 1;
+                if ((s.kind == ATTN_STREAMING || (s.kind == ATTN_TRIANGLE && t < x.dense_from)) && i - s.local + 1 > s.sink)
+                    keys = s.sink * 128 + (s.local - 1) * 128 + t % 128 + 1;
+                flop += 4.0 * H * K * keys;
+                bytes += 4.0 * H * K + (decode ? 4.0 * G * K * keys : 0);
+            }
+        }
+        size_t pool_n = (size_t)n_page * (size_t)G * 2 * PAGE_TOK * (size_t)K, q_n = (size_t)n_row * (size_t)H * (size_t)K;
+        a = {};
+        void *pool = alloc(pool_n * 2), *q = alloc(q_n * 2);
+        fill_random<<<1024, 256>>>((uint32_t *)pool, (int64_t)pool_n / 2, 1);
+        fill_random<<<1024, 256>>>((uint32_t *)q, (int64_t)q_n / 2, 2);
+        a.pool = pool;
+        a.q = q;
+        a.out = alloc(q_n * 2);
+        a.q_stride = a.out_stride = (int64_t)H * K;
+        a.seg = upload(seg);
+        a.n_seg = (int)seg.size();
+        a.n_head = H;
+        a.n_kv = G;
+        a.head = K;
+        a.scale = 1.0f / sqrtf((float)K);
+        a.decode = decode;
+        cudaDeviceProp prop;
+        CUDA(cudaGetDeviceProperties(&prop, 0));
+        g = {};
+        g.n_sm = prop.multiProcessorCount;
+        g.n_row = n_row;
+        g.n_page = n_page;
+        g.max_row = (int)seg.size();
+        size_t n_work = attn_gpu_work_bytes(g.max_row, H, G, K);
+        g.work = alloc(n_work);
+        CUDA(cudaMemset(g.work, 0, n_work));
+        CUDA(cudaDeviceSynchronize());
+    }
+    ~setup()
+    {
+        for (void *p : mem)
+            cudaFree(p);
+    }
+    double median_ms(int repeats)
+    {
+        std::vector<float>       ms;
+        std::vector<cudaEvent_t> ev((size_t)repeats * 2);
+        for (cudaEvent_t &e : ev)
+            CUDA(cudaEventCreate(&e));
+        for (int i = -2; i < repeats; i++) {
+            read_all<<<1024, 256>>>((const uint4 *)flush_d, FLUSH_BYTES / 16, (uint32_t *)flush_d);
+            if (i >= 0)
+                CUDA(cudaEventRecord(ev[(size_t)i * 2], 0));
+            enum err e = decode ? attn_decode_sm90(&a, &g) : attn_prefill_sm90(&a, &g);
+            if (e != OK)
+                exit(3);
+            if (i >= 0)
+                CUDA(cudaEventRecord(ev[(size_t)i * 2 + 1], 0));
+        }
+        CUDA(cudaDeviceSynchronize());
+        for (int i = 0; i < repeats; i++) {
+            float t;
+            CUDA(cudaEventElapsedTime(&t, ev[(size_t)i * 2], ev[(size_t)i * 2 + 1]));
+            ms.push_back(t);
+        }
+        for (cudaEvent_t &e : ev)
+            cudaEventDestroy(e);
+        std::sort(ms.begin(), ms.end());
+        return ms[ms.size() / 2];
+    }
+};
+
+/* anchor: the best figure of FlashAttention-3 or FlexAttention on this device, see docs (TFLOP/s, TB/s, or ms if < 0). */
+static void row(const char *name, const std::vector<seq> &seqs, bool decode, double anchor, int repeats, int K = 128)
+{
+    setup  s(seqs, decode, 32, 8, K);
+    double ms = s.median_ms(repeats), tf = s.flop / ms * 1e-9, tb = s.bytes / ms * 1e-9;
+    double rate = decode ? tb : tf, roof = decode ? 3.0 : 786.0;
+    double ratio = anchor < 0 ? -anchor / ms : anchor > 0 ? rate / anchor : 0;
+    printf("%-34s %9.4f ms  %7.1f TFLOP/s  %6.3f TB/s  %4.0f%% of roof  %5.2f x anchor\n", name, ms, tf, tb, 100 * rate / roof, ratio);
+    fflush(stdout);
+    if (json)
+        fprintf(json, "{\"bench\":\"attn\",\"name\":\"%s\",\"ms\":%.5f,\"tflops\":%.2f,\"tbps\":%.4f,\"anchor_ratio\":%.3f,\"repeats\":%d}\n", name,
+                ms, tf, tb, ratio, repeats);
+}
+static std::vector<seq> same(int n, int len, int kind) { return std::vector<seq>((size_t)n, seq{len, kind, 1, 16}); }
+static std::vector<seq> mixed(int n, int len, int every)
+{
+    std::vector<seq> v;
+    for (int i = 0; i < n; i++)
+        v.push_back({len, i % every ? ATTN_STREAMING : ATTN_FULL, 1, 16});
+    return v;
+}
+
+int main(int argc, char **argv)
+{
+    bool prefill = false, decode = false, extra = false;
+    for (int i = 1; i < argc; i++) {
+        prefill |= !strcmp(argv[i], "prefill");
+        decode |= !strcmp(argv[i], "decode");
+        extra |= !strcmp(argv[i], "long");
+        if (strstr(argv[i], ".jsonl"))
+            json = fopen(argv[i], "a");
+    }
+    CUDA(cudaMalloc(&flush_d, FLUSH_BYTES));
+    CUDA(cudaMemset(flush_d, 1, FLUSH_BYTES));
+    if (prefill) {
+        row("prefill full 4k", same(1, 4096, ATTN_FULL), false, 612, 41);
+        row("prefill full 8k", same(1, 8192, ATTN_FULL), false, 713, 21);
+        row("prefill full 32k", same(1, 32768, ATTN_FULL), false, 677, 21);
+        row("prefill streaming 8k", same(1, 8192, ATTN_STREAMING), false, -0.43, 41);
+        row("prefill streaming 32k", same(1, 32768, ATTN_STREAMING), false, -2.30, 21);
+        row("prefill streaming 128k", same(1, 131072, ATTN_STREAMING), false, -9.80, 21);
+    }
+    if (prefill && extra) {
+        row("prefill full 128k", same(1, 131072, ATTN_FULL), false, 692, 5);
+        row("prefill triangle 128k", same(1, 131072, ATTN_TRIANGLE), false, 0, 11);
+        row("prefill full 16 x 2k", same(16, 2048, ATTN_FULL), false, 0, 21);
+        row("prefill full 32k, K=64", same(1, 32768, ATTN_FULL), false, 0, 11, 64);
+    }
+    if (decode) {
+        row("decode B1 8k", same(1, 8192, ATTN_FULL), true, 1.07, 101);
+        row("decode B1 32k", same(1, 32768, ATTN_FULL), true, 1.94, 101);
+        row("decode B1 128k", same(1, 131072, ATTN_FULL), true, 2.62, 51);
+        row("decode B8 32k", same(8, 32768, ATTN_FULL), true, 2.85, 51);
+        row("decode B32 8k", same(32, 8192, ATTN_FULL), true, 2.87, 51);
+        row("decode B64 4k", same(64, 4096, ATTN_FULL), true, 2.86, 51);
+        row("decode B1 32k streaming", same(1, 32768, ATTN_STREAMING), true, 0, 101);
+        row("decode B32 8k streaming", same(32, 8192, ATTN_STREAMING), true, 0, 51);
+        row("decode B8 32k, 1 of 4 full", mixed(8, 32768, 4), true, 0, 51);
+        row("decode B32 32k, 1 of 4 full", mixed(32, 32768, 4), true, 0, 51);
+        row("decode B256 1k", same(256, 1024, ATTN_FULL), true, 0, 51);
+        row("decode B8 32k, K=64", same(8, 32768, ATTN_FULL), true, 0, 51, 64);
+    }
+    if (json)
+        fclose(json);
+    return 0;
+}
