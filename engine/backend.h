@@ -9,6 +9,9 @@
 #include "engine/engine.h"
 #include "kernels/ops.h"
 
+/* What a weight is for: products, or lookups of rows (embeddings), whose rows stay as the file has them. */
+enum weight_use { WEIGHT_GEMM, WEIGHT_TABLE };
+
 /* The table of ops, from the one list. */
 struct backend_ops {
 #define BACKEND_OP(name) void (*name)(struct op_ctx *, const struct name##_args *);
@@ -23,17 +26,18 @@ struct backend {
     enum dtype         act, kv; /* types of activations and of the KV pages */
     int                n_thread;
 
-    enum dtype (*hold_type)(const struct backend *b, enum dtype src); /* how a weight stored as src is held */
-    enum err   (*weight_new)(struct backend *b, struct weight *w, int n, int k, enum dtype hold, struct err_note *note);
-    enum err   (*weight_part)(struct backend *b, struct weight *w, int row0, int n_row, const void *src, enum dtype src_type,
-                            const int32_t *rows, struct err_note *note); /* row row0 + i from src row rows[i] (i if NULL) */
-    enum err   (*weight_done)(struct backend *b, struct weight *w, struct err_note *note);
-    void       (*weight_free)(struct backend *b, struct weight *w); /* also of a zeroed one */
-    int64_t    (*weight_bytes)(const struct backend *b, const struct weight *w);
+    enum dtype (*hold_type)(const struct backend *b, enum dtype src); /* how a product's weight stored as src is held */
+    enum err   (*weight_new)(struct weight *w, int n, int k, enum dtype hold, enum weight_use use, struct err_note *note);
+    /* Row row0 + i from src's row rows[i] (i if NULL); tables and quantised weights need src_type == hold. */
+    void       (*weight_part)(struct weight *w, int row0, int n_row, const void *src, enum dtype src_type, const int32_t *rows);
+    enum err   (*weight_done)(struct backend *b, struct weight *w, struct err_note *note); /* after the last part */
+    void       (*weight_free)(struct weight *w);             /* also of a zeroed one */
+    int64_t    (*weight_bytes)(const struct weight *w);
     void      *(*vector_new)(struct backend *b, const float *v, int n); /* in type act; free with mem_free */
 
     void *(*mem_new)(struct backend *b, int64_t bytes); /* zeroed, 64-byte aligned, backed by memory when first touched; NULL */
     void  (*mem_free)(struct backend *b, void *p, int64_t bytes);
+    void  (*move)(struct backend *b, void *to, const void *from, int64_t bytes); /* inside the device */
     enum err (*copy_in)(struct backend *b, void *to, const void *host, int64_t bytes);
     enum err (*copy_out)(struct backend *b, void *host, const void *from, int64_t bytes);
     void  (*close)(struct backend *b);
@@ -44,8 +48,7 @@ struct backend_conf {
     enum engine_dtype dtype;
     int               n_thread; /* 0: one per core */
     int               max_tok;  /* most rows of one call */
-    int               max_k;    /* widest row */
-    int               max_len;  /* longest sequence */
+    int               max_k, max_n; /* widest row of a product, in and out */
 };
 enum err backend_cpu_open(struct backend **out, const struct backend_conf *conf, struct err_note *note);
 

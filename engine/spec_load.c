@@ -7,7 +7,7 @@
 #include "engine/gguf.h"
 #include "engine/spec.h"
 
-enum { LEN_MOST = 1 << 24, EPS_MOST_INV = 10 };
+enum { LEN_MOST = 1 << 24, HEAD_MOST = 512, EPS_MOST_INV = 10 };
 
 struct reader {
     const struct gguf *g;
@@ -65,11 +65,11 @@ static enum err read_sizes(struct reader *r, struct spec *s)
     if (s->n_head % s->n_kv) return key_bad(r, "does not divide the number of heads");
 
     int value_len, rope_dim;
-    if ((e = read_int_or(r, "attention.key_length", 1024, s->d / s->n_head, &s->head)) != OK) return e;
+    if ((e = read_int_or(r, "attention.key_length", HEAD_MOST, s->d / s->n_head, &s->head)) != OK) return e;
     if (s->head < 8 || s->head % 8) return key_bad(r, "the head size must be a multiple of 8");
-    if ((e = read_int_or(r, "attention.value_length", 1024, s->head, &value_len)) != OK) return e;
+    if ((e = read_int_or(r, "attention.value_length", HEAD_MOST, s->head, &value_len)) != OK) return e;
     if (value_len != s->head) return key_bad(r, "heads of different sizes for keys and values are not supported");
-    if ((e = read_int_or(r, "rope.dimension_count", 1024, s->head, &rope_dim)) != OK) return e;
+    if ((e = read_int_or(r, "rope.dimension_count", HEAD_MOST, s->head, &rope_dim)) != OK) return e;
     if (rope_dim != s->head) return key_bad(r, "RoPE over a part of the head is not supported");
     arch_key(r, "embedding_length");
     return s->d % 8 || s->f % 8 ? key_bad(r, "model and feed-forward width must be multiples of 8") : OK;

@@ -92,8 +92,7 @@ static enum err load_rows(struct loader *ld, struct weight *w, int row0, const s
         }
         e = source_read(ld->l->src, t, at * row_bytes, n * row_bytes, buf.raw, note);
         if (e == OK && !quant_finite(t->dt, buf.raw, n * t->k)) atomic_fetch_add(&ld->n_bad, 1);
-        if (e == OK)
-            e = ld->l->backend->weight_part(ld->l->backend, w, row0 + (int)at, (int)n, buf.raw, t->dt, group > 1 ? buf.rows : NULL, note);
+        if (e == OK) ld->l->backend->weight_part(w, row0 + (int)at, (int)n, buf.raw, t->dt, group > 1 ? buf.rows : NULL);
     }
     free(buf.raw);
     free(buf.rows);
@@ -105,8 +104,10 @@ static enum err load_top(struct loader *ld, const struct job *j, struct err_note
     struct source_tensor t;
     const struct spec   *s = ld->l->spec;
     struct backend      *b = ld->l->backend;
+    bool     table = j->w == &ld->w->embed;
     enum err e = find(ld, top_names[j->slot][ld->naming], s->n_vocab, s->d, &t, note);
-    if (e == OK) e = b->weight_new(b, j->w, s->n_vocab, s->d, b->hold_type(b, t.dt), note);
+    if (e == OK)
+        e = b->weight_new(j->w, s->n_vocab, s->d, table ? t.dt : b->hold_type(b, t.dt), table ? WEIGHT_TABLE : WEIGHT_GEMM, note);
     if (e == OK) e = load_rows(ld, j->w, 0, &t, 1, note);
     return e == OK ? b->weight_done(b, j->w, note) : e;
 }
@@ -130,7 +131,7 @@ static enum err load_matrix(struct loader *ld, const struct job *j, struct err_n
         n += spec_dim(s, p->n);
         k = spec_dim(s, p->k);
     }
-    if ((e = b->weight_new(b, j->w, n, k, b->hold_type(b, src), note)) != OK) return e;
+    if ((e = b->weight_new(j->w, n, k, b->hold_type(b, src), WEIGHT_GEMM, note)) != OK) return e;
     for (int i = 0, part = 0, row0 = 0; i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != j->slot) continue;
@@ -244,9 +245,8 @@ static enum err list_jobs(struct loader *ld, struct err_note *note)
     ld->job = calloc((size_t)w->n_layer * MAT_COUNT + 2, sizeof *ld->job);
     if (!ld->job) return err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
     add_job(ld, &w->embed, -1, TOP_EMBED);
-    bool has_head = source_find(ld->l->src, top_names[TOP_HEAD][ld->naming], &t);
-    w->head = has_head ? &w->own_head : &w->embed;
-    if (has_head) add_job(ld, &w->own_head, -1, TOP_HEAD);
+    bool own = source_find(ld->l->src, top_names[TOP_HEAD][ld->naming], &t);
+    add_job(ld, &w->head, -1, own ? TOP_HEAD : TOP_EMBED); /* tied: the same tensor, packed for products */
     for (int l = 0; l < w->n_layer; l++)
         for (int m = 0; m < MAT_COUNT; m++) add_job(ld, &w->layer[l].mat[m], l, m);
     qsort(ld->job, (size_t)ld->n_job, sizeof *ld->job, cmp_job);
@@ -279,9 +279,9 @@ static void sum_up(struct loader *ld)
 {
     struct weights *w = ld->w;
     struct backend *b = ld->l->backend;
-    w->bytes = b->weight_bytes(b, &w->embed) + w->norm_bytes + (w->head == &w->own_head ? b->weight_bytes(b, &w->own_head) : 0);
+    w->bytes = b->weight_bytes(&w->embed) + b->weight_bytes(&w->head) + w->norm_bytes;
     for (int l = 0; l < w->n_layer; l++) {
-        for (int m = 0; m < MAT_COUNT; m++) w->bytes += b->weight_bytes(b, &w->layer[l].mat[m]);
+        for (int m = 0; m < MAT_COUNT; m++) w->bytes += b->weight_bytes(&w->layer[l].mat[m]);
         for (int v = 0; v < VEC_COUNT; v++) w->bytes += w->layer[l].vec_bytes[v];
     }
     snprintf(w->held, sizeof w->held, "%s", quant_type(w->layer[0].mat[MAT_DOWN].dt)->name);
@@ -314,11 +314,11 @@ enum err weights_load(struct weights *out, const struct weights_load *l, struct 
 void weights_free(struct weights *w, struct backend *b)
 {
     for (int l = 0; w->layer && l < w->n_layer; l++) {
-        for (int m = 0; m < MAT_COUNT; m++) b->weight_free(b, &w->layer[l].mat[m]);
+        for (int m = 0; m < MAT_COUNT; m++) b->weight_free(&w->layer[l].mat[m]);
         for (int v = 0; v < VEC_COUNT; v++) b->mem_free(b, w->layer[l].vec[v], w->layer[l].vec_bytes[v]);
     }
-    b->weight_free(b, &w->embed);
-    b->weight_free(b, &w->own_head);
+    b->weight_free(&w->embed);
+    b->weight_free(&w->head);
     b->mem_free(b, w->norm, w->norm_bytes);
     free(w->rope_factor);
     free(w->layer);

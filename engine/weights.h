@@ -20,8 +20,7 @@ struct layer_weights {
 struct weights {
     struct layer_weights *layer;
     int                   n_layer;
-    struct weight         embed, own_head;
-    const struct weight  *head;        /* own_head, or embed when tied */
+    struct weight         embed, head; /* lookups; products (of the same tensor when tied) */
     void                 *norm;
     float                *rope_factor; /* host [K/2], divides the frequencies; NULL: none */
     int64_t               norm_bytes, bytes; /* bytes: all memory held */

@@ -1,0 +1,318 @@
+/* engine: opening, and cutting a batch into calls of the transformer: all decode rows in one, then the pieces of prompts, those
+ * of the same layers together as long as they fit the workspace. */
+#include "engine/engine.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/forward.h"
+#include "engine/state.h"
+
+enum { SINK_DEFAULT = 128, WINDOW_DEFAULT = 1024, POOL_DEFAULT = 100, TRIANGLE_DEFAULT = 128, POOL_MOST = 8192 };
+enum { CHUNK_DEFAULT = 512, SEQS_DEFAULT = 16, LOGIT_TOK = 32, SEQS_MOST = 4096, CHUNK_MOST = 1 << 16, TOK_MOST = 1 << 24 };
+
+/* --- open */
+
+static int blocks(int tok) { return (tok + PAGE_TOK - 1) / PAGE_TOK; }
+
+/* flag, else router file, else checkpoint, else default */
+static int settle(int flag, int router, int checkpoint, int absent)
+{
+    return flag >= 0 ? flag : router >= 0 ? router : checkpoint >= 0 ? checkpoint : absent;
+}
+
+static enum err settle_flux(struct engine *e, const struct engine_conf *c, struct err_note *note)
+{
+    const struct flux_spec *r = &e->routers.flux, *s = &e->spec.flux;
+    struct flux_spec       *f = &e->flux;
+    f->sparse_kind = settle(c->sparse_kind, r->sparse_kind, s->sparse_kind, ATTN_STREAMING);
+    f->sink_size = settle(c->sink_size, r->sink_size, s->sink_size, SINK_DEFAULT);
+    f->local_window_size = settle(c->local_window_size, r->local_window_size, s->local_window_size, WINDOW_DEFAULT);
+    f->pool_size = settle(c->router_pool_size, r->pool_size, s->pool_size, POOL_DEFAULT);
+    f->triangle_n_last = settle(c->triangle_n_last, r->triangle_n_last, s->triangle_n_last, TRIANGLE_DEFAULT);
+    if (f->sparse_kind != ATTN_STREAMING && f->sparse_kind != ATTN_TRIANGLE)
+        return err_set(note, ERR_CONFIG, "--sparse-kind", "this kind of sparse attention is not supported; use streaming or triangle");
+    if (f->local_window_size < 1) return err_set(note, ERR_CONFIG, "--local-window-size", "must be at least 1 token");
+    if (f->pool_size < 1 || f->pool_size > POOL_MOST)
+        return err_set(note, ERR_CONFIG, "--router-pool-size", "must be in 1..%d tokens", POOL_MOST);
+    return OK;
+}
+
+static enum err check_range(int v, int least, int most, const char *flag, struct err_note *note)
+{
+    return v >= least && v <= most ? OK : err_set(note, ERR_CONFIG, flag, "must be in %d..%d", least, most);
+}
+
+/* Sizes that the settings and the model give together. */
+static enum err settle_sizes(struct engine *e, const struct engine_conf *c, struct err_note *note)
+{
+    struct engine_info *i = &e->info;
+    enum err            err;
+    i->max_len = c->max_model_len ? c->max_model_len : e->spec.max_len;
+    i->max_seqs = c->max_seqs ? c->max_seqs : SEQS_DEFAULT;
+    i->chunk_tok = c->chunk_tok ? c->chunk_tok : CHUNK_DEFAULT;
+    i->max_prefill_tok = c->max_prefill_tok > i->max_len ? c->max_prefill_tok : i->max_len;
+    if ((err = check_range(i->max_len, 1, e->spec.max_len, "--max-model-len", note)) != OK) return err;
+    if ((err = check_range(i->max_seqs, 1, SEQS_MOST, "--max-num-seqs", note)) != OK) return err;
+    if ((err = check_range(i->chunk_tok, 1, CHUNK_MOST, "--prefill-chunk-tokens", note)) != OK) return err;
+    if ((err = check_range(i->max_prefill_tok, 1, TOK_MOST, "max_prefill_tok", note)) != OK) return err;
+    i->sink_blocks = blocks(e->flux.sink_size);
+    i->local_blocks = blocks(e->flux.local_window_size);
+    i->router_pool_size = e->flux.pool_size;
+    i->sparse_streams = e->flux.sparse_kind == ATTN_STREAMING;
+    i->has_router = e->routers.layer != NULL;
+
+    int pool = e->flux.pool_size < i->max_len ? e->flux.pool_size : i->max_len;
+    e->max_tok = i->chunk_tok > i->max_seqs ? i->chunk_tok : i->max_seqs;
+    if (i->has_router && pool > e->max_tok) e->max_tok = pool;
+    e->logit_tok = i->max_seqs < LOGIT_TOK ? i->max_seqs : LOGIT_TOK;
+    return OK;
+}
+
+/* Angles in double, rounded once: position / scaling * base^(-2i/K) (RoPE; Su et al. 2104.09864). */
+static void fill_rope(struct engine *e)
+{
+    const struct spec *s = &e->spec;
+    int                half = s->head / 2;
+    float             *rope = e->mem.rope;
+#pragma omp parallel for num_threads(e->be->n_thread)
+    for (int i = 0; i < half; i++) {
+        double f = pow(s->rope_base, -2.0 * i / s->head) / s->rope_linear;
+        if (e->w.rope_factor) f /= (double)e->w.rope_factor[i];
+        for (int pos = 0; pos < e->info.max_len; pos++) {
+            rope[((int64_t)pos * half + i) * 2] = (float)cos(f * pos);
+            rope[((int64_t)pos * half + i) * 2 + 1] = (float)sin(f * pos);
+        }
+    }
+}
+
+static int64_t default_pool_bytes(void)
+{
+    const int64_t most = 8LL << 30;
+    int64_t       quarter = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 4;
+    return quarter > 0 && quarter < most ? quarter : most;
+}
+
+static enum err open_memory(struct engine *e, const struct engine_conf *c, struct err_note *note)
+{
+    struct engine_info *i = &e->info;
+    struct memory_conf  m = {.max_tok = e->max_tok, .router_tok = i->router_pool_size < i->max_len ? i->router_pool_size : i->max_len,
+                             .logit_tok = e->logit_tok, .max_len = i->max_len, .max_seqs = i->max_seqs,
+                             .stream_tok = i->max_prefill_tok, .pool_bytes = c->kv_pool_bytes > 0 ? c->kv_pool_bytes : default_pool_bytes()};
+    enum err err = memory_open(&e->mem, e->be, &e->spec, &m, note);
+    if (err != OK) return err;
+    i->n_page = e->mem.n_page;
+    i->page_bytes = e->mem.page_bytes;
+    i->workspace_bytes = e->mem.workspace_bytes;
+    if (i->n_page < e->spec.n_layer)
+        return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "the KV pool must hold one page of %lld bytes for each of %d layers",
+                       (long long)i->page_bytes, e->spec.n_layer);
+    e->seg = calloc((size_t)e->max_tok, sizeof *e->seg);
+    e->span = calloc((size_t)e->max_tok, sizeof *e->span);
+    e->row = calloc((size_t)e->max_tok, sizeof *e->row);
+    e->sample = calloc((size_t)e->max_tok, sizeof *e->sample);
+    e->out = calloc((size_t)e->max_tok, sizeof *e->out);
+    if (!e->seg || !e->span || !e->row || !e->sample || !e->out) return err_set(note, ERR_NOMEM, NULL, "out of memory");
+    fill_rope(e);
+    return OK;
+}
+
+static void fill_info(struct engine *e)
+{
+    struct engine_info *i = &e->info;
+    const struct spec  *s = &e->spec;
+    snprintf(i->name, sizeof i->name, "%s", s->name);
+    snprintf(i->family, sizeof i->family, "%s", s->family->name);
+    snprintf(i->device, sizeof i->device, "%s", e->be->device);
+    snprintf(i->weights, sizeof i->weights, "%s", e->w.held);
+    i->n_layer = s->n_layer;
+    i->n_vocab = s->n_vocab;
+    i->n_head = s->n_head;
+    i->n_kv = s->n_kv;
+    i->head = s->head;
+    i->d_model = s->d;
+    i->weight_bytes = e->w.bytes + e->routers.bytes;
+    i->n_eos = s->n_eos;
+    memcpy(i->eos, s->eos, sizeof s->eos);
+}
+
+static int max_of(int a, int b) { return a > b ? a : b; }
+
+static enum err open_parts(struct engine *e, const struct engine_conf *c, struct source *src, struct err_note *note)
+{
+    const struct spec *s = &e->spec;
+    enum err           err = spec_load(&e->spec, src, note);
+    if (err != OK) return err;
+    e->routers.flux = (struct flux_spec){-1, -1, -1, -1, -1};
+    if (c->router && (err = routers_load(&e->routers, c->router, s, note)) != OK) return err;
+    if ((err = settle_flux(e, c, note)) != OK || (err = settle_sizes(e, c, note)) != OK) return err;
+    e->attn_scale = (float)(1.0 / sqrt((double)s->head));
+
+    int q = s->n_head * s->head, qkv = q + 2 * s->n_kv * s->head;
+    struct backend_conf b = {.dtype = c->dtype, .n_thread = c->n_thread, .max_tok = e->max_tok, .max_k = max_of(max_of(s->d, q), s->f),
+                             .max_n = max_of(max_of(qkv, 2 * s->f), s->n_vocab)};
+    if ((err = backend_cpu_open(&e->be, &b, note)) != OK) return err;
+    struct weights_load l = {.src = src, .spec = s, .backend = e->be, .progress = c->progress, .progress_arg = c->progress_arg, .stop = c->stop};
+    if ((err = weights_load(&e->w, &l, note)) != OK) return err;
+    if ((err = open_memory(e, c, note)) != OK) return err;
+    fill_info(e);
+    return OK;
+}
+
+enum err engine_open(struct engine **out, const struct engine_conf *conf, struct err_note *note)
+{
+    struct source *src = NULL;
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e) return err_set(note, ERR_NOMEM, NULL, "out of memory");
+    enum err err = OK;
+    if (conf->device == ENGINE_DEVICE_CUDA) err = err_set(note, ERR_CONFIG, "--device", "this build has no CUDA backend");
+    if (conf->dummy) err = err_set(note, ERR_CONFIG, "--load-format", "placeholder weights are not supported for this model");
+    if (err == OK) err = source_open(&src, conf->model, note);
+    if (err == OK) err = open_parts(e, conf, src, note);
+    source_close(src);
+    if (err == OK) *out = e;
+    else engine_close(e);
+    return err;
+}
+
+void engine_close(struct engine *e)
+{
+    if (!e) return;
+    if (e->be) {
+        memory_close(&e->mem, e->be);
+        weights_free(&e->w, e->be);
+        e->be->close(e->be);
+    }
+    routers_free(&e->routers);
+    free(e->seg);
+    free(e->span);
+    free(e->row);
+    free(e->sample);
+    free(e->out);
+    free(e);
+}
+
+const struct engine_info *engine_info(const struct engine *e) { return &e->info; }
+
+/* --- step */
+
+static void step_rows(struct engine *e, const struct batch *b, struct step_out *out)
+{
+    CHECK(b->n_row <= e->max_tok);
+    for (int i = 0; i < b->n_row; i++) {
+        e->span[i] = (struct span){.seq = b->row[i].seq, .pos0 = b->row[i].pos, .n = 1, .row0 = i};
+        e->row[i] = i;
+        e->sample[i] = b->row[i].sample;
+    }
+    forward_begin(e, e->span, b->n_row, 0);
+    forward_layers(e, e->span, b->n_row, 0, e->spec.n_layer);
+    forward_sample(e, b->n_row, e->row, e->sample, out->row, true);
+}
+
+/* Logprobs of the prompt's own tokens: row t says what came at t + 1. */
+static void score_prompt(struct engine *e, const struct span *sp)
+{
+    const struct batch_seq *seq = sp->seq;
+    int                     n = 0;
+    for (int t = sp->pos0; t < sp->pos0 + sp->n && t + 1 < seq->n_prompt; t++, n++) {
+        e->row[n] = sp->row0 + t - sp->pos0;
+        e->sample[n] = (struct sample_row){.repetition = 1, .top_p = 1, .pos = t + 1, .n_top = sp->piece->prompt_top, .force_id = seq->tok[t + 1]};
+    }
+    forward_sample(e, n, e->row, e->sample, sp->piece->prompt_out + sp->pos0 + 1, false);
+}
+
+/* What follows a prompt's last layer: its scores, and the first token if this was its last row. */
+static void end_prompts(struct engine *e, const struct batch *b, int first, int n_span, struct step_out *out)
+{
+    int n = 0;
+    for (int i = 0; i < n_span; i++)
+        if (e->span[i].piece->prompt_out) score_prompt(e, &e->span[i]);
+    for (int i = 0; i < n_span; i++) {
+        const struct span *sp = &e->span[i];
+        if (sp->pos0 + sp->n < sp->seq->n_prompt) continue;
+        e->row[n] = sp->row0 + sp->n - 1;
+        e->sample[n++] = b->piece[first + i].sample;
+        memory_stream_drop(&e->mem, sp->seq->slot);
+    }
+    forward_sample(e, n, e->row, e->sample, e->out, false);
+    n = 0;
+    for (int i = 0; i < n_span; i++) {
+        const struct span *sp = &e->span[i];
+        if (sp->pos0 + sp->n < sp->seq->n_prompt) continue;
+        out->piece[first + i] = e->out[n++];
+        out->drew[first + i] = 1;
+    }
+}
+
+/* Pieces from `first` on that can share a call: same layers, other sequences, together no more rows than the workspace. */
+static int group_pieces(struct engine *e, const struct batch *b, int first)
+{
+    const struct batch_piece *p = &b->piece[first];
+    int                       rows = 0, n = 0;
+    for (; first + n < b->n_piece && n < e->max_tok; n++) {
+        const struct batch_piece *q = &p[n];
+        CHECK(q->tok0 >= 0 && q->tok0 < q->tok1 && q->tok1 <= q->seq->n_prompt);
+        CHECK(q->layer0 >= 0 && q->layer0 < q->layer1 && q->layer1 <= e->spec.n_layer);
+        CHECK(q->layer1 == q->layer0 + 1 || (q->tok0 == 0 && q->tok1 == q->seq->n_prompt));
+        bool same = q->layer0 == p->layer0 && q->layer1 == p->layer1 && rows + q->tok1 - q->tok0 <= e->max_tok;
+        for (int i = 0; i < n && same; i++) same = p[i].seq->slot != q->seq->slot;
+        if (!same) break;
+        e->span[n] = (struct span){.seq = q->seq, .piece = q, .pos0 = q->tok0, .n = q->tok1 - q->tok0, .row0 = rows};
+        rows += q->tok1 - q->tok0;
+    }
+    CHECK(n > 0); /* a piece is never longer than chunk_tok */
+    return n;
+}
+
+static void step_pieces(struct engine *e, const struct batch *b, struct step_out *out)
+{
+    for (int first = 0, n; first < b->n_piece; first += n) {
+        const struct batch_piece *p = &b->piece[first];
+        n = group_pieces(e, b, first);
+        forward_begin(e, e->span, n, p->layer0);
+        forward_layers(e, e->span, n, p->layer0, p->layer1);
+        if (p->layer1 == e->spec.n_layer) {
+            end_prompts(e, b, first, n, out);
+            continue;
+        }
+        for (int i = 0; i < n; i++) {
+            const struct span *sp = &e->span[i];
+            memory_stream_put(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n, memory_row(&e->mem, e->mem.x, sp->row0));
+        }
+    }
+}
+
+enum err engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note)
+{
+    (void)note;
+    int64_t t0 = clock_ns();
+    if (b->n_row) step_rows(e, b, out);
+    int64_t t1 = clock_ns();
+    if (b->n_piece) memset(out->drew, 0, (size_t)b->n_piece);
+    step_pieces(e, b, out);
+    out->decode_ns = t1 - t0;
+    out->prefill_ns = clock_ns() - t1;
+    return OK;
+}
+
+void engine_drop(struct engine *e, int slot) { memory_stream_drop(&e->mem, slot); }
+
+static void *page_at(const struct engine *e, int32_t page)
+{
+    CHECK(page >= 0 && page < e->mem.n_page);
+    return (char *)e->mem.pool + page * e->mem.page_bytes;
+}
+
+enum err engine_page_read(struct engine *e, int32_t page, void *to) { return e->be->copy_out(e->be, to, page_at(e, page), e->mem.page_bytes); }
+
+enum err engine_page_write(struct engine *e, int32_t page, const void *from)
+{
+    return e->be->copy_in(e->be, page_at(e, page), from, e->mem.page_bytes);
+}

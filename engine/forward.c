@@ -1,0 +1,233 @@
+/* forward: norm, qkv, RoPE and pages, attention of the routed kind, projection, norm, gated MLP - and the Layer Router where a
+ * prompt begins a layer. Buffers are contiguous rows in memory; a span says which rows are whose. */
+#include "engine/forward.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "kernels/quant.h"
+
+/* One call: what every step of a layer needs. */
+struct call {
+    struct engine     *e;
+    const struct span *span;
+    int                n_span, n_tok;
+    bool               decode;
+};
+
+static int64_t q_width(const struct spec *s) { return (int64_t)s->n_head * s->head; }
+static int64_t qkv_width(const struct spec *s) { return (int64_t)(s->n_head + 2 * s->n_kv) * s->head; }
+
+static void *row_of(const struct engine *e, void *buffer, int64_t row, int64_t width)
+{
+    return (char *)buffer + row * width * quant_type(e->be->act)->block_bytes;
+}
+
+static int total_rows(const struct span *span, int n_span) { return n_span ? span[n_span - 1].row0 + span[n_span - 1].n : 0; }
+
+static void rmsnorm(const struct engine *e, void *out, const void *x, const void *w, int n_tok)
+{
+    const struct spec *s = &e->spec;
+    e->be->op.rmsnorm(e->be->ctx, &(struct rmsnorm_args){.out = out, .x = x, .w = w, .x_stride = s->d, .n_tok = n_tok, .d = s->d, .eps = s->eps});
+}
+
+static void gemm(const struct call *c, void *y, const void *x, const struct weight *w, const void *bias, bool add)
+{
+    struct gemm_args a = {.y = y, .x = x, .w = w, .bias = bias, .x_stride = w->k, .y_stride = w->n, .n_tok = c->n_tok, .add = add, .decode = c->decode};
+    c->e->be->op.gemm(c->e->be->ctx, &a);
+}
+
+static void embed(const struct engine *e, void *out, const int32_t *id, int n)
+{
+    for (int i = 0; i < n; i++) CHECK(id[i] >= 0 && id[i] < e->spec.n_vocab);
+    e->be->op.embed(e->be->ctx, &(struct embed_args){.out = out, .table = &e->w.embed, .id = id, .n_tok = n, .d = e->spec.d});
+}
+
+/* Residual rows [tok0, tok1) of a prompt as they enter a layer. */
+static void enter_layer(struct engine *e, const struct batch_seq *seq, int layer, int tok0, int tok1, void *out)
+{
+    if (layer == 0) embed(e, out, seq->tok + tok0, tok1 - tok0);
+    else memory_stream_get(&e->mem, e->be, seq->slot, tok0, tok1, out);
+}
+
+void forward_begin(struct engine *e, const struct span *span, int n_span, int layer0)
+{
+    int32_t *id = e->mem.id, *pos = e->mem.pos;
+    CHECK(total_rows(span, n_span) <= e->max_tok);
+    for (int i = 0; i < n_span; i++) {
+        const struct span *s = &span[i];
+        CHECK(s->pos0 >= 0 && s->pos0 + s->n <= e->info.max_len);
+        for (int r = 0; r < s->n; r++) {
+            id[s->row0 + r] = s->seq->tok[s->pos0 + r];
+            pos[s->row0 + r] = s->pos0 + r;
+        }
+        if (layer0 > 0) enter_layer(e, s->seq, layer0, s->pos0, s->pos0 + s->n, row_of(e, e->mem.x, s->row0, e->spec.d));
+    }
+    if (layer0 == 0) embed(e, e->mem.x, id, total_rows(span, n_span));
+}
+
+/* --- Layer Router */
+
+static void pool_rows(const struct engine *e, int row0, int n)
+{
+    const struct spec *s = &e->spec;
+    struct pool_args   a = {.sum = e->mem.pooled, .q = row_of(e, e->mem.q_raw, row0, q_width(s)), .q_stride = q_width(s),
+                            .n_row = n, .n_head = s->n_head, .head = s->head};
+    e->be->op.pool(e->be->ctx, &a);
+}
+
+/* Splits qkv into q and, unless pages is NULL, the KV pool; raw: also q before RoPE. */
+static void qkrope(const struct engine *e, int layer, int n_tok, const int32_t *pos, const int32_t *pages, bool raw)
+{
+    const struct spec  *s = &e->spec;
+    void *const        *vec = e->w.layer[layer].vec;
+    struct qkrope_args  a = {.qkv = e->mem.qkv, .qkv_stride = qkv_width(s), .q = e->mem.q, .q_raw = raw ? e->mem.q_raw : NULL,
+                             .pool = pages ? e->mem.pool : NULL, .page = pages, .pos = pos, .rope = e->mem.rope,
+                             .q_norm = vec[VEC_Q_NORM], .k_norm = vec[VEC_K_NORM], .eps = s->eps,
+                             .n_tok = n_tok, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head};
+    e->be->op.qkrope(e->be->ctx, &a);
+}
+
+/* Pools rows [tok0, tok1) of a prompt that are not all in this call: their queries are computed here, as the layer will. */
+static void pool_apart(const struct call *c, const struct batch_seq *seq, int layer, int tok0, int tok1)
+{
+    struct engine              *e = c->e;
+    const struct layer_weights *w = &e->w.layer[layer];
+    struct call                 part = {.e = e, .n_tok = tok1 - tok0};
+    int32_t                    *pos = e->mem.rpos;
+    for (int i = 0; i < part.n_tok; i++) pos[i] = tok0 + i;
+    enter_layer(e, seq, layer, tok0, tok1, e->mem.rx);
+    rmsnorm(e, e->mem.h, e->mem.rx, w->vec[VEC_ATTN_NORM], part.n_tok);
+    gemm(&part, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], false);
+    qkrope(e, layer, part.n_tok, pos, NULL, true);
+    pool_rows(e, 0, part.n_tok);
+}
+
+/* First and last P rows of the prompt, clipped; where they overlap a row counts twice. */
+static void decide(const struct call *c, const struct span *sp, int layer, bool whole)
+{
+    struct engine    *e = c->e;
+    struct batch_seq *seq = sp->seq;
+    int               s = seq->n_prompt, p = e->info.router_pool_size, head = p < s ? p : s, tail = s - head;
+    float             margin = 0;
+    memset(e->mem.pooled, 0, (size_t)e->spec.head * sizeof(float));
+    if (whole) {
+        pool_rows(e, sp->row0, head);
+        pool_rows(e, sp->row0 + tail, head);
+    } else {
+        pool_apart(c, seq, layer, 0, head);
+        pool_apart(c, seq, layer, tail, s);
+    }
+    struct router_args a = {.sum = e->mem.pooled, .count = (float)(2 * head) * (float)e->spec.n_head, .w = &e->routers.layer[layer],
+                            .head = e->spec.head, .bias = seq->route_bias, .margin = &margin};
+    e->be->op.router(e->be->ctx, &a);
+    seq->route[layer] = margin > 0 ? ROUTE_FULL : ROUTE_SPARSE;
+    if (seq->margin) seq->margin[layer] = margin;
+}
+
+/* Whether this span must decide its layer's bit now; bits of models without routers are settled here. */
+static bool is_open(const struct call *c, const struct span *sp, int layer)
+{
+    if (sp->seq->route[layer] != ROUTE_OPEN) return false;
+    CHECK(!c->decode && sp->pos0 == 0); /* a bit is decided when its prompt begins the layer */
+    if (c->e->routers.layer) return true;
+    sp->seq->route[layer] = ROUTE_FULL;
+    return false;
+}
+
+static bool is_whole(const struct span *sp) { return sp->pos0 == 0 && sp->n == sp->seq->n_prompt; }
+
+/* --- one layer */
+
+static void write_pages(const struct call *c, int layer)
+{
+    int32_t *page = c->e->mem.tok_page;
+    for (int i = 0; i < c->n_span; i++) {
+        const struct span *sp = &c->span[i];
+        const int32_t     *pages = sp->seq->page + (int64_t)layer * sp->seq->page_stride;
+        for (int r = 0; r < sp->n; r++) {
+            int32_t id = pages[(sp->pos0 + r) / PAGE_TOK];
+            CHECK(id < c->e->mem.n_page);
+            page[sp->row0 + r] = id;
+        }
+    }
+}
+
+static struct attn_seg make_seg(const struct call *c, const struct span *sp, int layer)
+{
+    const struct engine *e = c->e;
+    int  s = sp->seq->n_prompt, n_last = e->flux.triangle_n_last < s - 1 ? e->flux.triangle_n_last : s - 1;
+    int  sparse = c->decode ? ATTN_STREAMING : e->flux.sparse_kind; /* sparse layers of every kind decode by the streaming rule */
+    return (struct attn_seg){.row0 = sp->row0, .n_row = sp->n, .pos0 = sp->pos0,
+                             .kind = sp->seq->route[layer] == ROUTE_FULL ? ATTN_FULL : sparse,
+                             .sink_blocks = e->info.sink_blocks, .local_blocks = e->info.local_blocks, .dense_from = s - n_last,
+                             .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride};
+}
+
+static void attention(const struct call *c, int layer)
+{
+    struct engine     *e = c->e;
+    const struct spec *s = &e->spec;
+    for (int i = 0; i < c->n_span; i++) e->seg[i] = make_seg(c, &c->span[i], layer);
+    struct attn_args a = {.out = e->mem.att, .q = e->mem.q, .out_stride = q_width(s), .q_stride = q_width(s), .pool = e->mem.pool,
+                          .seg = e->seg, .n_seg = c->n_span, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head,
+                          .scale = e->attn_scale, .decode = c->decode};
+    e->be->op.attn(e->be->ctx, &a);
+}
+
+static void mlp(const struct call *c, int layer)
+{
+    struct engine              *e = c->e;
+    const struct layer_weights *w = &e->w.layer[layer];
+    rmsnorm(e, e->mem.h, e->mem.x, w->vec[VEC_FFN_NORM], c->n_tok);
+    gemm(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, false);
+    struct swiglu_args a = {.out = e->mem.ff, .gu = e->mem.gu, .gu_stride = 2 * (int64_t)e->spec.f, .out_stride = e->spec.f, .n_tok = c->n_tok, .f = e->spec.f};
+    e->be->op.swiglu(e->be->ctx, &a);
+    gemm(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, true);
+}
+
+static void run_layer(const struct call *c, int layer)
+{
+    struct engine              *e = c->e;
+    const struct layer_weights *w = &e->w.layer[layer];
+    bool                        raw = false;
+    for (int i = 0; i < c->n_span; i++) { /* these use the buffers that the call itself needs next */
+        if (!is_open(c, &c->span[i], layer)) continue;
+        if (is_whole(&c->span[i])) raw = true;
+        else decide(c, &c->span[i], layer, false);
+    }
+    rmsnorm(e, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok);
+    gemm(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], false);
+    write_pages(c, layer);
+    qkrope(e, layer, c->n_tok, e->mem.pos, e->mem.tok_page, raw);
+    for (int i = 0; i < c->n_span && raw; i++)
+        if (is_open(c, &c->span[i], layer)) decide(c, &c->span[i], layer, true);
+    attention(c, layer);
+    gemm(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, true);
+    mlp(c, layer);
+}
+
+void forward_layers(struct engine *e, const struct span *span, int n_span, int layer0, int layer1)
+{
+    struct call c = {.e = e, .span = span, .n_span = n_span, .n_tok = total_rows(span, n_span), .decode = !span[0].piece};
+    for (int l = layer0; l < layer1; l++) run_layer(&c, l);
+}
+
+/* --- logits */
+
+void forward_sample(struct engine *e, int n, const int *row, const struct sample_row *sample, struct sample_out *out, bool decode)
+{
+    const struct spec *s = &e->spec;
+    for (int at = 0, m; at < n; at += m) {
+        int32_t *id = e->mem.tok_row;
+        m = n - at < e->logit_tok ? n - at : e->logit_tok;
+        for (int i = 0; i < m; i++) id[i] = row[at + i];
+        struct gather_args g = {.out = e->mem.last, .x = e->mem.x, .row = id, .x_stride = s->d, .n_row = m, .d = s->d};
+        e->be->op.gather(e->be->ctx, &g);
+        rmsnorm(e, e->mem.last_h, e->mem.last, e->w.norm, m);
+        struct call c = {.e = e, .n_tok = m, .decode = decode};
+        gemm(&c, e->mem.logits, e->mem.last_h, &e->w.head, NULL, false);
+        struct sample_args a = {.logits = e->mem.logits, .logits_stride = s->n_vocab, .row = sample + at, .out = out + at, .n_row = m, .vocab = s->n_vocab};
+        e->be->op.sample(e->be->ctx, &a);
+    }
+}

@@ -1,0 +1,109 @@
+/* memory: sizes from one list of buffers; residual streams in blocks, so that any mix of prompt lengths fits. */
+#include "engine/memory.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "kernels/quant.h"
+
+static enum err stream_open(struct memory *m, struct backend *b, const struct memory_conf *c)
+{
+    m->max_seqs = c->max_seqs;
+    m->blocks_per_seq = (c->max_len + PAGE_TOK - 1) / PAGE_TOK;
+    m->n_block = m->n_free = c->stream_tok / PAGE_TOK + c->max_seqs; /* every prompt may leave one block part empty */
+    m->stream_bytes = (int64_t)m->n_block * PAGE_TOK * m->row_bytes;
+    m->stream = b->mem_new(b, m->stream_bytes);
+    m->block = malloc((size_t)m->max_seqs * (size_t)m->blocks_per_seq * sizeof *m->block);
+    m->free_block = malloc((size_t)m->n_block * sizeof *m->free_block);
+    if (!m->stream || !m->block || !m->free_block) return ERR_NOMEM;
+    for (int64_t i = 0; i < (int64_t)m->max_seqs * m->blocks_per_seq; i++) m->block[i] = -1;
+    for (int i = 0; i < m->n_block; i++) m->free_block[i] = m->n_block - 1 - i;
+    m->workspace_bytes += m->stream_bytes;
+    return OK;
+}
+
+enum err memory_open(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note)
+{
+    int64_t act = quant_type(b->act)->block_bytes;
+    bool    ok = true;
+    *m = (struct memory){.row_bytes = s->d * act};
+#define MEMORY_NEW(name, rows, cols, elem)                                                         \
+    m->name##_bytes = (int64_t)(rows) * (cols) * (elem);                                           \
+    m->workspace_bytes += m->name##_bytes;                                                         \
+    ok = (m->name = b->mem_new(b, m->name##_bytes)) && ok;
+    MEMORY_BUFFERS(MEMORY_NEW)
+#undef MEMORY_NEW
+    m->page_bytes = (int64_t)s->n_kv * 2 * PAGE_TOK * s->head * quant_type(b->kv)->block_bytes;
+    int64_t most = (int64_t)c->max_seqs * s->n_layer * ((c->max_len + PAGE_TOK - 1) / PAGE_TOK); /* more can never be used */
+    int64_t n = c->pool_bytes / m->page_bytes;
+    m->n_page = (int)(n < most ? n : most < INT32_MAX ? most : INT32_MAX);
+    m->pool = b->mem_new(b, m->n_page * m->page_bytes);
+    ok = m->pool && stream_open(m, b, c) == OK && ok;
+    if (!ok) return err_set(note, ERR_NOMEM, NULL, "no memory for workspaces and the KV pool of %lld bytes", (long long)c->pool_bytes);
+    return OK;
+}
+
+void memory_close(struct memory *m, struct backend *b)
+{
+#define MEMORY_FREE(name, rows, cols, elem) b->mem_free(b, m->name, m->name##_bytes);
+    MEMORY_BUFFERS(MEMORY_FREE)
+#undef MEMORY_FREE
+    b->mem_free(b, m->pool, m->n_page * m->page_bytes);
+    b->mem_free(b, m->stream, m->stream_bytes);
+    free(m->block);
+    free(m->free_block);
+    *m = (struct memory){0};
+}
+
+static int32_t *block_of(const struct memory *m, int slot, int tok)
+{
+    CHECK(slot >= 0 && slot < m->max_seqs && tok >= 0 && tok / PAGE_TOK < m->blocks_per_seq);
+    return &m->block[(int64_t)slot * m->blocks_per_seq + tok / PAGE_TOK];
+}
+
+static int block_end(int tok, int tok1)
+{
+    int end = (tok / PAGE_TOK + 1) * PAGE_TOK;
+    return end < tok1 ? end : tok1;
+}
+
+static char *row_at(const struct memory *m, int32_t block, int tok)
+{
+    return (char *)m->stream + ((int64_t)block * PAGE_TOK + tok % PAGE_TOK) * m->row_bytes;
+}
+
+void memory_stream_put(struct memory *m, struct backend *b, int slot, int tok0, int tok1, const void *rows)
+{
+    const char *from = rows;
+    for (int t = tok0, end; t < tok1; t = end) {
+        int32_t *block = block_of(m, slot, t);
+        end = block_end(t, tok1);
+        if (*block < 0) {
+            CHECK(m->n_free > 0); /* the caller keeps to max_prefill_tok */
+            *block = m->free_block[--m->n_free];
+        }
+        b->move(b, row_at(m, *block, t), from, (end - t) * m->row_bytes);
+        from += (end - t) * m->row_bytes;
+    }
+}
+
+void memory_stream_get(const struct memory *m, struct backend *b, int slot, int tok0, int tok1, void *rows)
+{
+    char *to = rows;
+    for (int t = tok0, end; t < tok1; t = end) {
+        int32_t block = *block_of(m, slot, t);
+        end = block_end(t, tok1);
+        CHECK(block >= 0); /* pieces come in order */
+        b->move(b, to, row_at(m, block, t), (end - t) * m->row_bytes);
+        to += (end - t) * m->row_bytes;
+    }
+}
+
+void memory_stream_drop(struct memory *m, int slot)
+{
+    for (int i = 0; i < m->blocks_per_seq; i++) {
+        int32_t *block = block_of(m, slot, i * PAGE_TOK);
+        if (*block >= 0) m->free_block[m->n_free++] = *block;
+        *block = -1;
+    }
+}
