@@ -93,6 +93,7 @@ static void run_library(struct http *h)
         h->running = true;
         MHD_run(h->mhd);
         h->running = false;
+        http_conn_settle(h);
         http_call_tell(h);
         if (h->stopped) return;
         wait_ms = 1;
@@ -119,15 +120,13 @@ bool http_adopt(struct http *h, int fd, struct http_conn *c)
 {
     struct sockaddr_storage addr;
     socklen_t               n = sizeof addr;
-    if (getpeername(fd, (struct sockaddr *)&addr, &n) != 0) {
-        close(fd); /* it left already */
-        return false;
-    }
+    if (getpeername(fd, (struct sockaddr *)&addr, &n) != 0) return false; /* it left already */
     h->adopting = c; /* for on_connection, which runs inside the next call */
     bool taken = MHD_add_connection(h->mhd, fd, (struct sockaddr *)&addr, n) == MHD_YES;
+    if (!taken && h->adopting) http_conn_forget(c); /* the library has closed the socket without a word */
     h->adopting = NULL;
     http_kick(h);
-    return taken;
+    return true;
 }
 
 static void on_connection(void *arg, struct MHD_Connection *mhd, void **slot, enum MHD_ConnectionNotificationCode what)
@@ -136,6 +135,7 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **slot, en
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         struct http_conn *c = *slot;
         *slot = NULL;
+        if (h->adopting == c) h->adopting = NULL;
         if (c) http_conn_forget(c);
         return;
     }
@@ -259,6 +259,7 @@ static void init_moments(struct http *h)
     }
     list_init(&h->conn);
     list_init(&h->linger);
+    list_init(&h->left);
     list_init(&h->gone);
     list_init(&h->room);
 }

@@ -57,56 +57,12 @@ void http_call_release(struct http_call *c)
     http_maybe_done(h);
 }
 
-/* --- watching a client that waits */
-
-static void on_watch_closed(uv_handle_t *handle)
-{
-    struct http_watch *w = handle->data;
-    free(w);
-}
-
-static void watch_stop(struct http_call *c)
-{
-    struct http_watch *w = c->watch;
-    if (!w) return;
-    c->watch = NULL;
-    w->call = NULL;
-    uv_close((uv_handle_t *)&w->poll, on_watch_closed);
-    close(w->fd);
-}
-
-/* Any event is the end, an error as well: only the peer's leaving is asked for. */
-static void on_watch(uv_poll_t *p, int status, int events)
-{
-    struct http_watch *w = p->data;
-    (void)status, (void)events;
-    if (w->call) http_call_client_left(w->call);
-}
-
-/* Without a descriptor for the watch the client cannot be served faithfully: it counts as gone. */
-static void watch_start(struct http_call *c)
-{
-    struct http_watch *w = calloc(1, sizeof *w);
-    int                fd = w ? fcntl(c->conn->fd, F_DUPFD_CLOEXEC, 0) : -1;
-    if (fd < 0 || uv_poll_init(c->http->loop, &w->poll, fd) != 0) {
-        log_line(LOG_WARN, "request dropped", "id=%s reason=\"no descriptor to watch its client\"", c->id);
-        if (fd >= 0) close(fd);
-        free(w);
-        http_call_client_left(c);
-        return;
-    }
-    w->fd = fd;
-    w->call = c;
-    w->poll.data = w;
-    c->watch = w;
-    uv_poll_start(&w->poll, UV_DISCONNECT, on_watch);
-}
+/* --- clients that leave */
 
 void http_call_client_left(struct http_call *c)
 {
     if (c->gone) return;
     c->gone = true;
-    watch_stop(c);
     if (c->with_handler) list_push_back(&c->http->gone, &c->gone_node);
     if (c->conn) http_conn_cut(c->conn);
     http_call_resume(c); /* so that the library comes by and sees it */
@@ -156,7 +112,6 @@ void http_call_finish(struct http_call *c)
     CHECK(c->with_handler);
     c->with_handler = false;
     c->http->n_call--;
-    watch_stop(c);
     list_remove(&c->gone_node);
     list_remove(&c->room_node);
     http_due_clear(&c->ping);
@@ -211,8 +166,12 @@ static struct MHD_Response *error_response(const struct http_call *c, const stru
     http_error_body(&b, note);
     extra[0] = '\0';
     if (retry_after_s >= 0) n = snprintf(extra, sizeof extra, "Retry-After: %d\r\n", retry_after_s);
-    if (note->code == ERR_UNAUTHORIZED) snprintf(extra + n, sizeof extra - (size_t)n, "WWW-Authenticate: Bearer\r\n");
-    if (note->code == ERR_METHOD && c->allow[0]) snprintf(extra + n, sizeof extra - (size_t)n, "Allow: %s\r\n", c->allow);
+    char  *at = extra + n;
+    size_t room = sizeof extra - (size_t)n;
+    if (note->code == ERR_UNAUTHORIZED) snprintf(at, room, "WWW-Authenticate: Bearer\r\n");
+    if (note->code == ERR_METHOD && c->allow[0]) snprintf(at, room, "Allow: %s\r\n", c->allow);
+    /* Whoever sent a broken header block may mean something else by what follows it. */
+    if (c->refusal.code == ERR_INVALID_REQUEST || c->refusal.code == ERR_HEADER_SIZE) snprintf(at, room, "Connection: close\r\n");
     struct MHD_Response *r = strbuf_failed(&b) ? NULL : response_new("application/json", b.data, b.len, extra);
     strbuf_fini(&b);
     return r;
@@ -428,7 +387,6 @@ static enum MHD_Result dispatch(struct http_call *c)
     c->in_handler = true;
     c->route->handle(c, c->http->conf.app);
     c->in_handler = false;
-    if (c->with_handler && !c->gone) watch_start(c);
     if (c->gone) return MHD_NO;
     if (c->response) return queue_response(c);
     c->suspended = true;

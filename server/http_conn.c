@@ -25,42 +25,44 @@ static void set_option(int fd, int level, int option, int value) { setsockopt(fd
 
 /* --- the end of it */
 
-static void on_gate_closed(uv_handle_t *handle)
+static void on_poll_closed(uv_handle_t *handle)
 {
     struct http_conn *c = handle->data;
     struct http      *h = c->http;
-    c->gate_open = false;
+    c->poll_open = false;
     if (c->dead) free(c);
     h->n_handle--;
     http_maybe_done(h);
 }
 
+static void close_poll(struct http_conn *c)
+{
+    if (c->poll_open && !uv_is_closing((uv_handle_t *)&c->poll)) uv_close((uv_handle_t *)&c->poll, on_poll_closed);
+}
+
 static void drop(struct http_conn *c)
 {
+    close_poll(c);
     http_due_clear(&c->due);
+    list_remove(&c->left);
     list_remove(&c->all);
     c->http->n_conn--;
     c->http->stats.connections_open--;
     c->dead = true;
-    if (!c->gate_open) free(c);
-}
-
-static void close_gate(struct http_conn *c)
-{
-    if (c->gate_open && !uv_is_closing((uv_handle_t *)&c->gate)) uv_close((uv_handle_t *)&c->gate, on_gate_closed);
+    if (!c->poll_open) free(c);
 }
 
 /* Only while the socket is ours. */
 static void close_at_gate(struct http_conn *c)
 {
-    close_gate(c);
+    close_poll(c);
     close(c->fd);
     drop(c);
 }
 
 static void refuse_at_gate(struct http_conn *c, const struct err_note *note)
 {
-    close_gate(c);
+    close_poll(c);
     c->http->stats.refused_early++;
     http_refuse_raw(c->http, c->fd, note);
     shutdown(c->fd, SHUT_WR);
@@ -82,6 +84,8 @@ void http_conn_close_all(struct http *h)
 void http_conn_cut(struct http_conn *c) { shutdown(c->fd, SHUT_RDWR); }
 
 /* --- the gate */
+
+static void on_left(uv_poll_t *p, int status, int events);
 
 /* The block is looked at, not taken, so the socket stays readable: the wake level is set above what was seen. A wake
  * without more bytes is then the peer's end. */
@@ -110,8 +114,8 @@ static void look(struct http_conn *c)
         return;
     }
     set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, 1);
-    close_gate(c);
-    if (!http_adopt(h, c->fd, c)) drop(c);
+    uv_poll_start(&c->poll, UV_DISCONNECT, on_left);
+    if (!http_adopt(h, c->fd, c)) close_at_gate(c);
 }
 
 static void on_gate(uv_poll_t *p, int status, int events)
@@ -127,7 +131,7 @@ static void on_gate(uv_poll_t *p, int status, int events)
 void http_conn_open(struct http *h, int fd)
 {
     struct http_conn *c = calloc(1, sizeof *c);
-    if (!c || uv_poll_init(h->loop, &c->gate, fd) != 0) {
+    if (!c || uv_poll_init(h->loop, &c->poll, fd) != 0) {
         log_line(LOG_WARN, "connection dropped", "reason=\"out of memory or descriptors\"");
         free(c);
         close(fd);
@@ -141,15 +145,48 @@ void http_conn_open(struct http *h, int fd)
     set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_TRIES);
     c->http = h;
     c->fd = fd;
-    c->gate.data = c;
-    c->gate_open = true;
+    c->poll.data = c;
+    c->poll_open = true;
     h->n_handle++;
     list_init(&c->due.node);
+    list_init(&c->left);
     list_push_back(&h->conn, &c->all);
     h->n_conn++;
     h->stats.connections_open++;
     http_due_set(h, &c->due, DUE_IDLE);
-    uv_poll_start(&c->gate, UV_READABLE, on_gate);
+    uv_poll_start(&c->poll, UV_READABLE, on_gate);
+}
+
+/* --- peers that leave */
+
+/* The library may not notice: a suspended connection is not looked at, and an end that came together with the last bytes
+ * gives no edge of its own. Any event is the end, an error as well, since nothing but the peer's leaving is asked for. */
+static void on_left(uv_poll_t *p, int status, int events)
+{
+    struct http_conn *c = p->data;
+    (void)status, (void)events;
+    uv_poll_stop(p);
+    list_push_back(&c->http->left, &c->left);
+    http_kick(c->http);
+}
+
+/* A peer that has closed its side gets no more from a handler at work, but an answer on its way is brought to its end and
+ * bytes not yet read may hold a whole request. Where nothing of this is left, neither is the connection. */
+void http_conn_settle(struct http *h)
+{
+    LIST_EACH_SAFE(it, &h->left)
+    {
+        struct http_conn *c = LIST_ITEM(it, struct http_conn, left);
+        int               unread = 0;
+        ioctl(c->fd, FIONREAD, &unread);
+        if (c->call && c->call->with_handler)
+            http_call_client_left(c->call);
+        else if ((c->call && c->call->answered) || unread > 0)
+            continue;
+        else
+            http_conn_cut(c);
+        list_remove(&c->left);
+    }
 }
 
 /* --- deadlines */

@@ -54,6 +54,7 @@ struct http {
 
     struct list        due[N_DUE];
     int64_t            due_len_ns[N_DUE];
+    struct list        left;        /* connections whose peers have closed their side */
     struct list        conn;        /* all connections but those in linger */
     struct list        linger;
     struct http_conn  *adopting;    /* on its way into the library */
@@ -71,11 +72,12 @@ struct http {
 
 struct http_conn {
     struct list            all;   /* in http.conn */
+    struct list            left;  /* in http.left: the peer closed its side, see http_conn_settle */
     struct due_node        due;
     struct http           *http;
     int                    fd;
-    uv_poll_t              gate;  /* until the library has the socket */
-    bool                   gate_open, dead; /* gate_open: until its close callback; dead: freed by that callback */
+    uv_poll_t              poll;  /* one for all its life: bytes at the gate, then the peer's leaving only */
+    bool                   poll_open, dead; /* poll_open: until its close callback; dead: freed by that callback */
     size_t                 seen;  /* bytes of the first header block that stood there at the last look */
     struct MHD_Connection *mhd;   /* once the gate let it in */
     struct http_call      *call;
@@ -83,21 +85,12 @@ struct http_conn {
     int64_t                acked_ns;
 };
 
-/* The client's end of a call that is with its handler: a suspended connection tells nothing, so a dup of its socket is
- * watched for the peer's leaving. Started once, closed once. */
-struct http_watch {
-    uv_poll_t         poll;
-    int               fd;
-    struct http_call *call; /* NULL: stopped */
-};
-
 struct http_call {
     struct http            *http;
     struct http_conn       *conn;  /* NULL after the library let go of the request */
     struct MHD_Connection  *mhd;   /* likewise */
     const struct http_route *route;
-    struct http_watch      *watch;
-    char                    id[24], *rest;
+    char                    id[24], *rest; /* rest: what the route's * matched */
     const char             *method, *url; /* the library's memory, as long as mhd */
     int                     key_i;
     int64_t                 start_ns;
@@ -133,7 +126,7 @@ void http_due_set(struct http *h, struct due_node *n, enum due which);
 void http_due_clear(struct due_node *n);
 void http_handle_closed(uv_handle_t *handle);   /* close callback for http's own handles */
 void http_maybe_done(struct http *h);
-bool http_adopt(struct http *h, int fd, struct http_conn *c); /* gives the socket to the library; false: it was closed */
+bool http_adopt(struct http *h, int fd, struct http_conn *c); /* gives the socket to the library, which may close it at once; false: it stays the caller's */
 
 /* http_conn.c */
 void http_conn_open(struct http *h, int fd);    /* a fresh socket; owns fd */
@@ -144,6 +137,7 @@ void http_conn_writing(struct http_conn *c);    /* the stall watch runs */
 void http_conn_quiet(struct http_conn *c);      /* no deadline of ours */
 void http_conn_cut(struct http_conn *c);        /* ends both directions; the library notices */
 void http_conn_count(struct http_conn *c);      /* adds what the kernel sent and received to the statistics */
+void http_conn_settle(struct http *h);          /* after MHD_run: what becomes of peers that closed their side */
 void http_conn_forget(struct http_conn *c);     /* the library closed the socket */
 void http_conn_close_all(struct http *h);       /* those that the library does not hold */
 

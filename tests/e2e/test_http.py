@@ -1,0 +1,534 @@
+"""The network floor, by raw sockets: what a hostile or broken client sends, and what it must get.
+
+It runs against tests/server/http_app (the floor with test handlers), built by `make build/tests/server/http_app`, or the
+program that HTTP_APP names. HTTP_APP may be a sanitizer build: a report makes the process fail, and with it the test.
+"""
+import concurrent.futures
+import json
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+import pytest
+
+APP = os.environ.get("HTTP_APP", os.path.join(os.path.dirname(__file__), "../../build/tests/server/http_app"))
+KEYS = ("message", "type", "param", "code")
+H = "Host: x\r\n"
+JSON = "Content-Type: application/json\r\n"
+
+
+class Server:
+    def __init__(self, **settings):
+        self.proc = subprocess.Popen([APP] + [f"{k}={v}" for k, v in settings.items()], stdout=subprocess.PIPE)
+        self.port = int(self.proc.stdout.readline().split()[1])
+
+    def connect(self, rcvbuf=None):
+        s = socket.socket()
+        if rcvbuf:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        s.settimeout(15)
+        s.connect(("127.0.0.1", self.port))
+        return s
+
+    def count(self):
+        r = self.ask(f"GET /count HTTP/1.1\r\n{H}Connection: close\r\n\r\n")
+        return {k: int(v) for k, v in (w.split("=") for w in r.body.decode().split())}
+
+    def ask(self, request, timeout=15):
+        """Sends, reads to the end, gives the last answer."""
+        with self.connect() as s:
+            s.settimeout(timeout)
+            try:
+                s.sendall(request if isinstance(request, bytes) else request.encode("latin-1"))
+            except OSError:
+                pass
+            return Answer(read_all(s))
+
+    def wait_count(self, timeout=3, **want):
+        end = time.monotonic() + timeout
+        while True:
+            got = self.count()
+            if all(got[k] == v for k, v in want.items()):
+                return got
+            assert time.monotonic() < end, f"{got} is not {want}"
+            time.sleep(0.02)
+
+    def stop(self):
+        self.proc.send_signal(signal.SIGTERM)
+        assert self.proc.wait(10) == 0
+
+
+def read_all(s):
+    out = b""
+    while True:
+        try:
+            part = s.recv(1 << 16)
+        except ConnectionResetError:
+            return out
+        if not part:
+            return out
+        out += part
+
+
+class Answer:
+    def __init__(self, raw):
+        self.raw = raw
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        m = re.match(r"HTTP/1\.[01] (\d+)", lines[0])
+        self.status = int(m.group(1)) if m else None
+        self.headers = {k.lower(): v.strip() for k, v in (x.split(":", 1) for x in lines[1:] if ":" in x)}
+
+    def error(self):
+        e = json.loads(self.body)
+        assert list(e) == ["error"] and sorted(e["error"]) == sorted(KEYS), e
+        assert isinstance(e["error"]["message"], str) and e["error"]["message"]
+        return e["error"]["code"]
+
+
+def unchunk(body):
+    out = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        n = int(size, 16)
+        out += body[:n]
+        body = body[n + 2:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def server():
+    s = Server()
+    yield s
+    s.stop()
+
+
+@pytest.fixture
+def make_server():
+    made = []
+
+    def make(**settings):
+        made.append(Server(**settings))
+        return made[-1]
+
+    yield make
+    for s in made:
+        s.stop()
+
+
+def get(path, extra="", host=H):
+    return f"GET {path} HTTP/1.1\r\n{host}{extra}Connection: close\r\n\r\n"
+
+
+def post(path, body, extra="", length=None):
+    n = len(body) if length is None else length
+    head = f"POST {path} HTTP/1.1\r\n{H}{JSON}Content-Length: {n}\r\n{extra}Connection: close\r\n\r\n"
+    return head.encode() + body
+
+
+# --- class A: each input with its status
+
+MALFORMED = [
+    ("two equal Content-Length", f"POST /echo HTTP/1.1\r\n{H}Content-Length: 2\r\nContent-Length: 2\r\n\r\nab", 400, "invalid_request"),
+    ("two differing Content-Length", f"POST /echo HTTP/1.1\r\n{H}Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc", 400, "invalid_request"),
+    ("Content-Length: 2, 2", f"POST /echo HTTP/1.1\r\n{H}Content-Length: 2, 2\r\n\r\nab", 400, "invalid_request"),
+    ("Content-Length: +2", f"POST /echo HTTP/1.1\r\n{H}Content-Length: +2\r\n\r\nab", 400, "invalid_request"),
+    ("Content-Length: -2", f"POST /echo HTTP/1.1\r\n{H}Content-Length: -2\r\n\r\nab", 400, "invalid_request"),
+    ("Content-Length empty", f"POST /echo HTTP/1.1\r\n{H}Content-Length:\r\n\r\nab", 400, "invalid_request"),
+    ("Content-Length: 0x2", f"POST /echo HTTP/1.1\r\n{H}Content-Length: 0x2\r\n\r\nab", 400, "invalid_request"),
+    ("CL and TE", f"POST /echo HTTP/1.1\r\n{H}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "invalid_request"),
+    ("TE gzip", f"POST /echo HTTP/1.1\r\n{H}Transfer-Encoding: gzip\r\n\r\n", 400, "invalid_request"),
+    ("TE gzip, chunked", f"POST /echo HTTP/1.1\r\n{H}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, "invalid_request"),
+    ("two TE", f"POST /echo HTTP/1.1\r\n{H}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "invalid_request"),
+    ("TE xchunked", f"POST /echo HTTP/1.1\r\n{H}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400, "invalid_request"),
+    ("TE in HTTP/1.0", f"POST /echo HTTP/1.0\r\n{H}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "invalid_request"),
+    ("space before colon", f"POST /echo HTTP/1.1\r\n{H}Content-Length : 2\r\n\r\nab", 400, "invalid_request"),
+    ("folded header", f"POST /echo HTTP/1.1\r\n{H}X: a\r\n b\r\nContent-Length: 2\r\n\r\nab", 400, "invalid_request"),
+    ("NUL in a header", f"GET /hello HTTP/1.1\r\n{H}X: a\0b\r\n\r\n", 400, "invalid_request"),
+    ("bare CR in a header", f"GET /hello HTTP/1.1\r\n{H}X: a\rb\r\n\r\n", 400, "invalid_request"),
+    ("bare LF lines", "GET /hello HTTP/1.1\nHost: x\n\n", 400, "invalid_request"),
+    ("header without colon", f"GET /hello HTTP/1.1\r\n{H}nonsense\r\n\r\n", 400, "invalid_request"),
+    ("CL 2^64", f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Length: 18446744073709551616\r\n\r\n", 413, "request_too_large"),
+    ("CL 2^63-1", f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Length: 9223372036854775807\r\n\r\n", 413, "request_too_large"),
+    ("CL 10^60", f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Length: 1{'0' * 60}\r\n\r\n", 413, "request_too_large"),
+    ("no Host", "GET /hello HTTP/1.1\r\n\r\n", 400, "invalid_request"),
+    ("two Host", "GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "invalid_request"),
+    ("%00 in the path", get("/hello%00x"), 404, "unknown_url"),
+    ("%zz in the path", get("/hello%zz"), 404, "unknown_url"),
+    ("escaped letter", get("/hell%6f"), 404, "unknown_url"),
+    ("//hello", get("//hello"), 404, "unknown_url"),
+    ("/id/../hello is an id", get("/x/../hello"), 404, "unknown_url"),
+    ("trailing slash", get("/hello/"), 404, "unknown_url"),
+    ("star matches nothing", get("/id/"), 404, "unknown_url"),
+    ("bad escape in the rest", get("/id/a%zz"), 404, "unknown_url"),
+    ("NUL in the rest", get("/id/a%00b"), 404, "unknown_url"),
+    ("HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http_version_not_supported"),
+    ("HTTP/9.9", f"GET /hello HTTP/9.9\r\n{H}\r\n", 505, "http_version_not_supported"),
+    ("HTTP/0.9", "GET /hello\r\n", 400, "invalid_request"),
+    ("TLS hello", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "invalid_request"),
+    ("random bytes", "\x80\x81\x82\x00\xff\x10" * 50, 400, "invalid_request"),
+    ("unknown route", get("/nope"), 404, "unknown_url"),
+    ("CL over limit, Expect", f"POST /echo HTTP/1.1\r\n{H}{JSON}Expect: 100-continue\r\nContent-Length: 9000000\r\n\r\n", 413, "request_too_large"),
+    ("Expect: foo", f"POST /echo HTTP/1.1\r\n{H}{JSON}Expect: foo\r\nContent-Length: 2\r\n\r\n", 417, "expectation_failed"),
+    ("absolute-form", "GET http://x/hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "unknown_url"),
+    ("OPTIONS *", f"OPTIONS * HTTP/1.1\r\n{H}Connection: close\r\n\r\n", 404, "unknown_url"),
+    ("OPTIONS", f"OPTIONS /echo HTTP/1.1\r\n{H}Connection: close\r\n\r\n", 405, "method_not_allowed"),
+    ("unknown method", f"BREW /hello HTTP/1.1\r\n{H}Connection: close\r\n\r\n", 405, "method_not_allowed"),
+    ("GET on a POST path", get("/echo"), 405, "method_not_allowed"),
+    ("form body", f"POST /echo HTTP/1.1\r\n{H}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\nConnection: close\r\n\r\na=b", 415, "unsupported_media_type"),
+    ("header block of 17 KiB", f"GET /hello HTTP/1.1\r\n{H}X: {'a' * 17000}\r\n\r\n", 431, "headers_too_large"),
+    ("target of 20 KiB", f"GET /{'a' * 20000} HTTP/1.1\r\n{H}\r\n", 431, "headers_too_large"),
+]
+
+
+@pytest.mark.parametrize("what,request_bytes,status,code", MALFORMED, ids=[m[0] for m in MALFORMED])
+def test_hostile_requests_get_their_status_and_the_error_object(server, what, request_bytes, status, code):
+    t0 = time.monotonic()
+    a = server.ask(request_bytes)
+    assert a.status == status, a.raw[:300]
+    assert a.error() == code
+    assert b"100 Continue" not in a.raw
+    assert time.monotonic() - t0 < 2.5
+
+
+@pytest.mark.parametrize("what,request_bytes,status,code", MALFORMED[:26], ids=[m[0] for m in MALFORMED[:26]])
+def test_the_rules_hold_for_the_second_request_of_a_connection(server, what, request_bytes, status, code):
+    """Here the library reads first. Some refusals are its own HTML (and may repeat their head, when it finds a malformed
+    length), it forgives line ends, but nothing smuggled is ever answered as a request."""
+    with server.connect() as s:
+        s.sendall(f"GET /hello HTTP/1.1\r\n{H}\r\n".encode())
+        assert Answer(s.recv(4096)).status == 200
+        s.sendall(request_bytes.encode("latin-1"))
+        s.shutdown(socket.SHUT_WR)
+        rest = read_all(s)
+    lenient = what in ("bare LF lines", "bare CR in a header", "folded header", "NUL in a header")
+    got = [int(x) for x in re.findall(rb"HTTP/1\.1 (\d+)", rest)]
+    if not lenient:
+        assert all(x in (status, 400) for x in got), rest[:300]
+
+
+@pytest.mark.parametrize("chunk", ["zz\r\nab", "-2\r\nab", "f" * 18 + "\r\nab", "2\r\nabXX", "\r\n"])
+def test_bad_chunks_are_refused_and_closed(server, chunk):
+    a = server.ask(f"POST /echo HTTP/1.1\r\n{H}{JSON}Transfer-Encoding: chunked\r\n\r\n{chunk}\r\n0\r\n\r\n")
+    assert a.status in (400, 413)
+
+
+def test_allow_names_the_methods(server):
+    assert server.ask(get("/echo")).headers["allow"] == "POST"
+
+
+def test_a_body_of_one_byte_chunks_is_flat(server):
+    body = b"1\r\na\r\n" * 3_000_000 + b"0\r\n\r\n"
+    a = server.ask(f"POST /echo HTTP/1.1\r\n{H}{JSON}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode() + body, 60)
+    assert a.status == 200 and len(a.body) == 3_000_000
+
+
+def test_a_body_over_the_limit_by_length_is_refused_and_the_client_sees_it(server):
+    a = server.ask(post("/echo", b"x" * (9 << 20)))
+    assert (a.status, a.error()) == (413, "request_too_large")
+
+
+def test_a_body_over_the_limit_by_chunks_is_refused_and_the_client_sees_it(server):
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    a = server.ask(f"POST /echo HTTP/1.1\r\n{H}{JSON}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 140 + b"0\r\n\r\n")
+    assert (a.status, a.error()) == (413, "request_too_large")
+
+
+def test_a_body_at_the_limit_passes(make_server):
+    s = make_server(max_body=100000)
+    a = s.ask(post("/echo", b"x" * 100000))
+    assert a.status == 200 and a.body == b"x" * 100000
+    assert s.ask(post("/echo", b"x" * 100001)).status == 413
+
+
+def test_all_bodies_together_are_bounded(make_server):
+    s = make_server(max_bodies=300000)
+    held = []
+    for _ in range(2):
+        c = s.connect()
+        c.sendall(post("/wait", b"x" * 100000))
+        held.append(c)
+    s.wait_count(calls=2)
+    a = s.ask(post("/echo", b"x" * 100000))
+    assert (a.status, a.error()) == (503, "overloaded")
+    for c in held:
+        c.close()
+    s.wait_count(calls=0)
+    assert s.ask(post("/echo", b"x" * 100000)).status == 200
+
+
+def test_continue_is_sent_when_the_body_is_welcome(server):
+    with server.connect() as s:
+        s.sendall(f"POST /echo HTTP/1.1\r\n{H}{JSON}Expect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n".encode())
+        assert s.recv(100).startswith(b"HTTP/1.1 100 Continue")
+        s.sendall(b"ab")
+        assert Answer(read_all(s)).body == b"ab"
+
+
+def test_upgrade_is_ignored(server):
+    a = server.ask(get("/hello", "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"))
+    assert a.status == 200 and a.body == b"hello\n"
+
+
+def test_http_1_0_is_served(server):
+    assert server.ask("GET /hello HTTP/1.0\r\n\r\n").body == b"hello\n"
+    a = server.ask(f"POST /stream HTTP/1.0\r\n{JSON}Content-Length: 1\r\n\r\n3")
+    assert a.status == 200 and a.body.endswith(b"data: [DONE]\n\n")
+
+
+def test_keep_alive_serves_many_and_pipelined_requests(server):
+    with server.connect() as s:
+        for _ in range(20):
+            s.sendall(f"GET /hello HTTP/1.1\r\n{H}\r\n".encode())
+            assert Answer(s.recv(4096)).body == b"hello\n"
+        s.sendall(f"GET /hello HTTP/1.1\r\n{H}\r\n".encode() * 9 + get("/hello").encode())
+        assert read_all(s).count(b"hello\n") == 10
+
+
+def test_the_rest_of_the_path_is_decoded_once(server):
+    assert server.ask(get("/id/a%2Fb%2525")).body == b"a/b%25"
+
+
+def test_every_answer_has_its_own_request_id(server):
+    given = "X-Request-Id: mine\r\nX-Request-Id: " + "x" * 9000 + "\r\n"
+    ids = {server.ask(get("/hello", given)).headers["x-request-id"] for _ in range(3)}
+    assert len(ids) == 3 and all(re.fullmatch(r"req_[0-9a-f]{16}", i) for i in ids)
+
+
+# --- slow clients
+
+def test_slow_headers_end_at_the_deadline(make_server):
+    s = make_server(header_ms=600)
+    with s.connect() as c:
+        t0 = time.monotonic()
+        for ch in f"GET /hello HTTP/1.1\r\n{H}":
+            c.send(ch.encode())
+            time.sleep(0.05)
+            if select.select([c], [], [], 0)[0]:
+                break
+        a = Answer(read_all(c))
+        assert 0.5 < time.monotonic() - t0 < 1.5
+        assert (a.status, a.error()) == (408, "request_timeout")
+
+
+def test_a_slow_body_ends_at_the_deadline(make_server):
+    s = make_server(body_ms=600)
+    with s.connect() as c:
+        c.sendall(f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Length: 1000\r\n\r\n".encode())
+        t0 = time.monotonic()
+        while not select.select([c], [], [], 0.05)[0]:
+            c.send(b"x")
+        a = Answer(read_all(c))
+        assert 0.5 < time.monotonic() - t0 < 1.5
+        assert (a.status, a.error()) == (408, "request_timeout")
+
+
+def test_idle_connections_end_at_the_limit(make_server):
+    s = make_server(idle_ms=400)
+    with s.connect() as silent, s.connect() as kept:
+        kept.sendall(f"GET /hello HTTP/1.1\r\n{H}\r\n".encode())
+        assert Answer(kept.recv(4096)).status == 200
+        t0 = time.monotonic()
+        assert silent.recv(1) == b"" and kept.recv(1) == b""
+        assert 0.2 < time.monotonic() - t0 < 1.0
+
+
+def test_a_client_that_stops_reading_is_cut(make_server):
+    s = make_server(stall_ms=800)
+    with s.connect(rcvbuf=4096) as c:
+        c.sendall(post("/stream", b"1000000"))
+        time.sleep(0.3)
+        assert s.count()["calls"] == 1
+        t0 = time.monotonic()
+        got = s.wait_count(timeout=4, calls=0)
+        assert 0.3 < time.monotonic() - t0 < 2.0
+        assert got["stalled"] == 1 and got["told"] == 1
+
+
+def test_a_slow_reader_holds_the_stream_back_and_gets_every_byte(server):
+    with server.connect(rcvbuf=8192) as c:
+        c.sendall(post("/stream", b"20000"))
+        got = b""
+        t0 = time.monotonic()
+        while time.monotonic() - t0 < 0.5:
+            got += c.recv(512)
+            time.sleep(0.02)
+        assert server.count()["calls"] == 1 and len(got) < 40000
+        got += read_all(c)
+    body = unchunk(got.partition(b"\r\n\r\n")[2])
+    frames = body.decode().split("\n\n")
+    assert frames[-2:] == ["data: [DONE]", ""] and len(frames) == 20002
+    assert all(json.loads(f[6:])["i"] == i for i, f in enumerate(frames[:-2]))
+    assert server.count()["rooms"] > 0
+
+
+def test_a_silent_stream_is_pinged(make_server):
+    s = make_server(ping_ms=200)
+    body = unchunk(s.ask(post("/silent", b"1")).body)
+    assert 3 <= body.count(b": ping\n\n") <= 5 and body.endswith(b"data: [DONE]\n\n")
+
+
+def test_frames_are_sent_as_they_are_written(server):
+    with server.connect() as c:
+        c.sendall(post("/slow", b"10"))
+        stamps = []
+        while True:
+            part = c.recv(4096)
+            if not part:
+                break
+            stamps += [time.monotonic()] * part.count(b"data: {")
+        gaps = [b - a for a, b in zip(stamps, stamps[1:])]
+        assert len(stamps) == 10 and sum(g > 0.008 for g in gaps) >= 8, gaps
+
+
+# --- clients that leave
+
+@pytest.mark.parametrize("how", ["fin", "reset"])
+@pytest.mark.parametrize("path", ["/wait", "/slow"])
+def test_leaving_is_told_once(make_server, path, how):
+    s = make_server()
+    c = s.connect()
+    c.sendall(post(path, b"100000"))
+    s.wait_count(calls=1)
+    if how == "reset":
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    t0 = time.monotonic()
+    c.close()
+    got = s.wait_count(calls=0, open=0)
+    assert got["told"] == 1 and time.monotonic() - t0 < 0.5
+
+
+def test_leaving_in_the_body_leaves_nothing(server):
+    before = server.count()
+    for _ in range(20):
+        with server.connect() as c:
+            c.sendall(post("/echo", b"abc", length=1000))
+    time.sleep(0.2)
+    got = server.count()
+    assert got["told"] == before["told"] and got["connections"] == 1
+
+
+def test_many_leave_and_nothing_leaks(server):
+    def fds():
+        return len(os.listdir(f"/proc/{server.proc.pid}/fd"))
+
+    n_fd = fds()
+    for i in range(1500):
+        c = server.connect()
+        c.sendall(post(["/wait", "/slow", "/echo"][i % 3], b"50"))
+        if i % 2:
+            c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        c.close()
+    server.wait_count(calls=0, open=0, timeout=10)
+    end = time.monotonic() + 5
+    while fds() > n_fd + 1 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert fds() <= n_fd + 1
+
+
+def test_many_streams_at_once_are_whole(server):
+    def one(i):
+        body = unchunk(server.ask(post("/slow", b"30")).body)
+        return body.count(b"data: {") == 30 and body.endswith(b"data: [DONE]\n\n")
+
+    with concurrent.futures.ThreadPoolExecutor(100) as pool:
+        assert all(pool.map(one, range(100)))
+
+
+# --- limits of connections
+
+def test_over_the_connection_limit_is_503(make_server):
+    s = make_server(max_connections=5)
+    held = [s.connect() for _ in range(5)]
+    time.sleep(0.1)
+    a = s.ask(get("/hello"))
+    assert (a.status, a.error()) == (503, "overloaded") and a.headers["retry-after"] == "1"
+    for c in held:
+        c.close()
+    time.sleep(0.1)
+    assert s.ask(get("/hello")).status == 200
+
+
+def test_running_out_of_descriptors_pauses_accepting(make_server):
+    s = make_server()
+    c = s.connect()
+    c.sendall(post("/slow", b"100"))
+    n = len(os.listdir(f"/proc/{s.proc.pid}/fd"))
+    subprocess.run(["prlimit", f"--pid={s.proc.pid}", f"--nofile={n + 3}:4096"], check=True)
+    held = [s.connect() for _ in range(10)]
+    time.sleep(0.5)
+
+    def ticks():
+        return sum(int(x) for x in open(f"/proc/{s.proc.pid}/stat").read().split()[13:15])
+
+    before = ticks()
+    time.sleep(1)
+    assert ticks() - before < 20  # of 100: no spinning
+    for h in held:
+        h.close()
+    assert s.ask(get("/hello")).status == 200
+    assert unchunk(Answer(read_all(c)).body).endswith(b"data: [DONE]\n\n")
+
+
+# --- keys
+
+AUTH = [
+    ("no key", "", 401), ("right", "Authorization: Bearer first-key\r\n", 200), ("second", "Authorization: Bearer second-key\r\n", 200),
+    ("lower case scheme", "Authorization: bearer first-key\r\n", 200), ("upper case scheme", "AUTHORIZATION: BEARER first-key\r\n", 200),
+    ("two spaces", "Authorization: Bearer  first-key\r\n", 401), ("no space", "Authorization: Bearerfirst-key\r\n", 401),
+    ("prefix", "Authorization: Bearer first-ke\r\n", 401), ("longer", "Authorization: Bearer first-keyx\r\n", 401),
+    ("empty", "Authorization: Bearer \r\n", 401), ("basic", "Authorization: Basic first-key\r\n", 401),
+    ("two headers", "Authorization: Bearer first-key\r\nAuthorization: Bearer first-key\r\n", 401),
+    ("15 KB", f"Authorization: Bearer {'k' * 15000}\r\n", 401), ("high bytes", "Authorization: Bearer \xff\xfe\x80\r\n", 401),
+    ("key in another header", "X-Api-Key: first-key\r\n", 401),
+]
+
+
+@pytest.fixture(scope="module")
+def keyed():
+    s = Server(keys=2)
+    yield s
+    s.stop()
+
+
+@pytest.mark.parametrize("what,header,status", AUTH, ids=[a[0] for a in AUTH])
+def test_keys(keyed, what, header, status):
+    a = keyed.ask(get("/hello", header))
+    assert a.status == status
+    if status == 401:
+        assert a.error() == "invalid_api_key" and a.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("path", ["/hello%00", "/hello%zz", "//hello", "/open/../hello", "/hello/", "/hell%6f", "/open%2f..%2fhello", "/nope", "/id/x",
+                                  "/hello?x=/open", "/OPEN"])
+def test_no_path_trick_passes_without_a_key(keyed, path):
+    assert keyed.ask(get(path)).status in (401, 404)
+
+
+def test_open_paths_need_no_key(keyed):
+    assert keyed.ask(get("/open")).status == 200
+
+
+def test_a_refused_key_with_a_large_body_is_seen(keyed):
+    a = keyed.ask(post("/echo", b"x" * (4 << 20)))
+    assert (a.status, a.error()) == (401, "invalid_api_key")
+
+
+def test_stop_with_open_calls_ends_them_all():
+    s = Server()
+    held = []
+    for path in ["/wait", "/slow", "/silent"] * 5:
+        c = s.connect()
+        c.sendall(post(path, b"100000"))
+        held.append(c)
+    s.wait_count(calls=15)
+    held += [s.connect() for _ in range(5)]
+    s.stop()
+    for c in held:
+        read_all(c)
+        c.close()
