@@ -25,6 +25,7 @@ enum dtype cpu_hold_type(enum dtype src);
 /* A weight is made in three moves, so that a fused matrix (q, k, v; gate, up) is filled from several tensors and rows can
  * be permuted on the way: new, part..., done. Several threads may make different weights at once.
  * hold: DT_F32 or DT_BF16 (oneDNN's blocked layout), or a quantised type with a packed kernel (see cpu_hold_type).
+ * w->dt tells what became of it: sizes that a quantised kernel cannot pack are held as bf16 or fp32.
  * raw: the rows stay as the file has them, for lookups (embed) and references, not for gemm_cpu. */
 enum err cpu_weight_new(struct weight *w, int n, int k, enum dtype hold, bool raw, struct err_note *note);
 /* Rows [row0, row0 + n_row) from src, n_row rows of type src_type one after another; row i from src row rows[i], or i when

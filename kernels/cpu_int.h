@@ -11,7 +11,7 @@ struct cpu_scratch {
     float           *x, *y;   /* padded tiles: [TILE][max_k] and [TILE][max_n] */
     uint16_t        *xh;      /* [max_tok][max_k] bf16 activations */
     int              max_tok, max_k, max_n;
-    void            *quant;   /* gemm_quant's activations */
+    struct quant_acts *quant; /* gemm_quant.c: int8 activations */
 };
 
 /* How a weight is held (struct weight, impl). */

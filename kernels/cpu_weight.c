@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu_int.h"
+#include "kernels/gemm_quant.h"
 #include "kernels/quant.h"
 
 static bool held_by_dnnl(enum dtype dt) { return dt == DT_F32 || dt == DT_BF16; }
@@ -26,6 +27,8 @@ enum err cpu_open(struct op_ctx *c, int n_thread, enum dtype kv, int max_tok, in
     s->xh = aligned_alloc(64, round64((size_t)max_tok * (size_t)max_k * sizeof(uint16_t)));
     enum err err = s->x && s->y && s->xh ? dnnl_box_new(&s->dnnl, note)
                                          : err_set(note, ERR_NOMEM, NULL, "no memory for the kernels' buffers");
+    if (!err)
+        err = quant_acts_new(&s->quant, max_tok, max_k, note);
     if (err)
         cpu_close(c);
     return err;
@@ -37,6 +40,7 @@ void cpu_close(struct op_ctx *c)
     if (!s)
         return;
     dnnl_box_free(s->dnnl);
+    quant_acts_free(s->quant);
     free(s->x);
     free(s->y);
     free(s->xh);
@@ -46,13 +50,15 @@ void cpu_close(struct op_ctx *c)
 
 enum dtype cpu_hold_type(enum dtype src)
 {
-    if (src == DT_F32)
-        return DT_F32;
+    if (src == DT_F32 || quant_can_pack(src, QUANT_GROUP, QUANT_BLOCK))
+        return src;
     return dnnl_has_bf16() ? DT_BF16 : DT_F32;
 }
 
 enum err cpu_weight_new(struct weight *w, int n, int k, enum dtype hold, bool raw, struct err_note *note)
 {
+    if (!raw && !held_by_dnnl(hold) && !quant_can_pack(hold, n, k)) /* odd sizes */
+        hold = dnnl_has_bf16() ? DT_BF16 : DT_F32;
     *w = (struct weight){.dt = hold, .n = n, .k = k};
     struct cpu_weight *h = w->impl = calloc(1, sizeof *h);
     size_t bytes = (size_t)quant_bytes(hold, (int64_t)n * k);
@@ -97,13 +103,24 @@ void cpu_weight_part(struct weight *w, int row0, int n_row, const void *src, enu
         convert_row((char *)h->rows + (row0 + i) * to, w->dt, (const char *)src + (rows ? rows[i] : i) * from, type, w->k);
 }
 
+static enum err pack_quant(struct weight *w, struct err_note *note)
+{
+    struct cpu_weight *h = w->impl;
+    CHECK(quant_can_pack(w->dt, w->n, w->k));
+    h->bytes = quant_pack_bytes(w->dt, w->n, w->k);
+    h->packed = aligned_alloc(64, round64((size_t)h->bytes));
+    if (!h->packed)
+        return err_set(note, ERR_NOMEM, NULL, "no memory for a weight of %lld bytes", (long long)h->bytes);
+    quant_pack(w->dt, w->n, w->k, h->rows, h->packed);
+    return OK;
+}
+
 enum err cpu_weight_done(struct op_ctx *c, struct weight *w, struct err_note *note)
 {
     struct cpu_weight *h = w->impl;
     if (h->raw)
         return OK;
-    CHECK(held_by_dnnl(w->dt));
-    enum err err = dnnl_pack(c->scratch->dnnl, w, note);
+    enum err err = held_by_dnnl(w->dt) ? dnnl_pack(c->scratch->dnnl, w, note) : pack_quant(w, note);
     free(h->rows);
     h->rows = NULL;
     return err;
@@ -126,6 +143,11 @@ int64_t cpu_weight_bytes(const struct weight *w) { return w->impl ? ((const stru
 void cpu_weight_row(const struct weight *w, int row, float *out)
 {
     const struct cpu_weight *h = w->impl;
-    CHECK(row >= 0 && row < w->n && h->raw);
+    CHECK(row >= 0 && row < w->n);
+    if (!h->raw) {
+        CHECK(!held_by_dnnl(w->dt));
+        quant_unpack_row(w, row, out);
+        return;
+    }
     CHECK(quant_to_f32(w->dt, (const char *)h->rows + row * quant_bytes(w->dt, w->k), out, w->k));
 }

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "kernels/cpu_int.h"
 #include "kernels/cpu_math.h"
+#include "kernels/gemm_quant.h"
 
 void gemm_ref(struct op_ctx *c, const struct gemm_args *a)
 {
@@ -32,7 +33,10 @@ static void add_bias(const struct gemm_args *a)
 
 void gemm_cpu(struct op_ctx *c, const struct gemm_args *a)
 {
-    gemm_dnnl(c, a);
+    if (a->w->dt == DT_F32 || a->w->dt == DT_BF16)
+        gemm_dnnl(c, a);
+    else
+        gemm_quant(c, a);
     if (a->bias)
         add_bias(a);
 }

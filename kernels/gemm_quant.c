@@ -1,0 +1,280 @@
+/* gemm_quant: packing, activations, the plain C kernels and the walk over groups. See gemm_quant.h.
+ *
+ * Packed form: groups of 16 outputs; for each group and block of 32 inputs: 16 fp16 scales, 16 fp16 minima (not for Q8_0), then
+ * quants so that four inputs of 16 outputs make one 64-byte vector (what VNNI multiplies): byte 4*r + j of vector v is input
+ * 4*v + j of output r. Nibble types keep two inputs a byte as in the file: low nibbles are inputs 0..15, high 16..31. */
+#include "kernels/gemm_quant.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "kernels/cpu_math.h"
+#include "kernels/quant.h"
+
+enum form { FORM_NONE, FORM_NIBBLE, FORM_BYTE, FORM_BYTE128 };
+
+/* Where a block of the file keeps things; value = d * q + m. */
+struct layout {
+    enum form form;
+    bool      has_m;      /* the block stores m */
+    float     m_of_d;     /* else m = m_of_d * d */
+    int       high_at;    /* fifth bits, -1: none */
+    int       quant_at;
+};
+static const struct layout layouts[DT_COUNT] = {
+    [DT_Q4_0] = {FORM_NIBBLE, false, -8, -1, 2},
+    [DT_Q4_1] = {FORM_NIBBLE, true, 0, -1, 4},
+    [DT_Q5_0] = {FORM_BYTE, false, -16, 2, 6},
+    [DT_Q5_1] = {FORM_BYTE, true, 0, 4, 8},
+    [DT_Q8_0] = {FORM_BYTE128, false, 0, -1, 2},
+};
+static const int block_bytes[] = {[FORM_NIBBLE] = 64 + 256, [FORM_BYTE] = 64 + 512, [FORM_BYTE128] = 32 + 512};
+static const int quants_at[] = {[FORM_NIBBLE] = 64, [FORM_BYTE] = 64, [FORM_BYTE128] = 32};
+
+struct quant_acts {
+    int8_t  *q;
+    float   *d, *s;
+    int32_t *is;
+    int      max_tok, max_k;
+};
+
+bool quant_can_pack(enum dtype dt, int n, int k)
+{
+    return layouts[dt].form != FORM_NONE && n % QUANT_GROUP == 0 && k % QUANT_BLOCK == 0;
+}
+
+int64_t quant_pack_bytes(enum dtype dt, int n, int k)
+{
+    return (int64_t)(n / QUANT_GROUP) * (k / QUANT_BLOCK) * block_bytes[layouts[dt].form];
+}
+
+/* fp16 of m_of_d * d: a power of two, so the product is exact unless it leaves fp16's range, where it is held at the end. */
+static uint16_t f16_scaled(uint16_t d, float by)
+{
+    int  e = (d >> 10) & 31, add = by == -8 ? 3 : 4;
+    bool zero = (d & 0x7fff) == 0;
+    if (zero)
+        return d;
+    if (e == 0) { /* subnormal: shift the fraction until it carries into the exponent */
+        uint32_t f = (uint32_t)(d & 0x3ff) << add;
+        int      up = 0;
+        while (f >= 0x800) {
+            f >>= 1;
+            up++;
+        }
+        return (uint16_t)((~d & 0x8000) | (f < 0x400 ? f : (uint32_t)(up + 1) << 10 | (f & 0x3ff)));
+    }
+    e = e + add > 30 ? 30 : e + add;
+    return (uint16_t)((~d & 0x8000) | e << 10 | (d & 0x3ff));
+}
+
+static void pack_block(const struct layout *l, const uint8_t *src, uint8_t *out, int r)
+{
+    uint16_t d, m = 0;
+    memcpy(&d, src, 2);
+    memcpy(out + 2 * r, &d, 2);
+    if (l->form != FORM_BYTE128) {
+        if (l->has_m)
+            memcpy(&m, src + 2, 2);
+        else
+            m = f16_scaled(d, l->m_of_d);
+        memcpy(out + 32 + 2 * r, &m, 2);
+    }
+    uint8_t       *q = out + quants_at[l->form] + 4 * r;
+    const uint8_t *s = src + l->quant_at;
+    if (l->form == FORM_NIBBLE) {
+        for (int i = 0; i < 16; i++)
+            q[i / 4 * 64 + i % 4] = s[i];
+        return;
+    }
+    uint32_t high = 0;
+    if (l->high_at >= 0)
+        memcpy(&high, src + l->high_at, 4);
+    for (int i = 0; i < 32; i++) {
+        int v = l->form == FORM_BYTE128 ? (int8_t)s[i] + 128
+                                        : (i < 16 ? s[i] & 15 : s[i - 16] >> 4) | (int)(high >> i & 1) << 4;
+        q[i / 4 * 64 + i % 4] = (uint8_t)v;
+    }
+}
+
+void quant_pack(enum dtype dt, int n, int k, const void *rows, void *out)
+{
+    const struct layout *l = &layouts[dt];
+    int64_t row = quant_bytes(dt, k), blk = quant_bytes(dt, QUANT_BLOCK), to = block_bytes[l->form];
+    for (int i = 0; i < n; i++)
+        for (int b = 0; b < k / QUANT_BLOCK; b++)
+            pack_block(l, (const uint8_t *)rows + i * row + b * blk,
+                       (uint8_t *)out + ((int64_t)(i / QUANT_GROUP) * (k / QUANT_BLOCK) + b) * to, i % QUANT_GROUP);
+}
+
+void quant_unpack_row(const struct weight *w, int row, float *out)
+{
+    const struct cpu_weight *h = w->impl;
+    const struct layout     *l = &layouts[w->dt];
+    int n_block = w->k / QUANT_BLOCK, r = row % QUANT_GROUP;
+    const uint8_t *p = (const uint8_t *)h->packed + (int64_t)(row / QUANT_GROUP) * n_block * block_bytes[l->form];
+    for (int b = 0; b < n_block; b++, p += block_bytes[l->form]) {
+        uint16_t d, m = 0;
+        memcpy(&d, p + 2 * r, 2);
+        if (l->form != FORM_BYTE128)
+            memcpy(&m, p + 32 + 2 * r, 2);
+        const uint8_t *q = p + quants_at[l->form] + 4 * r;
+        float          fd = f32_from_f16(d), fm = f32_from_f16(m);
+        for (int i = 0; i < QUANT_BLOCK; i++) {
+            int at = l->form == FORM_NIBBLE ? i % 16 : i;
+            int v = q[at / 4 * 64 + at % 4];
+            if (l->form == FORM_NIBBLE)
+                v = i < 16 ? v & 15 : v >> 4;
+            if (l->form == FORM_BYTE128)
+                v -= 128;
+            /* as the file defines it: Q4_0 and Q5_0 are d * (q - 8 or 16), without a minimum */
+            out[b * QUANT_BLOCK + i] = l->has_m ? fd * (float)v + fm : fd * ((float)v + l->m_of_d);
+        }
+    }
+}
+
+enum err quant_acts_new(struct quant_acts **out, int max_tok, int max_k, struct err_note *note)
+{
+    struct quant_acts *a = calloc(1, sizeof *a);
+    if (a) {
+        size_t n = (size_t)max_tok * (size_t)max_k, nb = n / QUANT_BLOCK + 16;
+        *a = (struct quant_acts){.max_tok = max_tok, .max_k = max_k};
+        a->q = aligned_alloc(64, (n + 63) / 64 * 64);
+        a->d = malloc(nb * sizeof *a->d);
+        a->s = malloc(nb * sizeof *a->s);
+        a->is = malloc(nb * sizeof *a->is);
+    }
+    *out = a;
+    if (a && a->q && a->d && a->s && a->is)
+        return OK;
+    quant_acts_free(a);
+    *out = NULL;
+    return err_set(note, ERR_NOMEM, NULL, "no memory for the kernels' buffers");
+}
+
+void quant_acts_free(struct quant_acts *a)
+{
+    if (!a)
+        return;
+    free(a->q);
+    free(a->d);
+    free(a->s);
+    free(a->is);
+    free(a);
+}
+
+/* x = d * q, |q| <= 127, one scale per block of 32. */
+CPU_CLONES static void quantise_row(const float *x, int k, int8_t *q, float *d, float *s, int32_t *is)
+{
+    for (int b = 0; b < k / QUANT_BLOCK; b++, x += QUANT_BLOCK, q += QUANT_BLOCK) {
+        float max = 0, odd = 0; /* odd: 0, or NaN when a value is not finite */
+        for (int i = 0; i < QUANT_BLOCK; i++) {
+            float v = fabsf(x[i]);
+            max = v > max ? v : max;
+            odd += x[i] * 0.0f;
+        }
+        float   inv = max > 0 ? 127.0f / max : 0.0f;
+        int32_t sum = 0;
+        for (int i = 0; i < QUANT_BLOCK; i++) {
+            float   r = x[i] * inv + 12582912.0f; /* to nearest, by the 1.5 * 2^23 trick */
+            int32_t v;
+            memcpy(&v, &r, 4);
+            v -= 0x4b400000;
+            q[i] = (int8_t)v;
+            sum += v;
+        }
+        d[b] = max / 127.0f;
+        s[b] = d[b] * (float)sum;
+        is[b] = sum;
+        if (odd != 0.0f) /* NaN out, so that it is noticed; NaN != 0 */
+            d[b] = s[b] = NAN;
+    }
+}
+
+/* The plain kernels: what the others must equal, and what runs where there is no VNNI. */
+#define PLAIN(name, FORM, QUANT_AT, STEP, START, MIN)                                              \
+    CPU_CLONES static void name(const struct quant_tile *t, float (*f)[QUANT_GROUP])               \
+    {                                                                                              \
+        memset(f, 0, (size_t)t->m * sizeof *f);                                                    \
+        for (int b = 0; b < t->n_block; b++) {                                                     \
+            const uint8_t *w = t->w + (int64_t)b * (STEP);                                         \
+            float          wd[QUANT_GROUP], wm[QUANT_GROUP];                                       \
+            for (int r = 0; r < QUANT_GROUP; r++) {                                                \
+                uint16_t h[2] = {0};                                                               \
+                memcpy(h, w + 2 * r, 2);                                                           \
+                if (MIN)                                                                           \
+                    memcpy(h + 1, w + 32 + 2 * r, 2);                                              \
+                wd[r] = f32_from_f16(h[0]);                                                        \
+                wm[r] = f32_from_f16(h[1]);                                                        \
+            }                                                                                      \
+            const uint8_t *q = w + (QUANT_AT);                                                     \
+            for (int m = 0; m < t->m; m++) {                                                       \
+                const int8_t *a = t->q + m * t->q_stride + b * QUANT_BLOCK;                        \
+                float         d = t->d[m * t->s_stride + b], s = t->s[m * t->s_stride + b];        \
+                int32_t       c[QUANT_GROUP];                                                      \
+                for (int r = 0; r < QUANT_GROUP; r++)                                              \
+                    c[r] = (START) ? -128 * t->is[m * t->s_stride + b] : 0;                        \
+                for (int v = 0; v < ((FORM) ? 4 : 8); v++)                                         \
+                    for (int r = 0; r < QUANT_GROUP; r++)                                          \
+                        for (int j = 0; j < 4; j++) {                                              \
+                            int u = q[64 * v + 4 * r + j];                                         \
+                            if (FORM)                                                              \
+                                c[r] += (u & 15) * a[4 * v + j] + (u >> 4) * a[16 + 4 * v + j];    \
+                            else                                                                   \
+                                c[r] += u * a[4 * v + j];                                          \
+                        }                                                                          \
+                for (int r = 0; r < QUANT_GROUP; r++) {                                            \
+                    f[m][r] = wd[r] * d * (float)c[r] + f[m][r];                                   \
+                    if (MIN)                                                                       \
+                        f[m][r] = wm[r] * s + f[m][r];                                             \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+    }
+PLAIN(plain_nibble, 1, 64, 320, 0, 1)
+PLAIN(plain_byte, 0, 64, 576, 0, 1)
+PLAIN(plain_byte128, 0, 32, 544, 1, 0)
+
+static const struct quant_kernels plain = {plain_nibble, plain_byte, plain_byte128, "plain"};
+
+static void walk_group(const struct gemm_args *a, const struct quant_acts *x, quant_kernel *kernel, int g, int64_t group_bytes)
+{
+    const struct cpu_weight *h = a->w->impl;
+    int   nb = a->w->k / QUANT_BLOCK;
+    float f[QUANT_ROWS][QUANT_GROUP];
+    for (int t = 0; t < a->n_tok; t += QUANT_ROWS) {
+        int m = a->n_tok - t < QUANT_ROWS ? a->n_tok - t : QUANT_ROWS;
+        struct quant_tile tile = {.w = (const uint8_t *)h->packed + g * group_bytes, .q = x->q + (int64_t)t * a->w->k,
+                                  .d = x->d + (int64_t)t * nb, .s = x->s + (int64_t)t * nb, .is = x->is + (int64_t)t * nb,
+                                  .q_stride = a->w->k, .s_stride = nb, .n_block = nb, .m = m};
+        kernel(&tile, f);
+        for (int i = 0; i < m; i++) {
+            float *y = (float *)a->y + (t + i) * a->y_stride + g * QUANT_GROUP;
+            for (int r = 0; r < QUANT_GROUP; r++)
+                y[r] = a->add ? y[r] + f[i][r] : f[i][r];
+        }
+    }
+}
+
+void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
+{
+    struct quant_acts          *x = c->scratch->quant;
+    const struct layout        *l = &layouts[a->w->dt];
+    const struct quant_kernels *k = quant_kernels_vnni() ? quant_kernels_vnni() : &plain;
+    quant_kernel *kernel = l->form == FORM_NIBBLE ? k->nibble : l->form == FORM_BYTE ? k->byte : k->byte128;
+    const int     K = a->w->k, nb = K / QUANT_BLOCK, groups = a->w->n / QUANT_GROUP;
+    const int64_t group_bytes = (int64_t)nb * block_bytes[l->form];
+    CHECK(a->n_tok <= x->max_tok && K <= x->max_k);
+#pragma omp parallel num_threads(c->n_thread)
+    {
+#pragma omp for schedule(static)
+        for (int t = 0; t < a->n_tok; t++)
+            quantise_row((const float *)a->x + t * a->x_stride, K, x->q + (int64_t)t * K, x->d + (int64_t)t * nb,
+                         x->s + (int64_t)t * nb, x->is + (int64_t)t * nb);
+#pragma omp for schedule(static)
+        for (int g = 0; g < groups; g++)
+            walk_group(a, x, kernel, g, group_bytes);
+    }
+}

@@ -1,0 +1,37 @@
+/* gemm_quant: products with the file's own quantised blocks, repacked once, and int8 activations. One kernel and one order of
+ * sums for prefill and decode: a row's bits do not depend on how many rows there are (sums run block by block over k, integers
+ * inside a block). */
+#ifndef FLUXD_KERNELS_GEMM_QUANT_H
+#define FLUXD_KERNELS_GEMM_QUANT_H
+
+#include "kernels/cpu_int.h"
+
+struct quant_acts; /* int8 rows of the activations of one product */
+
+bool     quant_can_pack(enum dtype dt, int n, int k);
+int64_t  quant_pack_bytes(enum dtype dt, int n, int k);
+/* rows: [n, k] blocks as in the file. out: quant_pack_bytes, 64-byte aligned. */
+void     quant_pack(enum dtype dt, int n, int k, const void *rows, void *out);
+void     quant_unpack_row(const struct weight *w, int row, float *out); /* [k], the exact values of the blocks */
+enum err quant_acts_new(struct quant_acts **out, int max_tok, int max_k, struct err_note *note);
+void     quant_acts_free(struct quant_acts *a);
+void     gemm_quant(struct op_ctx *c, const struct gemm_args *a);
+
+/* One group of 16 outputs times m <= QUANT_ROWS rows; f gets [m][16]. Chosen once by instruction set. */
+enum { QUANT_ROWS = 16, QUANT_GROUP = 16, QUANT_BLOCK = 32 };
+struct quant_tile {
+    const uint8_t *w;      /* packed group */
+    const int8_t  *q;      /* activations, q_stride bytes a row */
+    const float   *d, *s;  /* scale, and scale times the sum of the integers, per block; s_stride floats a row */
+    const int32_t *is;     /* sum of the integers per block */
+    int64_t        q_stride, s_stride;
+    int            n_block, m;
+};
+typedef void quant_kernel(const struct quant_tile *t, float (*f)[QUANT_GROUP]);
+struct quant_kernels {
+    quant_kernel *nibble, *byte, *byte128;
+    const char   *name;
+};
+const struct quant_kernels *quant_kernels_vnni(void); /* NULL where the build or the processor lacks it */
+
+#endif

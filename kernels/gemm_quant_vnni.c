@@ -1,0 +1,142 @@
+/* gemm_quant_vnni: the kernels of gemm_quant for AVX-512 with VNNI: four products of an unsigned weight byte and a signed
+ * activation byte per lane and instruction, 16 outputs a vector, up to 16 rows in registers. */
+#include "kernels/gemm_quant.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <string.h>
+
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma")))
+#define INLINE VNNI static inline __attribute__((always_inline))
+
+INLINE __m512i four(const int8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+}
+
+/* M is a constant at every use, so the accumulators stay in registers. */
+INLINE void nibble_rows(const struct quant_tile *t, int m0, const int M, float (*out)[QUANT_GROUP])
+{
+    __m512        f[8];
+    const __m512i low = _mm512_set1_epi8(15);
+    const uint8_t *w = t->w;
+    const int8_t  *q = t->q + m0 * t->q_stride;
+    const float   *d = t->d + m0 * t->s_stride, *s = t->s + m0 * t->s_stride;
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++)
+        f[m] = _mm512_setzero_ps();
+    for (int b = 0; b < t->n_block; b++, w += 320) {
+        __m512  wd = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)w));
+        __m512  wm = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(w + 32)));
+        __m512i z[8];
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++) {
+            __m512i u = _mm512_loadu_si512(w + 64 + 64 * v);
+            z[v] = _mm512_and_si512(u, low);
+            z[4 + v] = _mm512_and_si512(_mm512_srli_epi16(u, 4), low);
+            _mm_prefetch((const char *)w + 2560 + 64 * v, _MM_HINT_T0);
+        }
+        _mm_prefetch((const char *)w + 2560 + 256, _MM_HINT_T0);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            const int8_t *p = q + m * t->q_stride + b * QUANT_BLOCK;
+            __m512i       c0 = _mm512_setzero_si512(), c1 = c0;
+#pragma GCC unroll 4
+            for (int v = 0; v < 4; v++) {
+                c0 = _mm512_dpbusd_epi32(c0, z[v], four(p + 4 * v));
+                c1 = _mm512_dpbusd_epi32(c1, z[4 + v], four(p + 16 + 4 * v));
+            }
+            __m512 c = _mm512_cvtepi32_ps(_mm512_add_epi32(c0, c1));
+            f[m] = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(d[m * t->s_stride + b])), c, f[m]);
+            f[m] = _mm512_fmadd_ps(wm, _mm512_set1_ps(s[m * t->s_stride + b]), f[m]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++)
+        _mm512_storeu_ps(out[m0 + m], f[m]);
+}
+
+INLINE void byte_rows(const struct quant_tile *t, int m0, const int M, const int off128, float (*out)[QUANT_GROUP])
+{
+    __m512         f[8];
+    const uint8_t *w = t->w;
+    const int8_t  *q = t->q + m0 * t->q_stride;
+    const int64_t  at = m0 * t->s_stride;
+    const int      head = off128 ? 32 : 64;
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++)
+        f[m] = _mm512_setzero_ps();
+    for (int b = 0; b < t->n_block; b++, w += head + 512) {
+        __m512  wd = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)w));
+        __m512  wm = off128 ? wd : _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(w + 32)));
+        __m512i z[8];
+#pragma GCC unroll 8
+        for (int v = 0; v < 8; v++) {
+            z[v] = _mm512_loadu_si512(w + head + 64 * v);
+            _mm_prefetch((const char *)w + 4352 + 64 * v, _MM_HINT_T0);
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            const int8_t *p = q + m * t->q_stride + b * QUANT_BLOCK;
+            const int64_t i = at + m * t->s_stride + b;
+            __m512i       c0 = off128 ? _mm512_set1_epi32(-128 * t->is[i]) : _mm512_setzero_si512();
+            __m512i       c1 = _mm512_setzero_si512();
+#pragma GCC unroll 4
+            for (int v = 0; v < 8; v += 2) {
+                c0 = _mm512_dpbusd_epi32(c0, z[v], four(p + 4 * v));
+                c1 = _mm512_dpbusd_epi32(c1, z[v + 1], four(p + 4 * v + 4));
+            }
+            __m512 c = _mm512_cvtepi32_ps(_mm512_add_epi32(c0, c1));
+            f[m] = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(t->d[i])), c, f[m]);
+            if (!off128)
+                f[m] = _mm512_fmadd_ps(wm, _mm512_set1_ps(t->s[i]), f[m]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++)
+        _mm512_storeu_ps(out[m0 + m], f[m]);
+}
+
+/* Rows in steps of 8, 4, 2, 1: each step is its own function so that its registers are its own. */
+#define STEPS(name, CALL)                                                                          \
+    VNNI static __attribute__((noinline)) void name##_8(const struct quant_tile *t, int m0, float (*f)[QUANT_GROUP]) { CALL(8); } \
+    VNNI static __attribute__((noinline)) void name##_4(const struct quant_tile *t, int m0, float (*f)[QUANT_GROUP]) { CALL(4); } \
+    VNNI static __attribute__((noinline)) void name##_2(const struct quant_tile *t, int m0, float (*f)[QUANT_GROUP]) { CALL(2); } \
+    VNNI static __attribute__((noinline)) void name##_1(const struct quant_tile *t, int m0, float (*f)[QUANT_GROUP]) { CALL(1); } \
+    static void name(const struct quant_tile *t, float (*f)[QUANT_GROUP])                          \
+    {                                                                                              \
+        int m = 0;                                                                                 \
+        for (; m + 8 <= t->m; m += 8)                                                              \
+            name##_8(t, m, f);                                                                     \
+        if (t->m - m >= 4) {                                                                       \
+            name##_4(t, m, f);                                                                     \
+            m += 4;                                                                                \
+        }                                                                                          \
+        if (t->m - m >= 2) {                                                                       \
+            name##_2(t, m, f);                                                                     \
+            m += 2;                                                                                \
+        }                                                                                          \
+        if (m < t->m)                                                                              \
+            name##_1(t, m, f);                                                                     \
+    }
+#define NIBBLE(M) nibble_rows(t, m0, M, f)
+#define BYTE(M) byte_rows(t, m0, M, 0, f)
+#define BYTE128(M) byte_rows(t, m0, M, 1, f)
+STEPS(vnni_nibble, NIBBLE)
+STEPS(vnni_byte, BYTE)
+STEPS(vnni_byte128, BYTE128)
+
+static const struct quant_kernels kernels = {vnni_nibble, vnni_byte, vnni_byte128, "avx512 vnni"};
+
+const struct quant_kernels *quant_kernels_vnni(void)
+{
+    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
+               ? &kernels
+               : NULL;
+}
+
+#else
+const struct quant_kernels *quant_kernels_vnni(void) { return NULL; }
+#endif

@@ -1,0 +1,127 @@
+/* gemm_quant: packed blocks keep their exact values; products equal those of the dequantised weights and the rounded
+ * activations; bits do not depend on neighbours; the instruction sets agree. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/gemm_quant.h"
+#include "kernels/quant.h"
+#include "tests/base/cm.h"
+
+enum { N = 64, K = 192, T = 40 };
+static const enum dtype types[] = {DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q8_0};
+
+static uint32_t rnd(uint32_t *s)
+{
+    *s = *s * 1664525u + 1013904223u;
+    return *s >> 8;
+}
+
+static uint8_t blocks[N * K * 2];
+
+/* Random blocks with sane fp16 scales, now and then zero or subnormal ones. */
+static void fill_blocks(enum dtype dt, uint32_t seed)
+{
+    int64_t blk = quant_bytes(dt, 32), n = (int64_t)N * K / 32;
+    bool    has_m = dt == DT_Q4_1 || dt == DT_Q5_1;
+    for (int64_t i = 0; i < n * blk; i++)
+        blocks[i] = (uint8_t)rnd(&seed);
+    for (int64_t i = 0; i < n; i++)
+        for (int h = 0; h < (has_m ? 2 : 1); h++) {
+            uint32_t r = rnd(&seed);
+            uint16_t v = (uint16_t)((r & 0x83ff) | ((r >> 16) % 13 == 0 ? 0 : (8 + (r >> 18) % 5) << 10));
+            memcpy(blocks + i * blk + 2 * h, &v, 2);
+        }
+}
+
+static void packed_blocks_keep_their_values(void **st)
+{
+    (void)st;
+    struct op_ctx c;
+    assert_int_equal(cpu_open(&c, 1, DT_F32, T, K, N, NULL), OK);
+    for (int i = 0; i < 5; i++) {
+        struct weight w;
+        float a[K], b[K];
+        fill_blocks(types[i], 11);
+        assert_int_equal(cpu_weight_new(&w, N, K, types[i], false, NULL), OK);
+        cpu_weight_part(&w, 0, N, blocks, types[i], NULL);
+        assert_int_equal(cpu_weight_done(&c, &w, NULL), OK);
+        for (int r = 0; r < N; r++) {
+            cpu_weight_row(&w, r, a);
+            assert_true(quant_to_f32(types[i], blocks + r * quant_bytes(types[i], K), b, K));
+            for (int k = 0; k < K; k++)
+                assert_true(a[k] == b[k]);
+        }
+        cpu_weight_free(&w);
+    }
+    cpu_close(&c);
+}
+
+static void products_equal_the_dequantised_ones(void **st)
+{
+    (void)st;
+    struct op_ctx c;
+    static float  x[T * K], y[T * N], z[T * N], w32[N * K];
+    assert_int_equal(cpu_open(&c, 2, DT_F32, T, K, N, NULL), OK);
+    for (int i = 0; i < 5; i++) {
+        struct weight w;
+        uint32_t      seed = 5;
+        fill_blocks(types[i], 21);
+        for (int t = 0; t < T; t++) /* integers times a scale: rounding to int8 loses nothing */
+            for (int k = 0; k < K; k++)
+                x[t * K + k] = (float)(k % 32 == 0 ? 127 : (int)(rnd(&seed) % 255) - 127) * 0.0078125f;
+        assert_int_equal(cpu_weight_new(&w, N, K, types[i], false, NULL), OK);
+        cpu_weight_part(&w, 0, N, blocks, types[i], NULL);
+        assert_int_equal(cpu_weight_done(&c, &w, NULL), OK);
+        struct gemm_args a = {.y = y, .x = x, .w = &w, .x_stride = K, .y_stride = N, .n_tok = T};
+        gemm_cpu(&c, &a);
+        assert_true(quant_to_f32(types[i], blocks, w32, N * K));
+        for (int t = 0; t < T; t++)
+            for (int n = 0; n < N; n++) {
+                double v = 0, mag = 0;
+                for (int k = 0; k < K; k++) {
+                    v += (double)x[t * K + k] * (double)w32[n * K + k];
+                    mag += fabs((double)x[t * K + k] * (double)w32[n * K + k]);
+                }
+                assert_true(fabs(v - (double)y[t * N + n]) <= 4e-6 * mag + 1e-6);
+            }
+        for (int t = 0; t < T; t++) { /* alone and in odd pieces: the same bits */
+            a = (struct gemm_args){.y = z, .x = x + t * K, .w = &w, .x_stride = K, .y_stride = N, .n_tok = t % 3 ? 1 : T - t};
+            gemm_cpu(&c, &a);
+            assert_memory_equal(z, y + t * N, N * sizeof(float));
+        }
+        memcpy(z, y, sizeof z);
+        a = (struct gemm_args){.y = z, .x = x, .w = &w, .x_stride = K, .y_stride = N, .n_tok = T, .add = true};
+        gemm_cpu(&c, &a);
+        for (int k = 0; k < T * N; k++)
+            assert_true(z[k] == y[k] + y[k]);
+        cpu_weight_free(&w);
+    }
+    cpu_close(&c);
+}
+
+static void not_finite_comes_out_not_finite(void **st)
+{
+    (void)st;
+    struct op_ctx c;
+    struct weight w;
+    static float  x[2 * K], y[2 * N];
+    assert_int_equal(cpu_open(&c, 1, DT_F32, T, K, N, NULL), OK);
+    fill_blocks(DT_Q4_1, 3);
+    assert_int_equal(cpu_weight_new(&w, N, K, DT_Q4_1, false, NULL), OK);
+    cpu_weight_part(&w, 0, N, blocks, DT_Q4_1, NULL);
+    assert_int_equal(cpu_weight_done(&c, &w, NULL), OK);
+    x[K + 7] = NAN;
+    struct gemm_args a = {.y = y, .x = x, .w = &w, .x_stride = K, .y_stride = N, .n_tok = 2};
+    gemm_cpu(&c, &a);
+    assert_true(isfinite(y[0]) && isnan(y[N]));
+    cpu_weight_free(&w);
+    cpu_close(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest t[] = {cmocka_unit_test(packed_blocks_keep_their_values), cmocka_unit_test(products_equal_the_dequantised_ones),
+                                   cmocka_unit_test(not_finite_comes_out_not_finite)};
+    return cmocka_run_group_tests(t, NULL, NULL);
+}
