@@ -1,8 +1,8 @@
 /* gemm_dnnl: products with fp32 and bf16 weights by oneDNN; the only file that speaks to it, for its 2.x and 3.x C interfaces.
  *
- * oneDNN's bits for a row may depend on the number of rows of the call. So there are two shapes only: tiles of DNNL_TILE rows,
- * and tiles of DNNL_TILE_SMALL (padded) for what is left; decode rows use the small one alone. A prompt's pieces begin on
- * page edges, so a row meets the same tile whatever the piece size. Primitives are made once per shape and kept. */
+ * oneDNN's bits for a row may depend on the number of rows of the call. So there are two shapes only, tiles of DNNL_TILE rows and
+ * (padded) tiles of DNNL_TILE_SMALL for what is left, and when a weight is packed both are tried on the same rows, at several
+ * places: where they do not give the same bits the small one is used alone. Primitives are made once per shape and kept. */
 #include <oneapi/dnnl/dnnl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +17,7 @@ struct shape {
     int                   m, n, k;
     enum dtype            dt;
     bool                  add;
+    bool                  tried, alike; /* of the large tile: compared with the small one; same bits */
     dnnl_primitive_t      prim;
     dnnl_primitive_desc_t pd;
     dnnl_memory_t         src, wei, dst;
@@ -232,27 +233,6 @@ static bool same_layout(struct shape *const *s, int n)
     return true;
 }
 
-enum err dnnl_pack(struct dnnl_box *b, struct weight *w, struct err_note *note)
-{
-    struct cpu_weight *h = w->impl;
-    struct shape      *s[4];
-    for (int i = 0; i < 4; i++) {
-        s[i] = shape_get(b, i & 1 ? DNNL_TILE_SMALL : DNNL_TILE, w->n, w->k, w->dt, i & 2);
-        if (!s[i])
-            return err_set(note, ERR_DEVICE, NULL, "oneDNN makes no product of %d x %d", w->n, w->k);
-    }
-    if (!same_layout(s, 4))
-        return err_set(note, ERR_DEVICE, NULL, "oneDNN wants different layouts of one %d x %d weight", w->n, w->k);
-    size_t bytes = (s[0]->wei_bytes + 63) / 64 * 64;
-    h->packed = aligned_alloc(64, bytes);
-    if (!h->packed)
-        return err_set(note, ERR_NOMEM, NULL, "no memory for a weight of %zu bytes", bytes);
-    if (reorder(b, s[0], h->rows, h->packed))
-        return err_set(note, ERR_DEVICE, NULL, "oneDNN cannot pack a weight of %d x %d", w->n, w->k);
-    h->bytes = (int64_t)bytes;
-    return OK;
-}
-
 struct call {
     struct dnnl_box *b;
     const struct weight *w;
@@ -275,6 +255,58 @@ static void run(const struct call *c, struct shape *s, const void *x, float *y)
     dnnl_exec_arg_t arg[] = {{DNNL_ARG_SRC, s->src}, {DNNL_ARG_WEIGHTS, s->wei}, {DNNL_ARG_DST, s->dst}};
     CHECK(!dnnl_primitive_execute(s->prim, c->b->stream, 3, arg));
     dnnl_stream_wait(c->b->stream);
+}
+
+/* Do both tiles give a row the same bits, wherever it stands? Random rows: another order of sums would show. */
+static enum err try_tiles(struct dnnl_box *b, const struct weight *w, struct shape *large, struct shape *small,
+                          struct err_note *note)
+{
+    size_t   xb = (size_t)w->k * (w->dt == DT_BF16 ? 2 : 4), n = (size_t)w->n;
+    char    *x = aligned_alloc(64, DNNL_TILE * xb);
+    float   *y = aligned_alloc(64, DNNL_TILE * n * 4), *z = aligned_alloc(64, DNNL_TILE_SMALL * n * 4);
+    uint32_t r = 12345;
+    enum err err = x && y && z ? OK : err_set(note, ERR_NOMEM, NULL, "no memory to pack a weight");
+    for (size_t i = 0; err == OK && i < DNNL_TILE * (size_t)w->k; i++) {
+        r = r * 1664525u + 1013904223u;
+        float v = (float)(int32_t)r * 0x1p-31f;
+        if (w->dt == DT_BF16)
+            ((uint16_t *)(void *)x)[i] = f32_to_bf16(v);
+        else
+            ((float *)(void *)x)[i] = v;
+    }
+    struct call c = {.b = b, .w = w};
+    large->tried = large->alike = err == OK;
+    if (err == OK)
+        run(&c, large, x, y);
+    for (int at = 0; err == OK && at + DNNL_TILE_SMALL <= DNNL_TILE; at += 7) {
+        run(&c, small, x + (size_t)at * xb, z);
+        large->alike = large->alike && memcmp(z, y + (size_t)at * n, DNNL_TILE_SMALL * n * 4) == 0;
+    }
+    free(x);
+    free(y);
+    free(z);
+    return err;
+}
+
+enum err dnnl_pack(struct dnnl_box *b, struct weight *w, struct err_note *note)
+{
+    struct cpu_weight *h = w->impl;
+    struct shape      *s[4];
+    for (int i = 0; i < 4; i++) {
+        s[i] = shape_get(b, i & 1 ? DNNL_TILE_SMALL : DNNL_TILE, w->n, w->k, w->dt, i & 2);
+        if (!s[i])
+            return err_set(note, ERR_DEVICE, NULL, "oneDNN makes no product of %d x %d", w->n, w->k);
+    }
+    if (!same_layout(s, 4))
+        return err_set(note, ERR_DEVICE, NULL, "oneDNN wants different layouts of one %d x %d weight", w->n, w->k);
+    size_t bytes = (s[0]->wei_bytes + 63) / 64 * 64;
+    h->packed = aligned_alloc(64, bytes);
+    if (!h->packed)
+        return err_set(note, ERR_NOMEM, NULL, "no memory for a weight of %zu bytes", bytes);
+    if (reorder(b, s[0], h->rows, h->packed))
+        return err_set(note, ERR_DEVICE, NULL, "oneDNN cannot pack a weight of %d x %d", w->n, w->k);
+    h->bytes = (int64_t)bytes;
+    return s[0]->tried ? OK : try_tiles(b, w, s[0], s[1], note);
 }
 
 /* Rows [0, n) with tiles of s->m; the tail, and rows that do not lie dense, go through the padded scratch. */
@@ -316,7 +348,7 @@ void gemm_dnnl(struct op_ctx *ctx, const struct gemm_args *a)
         c.x = (const char *)sc->xh;
         c.x_stride_bytes = (int64_t)w->k * 2;
     }
-    int large = a->decode ? 0 : a->n_tok / DNNL_TILE * DNNL_TILE;
+    int large = shape_get(sc->dnnl, DNNL_TILE, w->n, w->k, w->dt, false)->alike ? a->n_tok / DNNL_TILE * DNNL_TILE : 0;
     if (large)
         run_tiles(&c, sc, shape_get(sc->dnnl, DNNL_TILE, w->n, w->k, w->dt, a->add), 0, large);
     if (large < a->n_tok)
