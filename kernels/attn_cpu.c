@@ -1,4 +1,4 @@
-/* attn: the CPU kernel. A tile is up to TILE_TOK query tokens inside one block, with all query heads of one kv head; it walks its
+/* attn: the portable CPU kernel (attn_bf16.c is the one for processors with bf16 products). A tile is up to TILE_TOK query tokens inside one block, with all query heads of one kv head; it walks its
  * blocks once, and every K and V page it meets is brought to fp32 (K transposed) once for all its rows. Softmax is online,
  * block by block in ascending order, so a row's result depends on the row and its pages alone: not on the tile, the piece
  * or the batch. */
@@ -6,8 +6,9 @@
 #include <string.h>
 
 #include "kernels/attn_blocks.h"
-#include "kernels/cpu.h"
+#include "kernels/cpu_int.h"
 #include "kernels/cpu_math.h"
+#include "kernels/kv_page.h"
 #include "kernels/quant.h"
 
 enum { TILE_TOK = 32, HEAD_MAX = 256, ROW_MAX = TILE_TOK * 16 };
@@ -20,18 +21,18 @@ struct tile {
     float m[ROW_MAX], l[ROW_MAX];
 };
 
-CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv, int64_t at, int K, int n_key)
+CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv, int64_t half, int K, int n_key)
 {
-    const float    *f = (const float *)pool + at;
-    const uint16_t *h = (const uint16_t *)pool + at;
+    const float    *f = (const float *)pool + half;
+    const uint16_t *h = (const uint16_t *)pool + half;
     for (int j = 0; j < PAGE_TOK; j++)
         for (int i = 0; i < K; i++) /* keys that are not written yet count as zero: never NaN */
-            t->kt[i][j] = j >= n_key ? 0.0f : kv == DT_F32 ? f[j * K + i] : f32_from_bf16(h[j * K + i]);
+            t->kt[i][j] = j >= n_key ? 0.0f : kv == DT_F32 ? f[j * K + i] : f32_from_bf16(h[kv_at_k(kv, K, j, i)]);
     f += PAGE_TOK * K;
     h += PAGE_TOK * K;
     for (int j = 0; j < n_key; j++)
         for (int i = 0; i < K; i++)
-            t->v[j][i] = kv == DT_F32 ? f[j * K + i] : f32_from_bf16(h[j * K + i]);
+            t->v[j][i] = kv == DT_F32 ? f[j * K + i] : f32_from_bf16(h[kv_at_v(kv, K, j, i)]);
 }
 
 /* One row against the loaded page; n_key of its keys are visible. o is the row's running sum of values. */
@@ -86,7 +87,7 @@ static void run_tile(const struct op_ctx *c, const struct attn_args *a, const st
     struct attn_walk w = attn_walk_begin(s, pos0, h0);
     for (int b = attn_walk_next(&w); b >= 0; b = attn_walk_next(&w)) {
         int seen = pos0 + n - b * PAGE_TOK; /* keys the last row sees */
-        load_page(&t, a->pool, c->kv, ((int64_t)s->page[b] * a->n_kv + g) * 2 * PAGE_TOK * K, K,
+        load_page(&t, a->pool, c->kv, kv_half(s->page[b], a->n_kv, g, 0, K), K,
                   seen < PAGE_TOK ? seen : PAGE_TOK);
         for (int r = 0; r < n; r++) {
             int keys = pos0 + r + 1 - b * PAGE_TOK;
@@ -116,6 +117,8 @@ static int tile_rows(const struct attn_seg *s, int r0)
 
 void attn_cpu(struct op_ctx *c, const struct attn_args *a)
 {
+    if (c->kv == DT_BF16 && attn_bf16(c, a))
+        return;
     for (int k = 0; k < a->n_seg; k++) {
         const struct attn_seg *s = &a->seg[k];
         /* Lists differ by query head: one head a tile then. */

@@ -4,6 +4,7 @@
 
 #include "kernels/attn_blocks.h"
 #include "kernels/cpu.h"
+#include "kernels/kv_page.h"
 #include "kernels/quant.h"
 
 static float kv_at(enum dtype kv, const void *pool, int64_t i)
@@ -21,12 +22,12 @@ static void one_head(const struct op_ctx *c, const struct attn_args *a, const st
     for (int pass = 0; pass < 2; pass++) {
         struct attn_walk w = attn_walk_begin(s, pos, h);
         for (int b = attn_walk_next(&w); b >= 0; b = attn_walk_next(&w)) {
-            int64_t k0 = ((int64_t)s->page[b] * a->n_kv + g) * 2 * PAGE_TOK * K, v0 = k0 + PAGE_TOK * K;
+            int64_t k0 = kv_half(s->page[b], a->n_kv, g, 0, K), v0 = kv_half(s->page[b], a->n_kv, g, 1, K);
             int     n = pos - b * PAGE_TOK + 1;
             for (int j = 0; j < (n < PAGE_TOK ? n : PAGE_TOK); j++) {
                 float score = 0;
                 for (int i = 0; i < K; i++)
-                    score += q[i] * kv_at(c->kv, a->pool, k0 + j * K + i);
+                    score += q[i] * kv_at(c->kv, a->pool, k0 + kv_at_k(c->kv, K, j, i));
                 score *= a->scale;
                 if (pass == 0) {
                     max = score > max ? score : max;
@@ -35,7 +36,7 @@ static void one_head(const struct op_ctx *c, const struct attn_args *a, const st
                 float p = expf(score - max);
                 sum += p;
                 for (int i = 0; i < K; i++)
-                    out[i] += p * kv_at(c->kv, a->pool, v0 + j * K + i);
+                    out[i] += p * kv_at(c->kv, a->pool, v0 + kv_at_v(c->kv, K, j, i));
             }
         }
     }

@@ -11,6 +11,7 @@ struct cpu_scratch {
     float           *x, *y;   /* padded tiles: [TILE][max_k] and [TILE][max_n] */
     uint16_t        *xh;      /* [max_tok][max_k] bf16 activations */
     int              max_tok, max_k, max_n;
+    float           *part;    /* attn_bf16: partial results of decode rows, [max_tok][ATTN_PARTS][max_k * 5 / 4] */
     struct quant_acts *quant; /* gemm_quant.c: int8 activations */
 };
 
@@ -23,11 +24,13 @@ struct cpu_weight {
 };
 
 enum { DNNL_TILE = 64, DNNL_TILE_SMALL = 8 };
+enum { ATTN_PARTS = 16 }; /* most parts a decode row's keys are cut into */
 
 enum err dnnl_box_new(struct dnnl_box **out, struct err_note *note);
 void     dnnl_box_free(struct dnnl_box *b);
 bool     dnnl_has_bf16(void); /* the processor multiplies bf16 itself */
 enum err dnnl_pack(struct dnnl_box *b, struct weight *w, struct err_note *note);
 void     gemm_dnnl(struct op_ctx *c, const struct gemm_args *a);
+bool     attn_bf16(struct op_ctx *c, const struct attn_args *a); /* false: not for this processor, head size or kind */
 
 #endif

@@ -25,7 +25,8 @@ enum err cpu_open(struct op_ctx *c, int n_thread, enum dtype kv, int max_tok, in
     s->x = aligned_alloc(64, round64((size_t)DNNL_TILE * (size_t)max_k * sizeof(float)));
     s->y = aligned_alloc(64, round64((size_t)DNNL_TILE * (size_t)max_n * sizeof(float)));
     s->xh = aligned_alloc(64, round64((size_t)max_tok * (size_t)max_k * sizeof(uint16_t)));
-    enum err err = s->x && s->y && s->xh ? dnnl_box_new(&s->dnnl, note)
+    s->part = malloc((size_t)max_tok * ATTN_PARTS * (size_t)max_k * 5 / 4 * sizeof(float)); /* touched as used */
+    enum err err = s->x && s->y && s->xh && s->part ? dnnl_box_new(&s->dnnl, note)
                                          : err_set(note, ERR_NOMEM, NULL, "no memory for the kernels' buffers");
     if (!err)
         err = quant_acts_new(&s->quant, max_tok, max_k, note);
@@ -44,6 +45,7 @@ void cpu_close(struct op_ctx *c)
     free(s->x);
     free(s->y);
     free(s->xh);
+    free(s->part);
     free(s);
     c->scratch = NULL;
 }

@@ -1,9 +1,11 @@
 /* qkrope: q and k through their norms (where the model has them) and RoPE, k and v into the KV pages.
  * RoPE rotates pairs (i, i + K/2) by the table's angle of the row's position (Su et al., 2104.09864; "rotate half" form). */
 #include <math.h>
+#include <string.h>
 
 #include "kernels/cpu.h"
 #include "kernels/cpu_math.h"
+#include "kernels/kv_page.h"
 #include "kernels/quant.h"
 
 enum { HEAD_MAX = 512 };
@@ -25,16 +27,17 @@ static void rotate(float *x, const float *cs, int n)
     }
 }
 
-static void store(enum dtype kv, void *page, int64_t at, const float *x, int n)
+/* One token's key (v = 0) or value into its page. */
+static void write_page(const struct op_ctx *c, const struct qkrope_args *a, int t, int g, int v, const float *x)
 {
-    if (kv == DT_F32) {
-        float *to = (float *)page + at;
-        for (int i = 0; i < n; i++)
-            to[i] = x[i];
-    } else {
-        uint16_t *to = (uint16_t *)page + at;
-        for (int i = 0; i < n; i++)
-            to[i] = f32_to_bf16(x[i]);
+    const int K = a->head, row = a->pos[t] % PAGE_TOK;
+    int64_t   half = kv_half(a->page[t], a->n_kv, g, v, K);
+    for (int i = 0; i < K; i++) {
+        int64_t at = half + (v ? kv_at_v(c->kv, K, row, i) : kv_at_k(c->kv, K, row, i));
+        if (c->kv == DT_F32)
+            ((float *)a->pool)[at] = x[i];
+        else
+            ((uint16_t *)a->pool)[at] = f32_to_bf16(x[i]);
     }
 }
 
@@ -48,20 +51,19 @@ static void qkrope_row(const struct op_ctx *c, const struct qkrope_args *a, int 
         int64_t at = ((int64_t)t * H + h) * K;
         norm_head(x, row + h * K, a->q_norm, K, a->eps);
         if (a->q_raw)
-            store(DT_F32, a->q_raw, at, x, K);
+            memcpy((float *)a->q_raw + at, x, (size_t)K * sizeof *x);
         if (a->q) {
             rotate(x, cs, K);
-            store(DT_F32, a->q, at, x, K);
+            memcpy((float *)a->q + at, x, (size_t)K * sizeof *x);
         }
     }
     if (!a->pool || a->page[t] < 0)
         return;
-    for (int g = 0; g < G; g++) { /* [page][G][K|V][PAGE_TOK][K] */
-        int64_t at = (((int64_t)a->page[t] * G + g) * 2 * PAGE_TOK + a->pos[t] % PAGE_TOK) * K;
+    for (int g = 0; g < G; g++) {
         norm_head(x, row + (H + g) * K, a->k_norm, K, a->eps);
         rotate(x, cs, K);
-        store(c->kv, a->pool, at, x, K);
-        store(c->kv, a->pool, at + PAGE_TOK * K, row + (H + G + g) * K, K);
+        write_page(c, a, t, g, 0, x);
+        write_page(c, a, t, g, 1, row + (H + G + g) * K);
     }
 }
 

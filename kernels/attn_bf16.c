@@ -1,0 +1,364 @@
+/* attn_bf16: attention over bf16 pages with AVX-512 bf16 pair products, head sizes of 64, 128, ... Same walk and same online
+ * softmax as attn_cpu.c; queries and weights are rounded to bf16, sums are fp32.
+ *
+ * A tile is TILE_TOK query tokens with all query heads of one kv head; its rows go through a page six at a time, so that keys
+ * and values are read from the cache once for six rows. A row's bits do not depend on its tile.
+ * A decode row is cut into at most ATTN_PARTS parts of whole pages, by its own length alone, which threads take in any order;
+ * they are merged in page order. */
+#include "kernels/attn_blocks.h"
+#include "kernels/cpu_int.h"
+#include "kernels/kv_page.h"
+#include "kernels/quant.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#define ISA __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
+#define INLINE ISA static inline __attribute__((always_inline))
+
+enum { TILE_TOK = 8, ROWS = 6, ROW_MAX = 48, HEAD_MAX = 256, HALF = 64, PART_PAGES = 8 };
+
+struct rows {
+    _Alignas(64) uint16_t q[ROW_MAX][HEAD_MAX]; /* scaled by scale * log2(e) */
+    _Alignas(64) float    s[ROW_MAX][PAGE_TOK];
+    _Alignas(64) uint16_t p[ROW_MAX][PAGE_TOK];
+    _Alignas(64) float    o[ROW_MAX][HEAD_MAX];
+    float m[ROW_MAX], l[ROW_MAX];
+    int   pos[ROW_MAX];
+    int   n, head;
+};
+
+INLINE __m512bh pair(const uint16_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return (__m512bh)_mm512_set1_epi32(v);
+}
+
+/* 2^x for x <= 0; 0 far below. Taylor at the nearest integer, degree 6: relative error 2e-7. */
+INLINE __m512 exp2_16(__m512 x)
+{
+    x = _mm512_max_ps(x, _mm512_set1_ps(-200.0f));
+    __m512 n = _mm512_roundscale_ps(x, 8), f = _mm512_sub_ps(x, n);
+    __m512 p = _mm512_set1_ps(1.5403530e-4f);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3333558e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* Scores of R rows (a constant) against a page of keys: [8 x 16 tokens][K/2 pairs]. */
+INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k)
+{
+    for (int half = 0; half < 2; half++, k += 4 * 16 * t->head) {
+        __m512 a[ROWS][4];
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++)
+                a[r][j] = _mm512_setzero_ps();
+        for (int i = 0; i < t->head; i += 2) {
+            __m512bh w[4];
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++)
+                w[j] = (__m512bh)_mm512_loadu_si512(k + j * 16 * t->head + i * 16);
+#pragma GCC unroll 6
+            for (int r = 0; r < R; r++) {
+                __m512bh q = pair(&t->q[r0 + r][i]);
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++)
+                    a[r][j] = _mm512_dpbf16_ps(a[r][j], w[j], q);
+            }
+        }
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++)
+                _mm512_store_ps(&t->s[r0 + r][half * 64 + j * 16], a[r][j]);
+    }
+}
+
+/* Online softmax of one row over the page: n_key of its keys count. */
+INLINE void soften_row(struct rows *t, int r, int n_key)
+{
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512        v[8], sum = _mm512_setzero_ps();
+    __mmask16     in[8];
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        in[j] = _mm512_cmplt_epi32_mask(_mm512_add_epi32(lane, _mm512_set1_epi32(16 * j)), _mm512_set1_epi32(n_key));
+        v[j] = _mm512_mask_blend_ps(in[j], _mm512_set1_ps(-INFINITY), _mm512_load_ps(&t->s[r][16 * j]));
+    }
+    __m512 x0 = _mm512_max_ps(_mm512_max_ps(v[0], v[1]), _mm512_max_ps(v[2], v[3]));
+    __m512 x1 = _mm512_max_ps(_mm512_max_ps(v[4], v[5]), _mm512_max_ps(v[6], v[7]));
+    float  page = _mm512_reduce_max_ps(_mm512_max_ps(x0, x1));
+    float  max = page > t->m[r] ? page : t->m[r]; /* finite: a visited page has a visible key */
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        v[j] = _mm512_maskz_mov_ps(in[j], exp2_16(_mm512_sub_ps(v[j], _mm512_set1_ps(max))));
+#pragma GCC unroll 4
+    for (int j = 0; j < 8; j += 2) {
+        sum = _mm512_add_ps(sum, _mm512_add_ps(v[j], v[j + 1]));
+        _mm512_store_si512(&t->p[r][16 * j], (__m512i)_mm512_cvtne2ps_pbh(v[j + 1], v[j]));
+    }
+    float l = _mm512_reduce_add_ps(sum);
+    if (max > t->m[r]) {
+        __m512 keep = exp2_16(_mm512_set1_ps(t->m[r] - max));
+        t->l[r] = t->l[r] * _mm512_cvtss_f32(keep) + l;
+        t->m[r] = max;
+        for (int i = 0; i < t->head; i += 16)
+            _mm512_store_ps(&t->o[r][i], _mm512_mul_ps(_mm512_load_ps(&t->o[r][i]), keep));
+    } else {
+        t->l[r] += l;
+    }
+}
+
+/* o += p v for R rows and 64 columns from c on; n_key keys of the page are written (the last pair may be half). */
+INLINE void value_rows(struct rows *t, int r0, const int R, const uint16_t *v, int c, int n_key)
+{
+    __m512 a[ROWS][4];
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            a[r][j] = _mm512_load_ps(&t->o[r0 + r][c + 16 * j]);
+    for (int i = 0; i < (n_key + 1) / 2; i++) {
+        __mmask32 m = 2 * i + 1 < n_key ? 0xffffffffu : 0x55555555u; /* an unwritten value may be anything, even NaN */
+        __m512bh  w[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            w[j] = (__m512bh)_mm512_maskz_loadu_epi16(m, v + (i * t->head + c + 16 * j) * 2);
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++) {
+            __m512bh p = pair(&t->p[r0 + r][2 * i]);
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++)
+                a[r][j] = _mm512_dpbf16_ps(a[r][j], w[j], p);
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            _mm512_store_ps(&t->o[r0 + r][c + 16 * j], a[r][j]);
+}
+
+#define EACH(R)                                                                                                        \
+    ISA static __attribute__((noinline)) void score_##R(struct rows *t, int r, const uint16_t *k) { score_rows(t, r, R, k); } \
+    ISA static __attribute__((noinline)) void value_##R(struct rows *t, int r, const uint16_t *v, int c, int n)        \
+    {                                                                                                                  \
+        value_rows(t, r, R, v, c, n);                                                                                  \
+    }
+EACH(6) EACH(3) EACH(1)
+
+/* All rows against one block. n_key: keys of the page that the last row sees. */
+ISA static void visit(struct rows *t, const uint16_t *pool, int64_t k_half, int64_t v_half, int block, int n_key)
+{
+    int r = 0;
+    for (; r + 6 <= t->n; r += 6)
+        score_6(t, r, pool + k_half);
+    for (; r + 3 <= t->n; r += 3)
+        score_3(t, r, pool + k_half);
+    for (; r < t->n; r++)
+        score_1(t, r, pool + k_half);
+    for (r = 0; r < t->n; r++) {
+        int n = t->pos[r] - block * PAGE_TOK + 1;
+        soften_row(t, r, n < PAGE_TOK ? n : PAGE_TOK);
+    }
+    for (int c = 0; c < t->head; c += HALF) {
+        r = 0;
+        for (; r + 6 <= t->n; r += 6)
+            value_6(t, r, pool + v_half, c, n_key);
+        for (; r + 3 <= t->n; r += 3)
+            value_3(t, r, pool + v_half, c, n_key);
+        for (; r < t->n; r++)
+            value_1(t, r, pool + v_half, c, n_key);
+    }
+}
+
+/* Query rows r0 .. r0+n of the run, heads h0 .. h0+n_h. */
+static void begin(struct rows *t, const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
+{
+    const float scale = a->scale * 1.44269504f; /* softmax in powers of two */
+    t->n = n * n_h;
+    t->head = a->head;
+    for (int r = 0; r < n; r++)
+        for (int h = 0; h < n_h; h++) {
+            int          i = r * n_h + h;
+            const float *q = (const float *)a->q + (s->row0 + r0 + r) * a->q_stride + (h0 + h) * a->head;
+            for (int k = 0; k < a->head; k++)
+                t->q[i][k] = f32_to_bf16(q[k] * scale);
+            memset(t->o[i], 0, (size_t)a->head * sizeof(float));
+            t->m[i] = -INFINITY;
+            t->l[i] = 0;
+            t->pos[i] = s->pos0 + r0 + r;
+        }
+}
+
+static void walk(struct rows *t, const struct attn_args *a, const struct attn_seg *s, struct attn_walk *w, int most, int g)
+{
+    for (int b; most > 0 && (b = attn_walk_next(w)) >= 0; most--) {
+        int n = t->pos[t->n - 1] - b * PAGE_TOK + 1;
+        visit(t, a->pool, kv_half(s->page[b], a->n_kv, g, 0, a->head), kv_half(s->page[b], a->n_kv, g, 1, a->head), b,
+              n < PAGE_TOK ? n : PAGE_TOK);
+    }
+}
+
+static void prefill_tile(const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
+{
+    struct rows t;
+    begin(&t, a, s, r0, n, h0, n_h);
+    struct attn_walk w = attn_walk_begin(s, s->pos0 + r0, h0);
+    walk(&t, a, s, &w, INT32_MAX, h0 / (a->n_head / a->n_kv));
+    for (int r = 0; r < n; r++)
+        for (int h = 0; h < n_h; h++) {
+            int    i = r * n_h + h;
+            float *o = (float *)a->out + (s->row0 + r0 + r) * a->out_stride + (h0 + h) * a->head;
+            float  inv = t.l[i] > 0 ? 1.0f / t.l[i] : 0.0f;
+            for (int k = 0; k < a->head; k++)
+                o[k] = t.o[i][k] * inv;
+        }
+}
+
+static int tile_end(const struct attn_seg *s, int r0)
+{
+    int pos = s->pos0 + r0, end = (pos / TILE_TOK + 1) * TILE_TOK;
+    if (s->kind == ATTN_TRIANGLE && pos < s->dense_from && s->dense_from < end)
+        end = s->dense_from;
+    return end - s->pos0 < s->n_row ? end - s->pos0 : s->n_row;
+}
+
+static void prefill(struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s)
+{
+    const int rep = a->n_head / a->n_kv, heads = s->kind == ATTN_LIST ? 1 : rep, n_group = a->n_head / heads;
+    const int first = s->pos0 / TILE_TOK, n_tile = (s->pos0 + s->n_row - 1) / TILE_TOK - first + 1;
+#pragma omp parallel for num_threads(c->n_thread) collapse(2) schedule(dynamic, 2)
+    for (int i = n_tile - 1; i >= 0; i--) /* longest first */
+        for (int g = 0; g < n_group; g++) {
+            int r0 = i == 0 ? 0 : (first + i) * TILE_TOK - s->pos0;
+            int end = (first + i + 1) * TILE_TOK - s->pos0;
+            for (int r1; r0 < end && r0 < s->n_row; r0 = r1) {
+                r1 = tile_end(s, r0);
+                prefill_tile(a, s, r0, r1 - r0, g * heads, heads);
+            }
+        }
+}
+
+/* --- decode */
+
+static int visited(const struct attn_seg *s)
+{
+    struct attn_walk w = attn_walk_begin(s, s->pos0, 0);
+    int n = w.last + 1 - (w.gap_to - w.gap_from);
+    return n > 0 ? n : 0;
+}
+
+static int part_pages(int pages)
+{
+    int per = (pages + ATTN_PARTS - 1) / ATTN_PARTS;
+    return per > PART_PAGES ? per : PART_PAGES;
+}
+
+/* Partial of (row, part, head): K sums, then maximum and weight sum. */
+static float *part_at(const struct op_ctx *c, const struct attn_args *a, int seg, int part, int h)
+{
+    return c->scratch->part + (((int64_t)seg * ATTN_PARTS + part) * a->n_head + h) * (a->head + 2);
+}
+
+static void decode_part(const struct op_ctx *c, const struct attn_args *a, int seg, int g, int part, int per)
+{
+    const struct attn_seg *s = &a->seg[seg];
+    const int              rep = a->n_head / a->n_kv;
+    struct rows            t;
+    begin(&t, a, s, 0, 1, g * rep, rep);
+    struct attn_walk w = attn_walk_begin(s, s->pos0, 0);
+    for (int i = 0; i < part * per; i++)
+        attn_walk_next(&w);
+    walk(&t, a, s, &w, per, g);
+    for (int h = 0; h < rep; h++) {
+        float *p = part_at(c, a, seg, part, g * rep + h);
+        memcpy(p, t.o[h], (size_t)a->head * sizeof *p);
+        p[a->head] = t.m[h];
+        p[a->head + 1] = t.l[h];
+    }
+}
+
+static void merge(const struct op_ctx *c, const struct attn_args *a, int seg, int h, int n_part)
+{
+    const int K = a->head;
+    float    *o = (float *)a->out + a->seg[seg].row0 * a->out_stride + h * K;
+    float     max = -INFINITY, sum = 0;
+    for (int i = 0; i < n_part; i++) {
+        float m = part_at(c, a, seg, i, h)[K];
+        max = m > max ? m : max;
+    }
+    memset(o, 0, (size_t)K * sizeof *o);
+    for (int i = 0; i < n_part; i++) {
+        const float *p = part_at(c, a, seg, i, h);
+        float        keep = exp2f(p[K] - max);
+        sum += p[K + 1] * keep;
+        for (int k = 0; k < K; k++)
+            o[k] += p[k] * keep;
+    }
+    for (int k = 0; k < K && sum > 0; k++)
+        o[k] /= sum;
+}
+
+static void decode(struct op_ctx *c, const struct attn_args *a)
+{
+#pragma omp parallel num_threads(c->n_thread)
+    {
+#pragma omp for collapse(3) schedule(dynamic)
+        for (int s = 0; s < a->n_seg; s++)
+            for (int part = 0; part < ATTN_PARTS; part++)
+                for (int g = 0; g < a->n_kv; g++) {
+                    int pages = visited(&a->seg[s]), per = part_pages(pages);
+                    if (part * per < pages)
+                        decode_part(c, a, s, g, part, per);
+                }
+#pragma omp for collapse(2) schedule(static)
+        for (int s = 0; s < a->n_seg; s++)
+            for (int h = 0; h < a->n_head; h++) {
+                int pages = visited(&a->seg[s]), per = part_pages(pages);
+                merge(c, a, s, h, (pages + per - 1) / per);
+            }
+    }
+}
+
+static bool suits(const struct op_ctx *c, const struct attn_args *a)
+{
+    if (!__builtin_cpu_supports("avx512bf16") || a->head % HALF || a->head > HEAD_MAX)
+        return false;
+    if (a->n_head / a->n_kv > ROW_MAX / TILE_TOK)
+        return false;
+    return !a->decode || a->n_seg <= c->scratch->max_tok;
+}
+
+bool attn_bf16(struct op_ctx *c, const struct attn_args *a)
+{
+    if (!suits(c, a))
+        return false;
+    bool rows = a->decode;
+    for (int i = 0; i < a->n_seg; i++)
+        rows = rows && a->seg[i].kind != ATTN_LIST;
+    if (rows)
+        decode(c, a);
+    else
+        for (int i = 0; i < a->n_seg; i++)
+            prefill(c, a, &a->seg[i]);
+    return true;
+}
+
+#else
+bool attn_bf16(struct op_ctx *c, const struct attn_args *a)
+{
+    (void)c;
+    (void)a;
+    return false;
+}
+#endif
