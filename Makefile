@@ -93,11 +93,24 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libfluxd.a tests/fake_engine.c
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-# CUDA is optional: objects are built where nvcc is.
+# CUDA is optional: its sources are compiled where nvcc is, and run where a GPU is. These targets need nvcc and the tree alone.
 NVCC ?= $(shell command -v nvcc 2>/dev/null)
+ifneq ($(NVCC),)
+include kernels/gpu.mk
+cuda: $(GPU_OBJ)
+test-gpu: $(GPU_TESTS)
+	@set -e; for t in $(GPU_TESTS); do echo "== $$t"; $$t; done
+bench-gpu: $(GPU_BENCHES)
+	@set -e; for b in $(GPU_BENCHES); do echo "== $$b"; $$b; done
+else
 cuda:
-	@if [ -n "$(NVCC)" ]; then $(MAKE) --no-print-directory cuda-objects; else echo "no nvcc: CUDA sources are not compiled"; fi
--include kernels/gpu.mk
+	@echo "no nvcc: CUDA sources are not compiled"
+test-gpu bench-gpu:
+	@echo "needs nvcc (CUDA Toolkit 12.8 or newer)"; exit 1
+endif
+
+bench: all $(MODEL) $(BUILD)/tests/perf/bench
+	$(BUILD)/tests/perf/bench $(MODEL)
 
 $(MODEL):
 	sh tests/fetch_model.sh $(dir $(MODEL))

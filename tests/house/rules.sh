@@ -1,0 +1,36 @@
+#!/bin/sh
+# House rules that a grep can hold: floors, file sizes, one speaker per library. Prints each breach; fails if there is one.
+set -eu
+bad=0
+breach() { echo "house: $1"; bad=1; }
+
+# A floor includes its own folder, base/ and the public headers one floor down. main.c sees more.
+floor() { # folder, headers of other folders it may include (egrep)
+    grep -nE '^#include "(base|server|scheduler|engine|kernels|tests)/' "$1"/*.c "$1"/*.h 2>/dev/null |
+        grep -vE "#include \"($1|base)/" | grep -vE "#include \"($2)\"" | grep -v '^server/main.c:' || true
+}
+out=$(floor base 'nothing'; floor kernels 'nothing'; floor engine 'kernels/(ops|quant|cpu|[a-z_]*_gpu)\.h'
+      floor scheduler 'engine/(engine|batch)\.h'; floor server 'scheduler/(scheduler|request)\.h')
+[ -z "$out" ] || { echo "$out"; breach "an include crosses a floor"; }
+
+# One file speaks to each library.
+only() { # header, files allowed (egrep)
+    out=$(grep -lE "#include <$1" base/*.c base/*.h server/*.c server/*.h scheduler/*.c engine/*.c kernels/*.c 2>/dev/null | grep -vE "^($2)$" || true)
+    [ -z "$out" ] || breach "<$1> is included by: $(echo "$out" | tr '\n' ' ')"
+}
+only 'oneapi' 'kernels/gemm_dnnl.c'
+only 'pthread' 'base/mailbox.c|server/main.c|server/serve.c'
+only 'cjson' 'server/(json_[a-z]*|api_[a-z]*|prep[a-z_]*|params|chat[a-z_]*)\.[ch]'
+
+# Sizes.
+for f in $(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.py' '*.sh' Makefile); do
+    n=$(wc -l <"$f")
+    [ "$n" -le 800 ] || breach "$f has $n lines"
+done
+
+# No promises instead of work.
+out=$(git grep -nE 'TODO|FIXME|\bXXX\b' -- '*.c' '*.h' '*.cu' '*.cuh' '*.py' | grep -v '^tests/house/' || true)
+[ -z "$out" ] || { echo "$out"; breach "promises instead of work"; }
+
+[ "$bad" = 0 ] && echo "house: rules hold"
+exit "$bad"
