@@ -20,7 +20,6 @@ enum {
     GATHER_WARPS = 4,
     THREADS = 32 * (1 + COMPUTE_WARPS + GATHER_WARPS),
     HEADS = 8,                   /* query heads of a kv head, padded */
-    MIN_CHUNK = 2,               /* blocks */
     BAR_GATHER = 1,
 };
 
@@ -64,7 +63,12 @@ __device__ __forceinline__ attn_span span_of(const attn_seg &s)
         span = attn_streaming(block, s.sink_blocks, s.local_blocks);
     return span;
 }
-__device__ __forceinline__ int chunk_of(int n_block) { return max((int)MIN_CHUNK, (n_block + ATTN_MAX_CHUNK - 1) / ATTN_MAX_CHUNK); }
+/* Blocks in a piece: small enough that pieces share out evenly over the SMs, large enough that the partial result (2 KB for
+ * four heads) is little beside the piece's K and V (64 KB a block); a sparse row's window is fewer, smaller pieces. */
+__device__ __forceinline__ int chunk_of(int n_block)
+{
+    return max(n_block <= 32 ? 2 : 4, (n_block + ATTN_MAX_CHUNK - 1) / ATTN_MAX_CHUNK);
+}
 
 /* A piece: blocks [first, first + n) of the row's visible ones, in rising order. */
 struct item {
@@ -348,9 +352,7 @@ template <int K> __device__ void compute_pieces(smem<K> &sm, const params &p, in
                 part.m[head + c] = m[c] * p.scale_log2;
                 part.l[head + c] = l[c];
             }
-        __syncwarp();
-        if (lane == 0)
-            mbar_arrive(&sm.part_full[n_item & 1]);
+        mbar_arrive(&sm.part_full[n_item & 1]);
     }
 }
 
@@ -427,9 +429,7 @@ template <int K> __device__ void gather_pieces(smem<K> &sm, const params &p)
                     __stcg(&p.stat[at], make_float2(top, l));
             }
         }
-        __syncwarp();
-        if (thread % 32 == 0)
-            mbar_arrive(&sm.part_empty[n_item & 1]);
+        mbar_arrive(&sm.part_empty[n_item & 1]);
         if (it.n_chunk == 1)
             continue;
         __threadfence();
@@ -467,8 +467,8 @@ template <int K> __global__ void __launch_bounds__(THREADS, 1) attn_decode_kerne
             mbar_init(&sm.empty[i], COMPUTE_WARPS);
         }
         for (int i = 0; i < 2; i++) {
-            mbar_init(&sm.part_full[i], COMPUTE_WARPS);
-            mbar_init(&sm.part_empty[i], GATHER_WARPS);
+            mbar_init(&sm.part_full[i], 32 * COMPUTE_WARPS);
+            mbar_init(&sm.part_empty[i], 32 * GATHER_WARPS);
         }
         fence_mbar_init();
         tma_prefetch_map(&map);

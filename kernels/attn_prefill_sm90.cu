@@ -22,7 +22,7 @@ enum {
     CONSUMER_WARPS = 4 * N_GROUP,
     BAR_TURN = 1,                /* + group: this group may issue products */
     BAR_GROUP = 3,               /* + group: all four warps of the group */
-    REG_LOAD = 40, REG_COMPUTE = 232,
+    REG_LOAD = 48, REG_COMPUTE = 232,
     L2_KV_BYTES = 32 << 20,      /* K and V of the heads that run side by side stay in L2 */
 };
 

@@ -224,6 +224,7 @@ int main(int argc, char **argv)
         row("decode B8 32k", same(8, 32768, ATTN_FULL), true, 2.85, 51);
         row("decode B32 8k", same(32, 8192, ATTN_FULL), true, 2.87, 51);
         row("decode B64 4k", same(64, 4096, ATTN_FULL), true, 2.86, 51);
+        row("decode B1, nothing to do", same(1, 128, ATTN_NONE), true, 0, 101);
         row("decode B1 32k streaming", same(1, 32768, ATTN_STREAMING), true, 0, 101);
         row("decode B32 8k streaming", same(32, 8192, ATTN_STREAMING), true, 0, 51);
         row("decode B8 32k, 1 of 4 full", mixed(8, 32768, 4), true, 0, 51);

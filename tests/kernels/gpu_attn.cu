@@ -137,6 +137,7 @@ struct world {
         q = (bf16 *)alloc((size_t)n_row * (size_t)stride * 2);
         out = (bf16 *)alloc((size_t)n_row * (size_t)stride * 2);
         ref = (float *)alloc((size_t)n_row * (size_t)H * (size_t)K * 4);
+        CUDA(cudaMemset(ref, 0, (size_t)n_row * (size_t)H * (size_t)K * 4));
         fill_u16<<<256, 256>>>((uint16_t *)q, n_row * stride, POISON);
         for (size_t i = 0; i < runs.size(); i++)
             fill_rows<<<256, 256>>>(q + seg[i].row0 * stride, runs[i].n_row * stride, runs[i].seed + 1000003u);
