@@ -7,34 +7,37 @@ scored half, reported against the full route.
 from __future__ import annotations
 
 import math
-import multiprocessing
+
+from torch.utils.data import DataLoader, Dataset
 
 from training.data.corpus import Corpus
 from training.data.tasks import GROUP, LM_TASKS, Builder, Sample
 from training.eval.stats import bootstrap, wilson
 
 TEXT_TASKS = LM_TASKS + ("continue",)
-_builder: Builder | None = None
 
 
-def _start(tokenizer_json: str, corpus: str, split: str, template: str):
-    global _builder
-    from tokenizers import Tokenizer
-    _builder = Builder(Tokenizer.from_str(tokenizer_json), Corpus.read(corpus, split), template)
+class _Jobs(Dataset):
+    """Prompt number i of the suite, built wherever a loader's worker runs."""
+
+    def __init__(self, builder: Builder, jobs):
+        self.builder, self.jobs = builder, jobs
+
+    def __len__(self):
+        return len(self.jobs)
+
+    def __getitem__(self, i) -> Sample:
+        return self.builder.build(*self.jobs[i])
 
 
-def _build(job) -> Sample:
-    task, n_tok, seed = job
-    return _builder.build(task, n_tok, seed)
-
-
-def build(tok, corpus: str, split: str, template: str, tasks, lengths, per_cell: int, seed: int, workers: int = 4,
-          first: int = 0) -> dict[int, list[Sample]]:
+def build(tok, corpus: str, split: str, template: str, tasks, lengths, per_cell: int, seed: int,
+          workers: int = 4) -> dict[int, list[Sample]]:
     """-> length -> samples; sample i of a cell is the same whatever per_cell, the order or the number of workers."""
-    jobs = [(t, n, f"{seed}/{i}") for n in lengths for t in tasks for i in range(first, first + per_cell)]
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start, (tok.to_str(), corpus, split, template)) as pool:
-        samples = pool.map(_build, jobs, chunksize=16)
+    jobs = [(t, n, f"{seed}/{i}") for n in lengths for t in tasks for i in range(per_cell)]
+    builder = Builder(tok, Corpus.read(corpus, split), template)
+    loader = DataLoader(_Jobs(builder, jobs), batch_size=32, collate_fn=list, num_workers=workers,
+                        multiprocessing_context="fork" if workers else None)
+    samples = [s for part in loader for s in part]
     out: dict[int, list[Sample]] = {n: [] for n in lengths}
     for (_, n, _), s in zip(jobs, samples):
         out[n].append(s)
