@@ -1,0 +1,189 @@
+/* golden: the engine in its exact mode against what an fp32 PyTorch reference computed (tests/goldens/make_reference.py). */
+#include "tests/engine/drive.h"
+
+#include <math.h>
+
+#include <cjson/cJSON.h>
+
+#include "tests/engine/hash_router.h"
+
+enum { CHUNK = 512 };
+
+static cJSON *golden(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    char  *text = calloc(1, 1 << 20);
+    size_t n = fread(text, 1, (1 << 20) - 1, f);
+    fclose(f);
+    assert_true(n > 0);
+    cJSON *j = cJSON_Parse(text);
+    free(text);
+    assert_non_null(j);
+    return j;
+}
+
+static int int_of(const cJSON *o, const char *key) { return (int)cJSON_GetNumberValue(cJSON_GetObjectItem(o, key)); }
+
+static int read_ids(const cJSON *a, int32_t *ids)
+{
+    int          n = 0;
+    const cJSON *x;
+    cJSON_ArrayForEach(x, a) ids[n++] = x->valueint;
+    assert_true(n > 0 && n < DRIVE_TOK);
+    return n;
+}
+
+struct worst {
+    double logprob; /* largest difference seen */
+    int    n;       /* tokens compared */
+};
+
+/* Top tokens in order, but for those closer to each other than the tolerance, whose order rounding decides. */
+static void compare(const struct sample_out *got, const cJSON *want, int n_top, double tolerance, struct worst *w)
+{
+    assert_false(got->bad);
+    assert_int_equal(got->id, int_of(want, "id"));
+    assert_true(got->n_top >= n_top);
+    const cJSON *top = cJSON_GetObjectItem(want, "top");
+    for (int i = 0; i < n_top; i++) {
+        const cJSON *pair = cJSON_GetArrayItem(top, i);
+        int          id = cJSON_GetArrayItem(pair, 0)->valueint, k = 0;
+        double       lp = cJSON_GetArrayItem(pair, 1)->valuedouble;
+        while (k < got->n_top && got->top_id[k] != id) k++;
+        if (k == got->n_top) { /* only the last may have lost its place, to one as likely */
+            assert_true(fabs((double)got->top_logprob[got->n_top - 1] - lp) < tolerance);
+            continue;
+        }
+        double diff = fabs((double)got->top_logprob[k] - lp);
+        if (diff > w->logprob) w->logprob = diff;
+        assert_true(diff < tolerance);
+    }
+    w->n++;
+}
+
+static void replay(struct drive *d, const cJSON *out, int n_top, double tolerance, struct worst *w)
+{
+    for (int i = 0; i < cJSON_GetArraySize(out); i++) {
+        struct sample_out got = i == 0 ? drive_prefill(d, CHUNK) : drive_decode(d);
+        compare(&got, cJSON_GetArrayItem(out, i), n_top, tolerance, w);
+    }
+}
+
+static void report(const char *what, const struct worst *w) { printf("%s: %d tokens equal, logprobs within %.1e\n", what, w->n, w->logprob); }
+
+static void greedy_tokens_equal_the_reference(void **state)
+{
+    (void)state;
+    struct engine_conf c = drive_conf(ENGINE_DTYPE_F32, CHUNK);
+    struct engine     *e = drive_open(&c);
+    cJSON             *j = golden("tests/goldens/greedy.json");
+    const cJSON       *k;
+    struct worst       w = {0};
+    cJSON_ArrayForEach(k, cJSON_GetObjectItem(j, "cases"))
+    {
+        int32_t      ids[DRIVE_TOK];
+        int          n = read_ids(cJSON_GetObjectItem(k, "prompt"), ids);
+        char         full[DRIVE_LAYER + 1] = {0};
+        struct drive d;
+        memset(full, '1', (size_t)engine_info(e)->n_layer);
+        drive_init(&d, e, 0, ids, n, full, 0);
+        replay(&d, cJSON_GetObjectItem(k, "out"), DRIVE_TOP, 2e-3, &w);
+        drive_fini(&d);
+    }
+    assert_int_equal(w.n, 12 * 32);
+    report("greedy", &w);
+    cJSON_Delete(j);
+    engine_close(e);
+}
+
+static void static_routes_equal_the_reference(void **state)
+{
+    (void)state;
+    cJSON       *j = golden("tests/goldens/routes.json");
+    struct worst w = {0};
+    for (int window = 128; window <= 512; window *= 2) { /* one engine for each window: it is a setting */
+        struct engine_conf c = drive_conf(ENGINE_DTYPE_F32, CHUNK);
+        c.sink_size = 128;
+        c.local_window_size = window;
+        struct engine *e = drive_open(&c);
+        const cJSON   *k;
+        cJSON_ArrayForEach(k, cJSON_GetObjectItem(j, "cases"))
+        {
+            if (int_of(k, "window") != window) continue;
+            assert_int_equal(int_of(k, "sink"), 128);
+            int32_t      ids[DRIVE_TOK];
+            int          n = read_ids(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "prompts"), int_of(k, "prompt")), ids);
+            struct drive d;
+            drive_init(&d, e, 1, ids, n, cJSON_GetObjectItem(k, "route")->valuestring, 7);
+            replay(&d, cJSON_GetObjectItem(k, "out"), DRIVE_TOP, 5e-3, &w);
+            drive_fini(&d);
+        }
+        engine_close(e);
+    }
+    assert_int_equal(w.n, 9 * 16);
+    report("routes", &w);
+    cJSON_Delete(j);
+}
+
+static void replay_form(const cJSON *j, const cJSON *form, struct worst *w, double *margin_diff)
+{
+    char        path[] = "/tmp/fluxd-router-XXXXXX", meta[160];
+    int         fd = mkstemp(path), n_layer = 0;
+    float       bias[DRIVE_LAYER];
+    const cJSON *x;
+    assert_true(fd >= 0);
+    close(fd);
+    cJSON_ArrayForEach(x, cJSON_GetObjectItem(form, "last_bias")) bias[n_layer++] = (float)x->valuedouble;
+    snprintf(meta, sizeof meta, "{\"pool_size\":\"%d.0\",\"sink_size\":\"%d\",\"local_window_size\":\"%d\",\"toggle_type\":\"streaming\"}",
+             int_of(form, "pool"), int_of(form, "sink"), int_of(form, "window"));
+    hash_router_write(path, (uint32_t)int_of(form, "seed"), n_layer, int_of(form, "n_out"), 64, bias, meta);
+    struct engine_conf c = drive_conf(ENGINE_DTYPE_F32, CHUNK);
+    c.router = path;
+    struct engine *e = drive_open(&c);
+    remove(path);
+    assert_true(engine_info(e)->has_router);
+    assert_int_equal(engine_info(e)->router_pool_size, int_of(form, "pool"));
+
+    const cJSON *k;
+    cJSON_ArrayForEach(k, cJSON_GetObjectItem(form, "cases"))
+    {
+        int32_t      ids[DRIVE_TOK];
+        int          n = read_ids(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "prompts"), int_of(k, "prompt")), ids);
+        struct drive d;
+        drive_init(&d, e, 2, ids, n, NULL, 0);
+        replay(&d, cJSON_GetObjectItem(k, "out"), DRIVE_TOP, 5e-3, w);
+        for (int l = 0; l < n_layer; l++) {
+            assert_int_equal(d.route[l], cJSON_GetObjectItem(k, "route")->valuestring[l] - '0');
+            double diff = fabs((double)d.margin[l] - cJSON_GetArrayItem(cJSON_GetObjectItem(k, "margin"), l)->valuedouble);
+            if (diff > *margin_diff) *margin_diff = diff;
+        }
+        drive_fini(&d);
+    }
+    engine_close(e);
+}
+
+static void route_bits_equal_the_reference(void **state)
+{
+    (void)state;
+    cJSON       *j = golden("tests/goldens/routers.json");
+    const cJSON *form;
+    struct worst w = {0};
+    double       margin_diff = 0;
+    cJSON_ArrayForEach(form, cJSON_GetObjectItem(j, "forms")) replay_form(j, form, &w, &margin_diff);
+    assert_int_equal(w.n, 2 * 5 * 4);
+    assert_true(margin_diff < 1e-4);
+    report("routers", &w);
+    printf("margins within %.1e\n", margin_diff);
+    cJSON_Delete(j);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(greedy_tokens_equal_the_reference),
+        cmocka_unit_test(static_routes_equal_the_reference),
+        cmocka_unit_test(route_bits_equal_the_reference),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
