@@ -8,6 +8,7 @@
 
 #include "scheduler/scheduler.h"
 #include "server/http.h"
+#include "server/process.h"
 #include "server/tokenizer.h"
 
 struct config;
@@ -29,6 +30,8 @@ struct app {
     double               gen_temperature, gen_top_p, gen_repetition_penalty; /* generation_config.json; NaN: none */
     int                  gen_top_k;       /* -1: none */
     int64_t              started_wall_s, ready_wall_s;
+    struct process_use   process;         /* as /metrics last read it, at process_ns */
+    int64_t              process_ns;
     struct api_stats    *api;             /* metrics of the endpoint code, owned by it */
 };
 

@@ -322,6 +322,8 @@ int http_port(const struct http *h) { return h->port; }
 
 int http_calls(const struct http *h) { return h->n_call; }
 
+int http_answering(const struct http *h) { return h->n_live_call; }
+
 const struct http_stats *http_stats(const struct http *h) { return &h->stats; }
 
 void http_stop_accepting(struct http *h)

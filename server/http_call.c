@@ -139,7 +139,7 @@ static void add_header_lines(struct MHD_Response *r, const char *lines)
     while (lines && *lines) {
         const char *end = strstr(lines, "\r\n"), *colon = strchr(lines, ':');
         CHECK(end && colon && colon < end);
-        char        name[64], value[256];
+        char        name[64], value[512];
         const char *v = colon + 1 + strspn(colon + 1, " ");
         snprintf(name, sizeof name, "%.*s", (int)(colon - lines), lines);
         snprintf(value, sizeof value, "%.*s", (int)(end - v), v);
