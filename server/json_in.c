@@ -14,22 +14,9 @@ static const struct {
     size_t size; /* of the target */
     json_value_reader *read;
 } reader[JSON_N_TYPE] = {
-    [JSON_BOOL] = {.size = sizeof(bool), .read = json_value_bool},
-    [JSON_INT] = {.size = sizeof(int64_t), .read = json_value_int},
-    [JSON_INT32] = {.size = sizeof(int32_t), .read = json_value_int32},
-    [JSON_FLOAT] = {.size = sizeof(float), .read = json_value_float},
-    [JSON_DOUBLE] = {.size = sizeof(double), .read = json_value_double},
-    [JSON_STRING] = {.size = sizeof(struct json_str), .read = json_value_string},
-    [JSON_WORD] = {.size = sizeof(int), .read = json_value_word},
-    [JSON_STRINGS] = {.size = sizeof(struct json_strs), .read = json_value_strings},
-    [JSON_INTS] = {.size = sizeof(struct json_ints), .read = json_value_ints},
-    [JSON_PAIRS] = {.size = sizeof(struct json_pairs), .read = json_value_pairs},
-    [JSON_PROMPTS] = {.size = sizeof(struct json_prompts), .read = json_value_prompts},
-    [JSON_OBJECT] = {.size = sizeof(const cJSON *), .read = json_value_object},
-    [JSON_ARRAY] = {.size = sizeof(const cJSON *), .read = json_value_array},
-    [JSON_ANY] = {.size = sizeof(struct json_any), .read = json_value_any},
-    [JSON_IGNORE] = {.size = 0, .read = json_value_ignore},
-    [JSON_REJECT] = {.size = 0, .read = json_value_reject},
+#define READER_ROW(type, target, name) [type] = {.size = sizeof(target), .read = json_value_##name},
+    JSON_TYPE_LIST(READER_ROW)
+#undef READER_ROW
 };
 
 /* ---- the door ---- */
@@ -154,7 +141,8 @@ static void check_row(const struct json_row *row)
 {
     const enum json_type t = row->type;
     CHECK(t < JSON_N_TYPE);
-    CHECK(row->size == ((row->flags & JSON_NO_TARGET) ? 0 : reader[t].size));
+    const bool stores = !(row->flags & JSON_NO_TARGET) && t != JSON_IGNORE && t != JSON_REJECT;
+    CHECK(row->size == (stores ? reader[t].size : 0));
     if (t == JSON_INT || t == JSON_INT32 || t == JSON_INTS || t == JSON_PROMPTS || t == JSON_PAIRS) {
         CHECK(row->min < row->max);
         CHECK(t == JSON_INT || (row->min >= INT32_MIN && row->max <= INT32_MAX));

@@ -40,14 +40,17 @@ void json_out_array(struct json_out *o, const char *key);
 void json_out_end(struct json_out *o); /* closes the innermost object or array */
 
 void json_out_string(struct json_out *o, const char *key, const char *s, size_t n); /* s may hold NUL bytes */
-void json_out_text(struct json_out *o, const char *key, const char *s);             /* NUL-terminated; NULL writes null */
+void json_out_text(struct json_out *o, const char *key, const char *s); /* NUL-terminated; NULL writes null */
 void json_out_bool(struct json_out *o, const char *key, bool v);
 void json_out_null(struct json_out *o, const char *key);
 void json_out_int(struct json_out *o, const char *key, int64_t v);
 void json_out_uint(struct json_out *o, const char *key, uint64_t v);
-void json_out_float(struct json_out *o, const char *key, float v);   /* finite; equal floats print equally and read back equal */
-void json_out_double(struct json_out *o, const char *key, double v); /* finite; the fewest digits (15..17) that read back equal */
-void json_out_raw(struct json_out *o, const char *key, const char *json, size_t n); /* n bytes that are one JSON value */
+/* Finite. Floats: 9 digits: equal ones print equally and read back equal as floats. Doubles: the fewest of 15 to
+ * 17 digits that read back equal. */
+void json_out_float(struct json_out *o, const char *key, float v);
+void json_out_double(struct json_out *o, const char *key, double v);
+/* n bytes that are one JSON value */
+void json_out_raw(struct json_out *o, const char *key, const char *json, size_t n);
 
 /* A string with its quotes, on its own (a Prometheus label or a log field need other rules). */
 void json_out_quote(struct strbuf *buf, const char *s, size_t n);

@@ -5,13 +5,13 @@
  *   ERR_INVALID_JSON   grammar: numbers, escapes, raw control characters, anything after the value, a byte order mark
  *   ERR_INVALID_UTF8   ill-formed bytes, \u escapes of half a surrogate pair
  *   ERR_DUPLICATE_KEY  two keys of one object that are equal after unescaping
- *   ERR_INVALID_VALUE  \u0000 anywhere (the tree's strings end at NUL), numbers that overflow to infinity or have more than
- *                      JSON_NUMBER_CHARS_MAX characters, more depth, values, fields or keys than the limits
+ *   ERR_INVALID_VALUE  \u0000 anywhere (the tree's strings end at NUL), numbers that overflow to infinity or have more
+ *                      than JSON_NUMBER_CHARS_MAX characters, more depth, values, fields or keys than the limits
  *   ERR_TOO_LARGE      more bytes than the limits
  * Every note says what and at which byte; its param is the top-level key it stands under.
  *
- * Memory beyond the body: 24 bytes per key of the objects open at one time (rounded up to a power of two, 3 MiB at most),
- * and the list of top-level fields. */
+ * Memory beyond the body: 24 bytes per key of the objects open at one time (rounded up to a power of two, 3 MiB at
+ * most), and the list of top-level fields. */
 #ifndef FLUXD_SERVER_JSON_SCAN_H
 #define FLUXD_SERVER_JSON_SCAN_H
 
@@ -30,7 +30,7 @@ enum {
     JSON_DEPTH_CAP = 256,               /* json_limits.depth may be set up to this: the size of the scan's own stack */
     JSON_NUMBER_CHARS_MAX = 63,         /* cJSON reads no more of a number; a double's longest repr has 24 */
     JSON_FIELDS_MAX = 1024,             /* top-level keys: they are listed, so they are bounded */
-    /* JSON_KEYS_MAX of json_keys.h: keys of all objects open at one time */
+    /* and JSON_KEYS_MAX of json_keys.h: keys of all objects open at one time */
 };
 
 struct json_limits {
@@ -41,7 +41,14 @@ struct json_limits {
 };
 extern const struct json_limits json_limits_default;
 
-enum json_kind { JSON_KIND_NULL, JSON_KIND_BOOL, JSON_KIND_NUMBER, JSON_KIND_STRING, JSON_KIND_ARRAY, JSON_KIND_OBJECT };
+enum json_kind {
+    JSON_KIND_NULL,
+    JSON_KIND_BOOL,
+    JSON_KIND_NUMBER,
+    JSON_KIND_STRING,
+    JSON_KIND_ARRAY,
+    JSON_KIND_OBJECT,
+};
 
 /* Top-level arrays of numbers, which are read from the raw text and never become tree nodes. */
 enum json_shape {
@@ -73,7 +80,8 @@ struct json_scan {
 };
 
 /* lim NULL: json_limits_default. On failure out is empty and needs no json_scan_fini (which is harmless then). */
-enum err json_scan(struct json_scan *out, const char *body, size_t n, const struct json_limits *lim, struct err_note *note);
+enum err json_scan(struct json_scan *out, const char *body, size_t n, const struct json_limits *lim,
+                   struct err_note *note);
 void     json_scan_fini(struct json_scan *s);
 
 /* The field of that name (case matters), or NULL. */

@@ -97,7 +97,8 @@ static void expect_ok(const char *body)
 static void every_type_takes_its_own_and_nothing_else(void **state)
 {
     (void)state;
-    static const char *const value[] = {"null", "true", "0", "-1", "1.5", "\"\"", "[]", "{}", "\"x\"", "[1]", "[\"x\"]", "[[1]]", "{\"1\":1}"};
+    static const char *const value[] = {"null", "true", "0", "-1", "1.5", "\"\"", "[]", "{}", "\"x\"", "[1]",
+                                        "[\"x\"]", "[[1]]", "{\"1\":1}"};
     enum { Y = OK, T = ERR_INVALID_TYPE, V = ERR_INVALID_VALUE, U = ERR_UNSUPPORTED };
     static const struct {
         const char *name;
@@ -156,7 +157,8 @@ static void the_body_is_an_object(void **state)
 static void absent_and_null_leave_the_target_alone(void **state)
 {
     (void)state;
-    static const char *const body[] = {"{}", "{\"flag\":null,\"seed\":null,\"n\":null,\"name\":null,\"stop\":null,\"any\":null,\"prompt\":null}",
+    static const char *const body[] = {"{}",
+                                       "{\"flag\":null,\"seed\":null,\"n\":null,\"name\":null,\"stop\":null,\"any\":null,\"prompt\":null}",
                                        "{\"Flag\":false,\"SEED\":1,\"N\":2}"};
     for (size_t i = 0; i < sizeof body / sizeof body[0]; i++) {
         struct json_in in;
@@ -180,8 +182,10 @@ static void required_is_neither_absent_nor_null(void **state)
     static const struct {
         const char *body;
         enum err    e;
-    } t[] = {{"{}", ERR_MISSING_FIELD}, {"{\"Messages\":[1]}", ERR_MISSING_FIELD}, {"{\"messages\":null}", ERR_INVALID_TYPE},
-             {"{\"messages\":{}}", ERR_INVALID_TYPE}, {"{\"messages\":[]}", ERR_INVALID_VALUE}, {"{\"messages\":[{}]}", OK}};
+    } t[] = {{"{}", ERR_MISSING_FIELD}, {"{\"Messages\":[1]}", ERR_MISSING_FIELD},
+             {"{\"messages\":null}", ERR_INVALID_TYPE},
+             {"{\"messages\":{}}", ERR_INVALID_TYPE}, {"{\"messages\":[]}", ERR_INVALID_VALUE},
+             {"{\"messages\":[{}]}", OK}};
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
         struct json_in  in;
         struct err_note note = {.code = OK};
@@ -201,14 +205,18 @@ static void integers_are_exact_in_64_bits(void **state)
         const char *s;
         int64_t     v;
     } yes[] = {{"0", 0}, {"-0", 0}, {"9007199254740993", 9007199254740993}, {"-9007199254740993", -9007199254740993},
-               {"9223372036854775807", INT64_MAX}, {"-9223372036854775808", INT64_MIN}, {"9223372036854775806", INT64_MAX - 1},
-               {"16.0", 16}, {"1e2", 100}, {"-2.50e1", -25}, {"0.0", 0}, {"1e-999", 0}, {"9007199254740991.0", 9007199254740991}};
+               {"9223372036854775807", INT64_MAX}, {"-9223372036854775808", INT64_MIN},
+               {"9223372036854775806", INT64_MAX - 1},
+               {"16.0", 16}, {"1e2", 100}, {"-2.50e1", -25}, {"0.0", 0}, {"1e-999", 0},
+               {"9007199254740991.0", 9007199254740991}};
     static const struct {
         const char *s;
         enum err    e;
-    } no[] = {{"9223372036854775808", ERR_INVALID_VALUE}, {"-9223372036854775809", ERR_INVALID_VALUE}, {"18446744073709551616", ERR_INVALID_VALUE},
+    } no[] = {{"9223372036854775808", ERR_INVALID_VALUE}, {"-9223372036854775809", ERR_INVALID_VALUE},
+              {"18446744073709551616", ERR_INVALID_VALUE},
               {"99999999999999999999999999999999999999", ERR_INVALID_VALUE}, {"9007199254740992.0", ERR_INVALID_VALUE},
-              {"9007199254740993e0", ERR_INVALID_VALUE}, {"1e300", ERR_INVALID_VALUE}, {"1.5", ERR_INVALID_TYPE}, {"1e-1", ERR_INVALID_TYPE},
+              {"9007199254740993e0", ERR_INVALID_VALUE}, {"1e300", ERR_INVALID_VALUE}, {"1.5", ERR_INVALID_TYPE},
+              {"1e-1", ERR_INVALID_TYPE},
               {"-0.5", ERR_INVALID_TYPE}, {"99999999999999999999999.5", ERR_INVALID_VALUE}};
     char body[128];
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
@@ -227,19 +235,26 @@ static void integers_are_exact_in_64_bits(void **state)
 static void bounds_are_kept_and_told(void **state)
 {
     (void)state;
-    static const char *const yes[] = {"{\"n\":1}", "{\"n\":128}", "{\"top_p\":1}", "{\"top_p\":1e-30}", "{\"temperature\":0}", "{\"temperature\":-0}",
-                                      "{\"temperature\":2}", "{\"temperature\":4e-324}", "{\"name\":\"12345678\"}", "{\"name\":\"\xe2\x82\xac\xe2\x82\xac\"}"};
+    static const char *const yes[] = {"{\"n\":1}", "{\"n\":128}", "{\"top_p\":1}", "{\"top_p\":1e-30}",
+                                      "{\"temperature\":0}", "{\"temperature\":-0}",
+                                      "{\"temperature\":2}", "{\"temperature\":4e-324}", "{\"name\":\"12345678\"}",
+                                      "{\"name\":\"\xe2\x82\xac\xe2\x82\xac\"}"};
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) expect_ok(yes[i]);
     static const struct {
         const char *body, *param, *says;
     } no[] = {
         {"{\"n\":0}", "n", "n must be between 1 and 128"}, {"{\"n\":129}", "n", "n must be between 1 and 128"},
         {"{\"n\":4294967297}", "n", "between"}, {"{\"top_p\":0}", "top_p", "top_p must be above 0 and at most 1"},
-        {"{\"top_p\":1.0000001}", "top_p", "at most 1"}, {"{\"temperature\":-1e-30}", "temperature", "temperature must be at least 0 and at most 2"},
-        {"{\"temperature\":2.0000001}", "temperature", "at most 2"}, {"{\"name\":\"123456789\"}", "name", "at most 8 bytes, not 9"},
-        {"{\"name\":\"\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\"}", "name", "not 9"}, {"{\"checked\":\"12345\"}", "checked", "at most 4"},
-        {"{\"word\":\"json\"}", "word", "word must be one of \"text\", \"json_object\""}, {"{\"word\":\"Text\"}", "word", "one of"},
-        {"{\"object\":{\"a\":1,\"b\":1,\"c\":1,\"d\":1}}", "object", "at most 3"}, {"{\"array\":[1,2,3,4]}", "array", "at most 3 elements, not 4"},
+        {"{\"top_p\":1.0000001}", "top_p", "at most 1"}, {"{\"temperature\":-1e-30}", "temperature",
+        "temperature must be at least 0 and at most 2"},
+        {"{\"temperature\":2.0000001}", "temperature", "at most 2"}, {"{\"name\":\"123456789\"}", "name",
+        "at most 8 bytes, not 9"},
+        {"{\"name\":\"\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\"}", "name", "not 9"}, {"{\"checked\":\"12345\"}",
+        "checked", "at most 4"},
+        {"{\"word\":\"json\"}", "word", "word must be one of \"text\", \"json_object\""}, {"{\"word\":\"Text\"}",
+        "word", "one of"},
+        {"{\"object\":{\"a\":1,\"b\":1,\"c\":1,\"d\":1}}", "object", "at most 3"}, {"{\"array\":[1,2,3,4]}", "array",
+        "at most 3 elements, not 4"},
         {"{\"array\":[1,2,3,\"4\"]}", "array", "at most 3 elements, not 4"},
     };
     for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
@@ -431,8 +446,10 @@ static void pairs_have_integer_keys_and_bounded_values(void **state)
     ask_end(&a);
     expect_ok("{\"bias\":{}}");
     /* C18 */
-    static const char *const wrong[] = {"\"-1\":0", "\"49152\":0", "\"AI\":0", "\"1e9\":0", "\"\":0", "\"-\":0", "\"-0\":0", "\"01\":0", "\"+1\":0", "\" 1\":0",
-                                        "\"1.0\":0", "\"99999999999999999999\":0", "\"4294967297\":0", "\"1\":101", "\"1\":-100.1"};
+    static const char *const wrong[] = {"\"-1\":0", "\"49152\":0", "\"AI\":0", "\"1e9\":0", "\"\":0", "\"-\":0",
+                                        "\"-0\":0", "\"01\":0", "\"+1\":0", "\" 1\":0",
+                                        "\"1.0\":0", "\"99999999999999999999\":0", "\"4294967297\":0", "\"1\":101",
+                                        "\"1\":-100.1"};
     char body[64];
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         snprintf(body, sizeof body, "{\"bias\":{%s}}", wrong[i]);
@@ -483,11 +500,15 @@ static void any_hands_out_arrays_of_integers_apart(void **state)
 static void rejected_fields_may_ask_for_nothing(void **state)
 {
     (void)state;
-    static const char *const yes[] = {"{\"suffix\":false}", "{\"suffix\":0.0}", "{\"best_of\":1}", "{\"best_of\":1.0}", "{\"modalities\":[\"text\"]}",
-                                      "{\"modalities\":[\"text\",\"json_object\"]}", "{\"modalities\":\"text\"}", "{\"unknown\":{\"a\":[1,{}]}}",
+    static const char *const yes[] = {"{\"suffix\":false}", "{\"suffix\":0.0}", "{\"best_of\":1}",
+                                      "{\"best_of\":1.0}", "{\"modalities\":[\"text\"]}",
+                                      "{\"modalities\":[\"text\",\"json_object\"]}", "{\"modalities\":\"text\"}",
+                                      "{\"unknown\":{\"a\":[1,{}]}}",
                                       "{\"user\":\"x\",\"Suffix\":\"y\"}"};
-    static const char *const no[] = {"{\"suffix\":\" \"}", "{\"best_of\":2}", "{\"best_of\":0}", "{\"echo_depth\":0}", "{\"echo_depth\":1}",
-                                     "{\"modalities\":[\"text\",\"audio\"]}", "{\"modalities\":[null]}", "{\"suffix\":{\"a\":1}}", "{\"suffix\":true}"};
+    static const char *const no[] = {"{\"suffix\":\" \"}", "{\"best_of\":2}", "{\"best_of\":0}",
+                                     "{\"echo_depth\":0}", "{\"echo_depth\":1}",
+                                     "{\"modalities\":[\"text\",\"audio\"]}", "{\"modalities\":[null]}",
+                                     "{\"suffix\":{\"a\":1}}", "{\"suffix\":true}"};
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) expect_ok(yes[i]);
     for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
         struct ask a;
@@ -544,11 +565,14 @@ static void nested_fields_are_told_by_their_path(void **state)
          "messages[1].content must be a string, not a number"},
         {"{\"messages\":[{\"content\":\"x\"}]}", ERR_MISSING_FIELD, "messages[0].role", "messages[0].role is required"},
         {"{\"messages\":[{\"role\":null}]}", ERR_INVALID_TYPE, "messages[0].role", "messages[0].role must not be null"},
-        {"{\"messages\":[{\"role\":\"user\"},7]}", ERR_INVALID_TYPE, "messages[1]", "messages[1] must be an object, not a number"},
+        {"{\"messages\":[{\"role\":\"user\"},7]}", ERR_INVALID_TYPE, "messages[1]",
+        "messages[1] must be an object, not a number"},
         {"{\"messages\":[1,2,3]}", ERR_INVALID_TYPE, "messages[0]", "messages[0] must be an object, not a number"},
         {"{\"messages\":[[1,2]]}", ERR_INVALID_TYPE, "messages[0]", "messages[0] must be an object, not an array"},
-        {"{\"messages\":[{\"role\":\"king\"}]}", ERR_INVALID_VALUE, "messages[0].inner.role", "messages[0].inner.role is 5"},
-        {"{\"messages\":[{\"role\":\"user\",\"ids\":[1,10]}]}", ERR_INVALID_VALUE, "messages[0].ids[1]", "messages[0].ids[1] must be between 0 and 9"},
+        {"{\"messages\":[{\"role\":\"king\"}]}", ERR_INVALID_VALUE, "messages[0].inner.role",
+        "messages[0].inner.role is 5"},
+        {"{\"messages\":[{\"role\":\"user\",\"ids\":[1,10]}]}", ERR_INVALID_VALUE, "messages[0].ids[1]",
+        "messages[0].ids[1] must be between 0 and 9"},
         {"{\"messages\":[{\"role\":\"user\",\"ids\":[1,2,3,4]}]}", ERR_INVALID_VALUE, "messages[0].ids", NULL},
         {"{\"messages\":[{\"role\":\"user\",\"number\":9007199254740993}]}", ERR_INVALID_VALUE, "messages[0].number", NULL},
         {"{\"messages\":[{\"role\":\"user\",\"number\":0.5}]}", ERR_INVALID_TYPE, "messages[0].number", NULL},

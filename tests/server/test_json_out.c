@@ -200,7 +200,8 @@ static void doubles_are_short_and_read_back_equal(void **state)
     static const struct {
         double      v;
         const char *want;
-    } t[] = {{0, "0"}, {0.1, "0.1"}, {0.1 + 0.2, "0.30000000000000004"}, {1.0 / 3, "0.3333333333333333"}, {123456.75, "123456.75"}, {1e300, "1e+300"}};
+    } t[] = {{0, "0"}, {0.1, "0.1"}, {0.1 + 0.2, "0.30000000000000004"}, {1.0 / 3, "0.3333333333333333"},
+             {123456.75, "123456.75"}, {1e300, "1e+300"}};
     struct strbuf   b;
     struct json_out o;
     unsigned        seed = 5;
