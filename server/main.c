@@ -310,6 +310,7 @@ static int exit_code_of(enum err e)
     case OK:
     case ERR_CANCELLED: return EXIT_OK;
     case ERR_CONFIG: return EXIT_CONFIG;
+    case ERR_IO: /* nothing but the model is read while loading */
     case ERR_MODEL_FILE: return EXIT_MODEL;
     default: return EXIT_INTERNAL;
     }
@@ -353,7 +354,8 @@ static void publish(struct server *s)
 
 static void say_failure(const struct server *s)
 {
-    fprintf(stderr, "fluxd: %s%s%s\n", s->note.param, *s->note.param ? ": " : "", s->note.text);
+    const char *param = strncmp(s->note.text, s->note.param, strlen(s->note.param)) ? s->note.param : ""; /* not twice */
+    fprintf(stderr, "fluxd: %s%s%s\n", param, *param ? ": " : "", s->note.text);
 }
 
 static void on_staged(uv_async_t *async)
