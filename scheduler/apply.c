@@ -22,8 +22,19 @@ void hist_add(struct sched_hist *h, int64_t ns)
 
 static void announce(struct sched_core *k, struct request *r)
 {
-    if (!atomic_exchange(&r->announced, true))
-        CHECK(mailbox_put(k->outbox, r)); /* as large as there can be requests in flight */
+    if (atomic_exchange(&r->announced, true))
+        return;
+    r->n_put++;
+    CHECK(mailbox_put(k->outbox, r)); /* room for two of every request in flight */
+}
+
+/* With DONE the request may be freed, so it is not touched any more once DONE can be seen, and it is put into the outbox
+ * whether it stands there or not: request_next_event holds DONE back until the loop has taken all that was put. */
+static void announce_done(struct sched_core *k, struct request *r, enum finish finish)
+{
+    r->n_put++;
+    request_push(r, &(struct event){.kind = EVENT_DONE, .finish = finish});
+    CHECK(mailbox_put(k->outbox, r));
 }
 
 static void count_held(struct sched_core *k, struct seq *s)
@@ -82,8 +93,7 @@ void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum fini
         err_set(&r->note, why, NULL, "%s", err_text(why));
     count_end(k->stats, finish);
     hist_add(&k->stats->e2e, k->now_ns - r->submit_ns);
-    request_push(r, &(struct event){.kind = EVENT_DONE, .finish = finish});
-    announce(k, r);
+    announce_done(k, r, finish);
 }
 
 static bool is_stop(const struct request *r, int32_t id)

@@ -26,6 +26,8 @@ bool request_next_event(struct request *r, struct event *out)
     uint32_t tail = atomic_load_explicit(&r->ring_tail, memory_order_relaxed);
     if (tail == atomic_load_explicit(&r->ring_head, memory_order_acquire))
         return false;
+    if (r->ring[tail % EVENT_RING].kind == EVENT_DONE && r->n_taken != r->n_put)
+        return false;
     *out = r->ring[tail % EVENT_RING];
     atomic_store_explicit(&r->ring_tail, tail + 1, memory_order_release);
     if (out->kind == EVENT_DONE && r->in_flight)

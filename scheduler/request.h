@@ -64,6 +64,8 @@ struct request {
     /* between the threads */
     atomic_int        cancel;        /* set by scheduler_cancel */
     atomic_bool       announced;     /* it stands in the outbox */
+    uint32_t          n_put;         /* times it was put there, DONE's last one counted; the engine's until DONE is written */
+    uint32_t          n_taken;       /* times it was taken out; the loop's. DONE waits for the last, so no pointer is left there */
     _Atomic uint32_t  ring_head, ring_tail; /* head: next to write; tail: next to read */
     struct event      ring[EVENT_RING];
     struct request_use use;
@@ -76,7 +78,8 @@ struct request {
     _Atomic int64_t  *in_flight;     /* the scheduler's count of requests whose DONE was not read yet */
 };
 
-/* Loop thread: takes the next event; false when there is none now. After DONE the request is the maker's again. */
+/* Loop thread: takes the next event; false when there is none now, or when DONE has still to be announced by
+ * scheduler_poll. After DONE the request is the maker's again. */
 bool request_next_event(struct request *r, struct event *out);
 
 #endif

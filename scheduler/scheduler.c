@@ -90,7 +90,7 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     s->route = calloc((size_t)m->n_layer, 1);
     s->core.pool = kvpool_new(m->n_page);
     s->inbox = mailbox_new(most_in_flight(s), NULL, NULL);
-    s->outbox = s->core.outbox = mailbox_new(most_in_flight(s), conf->wake, conf->wake_arg);
+    s->outbox = s->core.outbox = mailbox_new(2 * most_in_flight(s), conf->wake, conf->wake_arg);
     enum err err = err_set(note, ERR_NOMEM, NULL, "no memory for the scheduler");
     if (!s->route || !s->core.pool || !s->inbox || !s->outbox || !alloc_buffers(s, m->max_seqs, m->n_layer))
         goto fail;
@@ -176,12 +176,20 @@ void scheduler_cancel(struct scheduler *s, struct request *r)
     mailbox_poke(s->inbox);
 }
 
+/* Whoever ended stands in the outbox twice if it was announced just before; its reader gets it once. */
 size_t scheduler_poll(struct scheduler *s, struct request **out, size_t n)
 {
-    size_t got = mailbox_take_all(s->outbox, (void **)out, n);
-    for (size_t i = 0; i < got; i++)
+    size_t got = mailbox_take_all(s->outbox, (void **)out, n), kept = 0;
+    for (size_t i = 0; i < got; i++) {
+        size_t same = 0;
+        out[i]->n_taken++;
         atomic_store(&out[i]->announced, false); /* before its events are read: none can be missed */
-    return got;
+        while (same < kept && out[same] != out[i])
+            same++;
+        if (same == kept)
+            out[kept++] = out[i];
+    }
+    return kept;
 }
 
 void scheduler_unrest(struct scheduler *s) { mailbox_poke(s->inbox); }
