@@ -1,0 +1,20 @@
+/* chat_prompt: messages -> the model's template -> token ids. Pure; any thread. No template, no URL and no file is ever
+ * taken from a request. */
+#ifndef FLUXD_SERVER_CHAT_PROMPT_H
+#define FLUXD_SERVER_CHAT_PROMPT_H
+
+#include "server/chat_tokens.h"
+#include "server/params.h"
+
+struct chat_prompt_env {
+    const struct tmpl        *tmpl; /* NULL: the model has none, and chat is refused */
+    const struct tokenizer   *tokenizer;
+    const struct chat_tokens *tokens;
+    int32_t                   eos_id; /* -1: none */
+};
+
+/* Appends the ids of p's messages to out. Refusals name the message ("messages[2].content"); ERR_TEMPLATE with the text
+ * that the template raised. */
+enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, struct token_vec *out);
+
+#endif
