@@ -1,8 +1,12 @@
 """Servers for the end-to-end tests: the real binary, the small model, a free port of 127.0.0.1.
 
-FLUXD_BIN names the binary (else build/fluxd), FLUXD_MODEL the model file, FLUXD_FLAGS more flags for every server (a sanitizer
-build is slow to load: FLUXD_START_S gives it more seconds).
+FLUXD_BIN names the binary (else build/fluxd), FLUXD_ASAN_BIN its sanitizer build (else build/asan/fluxd; hostile inputs go there
+when it exists), FLUXD_MODEL the model file, FLUXD_FLAGS more flags for every server, FLUXD_START_S the seconds a start may take.
 """
+import atexit
+import contextlib
+import http.client
+import json
 import os
 import re
 import signal
@@ -16,8 +20,10 @@ import requests
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 BIN = os.environ.get("FLUXD_BIN", os.path.join(ROOT, "build/fluxd"))
+ASAN_BIN = os.environ.get("FLUXD_ASAN_BIN", os.path.join(ROOT, "build/asan/fluxd"))
 MODEL = os.environ.get("FLUXD_MODEL", os.path.join(ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
-START_S = float(os.environ.get("FLUXD_START_S", "30"))
+START_S = float(os.environ.get("FLUXD_START_S", "60"))
+ERROR_KEYS = {"message", "type", "param", "code"}
 
 
 def free_port():
@@ -26,34 +32,46 @@ def free_port():
         return s.getsockname()[1]
 
 
+def launch(*args, binary=BIN, env=None, **more):
+    """The process alone, with its output in a file; killed at the latest when the tests end. env: name -> value or None."""
+    environment = {k: v for k, v in {**os.environ, **(env or {})}.items() if v is not None}
+    log = tempfile.TemporaryFile()
+    proc = subprocess.Popen([binary, *map(str, args)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, **more)
+    atexit.register(lambda: proc.poll() is None and proc.kill())
+    return proc, log
+
+
+def read_log(log):
+    log.seek(0)
+    return log.read().decode(errors="replace")
+
+
 class Server:
     """One running fluxd. Its log stands in a file until it stops."""
 
-    def __init__(self, *flags, env=None):
+    def __init__(self, *flags, env=None, binary=BIN, wait=True, **more):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = tempfile.TemporaryFile()
-        args = [BIN, "--model", MODEL, "--port", str(self.port), *os.environ.get("FLUXD_FLAGS", "").split(), *flags]
-        self.proc = subprocess.Popen(args, stdout=self.log, stderr=self.log, env={**os.environ, **(env or {})})
         self.session = requests.Session()
-        self.wait_ready()
+        self.born = time.monotonic()
+        args = ["--model", MODEL, "--port", self.port, *os.environ.get("FLUXD_FLAGS", "").split(), *flags]
+        self.proc, self.log = launch(*args, binary=binary, env=env, **more)
+        if wait:
+            self.wait_ready()
 
     def wait_ready(self):
-        end = time.monotonic() + START_S
-        while time.monotonic() < end:
+        """Seconds from the start to the first 200 of /ready."""
+        while time.monotonic() < self.born + START_S:
             assert self.proc.poll() is None, f"exited with {self.proc.returncode}\n{self.logged()}"
-            try:
-                if self.session.get(self.url + "/ready", timeout=2).status_code == 200:
-                    return
-            except requests.ConnectionError:
-                pass
-            time.sleep(0.02)
+            with contextlib.suppress(requests.ConnectionError):
+                if self.session.get(self.url + "/ready", timeout=5).status_code == 200:
+                    return time.monotonic() - self.born
+            time.sleep(0.01)
         self.kill()
         raise AssertionError(f"not ready in {START_S} s\n{self.logged()}")
 
     def logged(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        return read_log(self.log)
 
     def post(self, path, json=None, timeout=120, **more):
         """A connection of its own, so that threads may share the server."""
@@ -61,6 +79,20 @@ class Server:
 
     def get(self, path, timeout=30, **more):
         return requests.get(self.url + path, timeout=timeout, **more)
+
+    def complete(self, prompt="Hello", **fields):
+        """The whole answer of a completion that must succeed."""
+        r = self.post("/v1/completions", {"prompt": prompt, "max_tokens": 8, "temperature": 0, **fields})
+        assert r.status_code == 200, r.text
+        return r.json()
+
+    def chat(self, text="Hello", **fields):
+        r = self.post("/v1/chat/completions", {"messages": [{"role": "user", "content": text}], "max_tokens": 8, "temperature": 0, **fields})
+        assert r.status_code == 200, r.text
+        return r.json()
+
+    def ids(self, text):
+        return self.post("/tokenize", {"prompt": text}).json()["tokens"]
 
     def client(self):
         import openai
@@ -76,43 +108,115 @@ class Server:
                 out[m.group(1)] = float(m.group(2))
         return out
 
-    def wait_metric(self, name, value, timeout=10):
-        """A failed assertion when the metric does not come to the value."""
-        end = time.monotonic() + timeout
+    def wait_metric(self, name, test, timeout=10):
+        """Waits until the metric is the value (or passes the test); a failed assertion when it does not. Gives its seconds."""
+        start = time.monotonic()
         while True:
             got = self.metrics()[name]
-            if got == value:
-                return
-            assert time.monotonic() < end, f"{name} is {got}, not {value}, after {timeout} s"
+            if test(got) if callable(test) else got == test:
+                return time.monotonic() - start
+            assert time.monotonic() < start + timeout, f"{name} is still {got} after {timeout} s"
             time.sleep(0.01)
+
+    def pages_used(self):
+        m = self.metrics()
+        return m['fluxd_kv_pages_used{kind="full"}'] + m['fluxd_kv_pages_used{kind="sparse"}']
+
+    def wait_free(self, timeout=10):
+        """No request runs or waits, and no page is held."""
+        self.wait_metric("fluxd_requests_running", 0, timeout)
+        self.wait_metric("fluxd_requests_waiting", 0, timeout)
+        self.wait_metric("fluxd_kv_usage_ratio", 0, timeout)
+        assert self.pages_used() == 0
 
     def alive(self):
         return self.proc.poll() is None
 
     def stop(self, timeout=40):
         """SIGTERM; the exit status."""
-        if self.proc.poll() is None:
+        if self.alive():
             self.proc.send_signal(signal.SIGTERM)
         try:
             code = self.proc.wait(timeout)
         except subprocess.TimeoutExpired:
+            print(self.logged()[-20000:])
             self.kill()
             raise
-        if code != 0 or "Sanitizer" in self.logged():
-            print(self.logged()[-20000:])
+        text = self.logged()
+        if code != 0 or "Sanitizer" in text:
+            print(text[-20000:])
+        assert "Sanitizer" not in text and "runtime error" not in text, "the sanitizer reported"
         return code
 
     def kill(self):
-        if self.proc.poll() is None:
+        if self.alive():
             self.proc.kill()
             self.proc.wait()
 
 
-def need_binary():
-    if not os.path.exists(BIN):
-        pytest.skip(f"{BIN} is not built")
+class Stream:
+    """An answer in frames, read as they come: iterating gives (arrival in seconds, parsed frame); done is set by [DONE].
+    Leaving the with block early is the client that leaves."""
+
+    def __init__(self, server, path, timeout=120, **body):
+        self.conn = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)
+        self.conn.request("POST", path, json.dumps({**body, "stream": True}), {"Content-Type": "application/json"})
+        self.response = None
+        self.done = False
+
+    def open(self):
+        """Waits for the head of the answer."""
+        if self.response is None:
+            self.response = self.conn.getresponse()
+            assert self.response.status == 200, self.response.read()
+        return self.response
+
+    def __iter__(self):
+        self.open()
+        rest = b""
+        while part := self.response.read1(1 << 16):
+            now = time.monotonic()
+            *frames, rest = (rest + part).split(b"\n\n")
+            for frame in frames:
+                if frame.startswith(b": "):
+                    continue
+                assert frame.startswith(b"data: ") and not self.done, frame
+                if frame == b"data: [DONE]":
+                    self.done = True
+                else:
+                    yield now, json.loads(frame[6:])
+        assert rest == b"", rest
+
+    def close(self):
+        if self.response is not None:
+            self.response.close()
+        self.conn.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *why):
+        self.close()
+
+
+def check_error(r, status, code=None, param=None):
+    """An answer that is the error object, with all four keys and nothing beside it."""
+    assert r.status_code == status, f"{r.status_code}: {r.text[:400]}"
+    assert r.headers["Content-Type"].startswith("application/json")
+    body = r.json()
+    assert set(body) == {"error"} and set(body["error"]) == ERROR_KEYS, body
+    e = body["error"]
+    assert isinstance(e["message"], str) and e["message"] and isinstance(e["type"], str) and e["type"], e
+    assert code is None or e["code"] == code, e
+    assert param is None or e["param"] == param, e
+    return e
+
+
+def need_binary(binary=BIN):
+    if not os.path.exists(binary):
+        pytest.fail(f"{binary} is not built")
     if not os.path.exists(MODEL):
-        pytest.skip(f"{MODEL} is not there")
+        pytest.fail(f"{MODEL} is not there")
 
 
 @pytest.fixture(scope="session")
@@ -120,9 +224,12 @@ def server():
     """One for all tests that need nothing special. It must survive them all and exit with 0."""
     need_binary()
     s = Server()
-    yield s
-    assert s.alive(), s.logged()[-20000:]
-    assert s.stop() == 0
+    try:
+        yield s
+        assert s.alive(), s.logged()[-20000:]
+        assert s.stop() == 0
+    finally:
+        s.kill()
 
 
 @pytest.fixture
@@ -131,12 +238,15 @@ def make_server():
     need_binary()
     made = []
 
-    def make(*flags, env=None):
-        made.append(Server(*flags, env=env))
+    def make(*flags, **more):
+        made.append(Server(*flags, **more))
         return made[-1]
 
-    yield make
-    for s in made:
-        if s.alive():
-            assert s.stop() == 0
-        s.kill()
+    try:
+        yield make
+        for s in made:
+            if s.alive():
+                assert s.stop() == 0
+    finally:
+        for s in made:
+            s.kill()
