@@ -488,7 +488,7 @@ template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
     constexpr int bytes = sizeof(smem<K>) + 1024;
     static_assert(bytes <= 232448, "shared memory of one CTA");
     CUtensorMap map;
-    enum err    e = attn_map_pool(&map, a->pool, g->n_page * a->n_kv * 2 * PAGE_TOK, K);
+    enum err    e = tensor_map_2d(&map, a->pool, g->n_page * a->n_kv * 2 * PAGE_TOK, K, K, TILE_N);
     if (e != OK)
         return e;
     attn_work w = attn_work_plan(g->max_row, a->n_head, a->n_kv, K);

@@ -1,10 +1,9 @@
-/* attn_gpu: what prefill and decode share: tensor maps, the workspace's plan, the streaming rule. */
+/* attn_gpu: what prefill and decode share: the workspace's plan, the streaming rule. */
 #ifndef FLUXD_KERNELS_ATTN_GPU_CUH
 #define FLUXD_KERNELS_ATTN_GPU_CUH
 
 #include "kernels/attn_gpu.h"
-
-#include <cuda.h>
+#include "kernels/tensor_map.h"
 
 /* Workspace: prefill's two counters, then decode's counters, then its partial results. */
 struct attn_work {
@@ -21,10 +20,6 @@ static inline struct attn_work attn_work_plan(int max_row, int n_head, int n_kv,
     w.bytes = w.partial + chunks * (size_t)head * 4;
     return w;
 }
-
-/* Map of a row-major bf16 array whose rows of `head` elements are cut into boxes of 64 columns x 128 rows. */
-enum err attn_map_pool(CUtensorMap *map, const void *pool, int64_t n_row, int head);
-enum err attn_map_query(CUtensorMap *map, const void *q, int64_t n_row, int64_t stride, int n_head, int head);
 
 /* Blocks a query block sees, walked down from the diagonal: n_local of them, then sink_blocks-1 .. 0 (n_sink of them). */
 struct attn_span {

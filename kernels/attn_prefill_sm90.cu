@@ -22,9 +22,12 @@ enum {
     CONSUMER_WARPS = 4 * N_GROUP,
     BAR_TURN = 1,                /* + group: this group may issue products */
     BAR_GROUP = 3,               /* + group: all four warps of the group */
-    REG_LOAD = 48, REG_COMPUTE = 232,
+    REG_LAUNCH = 168,            /* what THREADS of a CTA get at launch: 65536 / 384, in eights */
+    REG_LOAD = 56, REG_COMPUTE = 224,
     L2_KV_BYTES = 32 << 20,      /* K and V of the heads that run side by side stay in L2 */
 };
+
+static_assert(REG_LOAD + N_GROUP * REG_COMPUTE <= (N_GROUP + 1) * REG_LAUNCH, "a group would wait for registers for ever");
 
 /* What the computing groups need to know of a tile. */
 struct tile_info {
@@ -499,9 +502,9 @@ template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
     constexpr int bytes = sizeof(smem<K>) + 1024;
     static_assert(bytes <= 232448, "shared memory of one CTA");
     CUtensorMap map_q, map_kv;
-    enum err    e = attn_map_query(&map_q, a->q, g->n_row, a->q_stride, a->n_head, K);
+    enum err    e = tensor_map_3d(&map_q, a->q, g->n_row, a->q_stride, a->n_head, K, TILE_M);
     if (e == OK)
-        e = attn_map_pool(&map_kv, a->pool, g->n_page * a->n_kv * 2 * PAGE_TOK, K);
+        e = tensor_map_2d(&map_kv, a->pool, g->n_page * a->n_kv * 2 * PAGE_TOK, K, K, TILE_N);
     if (e != OK)
         return e;
     params p = {a->seg, (__nv_bfloat16 *)a->out, a->out_stride, (int *)g->work, a->n_seg, a->n_head, a->n_kv, a->scale * 1.44269504088896f};
@@ -509,6 +512,11 @@ template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
         return ERR_DEVICE;
     attn_prefill_kernel<K><<<g->n_sm, THREADS, bytes, g->stream>>>(map_q, map_kv, p);
     return cudaGetLastError() == cudaSuccess ? OK : ERR_DEVICE;
+}
+
+size_t attn_gpu_work_bytes(int max_row, int n_head, int n_kv, int head)
+{
+    return attn_work_plan(max_row, n_head, n_kv, head).bytes;
 }
 
 enum err attn_prefill_sm90(const struct attn_args *a, const struct attn_gpu *g)

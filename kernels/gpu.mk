@@ -1,17 +1,17 @@
 # GPU kernels: needs nvcc 12.8 or newer; included by the Makefile only when nvcc is there.
 NVCC      ?= nvcc
 NVCCFLAGS ?= -std=c++17 -O3 -lineinfo -I. -gencode=arch=compute_90a,code=sm_90a
-GPU_SRC   := kernels/attn_map.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu
-GPU_HDR   := kernels/ops.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/sm90.cuh base/err.h
+GPU_SRC   := kernels/tensor_map.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/gemm_small_sm90.cu
+GPU_HDR   := kernels/ops.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/gemm_gpu.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
 GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
+
+GPU_TESTS   := build/gpu/test_attn build/gpu/test_gemm
+GPU_BENCHES := build/gpu/bench_attn build/gpu/bench_gemm
 
 build/gpu/%.o: kernels/%.cu $(GPU_HDR)
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) -Xptxas -warn-spills -c $< -o $@
-build/gpu/test_attn: tests/kernels/gpu_attn.cu tests/kernels/gpu_attn_ref.h $(GPU_OBJ)
+build/gpu/test_%: tests/kernels/gpu_%.cu tests/kernels/gpu_attn_ref.h $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $< $(GPU_OBJ) -o $@
-build/gpu/bench_attn: kernels/bench/attn.cu $(GPU_OBJ)
-	$(NVCC) $(NVCCFLAGS) $< $(GPU_OBJ) -o $@
-
-GPU_TESTS   := build/gpu/test_attn
-GPU_BENCHES := build/gpu/bench_attn
+build/gpu/bench_%: kernels/bench/%.cu $(GPU_OBJ)
+	$(NVCC) $(NVCCFLAGS) $< $(GPU_OBJ) -lcublasLt -o $@

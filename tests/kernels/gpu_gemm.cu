@@ -1,0 +1,175 @@
+/* Small-batch products on the GPU against plain fp32 sums, over shapes, row counts, strides, bias and residual.
+ * usage: gpu_gemm [small] */
+#include "kernels/gemm_gpu.h"
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vector>
+
+typedef __nv_bfloat16 bf16;
+enum { POISON = 0x7fc1 };
+static int n_fail, n_check;
+
+#define CUDA(x)                                                                                     \
+    do {                                                                                            \
+        cudaError_t e_ = (x);                                                                       \
+        if (e_ != cudaSuccess) {                                                                    \
+            printf("%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));               \
+            exit(2);                                                                                \
+        }                                                                                           \
+    } while (0)
+
+static void check(bool ok, const char *law, const char *detail)
+{
+    n_check++;
+    if (ok)
+        return;
+    n_fail++;
+    printf("FAIL %s: %s\n", law, detail);
+}
+
+__global__ static void fill(bf16 *p, int64_t n, uint32_t seed, float size)
+{
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
+        uint64_t x = ((uint64_t)seed << 40 ^ (uint64_t)i) * 0x9e3779b97f4a7c15ull;
+        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+        x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+        p[i] = __float2bfloat16(size * ((float)(uint32_t)(x >> 32) * 2.3283064e-10f - 0.5f));
+    }
+}
+__global__ static void reference(float *y, const bf16 *x, const bf16 *w, const bf16 *bias, const bf16 *y0, int n, int k, int64_t x_stride, int64_t y_stride)
+{
+    int   i = blockIdx.x * blockDim.x + threadIdx.x, t = blockIdx.y;
+    float v = 0;
+    if (i >= n)
+        return;
+    for (int j = 0; j < k; j++)
+        v += __bfloat162float(x[t * x_stride + j]) * __bfloat162float(w[(int64_t)i * k + j]);
+    y[(int64_t)t * n + i] = v + (bias ? __bfloat162float(bias[i]) : 0) + (y0 ? __bfloat162float(y0[t * y_stride + i]) : 0);
+}
+
+struct problem {
+    int n, k, rows;
+    int64_t x_stride, y_stride;
+    bf16 *x, *w, *y, *y0, *bias;
+    float *ref;
+    void *work;
+    int n_sm;
+
+    problem(int n_, int k_, int rows_) : n(n_), k(k_), rows(rows_), x_stride(k_ + 8), y_stride(n_ + 24)
+    {
+        CUDA(cudaMalloc(&x, (size_t)(rows * x_stride) * 2));
+        CUDA(cudaMalloc(&w, (size_t)n * (size_t)k * 2));
+        CUDA(cudaMalloc(&y, (size_t)(rows * y_stride) * 2));
+        CUDA(cudaMalloc(&y0, (size_t)(rows * y_stride) * 2));
+        CUDA(cudaMalloc(&bias, (size_t)n * 2));
+        CUDA(cudaMalloc(&ref, (size_t)rows * (size_t)n * 4));
+        cudaDeviceProp prop;
+        CUDA(cudaGetDeviceProperties(&prop, 0));
+        n_sm = prop.multiProcessorCount;
+        CUDA(cudaMalloc(&work, gemm_small_work_bytes(n_sm)));
+        CUDA(cudaMemset(work, 0, gemm_small_work_bytes(n_sm)));
+        fill<<<256, 256>>>(x, rows * x_stride, 1, 2);
+        fill<<<1024, 256>>>(w, (int64_t)n * k, 2, 1);
+        fill<<<256, 256>>>(y0, rows * y_stride, 3, 8);
+        fill<<<64, 256>>>(bias, n, 4, 8);
+        CUDA(cudaDeviceSynchronize());
+    }
+    ~problem()
+    {
+        for (void *p : {(void *)x, (void *)w, (void *)y, (void *)y0, (void *)bias, (void *)ref, work})
+            cudaFree(p);
+    }
+    /* Rows [t0, t0 + n_tok) alone. y starts as y0 (add) or poison. */
+    std::vector<uint16_t> launch(int t0, int n_tok, bool with_bias, bool add)
+    {
+        struct weight wt = {DT_BF16, n, k, w, NULL};
+        gemm_args     a = {y + t0 * y_stride, x + t0 * x_stride, &wt, with_bias ? bias : NULL, x_stride, y_stride, n_tok, add, true};
+        gemm_gpu      g = {0, n_sm, work};
+        std::vector<uint16_t> v((size_t)(rows * y_stride), POISON);
+        if (add)
+            CUDA(cudaMemcpy(y, y0, v.size() * 2, cudaMemcpyDeviceToDevice));
+        else
+            CUDA(cudaMemcpy(y, v.data(), v.size() * 2, cudaMemcpyHostToDevice));
+        if (gemm_small_sm90(&a, &g) != OK) {
+            printf("launch failed: %s\n", cudaGetErrorString(cudaGetLastError()));
+            exit(2);
+        }
+        CUDA(cudaDeviceSynchronize());
+        CUDA(cudaMemcpy(v.data(), y, v.size() * 2, cudaMemcpyDeviceToHost));
+        return v;
+    }
+};
+
+static float to_float(uint16_t x)
+{
+    uint32_t u = (uint32_t)x << 16;
+    float    f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+static void product_equals_sum(problem &p, int n_tok, bool bias, bool add)
+{
+    std::vector<uint16_t> got = p.launch(0, n_tok, bias, add), y0(got.size());
+    reference<<<dim3((unsigned)(p.n + 127) / 128, (unsigned)n_tok), 128>>>(p.ref, p.x, p.w, bias ? p.bias : NULL, add ? p.y0 : NULL, p.n, p.k, p.x_stride, p.y_stride);
+    std::vector<float> ref((size_t)n_tok * (size_t)p.n);
+    CUDA(cudaMemcpy(ref.data(), p.ref, ref.size() * 4, cudaMemcpyDeviceToHost));
+    CUDA(cudaMemcpy(y0.data(), p.y0, y0.size() * 2, cudaMemcpyDeviceToHost));
+    double num = 0, den = 0;
+    int    touched = 0;
+    for (int t = 0; t < p.rows; t++)
+        for (int i = 0; i < p.y_stride; i++) {
+            size_t at = (size_t)(t * p.y_stride + i);
+            if (t < n_tok && i < p.n) {
+                double r = ref[(size_t)t * (size_t)p.n + (size_t)i], d = to_float(got[at]) - r;
+                num += d * d;
+                den += r * r;
+            } else {
+                touched += got[at] != (add ? y0[at] : POISON);
+            }
+        }
+    char text[160];
+    snprintf(text, sizeof text, "N=%d K=%d T=%d bias=%d add=%d: relative error %.2e, %d elements outside written", p.n, p.k, n_tok, bias, add, sqrt(num / den), touched);
+    check(sqrt(num / den) < 2.5e-3 && touched == 0, "product_equals_sum", text); /* bf16 store: 2^-9 / sqrt(3) = 1.1e-3 */
+}
+
+static void bits_do_not_hang_on_the_batch(problem &p)
+{
+    std::vector<uint16_t> all = p.launch(0, 64, false, false);
+    check(all == p.launch(0, 64, false, false), "product_repeats_its_bits", "second launch differs");
+    for (int n : {1, 2, 8, 9, 17, 33}) {
+        bool same = true;
+        for (int t0 = 0; t0 + n <= 64; t0 += n > 8 ? n : 13) {
+            std::vector<uint16_t> part = p.launch(t0, n, false, false);
+            for (int64_t i = t0 * p.y_stride; i < (t0 + n) * p.y_stride; i++)
+                same &= part[(size_t)i] == all[(size_t)i];
+        }
+        char text[96];
+        snprintf(text, sizeof text, "N=%d K=%d, %d rows at a time", p.n, p.k, n);
+        check(same, "bits_do_not_hang_on_the_batch", text);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    bool small = argc > 1 && !strcmp(argv[1], "small");
+    const int shapes[][2] = {{128, 64}, {1, 8}, {136, 72}, {1000, 576}, {257, 4096}, {6144, 4096}, {4096, 4096}, {4096, 14336}, {28672, 4096}};
+    for (auto &s : shapes) {
+        if (small && s[0] > 1000)
+            continue;
+        problem p(s[0], s[1], 64);
+        for (int n_tok : {1, 2, 7, 8, 9, 16, 17, 32, 33, 64}) {
+            product_equals_sum(p, n_tok, false, false);
+            product_equals_sum(p, n_tok, true, true);
+        }
+        if (!small)
+            bits_do_not_hang_on_the_batch(p);
+    }
+    printf("gpu_gemm: %d checks, %d failed\n", n_check, n_fail);
+    return n_fail != 0;
+}
