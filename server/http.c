@@ -352,6 +352,15 @@ void http_handle_closed(uv_handle_t *handle)
     http_maybe_done(h);
 }
 
+void http_end_calls(struct http *h, const struct err_note *note)
+{
+    LIST_EACH(it, &h->conn)
+    {
+        struct http_call *c = LIST_ITEM(it, struct http_conn, all)->call;
+        if (c && c->with_handler) http_call_overtake(c, note);
+    }
+}
+
 /* A connection that is suspended when the library stops would abort the process: all are resumed first. */
 static void stop_library(struct http *h)
 {

@@ -50,6 +50,7 @@ int      http_port(const struct http *h);
 void     http_stop_accepting(struct http *h);   /* drain: new connections are refused or get 503 by the handlers */
 int      http_calls(const struct http *h);      /* calls not yet answered */
 int      http_answering(const struct http *h);  /* calls whose last byte has not been handed to the kernel */
+void     http_end_calls(struct http *h, const struct err_note *note); /* answers what handlers still owe, streams by an error frame; what they do later is ignored */
 void     http_close(struct http *h, void (*done)(void *), void *arg); /* ends what is left; done runs on the loop */
 
 /* The call as the handler sees it. Borrowed until it is answered. */

@@ -177,15 +177,25 @@ static struct MHD_Response *error_response(const struct http_call *c, const stru
     return r;
 }
 
+void http_call_overtake(struct http_call *c, const struct err_note *note)
+{
+    if (c->overtaken || c->gone) return;
+    c->overtaken = true;
+    if (c->streaming)
+        http_stream_fail(c, note);
+    else
+        http_call_set_response(c, err_status(note->code), error_response(c, note, 1));
+}
+
 void http_reply(struct http_call *c, int status, const char *content_type, const char *body, size_t n, const char *extra)
 {
-    http_call_set_response(c, status, response_new(content_type, body, n, extra));
+    if (!c->overtaken) http_call_set_response(c, status, response_new(content_type, body, n, extra));
     http_call_finish(c);
 }
 
 void http_reply_error(struct http_call *c, const struct err_note *note, int retry_after_s)
 {
-    http_call_set_response(c, err_status(note->code), error_response(c, note, retry_after_s));
+    if (!c->overtaken) http_call_set_response(c, err_status(note->code), error_response(c, note, retry_after_s));
     http_call_finish(c);
 }
 

@@ -105,6 +105,7 @@ struct http_call {
     bool                    with_handler; /* between route->handle and the answer's end */
     bool                    in_handler;   /* inside route->handle */
     bool                    suspended, gone, gone_told, answered;
+    bool                    overtaken; /* http_end_calls has answered: the handler's own words come too late */
     void                  (*on_gone)(void *);
     void                   *gone_arg;
     struct list             gone_node, room_node;
@@ -156,10 +157,12 @@ void http_call_release(struct http_call *c);     /* frees it when neither librar
 void http_call_finish(struct http_call *c);      /* the handler's part is over */
 void http_call_resume(struct http_call *c);
 void http_call_set_response(struct http_call *c, int status, struct MHD_Response *r);
+void http_call_overtake(struct http_call *c, const struct err_note *note);
 void http_call_tell(struct http *h);             /* runs the waiting on_gone and on_room calls */
 void http_error_body(struct strbuf *b, const struct err_note *note);
 
 /* http_stream.c */
+void http_stream_fail(struct http_call *c, const struct err_note *note); /* last frame: the error object */
 void http_stream_ping(struct http_call *c);
 
 /* http_keys.c */

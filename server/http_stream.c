@@ -50,6 +50,10 @@ void http_stream_begin(struct http_call *c)
     };
     struct MHD_Response *r = c->gone ? NULL : MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, READER_BLOCK, read_frames, c, NULL);
     for (size_t i = 0; r && i < sizeof header / sizeof *header; i++) MHD_add_response_header(r, header[i][0], header[i][1]);
+    if (c->overtaken) {
+        if (r) MHD_destroy_response(r);
+        return;
+    }
     c->streaming = true;
     http_call_set_response(c, 200, r);
     if (c->http->conf.ping_ms > 0) http_due_set(c->http, &c->ping, DUE_PING);
@@ -68,8 +72,8 @@ static void append(struct http_call *c, const char *p, size_t n)
 
 void http_stream_write(struct http_call *c, const char *p, size_t n)
 {
+    if (c->gone || c->overtaken || n == 0) return;
     CHECK(c->streaming && !c->ended);
-    if (c->gone || n == 0) return;
     append(c, p, n);
     if (c->http->conf.ping_ms > 0) http_due_set(c->http, &c->ping, DUE_PING);
 }
@@ -91,9 +95,22 @@ void http_stream_on_room(struct http_call *c, void (*on_room)(void *), void *arg
     c->room_arg = arg;
 }
 
+void http_stream_fail(struct http_call *c, const struct err_note *note)
+{
+    struct strbuf b;
+    strbuf_init(&b);
+    strbuf_puts(&b, "data: ");
+    http_error_body(&b, note);
+    strbuf_puts(&b, "\n\n");
+    if (!strbuf_failed(&b)) append(c, b.data, b.len);
+    strbuf_fini(&b);
+    c->ended = true;
+    http_call_resume(c);
+}
+
 void http_stream_end(struct http_call *c)
 {
-    CHECK(c->streaming && !c->ended);
+    CHECK(c->overtaken || (c->streaming && !c->ended));
     c->ended = true;
     http_call_resume(c);
     http_call_finish(c);

@@ -37,6 +37,7 @@ enum { EXIT_OK = 0, EXIT_CONFIG = 2, EXIT_MODEL = 3, EXIT_SOCKET = 4, EXIT_INTER
 enum {
     TICK_MS = 20,         /* how often the end looks whether the last answers are out */
     LAST_WORDS_MS = 1000, /* for error frames to reach slow clients at the end */
+    PATIENCE_MS = 1400,   /* for the engine to come to the end of its step; then clients are told without it */
     END_MS = 1700         /* from "end now" to the end, whatever hangs */
 };
 
@@ -268,9 +269,15 @@ static void on_tick(uv_timer_t *t)
         close_http(s);
         return;
     }
+    if (ms > PATIENCE_MS) {
+        struct err_note note;
+        enum err        why = s->exit_code ? ERR_DEVICE : ERR_DRAINING;
+        err_set(&note, why, NULL, "%s", err_text(why));
+        http_end_calls(s->app.http, &note);
+    }
     if (ms < END_MS) return;
     log_line(LOG_WARN, "ended without waiting", "calls=%d engine_stopped=%s", http_calls(s->app.http), stopped ? "yes" : "no");
-    _exit(s->exit_code || atomic_load(&s->stage) != STAGE_LOADING ? EXIT_INTERNAL : EXIT_OK); /* nothing is lost when a load is given up */
+    _exit(s->exit_code);
 }
 
 static void on_deadline(uv_timer_t *t)
