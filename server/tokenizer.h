@@ -23,9 +23,9 @@ struct tokenizer_src {
     const char        *pre;        /* pre-tokenizer's name as in GGUF's tokenizer.ggml.pre ("smollm", "llama-bpe", "qwen2", "gpt-2"), or NULL */
     const char *const *pattern;    /* or: split patterns applied in turn (tokenizer.json), n_pattern of them */
     int                n_pattern;
-    bool               nfc;        /* normalise to NFC first */
-    bool               ignore_merges; /* a piece that stands whole in the vocabulary is taken at once (Llama-3) */
-    int32_t            bos_id, eos_id, unk_id; /* -1: none */
+    bool               nfc;        /* normalise to NFC first; also when the name `pre` says so (qwen2) */
+    bool               ignore_merges; /* a piece that stands whole in the vocabulary is taken at once; also when `pre` says so (llama-bpe) */
+    int32_t            bos_id, eos_id, unk_id; /* -1: none. unk stands for bytes without a piece; they are dropped when it is none or special */
     bool               add_bos, add_eos;
 };
 
@@ -47,10 +47,20 @@ enum tokenize_flags {
     TOKENIZE_ADD = 2,     /* adds bos/eos where the model asks for it */
 };
 /* Appends to out. text is valid UTF-8 of n bytes and may hold NUL bytes. O(n log n).
- * ERR_NOMEM, or ERR_INVALID_REQUEST when a pattern exceeds its budget. */
+ * ERR_NOMEM, ERR_TOO_LARGE, ERR_INVALID_UTF8, or ERR_INVALID_REQUEST when a pattern exceeds its budget; out is then as before. */
 enum err tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, int flags, struct token_vec *out,
                           struct err_note *note);
 
+/* The same, but no special token is taken that touches a guarded span (sorted, disjoint): text of a client inside a prompt
+ * that a template wrote. */
+struct tokenizer_span {
+    size_t start, end; /* bytes [start, end) */
+};
+enum err tokenizer_encode_guarded(const struct tokenizer *t, const char *text, size_t n, int flags,
+                                  const struct tokenizer_span *guard, size_t n_guard, struct token_vec *out, struct err_note *note);
+
+int32_t     tokenizer_bos(const struct tokenizer *t); /* -1: none */
+int32_t     tokenizer_eos(const struct tokenizer *t);
 int         tokenizer_n_piece(const struct tokenizer *t);
 bool        tokenizer_is_special(const struct tokenizer *t, int32_t id);
 int32_t     tokenizer_find(const struct tokenizer *t, const char *piece, size_t n); /* exact special/added/byte-alphabet piece; -1 */
