@@ -11,15 +11,27 @@
 #include "kernels/kv_page.h"
 #include "kernels/quant.h"
 
-enum { TILE_TOK = 32, HEAD_MAX = 256, ROW_MAX = TILE_TOK * 16 };
+enum { TILE_TOK = 32, HEAD_MAX = 256, ROW_MAX = TILE_TOK * 16, ROWS = 6 };
 
-/* Per-thread work area. */
+/* Per-thread work area. Rows are those of the tile: (token, query head of the group). */
 struct tile {
     _Alignas(64) float kt[HEAD_MAX][PAGE_TOK]; /* K page, transposed */
     _Alignas(64) float v[PAGE_TOK][HEAD_MAX];  /* V page, dense rows of K used */
-    _Alignas(64) float s[PAGE_TOK];            /* scores, then weights, of one row */
+    _Alignas(64) float s[ROWS][PAGE_TOK];      /* scores, then weights, of the rows at work */
     float m[ROW_MAX], l[ROW_MAX];
 };
+
+/* What a call of the row kernels works on: R query rows with their sums of values. */
+struct row_set {
+    const float *q[ROWS];
+    float       *o[ROWS];
+    int          n_key[ROWS]; /* keys of the page that each row sees */
+    int          n_max;       /* keys of the page that are written */
+    int          K;
+    float        scale;
+};
+
+typedef float v16 __attribute__((vector_size(64), aligned(4)));
 
 CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv, int64_t half, int K, int n_key)
 {
@@ -35,43 +47,90 @@ CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv
             t->v[j][i] = kv == DT_F32 ? f[j * K + i] : f32_from_bf16(h[kv_at_v(kv, K, j, i)]);
 }
 
-/* One row against the loaded page; n_key of its keys are visible. o is the row's running sum of values. */
-CPU_CLONES static void row_page(struct tile *t, const float *restrict q, float *restrict o, float *m, float *l, int K,
-                                int n_key, float scale)
+/* R is a constant at every use; two vectors of sums a row stay in registers. */
+static inline __attribute__((always_inline)) void score_rows(struct tile *t, const struct row_set *r, const int R)
 {
-    float *restrict s = t->s;
-    memset(s, 0, sizeof t->s);
-    for (int i = 0; i < K; i++) {
-        float qi = q[i] * scale;
-        for (int j = 0; j < PAGE_TOK; j++)
-            s[j] += qi * t->kt[i][j];
+    for (int j = 0; j < PAGE_TOK; j += 2 * LANES) {
+        v16 a[ROWS][2];
+        for (int k = 0; k < R; k++)
+            a[k][0] = a[k][1] = (v16){0};
+        for (int i = 0; i < r->K; i++) {
+            v16 w0 = *(const v16 *)&t->kt[i][j], w1 = *(const v16 *)&t->kt[i][j + LANES];
+            for (int k = 0; k < R; k++) {
+                float q = r->q[k][i] * r->scale;
+                a[k][0] += w0 * q;
+                a[k][1] += w1 * q;
+            }
+        }
+        for (int k = 0; k < R; k++) {
+            *(v16 *)&t->s[k][j] = a[k][0];
+            *(v16 *)&t->s[k][j + LANES] = a[k][1];
+        }
     }
-    float lane[LANES];
-    for (int j = n_key; j < PAGE_TOK; j++)
+}
+
+static inline __attribute__((always_inline)) void value_rows(struct tile *t, const struct row_set *r, const int R)
+{
+    int c = 0;
+    for (; c + LANES <= r->K; c += LANES) {
+        v16 a[ROWS];
+        for (int k = 0; k < R; k++)
+            a[k] = *(const v16 *)(r->o[k] + c);
+        for (int j = 0; j < r->n_max; j++) {
+            v16 w = *(const v16 *)&t->v[j][c];
+            for (int k = 0; k < R; k++)
+                a[k] += w * t->s[k][j];
+        }
+        for (int k = 0; k < R; k++)
+            *(v16 *)(r->o[k] + c) = a[k];
+    }
+    for (; c < r->K; c++)
+        for (int j = 0; j < r->n_max; j++)
+            for (int k = 0; k < R; k++)
+                r->o[k][c] += t->s[k][j] * t->v[j][c];
+}
+
+/* Online softmax of one row over the page. */
+static inline __attribute__((always_inline)) void soften_row(struct tile *t, const struct row_set *r, int k, float *m, float *l)
+{
+    float *s = t->s[k], lane[LANES];
+    for (int j = r->n_key[k]; j < PAGE_TOK; j++)
         s[j] = -INFINITY;
     for (int j = 0; j < LANES; j++)
         lane[j] = s[j];
     for (int j = LANES; j < PAGE_TOK; j += LANES)
-        for (int k = 0; k < LANES; k++)
-            lane[k] = s[j + k] > lane[k] ? s[j + k] : lane[k];
+        for (int i = 0; i < LANES; i++)
+            lane[i] = s[j + i] > lane[i] ? s[j + i] : lane[i];
     float max = *m;
-    for (int k = 0; k < LANES; k++)
-        max = lane[k] > max ? lane[k] : max;
+    for (int i = 0; i < LANES; i++)
+        max = lane[i] > max ? lane[i] : max;
     float keep = exp_f32(*m - max); /* first page: exp(-inf) = 0; max is finite since a key is visible */
     for (int j = 0; j < PAGE_TOK; j++)
         s[j] = exp_f32(s[j] - max);
-    for (int k = 0; k < LANES; k++)
-        lane[k] = s[k];
+    for (int i = 0; i < LANES; i++)
+        lane[i] = s[i];
     for (int j = LANES; j < PAGE_TOK; j += LANES)
-        for (int k = 0; k < LANES; k++)
-            lane[k] += s[j + k];
+        for (int i = 0; i < LANES; i++)
+            lane[i] += s[j + i];
     *l = *l * keep + fold16(lane);
     *m = max;
-    for (int i = 0; i < K; i++)
-        o[i] *= keep;
-    for (int j = 0; j < n_key; j++)
-        for (int i = 0; i < K; i++)
-            o[i] += s[j] * t->v[j][i];
+    for (int i = 0; i < r->K; i++)
+        r->o[k][i] *= keep;
+}
+
+CPU_CLONES static void rows_many(struct tile *t, const struct row_set *r, float *m, float *l)
+{
+    score_rows(t, r, ROWS);
+    for (int k = 0; k < ROWS; k++)
+        soften_row(t, r, k, &m[k], &l[k]);
+    value_rows(t, r, ROWS);
+}
+
+CPU_CLONES static void rows_one(struct tile *t, const struct row_set *r, float *m, float *l)
+{
+    score_rows(t, r, 1);
+    soften_row(t, r, 0, m, l);
+    value_rows(t, r, 1);
 }
 
 static void run_tile(const struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
@@ -89,12 +148,16 @@ static void run_tile(const struct op_ctx *c, const struct attn_args *a, const st
         int seen = pos0 + n - b * PAGE_TOK; /* keys the last row sees */
         load_page(&t, a->pool, c->kv, kv_half(s->page[b], a->n_kv, g, 0, K), K,
                   seen < PAGE_TOK ? seen : PAGE_TOK);
-        for (int r = 0; r < n; r++) {
-            int keys = pos0 + r + 1 - b * PAGE_TOK;
-            for (int h = 0; h < n_h; h++)
-                row_page(&t, (const float *)a->q + (s->row0 + r0 + r) * a->q_stride + (h0 + h) * K,
-                         (float *)a->out + (s->row0 + r0 + r) * a->out_stride + (h0 + h) * K, &t.m[r * n_h + h],
-                         &t.l[r * n_h + h], K, keys < PAGE_TOK ? keys : PAGE_TOK, a->scale);
+        for (int i = 0, step; i < n * n_h; i += step) {
+            struct row_set set = {.K = K, .scale = a->scale, .n_max = seen < PAGE_TOK ? seen : PAGE_TOK};
+            step = n * n_h - i >= ROWS ? ROWS : 1;
+            for (int k = 0; k < step; k++) {
+                int r = (i + k) / n_h, h = h0 + (i + k) % n_h, keys = pos0 + r + 1 - b * PAGE_TOK;
+                set.q[k] = (const float *)a->q + (s->row0 + r0 + r) * a->q_stride + h * K;
+                set.o[k] = (float *)a->out + (s->row0 + r0 + r) * a->out_stride + h * K;
+                set.n_key[k] = keys < PAGE_TOK ? keys : PAGE_TOK;
+            }
+            (step == ROWS ? rows_many : rows_one)(&t, &set, &t.m[i], &t.l[i]);
         }
     }
     for (int r = 0; r < n; r++)
