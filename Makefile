@@ -7,6 +7,8 @@ MODEL  = models/SmolLM2-135M-Instruct.Q4_1.gguf
 ROUTER = $(wildcard configs/routers/smollm2-135m-instruct.safetensors)
 PY     = build/venv/bin/python
 
+export GOMP_SPINCOUNT ?= 2000 # as server/main.c does for itself
+
 PKGS = libuv libmicrohttpd libcjson libpcre2-8 libutf8proc inih
 DEBS = gcc g++ make pkg-config binutils ca-certificates libuv1-dev libmicrohttpd-dev libcjson-dev libjemalloc-dev libdnnl-dev \
        libpcre2-dev libutf8proc-dev libinih-dev python3 python3-pip python3-venv
