@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "server/prep_text.h"
+#include "server/utf8.h"
 
 enum { COMPLETION_MAX_TOKENS = 16 }; /* OpenAI's default */
 static const size_t ASK_BYTES_MOST = (size_t)1 << 30; /* of one call, its prompts' logprobs included */
@@ -29,6 +30,7 @@ struct prep {
     uint8_t               *route; /* [L] for ROUTE_ASK_MASK */
     enum route_ask         route_ask;
     uint64_t               seed;
+    int                    n_made; /* requests so far */
 };
 
 /* --- tokens of the prompts --- */
@@ -123,7 +125,8 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
         return no_memory(c->in->note);
     memcpy(r->prompt, ids->id, ids->n * sizeof *ids->id);
     fill_sample(c, &r->sample);
-    r->sample.seed = c->seed + (uint64_t)i;
+    r->sample.seed = c->seed + (uint64_t)(c->p.has_seed ? i : c->n_made); /* equal prompts of one list differ unless seeded */
+    c->n_made++;
     r->prompt_top = c->p.n_top;
     r->stop_id = c->stop_id;
     r->n_stop_id = c->n_stop_id;
@@ -135,18 +138,44 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
     return OK;
 }
 
+/* Echo gives back the client's own text, and the text of ids where it sent ids or they were cut. */
+static enum err keep_text(struct prep *c, int prompt_i, const struct token_vec *ids, bool cut)
+{
+    const struct json_str *sent = &c->p.prompt.v[prompt_i].text;
+    struct ask_prompt     *to = &c->a->prompt[prompt_i];
+    struct strbuf          raw, text;
+    strbuf_init(&raw);
+    strbuf_init(&text);
+    for (size_t i = 0; (!sent->p || cut) && i < ids->n; i++) {
+        size_t      n;
+        const char *s = tokenizer_bytes(c->env->chat.tokenizer, ids->id[i], &n);
+        strbuf_put(&raw, s, n);
+    }
+    if (sent->p && !cut)
+        strbuf_put(&text, sent->p, sent->n);
+    else
+        utf8_sanitize(raw.data ? raw.data : "", raw.len, &text);
+    to->text = arena_strndup(&c->a->mem, text.data ? text.data : "", text.len);
+    to->n_text = text.len;
+    const bool failed = strbuf_failed(&raw) || strbuf_failed(&text) || !to->text;
+    strbuf_fini(&raw);
+    strbuf_fini(&text);
+    return failed ? no_memory(c->in->note) : OK;
+}
+
 static enum err add_prompt(struct prep *c, int prompt_i, struct token_vec *ids)
 {
-    struct ask *a = c->a;
-    int         max_new = 0;
-    bool        given = false;
+    struct ask  *a = c->a;
+    int          max_new = 0;
+    bool         given = false;
+    const size_t n_before = ids->n;
     truncate_prompt(c, ids);
     enum err e = answer_room(c, ids->n, &max_new, &given);
     for (int i = 0; i < a->n_per_prompt && !e; i++)
         e = make_request(c, ids, i, max_new, given, &a->request[prompt_i * a->n_per_prompt + i]);
     if (!e)
         a->prompt[prompt_i] = (struct ask_prompt){.id = a->request[prompt_i * a->n_per_prompt]->prompt, .n = (int)ids->n};
-    return e;
+    return !e && c->p.echo ? keep_text(c, prompt_i, ids, ids->n < n_before) : e;
 }
 
 static enum err completion_ids(const struct prep *c, const struct json_prompt *from, struct token_vec *v)

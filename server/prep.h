@@ -22,6 +22,8 @@ struct prep_env {
 struct ask_prompt {
     int32_t *id; /* [n], in front of the room for the first choice's answer */
     int      n;
+    const char *text; /* echo: what the client sent, or the ids' text where that is not what the model reads */
+    size_t      n_text;
 };
 
 /* Everything that a generation needs to know. One memory (mem) holds it all. */

@@ -1,0 +1,35 @@
+/* api_own: what the endpoint code shares, and nobody else. Loop thread only.
+ *
+ *   api.c              open, close, events; a body on its way through the worker pool
+ *   api_completions.c, api_chat.c, api_tokenize.c, api_models.c   the handlers
+ *   gen.c, gen_tell.c  a generation: from requests to the end of the answer */
+#ifndef FLUXD_SERVER_API_OWN_H
+#define FLUXD_SERVER_API_OWN_H
+
+#include "base/list.h"
+#include "server/api.h"
+#include "server/prep.h"
+
+struct api {
+    struct api_stats    stats; /* first: app.api points to it */
+    struct app         *app;
+    struct prep_env     env;   /* once the model is there */
+    bool                has_env;
+    struct chat_tokens *chat_tokens;
+    struct list         gens;  /* struct gen */
+    struct list         jobs;  /* bodies in the worker pool */
+    int                 live;  /* of both */
+    uint64_t            next_request;
+};
+
+static inline struct api *api_of(const struct app *a) { return (struct api *)a->api; }
+
+/* What a handler does with a body: refuse it now, or send it to a worker. The answer comes from there. */
+void api_take(struct http_call *c, struct app *a, enum api_endpoint endpoint);
+
+/* Answers with the error and counts it. */
+void api_refuse(struct api *api, struct http_call *c, enum api_endpoint endpoint, const struct err_note *note);
+
+int api_retry_after_s(enum err e); /* -1: retrying does not help */
+
+#endif
