@@ -458,7 +458,7 @@ template <int K> __device__ __forceinline__ void compute_tiles(smem<K> &sm, cons
         bar_sync(BAR_GROUP + group, 128); /* no warp of the group reads Q any more */
         store_rows<K>(p, info, o_r, st, sm.q[slot], warp_row);
         fence_async();
-        release(&sm.q_empty[slot]);
+        mbar_arrive(&sm.q_empty[slot]);
     }
     if (group == 0)
         bar_sync(my_turn, 128 * N_GROUP); /* takes the other group's last turn, so that no barrier is left half full */
@@ -473,7 +473,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     if (threadIdx.x == 0) {
         for (int i = 0; i < 2; i++) {
             mbar_init(&sm.q_full[i], 1);
-            mbar_init(&sm.q_empty[i], CONSUMER_WARPS);
+            mbar_init(&sm.q_empty[i], 128 * N_GROUP);
         }
         for (int i = 0; i < smem<K>::STAGES; i++) {
             mbar_init(&sm.k_full[i], 1);
