@@ -160,7 +160,7 @@ class Stream:
 
     def __init__(self, server, path, timeout=120, **body):
         self.conn = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)
-        self.conn.request("POST", path, json.dumps({**body, "stream": True}), {"Content-Type": "application/json"})
+        self.conn.request("POST", path, json.dumps({"stream": True, **body}), {"Content-Type": "application/json"})
         self.response = None
         self.done = False
 

@@ -1,0 +1,79 @@
+"""The same request gives the same bits: alone, among others, in other pieces, again. Tokens and logprobs are compared as printed
+(enough digits that equal text is equal bits), in the exact mode and in the fast one."""
+import concurrent.futures
+import json
+
+import pytest
+
+from conftest import Server, need_binary
+
+FLAGS = ("--sink-size", "128", "--local-window-size", "256", "--max-num-seqs", "8")
+IDS = [(i * 7919) % 40_000 + 100 for i in range(1500)]
+ALTERNATING = "10" * 15
+ASKS = {
+    "short greedy": dict(prompt="The capital of France is", temperature=0),
+    "short seeded": dict(prompt="Once upon a time", temperature=1.1, seed=5),
+    "1 page + 1": dict(prompt=IDS[:129], temperature=0),
+    "long full": dict(prompt=IDS[:703], temperature=0),
+    "long alternating": dict(prompt=IDS[:1100], temperature=0.8, seed=9, route=ALTERNATING),
+    "long sparse": dict(prompt=IDS[:900], temperature=0, route="sparse"),
+}
+OTHERS = [dict(prompt=IDS[i * 40:i * 40 + n], temperature=1, seed=i, max_tokens=24, ignore_eos=True, route=r)
+          for i, (n, r) in enumerate([(3, "full"), (140, "sparse"), (31, ALTERNATING), (300, "full"), (1, "sparse"), (64, ALTERNATING), (257, "full")])]
+
+
+def bits(server, ask):
+    """Token ids, and the logprobs as the text has them."""
+    r = server.post("/v1/completions", {"max_tokens": 16, "ignore_eos": True, "logprobs": 5, "return_token_ids": True, **ask}, timeout=300)
+    assert r.status_code == 200, r.text
+    choice = json.loads(r.text, parse_float=str)["choices"][0]
+    assert len(choice["token_ids"]) == 16
+    return choice["token_ids"], choice["logprobs"]
+
+
+@pytest.fixture(scope="module", params=["f32", "auto"])
+def pair(request):
+    """Two servers that cut prompts differently, and the answers of the first, each request alone."""
+    need_binary()
+    servers = []
+    try:
+        servers += [Server(*FLAGS, "--dtype", request.param, "--prefill-chunk-tokens", n) for n in ("2048", "128")]
+        yield (*servers, {k: bits(servers[0], a) for k, a in ASKS.items()})
+        for s in servers:
+            assert s.stop() == 0
+    finally:
+        for s in servers:
+            s.kill()
+
+
+def test_twice_in_a_row(pair):
+    whole, _, alone = pair
+    assert {k: bits(whole, a) for k, a in ASKS.items()} == alone
+
+
+def test_in_small_pieces(pair):
+    _, pieces, alone = pair
+    for k, a in ASKS.items():
+        assert bits(pieces, a) == alone[k], k
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["2048", "128"])
+def test_among_seven_others(pair, which):
+    """The others keep running, so that the one meets them in prefill and in decode."""
+    server, alone = pair[which], pair[2]
+    for k, a in ASKS.items():
+        with concurrent.futures.ThreadPoolExecutor(7) as pool:
+            running = [pool.submit(server.complete, **o) for o in OTHERS]
+            server.wait_metric("fluxd_requests_running", lambda v: v > 0)
+            got = bits(server, a)
+            for r in running:
+                r.result()
+        assert got == alone[k], k
+
+
+def test_the_printed_numbers_keep_their_bits(pair):
+    """A greedy token's logprob is its top entry's, as the same text; nine digits hold a float."""
+    _, lp = pair[2]["short greedy"]
+    assert all(t in top.values() for t, top in zip(lp["token_logprobs"], lp["top_logprobs"]))
+    digits = [len(t.lstrip("-").split("e")[0].replace(".", "").lstrip("0")) for t in lp["token_logprobs"]]
+    assert max(digits) >= 8, "printed too short to tell bits apart"

@@ -1,0 +1,122 @@
+"""What Prometheus sees: the page's grammar by promtool, the counts by a real Prometheus that scrapes while requests run."""
+import shutil
+import subprocess
+import time
+
+import pytest
+import requests
+
+from conftest import Stream, free_port, launch, read_log
+
+SCRAPE_S = 20
+
+
+def test_promtool_has_nothing_to_say(server):
+    assert shutil.which("promtool"), "promtool comes with Debian's prometheus package"
+    server.complete("Hello", n=2)
+    server.chat("Hello", route="sparse")
+    with Stream(server, "/v1/completions", prompt="Hello", max_tokens=3) as s:
+        list(s)
+    server.post("/v1/completions", {"prompt": 5})
+    r = server.get("/metrics")
+    assert r.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    done = subprocess.run(["promtool", "check", "metrics"], input=r.content, capture_output=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_openmetrics_if_asked(server):
+    r = server.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert r.headers["Content-Type"].startswith("application/openmetrics-text") and r.text.endswith("# EOF\n")
+
+
+def test_vllm_names_if_switched_on(make_server):
+    s = make_server("--vllm-metrics", "on")
+    s.complete("Hello", max_tokens=5, ignore_eos=True)
+    text = s.get("/metrics").text
+    for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "cache_config_info", "time_to_first_token_seconds_count",
+                 "inter_token_latency_seconds_count", "e2e_request_latency_seconds_count", "prompt_tokens_total", "generation_tokens_total",
+                 "request_success_total", "prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total"):
+        assert f"\nvllm:{name}" in text, name
+
+
+@pytest.fixture
+def prometheus(make_server, tmp_path):
+    """A fresh server, and a Prometheus that scrapes it each second. Gives (server, query)."""
+    assert shutil.which("prometheus"), "Debian's prometheus package is missing"
+    s, port = make_server(), free_port()
+    config = tmp_path / "prometheus.yml"
+    config.write_text(f"""global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+  - job_name: fluxd
+    static_configs: [{{targets: ["127.0.0.1:{s.port}"]}}]
+""")
+    proc, log = launch(f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/tsdb", f"--web.listen-address=127.0.0.1:{port}", binary="prometheus")
+    api = f"http://127.0.0.1:{port}"
+
+    def query(text):
+        r = requests.get(f"{api}/api/v1/query", params={"query": text}, timeout=10).json()
+        assert r["status"] == "success", r
+        return [float(x["value"][1]) for x in r["data"]["result"]]
+
+    try:
+        end = time.monotonic() + 30
+        while True:
+            assert proc.poll() is None and time.monotonic() < end, read_log(log)[-4000:]
+            try:
+                if query("up") == [1]:
+                    break
+            except requests.RequestException:
+                pass
+            time.sleep(0.2)
+        yield s, query
+    finally:
+        proc.kill()
+        proc.wait()
+
+
+def test_a_real_prometheus_counts_what_was_sent(prometheus):
+    s, query = prometheus
+    start = time.monotonic()
+    sent = dict(stop=0, length=0, cancelled=0, prompt=0, answer=0, bad=0, sparse=0)
+    while time.monotonic() < start + SCRAPE_S - 5:
+        usage = [s.complete("One two three", max_tokens=6, ignore_eos=True, n=2)["usage"]]
+        sent["length"] += 2
+        usage.append(s.chat("Hi", max_tokens=4, ignore_eos=True, route="sparse")["usage"])
+        sent["length"] += 1
+        sent["sparse"] += 1
+        usage.append(s.complete("a", max_tokens=9, allowed_token_ids=[500], stop_token_ids=[500])["usage"])
+        sent["stop"] += 1
+        sent["prompt"] += sum(u["prompt_tokens"] for u in usage) + usage[0]["prompt_tokens"]  # both answers' prompts are computed
+        sent["answer"] += sum(u["completion_tokens"] for u in usage)
+        assert s.post("/v1/completions", {"prompt": 5}).status_code == 400
+        sent["bad"] += 1
+        time.sleep(0.5)
+    with Stream(s, "/v1/completions", prompt="Once", max_tokens=4000, ignore_eos=True) as stream:
+        next(iter(stream))
+        time.sleep(1.5)
+        assert query("max_over_time(fluxd_requests_running[10s]) > 0") and query("max_over_time(fluxd_kv_usage_ratio[10s]) > 0")
+    sent["cancelled"] += 1
+    s.wait_free()
+    time.sleep(max(2.5, start + SCRAPE_S - time.monotonic()))
+
+    accepted = sent["stop"] + sent["length"] + sent["cancelled"]
+    got = {r: query(f'fluxd_requests_finished_total{{reason="{r}"}}') for r in ("stop", "length", "cancelled", "error")}
+    assert got == {"stop": [sent["stop"]], "length": [sent["length"]], "cancelled": [1], "error": [0]}
+    assert query("fluxd_requests_accepted_total") == [accepted] == query("fluxd_requests_routed_total")
+    page = s.metrics()
+    extra = page["fluxd_prompt_tokens_total"] - sent["prompt"]
+    assert extra == len(s.ids("Once")) and query("fluxd_prompt_tokens_total") == [sent["prompt"] + extra]
+    assert query("fluxd_generation_tokens_total") == [page["fluxd_generation_tokens_total"]]
+    assert page["fluxd_generation_tokens_total"] > sent["answer"]
+    for name in ("time_to_first_token", "e2e_request_latency", "queue_time", "prefill_time"):
+        assert query(f"fluxd_{name}_seconds_count") == [accepted], name
+    assert query('fluxd_api_requests_total{endpoint="/v1/completions",status="400"}') == [sent["bad"]]
+    assert query('fluxd_api_requests_total{endpoint="/v1/chat/completions",status="200"}') == [sent["sparse"]]
+    assert query('fluxd_route_layer_full_total{layer="7"}') == [accepted - sent["sparse"]]
+    assert query('fluxd_route_full_layers_bucket{le="0"}') == [sent["sparse"]]
+    ttft, = query("histogram_quantile(0.9, fluxd_time_to_first_token_seconds_bucket)")
+    itl, = query("fluxd_inter_token_latency_seconds_sum / fluxd_inter_token_latency_seconds_count")
+    assert 0 < ttft < 5 and 0 < itl < 1
+    assert query("fluxd_requests_running") == query("fluxd_requests_waiting") == query("fluxd_kv_usage_ratio") == [0]
+    assert query("count_over_time(up[20s])")[0] >= SCRAPE_S - 5 and query("min_over_time(up[20s])") == [1]
+    assert query("rate(process_cpu_seconds_total[20s])")[0] > 0 and query("fluxd_ready") == [1]
