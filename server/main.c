@@ -480,8 +480,11 @@ static int print(void (*writer)(struct strbuf *))
  * machine takes the core from the one it waits for; some microseconds are enough. OpenMP reads this before main runs. */
 static void spin_less(char **argv)
 {
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "2000", 1) != 0) return;
-    execv("/proc/self/exe", argv); /* where it fails, serving is only less steady */
+    char    self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0 || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "2000", 1) != 0) return;
+    self[n] = '\0';
+    execv(self, argv); /* where it fails, serving is only less steady */
 }
 
 int main(int argc, char **argv)
