@@ -175,6 +175,12 @@ CPU_CLONES static void quantise_row(const float *x, int k, int8_t *q, float *d, 
             max = v > max ? v : max;
             odd += x[i] * 0.0f;
         }
+        if (odd != 0.0f) { /* NaN out, so that it is noticed; NaN != 0 */
+            memset(q, 0, QUANT_BLOCK);
+            d[b] = s[b] = NAN;
+            is[b] = 0;
+            continue;
+        }
         float   inv = max > 0 ? 127.0f / max : 0.0f;
         int32_t sum = 0;
         for (int i = 0; i < QUANT_BLOCK; i++) {
@@ -188,8 +194,6 @@ CPU_CLONES static void quantise_row(const float *x, int k, int8_t *q, float *d, 
         d[b] = max / 127.0f;
         s[b] = d[b] * (float)sum;
         is[b] = sum;
-        if (odd != 0.0f) /* NaN out, so that it is noticed; NaN != 0 */
-            d[b] = s[b] = NAN;
     }
 }
 

@@ -8,13 +8,13 @@
 
 #include "engine/engine.h"
 
-#define DRIVE_MODEL "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+#define DRIVE_SMOLLM2 "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 enum { DRIVE_TOK = 4096, DRIVE_LAYER = 64, DRIVE_TOP = 5 };
 
-static inline struct engine_conf drive_conf(enum engine_dtype dtype, int chunk_tok)
+static inline struct engine_conf drive_conf(const char *model, enum engine_dtype dtype, int chunk_tok)
 {
-    return (struct engine_conf){.model = DRIVE_MODEL, .dtype = dtype, .max_seqs = 8, .max_model_len = DRIVE_TOK, .chunk_tok = chunk_tok,
+    return (struct engine_conf){.model = model, .dtype = dtype, .max_seqs = 8, .max_model_len = DRIVE_TOK, .chunk_tok = chunk_tok,
                                 .kv_pool_bytes = 3LL << 30, .sparse_kind = -1, .sink_size = -1, .local_window_size = -1,
                                 .triangle_n_last = -1, .router_pool_size = -1};
 }

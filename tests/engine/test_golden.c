@@ -75,7 +75,7 @@ static void report(const char *what, const struct worst *w) { printf("%s: %d tok
 static void greedy_tokens_equal_the_reference(void **state)
 {
     (void)state;
-    struct engine_conf c = drive_conf(ENGINE_DTYPE_F32, CHUNK);
+    struct engine_conf c = drive_conf(DRIVE_SMOLLM2, ENGINE_DTYPE_F32, CHUNK);
     struct engine     *e = drive_open(&c);
     cJSON             *j = golden("tests/goldens/greedy.json");
     const cJSON       *k;
@@ -103,7 +103,7 @@ static void static_routes_equal_the_reference(void **state)
     cJSON       *j = golden("tests/goldens/routes.json");
     struct worst w = {0};
     for (int window = 128; window <= 512; window *= 2) { /* one engine for each window: it is a setting */
-        struct engine_conf c = drive_conf(ENGINE_DTYPE_F32, CHUNK);
+        struct engine_conf c = drive_conf(DRIVE_SMOLLM2, ENGINE_DTYPE_F32, CHUNK);
         c.sink_size = 128;
         c.local_window_size = window;
         struct engine *e = drive_open(&c);
@@ -138,7 +138,7 @@ static void replay_form(const cJSON *j, const cJSON *form, struct worst *w, doub
     snprintf(meta, sizeof meta, "{\"pool_size\":\"%d.0\",\"sink_size\":\"%d\",\"local_window_size\":\"%d\",\"toggle_type\":\"streaming\"}",
              int_of(form, "pool"), int_of(form, "sink"), int_of(form, "window"));
     hash_router_write(path, (uint32_t)int_of(form, "seed"), n_layer, int_of(form, "n_out"), 64, bias, meta);
-    struct engine_conf c = drive_conf(ENGINE_DTYPE_F32, CHUNK);
+    struct engine_conf c = drive_conf(DRIVE_SMOLLM2, ENGINE_DTYPE_F32, CHUNK);
     c.router = path;
     struct engine *e = drive_open(&c);
     remove(path);

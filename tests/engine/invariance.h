@@ -1,0 +1,305 @@
+/* invariance: laws that hold for any model - results do not depend on company, pieces or what pages held before. Included by
+ * a test with a tiny model (quick, under the sanitizers) and by one with the real one. model_path says which. */
+#ifndef FLUXD_TESTS_ENGINE_INVARIANCE_H
+#define FLUXD_TESTS_ENGINE_INVARIANCE_H
+
+#include "tests/engine/drive.h"
+
+#include <math.h>
+
+#include "tests/engine/hash_router.h"
+
+enum { CHUNK = 160, N_SEQ = 8, N_OUT = 4, PROMPT_MOST = 420, LONG = 7 };
+
+static const char *model_path;
+
+static int32_t prompt_tok(const struct engine *e, int seq, int i)
+{
+    return (int32_t)((uint32_t)(seq * 7919 + i * 104729 + i * i * 31) % (uint32_t)(engine_info(e)->n_vocab - 20) + 20u);
+}
+
+static const int lengths[N_SEQ] = {150, 1, 17, 128, 129, 200, 255, PROMPT_MOST}; /* in and out of pages, one piece and many */
+
+static char *route_of(const struct engine *e, int seq, char *route)
+{
+    int L = engine_info(e)->n_layer;
+    for (int l = 0; l < L; l++) route[l] = (char)('0' + (seq == 0 ? 1 : seq == 1 ? 0 : (l * 7 + seq) % 3 == 0));
+    route[L] = 0;
+    return route;
+}
+
+static int pages_of(const struct engine *e, int n) { return engine_info(e)->n_layer * ((n + 64 + PAGE_TOK - 1) / PAGE_TOK); }
+
+static void start(struct drive *d, struct engine *e, int seq, int slot, int first_page, bool open)
+{
+    int32_t tok[PROMPT_MOST];
+    char    route[DRIVE_LAYER + 1];
+    for (int i = 0; i < lengths[seq]; i++) tok[i] = prompt_tok(e, seq, i);
+    drive_init(d, e, slot, tok, lengths[seq], open ? NULL : route_of(e, seq, route), first_page);
+}
+
+struct outcome {
+    struct sample_out out[N_OUT];
+    uint8_t           route[DRIVE_LAYER];
+    float             margin[DRIVE_LAYER];
+};
+
+static void keep(struct outcome *o, const struct drive *d)
+{
+    memcpy(o->route, d->route, sizeof o->route);
+    memcpy(o->margin, d->margin, sizeof o->margin);
+}
+
+/* Bits, not values: a difference of one ulp is a failure. */
+static void assert_same(const struct sample_out *a, const struct sample_out *b)
+{
+    assert_int_equal(a->bad, b->bad);
+    assert_int_equal(a->id, b->id);
+    assert_int_equal(a->n_top, b->n_top);
+    assert_memory_equal(&a->logprob, &b->logprob, sizeof a->logprob);
+    assert_memory_equal(a->top_id, b->top_id, (size_t)a->n_top * sizeof *a->top_id);
+    assert_memory_equal(a->top_logprob, b->top_logprob, (size_t)a->n_top * sizeof *a->top_logprob);
+}
+
+static void assert_same_outcome(const struct outcome *a, const struct outcome *b)
+{
+    for (int i = 0; i < N_OUT; i++) assert_same(&a->out[i], &b->out[i]);
+    assert_memory_equal(a->route, b->route, sizeof a->route);
+    assert_memory_equal(a->margin, b->margin, sizeof a->margin);
+}
+
+static void run_alone(struct engine *e, int seq, int slot, int first_page, int chunk, bool open, struct outcome *o)
+{
+    struct drive d;
+    start(&d, e, seq, slot, first_page, open);
+    o->out[0] = drive_prefill(&d, chunk);
+    for (int i = 1; i < N_OUT; i++) o->out[i] = drive_decode(&d);
+    keep(o, &d);
+    drive_fini(&d);
+}
+
+/* All sequences at once: the first decodes from the start, the others' pieces join step by step, short prompts share a call, and
+ * every step carries all rows that decode. */
+struct crowd {
+    struct engine *e;
+    struct drive   d[N_SEQ];
+    int            layer[N_SEQ], tok[N_SEQ], n_out[N_SEQ]; /* prefill cursor; tokens drawn */
+    struct outcome o[N_SEQ];
+};
+
+static bool crowd_step(struct crowd *c, int chunk)
+{
+    struct batch_row   row[N_SEQ];
+    struct batch_piece piece[N_SEQ];
+    struct sample_out  row_out[N_SEQ], piece_out[N_SEQ];
+    uint8_t            drew[N_SEQ];
+    int                row_seq[N_SEQ], piece_seq[N_SEQ], n_row = 0, n_piece = 0;
+    for (int s = N_SEQ - 1; s >= 0; s--) {
+        int n = lengths[s], L = engine_info(c->e)->n_layer;
+        if (c->n_out[s] == N_OUT) continue;
+        if (c->n_out[s] > 0) {
+            row_seq[n_row] = s;
+            row[n_row++] = drive_row(&c->d[s]);
+            continue;
+        }
+        bool whole = n <= chunk;
+        int  end = c->tok[s] + chunk < n ? c->tok[s] + chunk : n;
+        piece_seq[n_piece] = s;
+        piece[n_piece++] = drive_piece(&c->d[s], c->layer[s], whole ? L : c->layer[s] + 1, c->tok[s], end);
+        c->tok[s] = end == n ? 0 : end;
+        c->layer[s] += end == n ? 1 : 0;
+    }
+    struct batch    b = {.n_row = n_row, .n_piece = n_piece, .row = row, .piece = piece};
+    struct step_out out = {.row = row_out, .piece = piece_out, .drew = drew};
+    if (!n_row && !n_piece) return false;
+    assert_int_equal(engine_step(c->e, &b, &out, NULL), OK);
+    for (int i = 0; i < n_row + n_piece; i++) {
+        int s = i < n_row ? row_seq[i] : piece_seq[i - n_row];
+        if (i >= n_row && !drew[i - n_row]) continue;
+        struct sample_out got = i < n_row ? row_out[i] : piece_out[i - n_row];
+        c->o[s].out[c->n_out[s]++] = got;
+        c->d[s].tok[c->d[s].n_tok++] = got.id;
+    }
+    return true;
+}
+
+static void run_crowd(struct crowd *c, struct engine *e, int chunk, bool open)
+{
+    int first_page = 0;
+    memset(c, 0, sizeof *c);
+    c->e = e;
+    for (int s = 0; s < N_SEQ; s++) {
+        start(&c->d[s], e, s, s, first_page, open);
+        first_page += pages_of(e, lengths[s]);
+    }
+    while (crowd_step(c, chunk)) {}
+    for (int s = 0; s < N_SEQ; s++) {
+        keep(&c->o[s], &c->d[s]);
+        drive_fini(&c->d[s]);
+    }
+}
+
+static void poison_pages(struct engine *e, int n)
+{
+    int64_t bytes = engine_info(e)->page_bytes;
+    void   *nan = malloc((size_t)bytes);
+    memset(nan, 0xff, (size_t)bytes); /* a NaN in fp32 and in bf16 */
+    for (int p = 0; p < n; p++) assert_int_equal(engine_page_write(e, p, nan), OK);
+    free(nan);
+}
+
+static void check_invariance(struct engine *e, bool open)
+{
+    static struct outcome alone, again;
+    static struct crowd   crowd;
+    int                   n_page = 0;
+    for (int s = 0; s < N_SEQ; s++) n_page += pages_of(e, lengths[s]);
+    poison_pages(e, n_page);
+    run_crowd(&crowd, e, CHUNK, open);
+    for (int s = 0; s < N_SEQ; s++) {
+        run_alone(e, s, 3, 100, CHUNK, open, &alone);
+        assert_same_outcome(&alone, &crowd.o[s]);
+    }
+    run_alone(e, LONG, 0, 0, 96, open, &again); /* pieces that end inside pages */
+    assert_same_outcome(&crowd.o[LONG], &again);
+    run_crowd(&crowd, e, 128, open);
+    assert_same_outcome(&crowd.o[LONG], &again);
+}
+
+static void check_dtype(enum engine_dtype dtype)
+{
+    struct engine_conf c = drive_conf(model_path, dtype, CHUNK);
+    c.local_window_size = 128;
+    struct engine *e = drive_open(&c);
+    check_invariance(e, false);
+    engine_close(e);
+}
+
+static void alone_in_company_and_in_pieces_are_bit_equal_f32(void **state)
+{
+    (void)state;
+    check_dtype(ENGINE_DTYPE_F32);
+}
+
+static void alone_in_company_and_in_pieces_are_bit_equal_auto(void **state)
+{
+    (void)state;
+    check_dtype(ENGINE_DTYPE_AUTO);
+}
+
+static void routers_decide_alike_in_company_and_in_pieces(void **state)
+{
+    (void)state;
+    char  path[] = "/tmp/fluxd-router-XXXXXX";
+    int   fd = mkstemp(path), mixed = 0;
+    float bias[DRIVE_LAYER] = {0};
+    assert_true(fd >= 0);
+    close(fd);
+    struct engine_conf c = drive_conf(model_path, ENGINE_DTYPE_AUTO, CHUNK);
+    struct engine     *e = drive_open(&c);
+    const int          L = engine_info(e)->n_layer;
+    hash_router_write(path, 5, L, 2, engine_info(e)->head, bias, "{\"pool_size\":\"150.0\",\"local_window_size\":\"128\"}");
+    engine_close(e);
+    c.router = path;
+    e = drive_open(&c);
+    remove(path);
+    assert_int_equal(engine_info(e)->router_pool_size, 150);
+    assert_int_equal(engine_info(e)->local_blocks, 1);
+    check_invariance(e, true);
+    struct outcome o;
+    run_alone(e, LONG, 0, 0, CHUNK, true, &o);
+    for (int l = 0; l < L; l++) mixed += o.route[l] == ROUTE_FULL;
+    assert_true(mixed > 0 && mixed < L);
+    engine_close(e);
+}
+
+static void sparse_layers_never_read_pages_outside_sink_and_window(void **state)
+{
+    (void)state;
+    struct engine_conf c = drive_conf(model_path, ENGINE_DTYPE_AUTO, CHUNK);
+    c.local_window_size = 128;
+    struct engine *e = drive_open(&c);
+    struct drive   d;
+    struct outcome want, got;
+    run_alone(e, LONG, 0, 0, CHUNK, false, &want);
+    start(&d, e, LONG, 0, 0, false);
+    got.out[0] = drive_prefill(&d, CHUNK);
+    for (int l = 0; l < engine_info(e)->n_layer; l++) /* 420 tokens: blocks 0..3, a window of one */
+        for (int b = 1; b < 3 && d.route[l] == ROUTE_SPARSE; b++) d.page[l * d.seq.page_stride + b] = -1;
+    for (int i = 1; i < N_OUT; i++) got.out[i] = drive_decode(&d);
+    keep(&got, &d);
+    assert_same_outcome(&want, &got);
+    drive_fini(&d);
+    engine_close(e);
+}
+
+static void a_row_without_finite_logits_is_bad_alone(void **state)
+{
+    (void)state;
+    struct engine_conf c = drive_conf(model_path, ENGINE_DTYPE_AUTO, CHUNK);
+    struct engine     *e = drive_open(&c);
+    struct drive       sick, well;
+    struct outcome     want;
+    run_alone(e, 0, 5, 0, CHUNK, false, &want);
+    start(&sick, e, 3, 0, 0, false);
+    start(&well, e, 0, 1, 200, false);
+    drive_prefill(&sick, CHUNK);
+    struct sample_out first = drive_prefill(&well, CHUNK), out[2];
+    assert_same(&first, &want.out[0]);
+
+    void *nan = malloc((size_t)engine_info(e)->page_bytes);
+    memset(nan, 0xff, (size_t)engine_info(e)->page_bytes);
+    assert_int_equal(engine_page_write(e, sick.page[0], nan), OK); /* its own K and V of layer 0 */
+    struct batch_row row[2] = {drive_row(&sick), drive_row(&well)};
+    assert_int_equal(engine_step(e, &(struct batch){.n_row = 2, .row = row}, &(struct step_out){.row = out}, NULL), OK);
+    assert_true(out[0].bad);
+    assert_same(&out[1], &want.out[1]);
+    free(nan);
+    drive_fini(&sick);
+    drive_fini(&well);
+    engine_close(e);
+}
+
+/* Scoring a prompt gives the logprobs that drawing its tokens would have given, whatever the pieces. */
+static void prompt_scores_do_not_depend_on_pieces(void **state)
+{
+    (void)state;
+    static struct sample_out a[PROMPT_MOST], b[PROMPT_MOST];
+    struct engine_conf       c = drive_conf(model_path, ENGINE_DTYPE_AUTO, CHUNK);
+    struct engine           *e = drive_open(&c);
+    struct sample_out        end;
+    uint8_t                  drew;
+    const int                L = engine_info(e)->n_layer;
+    struct step_out          out = {.piece = &end, .drew = &drew};
+    struct drive             d;
+    start(&d, e, 0, 0, 0, false);
+    struct batch_piece p = drive_piece(&d, 0, L, 0, 150);
+    p.prompt_out = a;
+    p.prompt_top = 3;
+    assert_int_equal(engine_step(e, &(struct batch){.n_piece = 1, .piece = &p}, &out, NULL), OK);
+    for (int l = 0; l < L; l++)
+        for (int t = 0; t < 150; t += 50) {
+            p = drive_piece(&d, l, l + 1, t, t + 50);
+            p.prompt_out = b;
+            p.prompt_top = 3;
+            assert_int_equal(engine_step(e, &(struct batch){.n_piece = 1, .piece = &p}, &out, NULL), OK);
+        }
+    assert_int_equal(drew, 1);
+    for (int t = 1; t < 150; t++) {
+        assert_int_equal(a[t].id, d.tok[t]);
+        assert_int_equal(a[t].n_top, 3);
+        assert_true(isfinite(a[t].logprob) && a[t].logprob <= a[t].top_logprob[0]);
+        assert_same(&a[t], &b[t]);
+    }
+    drive_fini(&d);
+    engine_close(e);
+}
+
+#define INVARIANCE_TESTS                                                                           \
+    cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_auto),                           \
+        cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_f32),                        \
+        cmocka_unit_test(routers_decide_alike_in_company_and_in_pieces),                           \
+        cmocka_unit_test(sparse_layers_never_read_pages_outside_sink_and_window),                  \
+        cmocka_unit_test(a_row_without_finite_logits_is_bad_alone), cmocka_unit_test(prompt_scores_do_not_depend_on_pieces)
+
+#endif
