@@ -1,0 +1,67 @@
+"""What the server says of itself - limits, metrics, health, page - and who may ask. Against the real binary."""
+import json
+import re
+import subprocess
+
+from conftest import BIN, free_port
+
+
+def run(*flags):
+    return subprocess.run([BIN, *map(str, flags)], capture_output=True, text=True, timeout=60)
+
+
+def test_questions_are_answered_without_a_model():
+    assert re.fullmatch(r"fluxd \d+\.\d+\.\d+\n", run("--version").stdout)
+    text = run("--help").stdout
+    assert "--max-body-bytes" in text and "FLUXD_" in text
+
+
+def test_every_path_but_the_open_ones_needs_the_key(make_server):
+    s = make_server(env={"FLUXD_API_KEY": "secret"})
+    for path in ["/v1/models", "/v1/limits", "/version", "/metrics", "/nope"]:
+        assert s.get(path).status_code == 401, path
+    for path in ["/health", "/ready", "/"]:
+        assert s.get(path).status_code == 200, path
+    key = {"Authorization": "Bearer secret"}
+    assert s.get("/version", headers=key).status_code == 200
+    assert s.get("/nope", headers=key).status_code == 404
+    assert "secret" not in s.logged()
+
+
+def test_limits_are_listed(server):
+    rows = {r["name"]: r for r in server.get("/v1/limits").json()["data"]}
+    assert rows["header-timeout-ms"] == {"name": "header-timeout-ms", "value": 10000, "default": 10000, "unit": "ms",
+                                         "meaning": "for the headers, from their first byte"}
+    assert rows["max-header-bytes"]["value"] == 16384 and len(rows) > 10
+
+
+def test_metrics_pass_promtool_in_both_formats(make_server):
+    s = make_server("--vllm-metrics", "on")
+    s.post("/v1/completions", {"prompt": "x", "max_tokens": 3})
+    text = s.get("/metrics")
+    assert text.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    native = "".join(x for x in text.text.splitlines(True) if "vllm:" not in x)
+    r = subprocess.run(["promtool", "check", "metrics"], input=native, capture_output=True, text=True)
+    assert r.returncode == 0 and not r.stdout + r.stderr
+    assert "vllm:num_requests_waiting{model_name=" in text.text
+    open_text = s.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+    assert open_text.headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert open_text.text.endswith("# EOF\n") and "# TYPE fluxd_prompt_tokens counter\n" in open_text.text
+
+
+def test_the_page_is_one_whole_file(server):
+    r = server.get("/")
+    assert r.status_code == 200 and r.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "http://" not in r.text.replace("http://www.w3.org/2000/svg", "") and "https://" not in r.text and "default-src 'none'" in r.headers["Content-Security-Policy"]
+
+
+def test_the_binary_checks_its_own_health(server):
+    assert run("--check-health", "--port", str(server.port)).returncode == 0
+    assert run("--check-health", "--port", str(free_port())).returncode == 1
+
+
+def test_the_line_it_prints_works(make_server):
+    s = make_server()
+    line = next(x for x in s.logged().splitlines() if x.startswith("fluxd is ready: curl "))
+    r = subprocess.run(line.split(": ", 1)[1], shell=True, capture_output=True, timeout=60)
+    assert "choices" in json.loads(r.stdout)
