@@ -136,7 +136,7 @@ def gumbel_gate(margin: torch.Tensor, temperature: float, noise: torch.Tensor | 
     soft = torch.sigmoid((margin + noise) / temperature)
     if not hard:
         return soft
-    return (soft > 0.5).to(soft.dtype) + soft - soft.detach()
+    return (soft - soft.detach()) + (soft > 0.5).to(soft.dtype)      # exactly 0 or 1 forward
 
 
 class StaticGate:

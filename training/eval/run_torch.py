@@ -2,8 +2,10 @@
 
     python -m training.eval.run_torch --model M --corpus C --router R.safetensors --out DIR
 
-Writes DIR/<route>.jsonl (one line per prompt) and DIR/summary.json. Routes: full, sparse, routed, greedy (searched on
-training tasks), majority (the router's own most used layers), uniform, random (another route in every batch).
+Writes DIR/<route>.jsonl (one line per prompt) and DIR/summary.json. Routes: full, sparse, routed, forward and backward
+(greedy searches on training tasks), majority (the router's own most used layers), uniform, random (another route in
+every batch). Static routes have the routed mean number of full layers; where that is no whole number, prompts get the
+route of the number below or above in that proportion.
 """
 from __future__ import annotations
 
@@ -64,14 +66,15 @@ class Runner:
                 for b, s in enumerate(part)]
 
     def value(self, samples):
-        """The mean score over tasks of a static route, minus a little loss so that ties are broken; greedy's goal."""
-        full = self.rows(samples, lambda: StaticGate([1] * self.bb.spec.n_layer))
+        """What the greedy search raises: minus the mean over tasks of the loss that a static route adds to full's.
+        Losses move with every layer; hits do not until several layers work together."""
+        full = {(r["n_tok"], r["i"]): r["nll"] for r in self.rows(samples, lambda: StaticGate([1] * self.bb.spec.n_layer))}
 
         def of(route):
-            rows = self.rows(samples, lambda: StaticGate(route))
-            table = suite.summarise(rows, full)
-            loss = sum(r["nll"] for r in rows) / len(rows)
-            return suite.means(table)["score_all"] - 0.02 * loss
+            gaps: dict = {}
+            for r in self.rows(samples, lambda: StaticGate(route)):
+                gaps.setdefault(r["task"], []).append(r["nll"] - full[r["n_tok"], r["i"]])
+            return -sum(sum(g) / len(g) for g in gaps.values()) / len(gaps)
         return of
 
 
@@ -80,11 +83,12 @@ def main():
     ap.add_argument("--model", required=True)
     ap.add_argument("--corpus", required=True)
     ap.add_argument("--router", required=True)
+    ap.add_argument("--also", action="append", default=[], metavar="NAME=FILE", help="one more router file, route NAME")
     ap.add_argument("--out", required=True)
     ap.add_argument("--tasks", default="needle,multikey,records,facts,quote,variables,lm,code,classify,listsum")
     ap.add_argument("--lengths", default="1024,2048,4096,7168")
     ap.add_argument("--per-cell", type=int, default=200)
-    ap.add_argument("--routes", default="routed,full,sparse,greedy,majority,uniform,random")
+    ap.add_argument("--routes", default="full,routed,sparse,backward,forward,majority,uniform,random")
     ap.add_argument("--greedy-per-cell", type=int, default=8, help="training prompts per task for the search")
     ap.add_argument("--greedy-lengths", default="2048,4096")
     ap.add_argument("--template", default="chatml")
@@ -100,7 +104,11 @@ def main():
     log = lambda text: print(f"{time.monotonic() - begin:7.1f} {text}", flush=True)
     routers = Routers.load(a.router)
     bb, tok = make_backbone(a.model, routers.sizes, a.device, True, False)
-    routers.to(bb.device)
+    also = {name: Routers.load(path) for name, path in (x.split("=", 1) for x in a.also)}
+    for r in (routers, *also.values()):
+        if any(r.sizes[k] != routers.sizes[k] for k in ("sink_size", "local_window_size")):
+            ap.error("routers of one evaluation must share sink and window")
+        r.to(bb.device)
     lengths, tasks, n_layer = [int(x) for x in a.lengths.split(",")], a.tasks.split(","), bb.spec.n_layer
     samples = suite.build(tok, a.corpus, "test", a.template, tasks, lengths, a.per_cell, a.seed, a.workers)
     log(f"samples={sum(map(len, samples.values()))}")
@@ -110,25 +118,29 @@ def main():
         """-> a function that gives each batch its gate"""
         if route == "routed":
             return lambda: ServingGate(routers)
+        if route in also:
+            return lambda: ServingGate(also[route])
         if route in ("full", "sparse"):
             return lambda: StaticGate([int(route == "full")] * n_layer)
-        share = suite.means(suite.summarise(rows["routed"], rows["full"]))["full_share_all"]
-        n_full = math.ceil(share * n_layer - 1e-6)      # rounded in favour of the static routes
+        n_full = suite.means(suite.summarise(rows["routed"]))["full_share_all"] * n_layer
+        low, high, rng = math.floor(n_full), math.ceil(n_full), random.Random(a.seed)
         if route == "random":
-            rng = random.Random(a.seed)
-            return lambda: StaticGate(static_routes.draw(n_layer, n_full, rng))
+            return lambda: static_routes.Between(static_routes.draw(n_layer, low, rng), static_routes.draw(n_layer, high, rng),
+                                                 n_full - low, rng)
         if route == "uniform":
-            static[route] = static_routes.uniform(n_layer, n_full)
+            found = {n: static_routes.uniform(n_layer, n) for n in (low, high)}
         elif route == "majority":
             often = [sum(int(r["route"][i]) for r in rows["routed"]) for i in range(n_layer)]
-            static[route] = static_routes.top(often, n_full)
-        elif route == "greedy":
+            found = {n: static_routes.top(often, n) for n in (low, high)}
+        elif route in ("forward", "backward"):
             search = suite.build(tok, a.corpus, "train", a.template, tasks, [int(x) for x in a.greedy_lengths.split(",")],
                                  a.greedy_per_cell, a.seed, a.workers)
-            static[route] = static_routes.greedy(n_layer, n_full, runner.value(search), log=log)[-1]
+            back = route == "backward"
+            found = static_routes.greedy(n_layer, low if back else high, runner.value(search), backward=back, log=log)
         else:
             raise ValueError(f"unknown route '{route}'")
-        return lambda: StaticGate(static[route])
+        static[route] = {n: "".join(map(str, found[n])) for n in (low, high)}
+        return lambda: static_routes.Between(found[low], found[high], n_full - low, rng)
 
     for route in a.routes.split(","):
         if a.max_seconds and time.monotonic() - begin > a.max_seconds:

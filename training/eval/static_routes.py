@@ -21,26 +21,43 @@ def top(scores: list[float], n_full: int) -> list[int]:
     return [int(i in full) for i in range(len(scores))]
 
 
-def greedy(n_layer: int, n_full: int, value, width: int = 6, log=lambda text: None) -> list[list[int]]:
-    """Adds the layer that helps most, one after the other -> the routes with 1, 2, ... n_full full layers.
+def greedy(n_layer: int, n_full: int, value, width: int = 8, backward: bool = False,
+           log=lambda text: None) -> dict[int, list[int]]:
+    """Routes by number of full layers, found one layer at a time. Forward adds the layer that helps most to the sparse
+    route; backward takes from the full route the layer that is missed least, which sees layers that only help together.
 
-    value(route) is measured on the mix of all tasks. Gains rarely grow as layers are added, so a candidate whose last
-    measured gain is below the best fresh one is not measured again (lazy evaluation), but at least `width` are."""
-    route, routes = [0] * n_layer, []
-    base = value(route)
-    stale = {i: float("inf") for i in range(n_layer)}
-    for _ in range(n_full):
-        best, gain, tried = None, float("-inf"), 0
-        for i in sorted(stale, key=lambda j: -stale[j]):
-            if tried >= width and stale[i] <= gain:
+    value(route) is measured on the mix of all tasks, larger is better. Candidates go in the order of their last
+    measured change; one that was worse than the best fresh one is not measured again, but at least `width` are."""
+    route = [int(backward)] * n_layer
+    routes, base = {sum(route): route}, value(route)
+    last = {i: float("inf") for i in range(n_layer)}
+    while sum(route) != n_full:
+        best, change, tried = None, float("-inf"), 0
+        for i in sorted(last, key=lambda j: -last[j]):
+            if tried >= width and last[i] <= change:
                 break
-            stale[i] = value([b or int(j == i) for j, b in enumerate(route)]) - base
+            last[i] = value([b ^ int(j == i) for j, b in enumerate(route)]) - base
             tried += 1
-            if stale[i] > gain:
-                best, gain = i, stale[i]
-        route = [b or int(j == best) for j, b in enumerate(route)]
-        base += gain
-        del stale[best]
-        routes.append(route)
-        log(f"greedy n_full={len(routes)} layer={best} value={base:.4f} measured={tried}")
+            if last[i] > change:
+                best, change = i, last[i]
+        route = [b ^ int(j == best) for j, b in enumerate(route)]
+        base += change
+        del last[best]
+        routes[sum(route)] = route
+        log(f"{'backward' if backward else 'forward'} n_full={sum(route)} layer={best} value={base:.4f} measured={tried}")
     return routes
+
+
+class Between:
+    """A gate for a mean of n full layers that need not be whole: each sample gets the route of floor(n) or ceil(n)."""
+
+    def __init__(self, low: list[int], high: list[int], fraction: float, rng: random.Random):
+        self.low, self.high, self.fraction, self.rng, self.drawn = low, high, fraction, rng, None
+
+    def __call__(self, i, q, prompt_len):
+        import torch
+        if i == 0:
+            self.drawn = torch.tensor([self.rng.random() < self.fraction for _ in range(q.shape[0])], device=q.device)
+        if self.low[i] == self.high[i]:
+            return self.low[i]
+        return torch.where(self.drawn, float(self.high[i]), float(self.low[i]))

@@ -11,7 +11,7 @@ def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
         return 0.0, 1.0
     p, zz = hits / n, z * z
     mid, half = (p + zz / (2 * n)) / (1 + zz / n), z * math.sqrt(p * (1 - p) / n + zz / (4 * n * n)) / (1 + zz / n)
-    return max(0.0, mid - half), min(1.0, mid + half)
+    return (max(0.0, mid - half) if hits else 0.0), (min(1.0, mid + half) if hits < n else 1.0)
 
 
 def bootstrap(values: list[float], statistic=None, n_draws: int = 1000, seed: int = 0) -> tuple[float, float]:
