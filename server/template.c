@@ -53,14 +53,30 @@ bool tmpl_mentions(const struct tmpl *t, const char *name)
 
 /* --- what every part of a rendering uses --- */
 
+static bool fail(struct run *r, const char *fmt, va_list ap)
+{
+    if (r->err) return false; /* the first failure is the cause */
+    vsnprintf(r->text, sizeof r->text, fmt, ap);
+    r->err = ERR_TEMPLATE;
+    return false;
+}
+
 bool tmpl_fail(struct run *r, const char *fmt, ...)
 {
     va_list ap;
-    if (r->err) return false; /* the first failure is the cause */
     va_start(ap, fmt);
-    vsnprintf(r->text, sizeof r->text, fmt, ap);
+    fail(r, fmt, ap);
     va_end(ap);
-    r->err = ERR_TEMPLATE;
+    return false;
+}
+
+bool tmpl_fail_bound(struct run *r, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fail(r, fmt, ap);
+    va_end(ap);
+    r->bound = true;
     return false;
 }
 
@@ -68,8 +84,10 @@ bool tmpl_fail_memory(struct run *r)
 {
     const struct arena *a = r->arena;
     if (r->err) return false;
-    if (a->limit && a->used + (64 << 10) >= a->limit) return tmpl_fail(r, "the rendering needs more than %zu bytes", a->limit);
-    tmpl_fail(r, "out of memory");
+    if (a->limit && a->used + (64 << 10) >= a->limit) {
+        return tmpl_fail_bound(r, "the rendering needs more than %zu bytes", a->limit);
+    }
+    tmpl_fail_bound(r, "out of memory");
     r->err = ERR_NOMEM;
     return false;
 }
@@ -79,7 +97,7 @@ void *tmpl_alloc(struct run *r, size_t n)
     void *p = r->err ? NULL : arena_alloc(r->arena, n);
     if (p || r->err) return p;
     if (r->arena->limit && n > r->arena->limit - r->arena->used) {
-        tmpl_fail(r, "the rendering needs more than %zu bytes", r->arena->limit);
+        tmpl_fail_bound(r, "the rendering needs more than %zu bytes", r->arena->limit);
     } else {
         tmpl_fail_memory(r);
     }
@@ -90,7 +108,7 @@ bool tmpl_step(struct run *r, size_t n_unit)
 {
     if (r->err) return false;
     r->steps += n_unit > TMPL_MAX_STEPS ? TMPL_MAX_STEPS + 1 : (int64_t)n_unit;
-    return r->steps <= TMPL_MAX_STEPS || tmpl_fail(r, "the rendering takes more than %d steps", TMPL_MAX_STEPS);
+    return r->steps <= TMPL_MAX_STEPS || tmpl_fail_bound(r, "the rendering takes more than %d steps", TMPL_MAX_STEPS);
 }
 
 bool tmpl_fail_undefined(struct run *r, struct tmpl_value v)
@@ -123,7 +141,8 @@ static bool bind_names(struct run *r, const struct tmpl_value *context)
     const struct tmpl *t = r->t;
     r->root_var = tmpl_alloc(r, t->n_name * sizeof *r->root_var);
     r->context_var = tmpl_alloc(r, t->n_name * sizeof *r->context_var);
-    if (!r->root_var || !r->context_var) return false;
+    r->undef_var = tmpl_alloc(r, t->n_name * sizeof *r->undef_var);
+    if (!r->root_var || !r->context_var || !r->undef_var) return false;
     for (size_t i = 0; i < t->n_name; i++) {
         const struct pair    *p = tmpl_table_find_text(r, context->dict, t->name[i]);
         const struct builtin *b = p ? NULL : tmpl_builtin_find(tmpl_globals, t->name[i]->p, t->name[i]->n);

@@ -17,7 +17,8 @@ struct type_attrs {
 static const struct type_attrs attrs_of[VAL_KINDS] = {
     [VAL_STR] = {tmpl_str_methods, NULL, more_of_str},
     [VAL_LIST] = {tmpl_list_methods, unsafe_of_list, NULL},
-    [VAL_TUPLE] = {tmpl_list_methods, NULL, NULL},
+    [VAL_TUPLE] = {tmpl_tuple_methods, NULL, NULL},
+    [VAL_RANGE] = {tmpl_tuple_methods, NULL, NULL},
     [VAL_DICT] = {tmpl_dict_methods, unsafe_of_dict, NULL},
     [VAL_LOOP] = {tmpl_loop_methods, NULL, NULL},
 };
@@ -62,8 +63,8 @@ static bool python_attr(struct run *r, struct tmpl_value v, const struct text *n
         return !r->err;
     }
     if (v.kind == VAL_MACRO && text_is(name, "name") && v.macro->node->kind == NODE_MACRO) {
-        *out = (struct tmpl_value){.kind = VAL_STR, .s = v.macro->node->text};
-        return true;
+        const struct text *own = r->t->name[v.macro->node->name];
+        return val_from_text(tmpl_text_new(r, own->p, own->n, false), out);
     }
     *found = false;
     return true;
@@ -125,7 +126,7 @@ bool tmpl_get_item(struct run *r, struct tmpl_value v, struct tmpl_value key, st
 /* --- slices --- */
 
 struct slice {
-    int64_t start, step;
+    int64_t start, stop, step;
     size_t  n;
 };
 
@@ -158,7 +159,7 @@ static bool slice_of(struct run *r, size_t n_item, const struct tmpl_value part[
         if (v[i] > high) v[i] = high;
     }
     const int64_t reach = back ? v[0] - v[1] : v[1] - v[0], stride = back ? -v[2] : v[2];
-    *s = (struct slice){.start = v[0], .step = v[2], .n = reach > 0 ? (size_t)((reach - 1) / stride + 1) : 0};
+    *s = (struct slice){.start = v[0], .stop = v[1], .step = v[2], .n = reach > 0 ? (size_t)((reach - 1) / stride + 1) : 0};
     return true;
 }
 
@@ -210,13 +211,14 @@ bool tmpl_get_slice(struct run *r, struct tmpl_value v, const struct tmpl_value 
     if (v.kind != VAL_RANGE) return slice_items(r, v, &s, out);
     struct range *range = tmpl_alloc(r, sizeof *range);
     if (!range) return false;
-    int64_t step = 1;
-    if (s.n > 1 && __builtin_mul_overflow(v.range->step, s.step, &step)) return tmpl_fail(r, "an integer is too large");
-    *range = (struct range){.start = s.n ? v.range->start + s.start * v.range->step : 0, .step = step, .n = s.n};
-    if (__builtin_mul_overflow((int64_t)s.n, step, &range->stop) ||
-        __builtin_add_overflow(range->start, range->stop, &range->stop)) {
-        return tmpl_fail(r, "an integer is too large");
+    int64_t at[2], step;
+    bool    over = __builtin_mul_overflow(v.range->step, s.step, &step);
+    for (int i = 0; i < 2; i++) {
+        over |= __builtin_mul_overflow(i ? s.stop : s.start, v.range->step, &at[i]);
+        over |= __builtin_add_overflow(at[i], v.range->start, &at[i]);
     }
+    if (over) return tmpl_fail(r, "an integer is too large");
+    *range = (struct range){.start = at[0], .stop = at[1], .step = step, .n = s.n};
     *out = (struct tmpl_value){.kind = VAL_RANGE, .range = range};
     return true;
 }

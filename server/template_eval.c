@@ -15,14 +15,14 @@ static bool eval_name(struct run *r, const struct node *n, struct tmpl_value *ou
         for (size_t i = 0; i < s->n; i++) {
             if (s->var[i].name != n->name) continue;
             *out = s->var[i].v;
-            if (out->kind == VAL_MISSING) *out = tmpl_undef_name(r, r->t->name[n->name]);
+            if (out->kind == VAL_MISSING) *out = tmpl_undef_name(r, n->name);
             return !r->err;
         }
         if (!tmpl_step(r, s->n / 16)) return false;
     }
     *out = r->root_var[n->name];
     if (out->kind == VAL_MISSING) *out = r->context_var[n->name];
-    if (out->kind == VAL_MISSING) *out = tmpl_undef_name(r, r->t->name[n->name]);
+    if (out->kind == VAL_MISSING) *out = tmpl_undef_name(r, n->name);
     return !r->err;
 }
 
@@ -216,7 +216,7 @@ static bool eval_applied(struct run *r, const struct node *n, struct tmpl_value 
 
 bool tmpl_eval_filters(struct run *r, const struct node *chain, struct tmpl_value input, struct tmpl_value *out)
 {
-    if (++r->depth > TMPL_MAX_EVAL_DEPTH) return tmpl_fail(r, "an expression is nested too deeply");
+    if (++r->depth > TMPL_MAX_EVAL_DEPTH) return tmpl_fail_bound(r, "an expression is nested too deeply");
     const bool ok = (!chain->a || tmpl_eval_filters(r, chain->a, input, &input)) && apply(r, chain, input, out);
     r->depth--;
     return ok;
@@ -232,7 +232,7 @@ static bool (*const eval_kind[NODE_KINDS])(struct run *, const struct node *, st
 
 bool tmpl_eval(struct run *r, const struct node *n, struct tmpl_value *out)
 {
-    if (r->depth >= TMPL_MAX_EVAL_DEPTH) return tmpl_fail(r, "an expression is nested too deeply");
+    if (r->depth >= TMPL_MAX_EVAL_DEPTH) return tmpl_fail_bound(r, "an expression is nested too deeply");
     if (!tmpl_step(r, 1)) return false;
     r->depth++;
     const bool ok = eval_kind[n->kind](r, n, out) && !r->err;

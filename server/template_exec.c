@@ -39,7 +39,7 @@ static bool emit(struct run *r, const struct text *t)
 {
     if (r->sink) return tmpl_buf_put_text(r, r->sink, t);
     if (t->n > r->out->max_bytes - r->out->text.len) {
-        return tmpl_fail(r, "the output exceeds %zu bytes", r->out->max_bytes);
+        return tmpl_fail_bound(r, "the output exceeds %zu bytes", r->out->max_bytes);
     }
     if (!t->mark) return put_run(r, t->p, t->n, t->outside) && tmpl_scan_cost(r, t->n);
     for (size_t at = 0, n; at < t->n; at += n) {
@@ -93,10 +93,21 @@ static bool scope_set(struct run *r, struct scope *s, int name, struct tmpl_valu
     return true;
 }
 
-static struct scope *scope_new(struct run *r, struct scope *parent)
+/* Empties s for another run of body, but for the names that body hides. */
+static bool scope_begin(struct run *r, struct scope *s, const struct node *body)
+{
+    s->n = 0;
+    for (size_t i = 0; i < body->n_hide; i++) {
+        if (!scope_set(r, s, body->hide[i], tmpl_undef_name(r, body->hide[i]))) return false;
+    }
+    return !r->err;
+}
+
+static struct scope *scope_new(struct run *r, struct scope *parent, const struct node *body)
 {
     struct scope *s = tmpl_alloc(r, sizeof *s);
-    if (s) s->parent = parent;
+    if (!s || (body && !scope_begin(r, s, body))) return NULL;
+    s->parent = parent;
     return s;
 }
 
@@ -141,7 +152,7 @@ bool tmpl_assign(struct run *r, const struct node *target, struct tmpl_value v)
 /* Runs body in a scope of its own. */
 static enum flow exec_inner(struct run *r, const struct node *body)
 {
-    struct scope *outer = r->scope, *s = scope_new(r, outer);
+    struct scope *outer = r->scope, *s = scope_new(r, outer, body);
     if (!s) return FLOW_FAIL;
     r->scope = s;
     const enum flow f = exec(r, body);
@@ -153,7 +164,7 @@ static enum flow exec_scope(struct run *r, const struct node *n) { return exec_i
 
 static enum flow exec_with(struct run *r, const struct node *n)
 {
-    struct scope *outer = r->scope, *s = scope_new(r, outer);
+    struct scope *outer = r->scope, *s = scope_new(r, outer, n->body);
     if (!s) return FLOW_FAIL;
     for (size_t i = 0; i < n->n_kid; i += 2) { /* values see what is outside, targets are inside */
         struct tmpl_value v;
@@ -198,7 +209,7 @@ static enum flow exec_captured(struct run *r, const struct node *n)
 {
     struct text_buf   b = {0};
     struct tmpl_value v;
-    struct scope     *outer = r->scope, *s = scope_new(r, outer);
+    struct scope     *outer = r->scope, *s = scope_new(r, outer, n->body);
     if (!s) return FLOW_FAIL;
     r->scope = s;
     const enum flow f = capture(r, n->body, &b);
@@ -207,8 +218,11 @@ static enum flow exec_captured(struct run *r, const struct node *n)
     if (f != FLOW_NEXT) return f;
     if (!ok) return FLOW_FAIL;
     if (n->kind == NODE_SETBLOCK) return tmpl_assign(r, n->target, v) ? FLOW_NEXT : FLOW_FAIL;
-    const struct text *t = tmpl_to_text(r, v);
-    return t && emit(r, t) ? FLOW_NEXT : FLOW_FAIL;
+    if (v.kind != VAL_STR) {
+        tmpl_fail_type(r, "a filter block must give a string, not", v);
+        return FLOW_FAIL;
+    }
+    return emit(r, v.s) ? FLOW_NEXT : FLOW_FAIL;
 }
 
 static enum flow exec_break(struct run *r, const struct node *n)
@@ -226,7 +240,7 @@ static bool loop_pull(struct run *r, struct loop *l, struct tmpl_value *v)
     while (tmpl_iter_next(r, &l->it, v)) {
         struct tmpl_value keep = val_bool(true);
         if (!l->node->b) return true;
-        struct scope *s = scope_new(r, l->outer);
+        struct scope *s = scope_new(r, l->outer, NULL);
         r->scope = s;
         const bool ok = s && tmpl_assign(r, l->node->target, *v) && tmpl_eval(r, l->node->b, &keep);
         r->scope = current;
@@ -325,9 +339,8 @@ static enum flow run_loop(struct run *r, const struct node *n, struct loop *l, b
     enum flow     f = FLOW_NEXT;
     *completed = false;
     while (f != FLOW_BREAK && loop_next(r, l)) {
-        if (!s || s->captured) s = scope_new(r, outer); /* a fresh one each time; reused unless a macro holds on to it */
-        if (!s) return FLOW_FAIL;
-        s->n = 0;
+        if (!s || s->captured) s = scope_new(r, outer, NULL); /* a fresh one each time, unless no macro holds on to it */
+        if (!s || !scope_begin(r, s, n->body)) return FLOW_FAIL;
         r->scope = s;
         f = FLOW_FAIL;
         const struct tmpl_value loop = {.kind = VAL_LOOP, .loop = l};
@@ -442,7 +455,7 @@ static bool bind_params(struct run *r, const struct macro *m, struct args *a)
     if (!bind_specials(r, m, a)) return false;
     for (size_t i = a->n_pos; i < n->n_kid; i++) {
         struct tmpl_value v;
-        if (r->scope->var[i].v.kind != VAL_MISSING) continue;
+        if (r->scope->var[i].v.kind != VAL_MISSING) continue; /* parameters are the scope's first variables */
         if (i >= first_default) {
             if (!tmpl_eval(r, n->a->kid[i - first_default], &v)) return false;
         } else {
@@ -450,15 +463,18 @@ static bool bind_params(struct run *r, const struct macro *m, struct args *a)
         }
         if (r->err || !scope_set(r, r->scope, n->kid[i]->name, v)) return false;
     }
+    for (size_t i = 0; i < n->body->n_hide; i++) {
+        if (!scope_set(r, r->scope, n->body->hide[i], tmpl_undef_name(r, n->body->hide[i]))) return false;
+    }
     return true;
 }
 
 bool tmpl_call_macro(struct run *r, struct macro *m, struct args *args, struct tmpl_value *out)
 {
     struct text_buf b = {0};
-    struct scope   *outer = r->scope, *s = scope_new(r, m->home);
+    struct scope   *outer = r->scope, *s = scope_new(r, m->home, NULL);
     if (!s) return false;
-    if (++r->calls > TMPL_MAX_CALLS) return tmpl_fail(r, "macros call each other more than %d levels deep", TMPL_MAX_CALLS);
+    if (++r->calls > TMPL_MAX_CALLS) return tmpl_fail_bound(r, "macros call each other more than %d levels deep", TMPL_MAX_CALLS);
     r->scope = s;
     const bool ok = bind_params(r, m, args) && capture(r, m->node->body, &b) == FLOW_NEXT && tmpl_buf_value(r, &b, out);
     r->scope = outer;
@@ -476,7 +492,7 @@ static enum flow (*const exec_kind[NODE_KINDS])(struct run *, const struct node 
 static enum flow exec(struct run *r, const struct node *n)
 {
     if (r->depth >= TMPL_MAX_EVAL_DEPTH) {
-        tmpl_fail(r, "statements are nested too deeply");
+        tmpl_fail_bound(r, "statements are nested too deeply");
         return FLOW_FAIL;
     }
     if (!tmpl_step(r, 1)) return FLOW_FAIL;
@@ -487,4 +503,9 @@ static enum flow exec(struct run *r, const struct node *n)
     return f;
 }
 
-bool tmpl_exec(struct run *r) { return exec(r, r->t->root) == FLOW_NEXT; }
+bool tmpl_exec(struct run *r)
+{
+    const struct node *root = r->t->root;
+    for (size_t i = 0; i < root->n_hide; i++) r->root_var[root->hide[i]] = tmpl_undef_name(r, root->hide[i]);
+    return exec(r, root) == FLOW_NEXT;
+}

@@ -381,7 +381,7 @@ struct node *tmpl_parse_primary(struct parser *p, bool target)
     case TOK_LPAREN:
         tok_step(p);
         if (!tmpl_enter(p)) return NULL;
-        n = tmpl_parse_tuple(p, true, ")");
+        n = tmpl_parse_tuple(p, true, true);
         p->nesting--;
         return n && tmpl_expect(p, TOK_RPAREN, ")") ? n : NULL;
     case TOK_LBRACKET: return parse_items(p, NODE_LIST, TOK_RBRACKET, "]");
@@ -565,19 +565,16 @@ static struct node *parse_cond(struct parser *p)
 struct node *tmpl_parse_expr(struct parser *p) { return p->err ? NULL : parse_cond(p); }
 struct node *tmpl_parse_expr_no_cond(struct parser *p) { return p->err ? NULL : parse_or(p); }
 
-/* A tuple without brackets, or one expression. end_word: ")" when brackets stand around it (then it may be empty), or a
- * keyword that ends it, or NULL. */
-struct node *tmpl_parse_tuple(struct parser *p, bool cond, const char *end_word)
+/* A tuple without brackets, or one expression. With brackets around it, it may be empty. */
+struct node *tmpl_parse_tuple(struct parser *p, bool cond, bool brackets)
 {
     struct node        *tuple = tmpl_node_new(p, NODE_TUPLE, tok_now(p)->line);
-    const bool          brackets = end_word && *end_word == ')';
     const struct token *t = tok_now(p);
     char                buf[48];
     bool                comma = false;
     while (tuple) {
         t = tok_now(p);
         if (t->kind == TOK_VAR_END || t->kind == TOK_BLOCK_END || t->kind == TOK_RPAREN) break;
-        if (end_word && tok_is_word(t, end_word)) break;
         if (!tmpl_node_add(p, tuple, cond ? tmpl_parse_expr(p) : tmpl_parse_expr_no_cond(p))) return NULL;
         if (tok_now(p)->kind != TOK_COMMA) break;
         comma = true;

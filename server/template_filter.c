@@ -275,7 +275,7 @@ static bool filter_int(struct run *r, const struct call *c, struct tmpl_value *o
     int64_t base, i = 0;
     double  f;
     if (c->self.kind == VAL_UNDEFINED) return tmpl_fail_undefined(r, c->self);
-    if (!tmpl_arg_int(r, c, 1, 10, &base)) return false;
+    base = c->arg[1].kind == VAL_MISSING ? 10 : val_is_integral(c->arg[1]) ? val_as_int(c->arg[1]) : -1;
     if (val_is_integral(c->self)) {
         *out = val_int(val_as_int(c->self));
         return true;

@@ -43,47 +43,49 @@ static bool filter_map(struct run *r, const struct call *c, struct tmpl_value *o
     struct iter       it;
     struct tmpl_value v;
     if (!tmpl_truth(c->self)) return tmpl_stream_value(r, &l, out);
-    if (!mapping_of(r, c->raw, &m) || !tmpl_iter_open(r, c->self, &it)) return false;
-    if (++r->depth > TMPL_MAX_EVAL_DEPTH) return tmpl_fail(r, "too much nesting"); /* map('map', ...) */
-    while (tmpl_iter_next(r, &it, &v)) {
-        const bool ok = m.filter ? tmpl_builtin_call(r, m.filter, v, &m.rest, &v) : tmpl_get_path(r, v, m.path, m.dflt, &v);
-        if (!ok || !tmpl_step(r, 1) || !tmpl_items_push(r, &l, v)) return false;
+    if (++r->depth > TMPL_MAX_EVAL_DEPTH) return tmpl_fail_bound(r, "map is nested too deeply"); /* map('map', ...) */
+    bool ok = mapping_of(r, c->raw, &m) && tmpl_iter_open(r, c->self, &it);
+    while (ok && tmpl_iter_next(r, &it, &v)) {
+        ok = m.filter ? tmpl_builtin_call(r, m.filter, v, &m.rest, &v) : tmpl_get_path(r, v, m.path, m.dflt, &v);
+        ok = ok && tmpl_step(r, 1) && tmpl_items_push(r, &l, v);
     }
     r->depth--;
-    return !r->err && tmpl_stream_value(r, &l, out);
+    return tmpl_stream_value(r, &l, out);
+}
+
+/* The test that select and its like were given, if any, and what is left for it. */
+static bool test_of(struct run *r, const struct call *c, size_t skip, const struct builtin **test, struct args *rest)
+{
+    const struct args *a = c->raw;
+    *rest = (struct args){.kw = a->kw, .n_kw = a->n_kw};
+    *test = NULL;
+    if (a->n_pos < skip) return tmpl_fail(r, "Missing parameter for attribute name");
+    if (a->n_pos == skip) return true;
+    if (a->pos[skip].kind != VAL_STR) return tmpl_fail(r, "%s wants the name of a test", c->b->name);
+    const struct text *name = a->pos[skip].s;
+    *test = tmpl_test_find(name->p, name->n);
+    rest->pos = a->pos + skip + 1;
+    rest->n_pos = a->n_pos - skip - 1;
+    return *test || tmpl_fail(r, "No test named '%.*s'.", (int)name->n, name->p);
 }
 
 /* Keeps the items whose test (of their attribute, if by_attr) gives `want`. */
 static bool pick(struct run *r, const struct call *c, bool want, bool by_attr, struct tmpl_value *out)
 {
-    const struct args    *a = c->raw;
-    const struct builtin *test = NULL;
+    const struct builtin *test;
+    struct args           rest;
     struct items          l = {0};
     struct iter           it;
     struct tmpl_value     v, seen;
-    const size_t          skip = by_attr ? 1 : 0;
     if (!tmpl_truth(c->self)) return tmpl_stream_value(r, &l, out);
-    if (a->n_pos < skip) return tmpl_fail(r, "Missing parameter for attribute name");
-    if (a->n_pos > skip) {
-        if (a->pos[skip].kind != VAL_STR) return tmpl_fail(r, "%s wants the name of a test", c->b->name);
-        const struct text *name = a->pos[skip].s;
-        test = tmpl_test_find(name->p, name->n);
-        if (!test) return tmpl_fail(r, "No test named '%.*s'.", (int)name->n, name->p);
-    }
-    struct args rest = {.kw = a->kw, .n_kw = a->n_kw};
-    if (test) {
-        rest.pos = a->pos + skip + 1;
-        rest.n_pos = a->n_pos - skip - 1;
-    }
-    if (!tmpl_iter_open(r, c->self, &it)) return false;
-    while (tmpl_iter_next(r, &it, &v)) {
+    bool ok = test_of(r, c, by_attr, &test, &rest) && tmpl_iter_open(r, c->self, &it);
+    while (ok && tmpl_iter_next(r, &it, &v)) {
         seen = v;
-        if (by_attr && !tmpl_get_path(r, v, a->pos[0], (struct tmpl_value){0}, &seen)) return false;
-        if (test && !tmpl_builtin_call(r, test, seen, &rest, &seen)) return false;
-        if (!tmpl_step(r, 1)) return false;
-        if (tmpl_truth(seen) == want && !tmpl_items_push(r, &l, v)) return false;
+        ok = !by_attr || tmpl_get_path(r, v, c->raw->pos[0], (struct tmpl_value){0}, &seen);
+        ok = ok && (!test || tmpl_builtin_call(r, test, seen, &rest, &seen)) && tmpl_step(r, 1);
+        if (ok && tmpl_truth(seen) == want) ok = tmpl_items_push(r, &l, v);
     }
-    return !r->err && tmpl_stream_value(r, &l, out);
+    return tmpl_stream_value(r, &l, out);
 }
 
 static bool filter_select(struct run *r, const struct call *c, struct tmpl_value *out) { return pick(r, c, true, false, out); }

@@ -73,7 +73,7 @@ static bool filter_join(struct run *r, const struct call *c, struct tmpl_value *
 static bool filter_items(struct run *r, const struct call *c, struct tmpl_value *out)
 {
     struct items l = {0};
-    if (c->self.kind != VAL_UNDEFINED && c->self.kind != VAL_DICT) return tmpl_fail(r, "Can only get item pairs from a mapping.");
+    if (c->self.kind != VAL_UNDEFINED && c->self.kind != VAL_DICT) tmpl_fail(r, "Can only get item pairs from a mapping.");
     const size_t n = c->self.kind == VAL_DICT ? c->self.dict->n : 0;
     for (size_t i = 0; i < n; i++) {
         struct tmpl_value pair;
@@ -187,13 +187,12 @@ static bool filter_max(struct run *r, const struct call *c, struct tmpl_value *o
 
 static bool key_less(struct run *r, struct tmpl_value a, struct tmpl_value b) { return tmpl_key_cmp(r, a, b) < 0; }
 
-static bool filter_unique(struct run *r, const struct call *c, struct tmpl_value *out)
+/* Which of `all` come first among their equals; false: the run failed. */
+static bool first_of_each(struct run *r, const struct call *c, struct items *all, struct items *out)
 {
-    struct sort_item *s;
-    size_t            n;
-    struct items      l = {0}, all;
-    if (!tmpl_collect(r, c->self, &all)) return false;
-    const struct tmpl_value list = {.kind = VAL_LIST, .list = &all};
+    struct sort_item       *s;
+    size_t                  n;
+    const struct tmpl_value list = {.kind = VAL_LIST, .list = all};
     if (!keyed_items(r, list, c->arg[1], tmpl_arg_bool(c, 0, false), &s, &n)) return false;
     bool *first = tmpl_alloc(r, n + 1);
     if (!first) return false;
@@ -206,9 +205,16 @@ static bool filter_unique(struct run *r, const struct call *c, struct tmpl_value
         first[s[i].v.i] = i == 0 || tmpl_key_cmp(r, s[i - 1].key, s[i].key) != 0;
     }
     for (size_t i = 0; i < n; i++) {
-        if (first[i] && !tmpl_items_push(r, &l, all.v[i])) return false;
+        if (first[i] && !tmpl_items_push(r, out, all->v[i])) return false;
     }
-    return !r->err && tmpl_stream_value(r, &l, out);
+    return !r->err;
+}
+
+static bool filter_unique(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    struct items l = {0}, all;
+    (void)(tmpl_collect(r, c->self, &all) && first_of_each(r, c, &all, &l)); /* an error goes into the generator */
+    return tmpl_stream_value(r, &l, out);
 }
 
 /* --- sums and pieces --- */
@@ -236,27 +242,26 @@ static bool push_row(struct run *r, struct items *rows, struct items *l)
     return ok;
 }
 
-static bool filter_batch(struct run *r, const struct call *c, struct tmpl_value *out)
+static bool make_batches(struct run *r, const struct call *c, struct items *rows)
 {
     int64_t      width;
-    struct items l, row = {0}, rows = {0};
+    struct items l, row = {0};
     if (!tmpl_arg_int(r, c, 0, 0, &width) || !tmpl_collect(r, c->self, &l)) return false;
     for (size_t i = 0; i < l.n; i++) {
-        if ((int64_t)row.n == width && (width > 0 || i > 0) && !push_row(r, &rows, &row)) return false;
+        if ((int64_t)row.n == width && (width > 0 || i > 0) && !push_row(r, rows, &row)) return false;
         if (!tmpl_items_push(r, &row, l.v[i])) return false;
     }
     const bool fill = c->arg[1].kind != VAL_MISSING && c->arg[1].kind != VAL_NONE;
     while (fill && row.n && (int64_t)row.n < width) {
         if (!tmpl_step(r, 1) || !tmpl_items_push(r, &row, c->arg[1])) return false;
     }
-    if (row.n && !push_row(r, &rows, &row)) return false;
-    return tmpl_stream_value(r, &rows, out);
+    return row.n == 0 || push_row(r, rows, &row);
 }
 
-static bool filter_slice(struct run *r, const struct call *c, struct tmpl_value *out)
+static bool make_slices(struct run *r, const struct call *c, struct items *rows)
 {
     int64_t      n_row;
-    struct items l, row = {0}, rows = {0};
+    struct items l, row = {0};
     size_t       at = 0;
     if (!tmpl_arg_int(r, c, 0, 0, &n_row) || !tmpl_collect(r, c->self, &l)) return false;
     if (n_row <= 0) return tmpl_fail(r, "slice wants a positive number of slices");
@@ -268,8 +273,22 @@ static bool filter_slice(struct run *r, const struct call *c, struct tmpl_value 
             if (!tmpl_items_push(r, &row, l.v[at++])) return false;
         }
         if (fill && k >= extra && !tmpl_items_push(r, &row, c->arg[1])) return false;
-        if (!tmpl_step(r, 1) || !push_row(r, &rows, &row)) return false;
+        if (!tmpl_step(r, 1) || !push_row(r, rows, &row)) return false;
     }
+    return true;
+}
+
+static bool filter_batch(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    struct items rows = {0};
+    (void)make_batches(r, c, &rows); /* an error goes into the generator */
+    return tmpl_stream_value(r, &rows, out);
+}
+
+static bool filter_slice(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    struct items rows = {0};
+    (void)make_slices(r, c, &rows);
     return tmpl_stream_value(r, &rows, out);
 }
 

@@ -217,7 +217,8 @@ bool tmpl_format_percent(struct run *r, struct text *fmt, struct tmpl_value arg,
         struct tmpl_value v;
         if (!tmpl_step(r, 1) || !percent_spec(&p, &s, &v) || !put_percent(&p, &b, &s, v)) return false;
     }
-    const size_t given = arg.kind == VAL_TUPLE ? arg.list->n : arg.kind == VAL_DICT || arg.kind == VAL_LIST ? 0 : 1;
+    const bool   indexable = arg.kind == VAL_DICT || arg.kind == VAL_LIST || arg.kind == VAL_RANGE || arg.kind == VAL_UNDEFINED;
+    const size_t given = arg.kind == VAL_TUPLE ? arg.list->n : indexable ? 0 : 1; /* Python takes the indexable for mappings */
     if (p.next < given) return tmpl_fail(r, "not all arguments converted during string formatting");
     return tmpl_buf_value(r, &b, out);
 }

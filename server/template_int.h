@@ -37,11 +37,12 @@ enum val_kind {
     VAL_KINDS
 };
 
+enum dict_part { DICT_ITEMS, DICT_KEYS, DICT_VALUES }; /* what a VAL_VIEW shows: in its flags */
 enum { VAL_SAFE = 1 /* a str that |safe or |escape made: `+` escapes its partner, as markupsafe does */ };
 
 struct tmpl_value {
     uint8_t kind;  /* enum val_kind */
-    uint8_t flags; /* VAL_SAFE */
+    uint8_t flags; /* VAL_SAFE; of a view: enum dict_part */
     union {
         bool           b;
         int64_t        i;
@@ -101,9 +102,11 @@ struct table {
     size_t       n_order;
 };
 
+/* A generator. It was run when it was made; an error that stopped it waits until someone comes to the place. */
 struct stream {
     struct items *items;
     size_t        at;
+    const char   *error; /* NULL: it ran to its end */
 };
 struct range {
     int64_t start, stop, step;
@@ -171,7 +174,7 @@ enum node_kind {
     /* statements */
     NODE_DATA,      /* value */
     NODE_OUTPUT,    /* kid[]: expressions */
-    NODE_BODY,      /* kid[]: statements */
+    NODE_BODY,      /* kid[]: statements; hide, where a scope begins */
     NODE_IF,        /* kid[]: test, body, test, body ...; c: else body */
     NODE_FOR,       /* target, a: iterable, b: test, body, c: else body */
     NODE_SET,       /* target, a */
@@ -212,6 +215,8 @@ struct node {
     const struct call_args *args;
     const struct builtin *builtin;
     struct tmpl_value     value;
+    const int            *hide;   /* [n_hide] names that are undefined when the scope of this body begins */
+    size_t                n_hide;
 };
 
 struct tmpl {
@@ -259,6 +264,7 @@ struct parser {
 
 bool tmpl_lex(struct parser *p, const char *src, size_t n);
 bool tmpl_parse(struct parser *p);
+bool tmpl_resolve_scopes(struct parser *p, struct node *root); /* fills node.hide */
 
 /* parser internals, shared by template_parse.c (statements) and template_expr.c (expressions) */
 bool         tmpl_syntax_error(struct parser *p, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -270,7 +276,7 @@ const char  *tmpl_token_text(const struct token *t, char buf[48]);
 bool         tmpl_expect(struct parser *p, enum tok_kind kind, const char *what);
 struct node *tmpl_parse_expr(struct parser *p);          /* one expression */
 struct node *tmpl_parse_expr_no_cond(struct parser *p);  /* without `x if y` at the top */
-struct node *tmpl_parse_tuple(struct parser *p, bool cond, const char *end_word);
+struct node *tmpl_parse_tuple(struct parser *p, bool cond, bool brackets);
 struct node *tmpl_parse_primary(struct parser *p, bool target);
 struct node *tmpl_parse_filters(struct parser *p, struct node *on, bool start_inline);
 static inline const struct token *tok_now(const struct parser *p) { return &p->tok[p->at]; }
@@ -308,12 +314,14 @@ struct run {
     struct scope          *scope;
     struct tmpl_value     *root_var;    /* [n_name] set at the top level */
     struct tmpl_value     *context_var; /* [n_name] given by the caller, or a global function */
+    struct tmpl_value     *undef_var;   /* [n_name] what stands for each name while it has no value; made when needed */
     struct text           *byte_text[2][128]; /* one-character strings, by origin */
     int64_t                steps;
     int                    depth, calls;
     enum err               err; /* sticky; text and line of the first failure follow */
     int                    line;
     bool                   raised; /* by raise_exception: the text stands for itself */
+    bool                   bound;  /* a bound was exceeded: nothing may put that off */
     char                   text[sizeof(((struct err_note *)0)->text)];
 };
 
@@ -321,6 +329,7 @@ struct run {
 bool  tmpl_fail(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
 bool  tmpl_fail_undefined(struct run *r, struct tmpl_value v) __attribute__((cold));
 bool  tmpl_fail_type(struct run *r, const char *what, struct tmpl_value v) __attribute__((cold)); /* "what: 'type'" */
+bool  tmpl_fail_bound(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
 bool  tmpl_fail_memory(struct run *r) __attribute__((cold));
 void *tmpl_alloc(struct run *r, size_t n); /* zeroed */
 bool  tmpl_step(struct run *r, size_t n_unit); /* counts work; fails over TMPL_MAX_STEPS */
@@ -384,7 +393,7 @@ const char  *tmpl_wide_case(uint32_t cp, bool title); /* template_case.c: more t
 /* template_value.c */
 const char *tmpl_type_name(struct tmpl_value v);
 struct tmpl_value tmpl_undef_hint(struct run *r, const char *hint);
-struct tmpl_value tmpl_undef_name(struct run *r, const struct text *name);
+struct tmpl_value tmpl_undef_name(struct run *r, int name);
 struct tmpl_value tmpl_undef_attr(struct run *r, struct tmpl_value owner, const char *name, size_t n, enum undef_why why);
 struct tmpl_value tmpl_undef_element(struct run *r, struct tmpl_value owner, struct tmpl_value index);
 bool        tmpl_items_push(struct run *r, struct items *l, struct tmpl_value v);
@@ -408,7 +417,8 @@ bool tmpl_iter_open(struct run *r, struct tmpl_value v, struct iter *it); /* fal
 bool tmpl_iter_next(struct run *r, struct iter *it, struct tmpl_value *v); /* false: end, or the run failed */
 bool tmpl_is_iterable(struct tmpl_value v);
 bool tmpl_collect(struct run *r, struct tmpl_value v, struct items *out);  /* list(v); may share v's backing: append only */
-bool tmpl_stream_value(struct run *r, const struct items *l, struct tmpl_value *out); /* a generator of these */
+bool tmpl_stream_value(struct run *r, const struct items *l, struct tmpl_value *out); /* a generator of these, and of the
+                                                                                          error that r is in, if any */
 
 /* template_sort.c: stable, by less(); on failure the order is unspecified */
 struct sort_item {
@@ -479,7 +489,7 @@ struct builtin {
 
 /* each ends with an empty row */
 extern const struct builtin tmpl_filters[], tmpl_seq_filters[], tmpl_pick_filters[], tmpl_tests[], tmpl_str_methods[],
-    tmpl_dict_methods[], tmpl_list_methods[], tmpl_loop_methods[], tmpl_globals[];
+    tmpl_dict_methods[], tmpl_list_methods[], tmpl_tuple_methods[], tmpl_loop_methods[], tmpl_globals[];
 const struct builtin *tmpl_builtin_find(const struct builtin *table, const char *name, size_t n);
 const struct builtin *tmpl_filter_find(const char *name, size_t n);
 const struct builtin *tmpl_test_find(const char *name, size_t n);

@@ -110,7 +110,7 @@ static bool put_list(const struct writer *w, const struct items *l, int depth)
 static bool put_value(const struct writer *w, struct tmpl_value v, int depth)
 {
     if (!tmpl_step(w->r, 1)) return false;
-    if (depth >= TMPL_MAX_VALUE_DEPTH) return tmpl_fail(w->r, "a value is nested too deeply");
+    if (depth >= TMPL_MAX_VALUE_DEPTH) return tmpl_fail_bound(w->r, "a value is nested too deeply");
     if (v.kind == VAL_STR) return put_text(w, v.s);
     if (v.kind == VAL_NONE || val_is_number(v)) return put_scalar(w, v);
     if (val_is_seq(v)) return put_list(w, v.list, depth);

@@ -231,7 +231,7 @@ static bool justify(struct run *r, struct tmpl_value v, size_t left, size_t righ
         *out = v;
         return true;
     }
-    if (left + right > TEXT_MAX_BYTES / 4) return tmpl_fail(r, "a string grew too long");
+    if (left + right > TEXT_MAX_BYTES / 4) return tmpl_fail_bound(r, "a string grew too long");
     if (!tmpl_step(r, (left + right) / 64) || !tmpl_buf_reserve(r, &b, v.s->n + (left + right) * fill->n)) return false;
     for (size_t i = 0; i < left; i++) {
         if (!tmpl_buf_put_text(r, &b, fill)) return false;
@@ -290,7 +290,6 @@ static bool dict_get(struct run *r, const struct call *c, struct tmpl_value *out
     return !r->err;
 }
 
-enum dict_part { DICT_KEYS, DICT_VALUES, DICT_ITEMS };
 static bool dict_view(struct run *r, const struct call *c, enum dict_part what, struct tmpl_value *out)
 {
     struct items l = {0};
@@ -300,7 +299,9 @@ static bool dict_view(struct run *r, const struct call *c, enum dict_part what, 
         if (what == DICT_ITEMS && !tmpl_tuple2(r, p->key, p->val, &v)) return false;
         if (!tmpl_step(r, 1) || !tmpl_items_push(r, &l, v)) return false;
     }
-    return tmpl_items_value(r, &l, VAL_VIEW, out);
+    if (!tmpl_items_value(r, &l, VAL_VIEW, out)) return false;
+    out->flags = (uint8_t)what;
+    return true;
 }
 
 static bool dict_keys(struct run *r, const struct call *c, struct tmpl_value *out) { return dict_view(r, c, DICT_KEYS, out); }
@@ -316,16 +317,22 @@ static bool same_value(struct run *r, const struct call *c, struct tmpl_value *o
 
 static bool list_count(struct run *r, const struct call *c, struct tmpl_value *out)
 {
-    int64_t n = 0;
-    for (size_t i = 0; i < c->self.list->n && !r->err; i++) n += tmpl_equal(r, c->self.list->v[i], c->arg[0]);
+    struct iter       it;
+    struct tmpl_value v;
+    int64_t           n = 0;
+    if (!tmpl_iter_open(r, c->self, &it)) return false;
+    while (tmpl_iter_next(r, &it, &v)) n += tmpl_equal(r, v, c->arg[0]);
     *out = val_int(n);
     return !r->err;
 }
 
 static bool list_index(struct run *r, const struct call *c, struct tmpl_value *out)
 {
-    for (size_t i = 0; i < c->self.list->n && !r->err; i++) {
-        if (!tmpl_equal(r, c->self.list->v[i], c->arg[0])) continue;
+    struct iter       it;
+    struct tmpl_value v;
+    if (!tmpl_iter_open(r, c->self, &it)) return false;
+    for (size_t i = 0; tmpl_iter_next(r, &it, &v); i++) {
+        if (!tmpl_equal(r, v, c->arg[0])) continue;
         *out = val_size(i);
         return true;
     }
@@ -404,6 +411,11 @@ const struct builtin tmpl_dict_methods[] = {
 };
 const struct builtin tmpl_list_methods[] = {
     {"copy", "", same_value},
+    {"count", "value", list_count},
+    {"index", "value", list_index},
+    {0},
+};
+const struct builtin tmpl_tuple_methods[] = {
     {"count", "value", list_count},
     {"index", "value", list_index},
     {0},

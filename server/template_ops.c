@@ -54,7 +54,7 @@ static bool equal_ranges(const struct range *a, const struct range *b)
 static bool equal(struct run *r, struct tmpl_value a, struct tmpl_value b, int depth)
 {
     if (!tmpl_step(r, 1)) return false;
-    if (depth >= TMPL_MAX_VALUE_DEPTH) return tmpl_fail(r, "a value is nested too deeply");
+    if (depth >= TMPL_MAX_VALUE_DEPTH) return tmpl_fail_bound(r, "a value is nested too deeply");
     if (val_is_number(a) && val_is_number(b)) {
         if (val_is_integral(a) && val_is_integral(b)) return val_as_int(a) == val_as_int(b);
         return !(a.kind == VAL_FLOAT && isnan(a.f)) && !(b.kind == VAL_FLOAT && isnan(b.f)) && tmpl_key_cmp(r, a, b) == 0;
@@ -93,7 +93,7 @@ static bool ordered(struct run *r, enum node_op op, struct tmpl_value a, struct 
 {
     int c = 0;
     if (!tmpl_step(r, 1)) return false;
-    if (depth >= TMPL_MAX_VALUE_DEPTH) return tmpl_fail(r, "a value is nested too deeply");
+    if (depth >= TMPL_MAX_VALUE_DEPTH) return tmpl_fail_bound(r, "a value is nested too deeply");
     if (val_is_number(a) && val_is_number(b)) {
         *out = false;
         if ((a.kind == VAL_FLOAT && isnan(a.f)) || (b.kind == VAL_FLOAT && isnan(b.f))) return true;
@@ -290,7 +290,7 @@ bool tmpl_binary(struct run *r, enum node_op op, struct tmpl_value a, struct tmp
     if (op == OP_ADD && val_is_seq(a) && a.kind == b.kind) return tmpl_items_concat(r, a.list, b.list, out, a.kind);
     if (op == OP_MUL && val_is_integral(b) && (a.kind == VAL_STR || val_is_seq(a))) return repeat(r, a, val_as_int(b), out);
     if (op == OP_MUL && val_is_integral(a) && (b.kind == VAL_STR || val_is_seq(b))) return repeat(r, b, val_as_int(a), out);
-    if (op == OP_MOD && a.kind == VAL_STR && b.kind != VAL_UNDEFINED) return tmpl_format_percent(r, a.s, b, out);
+    if (op == OP_MOD && a.kind == VAL_STR) return tmpl_format_percent(r, a.s, b, out);
     return fail_types(r, op, a, b);
 }
 

@@ -136,15 +136,14 @@ static bool check_target(struct parser *p, const struct node *n)
     return true;
 }
 
-/* a, b or (a, b); up to end_word, which may be NULL. */
-static struct node *parse_target(struct parser *p, const char *end_word, bool with_namespace)
+/* a, b or (a, b) */
+static struct node *parse_target(struct parser *p, bool with_namespace)
 {
     struct node *tuple = tmpl_node_new(p, NODE_TUPLE, tok_now(p)->line);
     bool         comma = false;
     while (tuple) {
         const struct token *t = tok_now(p);
         if (t->kind == TOK_VAR_END || t->kind == TOK_BLOCK_END || t->kind == TOK_RPAREN) break;
-        if (end_word && tok_is_word(t, end_word)) break;
         if (!tmpl_node_add(p, tuple, tmpl_parse_primary(p, with_namespace))) return NULL;
         if (tok_now(p)->kind != TOK_COMMA) break;
         comma = true;
@@ -214,7 +213,7 @@ static struct node *parse_if(struct parser *p, int line)
     const bool   soft = p->soft;
     p->soft = true;
     for (;;) {
-        if (!tmpl_node_add(p, n, tmpl_parse_tuple(p, false, NULL)) || !tmpl_node_add(p, n, parse_block(p, end_if))) return NULL;
+        if (!tmpl_node_add(p, n, tmpl_parse_tuple(p, false, false)) || !tmpl_node_add(p, n, parse_block(p, end_if))) return NULL;
         if (!skip_word(p, "elif")) break;
     }
     if (skip_word(p, "else")) {
@@ -230,8 +229,8 @@ static struct node *parse_if(struct parser *p, int line)
 static struct node *parse_for(struct parser *p, int line)
 {
     struct node *n = tmpl_node_new(p, NODE_FOR, line);
-    if (!n || !(n->target = parse_target(p, "in", false)) || !expect_word(p, "in")) return NULL;
-    n->a = tmpl_parse_tuple(p, false, "recursive");
+    if (!n || !(n->target = parse_target(p, false)) || !expect_word(p, "in")) return NULL;
+    n->a = tmpl_parse_tuple(p, false, false);
     if (!n->a) return NULL;
     const bool soft = p->soft;
     p->soft = false;
@@ -256,7 +255,7 @@ static struct node *parse_for(struct parser *p, int line)
 
 static struct node *parse_set(struct parser *p, int line)
 {
-    struct node *target = parse_target(p, NULL, true);
+    struct node *target = parse_target(p, true);
     if (!target) return NULL;
     const bool   assign = tok_now(p)->kind == TOK_ASSIGN;
     struct node *n = tmpl_node_new(p, assign ? NODE_SET : NODE_SETBLOCK, line);
@@ -264,7 +263,7 @@ static struct node *parse_set(struct parser *p, int line)
     n->target = target;
     if (assign) {
         tok_step(p);
-        n->a = tmpl_parse_tuple(p, true, NULL);
+        n->a = tmpl_parse_tuple(p, true, false);
         return n->a ? n : NULL;
     }
     const bool soft = p->soft;
@@ -442,7 +441,7 @@ static struct node *parse_body(struct parser *p, const char *const *end_words)
             n->value = (struct tmpl_value){.kind = VAL_STR, .s = text};
         } else if (t->kind == TOK_VAR_BEGIN) {
             n = tmpl_node_new(p, NODE_OUTPUT, t->line);
-            if (!tmpl_node_add(p, n, tmpl_parse_tuple(p, true, NULL))) return NULL;
+            if (!tmpl_node_add(p, n, tmpl_parse_tuple(p, true, false))) return NULL;
             if (!tmpl_expect(p, TOK_VAR_END, "end of print statement")) return NULL;
         } else {
             if (end_words && is_end(tok_now(p), end_words)) return body;
@@ -463,7 +462,8 @@ bool tmpl_parse(struct parser *p)
 {
     uint8_t uses[TMPL_MAX_NESTING];
     p->uses = uses;
-    p->t->root = parse_body(p, NULL);
+    struct node *root = parse_body(p, NULL);
     p->uses = NULL;
-    return p->t->root != NULL;
+    p->t->root = root;
+    return root && tmpl_resolve_scopes(p, root);
 }

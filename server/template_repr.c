@@ -129,10 +129,13 @@ static bool put_scalar(struct run *r, struct text_buf *b, struct tmpl_value v)
     return tmpl_buf_puts(r, b, s);
 }
 
+static const char *const view_open[] = {
+    [DICT_ITEMS] = "dict_items([", [DICT_KEYS] = "dict_keys([", [DICT_VALUES] = "dict_values(["};
+
 static bool put_repr(struct run *r, struct text_buf *b, struct tmpl_value v, int depth)
 {
     if (!tmpl_step(r, 1)) return false;
-    if (depth >= TMPL_MAX_VALUE_DEPTH) return tmpl_fail(r, "a value is nested too deeply");
+    if (depth >= TMPL_MAX_VALUE_DEPTH) return tmpl_fail_bound(r, "a value is nested too deeply");
     depth++;
     switch (v.kind) {
     case VAL_UNDEFINED: return tmpl_buf_puts(r, b, "Undefined");
@@ -145,7 +148,7 @@ static bool put_repr(struct run *r, struct text_buf *b, struct tmpl_value v, int
         return tmpl_buf_puts(r, b, "Markup(") && put_repr_text(r, b, v.s) && tmpl_buf_puts(r, b, ")");
     case VAL_LIST: return put_repr_items(r, b, v.list, "[", "]", depth);
     case VAL_TUPLE: return put_repr_items(r, b, v.list, "(", v.list->n == 1 ? ",)" : ")", depth);
-    case VAL_VIEW: return put_repr_items(r, b, v.list, "dict_items([", "])", depth);
+    case VAL_VIEW: return put_repr_items(r, b, v.list, view_open[v.flags], "])", depth);
     case VAL_DICT: return put_repr_dict(r, b, v.dict, depth);
     case VAL_NAMESPACE:
         return tmpl_buf_puts(r, b, "<Namespace ") && put_repr_dict(r, b, v.dict, depth) && tmpl_buf_puts(r, b, ">");

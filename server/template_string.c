@@ -268,11 +268,7 @@ static bool split_space_left(struct run *r, struct text *t, int64_t most, struct
             continue;
         }
         const size_t from = at;
-        if (most == 0) { /* the rest, without the white space at its end */
-            struct text *rest = tmpl_text_sub(r, t, from, t->n - from);
-            rest = rest ? tmpl_string_strip(r, rest, NULL, SIDE_RIGHT) : NULL;
-            return rest && push_piece(r, rest, 0, rest->n, out);
-        }
+        if (most == 0) return push_piece(r, t, from, t->n, out);
         for (; at < t->n; at += (size_t)n) {
             n = tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
             if (tmpl_is_space(cp)) break;
@@ -301,11 +297,7 @@ static bool split_space_right(struct run *r, struct text *t, int64_t most, struc
             end = q;
             continue;
         }
-        if (most == 0) {
-            struct text *rest = tmpl_text_sub(r, t, 0, end);
-            rest = rest ? tmpl_string_strip(r, rest, NULL, SIDE_LEFT) : NULL;
-            return rest && push_piece(r, rest, 0, rest->n, out);
-        }
+        if (most == 0) return push_piece(r, t, 0, end, out);
         const size_t to = end;
         while (end > 0 && (q = char_before(t, end, &cp), !tmpl_is_space(cp))) end = q;
         if (!push_piece(r, t, end, to, out)) return false;

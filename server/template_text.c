@@ -46,7 +46,7 @@ static uint32_t count_chars(const char *p, size_t n)
 struct text *tmpl_text_new(struct run *r, const char *p, size_t n, bool outside)
 {
     if (n > TEXT_MAX_BYTES) {
-        tmpl_fail(r, "a string grew too long");
+        tmpl_fail_bound(r, "a string grew too long");
         return NULL;
     }
     struct text *t = tmpl_alloc(r, sizeof *t);
@@ -159,7 +159,7 @@ int tmpl_text_cmp(const struct text *a, const struct text *b)
 bool tmpl_buf_reserve(struct run *r, struct text_buf *b, size_t more)
 {
     if (b->cap - b->n >= more) return true;
-    if (more > TEXT_MAX_BYTES - b->n) return tmpl_fail(r, "a string grew too long");
+    if (more > TEXT_MAX_BYTES - b->n) return tmpl_fail_bound(r, "a string grew too long");
     const size_t need = b->n + more, cap = need + need / 2 + 32;
     char        *p = tmpl_alloc(r, cap);
     uint8_t     *mark = p && b->mark ? tmpl_alloc(r, cap) : NULL;
@@ -257,7 +257,7 @@ struct text *tmpl_text_repeat(struct run *r, struct text *t, int64_t times)
         size_t all;
         if (__builtin_mul_overflow(t->n, (uint64_t)times, &all)) all = SIZE_MAX;
         if (all > TEXT_MAX_BYTES) {
-            tmpl_fail(r, "a string grew too long");
+            tmpl_fail_bound(r, "a string grew too long");
             return NULL;
         }
         if (!tmpl_step(r, (uint64_t)times / 16) || !tmpl_buf_reserve(r, &b, all)) return NULL;

@@ -115,9 +115,12 @@ struct tmpl_value tmpl_undef_hint(struct run *r, const char *hint)
     return undef_new(r, (struct undef){.why = UNDEF_HINT, .name = hint, .n = strlen(hint)});
 }
 
-struct tmpl_value tmpl_undef_name(struct run *r, const struct text *name)
+struct tmpl_value tmpl_undef_name(struct run *r, int name)
 {
-    return undef_new(r, (struct undef){.why = UNDEF_NAME, .name = name->p, .n = name->n});
+    struct tmpl_value *v = &r->undef_var[name];
+    const struct text *t = r->t->name[name];
+    if (v->kind == VAL_MISSING) *v = undef_new(r, (struct undef){.why = UNDEF_NAME, .name = t->p, .n = t->n});
+    return *v;
 }
 
 struct tmpl_value tmpl_undef_attr(struct run *r, struct tmpl_value owner, const char *name, size_t n, enum undef_why why)
@@ -178,7 +181,7 @@ static bool hashable(struct run *r, struct tmpl_value key, int depth)
 {
     if (key.kind == VAL_LIST || key.kind == VAL_DICT || key.kind == VAL_VIEW) return tmpl_fail_type(r, "unhashable type", key);
     if (key.kind != VAL_TUPLE) return true;
-    if (depth >= TMPL_MAX_VALUE_DEPTH) return tmpl_fail(r, "a value is nested too deeply");
+    if (depth >= TMPL_MAX_VALUE_DEPTH) return tmpl_fail_bound(r, "a value is nested too deeply");
     for (size_t i = 0; i < key.list->n; i++) {
         if (!tmpl_step(r, 1) || !hashable(r, key.list->v[i], depth + 1)) return false;
     }
@@ -333,7 +336,7 @@ bool tmpl_iter_next(struct run *r, struct iter *it, struct tmpl_value *v)
 {
     if (it->src.kind == VAL_ITER) {
         struct stream *s = it->src.stream;
-        if (s->at >= s->items->n) return false;
+        if (s->at >= s->items->n) return s->error && tmpl_fail(r, "%s", s->error);
         *v = s->items->v[s->at++];
         return true;
     }
@@ -374,9 +377,12 @@ bool tmpl_collect(struct run *r, struct tmpl_value v, struct items *out)
 
 bool tmpl_stream_value(struct run *r, const struct items *l, struct tmpl_value *out)
 {
+    const bool waits = r->err && !r->bound;
+    if (waits) r->err = OK;
     struct stream *s = tmpl_alloc(r, sizeof *s);
     s = s && (s->items = tmpl_alloc(r, sizeof *s->items)) ? s : NULL;
     if (!s) return false;
+    if (waits && !(s->error = arena_strndup(r->arena, r->text, strlen(r->text)))) return tmpl_fail_memory(r);
     *s->items = *l;
     *out = (struct tmpl_value){.kind = VAL_ITER, .stream = s};
     return true;

@@ -79,7 +79,7 @@ def spans_exact(text, spans, words):
     if sum(len(re.findall("[\ua000-\ua3ff]", piece)) for piece in inside) != len(re.findall("[\ua000-\ua3ff]", text)):
         return False
     rest = [w for piece in inside for w in re.split("[\ua000-\ua3ff]+", piece) if w]
-    known = re.compile("(?:" + "|".join(map(re.escape, words)) + ")+")
+    known = re.compile("(?:" + "|".join([*map(re.escape, words), "\\\\ua[0-3][0-9a-f]{2}"]) + ")+")
     return all(known.fullmatch(w.lower()) for w in rest) and all(a[1] < b[0] for a, b in zip(spans, spans[1:]))
 
 
