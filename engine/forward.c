@@ -227,7 +227,7 @@ void forward_sample(struct engine *e, int n, const int *row, const struct sample
         rmsnorm(e, e->mem.last_h, e->mem.last, e->w.norm, m);
         struct call c = {.e = e, .n_tok = m, .decode = decode};
         gemm(&c, e->mem.logits, e->mem.last_h, &e->w.head, NULL, false);
-        struct sample_args a = {.logits = e->mem.logits, .logits_stride = s->n_vocab, .row = sample + at, .out = out + at, .n_row = m, .vocab = s->n_vocab};
+        struct sample_args a = {.logits = e->mem.logits, .logits_stride = s->n_vocab, .row = sample + at, .out = out + at, .work = e->mem.work, .n_row = m, .vocab = s->n_vocab};
         e->be->op.sample(e->be->ctx, &a);
     }
 }

@@ -23,6 +23,7 @@
     X(last,   c->logit_tok,   s->d,                                act)   /* rows that get logits */ \
     X(last_h, c->logit_tok,   s->d,                                act)                            \
     X(logits, c->logit_tok,   s->n_vocab,                          4)                              \
+    X(work,   c->logit_tok,   2 * s->n_vocab,                      4)     /* of sampling */        \
     X(id,     c->max_tok,     1,                                   4)                              \
     X(pos,    c->max_tok,     1,                                   4)                              \
     X(tok_page, c->max_tok,    1,                                   4)                              \
