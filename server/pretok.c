@@ -191,23 +191,23 @@ static double cpu_ms(void)
 }
 
 /* What real text is full of, repeated: a catastrophic pattern runs into a limit, a quadratic one takes too long.
- * Lengths grow so that a bad pattern is found on a short text. 8 KiB take a sane pattern under 2 ms. */
-#define TRIAL_MS_MAX 100.0
-#define TRIAL_BYTES_MAX 8192
+ * Lengths grow so that a bad pattern is found on a short text. 32 KiB take a sane pattern a few ms. */
+#define TRIAL_MS_MAX 250.0
+#define TRIAL_BYTES_MAX 32768
 
 static enum err try_out(const struct pretok *p, struct err_note *note)
 {
     static const char *const unit[] = {"a", " ", "1", "\n", "a1", "a ", "\xE4\xB8\xAD", "-", "'a", " \n", "A"};
-    static const char *const tail[] = {"", "!", "x", "\n"};
+    static const char *const tail[] = {"", "!"};
     struct pretok_run *r = pretok_run_new();
     struct strbuf text;
     strbuf_init(&text);
     enum err e = r ? OK : err_set(note, ERR_NOMEM, NULL, "out of memory");
-    for (size_t bytes = 32; e == OK && bytes <= TRIAL_BYTES_MAX; bytes *= 4) {
-        for (size_t k = 0; e == OK && k < sizeof unit / sizeof unit[0] * 4; k++) {
+    for (size_t bytes = 32; e == OK && bytes <= TRIAL_BYTES_MAX; bytes *= 32) {
+        for (size_t k = 0; e == OK && k < sizeof unit / sizeof unit[0] * 2; k++) {
             strbuf_clear(&text);
-            while (text.len < bytes && !strbuf_failed(&text)) strbuf_puts(&text, unit[k / 4]);
-            strbuf_puts(&text, tail[k % 4]);
+            while (text.len < bytes && !strbuf_failed(&text)) strbuf_puts(&text, unit[k / 2]);
+            strbuf_puts(&text, tail[k % 2]);
             if (strbuf_failed(&text)) {
                 e = err_set(note, ERR_NOMEM, NULL, "out of memory");
                 break;
