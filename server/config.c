@@ -201,10 +201,11 @@ static enum err put(struct loader *l, int i, const char *value)
     return OK;
 }
 
-/* A value counts when nothing of a higher rank has set the same. Twice in one source is a mistake. */
+/* A value counts when nothing of a higher rank has set the same. Of flags the last one counts, so that a command line can be
+ * added to; twice in the file is a mistake. */
 static enum err offer(struct loader *l, int i, const char *value, enum source from)
 {
-    if (l->from[i] == from && from != FROM_DEFAULT) return refuse(l, i, value, "is a second value for one setting");
+    if (l->from[i] == from && from == FROM_FILE) return refuse(l, i, value, "is a second value for one setting");
     if (l->from[i] > from) return OK;
     l->from[i] = from;
     return put(l, i, value);
@@ -494,7 +495,8 @@ void config_limits(const struct config *c, struct strbuf *out)
         CHECK(read_whole(s->def, true, &approx, &def));
         flag_of(s, flag);
         json_out_object(&o, NULL);
-        json_out_text(&o, "name", flag);
+        json_out_text(&o, "name", s->field);
+        json_out_text(&o, "key", flag); /* the flag without its --, and the key in the file */
         json_out_int(&o, "value", *(const int64_t *)(const void *)((const char *)c + s->at));
         json_out_int(&o, "default", def);
         json_out_text(&o, "unit", s->unit);

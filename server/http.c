@@ -232,7 +232,7 @@ static enum err open_socket(struct http *h, struct err_note *note)
     struct addrinfo hint = {.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *ai = NULL;
     snprintf(port, sizeof port, "%d", h->conf.port);
     if (getaddrinfo(host, port, &hint, &ai) != 0)
-        return err_set(note, ERR_IO, "--host", "\"%s\" is not a numeric address", h->conf.host);
+        return err_set(note, ERR_CONFIG, "--host", "\"%s\" is not a numeric address", h->conf.host);
     h->listen_fd = listen_on(ai);
     int why = errno;
     freeaddrinfo(ai);

@@ -4,6 +4,11 @@
  * Life of a call: the handler gets a whole, size-checked body and must answer exactly once, now or later:
  * http_reply, or http_stream_begin .. http_stream_end. Between, the connection is suspended. When the client leaves first,
  * on_gone is called once, and the call takes no more bytes; the handler still ends it with http_finish_gone.
+ *
+ * Every error is the OpenAI object. The exceptions are the library's own HTML, always followed by the connection's end:
+ * 400 for a malformed chunk or trailer and 413 for a chunk size over 2^64; and, only on a connection that has already
+ * brought a good request, 400 (request line, header line, Content-Length), 413 (Content-Length over 2^64), 414 and 431
+ * (headers that fill its memory), 505 (HTTP version).
  */
 #ifndef FLUXD_SERVER_HTTP_H
 #define FLUXD_SERVER_HTTP_H
@@ -45,7 +50,7 @@ struct http_conf {
     void       *app;
 };
 
-enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *conf, struct err_note *note); /* ERR_IO: socket, param "--port" */
+enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *conf, struct err_note *note); /* ERR_IO: socket, param "--port"; ERR_CONFIG: "--host" */
 int      http_port(const struct http *h);
 void     http_stop_accepting(struct http *h);   /* drain: new connections are refused or get 503 by the handlers */
 int      http_calls(const struct http *h);      /* calls not yet answered */

@@ -51,6 +51,7 @@ struct server {
     uv_async_t    wake, staged;    /* events are there; stage has changed */
     uv_timer_t    tick, deadline;
     int           exit_code;
+    bool          failed;          /* note says why, and that is said last */
     bool          ending;          /* "end now" was said */
     bool          closing;
     int64_t       ending_ns;
@@ -373,7 +374,7 @@ static void on_staged(uv_async_t *async)
     if (stage == STAGE_LOADED || stage == STAGE_LOADING) return;
     api_poll(&s->app);
     s->exit_code = exit_code_of(s->result);
-    if (stage == STAGE_FAILED && s->result != ERR_CANCELLED) say_failure(s);
+    s->failed = stage == STAGE_FAILED && s->exit_code != EXIT_OK;
     if (stage == STAGE_STOPPED && s->result) log_line(LOG_ERROR, "the engine is lost", "error=%s", err_name(s->result));
     end_now(s, s->result ? s->result : ERR_DRAINING);
 }
@@ -448,7 +449,7 @@ static int serve(struct server *s)
     sem_init(&s->may_close, 0, 0);
     enum err e = api_open(&s->app);
     if (!e) e = open_http(s);
-    if (e) return fail(s, e == ERR_IO ? EXIT_SOCKET : EXIT_INTERNAL);
+    if (e) return fail(s, e == ERR_IO ? EXIT_SOCKET : exit_code_of(e));
     log_line(LOG_INFO, "start", "version=%s host=%s port=%d model=\"%s\" keys=%d", FLUXD_VERSION, s->config.host, http_port(s->app.http), s->config.model,
              s->config.n_api_key);
     if (start_engine_thread(s) != 0) {
@@ -462,6 +463,7 @@ static int serve(struct server *s)
     tokenizer_free(s->tokenizer);
     text_assets_close(s->assets);
     sem_destroy(&s->may_close);
+    if (s->failed) return fail(s, s->exit_code);
     log_line(LOG_INFO, "end", "exit=%d", s->exit_code);
     return s->exit_code;
 }

@@ -30,9 +30,9 @@ def test_every_path_but_the_open_ones_needs_the_key(make_server):
 
 def test_limits_are_listed(server):
     rows = {r["name"]: r for r in server.get("/v1/limits").json()["data"]}
-    assert rows["header-timeout-ms"] == {"name": "header-timeout-ms", "value": 10000, "default": 10000, "unit": "ms",
-                                         "meaning": "for the headers, from their first byte"}
-    assert rows["max-header-bytes"]["value"] == 16384 and len(rows) > 10
+    assert rows["header_timeout_ms"] == {"name": "header_timeout_ms", "key": "header-timeout-ms", "value": 10000, "default": 10000,
+                                         "unit": "ms", "meaning": "for the headers, from their first byte"}
+    assert rows["max_header_bytes"]["value"] == 16384 and len(rows) > 10
 
 
 def test_metrics_pass_promtool_in_both_formats(make_server):

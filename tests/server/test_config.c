@@ -88,7 +88,7 @@ static void flag_beats_variable_beats_file_beats_default(void **state)
     (void)state;
     char   *file = (char *)(uintptr_t)write_file("port = 1111\nqueue-len = 2222 ; why\n# a word\nmax-num-seqs = 33\nmodel = from-file\n");
     char  **variable = LIST("FLUXD_PORT=4444", "FLUXD_QUEUE_LEN=5555", "HOME=/", "FLUXDX=1");
-    struct loaded l = load(LIST("--config", file, "--port=6666"), variable);
+    struct loaded l = load(LIST("--config", file, "--port=7777", "--port=6666"), variable);
     unlink(file);
     assert_int_equal(l.e, OK);
     assert_int_equal(l.c.port, 6666);
@@ -125,7 +125,6 @@ static void mistakes_are_named(void **state)
         {.flag = {"--port", "99999999999999999999"}, .says = {"--port", "not in"}},
         {.flag = {"--kv-pool-bytes", "9999999999G"}, .says = {"--kv-pool-bytes", "not in"}},
         {.flag = {"--itl-target-ms", "nan"}, .says = {"--itl-target-ms", "not in"}},
-        {.flag = {"--port=1", "--port=1"}, .says = {"--port", "second value"}},
         {.flag = {"--prot=1"}, .says = {"command line", "--prot", "did you mean --port?"}},
         {.flag = {"--dtype", "fp16"}, .says = {"--dtype", "fp16", "auto|bf16|f32"}},
         {.flag = {"--dtype", "auto|bf16"}, .says = {"--dtype", "none of"}},
