@@ -26,12 +26,14 @@ static void reply_buffer(struct http_call *c, struct strbuf *b, const char *type
     strbuf_fini(b);
 }
 
-/* Alive: the process answers, and an engine that has begun to live still does. While the model loads there is none yet. */
+/* Alive: the process answers, and an engine that has begun to live still does. While the model loads there is none yet.
+ */
 void api_health(struct http_call *c, void *arg)
 {
     const struct app *app = arg;
-    double            age_ms = 0;
-    if (app->scheduler) age_ms = clock_ms_since(atomic_load(&scheduler_stats(app->scheduler)->heartbeat_ns));
+    double age_ms = 0;
+    if (app->scheduler)
+        age_ms = clock_ms_since(atomic_load(&scheduler_stats(app->scheduler)->heartbeat_ns));
     if (age_ms > (double)app->config->health_timeout_ms) {
         struct err_note note;
         err_set(&note, ERR_OVERLOAD, NULL, "the engine has given no sign of life for %.1f s", age_ms / 1000);
@@ -44,9 +46,11 @@ void api_health(struct http_call *c, void *arg)
 void api_ready(struct http_call *c, void *arg)
 {
     const struct app *app = arg;
-    struct err_note   note;
+    struct err_note note;
     switch (app->state) {
-    case APP_READY: api_health(c, arg); return;
+    case APP_READY:
+        api_health(c, arg);
+        return;
     case APP_LOADING:
         err_set(&note, ERR_LOADING, NULL, "%s", err_text(ERR_LOADING));
         http_reply_error(c, &note, RETRY_LOADING_S);
@@ -68,7 +72,7 @@ void api_version(struct http_call *c, void *arg)
 void api_limits(struct http_call *c, void *arg)
 {
     const struct app *app = arg;
-    struct strbuf     b;
+    struct strbuf b;
     strbuf_init(&b);
     config_limits(app->config, &b);
     reply_buffer(c, &b, "application/json");
@@ -77,7 +81,7 @@ void api_limits(struct http_call *c, void *arg)
 void api_metrics(struct http_call *c, void *arg)
 {
     enum metrics_format f = metrics_choose(http_header(c, "Accept"));
-    struct strbuf       b;
+    struct strbuf b;
     strbuf_init(&b);
     metrics_write(&b, arg, f);
     reply_buffer(c, &b, metrics_content_type(f));
@@ -87,8 +91,10 @@ void api_metrics(struct http_call *c, void *arg)
 void api_page(struct http_call *c, void *arg)
 {
     (void)arg;
-    http_reply(c, 200, "text/html; charset=utf-8", _binary_ui_html_start, (size_t)(_binary_ui_html_end - _binary_ui_html_start),
-               "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    http_reply(c, 200, "text/html; charset=utf-8", _binary_ui_html_start,
+               (size_t)(_binary_ui_html_end - _binary_ui_html_start),
+               "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+               "connect-src 'self'; "
                "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
                "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n");
 }

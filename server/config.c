@@ -16,26 +16,35 @@ enum { FILE_BYTES_MAX = 1 << 20, INI_LINE_MAX = 198 /* the reader's line is 200 
 enum kind { KIND_GROUP, KIND_TEXT, KIND_WORD, KIND_INT, KIND_SIZE, KIND_REAL };
 
 struct setting {
-    enum kind   kind;
-    bool        limit;
+    enum kind kind;
+    bool limit;
     const char *field; /* or the group's title */
-    size_t      at;    /* in struct config */
+    size_t at;         /* in struct config */
     const char *unit, *def, *words;
-    double      min, max;
+    double min, max;
     const char *help;
 };
 
 #define AT(field) offsetof(struct config, field)
-#define ROW_NUMBER(k, lim, f, u, d, lo, hi, h)                                                     \
-    {.kind = (k), .limit = (lim), .field = #f, .at = AT(f), .unit = (u), .def = (d), .min = (double)(lo), .max = (double)(hi), .help = (h)},
+#define ROW_NUMBER(k, lim, f, u, d, lo, hi, h)                                                                         \
+    {.kind = (k),                                                                                                      \
+     .limit = (lim),                                                                                                   \
+     .field = #f,                                                                                                      \
+     .at = AT(f),                                                                                                      \
+     .unit = (u),                                                                                                      \
+     .def = (d),                                                                                                       \
+     .min = (double)(lo),                                                                                              \
+     .max = (double)(hi),                                                                                              \
+     .help = (h)},
 static const struct setting setting[] = {
-#define GROUP(title) {.kind = KIND_GROUP, .field = (title)},
+#define GROUP(title)  {.kind = KIND_GROUP, .field = (title)},
 #define TEXT(f, d, h) {.kind = KIND_TEXT, .field = #f, .at = AT(f), .unit = "", .def = (d), .help = (h)},
-#define WORD(f, d, w, h) {.kind = KIND_WORD, .field = #f, .at = AT(f), .unit = "", .def = (d), .words = (w), .help = (h)},
-#define INT(f, u, d, lo, hi, h) ROW_NUMBER(KIND_INT, false, f, u, d, lo, hi, h)
-#define SIZE(f, u, d, lo, hi, h) ROW_NUMBER(KIND_SIZE, false, f, u, d, lo, hi, h)
-#define REAL(f, u, d, lo, hi, h) ROW_NUMBER(KIND_REAL, false, f, u, d, lo, hi, h)
-#define LIMIT_INT(f, u, d, lo, hi, h) ROW_NUMBER(KIND_INT, true, f, u, d, lo, hi, h)
+#define WORD(f, d, w, h)                                                                                               \
+    {.kind = KIND_WORD, .field = #f, .at = AT(f), .unit = "", .def = (d), .words = (w), .help = (h)},
+#define INT(f, u, d, lo, hi, h)        ROW_NUMBER(KIND_INT, false, f, u, d, lo, hi, h)
+#define SIZE(f, u, d, lo, hi, h)       ROW_NUMBER(KIND_SIZE, false, f, u, d, lo, hi, h)
+#define REAL(f, u, d, lo, hi, h)       ROW_NUMBER(KIND_REAL, false, f, u, d, lo, hi, h)
+#define LIMIT_INT(f, u, d, lo, hi, h)  ROW_NUMBER(KIND_INT, true, f, u, d, lo, hi, h)
 #define LIMIT_SIZE(f, u, d, lo, hi, h) ROW_NUMBER(KIND_SIZE, true, f, u, d, lo, hi, h)
 #include "server/config.def"
 };
@@ -44,11 +53,11 @@ enum { N_SETTING = sizeof setting / sizeof *setting };
 enum source { FROM_DEFAULT, FROM_FILE, FROM_ENVIRONMENT, FROM_FLAG };
 
 struct loader {
-    struct config   *config;
+    struct config *config;
     struct err_note *note;
-    enum source      from[N_SETTING];
-    const char      *file;
-    enum err         err;
+    enum source from[N_SETTING];
+    const char *file;
+    enum err err;
 };
 
 /* --- names */
@@ -56,14 +65,16 @@ struct loader {
 static void flag_of(const struct setting *s, char name[64])
 {
     size_t i = 0;
-    for (; s->field[i]; i++) name[i] = s->field[i] == '_' ? '-' : s->field[i];
+    for (; s->field[i]; i++)
+        name[i] = s->field[i] == '_' ? '-' : s->field[i];
     name[i] = '\0';
 }
 
 static void variable_of(const struct setting *s, char name[64])
 {
     size_t n = (size_t)snprintf(name, 64, "FLUXD_");
-    for (size_t i = 0; s->field[i]; i++) name[n++] = (char)toupper((unsigned char)s->field[i]);
+    for (size_t i = 0; s->field[i]; i++)
+        name[n++] = (char)toupper((unsigned char)s->field[i]);
     name[n] = '\0';
 }
 
@@ -71,10 +82,12 @@ static void variable_of(const struct setting *s, char name[64])
 static int find_flag(const char *p, size_t n)
 {
     for (int i = 0; i < N_SETTING; i++) {
-        if (setting[i].kind == KIND_GROUP) continue;
+        if (setting[i].kind == KIND_GROUP)
+            continue;
         char name[64];
         flag_of(&setting[i], name);
-        if (strlen(name) == n && !memcmp(name, p, n)) return i;
+        if (strlen(name) == n && !memcmp(name, p, n))
+            return i;
     }
     return -1;
 }
@@ -83,8 +96,10 @@ static int find_flag(const char *p, size_t n)
 static int distance(const char *a, size_t n_a, const char *b, size_t n_b)
 {
     int row[65];
-    if (n_a > 64 || n_b > 64) return 999;
-    for (size_t j = 0; j <= n_b; j++) row[j] = (int)j;
+    if (n_a > 64 || n_b > 64)
+        return 999;
+    for (size_t j = 0; j <= n_b; j++)
+        row[j] = (int)j;
     for (size_t i = 1; i <= n_a; i++) {
         int corner = row[0];
         row[0] = (int)i;
@@ -98,16 +113,19 @@ static int distance(const char *a, size_t n_a, const char *b, size_t n_b)
 }
 
 /* " (did you mean --x?)", or "" when nothing is near. */
-static const char *hint(const char *p, size_t n, void (*name_of)(const struct setting *, char[64]), const char *before, char out[96])
+static const char *hint(const char *p, size_t n, void (*name_of)(const struct setting *, char[64]), const char *before,
+                        char out[96])
 {
     int best = 4;
     out[0] = '\0';
     for (int i = 0; i < N_SETTING; i++) {
         char name[64];
-        if (setting[i].kind == KIND_GROUP) continue;
+        if (setting[i].kind == KIND_GROUP)
+            continue;
         name_of(&setting[i], name);
         int d = distance(p, n, name, strlen(name));
-        if (d >= best) continue;
+        if (d >= best)
+            continue;
         best = d;
         snprintf(out, 96, " (did you mean %s%s?)", before, name);
     }
@@ -122,10 +140,18 @@ static enum err refuse(struct loader *l, int i, const char *value, const char *w
     flag_of(&setting[i], flag);
     variable_of(&setting[i], variable);
     switch (l->from[i]) {
-    case FROM_FILE: snprintf(from, sizeof from, "key %s in %.80s", flag, l->file); break;
-    case FROM_ENVIRONMENT: snprintf(from, sizeof from, "variable %s", variable); break;
-    case FROM_FLAG: snprintf(from, sizeof from, "flag --%s", flag); break;
-    case FROM_DEFAULT: snprintf(from, sizeof from, "default"); break;
+    case FROM_FILE:
+        snprintf(from, sizeof from, "key %s in %.80s", flag, l->file);
+        break;
+    case FROM_ENVIRONMENT:
+        snprintf(from, sizeof from, "variable %s", variable);
+        break;
+    case FROM_FLAG:
+        snprintf(from, sizeof from, "flag --%s", flag);
+        break;
+    case FROM_DEFAULT:
+        snprintf(from, sizeof from, "default");
+        break;
     }
     char name[72];
     snprintf(name, sizeof name, "--%s", flag);
@@ -137,8 +163,10 @@ static bool is_one_of(const char *value, const char *words)
     size_t n = strlen(value);
     while (n) {
         size_t len = strcspn(words, "|");
-        if (len == n && !memcmp(words, value, n)) return true;
-        if (!words[len]) return false;
+        if (len == n && !memcmp(words, value, n))
+            return true;
+        if (!words[len])
+            return false;
         words += len + 1;
     }
     return false;
@@ -150,10 +178,13 @@ static bool read_whole(const char *value, bool size, double *approx, int64_t *ou
     char *end;
     errno = 0;
     long long v = strtoll(value, &end, 10);
-    if (end == value || isspace((unsigned char)*value) || *value == '+') return false;
+    if (end == value || isspace((unsigned char)*value) || *value == '+')
+        return false;
     int shift = 0;
-    if (size && *end && strchr("KMG", *end)) shift = *end == 'K' ? 10 : *end == 'M' ? 20 : 30, end++;
-    if (*end) return false;
+    if (size && *end && strchr("KMG", *end))
+        shift = *end == 'K' ? 10 : *end == 'M' ? 20 : 30, end++;
+    if (*end)
+        return false;
     bool over = errno == ERANGE || v > INT64_MAX >> shift || v < INT64_MIN >> shift;
     *approx = over ? (v > 0 ? 1e300 : -1e300) : (double)v * (double)(INT64_C(1) << shift);
     *out = over ? 0 : v * (INT64_C(1) << shift);
@@ -163,14 +194,17 @@ static bool read_whole(const char *value, bool size, double *approx, int64_t *ou
 static enum err put_number(struct loader *l, int i, const char *value)
 {
     const struct setting *s = &setting[i];
-    double                approx = 0;
-    int64_t               whole = 0;
+    double approx = 0;
+    int64_t whole = 0;
     if (s->kind == KIND_REAL) {
         char *end;
         approx = strtod(value, &end);
-        if (end == value || *end || isspace((unsigned char)*value)) return refuse(l, i, value, "is not a number");
+        if (end == value || *end || isspace((unsigned char)*value))
+            return refuse(l, i, value, "is not a number");
     } else if (!read_whole(value, s->kind == KIND_SIZE, &approx, &whole)) {
-        return refuse(l, i, value, s->kind == KIND_SIZE ? "is not a whole number of bytes, like 1048576 or 64M" : "is not a whole number");
+        return refuse(l, i, value,
+                      s->kind == KIND_SIZE ? "is not a whole number of bytes, like 1048576 or 64M"
+                                           : "is not a whole number");
     }
     if (!(approx >= s->min && approx <= s->max)) {
         char why[96];
@@ -188,25 +222,29 @@ static enum err put_number(struct loader *l, int i, const char *value)
 static enum err put(struct loader *l, int i, const char *value)
 {
     const struct setting *s = &setting[i];
-    if (s->kind == KIND_INT || s->kind == KIND_SIZE || s->kind == KIND_REAL) return put_number(l, i, value);
+    if (s->kind == KIND_INT || s->kind == KIND_SIZE || s->kind == KIND_REAL)
+        return put_number(l, i, value);
     if (s->kind == KIND_WORD && !is_one_of(value, s->words)) {
         char why[128];
         snprintf(why, sizeof why, "is none of %s", s->words);
         return refuse(l, i, value, why);
     }
     char **field = (char **)(void *)((char *)l->config + s->at), *copy = strdup(value);
-    if (!copy) return err_set(l->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!copy)
+        return err_set(l->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     free(*field);
     *field = copy;
     return OK;
 }
 
-/* A value counts when nothing of a higher rank has set the same. Of flags the last one counts, so that a command line can be
- * added to; twice in the file is a mistake. */
+/* A value counts when nothing of a higher rank has set the same. Of flags the last one counts, so that a command line
+ * can be added to; twice in the file is a mistake. */
 static enum err offer(struct loader *l, int i, const char *value, enum source from)
 {
-    if (l->from[i] == from && from == FROM_FILE) return refuse(l, i, value, "is a second value for one setting");
-    if (l->from[i] > from) return OK;
+    if (l->from[i] == from && from == FROM_FILE)
+        return refuse(l, i, value, "is a second value for one setting");
+    if (l->from[i] > from)
+        return OK;
     l->from[i] = from;
     return put(l, i, value);
 }
@@ -216,10 +254,11 @@ static enum err offer(struct loader *l, int i, const char *value, enum source fr
 static enum err read_file(const char *path, const char *what, char **out, struct err_note *note)
 {
     FILE *f = fopen(path, "re");
-    if (!f) return err_set(note, ERR_CONFIG, what, "cannot open %.150s: %s", path, strerror(errno));
-    char  *text = calloc(1, FILE_BYTES_MAX + 2);
+    if (!f)
+        return err_set(note, ERR_CONFIG, what, "cannot open %.150s: %s", path, strerror(errno));
+    char *text = calloc(1, FILE_BYTES_MAX + 2);
     size_t n = text ? fread(text, 1, FILE_BYTES_MAX + 1, f) : 0;
-    bool   bad = !text || ferror(f) != 0;
+    bool bad = !text || ferror(f) != 0;
     fclose(f);
     if (!bad && n <= FILE_BYTES_MAX && !memchr(text, '\0', n)) {
         *out = text;
@@ -232,10 +271,12 @@ static enum err read_file(const char *path, const char *what, char **out, struct
 static int on_file_key(void *arg, const char *section, const char *name, const char *value)
 {
     struct loader *l = arg;
-    char           near[96];
-    if (l->err) return 1;
+    char near[96];
+    if (l->err)
+        return 1;
     if (*section) {
-        l->err = err_set(l->note, ERR_CONFIG, "--config", "%.150s has a section [%.40s]; there are no sections", l->file, section);
+        l->err = err_set(l->note, ERR_CONFIG, "--config", "%.150s has a section [%.40s]; there are no sections",
+                         l->file, section);
         return 1;
     }
     int i = find_flag(name, strlen(name));
@@ -249,48 +290,60 @@ static int on_file_key(void *arg, const char *section, const char *name, const c
 
 static enum err load_file(struct loader *l, const char *path)
 {
-    char    *text = NULL;
+    char *text = NULL;
     enum err e = read_file(path, "--config", &text, l->note);
-    if (e) return e;
+    if (e)
+        return e;
     l->file = path;
     int line = 1;
     for (const char *p = text; *p && !e; line++) {
         size_t n = strcspn(p, "\n");
-        if (n > INI_LINE_MAX) e = err_set(l->note, ERR_CONFIG, "--config", "%.150s line %d is longer than %d bytes", path, line, INI_LINE_MAX);
+        if (n > INI_LINE_MAX)
+            e = err_set(l->note, ERR_CONFIG, "--config", "%.150s line %d is longer than %d bytes", path, line,
+                        INI_LINE_MAX);
         p += n + (p[n] == '\n');
     }
     if (!e) {
         int bad = ini_parse_string(text, on_file_key, l);
         e = l->err;
-        if (!e && bad != 0) e = err_set(l->note, ERR_CONFIG, "--config", "%.150s line %d is not \"key = value\"", path, bad);
+        if (!e && bad != 0)
+            e = err_set(l->note, ERR_CONFIG, "--config", "%.150s line %d is not \"key = value\"", path, bad);
     }
     free(text);
     return e;
 }
 
-static bool starts_with(const char *s, const char *head) { return !strncmp(s, head, strlen(head)); }
+static bool starts_with(const char *s, const char *head)
+{
+    return !strncmp(s, head, strlen(head));
+}
 
 /* FLUXD_CONFIG and FLUXD_API_KEY are no rows of the table. */
 static enum err load_environment(struct loader *l, char *const *environ)
 {
     for (; *environ; environ++) {
         const char *eq = strchr(*environ, '=');
-        if (!eq || !starts_with(*environ, "FLUXD_")) continue;
-        if (starts_with(*environ, "FLUXD_CONFIG=") || starts_with(*environ, "FLUXD_API_KEY=")) continue;
+        if (!eq || !starts_with(*environ, "FLUXD_"))
+            continue;
+        if (starts_with(*environ, "FLUXD_CONFIG=") || starts_with(*environ, "FLUXD_API_KEY="))
+            continue;
         size_t n = (size_t)(eq - *environ);
-        int    i = 0;
+        int i = 0;
         for (; i < N_SETTING; i++) {
             char name[64];
-            if (setting[i].kind == KIND_GROUP) continue;
+            if (setting[i].kind == KIND_GROUP)
+                continue;
             variable_of(&setting[i], name);
-            if (strlen(name) == n && !memcmp(name, *environ, n)) break;
+            if (strlen(name) == n && !memcmp(name, *environ, n))
+                break;
         }
         char near[96];
         if (i == N_SETTING)
-            return err_set(l->note, ERR_CONFIG, "environment", "no setting belongs to the variable %.*s%s", (int)(n < 60 ? n : 60), *environ,
-                           hint(*environ, n, variable_of, "", near));
+            return err_set(l->note, ERR_CONFIG, "environment", "no setting belongs to the variable %.*s%s",
+                           (int)(n < 60 ? n : 60), *environ, hint(*environ, n, variable_of, "", near));
         enum err e = offer(l, i, eq + 1, FROM_ENVIRONMENT);
-        if (e) return e;
+        if (e)
+            return e;
     }
     return OK;
 }
@@ -299,7 +352,8 @@ static const char *variable(char *const *environ, const char *name)
 {
     size_t n = strlen(name);
     for (; *environ; environ++)
-        if (!strncmp(*environ, name, n) && (*environ)[n] == '=') return *environ + n + 1;
+        if (!strncmp(*environ, name, n) && (*environ)[n] == '=')
+            return *environ + n + 1;
     return NULL;
 }
 
@@ -308,25 +362,31 @@ static enum err load_flags(struct loader *l, int argc, char *const *argv, const 
 {
     for (int a = 1; a < argc; a++) {
         const char *arg = argv[a];
-        char        near[96];
+        char near[96];
         if (!starts_with(arg, "--"))
-            return err_set(l->note, ERR_CONFIG, "command line", "\"%.60s\" is not a flag (a model is given as --model PATH)", arg);
-        size_t      n = strcspn(arg + 2, "=");
-        bool        is_config = n == 6 && !memcmp(arg + 2, "config", 6);
-        int         i = is_config ? 0 : find_flag(arg + 2, n);
+            return err_set(l->note, ERR_CONFIG, "command line",
+                           "\"%.60s\" is not a flag (a model is given as --model PATH)", arg);
+        size_t n = strcspn(arg + 2, "=");
+        bool is_config = n == 6 && !memcmp(arg + 2, "config", 6);
+        int i = is_config ? 0 : find_flag(arg + 2, n);
         const char *value = arg[2 + n] == '=' ? arg + 2 + n + 1 : a + 1 < argc ? argv[a + 1] : NULL;
         if (i < 0 && n == 7 && !memcmp(arg + 2, "api-key", 7))
-            return err_set(l->note, ERR_CONFIG, "--api-key", "a key on the command line is seen by every user: use --api-key-file or FLUXD_API_KEY");
+            return err_set(l->note, ERR_CONFIG, "--api-key",
+                           "a key on the command line is seen by every user: use --api-key-file or FLUXD_API_KEY");
         if (i < 0)
-            return err_set(l->note, ERR_CONFIG, "command line", "no flag is called \"%.60s\"%s", arg, hint(arg + 2, n, flag_of, "--", near));
-        if (!value) return err_set(l->note, ERR_CONFIG, arg, "needs a value");
-        if (arg[2 + n] != '=') a++;
+            return err_set(l->note, ERR_CONFIG, "command line", "no flag is called \"%.60s\"%s", arg,
+                           hint(arg + 2, n, flag_of, "--", near));
+        if (!value)
+            return err_set(l->note, ERR_CONFIG, arg, "needs a value");
+        if (arg[2 + n] != '=')
+            a++;
         enum err e = OK;
         if (is_config)
             *file = value;
         else
             e = offer(l, i, value, FROM_FLAG);
-        if (e) return e;
+        if (e)
+            return e;
     }
     return OK;
 }
@@ -338,11 +398,14 @@ static enum err add_key(struct config *c, const char *p, size_t n, const char *w
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)p[i] <= ' ' || (unsigned char)p[i] >= 0x7f)
             return err_set(note, ERR_CONFIG, where, "an API key holds a character that no header can carry");
-    if (c->n_api_key == API_KEYS_MAX) return err_set(note, ERR_CONFIG, where, "more than %d API keys", API_KEYS_MAX);
+    if (c->n_api_key == API_KEYS_MAX)
+        return err_set(note, ERR_CONFIG, where, "more than %d API keys", API_KEYS_MAX);
     char **grown = realloc(c->api_key, (size_t)(c->n_api_key + 1) * sizeof *grown);
-    if (grown) c->api_key = grown;
+    if (grown)
+        c->api_key = grown;
     char *copy = grown ? strndup(p, n) : NULL;
-    if (!copy) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!copy)
+        return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     c->api_key[c->n_api_key++] = copy;
     return OK;
 }
@@ -350,20 +413,24 @@ static enum err add_key(struct config *c, const char *p, size_t n, const char *w
 /* An empty file would open the server to all; that is refused. */
 static enum err load_keys(struct config *c, const char *from_environment, struct err_note *note)
 {
-    char    *text = NULL;
+    char *text = NULL;
     enum err e = OK;
     if (*c->api_key_file) {
         e = read_file(c->api_key_file, "--api-key-file", &text, note);
         for (const char *p = text; !e && *p;) {
             size_t n = strcspn(p, "\r\n");
-            if (n && *p != '#') e = add_key(c, p, n, "--api-key-file", note);
+            if (n && *p != '#')
+                e = add_key(c, p, n, "--api-key-file", note);
             p += n + strspn(p + n, "\r\n");
         }
-        if (!e && c->n_api_key == 0) e = err_set(note, ERR_CONFIG, "--api-key-file", "%.150s holds no key", c->api_key_file);
+        if (!e && c->n_api_key == 0)
+            e = err_set(note, ERR_CONFIG, "--api-key-file", "%.150s holds no key", c->api_key_file);
         free(text);
     }
-    if (!e && from_environment && !*from_environment) e = err_set(note, ERR_CONFIG, "FLUXD_API_KEY", "is set but empty");
-    if (!e && from_environment) e = add_key(c, from_environment, strlen(from_environment), "FLUXD_API_KEY", note);
+    if (!e && from_environment && !*from_environment)
+        e = err_set(note, ERR_CONFIG, "FLUXD_API_KEY", "is set but empty");
+    if (!e && from_environment)
+        e = add_key(c, from_environment, strlen(from_environment), "FLUXD_API_KEY", note);
     return e;
 }
 
@@ -371,11 +438,14 @@ static enum err load_keys(struct config *c, const char *from_environment, struct
 
 static enum err check_whole(const struct config *c, struct err_note *note)
 {
-    if (!*c->model) return err_set(note, ERR_CONFIG, "--model", "is needed: a GGUF file or a model directory");
+    if (!*c->model)
+        return err_set(note, ERR_CONFIG, "--model", "is needed: a GGUF file or a model directory");
     if (c->prefill_chunk_tokens % 128)
-        return err_set(note, ERR_CONFIG, "--prefill-chunk-tokens", "%lld is not a multiple of 128", (long long)c->prefill_chunk_tokens);
+        return err_set(note, ERR_CONFIG, "--prefill-chunk-tokens", "%lld is not a multiple of 128",
+                       (long long)c->prefill_chunk_tokens);
     if (strcmp(c->sparse_kind, "streaming") != 0)
-        return err_set(note, ERR_CONFIG, "--sparse-kind", "\"%s\" is not supported by this build; streaming is", c->sparse_kind);
+        return err_set(note, ERR_CONFIG, "--sparse-kind", "\"%s\" is not supported by this build; streaming is",
+                       c->sparse_kind);
     if (c->max_bodies_bytes < c->max_body_bytes)
         return err_set(note, ERR_CONFIG, "--max-bodies-bytes", "is smaller than --max-body-bytes");
     return OK;
@@ -384,42 +454,54 @@ static enum err check_whole(const struct config *c, struct err_note *note)
 static bool asked(int argc, char *const *argv, const char *flag)
 {
     for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], flag)) return true;
+        if (!strcmp(argv[i], flag))
+            return true;
     return false;
 }
 
-enum err config_load(struct config *c, enum config_ask *ask, int argc, char *const *argv, char *const *environ, struct err_note *note)
+enum err config_load(struct config *c, enum config_ask *ask, int argc, char *const *argv, char *const *environ,
+                     struct err_note *note)
 {
     memset(c, 0, sizeof *c);
     *ask = asked(argc, argv, "--help") || asked(argc, argv, "-h") ? CONFIG_HELP
-         : asked(argc, argv, "--version")                        ? CONFIG_VERSION
-         : asked(argc, argv, "--print-defaults")                 ? CONFIG_PRINT_DEFAULTS
-                                                                 : CONFIG_SERVE;
-    if (*ask != CONFIG_SERVE) return OK;
+           : asked(argc, argv, "--version")                       ? CONFIG_VERSION
+           : asked(argc, argv, "--print-defaults")                ? CONFIG_PRINT_DEFAULTS
+                                                                  : CONFIG_SERVE;
+    if (*ask != CONFIG_SERVE)
+        return OK;
     if (argc > 1 && !strcmp(argv[1], "--check-health")) {
         *ask = CONFIG_CHECK_HEALTH;
         argv++, argc--;
     }
 
     struct loader l = {.config = c, .note = note};
-    const char   *file = variable(environ, "FLUXD_CONFIG");
-    enum err      e = OK;
+    const char *file = variable(environ, "FLUXD_CONFIG");
+    enum err e = OK;
     for (int i = 0; i < N_SETTING && !e; i++)
-        if (setting[i].kind != KIND_GROUP) e = put(&l, i, setting[i].def);
-    if (!e) e = load_flags(&l, argc, argv, &file);
-    if (!e) e = load_environment(&l, environ);
-    if (!e && file) e = load_file(&l, file);
-    if (!e && *ask == CONFIG_SERVE) e = check_whole(c, note);
-    if (!e && *ask == CONFIG_SERVE) e = load_keys(c, variable(environ, "FLUXD_API_KEY"), note);
-    if (e) config_fini(c);
+        if (setting[i].kind != KIND_GROUP)
+            e = put(&l, i, setting[i].def);
+    if (!e)
+        e = load_flags(&l, argc, argv, &file);
+    if (!e)
+        e = load_environment(&l, environ);
+    if (!e && file)
+        e = load_file(&l, file);
+    if (!e && *ask == CONFIG_SERVE)
+        e = check_whole(c, note);
+    if (!e && *ask == CONFIG_SERVE)
+        e = load_keys(c, variable(environ, "FLUXD_API_KEY"), note);
+    if (e)
+        config_fini(c);
     return e;
 }
 
 void config_fini(struct config *c)
 {
     for (int i = 0; i < N_SETTING; i++)
-        if (setting[i].kind == KIND_TEXT || setting[i].kind == KIND_WORD) free(*(char **)(void *)((char *)c + setting[i].at));
-    for (int i = 0; i < c->n_api_key; i++) free(c->api_key[i]);
+        if (setting[i].kind == KIND_TEXT || setting[i].kind == KIND_WORD)
+            free(*(char **)(void *)((char *)c + setting[i].at));
+    for (int i = 0; i < c->n_api_key; i++)
+        free(c->api_key[i]);
     free(c->api_key);
     memset(c, 0, sizeof *c);
 }
@@ -428,27 +510,31 @@ void config_fini(struct config *c)
 
 static void put_range(struct strbuf *out, const struct setting *s)
 {
-    if (s->kind == KIND_WORD) strbuf_printf(out, "; %s", s->words);
+    if (s->kind == KIND_WORD)
+        strbuf_printf(out, "; %s", s->words);
     if (s->kind == KIND_INT || s->kind == KIND_REAL || s->kind == KIND_SIZE) {
         if (s->max < 9e18)
             strbuf_printf(out, "; %.15g..%.15g %s", s->min, s->max, s->unit);
         else
             strbuf_printf(out, "; from %.15g %s", s->min, s->unit);
-        if (!*s->unit) out->data[--out->len] = '\0';
+        if (!*s->unit)
+            out->data[--out->len] = '\0';
     }
 }
 
 void config_help(struct strbuf *out)
 {
-    strbuf_puts(out, "fluxd: an OpenAI-compatible inference server with attention routed per request and layer\n\n"
-                     "usage: fluxd --model PATH [--name value | --name=value]...\n"
-                     "       fluxd --check-health [--host A] [--port N]   exit 0 when the server there is healthy and ready\n"
-                     "       fluxd --help | --version | --print-defaults\n\n"
-                     "A flag --a-b may also come as variable FLUXD_A_B, or as key a-b in the file that --config or FLUXD_CONFIG\n"
-                     "names. Flag > environment > file > default. Sizes take K, M or G.\n");
+    strbuf_puts(
+        out,
+        "fluxd: an OpenAI-compatible inference server with attention routed per request and layer\n\n"
+        "usage: fluxd --model PATH [--name value | --name=value]...\n"
+        "       fluxd --check-health [--host A] [--port N]   exit 0 when the server there is healthy and ready\n"
+        "       fluxd --help | --version | --print-defaults\n\n"
+        "A flag --a-b may also come as variable FLUXD_A_B, or as key a-b in the file that --config or FLUXD_CONFIG\n"
+        "names. Flag > environment > file > default. Sizes take K, M or G.\n");
     for (int i = 0; i < N_SETTING; i++) {
         const struct setting *s = &setting[i];
-        char                  flag[64];
+        char flag[64];
         if (s->kind == KIND_GROUP) {
             strbuf_printf(out, "\n%s\n", s->field);
             continue;
@@ -467,7 +553,7 @@ void config_defaults(struct strbuf *out)
                      "# This file is made by: fluxd --print-defaults\n");
     for (int i = 0; i < N_SETTING; i++) {
         const struct setting *s = &setting[i];
-        char                  flag[64];
+        char flag[64];
         if (s->kind == KIND_GROUP) {
             strbuf_printf(out, "\n# --- %s\n", s->field);
             continue;
@@ -488,10 +574,11 @@ void config_limits(const struct config *c, struct strbuf *out)
     json_out_array(&o, "data");
     for (int i = 0; i < N_SETTING; i++) {
         const struct setting *s = &setting[i];
-        if (!s->limit) continue;
-        char    flag[64];
+        if (!s->limit)
+            continue;
+        char flag[64];
         int64_t def = 0;
-        double  approx;
+        double approx;
         CHECK(read_whole(s->def, true, &approx, &def));
         flag_of(s, flag);
         json_out_object(&o, NULL);

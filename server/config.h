@@ -12,13 +12,13 @@
 
 struct config {
 #define GROUP(title)
-#define TEXT(field, def, help) char *field;
-#define WORD(field, def, words, help) char *field;
-#define INT(field, unit, def, min, max, help) int64_t field;
+#define TEXT(field, def, help)                 char *field;
+#define WORD(field, def, words, help)          char *field;
+#define INT(field, unit, def, min, max, help)  int64_t field;
 #define SIZE(field, unit, def, min, max, help) int64_t field;
 #define REAL(field, unit, def, min, max, help) double field;
-#define LIMIT_INT INT
-#define LIMIT_SIZE SIZE
+#define LIMIT_INT                              INT
+#define LIMIT_SIZE                             SIZE
 #include "server/config.def"
 #undef GROUP
 #undef TEXT
@@ -29,18 +29,20 @@ struct config {
 #undef LIMIT_INT
 #undef LIMIT_SIZE
     char **api_key; /* [n_api_key] from --api-key-file, then FLUXD_API_KEY */
-    int    n_api_key;
+    int n_api_key;
 };
 
 enum config_ask { CONFIG_SERVE, CONFIG_HELP, CONFIG_VERSION, CONFIG_PRINT_DEFAULTS, CONFIG_CHECK_HEALTH };
 
 /* Reads all sources. environ ends with NULL. ERR_CONFIG: note.param names the setting, note.text says what is wrong and
  * where it came from. *ask tells what else the command line wants; then nothing but that has been read. */
-enum err config_load(struct config *c, enum config_ask *ask, int argc, char *const *argv, char *const *environ, struct err_note *note);
-void     config_fini(struct config *c); /* fine on a config that failed to load */
+enum err config_load(struct config *c, enum config_ask *ask, int argc, char *const *argv, char *const *environ,
+                     struct err_note *note);
+void config_fini(struct config *c); /* fine on a config that failed to load */
 
 void config_help(struct strbuf *out);     /* --help */
 void config_defaults(struct strbuf *out); /* configs/default.conf */
-void config_limits(const struct config *c, struct strbuf *out); /* JSON for /v1/limits: name, value, unit, default, what it does */
+void config_limits(const struct config *c,
+                   struct strbuf *out); /* JSON for /v1/limits: name, value, unit, default, what it does */
 
 #endif

@@ -1,8 +1,9 @@
 /* http: the listener, and libmicrohttpd as a guest of the libuv loop. Loop thread only.
  *
  * The library has no thread and no listening socket of its own: connections are accepted here, pass the gate
- * (http_conn.c), and are then handed over. Its epoll descriptor is watched by the loop. Whatever gives it work outside of
- * that - a resumed connection, a new socket - only sets a mark, and one MHD_run happens before the loop goes to sleep. */
+ * (http_conn.c), and are then handed over. Its epoll descriptor is watched by the loop. Whatever gives it work outside
+ * of that - a resumed connection, a new socket - only sets a mark, and one MHD_run happens before the loop goes to
+ * sleep. */
 #include "server/http.h"
 
 #include <errno.h>
@@ -20,16 +21,19 @@
 #include "server/http_own.h"
 
 enum {
-    ACCEPT_BATCH = 64,        /* sockets taken per turn, so that accepting never starves the streams */
-    RUN_BATCH = 16,           /* MHD_run per turn while it says there is more to do */
-    REST_MS = 100,            /* pause after accept failed for want of descriptors or memory */
-    REFUSED_AT_ONCE = 64,     /* connections over the limit that are told so; more are closed without a word */
+    ACCEPT_BATCH = 64,       /* sockets taken per turn, so that accepting never starves the streams */
+    RUN_BATCH = 16,          /* MHD_run per turn while it says there is more to do */
+    REST_MS = 100,           /* pause after accept failed for want of descriptors or memory */
+    REFUSED_AT_ONCE = 64,    /* connections over the limit that are told so; more are closed without a word */
     RESPONSE_ROOM = 48 << 10 /* library memory of a connection beyond its headers: parsed tables and the send buffer */
 };
 
 /* --- moments */
 
-void http_due_clear(struct due_node *n) { list_remove(&n->node); }
+void http_due_clear(struct due_node *n)
+{
+    list_remove(&n->node);
+}
 
 static void on_due(uv_timer_t *t);
 
@@ -39,7 +43,8 @@ static void arm_due_timer(struct http *h)
     for (int i = 0; i < N_DUE; i++)
         if (!list_empty(&h->due[i])) {
             int64_t at = LIST_ITEM(h->due[i].next, struct due_node, node)->at_ns;
-            if (at < first) first = at;
+            if (at < first)
+                first = at;
         }
     if (first == INT64_MAX || h->stopped) {
         uv_timer_stop(&h->due_timer);
@@ -56,17 +61,19 @@ void http_due_set(struct http *h, struct due_node *n, enum due which)
     n->at_ns = clock_ns() + h->due_len_ns[which];
     list_push_back(&h->due[which], &n->node);
     /* Only a list that was empty can bring the next moment nearer. A timer that fires too early looks again. */
-    if (h->due[which].next == &n->node) arm_due_timer(h);
+    if (h->due[which].next == &n->node)
+        arm_due_timer(h);
 }
 
 static void on_due(uv_timer_t *t)
 {
     struct http *h = t->data;
-    int64_t      now = clock_ns();
+    int64_t now = clock_ns();
     for (int i = 0; i < N_DUE; i++) {
         while (!list_empty(&h->due[i])) {
             struct due_node *n = LIST_ITEM(h->due[i].next, struct due_node, node);
-            if (n->at_ns > now) break;
+            if (n->at_ns > now)
+                break;
             list_remove(&n->node);
             if (i == DUE_PING)
                 http_stream_ping(LIST_ITEM(n, struct http_call, ping));
@@ -81,9 +88,13 @@ static void on_due(uv_timer_t *t)
 
 /* --- the library in the loop */
 
-static void on_again(uv_timer_t *t) { http_kick(t->data); }
+static void on_again(uv_timer_t *t)
+{
+    http_kick(t->data);
+}
 
-/* The library may say that it has more to do at once. It gets a bounded number of turns, then the loop's others go first. */
+/* The library may say that it has more to do at once. It gets a bounded number of turns, then the loop's others go
+ * first. */
 static void run_library(struct http *h)
 {
     CHECK(!h->running);
@@ -95,9 +106,11 @@ static void run_library(struct http *h)
         h->running = false;
         http_conn_settle(h);
         http_call_tell(h);
-        if (h->stopped) return;
+        if (h->stopped)
+            return;
         wait_ms = 1;
-        if (!h->kicked && (MHD_get_timeout(h->mhd, &wait_ms) != MHD_YES || wait_ms != 0)) return;
+        if (!h->kicked && (MHD_get_timeout(h->mhd, &wait_ms) != MHD_YES || wait_ms != 0))
+            return;
     }
     uv_timer_start(&h->again_timer, on_again, 0, 0);
 }
@@ -111,19 +124,25 @@ static void on_mhd_readable(uv_poll_t *p, int status, int events)
 static void on_prepare(uv_prepare_t *p)
 {
     struct http *h = p->data;
-    if (h->kicked && !h->stopped) run_library(h);
+    if (h->kicked && !h->stopped)
+        run_library(h);
 }
 
-void http_kick(struct http *h) { h->kicked = true; }
+void http_kick(struct http *h)
+{
+    h->kicked = true;
+}
 
 bool http_adopt(struct http *h, int fd, struct http_conn *c)
 {
     struct sockaddr_storage addr;
-    socklen_t               n = sizeof addr;
-    if (getpeername(fd, (struct sockaddr *)&addr, &n) != 0) return false; /* it left already */
-    h->adopting = c; /* for on_connection, which runs inside the next call */
+    socklen_t n = sizeof addr;
+    if (getpeername(fd, (struct sockaddr *)&addr, &n) != 0)
+        return false; /* it left already */
+    h->adopting = c;  /* for on_connection, which runs inside the next call */
     bool taken = MHD_add_connection(h->mhd, fd, (struct sockaddr *)&addr, n) == MHD_YES;
-    if (!taken && h->adopting) http_conn_forget(c); /* the library has closed the socket without a word */
+    if (!taken && h->adopting)
+        http_conn_forget(c); /* the library has closed the socket without a word */
     h->adopting = NULL;
     http_kick(h);
     return true;
@@ -135,8 +154,10 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **slot, en
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         struct http_conn *c = *slot;
         *slot = NULL;
-        if (h->adopting == c) h->adopting = NULL;
-        if (c) http_conn_forget(c);
+        if (h->adopting == c)
+            h->adopting = NULL;
+        if (c)
+            http_conn_forget(c);
         return;
     }
     CHECK(h->adopting);
@@ -168,7 +189,8 @@ static void on_rested(uv_timer_t *t)
 {
     struct http *h = t->data;
     h->resting = false;
-    if (h->listen_fd >= 0) uv_poll_start(&h->listen_poll, UV_READABLE, on_listen);
+    if (h->listen_fd >= 0)
+        uv_poll_start(&h->listen_poll, UV_READABLE, on_listen);
 }
 
 static void rest(struct http *h, int why)
@@ -200,8 +222,10 @@ static void on_listen(uv_poll_t *p, int status, int events)
     for (int i = 0; i < ACCEPT_BATCH; i++) {
         int fd = accept4(h->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
-            if (errno == EAGAIN || errno == EWOULDBLOCK) return;
-            if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
+            if (errno == EAGAIN || errno == EWOULDBLOCK)
+                return;
+            if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO)
+                continue;
             rest(h, errno);
             return;
         }
@@ -216,9 +240,11 @@ static void on_listen(uv_poll_t *p, int status, int events)
 static int listen_on(const struct addrinfo *ai)
 {
     int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
-    if (fd < 0) return -1;
+    if (fd < 0)
+        return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0) return fd;
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
+        return fd;
     int why = errno;
     close(fd);
     errno = why;
@@ -227,21 +253,24 @@ static int listen_on(const struct addrinfo *ai)
 
 static enum err open_socket(struct http *h, struct err_note *note)
 {
-    const char     *host = !strcmp(h->conf.host, "localhost") ? "127.0.0.1" : h->conf.host;
-    char            port[16];
-    struct addrinfo hint = {.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *ai = NULL;
+    const char *host = !strcmp(h->conf.host, "localhost") ? "127.0.0.1" : h->conf.host;
+    char port[16];
+    struct addrinfo hint = {.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
+                    *ai = NULL;
     snprintf(port, sizeof port, "%d", h->conf.port);
     if (getaddrinfo(host, port, &hint, &ai) != 0)
         return err_set(note, ERR_CONFIG, "--host", "\"%s\" is not a numeric address", h->conf.host);
     h->listen_fd = listen_on(ai);
     int why = errno;
     freeaddrinfo(ai);
-    if (h->listen_fd < 0) return err_set(note, ERR_IO, "--port", "cannot listen on %s port %d: %s", host, h->conf.port, strerror(why));
+    if (h->listen_fd < 0)
+        return err_set(note, ERR_IO, "--port", "cannot listen on %s port %d: %s", host, h->conf.port, strerror(why));
 
     struct sockaddr_storage addr;
-    socklen_t               n = sizeof addr;
+    socklen_t n = sizeof addr;
     getsockname(h->listen_fd, (struct sockaddr *)&addr, &n);
-    h->port = ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&addr)->sin6_port : ((struct sockaddr_in *)&addr)->sin_port);
+    h->port = ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&addr)->sin6_port
+                                               : ((struct sockaddr_in *)&addr)->sin_port);
     return OK;
 }
 
@@ -250,8 +279,9 @@ static enum err open_socket(struct http *h, struct err_note *note)
 static void init_moments(struct http *h)
 {
     const int ms[N_DUE] = {
-        [DUE_IDLE] = h->conf.idle_ms,     [DUE_HEADER] = h->conf.header_ms, [DUE_BODY] = h->conf.body_ms,
-        [DUE_STALL] = h->conf.write_stall_ms / 4 + 1, [DUE_LINGER] = 1000, [DUE_PING] = h->conf.ping_ms,
+        [DUE_IDLE] = h->conf.idle_ms, [DUE_HEADER] = h->conf.header_ms,
+        [DUE_BODY] = h->conf.body_ms, [DUE_STALL] = h->conf.write_stall_ms / 4 + 1,
+        [DUE_LINGER] = 1000,          [DUE_PING] = h->conf.ping_ms,
     };
     for (int i = 0; i < N_DUE; i++) {
         list_init(&h->due[i]);
@@ -267,12 +297,12 @@ static void init_moments(struct http *h)
 static struct MHD_Daemon *start_library(struct http *h)
 {
     return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL, NULL, http_call_access, h,
-        MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, http_call_completed, h,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->conf.max_connections + 16u, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, 2 * h->conf.max_header_bytes + RESPONSE_ROOM, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-        MHD_OPTION_END);
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        http_call_access, h, MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+        http_call_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_UNESCAPE_CALLBACK,
+        keep_escapes, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->conf.max_connections + 16u,
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        2 * h->conf.max_header_bytes + RESPONSE_ROOM, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 }
 
 static void start_handles(struct http *h)
@@ -284,7 +314,8 @@ static void start_handles(struct http *h)
     uv_timer_init(h->loop, &h->rest_timer);
     uv_timer_init(h->loop, &h->again_timer);
     uv_prepare_init(h->loop, &h->prepare);
-    h->listen_poll.data = h->mhd_poll.data = h->due_timer.data = h->rest_timer.data = h->again_timer.data = h->prepare.data = h;
+    h->listen_poll.data = h->mhd_poll.data = h->due_timer.data = h->rest_timer.data = h->again_timer.data =
+        h->prepare.data = h;
     h->n_handle = 6;
     uv_poll_start(&h->listen_poll, UV_READABLE, on_listen);
     uv_poll_start(&h->mhd_poll, UV_READABLE, on_mhd_readable);
@@ -295,15 +326,19 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
 {
     *out = NULL;
     struct http *h = calloc(1, sizeof *h);
-    if (!h) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!h)
+        return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     h->conf = *conf;
     h->loop = loop;
     h->listen_fd = -1;
     init_moments(h);
     h->peek = malloc(conf->max_header_bytes + 1);
-    enum err e = h->peek && http_keys_init(h) ? open_socket(h, note) : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
-    if (!e && !(h->mhd = start_library(h))) e = err_set(note, ERR_IO, "--port", "the HTTP library does not start: %s", strerror(errno));
-    if (e) goto fail;
+    enum err e =
+        h->peek && http_keys_init(h) ? open_socket(h, note) : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!e && !(h->mhd = start_library(h)))
+        e = err_set(note, ERR_IO, "--port", "the HTTP library does not start: %s", strerror(errno));
+    if (e)
+        goto fail;
     uint8_t salt[16];
     hash_random_key(salt);
     memcpy(&h->id_salt, salt, sizeof h->id_salt);
@@ -311,24 +346,38 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     *out = h;
     return OK;
 fail:
-    if (h->listen_fd >= 0) close(h->listen_fd);
+    if (h->listen_fd >= 0)
+        close(h->listen_fd);
     free(h->key_hash);
     free(h->peek);
     free(h);
     return e;
 }
 
-int http_port(const struct http *h) { return h->port; }
+int http_port(const struct http *h)
+{
+    return h->port;
+}
 
-int http_calls(const struct http *h) { return h->n_call; }
+int http_calls(const struct http *h)
+{
+    return h->n_call;
+}
 
-int http_answering(const struct http *h) { return h->n_live_call; }
+int http_answering(const struct http *h)
+{
+    return h->n_live_call;
+}
 
-const struct http_stats *http_stats(const struct http *h) { return &h->stats; }
+const struct http_stats *http_stats(const struct http *h)
+{
+    return &h->stats;
+}
 
 void http_stop_accepting(struct http *h)
 {
-    if (h->listen_fd < 0) return;
+    if (h->listen_fd < 0)
+        return;
     uv_close((uv_handle_t *)&h->listen_poll, http_handle_closed);
     close(h->listen_fd);
     h->listen_fd = -1;
@@ -336,13 +385,15 @@ void http_stop_accepting(struct http *h)
 
 void http_maybe_done(struct http *h)
 {
-    if (!h->closing || h->n_handle > 0 || h->n_live_call > 0 || h->n_conn > 0 || h->n_linger > 0) return;
+    if (!h->closing || h->n_handle > 0 || h->n_live_call > 0 || h->n_conn > 0 || h->n_linger > 0)
+        return;
     void (*done)(void *) = h->on_closed;
     void *arg = h->on_closed_arg;
     free(h->key_hash);
     free(h->peek);
     free(h);
-    if (done) done(arg);
+    if (done)
+        done(arg);
 }
 
 void http_handle_closed(uv_handle_t *handle)
@@ -357,7 +408,8 @@ void http_end_calls(struct http *h, const struct err_note *note)
     LIST_EACH(it, &h->conn)
     {
         struct http_call *c = LIST_ITEM(it, struct http_conn, all)->call;
-        if (c && c->with_handler) http_call_overtake(c, note);
+        if (c && c->with_handler)
+            http_call_overtake(c, note);
     }
 }
 

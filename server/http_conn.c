@@ -18,26 +18,33 @@
 
 enum {
     UNSENT_BYTES = 16 << 10, /* what the kernel may hold unsent for a slow reader; the rest waits where it is counted */
-    KEEPALIVE_S = 60, KEEPALIVE_STEP_S = 10, KEEPALIVE_TRIES = 3
+    KEEPALIVE_S = 60,
+    KEEPALIVE_STEP_S = 10,
+    KEEPALIVE_TRIES = 3
 };
 
-static void set_option(int fd, int level, int option, int value) { setsockopt(fd, level, option, &value, sizeof value); }
+static void set_option(int fd, int level, int option, int value)
+{
+    setsockopt(fd, level, option, &value, sizeof value);
+}
 
 /* --- the end of it */
 
 static void on_poll_closed(uv_handle_t *handle)
 {
     struct http_conn *c = handle->data;
-    struct http      *h = c->http;
+    struct http *h = c->http;
     c->poll_open = false;
-    if (c->dead) free(c);
+    if (c->dead)
+        free(c);
     h->n_handle--;
     http_maybe_done(h);
 }
 
 static void close_poll(struct http_conn *c)
 {
-    if (c->poll_open && !uv_is_closing((uv_handle_t *)&c->poll)) uv_close((uv_handle_t *)&c->poll, on_poll_closed);
+    if (c->poll_open && !uv_is_closing((uv_handle_t *)&c->poll))
+        uv_close((uv_handle_t *)&c->poll, on_poll_closed);
 }
 
 static void drop(struct http_conn *c)
@@ -49,7 +56,8 @@ static void drop(struct http_conn *c)
     c->http->n_conn--;
     c->http->stats.connections_open--;
     c->dead = true;
-    if (!c->poll_open) free(c);
+    if (!c->poll_open)
+        free(c);
 }
 
 /* Only while the socket is ours. */
@@ -81,7 +89,10 @@ void http_conn_close_all(struct http *h)
     LIST_EACH_SAFE(it, &h->conn) close_at_gate(LIST_ITEM(it, struct http_conn, all));
 }
 
-void http_conn_cut(struct http_conn *c) { shutdown(c->fd, SHUT_RDWR); }
+void http_conn_cut(struct http_conn *c)
+{
+    shutdown(c->fd, SHUT_RDWR);
+}
 
 /* --- the gate */
 
@@ -92,30 +103,34 @@ static void on_left(uv_poll_t *p, int status, int events);
 static void look(struct http_conn *c)
 {
     struct http *h = c->http;
-    ssize_t      n = recv(c->fd, h->peek, h->conf.max_header_bytes + 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    ssize_t n = recv(c->fd, h->peek, h->conf.max_header_bytes + 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
     if (n <= 0 || (size_t)n == c->seen) {
         close_at_gate(c);
         return;
     }
-    if (c->seen == 0) http_due_set(h, &c->due, DUE_HEADER);
+    if (c->seen == 0)
+        http_due_set(h, &c->due, DUE_HEADER);
     c->seen = (size_t)n;
 
-    struct guard    g;
+    struct guard g;
     struct err_note note;
-    enum err        e = guard_block(&g, h->peek, (size_t)n, h->conf.max_header_bytes, &note);
+    enum err e = guard_block(&g, h->peek, (size_t)n, h->conf.max_header_bytes, &note);
     if (e == ERR_IO) {
         set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, (int)n + 1);
         return;
     }
-    if (!e) e = guard_verdict(&g, (size_t)INT64_MAX, &note); /* the body's limit comes after path and key */
+    if (!e)
+        e = guard_verdict(&g, (size_t)INT64_MAX, &note); /* the body's limit comes after path and key */
     if (e) {
         refuse_at_gate(c, &note);
         return;
     }
     set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, 1);
     uv_poll_start(&c->poll, UV_DISCONNECT, on_left);
-    if (!http_adopt(h, c->fd, c)) close_at_gate(c);
+    if (!http_adopt(h, c->fd, c))
+        close_at_gate(c);
 }
 
 static void on_gate(uv_poll_t *p, int status, int events)
@@ -159,8 +174,9 @@ void http_conn_open(struct http *h, int fd)
 
 /* --- peers that leave */
 
-/* The library may not notice: a suspended connection is not looked at, and an end that came together with the last bytes
- * gives no edge of its own. Any event is the end, an error as well, since nothing but the peer's leaving is asked for. */
+/* The library may not notice: a suspended connection is not looked at, and an end that came together with the last
+ * bytes gives no edge of its own. Any event is the end, an error as well, since nothing but the peer's leaving is asked
+ * for. */
 static void on_left(uv_poll_t *p, int status, int events)
 {
     struct http_conn *c = p->data;
@@ -170,14 +186,14 @@ static void on_left(uv_poll_t *p, int status, int events)
     http_kick(c->http);
 }
 
-/* A peer that has closed its side gets no more from a handler at work, but an answer on its way is brought to its end and
- * bytes not yet read may hold a whole request. Where nothing of this is left, neither is the connection. */
+/* A peer that has closed its side gets no more from a handler at work, but an answer on its way is brought to its end
+ * and bytes not yet read may hold a whole request. Where nothing of this is left, neither is the connection. */
 void http_conn_settle(struct http *h)
 {
     LIST_EACH_SAFE(it, &h->left)
     {
         struct http_conn *c = LIST_ITEM(it, struct http_conn, left);
-        int               unread = 0;
+        int unread = 0;
         ioctl(c->fd, FIONREAD, &unread);
         if (c->call && c->call->with_handler)
             http_call_client_left(c->call);
@@ -191,9 +207,18 @@ void http_conn_settle(struct http *h)
 
 /* --- deadlines */
 
-void http_conn_quiet(struct http_conn *c) { http_due_clear(&c->due); }
-void http_conn_idle(struct http_conn *c) { http_due_set(c->http, &c->due, DUE_IDLE); }
-void http_conn_reading(struct http_conn *c) { http_due_set(c->http, &c->due, DUE_BODY); }
+void http_conn_quiet(struct http_conn *c)
+{
+    http_due_clear(&c->due);
+}
+void http_conn_idle(struct http_conn *c)
+{
+    http_due_set(c->http, &c->due, DUE_IDLE);
+}
+void http_conn_reading(struct http_conn *c)
+{
+    http_due_set(c->http, &c->due, DUE_BODY);
+}
 
 void http_conn_count(struct http_conn *c)
 {
@@ -220,11 +245,12 @@ void http_conn_writing(struct http_conn *c)
 static void look_for_stall(struct http_conn *c)
 {
     struct http *h = c->http;
-    uint64_t     before = c->acked;
-    int          unconfirmed = 0;
+    uint64_t before = c->acked;
+    int unconfirmed = 0;
     http_conn_count(c);
     ioctl(c->fd, SIOCOUTQ, &unconfirmed);
-    if (c->acked != before || unconfirmed == 0) c->acked_ns = clock_ns();
+    if (c->acked != before || unconfirmed == 0)
+        c->acked_ns = clock_ns();
     if (clock_ns() - c->acked_ns < (int64_t)h->conf.write_stall_ms * 1000000) {
         http_due_set(h, &c->due, DUE_STALL);
         return;
@@ -234,7 +260,8 @@ static void look_for_stall(struct http_conn *c)
     /* What it did not read in all that time is not kept for it in the kernel either. */
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    if (c->call) http_call_client_left(c->call);
+    if (c->call)
+        http_call_client_left(c->call);
     http_conn_cut(c);
 }
 
@@ -260,8 +287,13 @@ void http_conn_expire(struct http_conn *c, enum due which)
         err_set(&note, ERR_TIMEOUT, NULL, "the headers did not come within %d ms", c->http->conf.header_ms);
         refuse_at_gate(c, &note);
         return;
-    case DUE_BODY: body_too_slow(c); return;
-    case DUE_STALL: look_for_stall(c); return;
-    default: return;
+    case DUE_BODY:
+        body_too_slow(c);
+        return;
+    case DUE_STALL:
+        look_for_stall(c);
+        return;
+    default:
+        return;
     }
 }

@@ -7,14 +7,16 @@
 /* RFC 9110, 5.6.2: tchar. */
 static bool is_token_char(unsigned char c)
 {
-    if (c <= ' ' || c >= 0x7f) return false;
+    if (c <= ' ' || c >= 0x7f)
+        return false;
     return !strchr("\"(),/:;<=>?@[\\]{}", c);
 }
 
 static bool is_token(const char *p, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!is_token_char((unsigned char)p[i])) return false;
+        if (!is_token_char((unsigned char)p[i]))
+            return false;
     return n > 0;
 }
 
@@ -23,48 +25,62 @@ static bool is_field_value(const char *p, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)p[i];
-        if ((c < ' ' && c != '\t') || c == 0x7f) return false;
+        if ((c < ' ' && c != '\t') || c == 0x7f)
+            return false;
     }
     return true;
 }
 
-static bool equals(const char *p, size_t n, const char *word) { return n == strlen(word) && !strncasecmp(p, word, n); }
+static bool equals(const char *p, size_t n, const char *word)
+{
+    return n == strlen(word) && !strncasecmp(p, word, n);
+}
 
 static void take_length(struct guard *g, const char *p, size_t n)
 {
     g->n_length++;
     g->length = 0;
-    if (n == 0) g->length_bad = true;
+    if (n == 0)
+        g->length_bad = true;
     for (size_t i = 0; i < n; i++) {
         if (p[i] < '0' || p[i] > '9') {
             g->length_bad = true;
             return;
         }
         uint64_t digit = (uint64_t)(p[i] - '0');
-        if (g->length > ((uint64_t)INT64_MAX - digit) / 10) g->length_huge = true;
-        if (!g->length_huge) g->length = g->length * 10 + digit;
+        if (g->length > ((uint64_t)INT64_MAX - digit) / 10)
+            g->length_huge = true;
+        if (!g->length_huge)
+            g->length = g->length * 10 + digit;
     }
 }
 
 void guard_header(struct guard *g, const char *name, size_t n_name, const char *value, size_t n_value)
 {
-    if (!is_token(name, n_name)) g->name_bad = true;
-    if (!is_field_value(value, n_value)) g->value_bad = true;
-    if (equals(name, n_name, "Host")) g->n_host++;
-    if (equals(name, n_name, "Authorization")) g->n_auth++;
-    if (equals(name, n_name, "Content-Length")) take_length(g, value, n_value);
+    if (!is_token(name, n_name))
+        g->name_bad = true;
+    if (!is_field_value(value, n_value))
+        g->value_bad = true;
+    if (equals(name, n_name, "Host"))
+        g->n_host++;
+    if (equals(name, n_name, "Authorization"))
+        g->n_auth++;
+    if (equals(name, n_name, "Content-Length"))
+        take_length(g, value, n_value);
     if (equals(name, n_name, "Transfer-Encoding")) {
         g->n_coding++;
-        if (!equals(value, n_value, "chunked")) g->coding_bad = true;
+        if (!equals(value, n_value, "chunked"))
+            g->coding_bad = true;
     }
-    if (equals(name, n_name, "Expect") && !equals(value, n_value, "100-continue")) g->expect_other = true;
+    if (equals(name, n_name, "Expect") && !equals(value, n_value, "100-continue"))
+        g->expect_other = true;
 }
 
 enum err guard_verdict(const struct guard *g, size_t max_body, struct err_note *note)
 {
     const struct {
-        bool        bad;
-        enum err    e;
+        bool bad;
+        enum err e;
         const char *why;
     } rule[] = {
         {g->name_bad, ERR_INVALID_REQUEST, "a header name holds a forbidden character"},
@@ -78,45 +94,59 @@ enum err guard_verdict(const struct guard *g, size_t max_body, struct err_note *
         {g->length_huge || g->length > max_body, ERR_TOO_LARGE, "the request body is too large"},
     };
     for (size_t i = 0; i < sizeof rule / sizeof *rule; i++)
-        if (rule[i].bad) return err_set(note, rule[i].e, NULL, "%s", rule[i].why);
+        if (rule[i].bad)
+            return err_set(note, rule[i].e, NULL, "%s", rule[i].why);
     return OK;
 }
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
 
 /* "METHOD SP target SP HTTP/1.x" without its line end. */
 static enum err check_request_line(struct guard *g, const char *p, size_t n, struct err_note *note)
 {
     const char *end = p + n, *sp1 = memchr(p, ' ', n);
-    if (!sp1 || !is_token(p, (size_t)(sp1 - p))) return err_set(note, ERR_INVALID_REQUEST, NULL, "this is not an HTTP request");
+    if (!sp1 || !is_token(p, (size_t)(sp1 - p)))
+        return err_set(note, ERR_INVALID_REQUEST, NULL, "this is not an HTTP request");
     const char *target = sp1 + 1, *sp2 = memchr(target, ' ', (size_t)(end - target));
-    if (!sp2 || sp2 == target) return err_set(note, ERR_INVALID_REQUEST, NULL, "the request line is not whole");
+    if (!sp2 || sp2 == target)
+        return err_set(note, ERR_INVALID_REQUEST, NULL, "the request line is not whole");
     for (const char *c = target; c < sp2; c++)
         if ((unsigned char)*c <= ' ' || (unsigned char)*c >= 0x7f)
             return err_set(note, ERR_INVALID_REQUEST, NULL, "the request target holds a forbidden character");
     const char *v = sp2 + 1;
     if (end - v != 8 || memcmp(v, "HTTP/", 5) != 0 || !is_digit(v[5]) || v[6] != '.' || !is_digit(v[7]))
         return err_set(note, ERR_INVALID_REQUEST, NULL, "the request line names no HTTP version");
-    if (v[5] != '1' || v[7] > '1') return err_set(note, ERR_HTTP_VERSION, NULL, "%s", err_text(ERR_HTTP_VERSION));
+    if (v[5] != '1' || v[7] > '1')
+        return err_set(note, ERR_HTTP_VERSION, NULL, "%s", err_text(ERR_HTTP_VERSION));
     g->http10 = v[7] == '0';
     return OK;
 }
 
 static enum err check_header_line(struct guard *g, const char *p, size_t n, struct err_note *note)
 {
-    if (*p == ' ' || *p == '\t') return err_set(note, ERR_INVALID_REQUEST, NULL, "folded header lines are not allowed");
+    if (*p == ' ' || *p == '\t')
+        return err_set(note, ERR_INVALID_REQUEST, NULL, "folded header lines are not allowed");
     const char *colon = memchr(p, ':', n);
-    if (!colon) return err_set(note, ERR_INVALID_REQUEST, NULL, "a header line has no colon");
+    if (!colon)
+        return err_set(note, ERR_INVALID_REQUEST, NULL, "a header line has no colon");
     const char *v = colon + 1, *end = p + n;
-    while (v < end && (*v == ' ' || *v == '\t')) v++;
-    while (end > v && (end[-1] == ' ' || end[-1] == '\t')) end--;
+    while (v < end && (*v == ' ' || *v == '\t'))
+        v++;
+    while (end > v && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
     guard_header(g, p, (size_t)(colon - p), v, (size_t)(end - v));
-    if (g->name_bad) return err_set(note, ERR_INVALID_REQUEST, NULL, "a header name holds a forbidden character");
-    if (g->value_bad) return err_set(note, ERR_INVALID_REQUEST, NULL, "a header value holds a control character");
+    if (g->name_bad)
+        return err_set(note, ERR_INVALID_REQUEST, NULL, "a header name holds a forbidden character");
+    if (g->value_bad)
+        return err_set(note, ERR_INVALID_REQUEST, NULL, "a header value holds a control character");
     return OK;
 }
 
-/* What has come of the request line can be judged before its end: junk must not wait for a line end that never comes. */
+/* What has come of the request line can be judged before its end: junk must not wait for a line end that never comes.
+ */
 static enum err check_line_start(const char *p, size_t n, struct err_note *note)
 {
     for (size_t i = 0; i < n && p[i] != ' '; i++)
@@ -131,32 +161,44 @@ enum err guard_block(struct guard *g, const char *p, size_t n, size_t max, struc
     const char *at = p, *end = p + n;
     /* RFC 9112, 2.2: an empty line before the request line is to be ignored. */
     if (n >= 1 && at[0] == '\r') {
-        if (n < 2) return ERR_IO;
-        if (at[1] == '\n') at += 2;
+        if (n < 2)
+            return ERR_IO;
+        if (at[1] == '\n')
+            at += 2;
     }
     bool first = true;
     while (at < end) {
         const char *lf = memchr(at, '\n', (size_t)(end - at));
-        if (!lf) break;
-        if (lf == at || lf[-1] != '\r') return err_set(note, ERR_INVALID_REQUEST, NULL, "lines must end in CR LF");
+        if (!lf)
+            break;
+        if (lf == at || lf[-1] != '\r')
+            return err_set(note, ERR_INVALID_REQUEST, NULL, "lines must end in CR LF");
         size_t len = (size_t)(lf - 1 - at);
-        if (memchr(at, '\r', len)) return err_set(note, ERR_INVALID_REQUEST, NULL, "a line holds a bare CR");
-        if ((size_t)(lf + 1 - p) > max) break;
-        if (len == 0 && !first) return OK;
+        if (memchr(at, '\r', len))
+            return err_set(note, ERR_INVALID_REQUEST, NULL, "a line holds a bare CR");
+        if ((size_t)(lf + 1 - p) > max)
+            break;
+        if (len == 0 && !first)
+            return OK;
         enum err e = first ? check_request_line(g, at, len, note) : check_header_line(g, at, len, note);
-        if (e) return e;
+        if (e)
+            return e;
         first = false;
         at = lf + 1;
     }
-    if (n > max) return err_set(note, ERR_HEADER_SIZE, NULL, "the request line and headers exceed %zu bytes", max);
+    if (n > max)
+        return err_set(note, ERR_HEADER_SIZE, NULL, "the request line and headers exceed %zu bytes", max);
     return first ? check_line_start(at, (size_t)(end - at), note) : ERR_IO;
 }
 
 static int hex_value(char c)
 {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
     return -1;
 }
 
@@ -168,7 +210,8 @@ bool guard_unescape(char *dst, const char *src, size_t n)
             continue;
         }
         int hi = i + 2 < n ? hex_value(src[i + 1]) : -1, lo = i + 2 < n ? hex_value(src[i + 2]) : -1;
-        if (hi < 0 || lo < 0 || (hi | lo) == 0) return false;
+        if (hi < 0 || lo < 0 || (hi | lo) == 0)
+            return false;
         *dst++ = (char)(hi << 4 | lo);
         i += 2;
     }

@@ -1,7 +1,7 @@
 /* http_guard: what a request's header block must look like. Pure: bytes in, verdict out. No library, no state.
  *
- * One set of rules with two feeders: the raw bytes of a connection's first request, checked before the HTTP library sees
- * them, and the parsed headers of every request. The rules close the doors by which one request can be read as two
+ * One set of rules with two feeders: the raw bytes of a connection's first request, checked before the HTTP library
+ * sees them, and the parsed headers of every request. The rules close the doors by which one request can be read as two
  * (RFC 9112, 6.3 and 11.2): one Host, at most one Content-Length, never together with Transfer-Encoding, no coding but
  * `chunked`, names that are tokens, no bare CR or LF, no folded lines. */
 #ifndef FLUXD_SERVER_HTTP_GUARD_H
@@ -14,11 +14,11 @@
 #include "base/err.h"
 
 struct guard {
-    bool     http10;
-    int      n_host, n_length, n_coding, n_auth;
-    uint64_t length;          /* Content-Length */
-    bool     length_huge;     /* over INT64_MAX */
-    bool     length_bad, coding_bad, name_bad, value_bad, expect_other;
+    bool http10;
+    int n_host, n_length, n_coding, n_auth;
+    uint64_t length;  /* Content-Length */
+    bool length_huge; /* over INT64_MAX */
+    bool length_bad, coding_bad, name_bad, value_bad, expect_other;
 };
 
 /* Takes one header. value is without the white space around it. */
@@ -27,8 +27,8 @@ void guard_header(struct guard *g, const char *name, size_t n_name, const char *
 /* After all headers: OK, ERR_INVALID_REQUEST, ERR_TOO_LARGE (Content-Length > max_body) or ERR_EXPECTATION. */
 enum err guard_verdict(const struct guard *g, size_t max_body, struct err_note *note);
 
-/* The first n bytes of a connection. OK: a whole header block stands there and obeys the rules, g is filled (what it says
- * of sizes is for guard_verdict). ERR_IO: not yet whole, nothing wrong so far. Otherwise what is wrong with it:
+/* The first n bytes of a connection. OK: a whole header block stands there and obeys the rules, g is filled (what it
+ * says of sizes is for guard_verdict). ERR_IO: not yet whole, nothing wrong so far. Otherwise what is wrong with it:
  * ERR_INVALID_REQUEST, ERR_HTTP_VERSION, ERR_HEADER_SIZE (more than max bytes without an end). */
 enum err guard_block(struct guard *g, const char *p, size_t n, size_t max, struct err_note *note);
 

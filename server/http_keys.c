@@ -1,5 +1,5 @@
-/* http_keys: which API key a request carries. Keys are compared as keyed hashes of equal size and every key is looked at,
- * so the time tells neither how much of a key was right nor which one it was. Loop thread. */
+/* http_keys: which API key a request carries. Keys are compared as keyed hashes of equal size and every key is looked
+ * at, so the time tells neither how much of a key was right nor which one it was. Loop thread. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -10,7 +10,8 @@ bool http_keys_init(struct http *h)
 {
     hash_random_key(h->hash_key);
     h->key_hash = calloc((size_t)h->conf.n_api_key + 1, sizeof *h->key_hash);
-    if (!h->key_hash) return false;
+    if (!h->key_hash)
+        return false;
     for (int i = 0; i < h->conf.n_api_key; i++)
         h->key_hash[i] = hash128(h->hash_key, h->conf.api_key[i], strlen(h->conf.api_key[i]));
     return true;
@@ -20,11 +21,11 @@ bool http_keys_init(struct http *h)
 int http_keys_find(const struct http *h, const char *authorization)
 {
     static const char scheme[] = "Bearer ";
-    const size_t      n = sizeof scheme - 1;
-    bool              bearer = authorization && !strncasecmp(authorization, scheme, n);
-    const char       *key = bearer ? authorization + n : "";
-    struct hash128    got = hash128(h->hash_key, key, strlen(key));
-    int               found = -1;
+    const size_t n = sizeof scheme - 1;
+    bool bearer = authorization && !strncasecmp(authorization, scheme, n);
+    const char *key = bearer ? authorization + n : "";
+    struct hash128 got = hash128(h->hash_key, key, strlen(key));
+    int found = -1;
     for (int i = 0; i < h->conf.n_api_key; i++) {
         uint64_t differs = (got.lo ^ h->key_hash[i].lo) | (got.hi ^ h->key_hash[i].hi);
         uint64_t mask = (differs | (0 - differs)) >> 63; /* 1 where they differ */

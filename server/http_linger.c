@@ -1,7 +1,8 @@
 /* http_linger: refusals that the library cannot send, and the close that lets a client read them. Loop thread only.
  *
- * A socket closed with unread bytes is reset, and a reset can overtake the answer. So after a refusal the sending side is
- * closed, and what the client still sends is read and dropped until it closes too, a second has passed, or too much came. */
+ * A socket closed with unread bytes is reset, and a reset can overtake the answer. So after a refusal the sending side
+ * is closed, and what the client still sends is read and dropped until it closes too, a second has passed, or too much
+ * came. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -10,18 +11,18 @@
 #include "server/http_own.h"
 
 struct http_linger {
-    struct list     all; /* in http.linger */
+    struct list all; /* in http.linger */
     struct due_node due;
-    struct http    *http;
-    uv_poll_t       poll;
-    int             fd;
-    size_t          dropped;
+    struct http *http;
+    uv_poll_t poll;
+    int fd;
+    size_t dropped;
 };
 
 static void on_closed(uv_handle_t *handle)
 {
     struct http_linger *l = handle->data;
-    struct http        *h = l->http;
+    struct http *h = l->http;
     h->n_linger--;
     free(l);
     http_maybe_done(h);
@@ -42,7 +43,8 @@ static void on_readable(uv_poll_t *p, int status, int events)
     char junk[16384];
     for (int i = 0; status >= 0 && i < 16; i++) {
         ssize_t n = recv(l->fd, junk, sizeof junk, MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
         if (n <= 0) {
             finish(l);
             return;
@@ -53,7 +55,8 @@ static void on_readable(uv_poll_t *p, int status, int events)
             return;
         }
     }
-    if (status < 0) finish(l);
+    if (status < 0)
+        finish(l);
 }
 
 void http_linger(struct http *h, int fd)
@@ -74,7 +77,10 @@ void http_linger(struct http *h, int fd)
     uv_poll_start(&l->poll, UV_READABLE, on_readable);
 }
 
-void http_linger_expire(struct due_node *n) { finish(LIST_ITEM(n, struct http_linger, due)); }
+void http_linger_expire(struct due_node *n)
+{
+    finish(LIST_ITEM(n, struct http_linger, due));
+}
 
 void http_linger_close_all(struct http *h)
 {
@@ -83,13 +89,14 @@ void http_linger_close_all(struct http *h)
 
 void http_refuse_raw(struct http *h, int fd, const struct err_note *note)
 {
-    int           status = err_status(note->code);
+    int status = err_status(note->code);
     struct strbuf body, b;
     strbuf_init(&body);
     strbuf_init(&b);
     http_error_body(&body, note);
-    strbuf_printf(&b, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n", status,
-                  MHD_get_reason_phrase_for((unsigned)status), body.len, status == 503 ? "Retry-After: 1\r\n" : "");
+    strbuf_printf(
+        &b, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n",
+        status, MHD_get_reason_phrase_for((unsigned)status), body.len, status == 503 ? "Retry-After: 1\r\n" : "");
     strbuf_put(&b, body.data, body.len);
     h->stats.by_status[status / 100]++;
     /* An empty send buffer takes these few hundred bytes whole, or the client is lost anyway. */

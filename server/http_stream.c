@@ -1,24 +1,30 @@
 /* http_stream: server-sent events. Frames wait in the call until the library asks for bytes; when none wait, the
- * connection is suspended, because a reader that gives nothing would be asked again at once, for ever. Loop thread only. */
+ * connection is suspended, because a reader that gives nothing would be asked again at once, for ever. Loop thread
+ * only. */
 #include <string.h>
 
 #include "base/check.h"
 #include "server/http_own.h"
 
 enum {
-    READER_BLOCK = 4096,   /* what the library asks for at once from HTTP/1.0 clients */
-    DROP_FRONT = 64 << 10  /* sent bytes that may stay in the buffer before the rest is moved down */
+    READER_BLOCK = 4096,  /* what the library asks for at once from HTTP/1.0 clients */
+    DROP_FRONT = 64 << 10 /* sent bytes that may stay in the buffer before the rest is moved down */
 };
 
-static size_t pending(const struct http_call *c) { return c->out.len - c->out_off; }
+static size_t pending(const struct http_call *c)
+{
+    return c->out.len - c->out_off;
+}
 
 static ssize_t read_frames(void *arg, uint64_t pos, char *to, size_t max)
 {
     struct http_call *c = arg;
     (void)pos;
-    if (c->gone) return MHD_CONTENT_READER_END_WITH_ERROR;
+    if (c->gone)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
     if (pending(c) == 0) {
-        if (c->ended) return MHD_CONTENT_READER_END_OF_STREAM;
+        if (c->ended)
+            return MHD_CONTENT_READER_END_OF_STREAM;
         c->suspended = true;
         MHD_suspend_connection(c->mhd);
         return 0;
@@ -48,15 +54,19 @@ void http_stream_begin(struct http_call *c)
         {"Cache-Control", "no-cache"},
         {"X-Accel-Buffering", "no"},
     };
-    struct MHD_Response *r = c->gone ? NULL : MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, READER_BLOCK, read_frames, c, NULL);
-    for (size_t i = 0; r && i < sizeof header / sizeof *header; i++) MHD_add_response_header(r, header[i][0], header[i][1]);
+    struct MHD_Response *r =
+        c->gone ? NULL : MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, READER_BLOCK, read_frames, c, NULL);
+    for (size_t i = 0; r && i < sizeof header / sizeof *header; i++)
+        MHD_add_response_header(r, header[i][0], header[i][1]);
     if (c->overtaken) {
-        if (r) MHD_destroy_response(r);
+        if (r)
+            MHD_destroy_response(r);
         return;
     }
     c->streaming = true;
     http_call_set_response(c, 200, r);
-    if (c->http->conf.ping_ms > 0) http_due_set(c->http, &c->ping, DUE_PING);
+    if (c->http->conf.ping_ms > 0)
+        http_due_set(c->http, &c->ping, DUE_PING);
 }
 
 static void append(struct http_call *c, const char *p, size_t n)
@@ -66,28 +76,36 @@ static void append(struct http_call *c, const char *p, size_t n)
         http_call_client_left(c);
         return;
     }
-    if (http_stream_full(c)) c->was_full = true;
+    if (http_stream_full(c))
+        c->was_full = true;
     http_call_resume(c);
 }
 
 void http_stream_write(struct http_call *c, const char *p, size_t n)
 {
-    if (c->gone || c->overtaken || n == 0) return;
+    if (c->gone || c->overtaken || n == 0)
+        return;
     CHECK(c->streaming && !c->ended);
     append(c, p, n);
-    if (c->http->conf.ping_ms > 0) http_due_set(c->http, &c->ping, DUE_PING);
+    if (c->http->conf.ping_ms > 0)
+        http_due_set(c->http, &c->ping, DUE_PING);
 }
 
 /* A comment, which clients skip: it tells them and every proxy between that the connection lives. */
 void http_stream_ping(struct http_call *c)
 {
     static const char ping[] = ": ping\n\n";
-    if (c->gone || c->ended) return;
-    if (pending(c) == 0) append(c, ping, sizeof ping - 1);
+    if (c->gone || c->ended)
+        return;
+    if (pending(c) == 0)
+        append(c, ping, sizeof ping - 1);
     http_due_set(c->http, &c->ping, DUE_PING);
 }
 
-bool http_stream_full(const struct http_call *c) { return pending(c) > c->http->conf.stream_buffer_bytes; }
+bool http_stream_full(const struct http_call *c)
+{
+    return pending(c) > c->http->conf.stream_buffer_bytes;
+}
 
 void http_stream_on_room(struct http_call *c, void (*on_room)(void *), void *arg)
 {
@@ -102,7 +120,8 @@ void http_stream_fail(struct http_call *c, const struct err_note *note)
     strbuf_puts(&b, "data: ");
     http_error_body(&b, note);
     strbuf_puts(&b, "\n\n");
-    if (!strbuf_failed(&b)) append(c, b.data, b.len);
+    if (!strbuf_failed(&b))
+        append(c, b.data, b.len);
     strbuf_fini(&b);
     c->ended = true;
     http_call_resume(c);

@@ -1,7 +1,8 @@
 /* main: the process. Reads the settings, opens the door, loads the model in the engine thread, ends in order.
  *
- * The loop thread owns everything here but what stands under "engine thread", and the two meet in `stage` and one uv_async.
- * The door is open before the model is loaded: /health answers, all else says 503 until the engine thread publishes. */
+ * The loop thread owns everything here but what stands under "engine thread", and the two meet in `stage` and one
+ * uv_async. The door is open before the model is loaded: /health answers, all else says 503 until the engine thread
+ * publishes. */
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
@@ -27,10 +28,11 @@
 #include "server/tokenizer.h"
 #include "server/version.h"
 
-/* jemalloc: few arenas and small thread caches keep resident memory near what is used; freed pages go back to the kernel
- * within a second, by a thread that sleeps while there is nothing to give. */
+/* jemalloc: few arenas and small thread caches keep resident memory near what is used; freed pages go back to the
+ * kernel within a second, by a thread that sleeps while there is nothing to give. */
 extern const char *malloc_conf;
-const char        *malloc_conf = "narenas:4,lg_tcache_max:13,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true,max_background_threads:1";
+const char *malloc_conf =
+    "narenas:4,lg_tcache_max:13,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true,max_background_threads:1";
 
 enum { EXIT_OK = 0, EXIT_CONFIG = 2, EXIT_MODEL = 3, EXIT_SOCKET = 4, EXIT_INTERNAL = 70 };
 
@@ -44,32 +46,32 @@ enum {
 enum stage { STAGE_LOADING, STAGE_LOADED, STAGE_FAILED, STAGE_STOPPED };
 
 struct server {
-    struct app    app;
+    struct app app;
     struct config config;
-    uv_loop_t     loop;
-    uv_signal_t   term, interrupt, hangup;
-    uv_async_t    wake, staged;    /* events are there; stage has changed */
-    uv_timer_t    tick, deadline;
-    int           exit_code;
-    bool          failed;          /* note says why, and that is said last */
-    bool          ending;          /* "end now" was said */
-    bool          closing;
-    int64_t       ending_ns;
+    uv_loop_t loop;
+    uv_signal_t term, interrupt, hangup;
+    uv_async_t wake, staged; /* events are there; stage has changed */
+    uv_timer_t tick, deadline;
+    int exit_code;
+    bool failed; /* note says why, and that is said last */
+    bool ending; /* "end now" was said */
+    bool closing;
+    int64_t ending_ns;
 
-    pthread_t           thread;
+    pthread_t thread;
     _Atomic(enum stage) stage;
-    volatile int        stop;      /* loading is to give up */
-    sem_t               may_close; /* the loop has read every event */
+    volatile int stop; /* loading is to give up */
+    sem_t may_close;   /* the loop has read every event */
 
     /* engine thread; the loop reads them once the stage says so */
-    struct engine      *engine;
+    struct engine *engine;
     struct text_assets *assets;
-    struct scheduler   *scheduler;
-    struct tokenizer   *tokenizer;
-    struct tmpl        *chat_template;
-    enum err            result;
-    struct err_note     note;
-    int64_t             told_ns;   /* last progress line */
+    struct scheduler *scheduler;
+    struct tokenizer *tokenizer;
+    struct tmpl *chat_template;
+    enum err result;
+    struct err_note note;
+    int64_t told_ns; /* last progress line */
 };
 
 /* --- engine thread */
@@ -77,17 +79,22 @@ struct server {
 static void on_progress(void *arg, const char *what, double share)
 {
     struct server *s = arg;
-    if (s->told_ns && clock_ns() - s->told_ns < 500000000 && share < 1) return;
+    if (s->told_ns && clock_ns() - s->told_ns < 500000000 && share < 1)
+        return;
     s->told_ns = clock_ns();
     log_line(LOG_INFO, "loading", "what=\"%s\" done_percent=%.0f", what, share * 100);
 }
 
-static void on_wake(void *arg) { uv_async_send(&((struct server *)arg)->wake); }
+static void on_wake(void *arg)
+{
+    uv_async_send(&((struct server *)arg)->wake);
+}
 
 static int word_index(const char *word, const char *const *list, int n)
 {
     for (int i = 0; i < n; i++)
-        if (!strcmp(word, list[i])) return i;
+        if (!strcmp(word, list[i]))
+            return i;
     CHECK(!"a word that the table of settings does not have");
     return 0;
 }
@@ -95,8 +102,8 @@ static int word_index(const char *word, const char *const *list, int n)
 static enum err open_engine(struct server *s)
 {
     static const char *const dtype[] = {"auto", "bf16", "f32"}, *const device[] = {"auto", "cuda", "cpu"};
-    const struct config     *c = &s->config;
-    struct engine_conf       conf = {
+    const struct config *c = &s->config;
+    struct engine_conf conf = {
         .model = c->model,
         .router = *c->router ? c->router : NULL,
         .dtype = (enum engine_dtype)word_index(c->dtype, dtype, 3),
@@ -123,10 +130,23 @@ static enum err open_engine(struct server *s)
 static enum err open_tokenizer(struct server *s)
 {
     const struct text_assets *t = s->assets;
-    struct tokenizer_src      src = {
-        .n_piece = t->n_piece, .piece = t->piece, .piece_len = t->piece_len, .kind = t->kind, .n_merge = t->n_merge, .merge = t->merge,
-        .merge_len = t->merge_len, .pre = t->pre, .pattern = t->pattern, .n_pattern = t->n_pattern, .nfc = t->nfc,
-        .ignore_merges = t->ignore_merges, .bos_id = t->bos_id, .eos_id = t->eos_id, .unk_id = t->unk_id, .add_bos = t->add_bos,
+    struct tokenizer_src src = {
+        .n_piece = t->n_piece,
+        .piece = t->piece,
+        .piece_len = t->piece_len,
+        .kind = t->kind,
+        .n_merge = t->n_merge,
+        .merge = t->merge,
+        .merge_len = t->merge_len,
+        .pre = t->pre,
+        .pattern = t->pattern,
+        .n_pattern = t->n_pattern,
+        .nfc = t->nfc,
+        .ignore_merges = t->ignore_merges,
+        .bos_id = t->bos_id,
+        .eos_id = t->eos_id,
+        .unk_id = t->unk_id,
+        .add_bos = t->add_bos,
         .add_eos = t->add_eos,
     };
     return tokenizer_new(&s->tokenizer, &src, &s->note);
@@ -135,29 +155,34 @@ static enum err open_tokenizer(struct server *s)
 static enum err template_from_file(struct server *s)
 {
     const char *path = s->config.chat_template;
-    FILE       *f = fopen(path, "re");
-    if (!f) return err_set(&s->note, ERR_CONFIG, "--chat-template", "cannot open %.150s: %s", path, strerror(errno));
-    char    *text = malloc(TMPL_MAX_SOURCE_BYTES + 1);
-    size_t   n = text ? fread(text, 1, TMPL_MAX_SOURCE_BYTES + 1, f) : 0;
-    bool     bad = !text || ferror(f) != 0 || n > TMPL_MAX_SOURCE_BYTES;
-    enum err e = bad ? err_set(&s->note, ERR_CONFIG, "--chat-template", "%.150s is not a file of at most %d bytes", path, TMPL_MAX_SOURCE_BYTES)
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return err_set(&s->note, ERR_CONFIG, "--chat-template", "cannot open %.150s: %s", path, strerror(errno));
+    char *text = malloc(TMPL_MAX_SOURCE_BYTES + 1);
+    size_t n = text ? fread(text, 1, TMPL_MAX_SOURCE_BYTES + 1, f) : 0;
+    bool bad = !text || ferror(f) != 0 || n > TMPL_MAX_SOURCE_BYTES;
+    enum err e = bad ? err_set(&s->note, ERR_CONFIG, "--chat-template", "%.150s is not a file of at most %d bytes",
+                               path, TMPL_MAX_SOURCE_BYTES)
                      : tmpl_compile(&s->chat_template, text, n, &s->note);
     fclose(f);
     free(text);
-    if (e == ERR_MODEL_FILE) s->note.code = e = ERR_CONFIG; /* the operator named this file */
+    if (e == ERR_MODEL_FILE)
+        s->note.code = e = ERR_CONFIG; /* the operator named this file */
     return e;
 }
 
 static enum err open_template(struct server *s)
 {
-    if (*s->config.chat_template) return template_from_file(s);
-    if (!s->assets->chat_template) return OK;
+    if (*s->config.chat_template)
+        return template_from_file(s);
+    if (!s->assets->chat_template)
+        return OK;
     return tmpl_compile(&s->chat_template, s->assets->chat_template, s->assets->chat_template_len, &s->note);
 }
 
 static enum err open_scheduler(struct server *s)
 {
-    const struct config  *c = &s->config;
+    const struct config *c = &s->config;
     struct scheduler_conf conf = {
         .queue_len = (int)c->queue_len,
         .chunk_tok = (int)c->prefill_chunk_tokens,
@@ -173,11 +198,16 @@ static enum err open_scheduler(struct server *s)
 static enum err load(struct server *s)
 {
     enum err e = open_engine(s);
-    if (!e) e = text_assets_open(&s->assets, s->config.model, &s->note);
-    if (!e) e = open_tokenizer(s);
-    if (!e) e = open_template(s);
-    if (!e) e = open_scheduler(s);
-    if (!e && s->stop) e = err_set(&s->note, ERR_CANCELLED, NULL, "%s", err_text(ERR_CANCELLED));
+    if (!e)
+        e = text_assets_open(&s->assets, s->config.model, &s->note);
+    if (!e)
+        e = open_tokenizer(s);
+    if (!e)
+        e = open_template(s);
+    if (!e)
+        e = open_scheduler(s);
+    if (!e && s->stop)
+        e = err_set(&s->note, ERR_CANCELLED, NULL, "%s", err_text(ERR_CANCELLED));
     return e;
 }
 
@@ -199,7 +229,8 @@ static void *engine_thread(void *arg)
         s->result = scheduler_run(s->scheduler);
         set_stage(s, STAGE_STOPPED);
     }
-    while (sem_wait(&s->may_close) != 0) continue;
+    while (sem_wait(&s->may_close) != 0)
+        continue;
     scheduler_close(s->scheduler);
     engine_close(s->engine);
     return NULL;
@@ -220,7 +251,8 @@ static int start_engine_thread(struct server *s)
 static void close_handle(uv_handle_t *handle, void *arg)
 {
     (void)arg;
-    if (!uv_is_closing(handle)) uv_close(handle, NULL);
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
 }
 
 /* The device may hang where it is lost: then the process ends without asking it. */
@@ -229,14 +261,16 @@ static void on_http_closed(void *arg)
     struct server *s = arg;
     s->app.http = NULL;
     sem_post(&s->may_close);
-    if (s->result == ERR_DEVICE) _exit(EXIT_INTERNAL);
+    if (s->result == ERR_DEVICE)
+        _exit(EXIT_INTERNAL);
     pthread_join(s->thread, NULL);
     uv_walk(&s->loop, close_handle, NULL);
 }
 
 static void close_http(struct server *s)
 {
-    if (s->closing) return;
+    if (s->closing)
+        return;
     s->closing = true;
     uv_timer_stop(&s->tick);
     http_close(s->app.http, on_http_closed, s);
@@ -244,40 +278,46 @@ static void close_http(struct server *s)
 
 static void on_tick(uv_timer_t *t);
 
-/* All requests end at once, with an error frame where a stream runs; then what was said is sent, and the door closes. */
+/* All requests end at once, with an error frame where a stream runs; then what was said is sent, and the door closes.
+ */
 static void end_now(struct server *s, enum err why)
 {
-    if (s->ending) return;
+    if (s->ending)
+        return;
     s->ending = true;
     s->ending_ns = clock_ns();
     s->app.state = APP_DRAINING;
     s->stop = 1;
-    if (s->app.scheduler && atomic_load(&s->stage) == STAGE_LOADED) scheduler_stop(s->app.scheduler, why);
+    if (s->app.scheduler && atomic_load(&s->stage) == STAGE_LOADED)
+        scheduler_stop(s->app.scheduler, why);
     uv_timer_start(&s->tick, on_tick, 0, TICK_MS);
 }
 
 static void on_tick(uv_timer_t *t)
 {
     struct server *s = t->data;
-    bool           quiet = http_calls(s->app.http) == 0 && api_live(&s->app) == 0;
+    bool quiet = http_calls(s->app.http) == 0 && api_live(&s->app) == 0;
     if (!s->ending) {
-        if (quiet) end_now(s, ERR_DRAINING);
+        if (quiet)
+            end_now(s, ERR_DRAINING);
         return;
     }
     double ms = clock_ms_since(s->ending_ns);
-    bool   stopped = atomic_load(&s->stage) == STAGE_STOPPED || atomic_load(&s->stage) == STAGE_FAILED;
+    bool stopped = atomic_load(&s->stage) == STAGE_STOPPED || atomic_load(&s->stage) == STAGE_FAILED;
     if (stopped && quiet && (http_answering(s->app.http) == 0 || ms > LAST_WORDS_MS)) {
         close_http(s);
         return;
     }
     if (ms > PATIENCE_MS) {
         struct err_note note;
-        enum err        why = s->exit_code ? ERR_DEVICE : ERR_DRAINING;
+        enum err why = s->exit_code ? ERR_DEVICE : ERR_DRAINING;
         err_set(&note, why, NULL, "%s", err_text(why));
         http_end_calls(s->app.http, &note);
     }
-    if (ms < END_MS) return;
-    log_line(LOG_WARN, "ended without waiting", "calls=%d engine_stopped=%s", http_calls(s->app.http), stopped ? "yes" : "no");
+    if (ms < END_MS)
+        return;
+    log_line(LOG_WARN, "ended without waiting", "calls=%d engine_stopped=%s", http_calls(s->app.http),
+             stopped ? "yes" : "no");
     _exit(s->exit_code);
 }
 
@@ -290,7 +330,7 @@ static void on_deadline(uv_timer_t *t)
 static void on_stop_signal(uv_signal_t *sig, int number)
 {
     struct server *s = sig->data;
-    bool           second = s->app.state == APP_DRAINING;
+    bool second = s->app.state == APP_DRAINING;
     log_line(LOG_INFO, second ? "ending" : "draining", "signal=%d calls=%d", number, http_calls(s->app.http));
     if (second || s->app.state == APP_LOADING) {
         end_now(s, ERR_DRAINING);
@@ -310,32 +350,46 @@ static void on_hangup(uv_signal_t *sig, int number)
 
 /* --- what the engine thread says */
 
-static void on_events(uv_async_t *a) { api_poll(&((struct server *)a->data)->app); }
+static void on_events(uv_async_t *a)
+{
+    api_poll(&((struct server *)a->data)->app);
+}
 
 static int exit_code_of(enum err e)
 {
     switch (e) {
     case OK:
-    case ERR_CANCELLED: return EXIT_OK;
-    case ERR_CONFIG: return EXIT_CONFIG;
+    case ERR_CANCELLED:
+        return EXIT_OK;
+    case ERR_CONFIG:
+        return EXIT_CONFIG;
     case ERR_IO: /* nothing but the model is read while loading */
-    case ERR_MODEL_FILE: return EXIT_MODEL;
-    default: return EXIT_INTERNAL;
+    case ERR_MODEL_FILE:
+        return EXIT_MODEL;
+    default:
+        return EXIT_INTERNAL;
     }
 }
 
 static void say_ready(struct server *s)
 {
     const struct engine_info *m = s->app.model;
-    log_line(LOG_INFO, "memory", "weights_mib=%.1f kv_pool_mib=%.1f resident_mib=%.1f", (double)m->weight_bytes / 1048576,
-             (double)m->page_bytes * m->n_page / 1048576, (double)process_resident_bytes() / 1048576);
-    log_line(LOG_INFO, "ready", "model=\"%s\" family=%s device=\"%s\" weights=%s layers=%d context_tok=%d router=%s port=%d", s->app.model_id, m->family,
-             m->device, m->weights, m->n_layer, m->max_len, m->has_router ? "yes" : "no", http_port(s->app.http));
+    log_line(LOG_INFO, "memory", "weights_mib=%.1f kv_pool_mib=%.1f resident_mib=%.1f",
+             (double)m->weight_bytes / 1048576, (double)m->page_bytes * m->n_page / 1048576,
+             (double)process_resident_bytes() / 1048576);
+    log_line(LOG_INFO, "ready",
+             "model=\"%s\" family=%s device=\"%s\" weights=%s layers=%d context_tok=%d router=%s port=%d",
+             s->app.model_id, m->family, m->device, m->weights, m->n_layer, m->max_len, m->has_router ? "yes" : "no",
+             http_port(s->app.http));
     printf("fluxd is ready: curl http://%s:%d/v1/%s%s -H 'Content-Type: application/json' -d '%s'\n",
-           strchr(s->config.host, ':') ? "[::1]" : !strcmp(s->config.host, "0.0.0.0") ? "127.0.0.1" : s->config.host, http_port(s->app.http),
-           s->chat_template ? "chat/completions" : "completions", s->config.n_api_key ? " -H \"Authorization: Bearer $FLUXD_API_KEY\"" : "",
-           s->chat_template ? "{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}],\"temperature\":0}"
-                            : "{\"prompt\":\"The capital of France is\",\"temperature\":0}");
+           strchr(s->config.host, ':')          ? "[::1]"
+           : !strcmp(s->config.host, "0.0.0.0") ? "127.0.0.1"
+                                                : s->config.host,
+           http_port(s->app.http), s->chat_template ? "chat/completions" : "completions",
+           s->config.n_api_key ? " -H \"Authorization: Bearer $FLUXD_API_KEY\"" : "",
+           s->chat_template
+               ? "{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}],\"temperature\":0}"
+               : "{\"prompt\":\"The capital of France is\",\"temperature\":0}");
     fflush(stdout);
 }
 
@@ -350,7 +404,8 @@ static void publish(struct server *s)
     a->gen_top_p = s->assets->top_p;
     a->gen_top_k = s->assets->top_k;
     a->gen_repetition_penalty = s->assets->repetition_penalty;
-    snprintf(a->model_id, sizeof a->model_id, "%s", *s->config.served_model_name ? s->config.served_model_name : a->model->name);
+    snprintf(a->model_id, sizeof a->model_id, "%s",
+             *s->config.served_model_name ? s->config.served_model_name : a->model->name);
     a->ready_wall_s = clock_wall_s();
     if (s->ending) {
         scheduler_stop(s->scheduler, ERR_DRAINING);
@@ -362,20 +417,24 @@ static void publish(struct server *s)
 
 static void say_failure(const struct server *s)
 {
-    const char *param = strncmp(s->note.text, s->note.param, strlen(s->note.param)) ? s->note.param : ""; /* not twice */
+    const char *param =
+        strncmp(s->note.text, s->note.param, strlen(s->note.param)) ? s->note.param : ""; /* not twice */
     fprintf(stderr, "fluxd: %s%s%s\n", param, *param ? ": " : "", s->note.text);
 }
 
 static void on_staged(uv_async_t *async)
 {
     struct server *s = async->data;
-    enum stage     stage = atomic_load(&s->stage);
-    if (stage >= STAGE_LOADED && stage != STAGE_FAILED && !s->app.scheduler) publish(s);
-    if (stage == STAGE_LOADED || stage == STAGE_LOADING) return;
+    enum stage stage = atomic_load(&s->stage);
+    if (stage >= STAGE_LOADED && stage != STAGE_FAILED && !s->app.scheduler)
+        publish(s);
+    if (stage == STAGE_LOADED || stage == STAGE_LOADING)
+        return;
     api_poll(&s->app);
     s->exit_code = exit_code_of(s->result);
     s->failed = stage == STAGE_FAILED && s->exit_code != EXIT_OK;
-    if (stage == STAGE_STOPPED && s->result) log_line(LOG_ERROR, "the engine is lost", "error=%s", err_name(s->result));
+    if (stage == STAGE_STOPPED && s->result)
+        log_line(LOG_ERROR, "the engine is lost", "error=%s", err_name(s->result));
     end_now(s, s->result ? s->result : ERR_DRAINING);
 }
 
@@ -402,7 +461,8 @@ static void open_loop(struct server *s)
     uv_signal_init(&s->loop, &s->term);
     uv_signal_init(&s->loop, &s->interrupt);
     uv_signal_init(&s->loop, &s->hangup);
-    s->wake.data = s->staged.data = s->tick.data = s->deadline.data = s->term.data = s->interrupt.data = s->hangup.data = s;
+    s->wake.data = s->staged.data = s->tick.data = s->deadline.data = s->term.data = s->interrupt.data =
+        s->hangup.data = s;
     uv_signal_start(&s->term, on_stop_signal, SIGTERM);
     uv_signal_start(&s->interrupt, on_stop_signal, SIGINT);
     uv_signal_start(&s->hangup, on_hangup, SIGHUP);
@@ -413,22 +473,36 @@ static int connection_limit(const struct config *c)
 {
     enum { RESERVED = 32 };
     struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= (rlim_t)c->max_connections + RESERVED) return (int)c->max_connections;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= (rlim_t)c->max_connections + RESERVED)
+        return (int)c->max_connections;
     int most = files.rlim_cur > 2 * RESERVED ? (int)files.rlim_cur - RESERVED : RESERVED / 2;
-    log_line(LOG_WARN, "fewer connections", "asked=%d taken=%d reason=\"limit of open files\"", (int)c->max_connections, most);
+    log_line(LOG_WARN, "fewer connections", "asked=%d taken=%d reason=\"limit of open files\"", (int)c->max_connections,
+             most);
     return most;
 }
 
 static enum err open_http(struct server *s)
 {
     const struct config *c = &s->config;
-    struct http_conf     conf = {
-        .host = c->host, .port = (int)c->port, .max_connections = connection_limit(c),
-        .max_header_bytes = (size_t)c->max_header_bytes, .max_body_bytes = (size_t)c->max_body_bytes, .max_bodies_bytes = (size_t)c->max_bodies_bytes,
-        .header_ms = (int)c->header_timeout_ms, .body_ms = (int)c->body_timeout_ms, .idle_ms = (int)c->idle_timeout_ms,
-        .write_stall_ms = (int)c->write_stall_ms, .ping_ms = (int)c->stream_ping_ms, .drain_bytes = (size_t)c->refused_body_bytes,
-        .stream_buffer_bytes = (size_t)c->stream_buffer_bytes, .route = routes, .n_route = n_routes,
-        .api_key = c->api_key, .n_api_key = c->n_api_key, .app = &s->app,
+    struct http_conf conf = {
+        .host = c->host,
+        .port = (int)c->port,
+        .max_connections = connection_limit(c),
+        .max_header_bytes = (size_t)c->max_header_bytes,
+        .max_body_bytes = (size_t)c->max_body_bytes,
+        .max_bodies_bytes = (size_t)c->max_bodies_bytes,
+        .header_ms = (int)c->header_timeout_ms,
+        .body_ms = (int)c->body_timeout_ms,
+        .idle_ms = (int)c->idle_timeout_ms,
+        .write_stall_ms = (int)c->write_stall_ms,
+        .ping_ms = (int)c->stream_ping_ms,
+        .drain_bytes = (size_t)c->refused_body_bytes,
+        .stream_buffer_bytes = (size_t)c->stream_buffer_bytes,
+        .route = routes,
+        .n_route = n_routes,
+        .api_key = c->api_key,
+        .n_api_key = c->n_api_key,
+        .app = &s->app,
     };
     return http_open(&s->app.http, &s->loop, &conf, &s->note);
 }
@@ -448,10 +522,12 @@ static int serve(struct server *s)
     s->app.started_wall_s = clock_wall_s();
     sem_init(&s->may_close, 0, 0);
     enum err e = api_open(&s->app);
-    if (!e) e = open_http(s);
-    if (e) return fail(s, e == ERR_IO ? EXIT_SOCKET : exit_code_of(e));
-    log_line(LOG_INFO, "start", "version=%s host=%s port=%d model=\"%s\" keys=%d", FLUXD_VERSION, s->config.host, http_port(s->app.http), s->config.model,
-             s->config.n_api_key);
+    if (!e)
+        e = open_http(s);
+    if (e)
+        return fail(s, e == ERR_IO ? EXIT_SOCKET : exit_code_of(e));
+    log_line(LOG_INFO, "start", "version=%s host=%s port=%d model=\"%s\" keys=%d", FLUXD_VERSION, s->config.host,
+             http_port(s->app.http), s->config.model, s->config.n_api_key);
     if (start_engine_thread(s) != 0) {
         err_set(&s->note, ERR_NOMEM, NULL, "the engine thread does not start");
         return fail(s, EXIT_INTERNAL);
@@ -463,7 +539,8 @@ static int serve(struct server *s)
     tokenizer_free(s->tokenizer);
     text_assets_close(s->assets);
     sem_destroy(&s->may_close);
-    if (s->failed) return fail(s, s->exit_code);
+    if (s->failed)
+        return fail(s, s->exit_code);
     log_line(LOG_INFO, "end", "exit=%d", s->exit_code);
     return s->exit_code;
 }
@@ -478,13 +555,15 @@ static int print(void (*writer)(struct strbuf *))
     return bad ? EXIT_INTERNAL : EXIT_OK;
 }
 
-/* The kernels' threads meet many times a token. By default a thread spins for milliseconds while it waits, which on a busy
- * machine takes the core from the one it waits for; some microseconds are enough. OpenMP reads this before main runs. */
+/* The kernels' threads meet many times a token. By default a thread spins for milliseconds while it waits, which on a
+ * busy machine takes the core from the one it waits for; some microseconds are enough. OpenMP reads this before main
+ * runs. */
 static void spin_less(char **argv)
 {
-    char    self[4096];
+    char self[4096];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0 || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "2000", 1) != 0) return;
+    if (n <= 0 || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "2000", 1) != 0)
+        return;
     self[n] = '\0';
     execv(self, argv); /* where it fails, serving is only less steady */
 }
@@ -493,15 +572,22 @@ int main(int argc, char **argv)
 {
     spin_less(argv);
     static struct server s; /* zero; it lives as long as the process */
-    enum config_ask      ask;
-    enum log_level       level = LOG_INFO;
-    if (config_load(&s.config, &ask, argc, argv, environ, &s.note)) return fail(&s, EXIT_CONFIG);
+    enum config_ask ask;
+    enum log_level level = LOG_INFO;
+    if (config_load(&s.config, &ask, argc, argv, environ, &s.note))
+        return fail(&s, EXIT_CONFIG);
     switch (ask) {
-    case CONFIG_HELP: return print(config_help);
-    case CONFIG_PRINT_DEFAULTS: return print(config_defaults);
-    case CONFIG_VERSION: printf("fluxd %s\n", FLUXD_VERSION); return EXIT_OK;
-    case CONFIG_CHECK_HEALTH: return check_health(s.config.host, (int)s.config.port);
-    case CONFIG_SERVE: break;
+    case CONFIG_HELP:
+        return print(config_help);
+    case CONFIG_PRINT_DEFAULTS:
+        return print(config_defaults);
+    case CONFIG_VERSION:
+        printf("fluxd %s\n", FLUXD_VERSION);
+        return EXIT_OK;
+    case CONFIG_CHECK_HEALTH:
+        return check_health(s.config.host, (int)s.config.port);
+    case CONFIG_SERVE:
+        break;
     }
     log_level_parse(s.config.log_level, &level);
     log_set_level(level);

@@ -1,6 +1,6 @@
 /* metrics: the Prometheus page from the counters of scheduler, http and api. Loop thread.
- * A family is written whole: HELP, TYPE, then its samples. OpenMetrics differs in three places: a counter's family has no
- * _total, the page ends with # EOF, and bounds are written as floats. */
+ * A family is written whole: HELP, TYPE, then its samples. OpenMetrics differs in three places: a counter's family has
+ * no _total, the page ends with # EOF, and bounds are written as floats. */
 #include "server/metrics.h"
 
 #include <math.h>
@@ -17,7 +17,7 @@
 #define LOAD(x) ((double)atomic_load_explicit(&(x), memory_order_relaxed))
 
 struct page {
-    struct strbuf      *out;
+    struct strbuf *out;
     enum metrics_format format;
 };
 
@@ -37,7 +37,8 @@ static void number(struct strbuf *out, double v)
         strbuf_printf(out, "%.9g\n", v);
 }
 
-static void single(const struct page *p, const char *prefix, const char *name, const char *type, const char *help, double v)
+static void single(const struct page *p, const char *prefix, const char *name, const char *type, const char *help,
+                   double v)
 {
     family(p, prefix, name, type, help);
     strbuf_printf(p->out, "%s%s%s ", prefix, name, !strcmp(type, "counter") ? "_total" : "");
@@ -49,12 +50,14 @@ static void bucket(const struct page *p, const char *prefix, const char *name, d
     if (isinf(bound))
         strbuf_printf(p->out, "%s%s_bucket{le=\"+Inf\"} ", prefix, name);
     else
-        strbuf_printf(p->out, "%s%s_bucket{le=\"%g%s\"} ", prefix, name, bound, bound == floor(bound) && p->format == METRICS_OPEN ? ".0" : "");
+        strbuf_printf(p->out, "%s%s_bucket{le=\"%g%s\"} ", prefix, name, bound,
+                      bound == floor(bound) && p->format == METRICS_OPEN ? ".0" : "");
     number(p->out, cumulated);
 }
 
 /* The buckets are read once, and the count is their sum: a scrape amid an observation is consistent in itself. */
-static void histogram(const struct page *p, const char *prefix, const char *name, const char *help, const struct sched_hist *h)
+static void histogram(const struct page *p, const char *prefix, const char *name, const char *help,
+                      const struct sched_hist *h)
 {
     family(p, prefix, name, "histogram", help);
     double n = 0;
@@ -75,7 +78,8 @@ static void label(struct strbuf *out, const char *name, const char *value)
             strbuf_puts(out, "\\n");
             continue;
         }
-        if (*value == '\\' || *value == '"') strbuf_putc(out, '\\');
+        if (*value == '\\' || *value == '"')
+            strbuf_putc(out, '\\');
         strbuf_putc(out, *value);
     }
     strbuf_putc(out, '"');
@@ -105,7 +109,8 @@ static void finished(const struct page *p, const struct scheduler_stats *s)
 
 static void pages(const struct page *p, const struct scheduler_stats *s)
 {
-    family(p, "fluxd_", "kv_pages_used", "gauge", "Pages in use, by the kind of attention of the layer that holds them.");
+    family(p, "fluxd_", "kv_pages_used", "gauge",
+           "Pages in use, by the kind of attention of the layer that holds them.");
     by_label(p, "kv_pages_used", "kind", "full", LOAD(s->pages_full));
     by_label(p, "kv_pages_used", "kind", "sparse", LOAD(s->pages_sparse));
 }
@@ -141,13 +146,16 @@ static void responses(const struct page *p, const struct http_stats *h, const st
 #undef STATUS_WORD
     };
     family(p, "fluxd_", "http_responses", "counter", "Answers begun, by class of status.");
-    for (int i = 2; i < 6; i++) by_label(p, "http_responses_total", "class", (const char *[]){"2xx", "3xx", "4xx", "5xx"}[i - 2], (double)h->by_status[i]);
+    for (int i = 2; i < 6; i++)
+        by_label(p, "http_responses_total", "class", (const char *[]){"2xx", "3xx", "4xx", "5xx"}[i - 2],
+                 (double)h->by_status[i]);
     family(p, "fluxd_", "api_requests", "counter", "Requests answered by an endpoint, by status.");
     for (int e = 0; e < API_N_ENDPOINT; e++)
         for (int i = 0; i < API_N_STATUS; i++) {
-            if (a->answered[e][i] == 0) continue;
-            strbuf_printf(p->out, "fluxd_api_requests_total{endpoint=\"%s\",status=\"%s\"} %llu\n", endpoint[e], status[i],
-                          (unsigned long long)a->answered[e][i]);
+            if (a->answered[e][i] == 0)
+                continue;
+            strbuf_printf(p->out, "fluxd_api_requests_total{endpoint=\"%s\",status=\"%s\"} %llu\n", endpoint[e],
+                          status[i], (unsigned long long)a->answered[e][i]);
         }
 }
 
@@ -156,10 +164,15 @@ static void infos(const struct page *p, const struct app *app)
     family(p, "fluxd_", "build_info", "gauge", "The program; always 1.");
     strbuf_puts(p->out, "fluxd_build_info{version=\"" FLUXD_VERSION "\"} 1\n");
     const struct engine_info *m = app->model;
-    if (!m) return;
+    if (!m)
+        return;
     family(p, "fluxd_", "model_info", "gauge", "The model and the device it runs on; always 1.");
     strbuf_puts(p->out, "fluxd_model_info{");
-    const char *const pair[][2] = {{"model", app->model_id}, {"name", m->name}, {"family", m->family}, {"device", m->device}, {"weights", m->weights}};
+    const char *const pair[][2] = {{"model", app->model_id},
+                                   {"name", m->name},
+                                   {"family", m->family},
+                                   {"device", m->device},
+                                   {"weights", m->weights}};
     for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
         label(p->out, pair[i][0], pair[i][1]);
         strbuf_putc(p->out, ',');
@@ -188,7 +201,8 @@ static void process(const struct page *p, struct app *app)
 
 /* --- vLLM's names: what fleet routers and dashboards read */
 
-static void vllm_single(const struct page *p, const struct app *app, const char *name, const char *type, const char *help, double v)
+static void vllm_single(const struct page *p, const struct app *app, const char *name, const char *type,
+                        const char *help, double v)
 {
     family(p, "vllm:", name, type, help);
     strbuf_printf(p->out, "vllm:%s%s{", name, !strcmp(type, "counter") ? "_total" : "");
@@ -201,8 +215,9 @@ static void vllm_finished(const struct page *p, const struct app *app, const str
 {
     const struct {
         const char *reason;
-        double      v;
-    } row[] = {{"stop", LOAD(s->finished_stop)}, {"length", LOAD(s->finished_length)}, {"abort", LOAD(s->finished_cancelled)}};
+        double v;
+    } row[] = {
+        {"stop", LOAD(s->finished_stop)}, {"length", LOAD(s->finished_length)}, {"abort", LOAD(s->finished_cancelled)}};
     family(p, "vllm:", "request_success", "counter", "Requests that ended, by reason.");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         strbuf_printf(p->out, "vllm:request_success_total{finished_reason=\"%s\",", row[i].reason);
@@ -215,17 +230,22 @@ static void vllm_finished(const struct page *p, const struct app *app, const str
 static void vllm_block(const struct page *p, const struct app *app, const struct scheduler_stats *s)
 {
     double total = LOAD(s->pages_total);
-    vllm_single(p, app, "num_requests_running", "gauge", "Requests running.", LOAD(s->prefilling) + LOAD(s->decoding) + LOAD(s->resting));
+    vllm_single(p, app, "num_requests_running", "gauge", "Requests running.",
+                LOAD(s->prefilling) + LOAD(s->decoding) + LOAD(s->resting));
     vllm_single(p, app, "num_requests_waiting", "gauge", "Requests waiting.", LOAD(s->waiting));
-    vllm_single(p, app, "kv_cache_usage_perc", "gauge", "Share of the KV pool in use, 1 is all.", total > 0 ? LOAD(s->pages_used) / total : 0);
+    vllm_single(p, app, "kv_cache_usage_perc", "gauge", "Share of the KV pool in use, 1 is all.",
+                total > 0 ? LOAD(s->pages_used) / total : 0);
     vllm_single(p, app, "prompt_tokens", "counter", "Prompt tokens.", LOAD(s->prompt_tok));
     vllm_single(p, app, "generation_tokens", "counter", "Generated tokens.", LOAD(s->answer_tok));
     vllm_single(p, app, "num_preemptions", "counter", "Preemptions.", LOAD(s->preemptions));
-    vllm_single(p, app, "prefix_cache_queries", "counter", "Prompt tokens looked up in the prefix cache.", LOAD(s->prompt_tok));
-    vllm_single(p, app, "prefix_cache_hits", "counter", "Prompt tokens found in the prefix cache.", LOAD(s->cached_tok));
+    vllm_single(p, app, "prefix_cache_queries", "counter", "Prompt tokens looked up in the prefix cache.",
+                LOAD(s->prompt_tok));
+    vllm_single(p, app, "prefix_cache_hits", "counter", "Prompt tokens found in the prefix cache.",
+                LOAD(s->cached_tok));
     vllm_finished(p, app, s);
     family(p, "vllm:", "cache_config_info", "gauge", "The KV cache; always 1.");
-    strbuf_printf(p->out, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%d\"} 1\n", PAGE_TOK, app->model->n_page);
+    strbuf_printf(p->out, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%d\"} 1\n", PAGE_TOK,
+                  app->model->n_page);
     histogram(p, "vllm:", "time_to_first_token_seconds", "Time to the first token.", &s->ttft);
     histogram(p, "vllm:", "inter_token_latency_seconds", "Time between tokens.", &s->itl);
     histogram(p, "vllm:", "e2e_request_latency_seconds", "Time from acceptance to the end.", &s->e2e);
@@ -242,19 +262,25 @@ static double oldest_age_s(const struct scheduler_stats *s)
 static void table(const struct page *page, const struct app *app, const struct scheduler_stats *s)
 {
     const struct http_stats *h = http_stats(app->http);
-    const struct api_stats  *a = app->api;
+    const struct api_stats *a = app->api;
 #define ONE(name, type, help, value) single(page, "fluxd_", #name, type, help, (double)(value));
-#define GAUGE(name, help, value) ONE(name, "gauge", help, value)
-#define COUNTER(name, help, value) ONE(name, "counter", help, value)
-#define SCHED_GAUGE(name, help, value) if (s) ONE(name, "gauge", help, value)
-#define SCHED_COUNTER(name, help, value) if (s) ONE(name, "counter", help, value)
-#define SCHED_HISTOGRAM(name, help, hist) if (s) histogram(page, "fluxd_", #name, help, hist);
+#define GAUGE(name, help, value)     ONE(name, "gauge", help, value)
+#define COUNTER(name, help, value)   ONE(name, "counter", help, value)
+#define SCHED_GAUGE(name, help, value)                                                                                 \
+    if (s)                                                                                                             \
+    ONE(name, "gauge", help, value)
+#define SCHED_COUNTER(name, help, value)                                                                               \
+    if (s)                                                                                                             \
+    ONE(name, "counter", help, value)
+#define SCHED_HISTOGRAM(name, help, hist)                                                                              \
+    if (s)                                                                                                             \
+        histogram(page, "fluxd_", #name, help, hist);
 #include "server/metrics.def"
 }
 
 void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
 {
-    const struct page             p = {.out = out, .format = f};
+    const struct page p = {.out = out, .format = f};
     const struct scheduler_stats *s = app->scheduler ? scheduler_stats(app->scheduler) : NULL;
     table(&p, app, s);
     if (s) {
@@ -265,8 +291,10 @@ void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
     responses(&p, http_stats(app->http), app->api);
     infos(&p, app);
     process(&p, app);
-    if (s && !strcmp(app->config->vllm_metrics, "on")) vllm_block(&p, app, s);
-    if (f == METRICS_OPEN) strbuf_puts(out, "# EOF\n");
+    if (s && !strcmp(app->config->vllm_metrics, "on"))
+        vllm_block(&p, app, s);
+    if (f == METRICS_OPEN)
+        strbuf_puts(out, "# EOF\n");
 }
 
 enum metrics_format metrics_choose(const char *accept)
@@ -276,5 +304,6 @@ enum metrics_format metrics_choose(const char *accept)
 
 const char *metrics_content_type(enum metrics_format f)
 {
-    return f == METRICS_OPEN ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8";
+    return f == METRICS_OPEN ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                             : "text/plain; version=0.0.4; charset=utf-8";
 }

@@ -10,7 +10,7 @@
 enum metrics_format { METRICS_TEXT /* Prometheus text 0.0.4 */, METRICS_OPEN /* OpenMetrics 1.0 */ };
 
 enum metrics_format metrics_choose(const char *accept); /* by the Accept header, which may be NULL */
-const char         *metrics_content_type(enum metrics_format f);
-void                metrics_write(struct strbuf *out, struct app *app, enum metrics_format f);
+const char *metrics_content_type(enum metrics_format f);
+void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f);
 
 #endif

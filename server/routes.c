@@ -15,6 +15,9 @@ const struct http_route routes[] = {
     {.method = HTTP_GET, .path = "/version", .handle = api_version},
     {.method = HTTP_GET, .path = "/v1/limits", .handle = api_limits},
     {.method = HTTP_GET, .path = "/metrics", .handle = api_metrics},
-    {.method = HTTP_GET, .path = "/", .open = true, .handle = api_page}, /* holds no data: it asks with the user's key */
+    {.method = HTTP_GET,
+     .path = "/",
+     .open = true,
+     .handle = api_page}, /* holds no data: it asks with the user's key */
 };
 const int n_routes = sizeof routes / sizeof *routes;

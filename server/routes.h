@@ -5,6 +5,6 @@
 #include "server/http.h"
 
 extern const struct http_route routes[];
-extern const int               n_routes;
+extern const int n_routes;
 
 #endif

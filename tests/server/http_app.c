@@ -1,14 +1,11 @@
 /* http_app: the network floor alone, with handlers that do what a test needs. Prints "port N" when it listens.
  *
- *   usage: http_app [name=value ...]   header_ms body_ms idle_ms stall_ms ping_ms max_connections max_body max_bodies keys
- *   GET  /open       no key needed            GET  /hello      answered inside the handler
- *   GET  /id/{rest}  says what the * matched  GET  /count      calls, handlers told, rooms, stats
- *   POST /echo       the body back            POST /later      the body back from the loop, 50 ms later
- *   POST /wait       never answers; finishes when the client leaves
- *   POST /stream     N frames (N: the body), one a turn, with back pressure
- *   POST /slow       a frame every 20 ms, N of them
- *   POST /silent     a stream that says nothing for 1 s, then one frame
- * SIGTERM closes everything and exits 0. */
+ *   usage: http_app [name=value ...]   header_ms body_ms idle_ms stall_ms ping_ms max_connections max_body max_bodies
+ * keys GET  /open       no key needed            GET  /hello      answered inside the handler GET  /id/{rest}  says
+ * what the * matched  GET  /count      calls, handlers told, rooms, stats POST /echo       the body back POST /later
+ * the body back from the loop, 50 ms later POST /wait       never answers; finishes when the client leaves POST /stream
+ * N frames (N: the body), one a turn, with back pressure POST /slow       a frame every 20 ms, N of them POST /silent
+ * a stream that says nothing for 1 s, then one frame SIGTERM closes everything and exits 0. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,20 +16,20 @@
 #include "server/http.h"
 
 struct app {
-    uv_loop_t    loop;
-    uv_signal_t  term;
+    uv_loop_t loop;
+    uv_signal_t term;
     struct http *http;
-    int          told, rooms, open;
+    int told, rooms, open;
 };
 
 struct job {
-    struct app       *app;
+    struct app *app;
     struct http_call *call;
-    uv_timer_t        timer;
-    char             *body;
-    size_t            n_body;
-    long              left, total;
-    bool              slow;
+    uv_timer_t timer;
+    char *body;
+    size_t n_body;
+    long left, total;
+    bool slow;
 };
 
 static void job_free(uv_handle_t *t)
@@ -45,7 +42,8 @@ static void job_free(uv_handle_t *t)
 
 static void job_end(struct job *j)
 {
-    if (!uv_is_closing((uv_handle_t *)&j->timer)) uv_close((uv_handle_t *)&j->timer, job_free);
+    if (!uv_is_closing((uv_handle_t *)&j->timer))
+        uv_close((uv_handle_t *)&j->timer, job_free);
 }
 
 static void on_gone(void *arg)
@@ -85,18 +83,19 @@ static void id(struct http_call *c, void *app)
 
 static void count(struct http_call *c, void *arg)
 {
-    struct app              *a = arg;
+    struct app *a = arg;
     const struct http_stats *s = http_stats(a->http);
-    char                     text[256];
-    int n = snprintf(text, sizeof text, "calls=%d told=%d rooms=%d open=%d connections=%d stalled=%d refused=%d", http_calls(a->http) - 1,
-                     a->told, a->rooms, a->open, (int)s->connections_open, (int)s->stalled, (int)s->refused_early);
+    char text[256];
+    int n = snprintf(text, sizeof text, "calls=%d told=%d rooms=%d open=%d connections=%d stalled=%d refused=%d",
+                     http_calls(a->http) - 1, a->told, a->rooms, a->open, (int)s->connections_open, (int)s->stalled,
+                     (int)s->refused_early);
     http_reply(c, 200, "text/plain", text, (size_t)n, NULL);
 }
 
 static void echo(struct http_call *c, void *app)
 {
     (void)app;
-    size_t      n;
+    size_t n;
     const char *p = http_body(c, &n);
     http_reply(c, 200, "application/octet-stream", p, n, "X-Extra: yes\r\n");
 }
@@ -108,18 +107,26 @@ static void on_later(uv_timer_t *t)
     job_end(j);
 }
 
-static void later(struct http_call *c, void *app) { uv_timer_start(&job_new(c, app)->timer, on_later, 50, 0); }
-static void wait_for_ever(struct http_call *c, void *app) { job_new(c, app); }
+static void later(struct http_call *c, void *app)
+{
+    uv_timer_start(&job_new(c, app)->timer, on_later, 50, 0);
+}
+static void wait_for_ever(struct http_call *c, void *app)
+{
+    job_new(c, app);
+}
 
 static void on_frame(uv_timer_t *t)
 {
     struct job *j = t->data;
     while (j->left > 0 && !http_stream_full(j->call)) {
         char frame[128];
-        int  n = snprintf(frame, sizeof frame, "data: {\"i\":%ld,\"pad\":\"abcdefghijklmnopqrstuvwxyz\"}\n\n", j->total - j->left);
+        int n = snprintf(frame, sizeof frame, "data: {\"i\":%ld,\"pad\":\"abcdefghijklmnopqrstuvwxyz\"}\n\n",
+                         j->total - j->left);
         http_stream_write(j->call, frame, (size_t)n);
         j->left--;
-        if (j->slow) return;
+        if (j->slow)
+            return;
     }
     if (j->left > 0) {
         uv_timer_stop(t);
@@ -134,7 +141,8 @@ static void on_room(void *arg)
 {
     struct job *j = arg;
     j->app->rooms++;
-    if (!j->slow) uv_timer_start(&j->timer, on_frame, 0, 0);
+    if (!j->slow)
+        uv_timer_start(&j->timer, on_frame, 0, 0);
 }
 
 static void start_stream(struct http_call *c, void *app, bool slow, uint64_t first_ms, uint64_t every_ms)
@@ -146,9 +154,18 @@ static void start_stream(struct http_call *c, void *app, bool slow, uint64_t fir
     uv_timer_start(&j->timer, on_frame, first_ms, every_ms);
 }
 
-static void stream(struct http_call *c, void *app) { start_stream(c, app, false, 0, 0); }
-static void slow(struct http_call *c, void *app) { start_stream(c, app, true, 20, 20); }
-static void silent(struct http_call *c, void *app) { start_stream(c, app, false, 1000, 0); }
+static void stream(struct http_call *c, void *app)
+{
+    start_stream(c, app, false, 0, 0);
+}
+static void slow(struct http_call *c, void *app)
+{
+    start_stream(c, app, true, 20, 20);
+}
+static void silent(struct http_call *c, void *app)
+{
+    start_stream(c, app, false, 1000, 0);
+}
 
 static const struct http_route route[] = {
     {.method = HTTP_GET, .path = "/open", .open = true, .handle = hello},
@@ -175,14 +192,15 @@ static int setting(int argc, char **argv, const char *name, int otherwise)
 {
     size_t n = strlen(name);
     for (int i = 1; i < argc; i++)
-        if (!strncmp(argv[i], name, n) && argv[i][n] == '=') return atoi(argv[i] + n + 1);
+        if (!strncmp(argv[i], name, n) && argv[i][n] == '=')
+            return atoi(argv[i] + n + 1);
     return otherwise;
 }
 
 int main(int argc, char **argv)
 {
-    struct app       a = {.http = NULL};
-    char            *key[] = {"first-key", "second-key"};
+    struct app a = {.http = NULL};
+    char *key[] = {"first-key", "second-key"};
     struct http_conf conf = {
         .host = "127.0.0.1",
         .max_connections = setting(argc, argv, "max_connections", 1000),

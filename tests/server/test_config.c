@@ -6,18 +6,18 @@
 #include "server/config.h"
 
 struct loaded {
-    struct config   c;
+    struct config c;
     enum config_ask ask;
     struct err_note note;
-    enum err        e;
+    enum err e;
 };
 
 /* flags and variables are lists that end with NULL. */
 static struct loaded load(char *const *flag, char *const *variable)
 {
     struct loaded l = {.e = OK};
-    char         *argv[16] = {(char *)(uintptr_t)"fluxd"}, *none[] = {NULL};
-    int           argc = 1;
+    char *argv[16] = {(char *)(uintptr_t) "fluxd"}, *none[] = {NULL};
+    int argc = 1;
     while (flag && flag[argc - 1]) {
         argv[argc] = flag[argc - 1];
         argc++;
@@ -46,7 +46,7 @@ static void default_conf_equals_the_table(void **state)
     config_defaults(&b);
     FILE *f = fopen("configs/default.conf", "r");
     assert_non_null(f);
-    char  *text = calloc(1, b.len + 2);
+    char *text = calloc(1, b.len + 2);
     size_t n = fread(text, 1, b.len + 1, f);
     fclose(f);
     assert_int_equal(n, b.len);
@@ -64,9 +64,11 @@ static void every_default_is_a_valid_value(void **state)
     strbuf_init(&b);
     config_defaults(&all);
     for (char *line = strtok(all.data, "\n"); line; line = strtok(NULL, "\n"))
-        if (line[0] == '#' && line[1] != ' ' && strncmp(line, "#model", 6) != 0) strbuf_printf(&b, "%s\n", line + 1);
-    const char   *path = write_file(b.data);
-    struct loaded l = load(LIST("--model", "m", "--config", (char *)(uintptr_t)path), NULL), d = load(LIST("--model", "m"), NULL);
+        if (line[0] == '#' && line[1] != ' ' && strncmp(line, "#model", 6) != 0)
+            strbuf_printf(&b, "%s\n", line + 1);
+    const char *path = write_file(b.data);
+    struct loaded l = load(LIST("--model", "m", "--config", (char *)(uintptr_t)path), NULL),
+                  d = load(LIST("--model", "m"), NULL);
     unlink(path);
     assert_int_equal(l.e, OK);
     struct strbuf limits[2];
@@ -86,8 +88,9 @@ static void every_default_is_a_valid_value(void **state)
 static void flag_beats_variable_beats_file_beats_default(void **state)
 {
     (void)state;
-    char   *file = (char *)(uintptr_t)write_file("port = 1111\nqueue-len = 2222 ; why\n# a word\nmax-num-seqs = 33\nmodel = from-file\n");
-    char  **variable = LIST("FLUXD_PORT=4444", "FLUXD_QUEUE_LEN=5555", "HOME=/", "FLUXDX=1");
+    char *file = (char *)(uintptr_t)write_file(
+        "port = 1111\nqueue-len = 2222 ; why\n# a word\nmax-num-seqs = 33\nmodel = from-file\n");
+    char **variable = LIST("FLUXD_PORT=4444", "FLUXD_QUEUE_LEN=5555", "HOME=/", "FLUXDX=1");
     struct loaded l = load(LIST("--config", file, "--port=7777", "--port=6666"), variable);
     unlink(file);
     assert_int_equal(l.e, OK);
@@ -102,7 +105,8 @@ static void flag_beats_variable_beats_file_beats_default(void **state)
 static void sizes_take_suffixes(void **state)
 {
     (void)state;
-    struct loaded l = load(LIST("--model", "m", "--kv-pool-bytes", "3G", "--max-header-bytes=17K", "--itl-target-ms", "2.5"), NULL);
+    struct loaded l =
+        load(LIST("--model", "m", "--kv-pool-bytes", "3G", "--max-header-bytes=17K", "--itl-target-ms", "2.5"), NULL);
     assert_int_equal(l.e, OK);
     assert_true(l.c.kv_pool_bytes == INT64_C(3) << 30);
     assert_int_equal(l.c.max_header_bytes, 17 << 10);
@@ -115,7 +119,7 @@ static void mistakes_are_named(void **state)
 {
     (void)state;
     const struct {
-        char       *flag[6], *variable[2];
+        char *flag[6], *variable[2];
         const char *file, *says[3];
     } row[] = {
         {.flag = {"--port", "70000"}, .says = {"--port", "70000", "flag --port"}},
@@ -141,34 +145,39 @@ static void mistakes_are_named(void **state)
         {.file = "port = 1\nport = 2\n", .says = {"--port", "second value"}},
         {.file = "[server]\nport = 1\n", .says = {"--config", "section [server]"}},
         {.file = "port\n", .says = {"--config", "line 1"}},
-        {.file = "\n\nmodel = 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
-                 "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\n",
+        {.file =
+             "\n\nmodel = "
+             "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+             "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\n",
          .says = {"--config", "line 3 is longer"}},
         {.variable = {"FLUXD_CONFIG=/does/not/exist"}, .says = {"--config", "/does/not/exist"}},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         char *flag[8] = {NULL};
-        int   n = 0;
-        for (; row[i].flag[n]; n++) flag[n] = row[i].flag[n];
+        int n = 0;
+        for (; row[i].flag[n]; n++)
+            flag[n] = row[i].flag[n];
         const char *path = row[i].file ? write_file(row[i].file) : NULL;
         if (path) {
-            flag[n++] = (char *)(uintptr_t)"--config";
+            flag[n++] = (char *)(uintptr_t) "--config";
             flag[n] = (char *)(uintptr_t)path;
         }
         struct loaded l = load(flag, row[i].variable);
-        if (path) unlink(path);
+        if (path)
+            unlink(path);
         char said[512];
         snprintf(said, sizeof said, "%s: %s", l.note.param, l.note.text);
         assert_int_equal(l.e, ERR_CONFIG);
         for (int k = 0; k < 3 && row[i].says[k]; k++)
-            if (!strstr(said, row[i].says[k])) fail_msg("row %zu: \"%s\" is not in \"%s\"", i, row[i].says[k], said);
+            if (!strstr(said, row[i].says[k]))
+                fail_msg("row %zu: \"%s\" is not in \"%s\"", i, row[i].says[k], said);
     }
 }
 
 static void keys_come_from_file_and_variable(void **state)
 {
     (void)state;
-    char         *file = (char *)(uintptr_t)write_file("# keys\nalpha\r\n\nbeta");
+    char *file = (char *)(uintptr_t)write_file("# keys\nalpha\r\n\nbeta");
     struct loaded l = load(LIST("--model", "m", "--api-key-file", file), LIST("FLUXD_API_KEY=gamma"));
     unlink(file);
     assert_int_equal(l.e, OK);
@@ -184,7 +193,7 @@ static void no_mistake_with_keys_opens_the_server(void **state)
     (void)state;
     static const char *const text[] = {"", "# only words\n", "with space\n", "caf\xc3\xa9\n"};
     for (int i = 0; i < 4; i++) {
-        char         *file = (char *)(uintptr_t)write_file(text[i]);
+        char *file = (char *)(uintptr_t)write_file(text[i]);
         struct loaded l = load(LIST("--model", "m", "--api-key-file", file), NULL);
         unlink(file);
         assert_int_equal(l.e, ERR_CONFIG);
