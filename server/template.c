@@ -80,11 +80,11 @@ bool tmpl_fail_bound(struct run *r, const char *fmt, ...)
     return false;
 }
 
-bool tmpl_fail_memory(struct run *r)
+bool tmpl_fail_memory(struct run *r, size_t wanted)
 {
     const struct arena *a = r->arena;
     if (r->err) return false;
-    if (a->limit && a->used + (64 << 10) >= a->limit) {
+    if (a->limit && wanted > a->limit - a->used) {
         return tmpl_fail_bound(r, "the rendering needs more than %zu bytes", a->limit);
     }
     tmpl_fail_bound(r, "out of memory");
@@ -95,13 +95,8 @@ bool tmpl_fail_memory(struct run *r)
 void *tmpl_alloc(struct run *r, size_t n)
 {
     void *p = r->err ? NULL : arena_alloc(r->arena, n);
-    if (p || r->err) return p;
-    if (r->arena->limit && n > r->arena->limit - r->arena->used) {
-        tmpl_fail_bound(r, "the rendering needs more than %zu bytes", r->arena->limit);
-    } else {
-        tmpl_fail_memory(r);
-    }
-    return NULL;
+    if (!p) tmpl_fail_memory(r, n + 16); /* the arena rounds up */
+    return p;
 }
 
 bool tmpl_step(struct run *r, size_t n_unit)

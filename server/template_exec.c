@@ -31,7 +31,7 @@ static bool put_run(struct run *r, const char *p, size_t n, bool outside)
 {
     const size_t start = r->out->text.len;
     strbuf_put(&r->out->text, p, n);
-    if (strbuf_failed(&r->out->text)) return tmpl_fail_memory(r);
+    if (strbuf_failed(&r->out->text)) return tmpl_fail_memory(r, 0);
     return !outside || n == 0 || push_span(r, start);
 }
 

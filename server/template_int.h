@@ -330,7 +330,7 @@ bool  tmpl_fail(struct run *r, const char *fmt, ...) __attribute__((format(print
 bool  tmpl_fail_undefined(struct run *r, struct tmpl_value v) __attribute__((cold));
 bool  tmpl_fail_type(struct run *r, const char *what, struct tmpl_value v) __attribute__((cold)); /* "what: 'type'" */
 bool  tmpl_fail_bound(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
-bool  tmpl_fail_memory(struct run *r) __attribute__((cold));
+bool  tmpl_fail_memory(struct run *r, size_t wanted) __attribute__((cold)); /* bytes that could not be had */
 void *tmpl_alloc(struct run *r, size_t n); /* zeroed */
 bool  tmpl_step(struct run *r, size_t n_unit); /* counts work; fails over TMPL_MAX_STEPS */
 static inline bool tmpl_scan_cost(struct run *r, size_t n_bytes) { return tmpl_step(r, n_bytes / 1024); }

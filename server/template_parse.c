@@ -425,7 +425,7 @@ static struct node *parse_statement(struct parser *p, const char *const *end_wor
 /* Template text up to an end word (current when it returns), or to the end of the template when there is none. */
 static struct node *parse_body(struct parser *p, const char *const *end_words)
 {
-    const int    line = tok_now(p)->line;
+    const int    line = p->tok[p->at ? p->at - 1 : 0].line; /* of the tag before */
     struct node *body = tmpl_node_new(p, NODE_BODY, line), *n;
     while (body && tok_now(p)->kind != TOK_EOF) {
         const struct token *t = tok_now(p);

@@ -6,8 +6,8 @@
 
 #include "server/template_int.h"
 
-/* The shortest decimal that reads back as f. Any decimal of up to 15 digits survives the round trip, so that trying 15,
- * 16 and 17 digits and dropping zeros at the end finds it. */
+/* The shortest decimal that reads back as f. A normal number keeps any decimal of up to 15 digits, so that trying 15, 16
+ * and 17 digits and dropping zeros at the end finds it; subnormal ones have less to keep. */
 size_t tmpl_float_repr(double f, char out[40])
 {
     if (!isfinite(f)) {
@@ -15,7 +15,7 @@ size_t tmpl_float_repr(double f, char out[40])
         return strlen(out);
     }
     char digits[32];
-    for (int n = 15; n <= 17; n++) {
+    for (int n = isnormal(f) || f == 0 ? 15 : 1; n <= 17; n++) {
         snprintf(digits, sizeof digits, "%.*e", n - 1, f);
         if (strtod(digits, NULL) == f) break;
     }

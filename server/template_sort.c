@@ -24,7 +24,7 @@ bool tmpl_sort(struct run *r, struct sort_item *v, size_t n,
         for (size_t at = 0; at + width < n; at += 2 * width) {
             const size_t most = n - at < 2 * width ? n - at : 2 * width;
             merge(r, v + at, width, most, tmp, less, reverse);
-            if (!tmpl_step(r, most)) return false;
+            if (!tmpl_step(r, most / 8)) return false;
         }
     }
     return !r->err;

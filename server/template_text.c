@@ -111,7 +111,7 @@ size_t tmpl_text_offset(struct run *r, struct text *t, size_t i_char)
     size_t at = 0, k = 0;
     if (t->n > 2 * TEXT_SKIP) {
         if (!t->skip && !make_skip(r->arena, t)) {
-            tmpl_fail(r, "out of memory");
+            tmpl_fail_memory(r, t->n); /* about */
             return t->n;
         }
         at = t->skip[i_char / TEXT_SKIP];

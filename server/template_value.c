@@ -55,6 +55,13 @@ static bool items_reserve(struct arena *a, struct items *l, size_t more)
     return true;
 }
 
+/* What items_reserve asks for. */
+static size_t items_bytes(const struct items *l, size_t more)
+{
+    const size_t n = l->n + more;
+    return (n + n / 2 + 4) * sizeof *l->v + sizeof *l->buf + 32;
+}
+
 static void items_append(struct items *l, struct tmpl_value v)
 {
     l->v[l->n++] = v;
@@ -138,7 +145,7 @@ struct tmpl_value tmpl_undef_element(struct run *r, struct tmpl_value owner, str
 
 bool tmpl_items_push(struct run *r, struct items *l, struct tmpl_value v)
 {
-    if (!items_reserve(r->arena, l, 1)) return tmpl_fail_memory(r);
+    if (!items_reserve(r->arena, l, 1)) return tmpl_fail_memory(r, items_bytes(l, 1));
     items_append(l, v);
     return true;
 }
@@ -146,7 +153,7 @@ bool tmpl_items_push(struct run *r, struct items *l, struct tmpl_value v)
 bool tmpl_items_concat(struct run *r, const struct items *a, const struct items *b, struct tmpl_value *out, uint8_t kind)
 {
     struct items l = *a;
-    if (!items_reserve(r->arena, &l, b->n)) return tmpl_fail_memory(r);
+    if (!items_reserve(r->arena, &l, b->n)) return tmpl_fail_memory(r, items_bytes(&l, b->n));
     for (size_t i = 0; i < b->n; i++) items_append(&l, b->v[i]);
     return tmpl_step(r, b->n / 16) && tmpl_items_value(r, &l, kind, out);
 }
@@ -289,7 +296,7 @@ bool tmpl_table_set(struct run *r, struct table *t, struct tmpl_value key, struc
         p->val = v;
         return true;
     }
-    return table_append(r->arena, t, key, v) || tmpl_fail_memory(r);
+    return table_append(r->arena, t, key, v) || tmpl_fail_memory(r, 2 * (t->cap + 4) * sizeof *t->pair);
 }
 
 bool tmpl_table_value(struct run *r, enum val_kind kind, struct tmpl_value *out)
@@ -382,7 +389,7 @@ bool tmpl_stream_value(struct run *r, const struct items *l, struct tmpl_value *
     struct stream *s = tmpl_alloc(r, sizeof *s);
     s = s && (s->items = tmpl_alloc(r, sizeof *s->items)) ? s : NULL;
     if (!s) return false;
-    if (waits && !(s->error = arena_strndup(r->arena, r->text, strlen(r->text)))) return tmpl_fail_memory(r);
+    if (waits && !(s->error = arena_strndup(r->arena, r->text, strlen(r->text)))) return tmpl_fail_memory(r, strlen(r->text) + 17);
     *s->items = *l;
     *out = (struct tmpl_value){.kind = VAL_ITER, .stream = s};
     return true;

@@ -23,7 +23,7 @@ static struct tmpl_value *value_from_json(struct arena *a, const cJSON *j, int d
     struct tmpl_value *v = cJSON_IsArray(j) ? tmpl_list(a) : tmpl_dict(a);
     for (const cJSON *k = j->child; k; k = k->next) {
         struct tmpl_value *item = value_from_json(a, k, depth + 1);
-        struct tmpl_value *key = cJSON_IsArray(j) ? NULL : tmpl_str(a, k->string, strlen(k->string), origin);
+        struct tmpl_value *key = cJSON_IsArray(j) ? NULL : tmpl_str(a, k->string, strlen(k->string), depth > 0 ? TMPL_OUTSIDE : TMPL_OURS);
         if (!(cJSON_IsArray(j) ? tmpl_list_add(a, v, item) : tmpl_dict_put(a, v, key, item))) return NULL;
     }
     return v;
