@@ -12,9 +12,11 @@ bool kvmap_init(struct kvmap *m, int n_layer, int stride)
     size_t n = (size_t)n_layer * (size_t)stride;
     m->page = malloc(n * sizeof *m->page);
     m->low = calloc((size_t)n_layer, sizeof *m->low);
-    if (!m->page || !m->low) {
+    m->held = calloc((size_t)n_layer, sizeof *m->held);
+    if (!m->page || !m->low || !m->held) {
         free(m->page);
         free(m->low);
+        free(m->held);
         *m = (struct kvmap){0};
         return false;
     }
@@ -27,6 +29,7 @@ void kvmap_fini(struct kvmap *m)
     CHECK(m->n_held == 0);
     free(m->page);
     free(m->low);
+    free(m->held);
     *m = (struct kvmap){0};
 }
 
@@ -51,6 +54,7 @@ bool kvmap_take(struct kvmap *m, struct kvpool *pool, int layer, int block0, int
     for (int i = block0; i < block1; i++)
         if (p[i] < 0)
             CHECK(kvpool_take(pool, 1, &p[i]));
+    m->held[layer] += n;
     m->n_held += n;
     return true;
 }
@@ -70,6 +74,7 @@ int kvmap_give_dead(struct kvmap *m, struct kvpool *pool, int layer, int sink_bl
     }
     if (to > m->low[layer])
         m->low[layer] = to;
+    m->held[layer] -= given;
     m->n_held -= given;
     return given;
 }
@@ -86,7 +91,7 @@ int kvmap_give_all(struct kvmap *m, struct kvpool *pool)
             p[i] = -1;
             given++;
         }
-        m->low[l] = 0;
+        m->low[l] = m->held[l] = 0;
     }
     CHECK(given == m->n_held);
     m->n_held = 0;

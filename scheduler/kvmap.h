@@ -12,7 +12,8 @@ struct kvmap {
     int32_t *page;   /* [L][stride] page id of a block, -1: none */
     int      n_layer, stride;
     int     *low;    /* [L] blocks in [sink, low) are given back already: where the next sweep begins */
-    int      n_held; /* pages held now */
+    int     *held;   /* [L] pages held now */
+    int      n_held; /* in all layers */
 };
 
 bool kvmap_init(struct kvmap *m, int n_layer, int stride); /* false: out of memory */

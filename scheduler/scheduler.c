@@ -266,6 +266,19 @@ static struct seq *free_slot(struct scheduler *s)
     return NULL;
 }
 
+/* A layer whose route is still open counts as full. */
+static void count_pages(struct scheduler *s)
+{
+    int full = 0, sparse = 0;
+    for (int i = 0; i < s->info->max_seqs; i++) {
+        const struct seq *q = &s->seq[i];
+        for (int l = 0; q->req && l < s->info->n_layer; l++)
+            *(q->view.route[l] == ROUTE_SPARSE ? &sparse : &full) += q->map.held[l];
+    }
+    atomic_store_explicit(&s->stats.pages_full, full, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.pages_sparse, sparse, memory_order_relaxed);
+}
+
 static void count_states(struct scheduler *s)
 {
     int pre = 0, dec = 0, rest = 0, tok = 0;
@@ -273,12 +286,14 @@ static void count_states(struct scheduler *s)
         const struct seq *q = &s->seq[i];
         if (!q->req)
             continue;
+        bool full = request_room(q->req) == 0; /* its client does not read */
         pre += q->phase == SEQ_PREFILL;
-        dec += q->phase == SEQ_DECODE;
-        rest += q->phase == SEQ_DECODE && request_room(q->req) == 0;
+        dec += q->phase == SEQ_DECODE && !full;
+        rest += q->phase == SEQ_DECODE && full;
         tok += q->phase == SEQ_PREFILL ? q->req->n_prompt : 0;
     }
     s->prefill_tok = tok;
+    count_pages(s);
     atomic_store_explicit(&s->stats.prefilling, pre, memory_order_relaxed);
     atomic_store_explicit(&s->stats.decoding, dec, memory_order_relaxed);
     atomic_store_explicit(&s->stats.resting, rest, memory_order_relaxed);
