@@ -33,6 +33,8 @@ static const struct layout layouts[DT_COUNT] = {
 static const int block_bytes[] = {[FORM_NIBBLE] = 64 + 256, [FORM_BYTE] = 64 + 512, [FORM_BYTE128] = 32 + 512};
 static const int quants_at[] = {[FORM_NIBBLE] = 64, [FORM_BYTE] = 64, [FORM_BYTE128] = 32};
 
+enum { PARTS = 2 }; /* rows of int8 that make one row of activations */
+
 struct quant_acts {
     int8_t  *q;
     float   *d, *s;
@@ -139,7 +141,7 @@ enum err quant_acts_new(struct quant_acts **out, int max_tok, int max_k, struct 
 {
     struct quant_acts *a = calloc(1, sizeof *a);
     if (a) {
-        size_t n = (size_t)max_tok * (size_t)max_k, nb = n / QUANT_BLOCK + 16;
+        size_t n = PARTS * (size_t)max_tok * (size_t)max_k, nb = n / QUANT_BLOCK + 16;
         *a = (struct quant_acts){.max_tok = max_tok, .max_k = max_k};
         a->q = aligned_alloc(64, (n + 63) / 64 * 64);
         a->d = malloc(nb * sizeof *a->d);
@@ -165,35 +167,54 @@ void quant_acts_free(struct quant_acts *a)
     free(a);
 }
 
-/* x = d * q, |q| <= 127, one scale per block of 32. */
-CPU_CLONES static void quantise_row(const float *x, int k, int8_t *q, float *d, float *s, int32_t *is)
+/* Where one row of activations goes: integers, scale, scale * sum, sum. */
+struct act_row {
+    int8_t  *q;
+    float   *d, *s;
+    int32_t *is;
+};
+
+static struct act_row act_row(const struct quant_acts *a, int64_t row, int k)
 {
-    for (int b = 0; b < k / QUANT_BLOCK; b++, x += QUANT_BLOCK, q += QUANT_BLOCK) {
+    int64_t nb = k / QUANT_BLOCK;
+    return (struct act_row){a->q + row * k, a->d + row * nb, a->s + row * nb, a->is + row * nb};
+}
+
+/* x = d * (hi + lo / 254), |hi|, |lo| <= 127, one scale per block of 32: 16 bits in all. */
+CPU_CLONES static void quantise_row(const float *x, int k, struct act_row hi, struct act_row lo)
+{
+    for (int b = 0; b < k / QUANT_BLOCK; b++, x += QUANT_BLOCK) {
         float max = 0, odd = 0; /* odd: 0, or NaN when a value is not finite */
         for (int i = 0; i < QUANT_BLOCK; i++) {
             float v = fabsf(x[i]);
             max = v > max ? v : max;
             odd += x[i] * 0.0f;
         }
-        if (odd != 0.0f) { /* NaN out, so that it is noticed; NaN != 0 */
-            memset(q, 0, QUANT_BLOCK);
-            d[b] = s[b] = NAN;
-            is[b] = 0;
-            continue;
-        }
-        float   inv = max > 0 ? 127.0f / max : 0.0f;
-        int32_t sum = 0;
+        float   inv = max > 0 ? 127.0f / max : 0.0f, rest[QUANT_BLOCK];
+        int32_t sum = 0, sum_lo = 0;
         for (int i = 0; i < QUANT_BLOCK; i++) {
             float   r = x[i] * inv + 12582912.0f; /* to nearest, by the 1.5 * 2^23 trick */
             int32_t v;
             memcpy(&v, &r, 4);
             v -= 0x4b400000;
-            q[i] = (int8_t)v;
+            hi.q[b * QUANT_BLOCK + i] = (int8_t)v;
             sum += v;
+            rest[i] = x[i] * inv - (float)v;
         }
-        d[b] = max / 127.0f;
-        s[b] = d[b] * (float)sum;
-        is[b] = sum;
+        hi.d[b] = odd == 0.0f ? max / 127.0f : NAN; /* not finite comes out not finite, so that it is noticed */
+        hi.s[b] = hi.d[b] * (float)sum;
+        hi.is[b] = sum;
+        for (int i = 0; i < QUANT_BLOCK; i++) {
+            float   r = rest[i] * 254.0f + 12582912.0f;
+            int32_t v;
+            memcpy(&v, &r, 4);
+            v -= 0x4b400000;
+            lo.q[b * QUANT_BLOCK + i] = (int8_t)v;
+            sum_lo += v;
+        }
+        lo.d[b] = hi.d[b] / 254.0f;
+        lo.s[b] = lo.d[b] * (float)sum_lo;
+        lo.is[b] = sum_lo;
     }
 }
 
@@ -243,21 +264,24 @@ PLAIN(plain_byte128, 0, 32, 544, 1, 0)
 
 static const struct quant_kernels plain = {plain_nibble, plain_byte, plain_byte128, "plain"};
 
+/* One group of outputs for all rows. */
 static void walk_group(const struct gemm_args *a, const struct quant_acts *x, quant_kernel *kernel, int g, int64_t group_bytes)
 {
     const struct cpu_weight *h = a->w->impl;
-    int   nb = a->w->k / QUANT_BLOCK;
-    float f[QUANT_ROWS][QUANT_GROUP];
-    for (int t = 0; t < a->n_tok; t += QUANT_ROWS) {
-        int m = a->n_tok - t < QUANT_ROWS ? a->n_tok - t : QUANT_ROWS;
-        struct quant_tile tile = {.w = (const uint8_t *)h->packed + g * group_bytes, .q = x->q + (int64_t)t * a->w->k,
-                                  .d = x->d + (int64_t)t * nb, .s = x->s + (int64_t)t * nb, .is = x->is + (int64_t)t * nb,
-                                  .q_stride = a->w->k, .s_stride = nb, .n_block = nb, .m = m};
+    const int K = a->w->k, per = QUANT_ROWS / PARTS;
+    float     f[QUANT_ROWS][QUANT_GROUP];
+    for (int t = 0; t < a->n_tok; t += per) {
+        int            m = a->n_tok - t < per ? a->n_tok - t : per;
+        struct act_row r = act_row(x, (int64_t)t * PARTS, K);
+        struct quant_tile tile = {.w = (const uint8_t *)h->packed + g * group_bytes, .q = r.q, .d = r.d, .s = r.s, .is = r.is,
+                                  .q_stride = K, .s_stride = K / QUANT_BLOCK, .n_block = K / QUANT_BLOCK, .m = m * PARTS};
         kernel(&tile, f);
         for (int i = 0; i < m; i++) {
             float *y = (float *)a->y + (t + i) * a->y_stride + g * QUANT_GROUP;
-            for (int r = 0; r < QUANT_GROUP; r++)
-                y[r] = a->add ? y[r] + f[i][r] : f[i][r];
+            for (int o = 0; o < QUANT_GROUP; o++) {
+                float v = f[2 * i][o] + f[2 * i + 1][o];
+                y[o] = a->add ? y[o] + v : v;
+            }
         }
     }
 }
@@ -268,15 +292,15 @@ void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
     const struct layout        *l = &layouts[a->w->dt];
     const struct quant_kernels *k = quant_kernels_vnni() ? quant_kernels_vnni() : &plain;
     quant_kernel *kernel = l->form == FORM_NIBBLE ? k->nibble : l->form == FORM_BYTE ? k->byte : k->byte128;
-    const int     K = a->w->k, nb = K / QUANT_BLOCK, groups = a->w->n / QUANT_GROUP;
-    const int64_t group_bytes = (int64_t)nb * block_bytes[l->form];
+    const int     K = a->w->k, groups = a->w->n / QUANT_GROUP;
+    const int64_t group_bytes = (int64_t)(K / QUANT_BLOCK) * block_bytes[l->form];
     CHECK(a->n_tok <= x->max_tok && K <= x->max_k);
 #pragma omp parallel num_threads(c->n_thread)
     {
 #pragma omp for schedule(static)
-        for (int t = 0; t < a->n_tok; t++)
-            quantise_row((const float *)a->x + t * a->x_stride, K, x->q + (int64_t)t * K, x->d + (int64_t)t * nb,
-                         x->s + (int64_t)t * nb, x->is + (int64_t)t * nb);
+        for (int t = 0; t < a->n_tok; t++) {
+            quantise_row((const float *)a->x + t * a->x_stride, K, act_row(x, (int64_t)t * PARTS, K), act_row(x, (int64_t)t * PARTS + 1, K));
+        }
 #pragma omp for schedule(static)
         for (int g = 0; g < groups; g++)
             walk_group(a, x, kernel, g, group_bytes);

@@ -1,5 +1,6 @@
-/* gemm_quant: products with the file's own quantised blocks, repacked once, and int8 activations. One kernel and one order of
- * sums for prefill and decode: a row's bits do not depend on how many rows there are (sums run block by block over k, integers
+/* gemm_quant: products with the file's own quantised blocks, repacked once, and 16-bit activations as two rows of int8 (measured on
+ * SmolLM2, 600 tokens: 8 bits alone move a token's logprob by 0.036 and change 2.8% of the best tokens, 16 bits 0.005 and 0.3%, which
+ * is bf16's attention). One kernel and one order of sums for prefill and decode: a row's bits do not depend on how many rows there are (sums run block by block over k, integers
  * inside a block). */
 #ifndef FLUXD_KERNELS_GEMM_QUANT_H
 #define FLUXD_KERNELS_GEMM_QUANT_H
