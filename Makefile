@@ -33,10 +33,10 @@ all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd
 
 run: all $(MODEL)
-	exec $(BUILD)/fluxd --model $(MODEL) $(if $(ROUTER),--router $(ROUTER)) $(ARGS)
+	exec $(BUILD)/fluxd --model $(MODEL) --served-model-name SmolLM2-135M-Instruct $(if $(ROUTER),--router $(ROUTER)) $(ARGS)
 
 test: test-deps $(MODEL)
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd $(UNIT) cuda
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd $(UNIT) $(BUILD)/tests/server/http_app cuda
 	@$(MAKE) --no-print-directory house unit
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory e2e
@@ -58,7 +58,7 @@ tsan:
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-units
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-run
 
-e2e: $(BUILD)/fluxd $(MODEL) build/venv/.ok
+e2e: $(BUILD)/fluxd $(BUILD)/tests/server/http_app $(MODEL) build/venv/.ok
 	$(PY) -m pytest -q -x --no-header -p no:cacheprovider tests/e2e
 
 house:

@@ -2,7 +2,7 @@
 #ifndef FLUXD_SERVER_ANSWER_H
 #define FLUXD_SERVER_ANSWER_H
 
-#include "engine/engine.h"
+#include "scheduler/scheduler.h"
 #include "scheduler/request.h"
 #include "server/json_out.h"
 #include "server/tokenizer.h"

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/engine.h"
+#include "scheduler/scheduler.h"
 #include "server/json_in.h"
 #include "server/stopper.h"
 
