@@ -85,7 +85,7 @@ def test_B04_depth_is_bounded(hostile, path, depth, opening, closing):
 
 
 def test_B04_depth_below_the_bound_passes(hostile):
-    assert send(hostile, COMPLETIONS, {"metadata": json.loads("[" * 60 + "]" * 60)}).status_code == 200
+    assert send(hostile, COMPLETIONS, {"store": json.loads("[" * 60 + "]" * 60)}).status_code == 200
 
 
 @both
@@ -184,10 +184,10 @@ COMMON_FIELDS = {
     "response_format": "ottttttu", "stop": "ottttvvt", "stop_token_ids": "otttttot", "allowed_token_ids": "otttttvt",
     "logit_bias": "otttttto", "seed": "otootttt", "ignore_eos": "ootttttt", "min_tokens": "otovtttt",
     "include_stop_str_in_output": "ootttttt", "skip_special_tokens": "ootttttt", "add_special_tokens": "ootttttt",
-    "return_token_ids": "ootttttt", "truncate_prompt_tokens": "otvvtttt", "priority": "otootttt", "route": "ottttvvu",
+    "return_token_ids": "ootttttt", "truncate_prompt_tokens": "otvotttt", "priority": "otootttt", "route": "ottttvvu",
     "bad_words": "ououuooo", "structured_outputs": "ououuooo", "guided_json": "ououuooo", "guided_regex": "ououuooo", "use_beam_search": "ououuooo",
     "logits_processors": "ououuooo", "length_penalty": "ouuuuooo", "prompt_logprobs": "ouuuuooo",
-    "user": "oooooooo", "store": "oooooooo", "metadata": "oooooooo", "service_tier": "oooooooo", "parallel_tool_calls": "oooooooo",
+    "user": "ottttott", "store": "oooooooo", "metadata": "otttttto", "service_tier": "oooooooo", "parallel_tool_calls": "oooooooo",
 }
 COMPLETION_FIELDS = {"prompt": "tttttvvt", "logprobs": "otovtttt", "echo": "ootttttt", "best_of": "otvvtttt", "suffix": "ououuooo"}
 CHAT_FIELDS = {
@@ -309,7 +309,7 @@ def test_C14_top_k_and_min_p(hostile):
     for k in (-2, 2**31, 1.5, "5"):
         check_error(send(hostile, COMPLETIONS, {"top_k": k}), 400, param="top_k")
     for field, values in (("min_p", (2, -0.1)), ("top_p", (0, -1, 1.01)), ("temperature", (-0.1, 2.1)), ("presence_penalty", (2.1, -2.1)),
-                          ("frequency_penalty", (9, -9)), ("repetition_penalty", (0, -1, 1e9)), ("min_tokens", (-1, 2)), ("truncate_prompt_tokens", (0, -1))):
+                          ("frequency_penalty", (9, -9)), ("repetition_penalty", (0, -1, 1e9)), ("min_tokens", (-1, 2)), ("truncate_prompt_tokens", (0, -2))):
         for v in values:
             check_error(send(hostile, COMPLETIONS, {field: v}), 400, "invalid_value", field)
 
@@ -412,7 +412,7 @@ def test_another_model_is_not_found(hostile, path):
 
 def test_C34_request_ids_are_the_servers_own(hostile):
     seen = set()
-    for given in ("mine", "x" * 10_000, "a,b", "\x7f", "é"):
+    for given in ("mine", "x" * 10_000, "a,b", "'", "é"):
         r = hostile.post(COMPLETIONS, VALID[COMPLETIONS], headers={"X-Request-Id": given.encode("latin-1")})
         assert r.status_code == 200 and given not in r.headers["x-request-id"]
         seen |= {r.headers["x-request-id"], r.json()["id"]}

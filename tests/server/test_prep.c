@@ -115,7 +115,7 @@ static const struct {
     {API_COMPLETIONS, "{\"prompt\":[\"a\",\"b\",\"c\"],\"n\":128}", ERR_INVALID_VALUE, "n"},
     {API_COMPLETIONS, P "\"n\":3,\"best_of\":2}", ERR_INVALID_VALUE, "best_of"},
     {API_COMPLETIONS, P "\"best_of\":3}", ERR_UNSUPPORTED, "best_of"},
-    {API_COMPLETIONS, P "\"best_of\":1,\"stream\":true}", ERR_UNSUPPORTED, "best_of"},
+    {API_COMPLETIONS, P "\"best_of\":1,\"stream\":true}", ERR_INVALID_VALUE, "best_of"},
     /* C12, C14 */
     {API_COMPLETIONS, P "\"temperature\":-0.1}", ERR_INVALID_VALUE, "temperature"},
     {API_COMPLETIONS, P "\"temperature\":2.1}", ERR_INVALID_VALUE, "temperature"},
@@ -174,12 +174,12 @@ static const struct {
     /* what would change the answer and is not served */
     {API_COMPLETIONS, P "\"suffix\":\"end\"}", ERR_UNSUPPORTED, "suffix"},
     {API_COMPLETIONS, P "\"bad_words\":[\"a\"]}", ERR_UNSUPPORTED, "bad_words"},
-    {API_COMPLETIONS, P "\"prompt_logprobs\":1}", ERR_UNSUPPORTED, "prompt_logprobs"},
+    {API_COMPLETIONS, P "\"prompt_logprobs\":0}", ERR_UNSUPPORTED, "prompt_logprobs"},
     {API_COMPLETIONS, P "\"structured_outputs\":{\"regex\":\"a\"}}", ERR_UNSUPPORTED, "structured_outputs"},
     {API_COMPLETIONS, P "\"guided_choice\":[\"a\"]}", ERR_UNSUPPORTED, "guided_choice"},
     {API_COMPLETIONS, P "\"use_beam_search\":true}", ERR_UNSUPPORTED, "use_beam_search"},
     {API_COMPLETIONS, P "\"response_format\":{\"type\":\"json_object\"}}", ERR_UNSUPPORTED, "response_format"},
-    {API_CHAT, M "\"response_format\":{}}", ERR_MISSING_FIELD, "response_format.type"},
+    {API_CHAT, M "\"response_format\":{}}", ERR_UNSUPPORTED, "response_format"},
     {API_CHAT, M "\"tool_choice\":\"required\"}", ERR_UNSUPPORTED, "tool_choice"},
     {API_CHAT, M "\"echo\":true}", ERR_UNSUPPORTED, "echo"},
     /* /tokenize and /detokenize */
