@@ -34,7 +34,8 @@ def free_port():
 
 def launch(*args, binary=BIN, env=None, **more):
     """The process alone, with its output in a file; killed at the latest when the tests end. env: name -> value or None."""
-    environment = {k: v for k, v in {**os.environ, **(env or {})}.items() if v is not None}
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("FLUXD_")}  # a variable of ours is no setting of the server's
+    environment = {k: v for k, v in {**outside, **(env or {})}.items() if v is not None}
     log = tempfile.TemporaryFile()
     proc = subprocess.Popen([binary, *map(str, args)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, **more)
     atexit.register(lambda: proc.poll() is None and proc.kill())
@@ -49,8 +50,8 @@ def read_log(log):
 class Server:
     """One running fluxd. Its log stands in a file until it stops."""
 
-    def __init__(self, *flags, env=None, binary=BIN, wait=True, **more):
-        self.port = free_port()
+    def __init__(self, *flags, port=None, env=None, binary=BIN, wait=True, **more):
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.session = requests.Session()
         self.born = time.monotonic()
@@ -220,16 +221,25 @@ def need_binary(binary=BIN):
 
 
 @pytest.fixture(scope="session")
-def server():
-    """One for all tests that need nothing special. It must survive them all and exit with 0."""
+def shared():
+    """The server that the tests share, started again when a test has killed it (that test fails)."""
     need_binary()
-    s = Server()
+    made = [Server()]
     try:
-        yield s
-        assert s.alive(), s.logged()[-20000:]
-        assert s.stop() == 0
+        yield made
+        assert made[-1].stop() == 0
     finally:
-        s.kill()
+        for s in made:
+            s.kill()
+
+
+@pytest.fixture
+def server(shared):
+    """One for all tests that need nothing special. It must survive each."""
+    if not shared[-1].alive():
+        shared.append(Server())
+    yield shared[-1]
+    assert shared[-1].alive(), shared[-1].logged()[-20000:]
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def test_resident_memory_is_weights_and_pages_in_use_and_150_mib(make_server):
     print(f"weights {weights} MiB, pool {pool} MiB, resident {logged} MiB as logged, {now:.1f} MiB seen")
     assert weights > 60 and abs(now - logged) < 60 and now < weights + 150
     page = s.metrics()["fluxd_kv_page_bytes"]
-    with Stream(s, "/v1/completions", prompt=[1000 + i % 900 for i in range(3000)], max_tokens=200, ignore_eos=True) as stream:
+    with Stream(s, "/v1/completions", prompt=[1000 + i % 900 for i in range(2000)], max_tokens=200, ignore_eos=True) as stream:
         next(iter(stream))
         used = s.pages_used() * page / MIB
         now = resident(s)
@@ -204,7 +204,7 @@ def test_resident_memory_is_weights_and_pages_in_use_and_150_mib(make_server):
     s.wait_free()
     time.sleep(2)
     print(f"after it: resident {resident(s):.1f} MiB")
-    assert resident(s) < weights + used + 150
+    assert resident(s) < weights + 150
     assert abs(s.metrics()["process_resident_memory_bytes"] / MIB - resident(s)) < 30
 
 
@@ -328,6 +328,5 @@ def test_killed_and_started_again_it_serves(make_server):
     s = make_server()
     want = s.complete("Again")["choices"][0]["text"]
     s.kill()
-    port = s.port
-    again = make_server("--port", str(port))
+    again = make_server(port=s.port)
     assert again.complete("Again")["choices"][0]["text"] == want
