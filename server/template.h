@@ -4,9 +4,9 @@
  * Compile once, render on any thread. Both the template and the values are taken as hostile: source, nesting, steps,
  * memory and output are bounded, and going over a bound is an error with a text, never a crash.
  *
- * Output knows its origin. Text of the template itself may spell special tokens; text of a client must not. Strings that
- * come from outside are built as TMPL_OUTSIDE, the mark follows their bytes through every operation, and the rendering
- * names the byte ranges of the output that carry it. */
+ * Output knows its origin. Text of the template itself may spell special tokens; text of a client must not. Strings
+ * that come from outside are built as TMPL_OUTSIDE, the mark follows their bytes through every operation, and the
+ * rendering names the byte ranges of the output that carry it. */
 #ifndef FLUXD_SERVER_TEMPLATE_H
 #define FLUXD_SERVER_TEMPLATE_H
 
@@ -38,8 +38,8 @@ struct tmpl;
  * result is read-only. As in the reference, a filter or test that does not exist fails here, or only when it is reached
  * if it stands inside an if. Free with tmpl_free (NULL is fine). */
 enum err tmpl_compile(struct tmpl **out, const char *src, size_t n, struct err_note *note);
-void     tmpl_free(struct tmpl *t);
-bool     tmpl_mentions(const struct tmpl *t, const char *name); /* is there a variable of this name in it? */
+void tmpl_free(struct tmpl *t);
+bool tmpl_mentions(const struct tmpl *t, const char *name); /* is there a variable of this name in it? */
 
 /* --- values: what the template sees. They live in the arena of one rendering and belong to one thread. --- */
 
@@ -70,11 +70,11 @@ struct tmpl_span {
 };
 
 struct tmpl_rendering {
-    struct strbuf     text;      /* init'ed by the caller, who frees it; the output is appended to an empty buffer */
-    size_t            max_bytes; /* set by the caller */
-    struct tmpl_span *span;      /* what came from TMPL_OUTSIDE strings: sorted, disjoint, not touching; in the arena */
-    size_t            n_span;
-    size_t            cap_span;
+    struct strbuf text;     /* init'ed by the caller, who frees it; the output is appended to an empty buffer */
+    size_t max_bytes;       /* set by the caller */
+    struct tmpl_span *span; /* what came from TMPL_OUTSIDE strings: sorted, disjoint, not touching; in the arena */
+    size_t n_span;
+    size_t cap_span;
 };
 
 /* context is a dict: messages, tools, add_generation_prompt, bos_token, ... ERR_TEMPLATE with the text that

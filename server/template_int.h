@@ -1,6 +1,7 @@
 /* template_int: what the template_*.c files share. A value is 16 bytes and passed by value; what it points to lives in
- * the arena of the rendering (constants: in the template's) and is immutable for the template, as the reference's sandbox
- * has it. That is why lists and texts may share their backing: a copy is a view, and `x = x + y` grows in place. */
+ * the arena of the rendering (constants: in the template's) and is immutable for the template, as the reference's
+ * sandbox has it. That is why lists and texts may share their backing: a copy is a view, and `x = x + y` grows in
+ * place. */
 #ifndef FLUXD_SERVER_TEMPLATE_INT_H
 #define FLUXD_SERVER_TEMPLATE_INT_H
 
@@ -9,6 +10,8 @@
 #include "server/template.h"
 
 struct node;
+struct call_args;
+struct tmpl;
 struct run;
 struct scope;
 struct builtin;
@@ -26,8 +29,8 @@ enum val_kind {
     VAL_LIST,
     VAL_TUPLE,
     VAL_DICT,
-    VAL_VIEW,      /* dict.items() and its like: has a length, cannot be indexed */
-    VAL_ITER,      /* a generator: one pass, no length */
+    VAL_VIEW, /* dict.items() and its like: has a length, cannot be indexed */
+    VAL_ITER, /* a generator: one pass, no length */
     VAL_RANGE,
     VAL_NAMESPACE,
     VAL_LOOP,
@@ -44,31 +47,31 @@ struct tmpl_value {
     uint8_t kind;  /* enum val_kind */
     uint8_t flags; /* VAL_SAFE; of a view: enum dict_part */
     union {
-        bool           b;
-        int64_t        i;
-        double         f;
-        struct text   *s;
-        struct items  *list; /* LIST, TUPLE, VIEW */
-        struct table  *dict; /* DICT, NAMESPACE */
+        bool b;
+        int64_t i;
+        double f;
+        struct text *s;
+        struct items *list; /* LIST, TUPLE, VIEW */
+        struct table *dict; /* DICT, NAMESPACE */
         struct stream *stream;
-        struct range  *range;
-        struct loop   *loop;
-        struct macro  *macro;
+        struct range *range;
+        struct loop *loop;
+        struct macro *macro;
         struct method *method;
         const struct builtin *func;
-        const struct undef   *undef;
+        const struct undef *undef;
     };
 };
 
 /* A string. Either wholly of one origin (mark is NULL and `outside` tells), or with one mark byte per byte of text. */
 struct text {
-    const char      *p;
-    size_t           n;
-    const uint8_t   *mark;    /* 0 or 1 per byte; NULL: all bytes are as `outside` says */
-    struct text_buf *buf;     /* where p lies, if it may grow there; NULL for borrowed bytes */
-    uint32_t        *skip;    /* byte offset of every TEXT_SKIP-th code point; made at the first need */
-    uint32_t         n_char;  /* code points; TEXT_UNCOUNTED until needed */
-    bool             outside;
+    const char *p;
+    size_t n;
+    const uint8_t *mark;  /* 0 or 1 per byte; NULL: all bytes are as `outside` says */
+    struct text_buf *buf; /* where p lies, if it may grow there; NULL for borrowed bytes */
+    uint32_t *skip;       /* byte offset of every TEXT_SKIP-th code point; made at the first need */
+    uint32_t n_char;      /* code points; TEXT_UNCOUNTED until needed */
+    bool outside;
 };
 #define TEXT_SKIP      64u
 #define TEXT_UNCOUNTED UINT32_MAX
@@ -76,20 +79,20 @@ struct text {
 
 /* Bytes that grow at the end. Texts made from it stay valid: growth beyond cap moves to new memory. */
 struct text_buf {
-    char    *p;
+    char *p;
     uint8_t *mark;
-    size_t   n, cap;
-    bool     outside; /* while mark is NULL */
+    size_t n, cap;
+    bool outside; /* while mark is NULL */
 };
 
 struct items {
     struct tmpl_value *v;
-    size_t             n;
-    struct items_buf  *buf; /* backing of v, if it may grow there */
+    size_t n;
+    struct items_buf *buf; /* backing of v, if it may grow there */
 };
 struct items_buf {
     struct tmpl_value *v;
-    size_t             n, cap;
+    size_t n, cap;
 };
 
 struct pair {
@@ -97,257 +100,146 @@ struct pair {
 };
 struct table {
     struct pair *pair;
-    size_t       n, cap;
-    uint32_t    *order; /* pairs sorted by key; valid while n_order == n */
-    size_t       n_order;
+    size_t n, cap;
+    uint32_t *order; /* pairs sorted by key; valid while n_order == n */
+    size_t n_order;
 };
 
 /* A generator. It was run when it was made; an error that stopped it waits until someone comes to the place. */
 struct stream {
     struct items *items;
-    size_t        at;
-    const char   *error; /* NULL: it ran to its end */
+    size_t at;
+    const char *error; /* NULL: it ran to its end */
 };
 struct range {
     int64_t start, stop, step;
-    size_t  n;
+    size_t n;
 };
 struct method {
-    struct tmpl_value     self;
+    struct tmpl_value self;
     const struct builtin *b;
 };
 struct macro {
     const struct node *node; /* NODE_MACRO or NODE_CALLBLOCK */
-    struct scope      *home; /* where it was defined */
+    struct scope *home;      /* where it was defined */
 };
 
 /* Why a value is undefined; it becomes a message only when it is used. */
 enum undef_why { UNDEF_NAME, UNDEF_ATTR, UNDEF_ELEMENT, UNDEF_HINT, UNDEF_UNSAFE };
 struct undef {
     enum undef_why why;
-    const char    *name; /* variable, attribute, or the whole hint */
-    size_t         n;
-    const char    *owner; /* type that has no such attribute */
-    int64_t        index;
+    const char *name; /* variable, attribute, or the whole hint */
+    size_t n;
+    const char *owner; /* type that has no such attribute */
+    int64_t index;
 };
 
-static inline struct tmpl_value val_none(void) { return (struct tmpl_value){.kind = VAL_NONE}; }
-static inline struct tmpl_value val_bool(bool b) { return (struct tmpl_value){.kind = VAL_BOOL, .b = b}; }
-static inline struct tmpl_value val_int(int64_t i) { return (struct tmpl_value){.kind = VAL_INT, .i = i}; }
-static inline struct tmpl_value val_size(size_t n) { return val_int((int64_t)n); }
-static inline struct tmpl_value val_float(double f) { return (struct tmpl_value){.kind = VAL_FLOAT, .f = f}; }
-static inline bool val_is(struct tmpl_value v, enum val_kind k) { return v.kind == k; }
-static inline bool val_is_seq(struct tmpl_value v) { return v.kind == VAL_LIST || v.kind == VAL_TUPLE; }
-static inline bool val_is_integral(struct tmpl_value v) { return v.kind == VAL_INT || v.kind == VAL_BOOL; }
-static inline bool val_is_number(struct tmpl_value v) { return val_is_integral(v) || v.kind == VAL_FLOAT; }
-static inline int64_t val_as_int(struct tmpl_value v) { return v.kind == VAL_BOOL ? (int64_t)v.b : v.i; }
+static inline struct tmpl_value val_none(void)
+{
+    return (struct tmpl_value){.kind = VAL_NONE};
+}
+static inline struct tmpl_value val_bool(bool b)
+{
+    return (struct tmpl_value){.kind = VAL_BOOL, .b = b};
+}
+static inline struct tmpl_value val_int(int64_t i)
+{
+    return (struct tmpl_value){.kind = VAL_INT, .i = i};
+}
+static inline struct tmpl_value val_size(size_t n)
+{
+    return val_int((int64_t)n);
+}
+static inline struct tmpl_value val_float(double f)
+{
+    return (struct tmpl_value){.kind = VAL_FLOAT, .f = f};
+}
+static inline bool val_is(struct tmpl_value v, enum val_kind k)
+{
+    return v.kind == k;
+}
+static inline bool val_is_seq(struct tmpl_value v)
+{
+    return v.kind == VAL_LIST || v.kind == VAL_TUPLE;
+}
+static inline bool val_is_integral(struct tmpl_value v)
+{
+    return v.kind == VAL_INT || v.kind == VAL_BOOL;
+}
+static inline bool val_is_number(struct tmpl_value v)
+{
+    return val_is_integral(v) || v.kind == VAL_FLOAT;
+}
+static inline int64_t val_as_int(struct tmpl_value v)
+{
+    return v.kind == VAL_BOOL ? (int64_t)v.b : v.i;
+}
 static inline double val_as_float(struct tmpl_value v)
 {
     return v.kind == VAL_FLOAT ? v.f : (double)val_as_int(v);
 }
 
-/* --- the syntax tree: one node type with fields by kind --- */
-
-enum node_kind {
-    /* expressions */
-    NODE_CONST,   /* value */
-    NODE_NAME,    /* name */
-    NODE_LIST,    /* kid[] */
-    NODE_TUPLE,   /* kid[] */
-    NODE_DICT,    /* kid[]: key, value, key, value ... */
-    NODE_CONCAT,  /* kid[] */
-    NODE_COMPARE, /* a; kid[] with op: operands */
-    NODE_BINARY,  /* op, a, b */
-    NODE_AND,     /* a, b */
-    NODE_OR,      /* a, b */
-    NODE_NOT,     /* a */
-    NODE_NEG,     /* a */
-    NODE_POS,     /* a */
-    NODE_COND,    /* a if b else c; c may be NULL */
-    NODE_ATTR,    /* a . text */
-    NODE_ITEM,    /* a [ b ] */
-    NODE_SLICE,   /* a [ kid[0] : kid[1] : kid[2] ]; kids may be NULL */
-    NODE_CALL,    /* a ( args ) */
-    NODE_FILTER,  /* a | text ( args ); a NULL: the captured body; builtin NULL: fails when reached */
-    NODE_TEST,    /* a is text ( args ); builtin as above */
-    NODE_NSREF,   /* target only: name . text */
-    /* statements */
-    NODE_DATA,      /* value */
-    NODE_OUTPUT,    /* kid[]: expressions */
-    NODE_BODY,      /* kid[]: statements; hide, where a scope begins */
-    NODE_IF,        /* kid[]: test, body, test, body ...; c: else body */
-    NODE_FOR,       /* target, a: iterable, b: test, body, c: else body */
-    NODE_SET,       /* target, a */
-    NODE_SETBLOCK,  /* target, a: filter chain or NULL, body */
-    NODE_MACRO,     /* name, kid[]: NODE_NAME parameters, a: NODE_LIST of the last parameters' defaults, body, uses */
-    NODE_CALLBLOCK, /* as NODE_MACRO, and b: the NODE_CALL it is passed to */
-    NODE_FILTERBLOCK, /* a: filter chain, body */
-    NODE_WITH,      /* kid[]: target, value, target, value ...; body */
-    NODE_SCOPE,     /* body: a generation block */
-    NODE_BREAK,
-    NODE_CONTINUE,
-    NODE_KINDS
-};
-
-enum node_op { OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_FLOORDIV, OP_MOD, OP_POW, OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_IN, OP_NOTIN };
-
-enum { USES_CALLER = 1, USES_KWARGS = 2, USES_VARARGS = 4 }; /* the special names that a macro's body mentions */
-
-struct named_node {
-    const struct text *name;
-    struct node       *value;
-};
-struct call_args {
-    struct node      **pos;
-    struct named_node *kw;
-    size_t             n_pos, n_kw;
-    struct node       *star, *star_star; /* *args and **kwargs, or NULL */
-};
-
-struct node {
-    uint8_t               kind, op, uses;
-    int                   line;
-    int                   name; /* index into tmpl.name */
-    size_t                n_kid;
-    struct node         **kid;
-    struct node          *a, *b, *c, *body, *target;
-    struct text          *text;
-    const struct call_args *args;
-    const struct builtin *builtin;
-    struct tmpl_value     value;
-    const int            *hide;   /* [n_hide] names that are undefined when the scope of this body begins */
-    size_t                n_hide;
-};
-
-struct tmpl {
-    struct arena        arena; /* everything below */
-    const char         *source;
-    const struct node  *root;  /* NODE_BODY */
-    const struct text **name;  /* [n_name] every variable's name once */
-    size_t              n_name;
-    int                 loop_name, special_name[3]; /* "loop"; "caller", "kwargs", "varargs" */
-};
-#define TMPL_OWN_NAMES 4u /* those come first in name[] */
-
-/* --- tokens --- */
-
-enum tok_kind {
-    TOK_EOF, TOK_DATA, TOK_VAR_BEGIN, TOK_VAR_END, TOK_BLOCK_BEGIN, TOK_BLOCK_END, TOK_NAME, TOK_STRING, TOK_INT, TOK_FLOAT,
-    TOK_ADD, TOK_SUB, TOK_MUL, TOK_DIV, TOK_FLOORDIV, TOK_MOD, TOK_POW, TOK_TILDE, TOK_LBRACKET, TOK_RBRACKET, TOK_LPAREN,
-    TOK_RPAREN, TOK_LBRACE, TOK_RBRACE, TOK_EQ, TOK_NE, TOK_GT, TOK_GE, TOK_LT, TOK_LE, TOK_ASSIGN, TOK_DOT, TOK_COLON,
-    TOK_PIPE, TOK_COMMA, TOK_SEMICOLON
-};
-struct token {
-    enum tok_kind kind;
-    int           line;
-    const char   *p; /* name, text of the string after unescaping, data */
-    size_t        n;
-    int64_t       i;
-    double        f;
-};
-
-/* One compilation. Errors are sticky as in struct run. */
-struct parser {
-    struct tmpl        *t;
-    struct arena        scratch; /* tokens */
-    struct token       *tok;     /* [n_tok], the last one is TOK_EOF */
-    size_t              n_tok, cap_tok, at;
-    int                 nesting;
-    bool                soft;    /* inside an if: unknown filters and tests fail only when reached */
-    int                 n_loop;  /* for bodies around, back to the next macro: where break may stand */
-    uint8_t            *uses;    /* of each macro around, innermost last */
-    size_t              n_uses;
-    size_t              cap_name;
-    struct err_note    *note;
-    enum err            err;
-};
-
-bool tmpl_lex(struct parser *p, const char *src, size_t n);
-bool tmpl_parse(struct parser *p);
-bool tmpl_resolve_scopes(struct parser *p, struct node *root); /* fills node.hide */
-
-/* parser internals, shared by template_parse.c (statements) and template_expr.c (expressions) */
-bool         tmpl_syntax_error(struct parser *p, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-struct node *tmpl_node_new(struct parser *p, enum node_kind kind, int line);
-bool         tmpl_node_add(struct parser *p, struct node *parent, struct node *kid);
-int          tmpl_name_id(struct parser *p, const char *s, size_t n);
-bool         tmpl_enter(struct parser *p); /* one bracket or block deeper; pairs with --p->nesting */
-const char  *tmpl_token_text(const struct token *t, char buf[48]);
-bool         tmpl_expect(struct parser *p, enum tok_kind kind, const char *what);
-struct node *tmpl_parse_expr(struct parser *p);          /* one expression */
-struct node *tmpl_parse_expr_no_cond(struct parser *p);  /* without `x if y` at the top */
-struct node *tmpl_parse_tuple(struct parser *p, bool cond, bool brackets);
-struct node *tmpl_parse_primary(struct parser *p, bool target);
-struct node *tmpl_parse_filters(struct parser *p, struct node *on, bool start_inline);
-static inline const struct token *tok_now(const struct parser *p) { return &p->tok[p->at]; }
-static inline const struct token *tok_look(const struct parser *p)
-{
-    return &p->tok[p->at + 1 < p->n_tok ? p->at + 1 : p->at];
-}
-static inline void tok_step(struct parser *p)
-{
-    if (p->at + 1 < p->n_tok) p->at++;
-}
-static inline bool tok_is_word(const struct token *t, const char *word)
-{
-    return t->kind == TOK_NAME && t->n == strlen(word) && memcmp(t->p, word, t->n) == 0;
-}
-
 /* --- running --- */
 
 struct var {
-    int               name;
+    int name;
     struct tmpl_value v;
 };
 struct scope {
     struct scope *parent; /* NULL: the root, whose variables are run.root_var */
-    struct var   *var;
-    size_t        n, cap;
-    bool          captured; /* a macro was defined in it and may outlive it */
+    struct var *var;
+    size_t n, cap;
+    bool captured; /* a macro was defined in it and may outlive it */
 };
 
 struct run {
-    const struct tmpl     *t;
-    struct arena          *arena;
+    const struct tmpl *t;
+    struct arena *arena;
     struct tmpl_rendering *out;
-    struct text_buf       *sink;        /* where output goes while a block is captured; NULL: out */
-    struct scope          *scope;
-    struct tmpl_value     *root_var;    /* [n_name] set at the top level */
-    struct tmpl_value     *context_var; /* [n_name] given by the caller, or a global function */
-    struct tmpl_value     *undef_var;   /* [n_name] what stands for each name while it has no value; made when needed */
-    struct text           *byte_text[2][128]; /* one-character strings, by origin */
-    int64_t                steps;
-    int                    depth, calls;
-    enum err               err; /* sticky; text and line of the first failure follow */
-    int                    line;
-    bool                   raised; /* by raise_exception: the text stands for itself */
-    bool                   bound;  /* a bound was exceeded: nothing may put that off */
-    char                   text[sizeof(((struct err_note *)0)->text)];
+    struct text_buf *sink; /* where output goes while a block is captured; NULL: out */
+    struct scope *scope;
+    struct tmpl_value *root_var;    /* [n_name] set at the top level */
+    struct tmpl_value *context_var; /* [n_name] given by the caller, or a global function */
+    struct tmpl_value *undef_var;   /* [n_name] what stands for each name while it has no value; made when needed */
+    struct text *byte_text[2][128]; /* one-character strings, by origin */
+    int64_t steps;
+    int depth, calls;
+    enum err err; /* sticky; text and line of the first failure follow */
+    int line;
+    bool raised; /* by raise_exception: the text stands for itself */
+    bool bound;  /* a bound was exceeded: nothing may put that off */
+    char text[sizeof(((struct err_note *)0)->text)];
 };
 
 /* All return false / NULL when the run has failed (run.err is set). */
-bool  tmpl_fail(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
-bool  tmpl_fail_undefined(struct run *r, struct tmpl_value v) __attribute__((cold));
-bool  tmpl_fail_type(struct run *r, const char *what, struct tmpl_value v) __attribute__((cold)); /* "what: 'type'" */
-bool  tmpl_fail_bound(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
-bool  tmpl_fail_memory(struct run *r, size_t wanted) __attribute__((cold)); /* bytes that could not be had */
-void *tmpl_alloc(struct run *r, size_t n); /* zeroed */
-bool  tmpl_step(struct run *r, size_t n_unit); /* counts work; fails over TMPL_MAX_STEPS */
-static inline bool tmpl_scan_cost(struct run *r, size_t n_bytes) { return tmpl_step(r, n_bytes / 1024); }
+bool tmpl_fail(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
+bool tmpl_fail_undefined(struct run *r, struct tmpl_value v) __attribute__((cold));
+bool tmpl_fail_type(struct run *r, const char *what, struct tmpl_value v) __attribute__((cold)); /* "what: 'type'" */
+bool tmpl_fail_bound(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
+bool tmpl_fail_memory(struct run *r, size_t wanted) __attribute__((cold)); /* bytes that could not be had */
+void *tmpl_alloc(struct run *r, size_t n);                                 /* zeroed */
+bool tmpl_step(struct run *r, size_t n_unit);                              /* counts work; fails over TMPL_MAX_STEPS */
+static inline bool tmpl_scan_cost(struct run *r, size_t n_bytes)
+{
+    return tmpl_step(r, n_bytes / 1024);
+}
 
 /* template_text.c */
-int          tmpl_utf8_get(const char *p, const char *end, uint32_t *cp); /* bytes taken, >= 1; a bad byte stands for itself */
-int          tmpl_utf8_put(char out[4], uint32_t cp);
+int tmpl_utf8_get(const char *p, const char *end, uint32_t *cp); /* bytes taken, >= 1; a bad byte stands for itself */
+int tmpl_utf8_put(char out[4], uint32_t cp);
 struct text *tmpl_text_new(struct run *r, const char *p, size_t n, bool outside); /* borrows p */
 struct text *tmpl_text_sub(struct run *r, struct text *t, size_t at, size_t n);   /* bytes */
 struct text *tmpl_text_concat(struct run *r, struct text *a, struct text *b);
 struct text *tmpl_text_repeat(struct run *r, struct text *t, int64_t times);
-struct text *tmpl_text_char(struct run *r, struct text *t, size_t at, size_t n);  /* the character at byte `at` */
-size_t       tmpl_text_len(struct run *r, struct text *t);                         /* code points; r may be NULL */
-size_t       tmpl_text_offset(struct run *r, struct text *t, size_t i_char);      /* byte offset of a code point */
-size_t       tmpl_text_chars_before(struct run *r, struct text *t, size_t at);    /* the inverse */
-bool         tmpl_text_seal(struct arena *a, struct text *t);                     /* fills the caches: for shared constants */
-static inline bool text_outside_at(const struct text *t, size_t at) { return t->mark ? t->mark[at] : t->outside; }
+struct text *tmpl_text_char(struct run *r, struct text *t, size_t at, size_t n); /* the character at byte `at` */
+size_t tmpl_text_len(struct run *r, struct text *t);                             /* code points; r may be NULL */
+size_t tmpl_text_offset(struct run *r, struct text *t, size_t i_char);           /* byte offset of a code point */
+size_t tmpl_text_chars_before(struct run *r, struct text *t, size_t at);         /* the inverse */
+bool tmpl_text_seal(struct arena *a, struct text *t); /* fills the caches: for shared constants */
+static inline bool text_outside_at(const struct text *t, size_t at)
+{
+    return t->mark ? t->mark[at] : t->outside;
+}
 static inline bool text_equal(const struct text *a, const struct text *b)
 {
     return a->n == b->n && (a->p == b->p || memcmp(a->p, b->p, a->n) == 0);
@@ -356,14 +248,14 @@ static inline bool text_is(const struct text *a, const char *s)
 {
     return a->n == strlen(s) && memcmp(a->p, s, a->n) == 0;
 }
-int          tmpl_text_cmp(const struct text *a, const struct text *b); /* by code points, which is by bytes in UTF-8 */
-bool         tmpl_buf_reserve(struct run *r, struct text_buf *b, size_t more);
-bool         tmpl_buf_put(struct run *r, struct text_buf *b, const char *p, size_t n, bool outside);
-bool         tmpl_buf_puts(struct run *r, struct text_buf *b, const char *s); /* ours */
-bool         tmpl_buf_put_text(struct run *r, struct text_buf *b, const struct text *t);
-bool         tmpl_buf_put_sub(struct run *r, struct text_buf *b, const struct text *t, size_t at, size_t n);
+int tmpl_text_cmp(const struct text *a, const struct text *b); /* by code points, which is by bytes in UTF-8 */
+bool tmpl_buf_reserve(struct run *r, struct text_buf *b, size_t more);
+bool tmpl_buf_put(struct run *r, struct text_buf *b, const char *p, size_t n, bool outside);
+bool tmpl_buf_puts(struct run *r, struct text_buf *b, const char *s); /* ours */
+bool tmpl_buf_put_text(struct run *r, struct text_buf *b, const struct text *t);
+bool tmpl_buf_put_sub(struct run *r, struct text_buf *b, const struct text *t, size_t at, size_t n);
 struct text *tmpl_buf_text(struct run *r, const struct text_buf *b); /* ends the building */
-bool         tmpl_buf_value(struct run *r, const struct text_buf *b, struct tmpl_value *out);
+bool tmpl_buf_value(struct run *r, const struct text_buf *b, struct tmpl_value *out);
 static inline bool val_from_text(struct text *t, struct tmpl_value *out)
 {
     *out = (struct tmpl_value){.kind = VAL_STR, .s = t};
@@ -373,52 +265,66 @@ static inline bool val_from_text(struct text *t, struct tmpl_value *out)
 /* template_string.c: what Python's str does, on texts */
 enum text_case { CASE_LOWER, CASE_UPPER, CASE_TITLE, CASE_CAPITALIZE, CASE_SWAP, CASE_JINJA_TITLE };
 enum text_side { SIDE_LEFT = 1, SIDE_RIGHT = 2, SIDE_BOTH = 3 };
-bool         tmpl_is_space(uint32_t cp);
-bool         tmpl_is_line_end(uint32_t cp);
-bool         tmpl_is_printable(uint32_t cp);
+bool tmpl_is_space(uint32_t cp);
+bool tmpl_is_line_end(uint32_t cp);
+bool tmpl_is_printable(uint32_t cp);
 struct text *tmpl_string_case(struct run *r, struct text *t, enum text_case how);
 struct text *tmpl_string_strip(struct run *r, struct text *t, const struct text *chars, enum text_side side);
-struct text *tmpl_string_replace(struct run *r, struct text *t, const struct text *old, const struct text *with, int64_t most);
+struct text *tmpl_string_replace(struct run *r, struct text *t, const struct text *old, const struct text *with,
+                                 int64_t most);
 struct text *tmpl_string_escape(struct run *r, struct text *t); /* HTML */
-bool         tmpl_string_find(struct run *r, const struct text *t, const struct text *sub, size_t from, size_t *at);
-bool         tmpl_string_rfind(struct run *r, const struct text *t, const struct text *sub, size_t end, size_t *at);
-int64_t      tmpl_string_count(struct run *r, struct text *t, const struct text *sub);
-bool         tmpl_string_split(struct run *r, struct text *t, const struct text *sep, int64_t most, enum text_side from,
-                               struct items *out);
-bool         tmpl_string_lines(struct run *r, struct text *t, bool keep_ends, struct items *out);
-enum text_class { CLASS_ALPHA, CLASS_ALNUM, CLASS_DIGIT, CLASS_SPACE, CLASS_LOWER, CLASS_UPPER, CLASS_ASCII, CLASS_PRINTABLE };
-bool         tmpl_string_is(const struct text *t, enum text_class what);
-const char  *tmpl_wide_case(uint32_t cp, bool title); /* template_case.c: more than one character, or NULL */
+bool tmpl_string_find(struct run *r, const struct text *t, const struct text *sub, size_t from, size_t *at);
+bool tmpl_string_rfind(struct run *r, const struct text *t, const struct text *sub, size_t end, size_t *at);
+int64_t tmpl_string_count(struct run *r, struct text *t, const struct text *sub);
+bool tmpl_string_split(struct run *r, struct text *t, const struct text *sep, int64_t most, enum text_side from,
+                       struct items *out);
+bool tmpl_string_lines(struct run *r, struct text *t, bool keep_ends, struct items *out);
+enum text_class {
+    CLASS_ALPHA,
+    CLASS_ALNUM,
+    CLASS_DIGIT,
+    CLASS_SPACE,
+    CLASS_LOWER,
+    CLASS_UPPER,
+    CLASS_ASCII,
+    CLASS_PRINTABLE
+};
+bool tmpl_string_is(const struct text *t, enum text_class what);
+const char *tmpl_wide_case(uint32_t cp, bool title); /* template_case.c: more than one character, or NULL */
 
 /* template_value.c */
 const char *tmpl_type_name(struct tmpl_value v);
 struct tmpl_value tmpl_undef_hint(struct run *r, const char *hint);
 struct tmpl_value tmpl_undef_name(struct run *r, int name);
-struct tmpl_value tmpl_undef_attr(struct run *r, struct tmpl_value owner, const char *name, size_t n, enum undef_why why);
+struct tmpl_value tmpl_undef_attr(struct run *r, struct tmpl_value owner, const char *name, size_t n,
+                                  enum undef_why why);
 struct tmpl_value tmpl_undef_element(struct run *r, struct tmpl_value owner, struct tmpl_value index);
-bool        tmpl_items_push(struct run *r, struct items *l, struct tmpl_value v);
-bool        tmpl_items_concat(struct run *r, const struct items *a, const struct items *b, struct tmpl_value *out, uint8_t kind);
-bool        tmpl_items_value(struct run *r, const struct items *l, enum val_kind kind, struct tmpl_value *out);
-bool        tmpl_tuple2(struct run *r, struct tmpl_value a, struct tmpl_value b, struct tmpl_value *out);
-bool        tmpl_hashable(struct run *r, struct tmpl_value key);
-int         tmpl_key_cmp(struct run *r, struct tmpl_value a, struct tmpl_value b); /* total order of hashable values */
+bool tmpl_items_push(struct run *r, struct items *l, struct tmpl_value v);
+bool tmpl_items_concat(struct run *r, const struct items *a, const struct items *b, struct tmpl_value *out,
+                       uint8_t kind);
+bool tmpl_items_value(struct run *r, const struct items *l, enum val_kind kind, struct tmpl_value *out);
+bool tmpl_tuple2(struct run *r, struct tmpl_value a, struct tmpl_value b, struct tmpl_value *out);
+bool tmpl_hashable(struct run *r, struct tmpl_value key);
+int tmpl_key_cmp(struct run *r, struct tmpl_value a, struct tmpl_value b); /* total order of hashable values */
 struct pair *tmpl_table_find(struct run *r, struct table *t, struct tmpl_value key);
 struct pair *tmpl_table_find_text(struct run *r, struct table *t, const struct text *key);
-bool        tmpl_table_set(struct run *r, struct table *t, struct tmpl_value key, struct tmpl_value v);
-bool        tmpl_table_value(struct run *r, enum val_kind kind, struct tmpl_value *out); /* a new empty one */
-bool        tmpl_length(struct run *r, struct tmpl_value v, size_t *n); /* len(); false: the type has none */
+bool tmpl_table_set(struct run *r, struct table *t, struct tmpl_value key, struct tmpl_value v);
+bool tmpl_table_value(struct run *r, enum val_kind kind, struct tmpl_value *out); /* a new empty one */
+bool tmpl_length(struct run *r, struct tmpl_value v, size_t *n);                  /* len(); false: the type has none */
 
 /* Iteration over anything iterable. */
 struct iter {
     struct tmpl_value src;
-    size_t            i, n; /* n: items in all, where known without walking; strings count bytes */
+    size_t i, n; /* n: items in all, where known without walking; strings count bytes */
 };
-bool tmpl_iter_open(struct run *r, struct tmpl_value v, struct iter *it); /* false: not iterable, fails the run */
+bool tmpl_iter_open(struct run *r, struct tmpl_value v, struct iter *it);  /* false: not iterable, fails the run */
 bool tmpl_iter_next(struct run *r, struct iter *it, struct tmpl_value *v); /* false: end, or the run failed */
 bool tmpl_is_iterable(struct tmpl_value v);
-bool tmpl_collect(struct run *r, struct tmpl_value v, struct items *out);  /* list(v); may share v's backing: append only */
-bool tmpl_stream_value(struct run *r, const struct items *l, struct tmpl_value *out); /* a generator of these, and of the
-                                                                                          error that r is in, if any */
+bool tmpl_collect(struct run *r, struct tmpl_value v,
+                  struct items *out); /* list(v); may share v's backing: append only */
+bool tmpl_stream_value(struct run *r, const struct items *l,
+                       struct tmpl_value *out); /* a generator of these, and of the
+                                                    error that r is in, if any */
 
 /* template_sort.c: stable, by less(); on failure the order is unspecified */
 struct sort_item {
@@ -428,6 +334,24 @@ bool tmpl_sort(struct run *r, struct sort_item *v, size_t n,
                bool (*less)(struct run *r, struct tmpl_value a, struct tmpl_value b), bool reverse);
 
 /* template_ops.c */
+enum node_op {
+    OP_ADD,
+    OP_SUB,
+    OP_MUL,
+    OP_DIV,
+    OP_FLOORDIV,
+    OP_MOD,
+    OP_POW,
+    OP_EQ,
+    OP_NE,
+    OP_LT,
+    OP_LE,
+    OP_GT,
+    OP_GE,
+    OP_IN,
+    OP_NOTIN
+};
+
 bool tmpl_truth(struct tmpl_value v);
 bool tmpl_equal(struct run *r, struct tmpl_value a, struct tmpl_value b); /* false also when the run fails */
 bool tmpl_less_than(struct run *r, struct tmpl_value a, struct tmpl_value b);
@@ -440,19 +364,20 @@ bool tmpl_contains(struct run *r, struct tmpl_value box, struct tmpl_value v, bo
 bool tmpl_get_attr(struct run *r, struct tmpl_value v, const struct text *name, struct tmpl_value *out);
 bool tmpl_get_item(struct run *r, struct tmpl_value v, struct tmpl_value key, struct tmpl_value *out);
 bool tmpl_get_slice(struct run *r, struct tmpl_value v, const struct tmpl_value part[3], struct tmpl_value *out);
-bool tmpl_get_path(struct run *r, struct tmpl_value v, struct tmpl_value path, struct tmpl_value dflt, struct tmpl_value *out);
+bool tmpl_get_path(struct run *r, struct tmpl_value v, struct tmpl_value path, struct tmpl_value dflt,
+                   struct tmpl_value *out);
 
 /* template_repr.c */
-size_t       tmpl_float_repr(double f, char out[40]);
+size_t tmpl_float_repr(double f, char out[40]);
 struct text *tmpl_to_text(struct run *r, struct tmpl_value v); /* str(v) */
-bool         tmpl_put_str(struct run *r, struct text_buf *b, struct tmpl_value v);
-bool         tmpl_put_repr(struct run *r, struct text_buf *b, struct tmpl_value v);
+bool tmpl_put_str(struct run *r, struct text_buf *b, struct tmpl_value v);
+bool tmpl_put_repr(struct run *r, struct text_buf *b, struct tmpl_value v);
 
 /* template_json.c */
 struct json_style {
-    bool               ascii, sort;
-    bool               lines;        /* an indent was given */
-    const struct text *indent;       /* one level of it */
+    bool ascii, sort;
+    bool lines;                /* an indent was given */
+    const struct text *indent; /* one level of it */
     const struct text *item_sep, *key_sep;
 };
 bool tmpl_put_json(struct run *r, struct text_buf *b, struct tmpl_value v, const struct json_style *style);
@@ -468,23 +393,24 @@ bool tmpl_format_braces(struct run *r, struct text *fmt, const struct args *args
 
 struct named_value {
     const struct text *name;
-    struct tmpl_value  v;
+    struct tmpl_value v;
 };
 struct args {
-    struct tmpl_value  *pos;
+    struct tmpl_value *pos;
     struct named_value *kw;
-    size_t              n_pos, n_kw;
+    size_t n_pos, n_kw;
 };
 struct call {
-    struct tmpl_value     self;                /* filtered or tested value, the method's object */
-    struct tmpl_value     arg[TMPL_MAX_PARAM]; /* by the row's parameter list; VAL_MISSING where not given */
-    const struct args    *raw;
+    struct tmpl_value self;                /* filtered or tested value, the method's object */
+    struct tmpl_value arg[TMPL_MAX_PARAM]; /* by the row's parameter list; VAL_MISSING where not given */
+    const struct args *raw;
     const struct builtin *b;
 };
 struct builtin {
     const char *name;
     const char *params; /* "old,new,count?": ? may be missing; "*": as they come, in call.raw */
-    bool (*fn)(struct run *r, const struct call *c, struct tmpl_value *out); /* NULL: the reference has it, we refuse it */
+    bool (*fn)(struct run *r, const struct call *c,
+               struct tmpl_value *out); /* NULL: the reference has it, we refuse it */
 };
 
 /* each ends with an empty row */
@@ -495,32 +421,49 @@ const struct builtin *tmpl_filter_find(const char *name, size_t n);
 const struct builtin *tmpl_test_find(const char *name, size_t n);
 bool tmpl_builtin_call(struct run *r, const struct builtin *b, struct tmpl_value self, const struct args *args,
                        struct tmpl_value *out);
-bool tmpl_arg_int(struct run *r, const struct call *c, int i, int64_t dflt, int64_t *out);  /* None and missing: dflt */
+bool tmpl_arg_int(struct run *r, const struct call *c, int i, int64_t dflt, int64_t *out); /* None and missing: dflt */
 bool tmpl_arg_bool(const struct call *c, int i, bool dflt);
 bool tmpl_arg_text(struct run *r, const struct call *c, int i, struct text **out); /* a str; None and missing: NULL */
 bool tmpl_center(struct run *r, struct tmpl_value v, int64_t width, const struct text *fill, struct tmpl_value *out);
 bool tmpl_lower_case(struct run *r, struct tmpl_value *v); /* strings only: for comparing without case */
 
-/* template_eval.c, template_exec.c */
+/* template_eval.c */
 bool tmpl_eval(struct run *r, const struct node *n, struct tmpl_value *out);
 bool tmpl_eval_args(struct run *r, const struct call_args *a, struct args *out);
 bool tmpl_eval_filters(struct run *r, const struct node *chain, struct tmpl_value input, struct tmpl_value *out);
 bool tmpl_call(struct run *r, struct tmpl_value fn, struct args *args, struct tmpl_value *out);
+
+/* template_exec.c */
+enum flow { FLOW_NEXT, FLOW_BREAK, FLOW_CONTINUE, FLOW_FAIL };
+bool tmpl_exec(struct run *r); /* the whole template */
+enum flow tmpl_exec_node(struct run *r, const struct node *n);
+enum flow tmpl_exec_inner(struct run *r, const struct node *body);                  /* in a scope of its own */
+enum flow tmpl_capture(struct run *r, const struct node *body, struct text_buf *b); /* its output goes to b */
+bool tmpl_emit(struct run *r, const struct text *t);
+bool tmpl_scope_set(struct run *r, struct scope *s, int name, struct tmpl_value v);
+bool tmpl_scope_begin(struct run *r, struct scope *s, const struct node *body);
+struct scope *tmpl_scope_new(struct run *r, struct scope *parent,
+                             const struct node *body); /* body: NULL or as for begin */
+bool tmpl_set_var(struct run *r, int name, struct tmpl_value v);
+
+/* template_loop.c, template_macro.c */
+enum flow tmpl_exec_for(struct run *r, const struct node *n);
+enum flow tmpl_exec_macro(struct run *r, const struct node *n);
+enum flow tmpl_exec_callblock(struct run *r, const struct node *n);
 bool tmpl_call_macro(struct run *r, struct macro *m, struct args *args, struct tmpl_value *out);
 bool tmpl_assign(struct run *r, const struct node *target, struct tmpl_value v);
 bool tmpl_loop_attr(struct run *r, struct loop *l, const struct text *name, struct tmpl_value *out);
 bool tmpl_loop_length(struct run *r, struct loop *l, size_t *n);
-bool tmpl_exec(struct run *r); /* the whole template */
 
 struct loop {
-    struct iter        it;
-    const struct node *node;   /* NODE_FOR */
-    struct scope      *outer;  /* scope of the test */
-    struct tmpl_value  before, now, after; /* after: looked ahead, or VAL_MISSING */
-    struct tmpl_value  last_changed;       /* of loop.changed() */
-    size_t             index0;
-    size_t             length;  /* SIZE_MAX until known */
-    bool               ended;   /* the iterator ran dry while looking ahead */
+    struct iter it;
+    const struct node *node;              /* NODE_FOR */
+    struct scope *outer;                  /* scope of the test */
+    struct tmpl_value before, now, after; /* after: looked ahead, or VAL_MISSING */
+    struct tmpl_value last_changed;       /* of loop.changed() */
+    size_t index0;
+    size_t length; /* SIZE_MAX until known */
+    bool ended;    /* the iterator ran dry while looking ahead */
 };
 
 #endif

@@ -33,20 +33,33 @@ static bool is_case(struct run *r, const struct call *c, enum text_class what, s
     return t && tmpl_scan_cost(r, t->n);
 }
 
-static bool is_lower(struct run *r, const struct call *c, struct tmpl_value *out) { return is_case(r, c, CLASS_LOWER, out); }
-static bool is_upper(struct run *r, const struct call *c, struct tmpl_value *out) { return is_case(r, c, CLASS_UPPER, out); }
+static bool is_lower(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return is_case(r, c, CLASS_LOWER, out);
+}
+static bool is_upper(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return is_case(r, c, CLASS_UPPER, out);
+}
 
 /* v % by == want */
 static bool is_remainder(struct run *r, struct tmpl_value v, struct tmpl_value by, int64_t want, struct tmpl_value *out)
 {
     struct tmpl_value rest;
-    if (!tmpl_binary(r, OP_MOD, v, by, &rest)) return false;
+    if (!tmpl_binary(r, OP_MOD, v, by, &rest))
+        return false;
     *out = val_bool(tmpl_equal(r, rest, val_int(want)));
     return !r->err;
 }
 
-static bool is_odd(struct run *r, const struct call *c, struct tmpl_value *out) { return is_remainder(r, c->self, val_int(2), 1, out); }
-static bool is_even(struct run *r, const struct call *c, struct tmpl_value *out) { return is_remainder(r, c->self, val_int(2), 0, out); }
+static bool is_odd(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return is_remainder(r, c->self, val_int(2), 1, out);
+}
+static bool is_even(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return is_remainder(r, c->self, val_int(2), 0, out);
+}
 static bool is_divisibleby(struct run *r, const struct call *c, struct tmpl_value *out)
 {
     return is_remainder(r, c->self, c->arg[0], 0, out);
@@ -55,18 +68,40 @@ static bool is_divisibleby(struct run *r, const struct call *c, struct tmpl_valu
 static bool compare(struct run *r, const struct call *c, enum node_op op, struct tmpl_value *out)
 {
     bool b;
-    if (!tmpl_compare(r, op, c->self, c->arg[0], &b)) return false;
+    if (!tmpl_compare(r, op, c->self, c->arg[0], &b))
+        return false;
     *out = val_bool(b);
     return true;
 }
 
-static bool is_eq(struct run *r, const struct call *c, struct tmpl_value *out) { return compare(r, c, OP_EQ, out); }
-static bool is_ne(struct run *r, const struct call *c, struct tmpl_value *out) { return compare(r, c, OP_NE, out); }
-static bool is_lt(struct run *r, const struct call *c, struct tmpl_value *out) { return compare(r, c, OP_LT, out); }
-static bool is_le(struct run *r, const struct call *c, struct tmpl_value *out) { return compare(r, c, OP_LE, out); }
-static bool is_gt(struct run *r, const struct call *c, struct tmpl_value *out) { return compare(r, c, OP_GT, out); }
-static bool is_ge(struct run *r, const struct call *c, struct tmpl_value *out) { return compare(r, c, OP_GE, out); }
-static bool is_in(struct run *r, const struct call *c, struct tmpl_value *out) { return compare(r, c, OP_IN, out); }
+static bool is_eq(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return compare(r, c, OP_EQ, out);
+}
+static bool is_ne(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return compare(r, c, OP_NE, out);
+}
+static bool is_lt(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return compare(r, c, OP_LT, out);
+}
+static bool is_le(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return compare(r, c, OP_LE, out);
+}
+static bool is_gt(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return compare(r, c, OP_GT, out);
+}
+static bool is_ge(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return compare(r, c, OP_GE, out);
+}
+static bool is_in(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return compare(r, c, OP_IN, out);
+}
 
 /* The same object: equal scalars of one type, or one container. */
 static bool is_sameas(struct run *r, const struct call *c, struct tmpl_value *out)
@@ -81,14 +116,20 @@ static bool is_name_of(struct run *r, const struct call *c, const struct builtin
                        struct tmpl_value *out)
 {
     const struct tmpl_value v = c->self;
-    const struct builtin   *b = v.kind == VAL_STR ? find(v.s->p, v.s->n) : NULL;
+    const struct builtin *b = v.kind == VAL_STR ? find(v.s->p, v.s->n) : NULL;
     (void)r;
     *out = val_bool(b != NULL);
     return true;
 }
 
-static bool is_filter(struct run *r, const struct call *c, struct tmpl_value *out) { return is_name_of(r, c, tmpl_filter_find, out); }
-static bool is_test(struct run *r, const struct call *c, struct tmpl_value *out) { return is_name_of(r, c, tmpl_test_find, out); }
+static bool is_filter(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return is_name_of(r, c, tmpl_filter_find, out);
+}
+static bool is_test(struct run *r, const struct call *c, struct tmpl_value *out)
+{
+    return is_name_of(r, c, tmpl_test_find, out);
+}
 
 const struct builtin tmpl_tests[] = {
     {"!=", "other", is_ne},

@@ -16,10 +16,10 @@ static cJSON *answer_error(const char *at, const struct err_note *note)
 
 static cJSON *render(const struct tmpl *t, const cJSON *context)
 {
-    struct arena          a;
-    struct err_note       note = {0};
+    struct arena a;
+    struct err_note note = {0};
     struct tmpl_rendering out = {.max_bytes = TMPL_MAX_OUTPUT_BYTES};
-    cJSON                *o;
+    cJSON *o;
     arena_init(&a, TMPL_MAX_ARENA_BYTES);
     strbuf_init(&out.text);
     if (tmpl_render(t, &a, value_from_json(&a, context, 0), &out, &note) == OK) {
@@ -41,13 +41,13 @@ static cJSON *render(const struct tmpl *t, const cJSON *context)
 int main(void)
 {
     struct tmpl *t = NULL;
-    char        *line = NULL;
-    size_t       cap = 0;
+    char *line = NULL;
+    size_t cap = 0;
     while (getline(&line, &cap, stdin) > 0) {
-        cJSON          *j = cJSON_Parse(line), *o;
+        cJSON *j = cJSON_Parse(line), *o;
         struct err_note note = {.text = "nothing to do"};
-        const cJSON    *source = cJSON_GetObjectItemCaseSensitive(j, "template");
-        const cJSON    *context = cJSON_GetObjectItemCaseSensitive(j, "context");
+        const cJSON *source = cJSON_GetObjectItemCaseSensitive(j, "template");
+        const cJSON *context = cJSON_GetObjectItemCaseSensitive(j, "context");
         if (cJSON_IsString(source)) {
             tmpl_free(t);
             t = NULL;

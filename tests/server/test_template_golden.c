@@ -33,7 +33,7 @@ static cJSON *load(const char *path)
 /* The output in *text (empty when it was refused). */
 static enum err render(const struct tmpl *t, const cJSON *context, struct strbuf *text, struct err_note *note)
 {
-    struct arena          a;
+    struct arena a;
     struct tmpl_rendering out = {.max_bytes = TMPL_MAX_OUTPUT_BYTES};
     arena_init(&a, TMPL_MAX_ARENA_BYTES);
     strbuf_init(&out.text);
@@ -43,20 +43,28 @@ static enum err render(const struct tmpl *t, const cJSON *context, struct strbuf
     return e;
 }
 
-static const char *word(const cJSON *c, const char *key) { return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c, key)); }
+static const char *word(const cJSON *c, const char *key)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c, key));
+}
 
 /* True when the case went as the reference says. */
 static bool replay(const struct tmpl *t, const cJSON *c, const cJSON *context)
 {
-    const char     *text = word(c, "text"), *raises = word(c, "raises");
-    struct strbuf   got;
+    const char *text = word(c, "text"), *raises = word(c, "raises");
+    struct strbuf got;
     struct err_note note = {0};
-    const enum err  e = t ? render(t, context, &got, &note) : ERR_MODEL_FILE;
-    if (!t) strbuf_init(&got);
+    const enum err e = t ? render(t, context, &got, &note) : ERR_MODEL_FILE;
+    if (!t)
+        strbuf_init(&got);
     bool same = text ? e == OK && strcmp(got.len ? got.data : "", text) == 0 : e != OK;
-    if (raises && t) same = e == ERR_TEMPLATE && strncmp(note.text, raises, sizeof note.text - 8) == 0;
+    if (raises && t)
+        same = e == ERR_TEMPLATE && strncmp(note.text, raises, sizeof note.text - 8) == 0;
     if (!same) {
-        print_error("context %s\n  want %s\n  got  %s %s\n", word(c, "context"), text ? text : raises ? raises : "a refusal",
+        print_error("context %s\n  want %s\n  got  %s %s\n", word(c, "context"),
+                    text     ? text
+                    : raises ? raises
+                             : "a refusal",
                     e == OK && got.len ? got.data : "", note.text);
     }
     strbuf_fini(&got);
@@ -66,9 +74,10 @@ static bool replay(const struct tmpl *t, const cJSON *c, const cJSON *context)
 static void templates_render_as_the_reference_does(void **state)
 {
     (void)state;
-    cJSON       *all = load(GOLDENS);
-    const cJSON *templates = cJSON_GetObjectItem(all, "templates"), *contexts = cJSON_GetObjectItem(all, "contexts"), *c;
-    int          n = 0, n_wrong = 0, current = -1;
+    cJSON *all = load(GOLDENS);
+    const cJSON *templates = cJSON_GetObjectItem(all, "templates"), *contexts = cJSON_GetObjectItem(all, "contexts"),
+                *c;
+    int n = 0, n_wrong = 0, current = -1;
     struct tmpl *t = NULL;
     cJSON_ArrayForEach(c, cJSON_GetObjectItem(all, "cases"))
     {
@@ -76,11 +85,13 @@ static void templates_render_as_the_reference_does(void **state)
         if (i != current) {
             const char *source = cJSON_GetArrayItem(templates, i)->valuestring;
             tmpl_free(t);
-            if (tmpl_compile(&t, source, strlen(source), NULL) != OK) t = NULL;
+            if (tmpl_compile(&t, source, strlen(source), NULL) != OK)
+                t = NULL;
             current = i;
         }
         n++;
-        if (replay(t, c, cJSON_GetObjectItemCaseSensitive(contexts, word(c, "context")))) continue;
+        if (replay(t, c, cJSON_GetObjectItemCaseSensitive(contexts, word(c, "context"))))
+            continue;
         print_error("  of the template %.300s\n", cJSON_GetArrayItem(templates, i)->valuestring);
         n_wrong++;
     }
