@@ -132,17 +132,18 @@ def test_B12_vanishing_numbers_are_zero(hostile):
 
 LONG = "a" * (7 << 20)
 HUGE_FIELDS = [(COMPLETIONS, "model", 400), (COMPLETIONS, "stop", 400), (COMPLETIONS, "prompt", 400), (CHAT, "model", 400), (COMPLETIONS, "temperature", 400),
-               (COMPLETIONS, "request_id", 400), (CHAT, "messages", 400), (COMPLETIONS, "logit_bias", 400)]
+               (COMPLETIONS, "request_id", 400), (CHAT, "messages", 400), (COMPLETIONS, "logit_bias", 400), (CHAT, "content", 400)]
 
 
 @pytest.mark.parametrize("path,field,status", HUGE_FIELDS)
 def test_B14_a_string_of_7_MiB_is_refused_by_its_field_in_50_ms(hostile, path, field, status):
     """As the server's own build does it; the sanitizer build has no bound in time. One of three must hold on a busy machine."""
-    body = json.dumps({**VALID[path], field: LONG}).encode()
+    content = field == "content"
+    body = json.dumps({**VALID[path], **({"messages": [{"role": "user", "content": LONG}]} if content else {field: LONG})}).encode()
     seconds = []
     for _ in range(3):
         start = time.monotonic()
-        check_error(send(hostile, path, body), status, param=field)
+        check_error(send(hostile, path, body), status, param="messages" if content else field)
         seconds.append(time.monotonic() - start)
     assert SANITIZED or min(seconds) < 0.05, seconds
 
@@ -174,29 +175,29 @@ def test_only_json_is_read(hostile):
 
 
 # --- B16: every field x every kind of value. One letter for each of VALUES: o a good answer, S a good stream, t invalid_type,
-# v invalid_value, u unsupported_parameter (fields for features that are not there pass when they ask for nothing).
+# v invalid_value, u unsupported_parameter (fields of features that are not there pass when they ask for nothing), m a member is missing.
 
 VALUES = [None, True, 0, -1, 1.5, "", [], {}]
 COMMON_FIELDS = {
     "model": "otttt.tt", "request_id": "ottttott", "cache_salt": "ottttott", "max_tokens": "otvvtttt", "temperature": "otovottt",
     "top_p": "otvvvttt", "min_p": "otovvttt", "top_k": "otootttt", "presence_penalty": "otooottt", "frequency_penalty": "otooottt",
     "repetition_penalty": "otvvottt", "n": "otvvtttt", "stream": "oStttttt", "stream_options": "ottttttv",
-    "response_format": "ottttttu", "stop": "ottttvvt", "stop_token_ids": "otttttot", "allowed_token_ids": "otttttvt",
+    "response_format": "ottttttm", "stop": "ottttvvt", "stop_token_ids": "otttttot", "allowed_token_ids": "otttttvt",
     "logit_bias": "otttttto", "seed": "otootttt", "ignore_eos": "ootttttt", "min_tokens": "otovtttt",
     "include_stop_str_in_output": "ootttttt", "skip_special_tokens": "ootttttt", "add_special_tokens": "ootttttt",
     "return_token_ids": "ootttttt", "truncate_prompt_tokens": "otvotttt", "priority": "otootttt", "route": "ottttvvu",
-    "bad_words": "ououuooo", "structured_outputs": "ououuooo", "guided_json": "ououuooo", "guided_regex": "ououuooo", "use_beam_search": "ououuooo",
-    "logits_processors": "ououuooo", "length_penalty": "ouuuuooo", "prompt_logprobs": "ouuuuooo",
+    "bad_words": "ouuuuooo", "structured_outputs": "ouuuuooo", "guided_json": "ouuuuooo", "guided_regex": "ouuuuooo", "use_beam_search": "ouuuuooo",
+    "logits_processors": "ouuuuooo", "length_penalty": "ouuuuooo", "prompt_logprobs": "ouuuuooo",
     "user": "ottttott", "store": "oooooooo", "metadata": "otttttto", "service_tier": "oooooooo", "parallel_tool_calls": "oooooooo",
 }
-COMPLETION_FIELDS = {"prompt": "tttttvvt", "logprobs": "otovtttt", "echo": "ootttttt", "best_of": "otvvtttt", "suffix": "ououuooo"}
+COMPLETION_FIELDS = {"prompt": "tttttvvt", "logprobs": "otovtttt", "echo": "ootttttt", "best_of": "otvvtttt", "suffix": "ouuuuooo"}
 CHAT_FIELDS = {
     "messages": "ttttttvt", "max_completion_tokens": "otvvtttt", "logprobs": "ootttttt", "top_logprobs": "otovtttt",
     "chat_template_kwargs": "otttttto", "add_generation_prompt": "ootttttt", "continue_final_message": "ootttttt",
-    "tools": "ououuooo", "functions": "ououuooo", "tool_choice": "ououuooo", "function_call": "ououuooo", "chat_template": "ououuooo",
-    "documents": "ououuooo", "audio": "ououuooo", "prediction": "ououuooo", "echo": "ououuooo",
+    "tools": "ouuuuooo", "functions": "ouuuuooo", "tool_choice": "ouuuuooo", "function_call": "ouuuuooo", "chat_template": "ouuuuooo",
+    "documents": "ouuuuooo", "audio": "ouuuuooo", "prediction": "oooooooo", "echo": "ouuuuooo",
 }
-CODES = {"t": "invalid_type", "v": "invalid_value", "u": "unsupported_parameter"}
+CODES = {"t": "invalid_type", "v": "invalid_value", "u": "unsupported_parameter", "m": "missing_required_parameter"}
 
 
 def kind_cases(path):
@@ -209,7 +210,7 @@ def kind_cases(path):
 
 def kind_breach(server, path, field, value, mark):
     """None, or what is wrong with the answer to this value of this field."""
-    more = {"max_tokens": ...} if field == "max_completion_tokens" else {"logprobs": True} if field == "top_logprobs" else \
+    more = {"stop": list("aeio")} if field == "max_tokens" else {"logprobs": True} if field == "top_logprobs" else \
         {"add_generation_prompt": False} if field == "continue_final_message" else {}
     r = send(server, path, {**more, field: value})
     told = f"{field}={json.dumps(value)}: {r.status_code} {r.text[:200]}"
@@ -319,7 +320,7 @@ def test_C16_many_answers(hostile):
     check_error(send(hostile, COMPLETIONS, {"n": 128, "prompt": ["a"] * 20}), 400, "invalid_value", "n")
     check_error(send(hostile, COMPLETIONS, {"n": 128, "prompt": [1] * (CONTEXT - 1)}), 400)
     check_error(send(hostile, COMPLETIONS, {"n": 3, "best_of": 2}), 400, "invalid_value", "best_of")
-    check_error(send(hostile, COMPLETIONS, {"n": 1, "best_of": 2, "stream": True}), 400, "invalid_value", "best_of")
+    check_error(send(hostile, COMPLETIONS, {"n": 1, "best_of": 2, "stream": True}), 400, None, "best_of")
     check_error(send(hostile, COMPLETIONS, {"best_of": 2}), 400, "unsupported_parameter", "best_of")
     check_error(send(hostile, COMPLETIONS, {"prompt": ["a"] * 5000}), 400, None, "prompt")
     many = send(hostile, COMPLETIONS, {"n": 100, "temperature": 1})
@@ -421,7 +422,7 @@ def test_C34_request_ids_are_the_servers_own(hostile):
         r = send(hostile, COMPLETIONS, {"request_id": own})
         assert r.status_code == 200 and own not in r.json()["id"] and "X-Evil" not in r.headers
     assert "mine-1" in send(hostile, COMPLETIONS, {"request_id": "mine-1"}).json()["id"]
-    assert "X-Evil" not in hostile.logged()
+    assert not [line for line in hostile.logged().splitlines() if line.startswith("X-Evil")]
 
 
 # --- D, E: text and streams
