@@ -196,9 +196,9 @@ CPU_CLONES static void quantise_row(const float *x, int k, struct act_row hi, st
             float   r = x[i] * inv + 12582912.0f; /* to nearest, by the 1.5 * 2^23 trick */
             int32_t v;
             memcpy(&v, &r, 4);
-            v -= 0x4b400000;
-            hi.q[b * QUANT_BLOCK + i] = (int8_t)v;
-            sum += v;
+            v = (int32_t)((uint32_t)v - 0x4b400000u);
+            hi.q[b * QUANT_BLOCK + i] = (int8_t)v; /* |v| <= 127, or anything where x is NaN: the sum stays small */
+            sum += hi.q[b * QUANT_BLOCK + i];
             rest[i] = x[i] * inv - (float)v;
         }
         hi.d[b] = odd == 0.0f ? max / 127.0f : NAN; /* not finite comes out not finite, so that it is noticed */
@@ -208,9 +208,9 @@ CPU_CLONES static void quantise_row(const float *x, int k, struct act_row hi, st
             float   r = rest[i] * 254.0f + 12582912.0f;
             int32_t v;
             memcpy(&v, &r, 4);
-            v -= 0x4b400000;
+            v = (int32_t)((uint32_t)v - 0x4b400000u);
             lo.q[b * QUANT_BLOCK + i] = (int8_t)v;
-            sum_lo += v;
+            sum_lo += lo.q[b * QUANT_BLOCK + i];
         }
         lo.d[b] = hi.d[b] / 254.0f;
         lo.s[b] = lo.d[b] * (float)sum_lo;
