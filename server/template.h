@@ -23,7 +23,7 @@ enum {
     TMPL_MAX_NAMES = 1024,             /* different variable names in one template */
     TMPL_MAX_NESTING = 64,             /* brackets and blocks inside each other in the source */
     TMPL_MAX_CALLS = 64,               /* macro calls inside each other */
-    TMPL_MAX_EVAL_DEPTH = 1000,        /* interpreter recursion; about 400 bytes of stack a level */
+    TMPL_MAX_EVAL_DEPTH = 1000,        /* interpreter recursion; under 500 bytes of stack a level */
     TMPL_MAX_VALUE_DEPTH = 320,        /* more than json_scan lets through: lists and dicts inside each other */
     TMPL_MAX_STEPS = 5000000,          /* node evaluations; long scans and copies count one per KiB */
     TMPL_MAX_RANGE = 100000,           /* items of range(), as in the reference's sandbox */

@@ -359,7 +359,7 @@ static void the_deepest_template_fits_a_small_stack(void **state)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     const size_t stack = 8 << 20; /* the sanitizers' frames are several times as large */
 #else
-    const size_t stack = 768 << 10;
+    const size_t stack = 512 << 10;
 #endif
     assert_int_equal(pthread_attr_init(&attr), 0);
     assert_int_equal(pthread_attr_setstacksize(&attr, stack), 0);
@@ -402,6 +402,21 @@ static void what_is_linear_in_python_is_linear_here(void **state)
     expect_text("{{ range(50000) | reverse | unique | sort | last }}", "{}", "49999");
     /* many thousand times what an honest run takes is still little: this guards against squares, not against noise */
     assert_true(seconds() - start < 60);
+}
+
+static void characters_are_counted_right_in_long_texts(void **state)
+{
+    (void)state;
+    for (int n = 60; n < 700; n += 17) { /* around the entries of the table of offsets */
+        char source[400], want[100];
+        snprintf(source, sizeof source,
+                 "{%% set s = 'é' * %d ~ 'x' ~ '界' * %d %%}{{ s.find('x') }} {{ s[%d] }} {{ s.rfind('é') }} {{ s[:%d] "
+                 "| length }} "
+                 "{{ s | length }} {{ s[-%d:][0] }} {{ s.find('界', %d) }}",
+                 n, n, n, n, n + 1, n + 5);
+        snprintf(want, sizeof want, "%d x %d %d %d x %d", n, n - 1, n, 2 * n + 1, n + 5);
+        expect_text(source, "{}", want);
+    }
 }
 
 /* --- origin --- */
@@ -578,6 +593,7 @@ int main(void)
         cmocka_unit_test(values_may_be_as_deep_as_the_bound),
         cmocka_unit_test(the_deepest_template_fits_a_small_stack),
         cmocka_unit_test(what_is_linear_in_python_is_linear_here),
+        cmocka_unit_test(characters_are_counted_right_in_long_texts),
         cmocka_unit_test(output_names_what_came_from_outside),
         cmocka_unit_test(a_quote_from_outside_keeps_its_escape),
         cmocka_unit_test(special_values_print_as_python_prints_them),
