@@ -80,8 +80,8 @@ def test_models_are_listed_and_found(client, model):
 
 def test_system_and_part_messages_reach_the_template(client, model):
     parts = [{"role": "system", "content": "You are a poet."},
-             {"role": "user", "content": [{"type": "text", "text": "Name a colour"}, {"type": "text", "text": " of the sky."}]}]
-    whole = [parts[0], {"role": "user", "content": "Name a colour of the sky."}]
+             {"role": "user", "content": [{"type": "text", "text": "Name a colour"}, {"type": "text", "text": "of the sky."}]}]
+    whole = [parts[0], {"role": "user", "content": "Name a colour\nof the sky."}]  # parts are joined as vLLM joins them
     a, b = (client.chat.completions.create(model=model, messages=m, temperature=0, max_tokens=12) for m in (parts, whole))
     assert a.choices[0].message.content == b.choices[0].message.content and a.usage.prompt_tokens == b.usage.prompt_tokens
     c = client.chat.completions.create(model=model, messages=whole[1:], temperature=0, max_tokens=12)
