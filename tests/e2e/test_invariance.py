@@ -8,18 +8,16 @@ import pytest
 from conftest import Server, need_binary
 
 FLAGS = ("--sink-size", "128", "--local-window-size", "256", "--max-num-seqs", "8")
-IDS = [(i * 7919) % 40_000 + 100 for i in range(1500)]
+IDS = [(i * 7919) % 40_000 + 100 for i in range(700)]
 ALTERNATING = "10" * 15
 ASKS = {
-    "short greedy": dict(prompt="The capital of France is", temperature=0),
-    "short seeded": dict(prompt="Once upon a time", temperature=1.1, seed=5),
-    "1 page + 1": dict(prompt=IDS[:129], temperature=0),
-    "long full": dict(prompt=IDS[:703], temperature=0),
-    "long alternating": dict(prompt=IDS[:1100], temperature=0.8, seed=9, route=ALTERNATING),
-    "long sparse": dict(prompt=IDS[:900], temperature=0, route="sparse"),
+    "short": dict(prompt="Once upon a time", temperature=1.1, seed=5),
+    "a page and one": dict(prompt=IDS[:129], temperature=0),
+    "long alternating": dict(prompt=IDS[:651], temperature=0.8, seed=9, route=ALTERNATING),
+    "long sparse": dict(prompt=IDS[:520], temperature=0, route="sparse"),
 }
-OTHERS = [dict(prompt=IDS[i * 40:i * 40 + n], temperature=1, seed=i, max_tokens=24, ignore_eos=True, route=r)
-          for i, (n, r) in enumerate([(3, "full"), (140, "sparse"), (31, ALTERNATING), (300, "full"), (1, "sparse"), (64, ALTERNATING), (257, "full")])]
+OTHERS = [dict(prompt=IDS[i * 40:i * 40 + n], temperature=1, seed=i, route=r)
+          for i, (n, r) in enumerate([(3, "full"), (140, "sparse"), (31, ALTERNATING), (257, "full")])]
 
 
 def bits(server, ask):
@@ -58,22 +56,21 @@ def test_in_small_pieces(pair):
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["2048", "128"])
-def test_among_seven_others(pair, which):
-    """The others keep running, so that the one meets them in prefill and in decode."""
+def test_each_among_seven_others(pair, which):
+    """All eight start together, so that they meet in prefill and in decode."""
     server, alone = pair[which], pair[2]
-    for k, a in ASKS.items():
-        with concurrent.futures.ThreadPoolExecutor(7) as pool:
-            running = [pool.submit(server.complete, **o) for o in OTHERS]
-            server.wait_metric("fluxd_requests_running", lambda v: v > 0)
-            got = bits(server, a)
-            for r in running:
-                r.result()
-        assert got == alone[k], k
+    server.wait_free()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        others = [pool.submit(bits, server, o) for o in OTHERS]
+        got = {k: pool.submit(bits, server, a) for k, a in ASKS.items()}
+        server.wait_metric("fluxd_requests_running", lambda v: v >= 5, 60)
+        assert {k: g.result() for k, g in got.items()} == alone
+        assert all(len(o.result()[0]) == 16 for o in others)
 
 
 def test_the_printed_numbers_keep_their_bits(pair):
     """A greedy token's logprob is its top entry's, as the same text; nine digits hold a float."""
-    _, lp = pair[2]["short greedy"]
+    _, lp = pair[2]["a page and one"]
     assert all(t in top.values() for t, top in zip(lp["token_logprobs"], lp["top_logprobs"]))
     digits = [len(t.lstrip("-").split("e")[0].replace(".", "").lstrip("0")) for t in lp["token_logprobs"]]
     assert max(digits) >= 8, "printed too short to tell bits apart"

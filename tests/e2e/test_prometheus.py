@@ -112,8 +112,9 @@ def test_a_real_prometheus_counts_what_was_sent(prometheus):
         assert query(f"fluxd_{name}_seconds_count") == [accepted], name
     assert query('fluxd_api_requests_total{endpoint="/v1/completions",status="400"}') == [sent["bad"]]
     assert query('fluxd_api_requests_total{endpoint="/v1/chat/completions",status="200"}') == [sent["sparse"]]
+    # it asks for OpenMetrics, where bounds are floats
     assert query('fluxd_route_layer_full_total{layer="7"}') == [accepted - sent["sparse"]]
-    assert query('fluxd_route_full_layers_bucket{le="0"}') == [sent["sparse"]]
+    assert query('fluxd_route_full_layers_bucket{le="0.0"}') == [sent["sparse"]]
     ttft, = query("histogram_quantile(0.9, fluxd_time_to_first_token_seconds_bucket)")
     itl, = query("fluxd_inter_token_latency_seconds_sum / fluxd_inter_token_latency_seconds_count")
     assert 0 < ttft < 5 and 0 < itl < 1
