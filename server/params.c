@@ -8,7 +8,7 @@
 #define F(field, kind, member, ...) {.name = field, .type = kind, JSON_AT(struct params, member), __VA_ARGS__}
 #define CHECKED(field, kind, ...)   {.name = field, .type = kind, .flags = JSON_NO_TARGET, __VA_ARGS__}
 #define IGNORED(field)              {.name = field, .type = JSON_IGNORE}
-#define REJECTED(field, ...)        {.name = field, .type = JSON_REJECT, __VA_ARGS__}
+#define REJECTED(field, ...)        {.name = field, .type = JSON_REJECT, .neutral = NAN, __VA_ARGS__} /* no number asks for nothing */
 
 /* What nobody's answer depends on here, and what would change the answer and is not served. */
 static const char *const words_neutral[] = {"text", "none", "auto", "default", "medium", NULL};
@@ -54,7 +54,7 @@ static const struct json_row sampling_row[] = {
     IGNORED("spaces_between_special_tokens"), /* byte-level models have none to add */
     REJECTED("suffix"),
     REJECTED("bad_words"),
-    REJECTED("prompt_logprobs", .neutral = NAN),
+    REJECTED("prompt_logprobs"),
     REJECTED("structured_outputs"),
     REJECTED("guided_json"),
     REJECTED("guided_regex"),
@@ -105,7 +105,7 @@ static const struct json_row chat_row[] = {
     F("logprobs", JSON_BOOL, logprobs),
     F("top_logprobs", JSON_INT32, n_top, .max = SAMPLE_TOP_MAX),
     IGNORED("parallel_tool_calls"),
-    REJECTED("prediction"),
+    IGNORED("prediction"), /* a hint for speed */
     REJECTED("echo"),
     REJECTED("best_of"),
     REJECTED("audio"),
@@ -206,6 +206,8 @@ static enum err check_response_format(const struct params *p, struct json_in *in
     const cJSON *type = json_in_get(p->response_format, "type");
     if (cJSON_IsString(type) && !strcmp(type->valuestring, "text"))
         return OK;
+    if (!type)
+        return json_in_fail(in, ERR_MISSING_FIELD, "response_format", "needs a type");
     return json_in_fail(in, ERR_UNSUPPORTED, "response_format", "is supported with the type \"text\" only");
 }
 

@@ -210,7 +210,8 @@ def kind_cases(path):
 
 def kind_breach(server, path, field, value, mark):
     """None, or what is wrong with the answer to this value of this field."""
-    more = {"stop": list("aeio")} if field == "max_tokens" else {"logprobs": True} if field == "top_logprobs" else \
+    more = {"stop": list("aeio"), "max_tokens": ...} if field in ("max_tokens", "max_completion_tokens") else \
+        {"logprobs": True} if field == "top_logprobs" else \
         {"add_generation_prompt": False} if field == "continue_final_message" else {}
     r = send(server, path, {**more, field: value})
     told = f"{field}={json.dumps(value)}: {r.status_code} {r.text[:200]}"

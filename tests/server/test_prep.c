@@ -179,7 +179,7 @@ static const struct {
     {API_COMPLETIONS, P "\"guided_choice\":[\"a\"]}", ERR_UNSUPPORTED, "guided_choice"},
     {API_COMPLETIONS, P "\"use_beam_search\":true}", ERR_UNSUPPORTED, "use_beam_search"},
     {API_COMPLETIONS, P "\"response_format\":{\"type\":\"json_object\"}}", ERR_UNSUPPORTED, "response_format"},
-    {API_CHAT, M "\"response_format\":{}}", ERR_UNSUPPORTED, "response_format"},
+    {API_CHAT, M "\"response_format\":{}}", ERR_MISSING_FIELD, "response_format"},
     {API_CHAT, M "\"tool_choice\":\"required\"}", ERR_UNSUPPORTED, "tool_choice"},
     {API_CHAT, M "\"echo\":true}", ERR_UNSUPPORTED, "echo"},
     /* /tokenize and /detokenize */
