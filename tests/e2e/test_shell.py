@@ -1,5 +1,6 @@
 """What the server says of itself - limits, metrics, health, page - and who may ask. Against the real binary."""
 import json
+import os
 import re
 import subprocess
 
@@ -7,7 +8,8 @@ from conftest import BIN, free_port
 
 
 def run(*flags):
-    return subprocess.run([BIN, *map(str, flags)], capture_output=True, text=True, timeout=60)
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("FLUXD_")}
+    return subprocess.run([BIN, *map(str, flags)], capture_output=True, text=True, timeout=60, env=plain)
 
 
 def test_questions_are_answered_without_a_model():
