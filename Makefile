@@ -82,7 +82,7 @@ $(BUILD)/kernels/%.o: OPT := $(if $(SAN),$(OPT),-O3) # vectorised loops
 
 $(BUILD)/server/ui_html.o: server/ui.html
 	@mkdir -p $(@D)
-	@cd server && ld -r -b binary -z noexecstack -o ../$@ ui.html
+	@cd server && ld -r -b binary -z noexecstack -o $(abspath $@) ui.html
 
 $(BUILD)/libfluxd.a: $(OBJ)
 	@rm -f $@
