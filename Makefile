@@ -72,11 +72,13 @@ clean:
 
 # --- files
 $(BUILD)/fluxd: $(OBJ) $(BUILD)/server/main.o
-	$(CC) $(SAN) -fopenmp -o $@ $^ $(LDLIBS) $(MALLOC)
+	@echo "  link  $@"
+	@$(CC) $(SAN) -fopenmp -o $@ $^ $(LDLIBS) $(MALLOC)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "  cc    $<"
+	@$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/kernels/%.o: OPT := $(if $(SAN),$(OPT),-O3) # vectorised loops
 
@@ -91,7 +93,8 @@ $(BUILD)/libfluxd.a: $(OBJ)
 # Above the engine tests run over a fake one, which takes the real one's place in the link.
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libfluxd.a tests/fake_engine.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(if $(filter $(BUILD)/tests/scheduler/%,$@),tests/fake_engine.c) $(BUILD)/libfluxd.a $(LDLIBS) -lcmocka
+	@echo "  test  $@"
+	@$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(if $(filter $(BUILD)/tests/scheduler/%,$@),tests/fake_engine.c) $(BUILD)/libfluxd.a $(LDLIBS) -lcmocka
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
