@@ -19,7 +19,8 @@ CFLAGS  = -std=c11 -D_GNU_SOURCE -I. -Ibuild/gen $(OPT) -g -fopenmp -fno-math-er
 LDLIBS  = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -lm -lpthread -ldl
 MALLOC  = $(if $(SAN),,-ljemalloc)
 
-SRC  = $(filter-out server/main.c,$(wildcard base/*.c kernels/*.c engine/*.c scheduler/*.c server/*.c))
+CUDA_SRC = engine/backend_cuda.c engine/forward_cuda.c kernels/gemm_lt.c # host code of the CUDA engine; needs the toolkit's headers
+SRC  = $(filter-out server/main.c $(CUDA_SRC),$(wildcard base/*.c kernels/*.c engine/*.c scheduler/*.c server/*.c)) $(if $(CUDA),$(CUDA_SRC))
 OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/ui_html.o
 UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*/test_*.c))
 QUICK = $(filter-out %_golden,$(UNIT))

@@ -251,31 +251,11 @@ static void end_prompts(struct engine *e, const struct batch *b, int first, int 
     }
 }
 
-/* Pieces from `first` on that can share a call: same layers, other sequences, together no more rows than the workspace. */
-static int group_pieces(struct engine *e, const struct batch *b, int first)
-{
-    const struct batch_piece *p = &b->piece[first];
-    int                       rows = 0, n = 0;
-    for (; first + n < b->n_piece && n < e->max_tok; n++) {
-        const struct batch_piece *q = &p[n];
-        CHECK(q->tok0 >= 0 && q->tok0 < q->tok1 && q->tok1 <= q->seq->n_prompt);
-        CHECK(q->layer0 >= 0 && q->layer0 < q->layer1 && q->layer1 <= e->spec.n_layer);
-        CHECK(q->layer1 == q->layer0 + 1 || (q->tok0 == 0 && q->tok1 == q->seq->n_prompt));
-        bool same = q->layer0 == p->layer0 && q->layer1 == p->layer1 && rows + q->tok1 - q->tok0 <= e->max_tok;
-        for (int i = 0; i < n && same; i++) same = p[i].seq->slot != q->seq->slot;
-        if (!same) break;
-        e->span[n] = (struct span){.seq = q->seq, .piece = q, .pos0 = q->tok0, .n = q->tok1 - q->tok0, .row0 = rows};
-        rows += q->tok1 - q->tok0;
-    }
-    CHECK(n > 0); /* a piece is never longer than chunk_tok */
-    return n;
-}
-
 static void step_pieces(struct engine *e, const struct batch *b, struct step_out *out)
 {
     for (int first = 0, n; first < b->n_piece; first += n) {
         const struct batch_piece *p = &b->piece[first];
-        n = group_pieces(e, b, first);
+        n = forward_group(e, b, first);
         forward_begin(e, e->span, n, p->layer0);
         forward_layers(e, e->span, n, p->layer0, p->layer1);
         if (p->layer1 == e->spec.n_layer) {

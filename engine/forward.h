@@ -14,6 +14,10 @@ struct span {
     int                       row0;    /* its first row in the call's buffers */
 };
 
+/* Pieces of the batch from `first` on that can share a call, into e->span: same layers, other sequences, together no more rows than the
+ * workspace. Returns how many, at least one. */
+int forward_group(struct engine *e, const struct batch *b, int first);
+
 /* Residual rows of the spans into memory.x: embeddings, or what the layer below left in the streams. */
 void forward_begin(struct engine *e, const struct span *span, int n_span, int layer0);
 /* memory.x through layers [layer0, layer1). Decides OPEN route bits where a span begins its prompt. */

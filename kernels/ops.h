@@ -57,6 +57,7 @@ struct gemm_args {
     int                  n_tok;
     bool                 add;    /* residual */
     bool                 decode; /* rows of the decode phase (a backend may use another kernel; never depends on n_tok) */
+    bool                 y_f32;  /* CUDA: y is fp32 whatever the type of activations (logits) */
 };
 
 /* Splits qkv [T, (H+2G)*K], applies q/k norm (if any) and RoPE (rotate-half pairs i, i+K/2), writes q and the K/V pages.
