@@ -13,9 +13,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/forward.h"
+#ifdef FLUXD_CUDA
+#include "engine/forward_cuda.h"
+#endif
 #include "engine/state.h"
 
 enum { SINK_DEFAULT = 128, WINDOW_DEFAULT = 1024, POOL_DEFAULT = 100, TRIANGLE_DEFAULT = 128, POOL_MOST = 8192 };
+enum { DEVICE_CHUNK = 8192, DEVICE_ROWS = 256 };
 enum { CHUNK_DEFAULT = 512, SEQS_DEFAULT = 16, LOGIT_TOK = 32, SEQS_MOST = 4096, CHUNK_MOST = 1 << 16, TOK_MOST = 1 << 24 };
 
 /* --- open */
@@ -93,6 +97,19 @@ static void fill_rope(struct engine *e)
     }
 }
 
+/* On a device the table is made on the host and copied. */
+static enum err open_rope(struct engine *e, struct err_note *note)
+{
+    void    *device = e->mem.rope;
+    enum err err = OK;
+    if (e->be->mem_left && !(e->mem.rope = malloc((size_t)e->mem.rope_bytes))) err = ERR_NOMEM;
+    if (err == OK) fill_rope(e);
+    if (e->be->mem_left && err == OK) err = e->be->copy_in(e->be, device, e->mem.rope, e->mem.rope_bytes);
+    if (e->be->mem_left) free(e->mem.rope);
+    e->mem.rope = device;
+    return err == OK ? OK : err_set(note, err, NULL, "no memory for the table of angles");
+}
+
 static int64_t default_pool_bytes(void)
 {
     const int64_t most = 8LL << 30;
@@ -105,7 +122,7 @@ static enum err open_memory(struct engine *e, const struct engine_conf *c, struc
     struct engine_info *i = &e->info;
     struct memory_conf  m = {.max_tok = e->max_tok, .router_tok = i->router_pool_size < i->max_len ? i->router_pool_size : i->max_len,
                              .logit_tok = e->logit_tok, .max_len = i->max_len, .max_seqs = i->max_seqs,
-                             .stream_tok = i->max_prefill_tok, .pool_bytes = c->kv_pool_bytes > 0 ? c->kv_pool_bytes : default_pool_bytes()};
+                             .stream_tok = i->max_prefill_tok, .pool_bytes = c->kv_pool_bytes > 0 ? c->kv_pool_bytes : e->be->mem_left ? 0 : default_pool_bytes()};
     enum err err = memory_open(&e->mem, e->be, &e->spec, &m, note);
     if (err != OK) return err;
     i->n_page = e->mem.n_page;
@@ -120,8 +137,7 @@ static enum err open_memory(struct engine *e, const struct engine_conf *c, struc
     e->sample = calloc((size_t)e->max_tok, sizeof *e->sample);
     e->out = calloc((size_t)e->max_tok, sizeof *e->out);
     if (!e->seg || !e->span || !e->row || !e->sample || !e->out) return err_set(note, ERR_NOMEM, NULL, "out of memory");
-    fill_rope(e);
-    return OK;
+    return open_rope(e, note);
 }
 
 static void fill_info(struct engine *e)
@@ -145,6 +161,40 @@ static void fill_info(struct engine *e)
 
 static int max_of(int a, int b) { return a > b ? a : b; }
 
+/* The device that a step runs on: CUDA where it was asked for, or where the choice is ours and there is one. */
+static enum err open_backend(struct engine *e, const struct engine_conf *c, const struct backend_conf *b, struct err_note *note)
+{
+#ifdef FLUXD_CUDA
+    bool     wanted = c->device == ENGINE_DEVICE_CUDA;
+    enum err err = wanted || (c->device == ENGINE_DEVICE_AUTO && c->dtype != ENGINE_DTYPE_F32) ? backend_cuda_open(&e->be, b, note) : ERR_CONFIG;
+    if (err == OK || wanted) return err;
+#else
+    if (c->device == ENGINE_DEVICE_CUDA) return err_set(note, ERR_CONFIG, "--device", "this build has no CUDA backend");
+#endif
+    return backend_cpu_open(&e->be, b, note);
+}
+
+/* A device takes larger calls: chunks that fill it, all rows of a decode step with their logits, both ends of a prompt for the router. */
+static void settle_device(struct engine *e, const struct engine_conf *c)
+{
+    struct engine_info *i = &e->info;
+    if (!e->be->mem_left) return;
+    if (!c->chunk_tok) i->chunk_tok = DEVICE_CHUNK < i->max_len ? DEVICE_CHUNK : i->max_len;
+    const int least[] = {i->chunk_tok, DEVICE_ROWS, 2 * e->flux.pool_size};
+    for (int k = 0; k < 3; k++) e->max_tok = e->max_tok > least[k] ? e->max_tok : least[k];
+    e->logit_tok = DEVICE_ROWS;
+}
+
+static enum err open_forward(struct engine *e, struct err_note *note)
+{
+#ifdef FLUXD_CUDA
+    if (e->be->mem_left) return forward_cuda_open(&e->cuda, e, note);
+#endif
+    (void)e;
+    (void)note;
+    return OK;
+}
+
 static enum err open_parts(struct engine *e, const struct engine_conf *c, struct source *src, struct err_note *note)
 {
     const struct spec *s = &e->spec;
@@ -158,12 +208,13 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     int q = s->n_head * s->head, qkv = q + 2 * s->n_kv * s->head;
     struct backend_conf b = {.dtype = c->dtype, .n_thread = c->n_thread, .max_tok = e->max_tok, .max_k = max_of(max_of(s->d, q), s->f),
                              .max_n = max_of(max_of(qkv, 2 * s->f), s->n_vocab)};
-    if ((err = backend_cpu_open(&e->be, &b, note)) != OK) return err;
+    if ((err = open_backend(e, c, &b, note)) != OK) return err;
+    settle_device(e, c);
     struct weights_load l = {.src = src, .spec = s, .backend = e->be, .progress = c->progress, .progress_arg = c->progress_arg, .stop = c->stop};
     if ((err = weights_load(&e->w, &l, note)) != OK) return err;
     if ((err = open_memory(e, c, note)) != OK) return err;
     fill_info(e);
-    return OK;
+    return open_forward(e, note);
 }
 
 enum err engine_open(struct engine **out, const struct engine_conf *conf, struct err_note *note)
@@ -172,7 +223,6 @@ enum err engine_open(struct engine **out, const struct engine_conf *conf, struct
     struct engine *e = calloc(1, sizeof *e);
     if (!e) return err_set(note, ERR_NOMEM, NULL, "out of memory");
     enum err err = OK;
-    if (conf->device == ENGINE_DEVICE_CUDA) err = err_set(note, ERR_CONFIG, "--device", "this build has no CUDA backend");
     if (conf->dummy) err = err_set(note, ERR_CONFIG, "--load-format", "placeholder weights are not supported for this model");
     if (err == OK) err = source_open(&src, conf->model, note);
     if (err == OK) err = open_parts(e, conf, src, note);
@@ -185,6 +235,9 @@ enum err engine_open(struct engine **out, const struct engine_conf *conf, struct
 void engine_close(struct engine *e)
 {
     if (!e) return;
+#ifdef FLUXD_CUDA
+    forward_cuda_close(e->cuda);
+#endif
     if (e->be) {
         memory_close(&e->mem, e->be);
         weights_free(&e->w, e->be);
@@ -271,6 +324,9 @@ static void step_pieces(struct engine *e, const struct batch *b, struct step_out
 
 enum err engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note)
 {
+#ifdef FLUXD_CUDA
+    if (e->cuda) return forward_cuda_step(e->cuda, b, out, note);
+#endif
     (void)note;
     int64_t t0 = clock_ns();
     if (b->n_row) step_rows(e, b, out);

@@ -6,6 +6,8 @@
 #include "base/check.h"
 #include "kernels/quant.h"
 
+static const int64_t POOL_LEAVES = 2LL << 30; /* of a device, to work lists, graphs and the libraries */
+
 static enum err stream_open(struct memory *m, struct backend *b, const struct memory_conf *c)
 {
     m->max_seqs = c->max_seqs;
@@ -35,10 +37,11 @@ enum err memory_open(struct memory *m, struct backend *b, const struct spec *s, 
 #undef MEMORY_NEW
     m->page_bytes = (int64_t)s->n_kv * 2 * PAGE_TOK * s->head * quant_type(b->kv)->block_bytes;
     int64_t most = (int64_t)c->max_seqs * s->n_layer * ((c->max_len + PAGE_TOK - 1) / PAGE_TOK); /* more can never be used */
-    int64_t n = c->pool_bytes / m->page_bytes;
+    ok = stream_open(m, b, c) == OK && ok;
+    int64_t n = (c->pool_bytes || !b->mem_left ? c->pool_bytes : b->mem_left(b) - POOL_LEAVES) / m->page_bytes;
     m->n_page = (int)(n < most ? n : most < INT32_MAX ? most : INT32_MAX);
     m->pool = b->mem_new(b, m->n_page * m->page_bytes);
-    ok = m->pool && stream_open(m, b, c) == OK && ok;
+    ok = m->pool && n > 0 && ok;
     if (!ok) return err_set(note, ERR_NOMEM, NULL, "no memory for workspaces and the KV pool of %lld bytes", (long long)c->pool_bytes);
     return OK;
 }

@@ -38,7 +38,7 @@ struct memory_conf {
     int     logit_tok;  /* rows of one product with the head */
     int     max_len, max_seqs;
     int     stream_tok; /* prompt tokens whose residual stream is held at once */
-    int64_t pool_bytes;
+    int64_t pool_bytes; /* 0: what is left of the device's memory */
 };
 
 struct memory {

@@ -17,6 +17,7 @@ struct engine {
     struct weights     w;
     struct routers     routers;
     struct memory      mem;
+    struct forward_cuda *cuda; /* NULL: forward.c runs the steps */
     /* host, [max_tok] each: what one call is made of */
     struct attn_seg   *seg;
     struct span       *span;
