@@ -15,9 +15,10 @@ DEBS = gcc g++ make pkg-config binutils ca-certificates libuv1-dev libmicrohttpd
 TEST_DEBS = libcmocka-dev prometheus curl
 
 CFLAGS  = -std=c11 -D_GNU_SOURCE -I. -Ibuild/gen $(OPT) -g -fopenmp -fno-math-errno \
-          -Wall -Wextra -Wconversion -Wshadow -Werror $(SAN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+          -Wall -Wextra -Wconversion -Wshadow -Werror $(if $(CUDA),-DFLUXD_CUDA -isystem $(CUDA_HOME)/include) $(SAN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDLIBS  = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -lm -lpthread -ldl
 MALLOC  = $(if $(SAN),,-ljemalloc)
+CUDA_LIBS = $(if $(CUDA),-L$(CUDA_HOME)/lib64 -lcudart_static -lrt -lstdc++)
 
 CUDA_SRC = engine/backend_cuda.c engine/forward_cuda.c kernels/gemm_lt.c # host code of the CUDA engine; needs the toolkit's headers
 SRC  = $(filter-out server/main.c $(CUDA_SRC),$(wildcard base/*.c kernels/*.c engine/*.c scheduler/*.c server/*.c)) $(if $(CUDA),$(CUDA_SRC))
@@ -71,10 +72,27 @@ fmt:
 clean:
 	rm -rf build
 
+# CUDA is optional: its sources are compiled where nvcc is, and run where a GPU is. These targets need nvcc and the tree alone.
+NVCC ?= $(shell command -v nvcc 2>/dev/null)
+ifneq ($(NVCC),)
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+include kernels/gpu.mk
+cuda: $(GPU_OBJ)
+test-gpu: $(GPU_TESTS)
+	@set -e; for t in $(GPU_TESTS); do echo "== $$t"; $$t; done
+bench-gpu: $(GPU_BENCHES)
+	@set -e; for b in $(GPU_BENCHES); do echo "== $$b"; $$b; done
+else
+cuda:
+	@echo "no nvcc: CUDA sources are not compiled"
+test-gpu bench-gpu:
+	@echo "needs nvcc (CUDA Toolkit 12.8 or newer)"; exit 1
+endif
+
 # --- files
-$(BUILD)/fluxd: $(OBJ) $(BUILD)/server/main.o
+$(BUILD)/fluxd: $(OBJ) $(BUILD)/server/main.o $(if $(CUDA),$(GPU_OBJ))
 	@echo "  link  $@"
-	@$(CC) $(SAN) -fopenmp -o $@ $^ $(LDLIBS) $(MALLOC)
+	@$(CC) $(SAN) -fopenmp -o $@ $^ $(LDLIBS) $(MALLOC) $(CUDA_LIBS)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -98,22 +116,6 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libfluxd.a tests/fake_engine.c
 	@$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(if $(filter $(BUILD)/tests/scheduler/%,$@),tests/fake_engine.c) $(BUILD)/libfluxd.a $(LDLIBS) -lcmocka
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-
-# CUDA is optional: its sources are compiled where nvcc is, and run where a GPU is. These targets need nvcc and the tree alone.
-NVCC ?= $(shell command -v nvcc 2>/dev/null)
-ifneq ($(NVCC),)
-include kernels/gpu.mk
-cuda: $(GPU_OBJ)
-test-gpu: $(GPU_TESTS)
-	@set -e; for t in $(GPU_TESTS); do echo "== $$t"; $$t; done
-bench-gpu: $(GPU_BENCHES)
-	@set -e; for b in $(GPU_BENCHES); do echo "== $$b"; $$b; done
-else
-cuda:
-	@echo "no nvcc: CUDA sources are not compiled"
-test-gpu bench-gpu:
-	@echo "needs nvcc (CUDA Toolkit 12.8 or newer)"; exit 1
-endif
 
 bench: all $(MODEL) $(BUILD)/tests/perf/bench
 	$(BUILD)/tests/perf/bench $(MODEL)

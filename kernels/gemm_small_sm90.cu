@@ -27,12 +27,12 @@ template <int M> struct smem {
 };
 
 struct params {
-    __nv_bfloat16       *y;
+    void                *y;
     const __nv_bfloat16 *bias;
     int64_t              y_stride;
     int                 *counter; /* [tile] CTAs that are done */
     float4              *part;    /* [CTA][its first tile, its last tile][M / 8][thread] */
-    int                  n_tok, n, n_unit_k, add;
+    int                  n_tok, n, n_unit_k, add, y_f32;
 };
 
 /* The line of units and each CTA's share of it. */
@@ -70,9 +70,14 @@ template <int M> __device__ __forceinline__ void store_tile(const params &p, con
         int n = row0 + i / 2 % 2 * 8, t = i / 4 * 8 + lane % 4 * 2 + i % 2;
         if (n >= p.n || t >= p.n_tok)
             continue;
-        __nv_bfloat16 *y = p.y + t * p.y_stride + n;
-        float          v = acc[i] + (p.bias ? __bfloat162float(p.bias[n]) : 0.0f);
-        *y = __float2bfloat16(p.add ? v + __bfloat162float(*y) : v);
+        float v = acc[i] + (p.bias ? __bfloat162float(p.bias[n]) : 0.0f);
+        if (p.y_f32) {
+            float *y = (float *)p.y + t * p.y_stride + n;
+            *y = p.add ? v + *y : v;
+        } else {
+            __nv_bfloat16 *y = (__nv_bfloat16 *)p.y + t * p.y_stride + n;
+            *y = __float2bfloat16(p.add ? v + __bfloat162float(*y) : v);
+        }
     }
 }
 
@@ -189,8 +194,8 @@ template <int M> static enum err launch(const gemm_args *a, const gemm_gpu *g)
         e = tensor_map_2d(&map_x, a->x, a->n_tok, a->w->k, a->x_stride, M);
     if (e != OK)
         return e;
-    params p = {(__nv_bfloat16 *)a->y, (const __nv_bfloat16 *)a->bias, a->y_stride, (int *)g->work, (float4 *)((char *)g->work + COUNTER_BYTES),
-                a->n_tok, a->w->n, (a->w->k + TILE_K - 1) / TILE_K, a->add};
+    params p = {a->y, (const __nv_bfloat16 *)a->bias, a->y_stride, (int *)g->work, (float4 *)((char *)g->work + COUNTER_BYTES),
+                a->n_tok, a->w->n, (a->w->k + TILE_K - 1) / TILE_K, a->add, a->y_f32};
     if (cudaFuncSetAttribute(gemm_small_kernel<M>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
         return ERR_DEVICE;
     const int           n_unit = (a->w->n + TILE_N - 1) / TILE_N * p.n_unit_k;

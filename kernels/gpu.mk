@@ -1,8 +1,8 @@
 # GPU kernels: needs nvcc 12.8 or newer; included by the Makefile only when nvcc is there.
 NVCC      ?= nvcc
 NVCCFLAGS ?= -std=c++17 -O3 -lineinfo -I. -gencode=arch=compute_90a,code=sm_90a
-GPU_SRC   := kernels/tensor_map.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/gemm_small_sm90.cu
-GPU_HDR   := kernels/ops.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/gemm_gpu.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
+GPU_SRC   := kernels/tensor_map.cu kernels/plan_gpu.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/gemm_small_sm90.cu
+GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/gemm_gpu.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
 GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
 
 GPU_TESTS   := build/gpu/test_attn build/gpu/test_gemm
@@ -15,3 +15,17 @@ build/gpu/test_%: tests/kernels/gpu_%.cu tests/kernels/gpu_attn_ref.h $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $< $(GPU_OBJ) -o $@
 build/gpu/bench_%: kernels/bench/%.cu $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $< $(GPU_OBJ) -lcublasLt -o $@
+
+# The engine on the device, without the CPU's: C sources by gcc, random weights.
+ENGINE_C := base/err.c base/check.c base/log.c base/clock.c kernels/quant.c kernels/sample_ref.c kernels/gemm_lt.c \
+            engine/memory.c engine/forward.c engine/backend_cuda.c engine/forward_cuda.c tests/perf/gpu_engine.c
+ENGINE_O := $(ENGINE_C:%.c=build/gpu/engine/%.o)
+GPU_BENCHES += build/gpu/bench_engine
+build/gpu/engine/%.o: %.c
+	@mkdir -p $(@D)
+	gcc -std=c11 -D_GNU_SOURCE -DFLUXD_CUDA -I. -isystem $(CUDA_HOME)/include -O2 -g -fopenmp -c $< -o $@
+build/gpu/bench_engine: $(ENGINE_O) $(GPU_OBJ) build/gpu/bench_fill.o
+	$(NVCC) -Xcompiler -fopenmp $^ -ldl -o $@
+build/gpu/bench_fill.o: kernels/bench/fill.cu
+	@mkdir -p build/gpu
+	$(NVCC) $(NVCCFLAGS) -c $< -o $@

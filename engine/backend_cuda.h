@@ -1,0 +1,19 @@
+/* backend_cuda: one CUDA device as the engine's floor sees it, beyond the common backend. Engine thread only. */
+#ifndef FLUXD_ENGINE_BACKEND_CUDA_H
+#define FLUXD_ENGINE_BACKEND_CUDA_H
+
+#include <cuda_runtime_api.h>
+
+#include "engine/backend.h"
+
+struct backend_cuda {
+    struct backend b; /* first: a backend is its backend_cuda */
+    cudaStream_t   stream;
+    int            n_sm;
+    enum dtype     hold; /* of weights and activations */
+};
+
+/* OK, or ERR_DEVICE with CUDA's words in note. */
+enum err cuda_check(cudaError_t e, const char *what, struct err_note *note);
+
+#endif

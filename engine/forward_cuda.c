@@ -1,0 +1,625 @@
+/* forward_cuda: see forward_cuda.h. The host writes runs, tokens, bits and page patches of a call into one pinned block; one copy brings
+ * it to the device, one launch makes the work lists, and the layers follow without another word from the host. */
+#include "engine/forward_cuda.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "engine/backend_cuda.h"
+#include "engine/forward.h"
+#include "kernels/attn_gpu.h"
+#include "kernels/cpu.h"
+#include "kernels/gemm_gpu.h"
+#include "kernels/gemm_lt.h"
+#include "kernels/gpu_ops.h"
+#include "kernels/plan_gpu.h"
+
+enum { BLOCKS = 4, BUCKETS = 9, PATCH_MOST = 1 << 16 };
+
+static const int bucket_rows[BUCKETS] = {1, 2, 4, 8, 16, 32, 64, 128, 256};
+
+/* What the host sends for a call. Offsets into one block of bytes, the same on the host and on the device. */
+struct layout {
+    int64_t run, route, tok, row, prompt, n_patch, patch, bytes;
+};
+
+struct forward_cuda {
+    struct engine       *e;
+    struct backend_cuda *be;
+    struct gpu_ctx       ops;
+    struct attn_gpu      attn;
+    struct gemm_gpu      small;
+    struct gemm_lt      *lt;
+
+    struct layout at;
+    char         *host[BLOCKS]; /* pinned; used in turn */
+    cudaEvent_t   sent[BLOCKS];
+    int           turn;
+    char         *dev;
+
+    int32_t         *table, *shadow; /* [max_seqs][n_layer][n_block] pages: device, and what it holds */
+    struct attn_seg *seg;            /* [n_layer][max_run] */
+    int32_t         *page, *pos;     /* [n_layer][max_tok]; [max_tok] */
+    float           *margin;         /* [n_layer][max_run] */
+    float           *margin_host;    /* pinned, the same */
+    int              max_run, n_block;
+
+    float           *logits_host;    /* pinned [logit_tok][V] */
+    float           *draw_work;      /* [logit_tok][2 V] */
+
+    struct router_weights *router;   /* device pointers; NULL: none */
+    float                 *router_mem;
+    cudaGraphExec_t        graph[BUCKETS];
+};
+
+/* One call, as it is launched. */
+struct call {
+    struct forward_cuda *f;
+    const struct span   *span;
+    int                  n_span, n_tok; /* what is launched for: padded to the bucket in decode */
+    int                  layer0, layer1;
+    bool                 decode;
+    int                  block;         /* host block in use */
+    int                  n_patch, n_prompt;
+};
+
+static int64_t round_up(int64_t n) { return (n + 255) / 256 * 256; }
+
+static void *host_at(const struct call *c, int64_t at) { return c->f->host[c->block] + at; }
+static void *dev_at(const struct forward_cuda *f, int64_t at) { return f->dev + at; }
+
+/* --- open */
+
+static enum err open_block(struct forward_cuda *f, struct err_note *note)
+{
+    const struct engine *e = f->e;
+    struct layout       *l = &f->at;
+    l->run = 0;
+    l->route = round_up(f->max_run * (int64_t)sizeof(struct plan_run));
+    l->prompt = l->route + round_up((int64_t)f->max_run * e->spec.n_layer);
+    l->row = l->prompt + round_up(f->max_run * (int64_t)sizeof(struct router_gpu_prompt));
+    l->n_patch = l->row + round_up((int64_t)e->logit_tok * 4);
+    l->tok = l->n_patch + 256;
+    l->patch = l->tok + round_up((int64_t)e->max_tok * 4);
+    l->bytes = l->patch + (int64_t)PATCH_MOST * 8;
+    for (int i = 0; i < BLOCKS; i++) {
+        enum err err = cuda_check(cudaMallocHost((void **)&f->host[i], (size_t)l->bytes), "pinned memory", note);
+        if (err == OK) err = cuda_check(cudaEventCreateWithFlags(&f->sent[i], cudaEventDisableTiming), "event", note);
+        if (err != OK) return err;
+        memset(f->host[i], 0, (size_t)l->bytes);
+    }
+    f->dev = f->be->b.mem_new(&f->be->b, l->bytes);
+    return f->dev ? OK : err_set(note, ERR_NOMEM, NULL, "no device memory for work lists");
+}
+
+static enum err open_lists(struct forward_cuda *f, struct err_note *note)
+{
+    const struct engine *e = f->e;
+    struct backend      *b = &f->be->b;
+    int64_t              n_table = (int64_t)e->info.max_seqs * e->spec.n_layer * f->n_block, runs = (int64_t)e->spec.n_layer * f->max_run;
+    size_t               attn_bytes = attn_gpu_work_bytes(f->max_run, e->spec.n_head, e->spec.n_kv, e->spec.head);
+    f->table = b->mem_new(b, n_table * 4);
+    f->shadow = calloc((size_t)n_table, 4);
+    f->seg = b->mem_new(b, runs * (int64_t)sizeof *f->seg);
+    f->page = b->mem_new(b, (int64_t)e->spec.n_layer * e->max_tok * 4);
+    f->pos = b->mem_new(b, (int64_t)e->max_tok * 4);
+    f->margin = b->mem_new(b, runs * 4);
+    f->attn.work = b->mem_new(b, (int64_t)attn_bytes);
+    f->small.work = b->mem_new(b, (int64_t)gemm_small_work_bytes(f->be->n_sm));
+    if (!f->table || !f->shadow || !f->seg || !f->page || !f->pos || !f->margin || !f->attn.work || !f->small.work)
+        return err_set(note, ERR_NOMEM, NULL, "no device memory for work lists");
+    const size_t logits = (size_t)e->logit_tok * (size_t)e->spec.n_vocab * 4;
+    f->draw_work = malloc(2 * logits);
+    if (!f->draw_work) return err_set(note, ERR_NOMEM, NULL, "out of memory");
+    enum err err = cuda_check(cudaMallocHost((void **)&f->margin_host, (size_t)runs * 4), "pinned memory", note);
+    return err == OK ? cuda_check(cudaMallocHost((void **)&f->logits_host, logits), "pinned memory", note) : err;
+}
+
+/* The routers' fp32 weights, layer after layer as they lie on the host. */
+static enum err open_routers(struct forward_cuda *f, struct err_note *note)
+{
+    const struct engine *e = f->e;
+    int                  K = e->spec.head, n_layer = e->spec.n_layer;
+    if (!e->routers.layer) return OK;
+    const int     n_out = e->routers.layer[0].n_out;
+    const int64_t in[5] = {K, 8 * K, 2 * K, 4 * K, K}, out[5] = {8 * K, 2 * K, 4 * K, K, n_out};
+    int64_t       one = 0;
+    for (int i = 0; i < 5; i++) one += (in[i] + 1) * out[i];
+    f->router_mem = f->be->b.mem_new(&f->be->b, one * n_layer * 4);
+    f->router = calloc((size_t)n_layer, sizeof *f->router);
+    if (!f->router_mem || !f->router) return err_set(note, ERR_NOMEM, NULL, "no device memory for the routers");
+    float *to = f->router_mem;
+    enum err err = OK;
+    for (int l = 0; l < n_layer; l++) {
+        const struct router_weights *w = &e->routers.layer[l];
+        f->router[l].n_out = w->n_out;
+        for (int i = 0; i < 5 && err == OK; i++) {
+            f->router[l].w[i] = to;
+            err = f->be->b.copy_in(&f->be->b, to, w->w[i], in[i] * out[i] * 4);
+            to += in[i] * out[i];
+            f->router[l].b[i] = to;
+            if (err == OK) err = f->be->b.copy_in(&f->be->b, to, w->b[i], out[i] * 4);
+            to += out[i];
+        }
+    }
+    return err == OK ? OK : err_set(note, err, NULL, "the routers could not be copied to the device");
+}
+
+enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct err_note *note)
+{
+    struct forward_cuda *f = calloc(1, sizeof *f);
+    if (!f) return err_set(note, ERR_NOMEM, NULL, "out of memory");
+    f->e = e;
+    f->be = (struct backend_cuda *)e->be;
+    f->max_run = e->info.max_seqs > bucket_rows[BUCKETS - 1] ? e->info.max_seqs : bucket_rows[BUCKETS - 1];
+    f->n_block = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
+    f->ops = (struct gpu_ctx){.stream = f->be->stream, .n_sm = f->be->n_sm, .act = e->be->act, .kv = e->be->kv};
+    f->attn = (struct attn_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm, .n_row = e->max_tok, .n_page = e->mem.n_page, .max_row = f->max_run};
+    f->small = (struct gemm_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm};
+    enum err err = e->info.max_seqs <= ATTN_MAX_SEG && e->max_tok >= f->max_run
+                       ? OK : err_set(note, ERR_CONFIG, "--max-num-seqs", "cuda takes at most 256 sequences, and pieces of at least as many tokens");
+    if (err == OK) err = gemm_lt_open(&f->lt, f->be->stream, note);
+    if (err == OK) err = open_block(f, note);
+    if (err == OK) err = open_lists(f, note);
+    if (err == OK) err = open_routers(f, note);
+    if (err == OK) err = cuda_check(cudaStreamSynchronize(f->be->stream), "open", note);
+    if (err == OK) *out = f;
+    else forward_cuda_close(f);
+    return err;
+}
+
+void forward_cuda_close(struct forward_cuda *f)
+{
+    if (!f) return;
+    cudaStreamSynchronize(f->be->stream);
+    for (int i = 0; i < BUCKETS; i++)
+        if (f->graph[i]) cudaGraphExecDestroy(f->graph[i]);
+    for (int i = 0; i < BLOCKS; i++) {
+        if (f->sent[i]) cudaEventDestroy(f->sent[i]);
+        if (f->host[i]) cudaFreeHost(f->host[i]);
+    }
+    if (f->margin_host) cudaFreeHost(f->margin_host);
+    if (f->logits_host) cudaFreeHost(f->logits_host);
+    free(f->draw_work);
+    void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->margin, f->attn.work, f->small.work, f->router_mem};
+    for (size_t i = 0; i < sizeof device / sizeof *device; i++)
+        if (device[i]) cudaFree(device[i]);
+    gemm_lt_close(f->lt);
+    free(f->shadow);
+    free(f->router);
+    free(f);
+}
+
+/* --- what a call sends */
+
+static struct plan_gpu_args plan_args(const struct call *c)
+{
+    struct forward_cuda *f = c->f;
+    const struct engine *e = f->e;
+    return (struct plan_gpu_args){
+        .run = dev_at(f, f->at.run), .route = dev_at(f, f->at.route), .table = f->table, .patch = dev_at(f, f->at.patch),
+        .n_patch = dev_at(f, f->at.n_patch), .seg = f->seg, .page = f->page, .pos = f->pos, .n_run = c->n_span, .n_tok = c->n_tok,
+        .n_layer = e->spec.n_layer, .n_block = f->n_block, .max_run = f->max_run, .max_tok = e->max_tok, .layer0 = c->layer0, .layer1 = c->layer1,
+        .sink_blocks = e->info.sink_blocks, .local_blocks = e->info.local_blocks};
+}
+
+static enum err send_block(struct call *c)
+{
+    struct forward_cuda *f = c->f;
+    *(int32_t *)host_at(c, f->at.n_patch) = c->n_patch;
+    int64_t     bytes = f->at.patch + (int64_t)c->n_patch * 8;
+    cudaError_t e = cudaMemcpyAsync(f->dev, f->host[c->block], (size_t)bytes, cudaMemcpyHostToDevice, f->be->stream);
+    if (e == cudaSuccess) e = cudaEventRecord(f->sent[c->block], f->be->stream);
+    return e == cudaSuccess ? OK : ERR_DEVICE;
+}
+
+static enum err next_block(struct call *c)
+{
+    c->block = c->f->turn++ % BLOCKS;
+    c->n_patch = 0;
+    return cudaEventSynchronize(c->f->sent[c->block]) == cudaSuccess ? OK : ERR_DEVICE;
+}
+
+/* More patches than a block holds go ahead of the call, by themselves. */
+static enum err flush_patches(struct call *c)
+{
+    struct call          ahead = *c;
+    struct plan_gpu_args a;
+    char                *full = c->f->host[c->block];
+    ahead.n_span = ahead.n_tok = 0;
+    enum err err = send_block(&ahead);
+    a = plan_args(&ahead);
+    a.layer1 = a.layer0 + 1;
+    if (err == OK) err = plan_gpu(&a, c->f->be->stream);
+    if (err == OK) err = next_block(c);
+    if (err == OK) memcpy(c->f->host[c->block], full, (size_t)c->f->at.patch);
+    return err;
+}
+
+/* Pages of a run's visible blocks that the device does not know yet. A page given back is not read again, so -1 is no news. */
+static enum err patch_run(struct call *c, const struct span *sp)
+{
+    struct forward_cuda *f = c->f;
+    enum err             err = OK;
+    int                  n = (sp->pos0 + sp->n - 1) / PAGE_TOK + 1;
+    for (int l = c->layer0; l < c->layer1; l++) {
+        const int32_t *now = sp->seq->page + (int64_t)l * sp->seq->page_stride;
+        int64_t        base = ((int64_t)sp->seq->slot * f->e->spec.n_layer + l) * f->n_block;
+        int32_t       *was = f->shadow + base;
+        if (memcmp(was, now, (size_t)n * 4) == 0) continue;
+        for (int i = 0; i < n && err == OK; i++) {
+            if (was[i] == now[i]) continue;
+            was[i] = now[i];
+            if (now[i] < 0) continue;
+            CHECK(now[i] < f->e->mem.n_page);
+            if (c->n_patch == PATCH_MOST) err = flush_patches(c);
+            int32_t *p = (int32_t *)host_at(c, f->at.patch) + 2 * (int64_t)c->n_patch++;
+            p[0] = (int32_t)(base + i);
+            p[1] = now[i];
+        }
+    }
+    return err;
+}
+
+static int dense_from(const struct engine *e, const struct batch_seq *seq)
+{
+    int s = seq->n_prompt, n = e->flux.triangle_n_last;
+    return s - (n < s - 1 ? n : s - 1);
+}
+
+static void write_run(struct call *c, int i)
+{
+    const struct engine *e = c->f->e;
+    const struct span   *sp = &c->span[i];
+    struct plan_run     *run = (struct plan_run *)host_at(c, c->f->at.run) + i;
+    int32_t             *tok = (int32_t *)host_at(c, c->f->at.tok) + sp->row0;
+    CHECK(sp->pos0 >= 0 && sp->pos0 + sp->n <= e->info.max_len);
+    *run = (struct plan_run){.slot = sp->seq->slot, .row0 = sp->row0, .n_row = sp->n, .pos0 = sp->pos0, .dense_from = dense_from(e, sp->seq),
+                             .kind = {c->decode ? ATTN_STREAMING : e->flux.sparse_kind, ATTN_FULL}};
+    for (int r = 0; r < sp->n; r++) {
+        tok[r] = sp->seq->tok[sp->pos0 + r];
+        CHECK(tok[r] >= 0 && tok[r] < e->spec.n_vocab);
+    }
+    memcpy((uint8_t *)host_at(c, c->f->at.route) + (int64_t)i * e->spec.n_layer, sp->seq->route, (size_t)e->spec.n_layer);
+}
+
+static enum err begin_call(struct call *c, int n_real)
+{
+    enum err err = next_block(c);
+    for (int i = 0; i < n_real && err == OK; i++) {
+        write_run(c, i);
+        err = patch_run(c, &c->span[i]);
+    }
+    for (int i = n_real; i < c->n_span; i++) {
+        ((struct plan_run *)host_at(c, c->f->at.run))[i] = (struct plan_run){.row0 = c->n_tok};
+        ((int32_t *)host_at(c, c->f->at.tok))[i] = 0;
+    }
+    return err;
+}
+
+/* --- one layer */
+
+static enum err product(const struct call *c, void *y, const void *x, const struct weight *w, const void *bias, int n_tok, bool add, bool small)
+{
+    const struct forward_cuda *f = c->f;
+    struct gemm_args a = {.y = y, .x = x, .w = w, .bias = bias, .x_stride = w->k, .y_stride = w->n, .n_tok = n_tok, .add = add, .decode = small, .y_f32 = y == f->e->mem.logits};
+    if (!small) return gemm_lt(f->lt, &a);
+    enum err err = OK;
+    for (int at = 0; at < n_tok && err == OK; at += GEMM_SMALL_MAX_TOK) {
+        struct gemm_args part = a;
+        part.n_tok = n_tok - at < GEMM_SMALL_MAX_TOK ? n_tok - at : GEMM_SMALL_MAX_TOK;
+        part.x = (const char *)x + at * a.x_stride * 2;
+        part.y = (char *)y + at * a.y_stride * (a.y_f32 ? 4 : 2);
+        err = gemm_small_sm90(&part, &f->small);
+    }
+    return err;
+}
+
+static enum err norm(const struct call *c, void *out, const void *x, const void *w, int n_tok)
+{
+    const struct spec *s = &c->f->e->spec;
+    return rmsnorm_gpu(&(struct rmsnorm_args){.out = out, .x = x, .w = w, .x_stride = s->d, .n_tok = n_tok, .d = s->d, .eps = s->eps}, &c->f->ops);
+}
+
+static enum err rope(const struct call *c, int layer, int n_tok, const int32_t *pos, const int32_t *page, bool raw)
+{
+    const struct engine *e = c->f->e;
+    const struct spec   *s = &e->spec;
+    void *const         *vec = e->w.layer[layer].vec;
+    return qkrope_gpu(&(struct qkrope_args){.qkv = e->mem.qkv, .qkv_stride = (int64_t)(s->n_head + 2 * s->n_kv) * s->head, .q = e->mem.q,
+                                            .q_raw = raw ? e->mem.q_raw : NULL, .pool = page ? e->mem.pool : NULL, .page = page, .pos = pos, .rope = e->mem.rope,
+                                            .q_norm = vec[VEC_Q_NORM], .k_norm = vec[VEC_K_NORM], .eps = s->eps,
+                                            .n_tok = n_tok, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head}, &c->f->ops);
+}
+
+static enum err attention(const struct call *c, int layer)
+{
+    struct forward_cuda *f = c->f;
+    const struct engine *e = f->e;
+    int64_t              width = (int64_t)e->spec.n_head * e->spec.head;
+    struct attn_args     a = {.out = e->mem.att, .q = e->mem.q, .out_stride = width, .q_stride = width, .pool = e->mem.pool,
+                              .seg = f->seg + (int64_t)layer * f->max_run, .n_seg = c->n_span, .n_head = e->spec.n_head, .n_kv = e->spec.n_kv,
+                              .head = e->spec.head, .scale = e->attn_scale, .decode = c->decode};
+    return c->decode ? attn_decode_sm90(&a, &f->attn) : attn_prefill_sm90(&a, &f->attn);
+}
+
+#define TRY(x) do { enum err err_ = (x); if (err_ != OK) return err_; } while (0)
+
+static enum err router(const struct call *c, int layer, int n_prompt)
+{
+    struct forward_cuda *f = c->f;
+    const struct engine *e = f->e;
+    return router_gpu(&(struct router_gpu_args){.q_raw = e->mem.q_raw, .q_stride = (int64_t)e->spec.n_head * e->spec.head, .n_prompt = n_prompt,
+                                                .prompt = dev_at(f, f->at.prompt), .pool_size = e->info.router_pool_size, .w = f->router[layer],
+                                                .n_head = e->spec.n_head, .head = e->spec.head, .seg = f->seg + (int64_t)layer * f->max_run,
+                                                .margin = f->margin + (int64_t)layer * f->max_run, .full_kind = ATTN_FULL, .sparse_kind = e->flux.sparse_kind}, &f->ops);
+}
+
+/* Queries of the rows that the router pools, for a prompt that is not whole in this call: the first and the last P. */
+static enum err route_apart(const struct call *c, int layer)
+{
+    struct engine              *e = c->f->e;
+    const struct layer_weights *w = &e->w.layer[layer];
+    const struct batch_seq     *seq = c->span[0].seq;
+    int                         p = e->info.router_pool_size < seq->n_prompt ? e->info.router_pool_size : seq->n_prompt, tail = seq->n_prompt - p;
+    const int32_t              *tok = dev_at(c->f, c->f->at.row);
+    for (int half = 0; half < 2; half++) {
+        int tok0 = half ? tail : 0;
+        if (layer == 0)
+            TRY(embed_gpu(&(struct embed_args){.out = e->mem.rx, .table = &e->w.embed, .id = tok + half * p, .n_tok = p, .d = e->spec.d}, &c->f->ops));
+        else memory_stream_get(&e->mem, e->be, seq->slot, tok0, tok0 + p, e->mem.rx);
+        TRY(norm(c, memory_row(&e->mem, e->mem.h, half * p), e->mem.rx, w->vec[VEC_ATTN_NORM], p));
+    }
+    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], 2 * p, false, false));
+    TRY(rope(c, layer, 2 * p, c->f->pos, NULL, true)); /* positions do not matter to what the router reads */
+    return router(c, layer, 1);
+}
+
+static enum err run_layer(const struct call *c, int layer)
+{
+    struct engine              *e = c->f->e;
+    const struct layer_weights *w = &e->w.layer[layer];
+    int64_t                     F = e->spec.f;
+    bool                        open = c->n_prompt > 0, whole = c->layer1 > c->layer0 + 1 || c->span[0].n == c->span[0].seq->n_prompt;
+    if (open && !whole) TRY(route_apart(c, layer));
+    TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok));
+    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], c->n_tok, false, c->decode));
+    TRY(rope(c, layer, c->n_tok, c->f->pos, c->f->page + (int64_t)layer * e->max_tok, open && whole));
+    if (open && whole) TRY(router(c, layer, c->n_prompt));
+    TRY(attention(c, layer));
+    TRY(product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true, c->decode));
+    TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_FFN_NORM], c->n_tok));
+    TRY(product(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, c->n_tok, false, c->decode));
+    TRY(swiglu_gpu(&(struct swiglu_args){.out = e->mem.ff, .gu = e->mem.gu, .gu_stride = 2 * F, .out_stride = F, .n_tok = c->n_tok, .f = (int)F}, &c->f->ops));
+    return product(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, c->n_tok, true, c->decode);
+}
+
+/* Logits of rows of memory.x: gathered where rows are given, else the first n. Always through the small product, so that a row's logits
+ * do not depend on how many are asked for. */
+static enum err head(const struct call *c, int n, const int32_t *row)
+{
+    struct engine *e = c->f->e;
+    const void    *x = e->mem.x;
+    if (row) {
+        x = e->mem.last;
+        TRY(gather_gpu(&(struct gather_args){.out = e->mem.last, .x = e->mem.x, .row = row, .x_stride = e->spec.d, .n_row = n, .d = e->spec.d}, &c->f->ops));
+    }
+    TRY(norm(c, e->mem.last_h, x, e->w.norm, n));
+    return product(c, e->mem.logits, e->mem.last_h, &e->w.head, NULL, n, false, true);
+}
+
+/* --- drawing */
+
+/* Logits of n rows come to the host, where the reference draws: rows are independent, so they share out over threads. */
+static enum err draw(struct forward_cuda *f, int n, const struct sample_row *row, struct sample_out *out)
+{
+    struct engine *e = f->e;
+    const int64_t  V = e->spec.n_vocab;
+    cudaError_t    err = cudaMemcpyAsync(f->logits_host, e->mem.logits, (size_t)(n * V) * 4, cudaMemcpyDeviceToHost, f->be->stream);
+    if (err == cudaSuccess) err = cudaStreamSynchronize(f->be->stream);
+    if (err != cudaSuccess) return ERR_DEVICE;
+#pragma omp parallel for num_threads(e->be->n_thread) schedule(dynamic, 1)
+    for (int i = 0; i < n; i++) {
+        struct sample_args a = {.logits = f->logits_host + i * V, .logits_stride = V, .row = row + i, .out = out + i,
+                                .work = f->draw_work + i * 2 * V, .n_row = 1, .vocab = (int)V};
+        sample_ref(NULL, &a);
+    }
+    return OK;
+}
+
+/* --- decode */
+
+static enum err decode_launch(const struct call *c)
+{
+    struct engine       *e = c->f->e;
+    struct plan_gpu_args a = plan_args(c);
+    TRY(plan_gpu(&a, c->f->be->stream));
+    TRY(embed_gpu(&(struct embed_args){.out = e->mem.x, .table = &e->w.embed, .id = dev_at(c->f, c->f->at.tok), .n_tok = c->n_tok, .d = e->spec.d}, &c->f->ops));
+    for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer(c, l));
+    return head(c, c->n_tok, NULL);
+}
+
+/* A bucket's graph is captured when it is first needed; its first run before that loads what kernels load lazily. */
+static enum err decode_graph(const struct call *c, int bucket)
+{
+    struct forward_cuda *f = c->f;
+    cudaGraph_t          graph = NULL;
+    if (f->graph[bucket]) return cudaGraphLaunch(f->graph[bucket], f->be->stream) == cudaSuccess ? OK : ERR_DEVICE;
+    TRY(decode_launch(c));
+    if (cudaStreamBeginCapture(f->be->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess) return ERR_DEVICE;
+    enum err err = decode_launch(c);
+    if (cudaStreamEndCapture(f->be->stream, &graph) != cudaSuccess || err != OK) return ERR_DEVICE;
+    err = cudaGraphInstantiate(&f->graph[bucket], graph, 0) == cudaSuccess ? OK : ERR_DEVICE;
+    cudaGraphDestroy(graph);
+    return err;
+}
+
+static enum err step_rows(struct forward_cuda *f, const struct batch_row *row, int n, struct sample_out *out)
+{
+    struct engine *e = f->e;
+    int            bucket = 0;
+    while (bucket_rows[bucket] < n) bucket++;
+    for (int i = 0; i < n; i++) {
+        e->span[i] = (struct span){.seq = row[i].seq, .pos0 = row[i].pos, .n = 1, .row0 = i};
+        e->sample[i] = row[i].sample;
+    }
+    struct call c = {.f = f, .span = e->span, .n_span = bucket_rows[bucket], .n_tok = bucket_rows[bucket], .layer1 = e->spec.n_layer, .decode = true};
+    TRY(begin_call(&c, n));
+    TRY(send_block(&c));
+    TRY(decode_graph(&c, bucket));
+    return draw(f, n, e->sample, out);
+}
+
+/* --- prompts */
+
+/* Runs whose bits this call decides: in a whole prompt every open layer's, else the layer's when its first rows come. */
+static void find_prompts(struct call *c)
+{
+    struct engine            *e = c->f->e;
+    struct router_gpu_prompt *p = host_at(c, c->f->at.prompt);
+    for (int i = 0; i < c->n_span; i++) {
+        const struct span *sp = &c->span[i];
+        bool               open = false;
+        for (int l = c->layer0; l < c->layer1; l++) {
+            if (sp->seq->route[l] == ROUTE_OPEN && !c->f->router) sp->seq->route[l] = ROUTE_FULL;
+            open |= sp->seq->route[l] == ROUTE_OPEN;
+        }
+        if (!open) continue;
+        CHECK(sp->pos0 == 0); /* a bit is decided when its prompt begins the layer */
+        bool whole = sp->n == sp->seq->n_prompt;
+        int  pool = e->info.router_pool_size < sp->seq->n_prompt ? e->info.router_pool_size : sp->seq->n_prompt;
+        p[c->n_prompt++] = (struct router_gpu_prompt){.row0 = whole ? sp->row0 : 0, .n_row = whole ? sp->n : 2 * pool, .run = i, .bias = sp->seq->route_bias};
+        if (whole || c->layer0 > 0) continue;
+        int32_t *tok = host_at(c, c->f->at.row);
+        memcpy(tok, sp->seq->tok, (size_t)pool * 4);
+        memcpy(tok + pool, sp->seq->tok + sp->seq->n_prompt - pool, (size_t)pool * 4);
+    }
+}
+
+/* After the layers: what the device decided. */
+static enum err take_bits(const struct call *c)
+{
+    struct forward_cuda *f = c->f;
+    const int            n_layer = c->layer1 - c->layer0;
+    int64_t              at = (int64_t)c->layer0 * f->max_run;
+    if (!c->n_prompt) return OK;
+    cudaError_t e = cudaMemcpyAsync(f->margin_host + at, f->margin + at, (size_t)n_layer * (size_t)f->max_run * 4, cudaMemcpyDeviceToHost, f->be->stream);
+    if (e == cudaSuccess) e = cudaStreamSynchronize(f->be->stream);
+    if (e != cudaSuccess) return ERR_DEVICE;
+    for (int i = 0; i < c->n_span; i++)
+        for (int l = c->layer0; l < c->layer1; l++) {
+            struct batch_seq *seq = c->span[i].seq;
+            if (seq->route[l] != ROUTE_OPEN) continue;
+            float margin = f->margin_host[(int64_t)l * f->max_run + i];
+            seq->route[l] = margin > 0 ? ROUTE_FULL : ROUTE_SPARSE;
+            if (seq->margin) seq->margin[l] = margin;
+        }
+    return OK;
+}
+
+static enum err run_pieces(struct call *c)
+{
+    struct engine *e = c->f->e;
+    find_prompts(c);
+    TRY(begin_call(c, c->n_span));
+    TRY(send_block(c));
+    struct plan_gpu_args a = plan_args(c);
+    TRY(plan_gpu(&a, c->f->be->stream));
+    if (c->layer0 == 0)
+        TRY(embed_gpu(&(struct embed_args){.out = e->mem.x, .table = &e->w.embed, .id = dev_at(c->f, c->f->at.tok), .n_tok = c->n_tok, .d = e->spec.d}, &c->f->ops));
+    for (int i = 0; c->layer0 > 0 && i < c->n_span; i++) {
+        const struct span *sp = &c->span[i];
+        memory_stream_get(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n, memory_row(&e->mem, e->mem.x, sp->row0));
+    }
+    for (int l = c->layer0; l < c->layer1; l++) TRY(run_layer(c, l));
+    return OK;
+}
+
+/* Logits of n chosen rows, and what is drawn from them. */
+static enum err draw_rows(struct call *c, int n, const int *row, const struct sample_row *sample, struct sample_out *out)
+{
+    struct forward_cuda *f = c->f;
+    for (int at = 0, m; at < n; at += m) {
+        m = n - at < f->e->logit_tok ? n - at : f->e->logit_tok;
+        TRY(next_block(c));
+        int32_t *to = host_at(c, f->at.row);
+        for (int i = 0; i < m; i++) to[i] = row[at + i];
+        if (cudaMemcpyAsync(dev_at(f, f->at.row), to, (size_t)m * 4, cudaMemcpyHostToDevice, f->be->stream) != cudaSuccess) return ERR_DEVICE;
+        TRY(head(c, m, dev_at(f, f->at.row)));
+        TRY(draw(f, m, sample + at, out + at)); /* waits, so the block is free again */
+    }
+    return OK;
+}
+
+static enum err score_prompt(struct call *c, const struct span *sp)
+{
+    struct engine          *e = c->f->e;
+    const struct batch_seq *seq = sp->seq;
+    int                     n = 0;
+    for (int t = sp->pos0; t < sp->pos0 + sp->n && t + 1 < seq->n_prompt; t++, n++) {
+        e->row[n] = sp->row0 + t - sp->pos0;
+        e->sample[n] = (struct sample_row){.repetition = 1, .top_p = 1, .pos = t + 1, .n_top = sp->piece->prompt_top, .force_id = seq->tok[t + 1]};
+    }
+    return draw_rows(c, n, e->row, e->sample, sp->piece->prompt_out + sp->pos0 + 1);
+}
+
+static enum err end_prompts(struct call *c, const struct batch *b, int first, struct step_out *out)
+{
+    struct engine *e = c->f->e;
+    int            n = 0;
+    for (int i = 0; i < c->n_span; i++)
+        if (c->span[i].piece->prompt_out) TRY(score_prompt(c, &c->span[i]));
+    for (int i = 0; i < c->n_span; i++) {
+        const struct span *sp = &c->span[i];
+        if (sp->pos0 + sp->n < sp->seq->n_prompt) continue;
+        e->row[n] = sp->row0 + sp->n - 1;
+        e->sample[n++] = b->piece[first + i].sample;
+        memory_stream_drop(&e->mem, sp->seq->slot);
+    }
+    TRY(draw_rows(c, n, e->row, e->sample, e->out));
+    n = 0;
+    for (int i = 0; i < c->n_span; i++) {
+        const struct span *sp = &c->span[i];
+        if (sp->pos0 + sp->n < sp->seq->n_prompt) continue;
+        out->piece[first + i] = e->out[n++];
+        out->drew[first + i] = 1;
+    }
+    return OK;
+}
+
+static enum err step_pieces(struct forward_cuda *f, const struct batch *b, struct step_out *out)
+{
+    struct engine *e = f->e;
+    for (int first = 0, n; first < b->n_piece; first += n) {
+        const struct batch_piece *p = &b->piece[first];
+        n = forward_group(e, b, first);
+        const struct span *last = &e->span[n - 1];
+        struct call        c = {.f = f, .span = e->span, .n_span = n, .n_tok = last->row0 + last->n, .layer0 = p->layer0, .layer1 = p->layer1};
+        TRY(run_pieces(&c));
+        for (int i = 0; p->layer1 < e->spec.n_layer && i < n; i++) {
+            const struct span *sp = &e->span[i];
+            memory_stream_put(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n, memory_row(&e->mem, e->mem.x, sp->row0));
+        }
+        TRY(take_bits(&c));
+        if (p->layer1 == e->spec.n_layer) TRY(end_prompts(&c, b, first, out));
+    }
+    return OK;
+}
+
+enum err forward_cuda_step(struct forward_cuda *f, const struct batch *b, struct step_out *out, struct err_note *note)
+{
+    const int most = bucket_rows[BUCKETS - 1];
+    int64_t   t0 = clock_ns();
+    enum err  err = OK;
+    for (int at = 0; at < b->n_row && err == OK; at += most)
+        err = step_rows(f, b->row + at, b->n_row - at < most ? b->n_row - at : most, out->row + at);
+    int64_t t1 = clock_ns();
+    if (b->n_piece) memset(out->drew, 0, (size_t)b->n_piece);
+    if (err == OK) err = step_pieces(f, b, out);
+    if (err == OK && cudaStreamSynchronize(f->be->stream) != cudaSuccess) err = ERR_DEVICE;
+    out->decode_ns = t1 - t0;
+    out->prefill_ns = clock_ns() - t1;
+    return err == OK ? OK : err_set(note, err, NULL, "the step failed: %s", cudaGetErrorString(cudaGetLastError()));
+}

@@ -1,0 +1,216 @@
+/* gpu_engine: engine steps of 8B shapes on the device with random weights: prefill and decode by length, batch and share of
+ * sparse layers. One JSON line per figure on stdout, a readable table on stderr. Needs the tree, gcc and nvcc alone. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "engine/backend_cuda.h"
+#include "engine/forward.h"
+#include "engine/forward_cuda.h"
+#include "kernels/bench/fill.h"
+
+enum { MAX_LEN = 132096, SEQS = 64, CHUNK = 16384 };
+
+static const struct shape {
+    const char *name;
+    struct spec spec;
+    bool        qk_norm;
+} shapes[] = {
+    {"qwen3-8b", {.n_layer = 36, .d = 4096, .n_head = 32, .n_kv = 8, .head = 128, .f = 12288, .n_vocab = 151936, .eps = 1e-6f, .rope_base = 1e6}, true},
+    {"llama-3.1-8b", {.n_layer = 32, .d = 4096, .n_head = 32, .n_kv = 8, .head = 128, .f = 14336, .n_vocab = 128256, .eps = 1e-5f, .rope_base = 5e5}, false},
+};
+
+struct bench {
+    struct engine    e;
+    int              stride;
+    int32_t         *tok, *page; /* page: [SEQS][L][stride] */
+    uint8_t         *route;
+    struct batch_seq seq[SEQS];
+};
+
+static void must(enum err e, const struct err_note *note)
+{
+    if (e == OK) return;
+    fprintf(stderr, "%s: %s\n", err_name(e), note->text);
+    exit(1);
+}
+
+static void new_weight(struct engine *e, struct weight *w, int n, int k, struct err_note *note)
+{
+    static uint64_t seed = 1;
+    must(e->be->weight_new(w, n, k, DT_BF16, WEIGHT_GEMM, note), note);
+    fill_random((void *)(uintptr_t)w->data, (int64_t)n * k, seed++, 0, 1.5f / sqrtf((float)k));
+    e->w.bytes += (int64_t)n * k * 2;
+}
+
+static void *new_vector(struct engine *e, int n)
+{
+    void *v = e->be->mem_new(e->be, n * 2);
+    CHECK(v);
+    fill_random(v, n, 7, 1, 0.1f);
+    return v;
+}
+
+static void new_weights(struct engine *e, bool qk_norm, struct err_note *note)
+{
+    const struct spec *s = &e->spec;
+    e->w.layer = calloc((size_t)s->n_layer, sizeof *e->w.layer);
+    e->w.n_layer = s->n_layer;
+    new_weight(e, &e->w.embed, s->n_vocab, s->d, note);
+    new_weight(e, &e->w.head, s->n_vocab, s->d, note);
+    e->w.norm = new_vector(e, s->d);
+    for (int l = 0; l < s->n_layer; l++) {
+        struct layer_weights *w = &e->w.layer[l];
+        new_weight(e, &w->mat[MAT_QKV], (s->n_head + 2 * s->n_kv) * s->head, s->d, note);
+        new_weight(e, &w->mat[MAT_O], s->d, s->n_head * s->head, note);
+        new_weight(e, &w->mat[MAT_GATE_UP], 2 * s->f, s->d, note);
+        new_weight(e, &w->mat[MAT_DOWN], s->d, s->f, note);
+        w->vec[VEC_ATTN_NORM] = new_vector(e, s->d);
+        w->vec[VEC_FFN_NORM] = new_vector(e, s->d);
+        if (!qk_norm) continue;
+        w->vec[VEC_Q_NORM] = new_vector(e, s->head);
+        w->vec[VEC_K_NORM] = new_vector(e, s->head);
+    }
+}
+
+/* Angles as engine.c makes them; their values do not change the time. */
+static void new_rope(struct engine *e)
+{
+    int    half = e->spec.head / 2;
+    float *rope = malloc((size_t)e->mem.rope_bytes);
+    CHECK(rope);
+    for (int64_t i = 0; i < (int64_t)MAX_LEN * half; i++) {
+        float a = (float)(i / half) * powf((float)e->spec.rope_base, -2.0f * (float)(i % half) / (float)e->spec.head);
+        rope[2 * i] = cosf(a);
+        rope[2 * i + 1] = sinf(a);
+    }
+    CHECK(e->be->copy_in(e->be, e->mem.rope, rope, e->mem.rope_bytes) == OK);
+    free(rope);
+}
+
+static void open_bench(struct bench *b, const struct shape *s)
+{
+    struct err_note     note = {0};
+    struct engine      *e = &b->e;
+    struct backend_conf conf = {0};
+    e->spec = s->spec;
+    e->info = (struct engine_info){.max_len = MAX_LEN, .max_seqs = SEQS, .chunk_tok = CHUNK, .sink_blocks = 1, .local_blocks = 16, .router_pool_size = 100};
+    e->flux = (struct flux_spec){.sparse_kind = ATTN_STREAMING, .sink_size = 128, .local_window_size = 2048, .pool_size = 100, .triangle_n_last = 128};
+    e->attn_scale = 1.0f / sqrtf((float)s->spec.head);
+    e->max_tok = CHUNK;
+    e->logit_tok = SEQS;
+    must(backend_cuda_open(&e->be, &conf, &note), &note);
+    new_weights(e, s->qk_norm, &note);
+    struct memory_conf m = {.max_tok = CHUNK, .router_tok = 100, .logit_tok = SEQS, .max_len = MAX_LEN, .max_seqs = SEQS, .stream_tok = MAX_LEN};
+    must(memory_open(&e->mem, e->be, &e->spec, &m, &note), &note);
+    fill_random(e->mem.pool, e->mem.n_page * e->mem.page_bytes / 2, 3, 0, 1);
+    new_rope(e);
+    e->span = calloc((size_t)e->max_tok, sizeof *e->span);
+    e->row = calloc((size_t)e->max_tok, sizeof *e->row);
+    e->sample = calloc((size_t)e->max_tok, sizeof *e->sample);
+    e->out = calloc((size_t)e->max_tok, sizeof *e->out);
+    must(forward_cuda_open(&e->cuda, e, &note), &note);
+    b->stride = (MAX_LEN + PAGE_TOK - 1) / PAGE_TOK;
+    b->tok = calloc(MAX_LEN, 4);
+    b->page = calloc((size_t)(SEQS * s->spec.n_layer * b->stride), 4);
+    b->route = calloc((size_t)(SEQS * s->spec.n_layer), 1);
+    for (int i = 0; i < MAX_LEN; i++) b->tok[i] = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)s->spec.n_vocab);
+    for (int i = 0; i < SEQS; i++)
+        b->seq[i] = (struct batch_seq){.slot = i, .tok = b->tok, .n_prompt = 1, .page = b->page + (int64_t)i * s->spec.n_layer * b->stride, .page_stride = b->stride,
+                                       .route = b->route + i * s->spec.n_layer};
+}
+
+static int64_t common(int64_t a, int64_t b) { return b ? common(b, a % b) : a; }
+
+/* Pages of n_seq sequences of n_tok tokens, shuffled by a stride; routes with `sparse` of every four layers sparse. */
+static bool lay_out(struct bench *b, int n_seq, int n_tok, int sparse)
+{
+    int64_t blocks = (n_tok + PAGE_TOK - 1) / PAGE_TOK, need = (int64_t)n_seq * b->e.spec.n_layer * blocks, id = 0, n = b->e.mem.n_page;
+    int64_t step = n * 5 / 8 | 1;
+    if (need > n) return false;
+    while (common(n, step) != 1) step++;
+    for (int s = 0; s < n_seq; s++)
+        for (int l = 0; l < b->e.spec.n_layer; l++) {
+            b->route[s * b->e.spec.n_layer + l] = (l + s) % 4 < sparse ? ROUTE_SPARSE : ROUTE_FULL;
+            for (int i = 0; i < blocks; i++) b->page[((int64_t)s * b->e.spec.n_layer + l) * b->stride + i] = (int32_t)(id++ * step % n);
+        }
+    return true;
+}
+
+static struct sample_row greedy(int pos) { return (struct sample_row){.top_p = 1, .repetition = 1, .pos = pos, .force_id = -1}; }
+
+static double run_step(struct bench *b, struct batch *batch)
+{
+    static struct sample_out row[SEQS], piece[SEQS];
+    static uint8_t           drew[SEQS];
+    struct step_out          out = {.row = row, .piece = piece, .drew = drew};
+    struct err_note          note = {0};
+    int64_t                  t0 = clock_ns();
+    must(forward_cuda_step(b->e.cuda, batch, &out, &note), &note);
+    return clock_ms_since(t0);
+}
+
+static int cmp(const void *x, const void *y) { return *(const double *)x < *(const double *)y ? -1 : 1; }
+
+static double decode_ms(struct bench *b, int n_seq, int depth, int steps)
+{
+    double           t[64];
+    struct batch_row row[SEQS];
+    for (int k = -3; k < steps; k++) {
+        for (int s = 0; s < n_seq; s++) row[s] = (struct batch_row){.seq = &b->seq[s], .pos = depth + k + 3, .sample = greedy(depth + k + 4)};
+        double ms = run_step(b, &(struct batch){.n_row = n_seq, .row = row});
+        if (k >= 0) t[k] = ms;
+    }
+    qsort(t, (size_t)steps, sizeof *t, cmp);
+    return t[steps / 2];
+}
+
+/* As the scheduler would cut it: whole where it fits a call, else layer by layer in chunks. */
+static double prefill_ms(struct bench *b, int n)
+{
+    double           ms = 0;
+    const int        L = b->e.spec.n_layer;
+    struct batch_seq *seq = &b->seq[0];
+    seq->n_prompt = n;
+    for (int l = 0; l < (n <= CHUNK ? 1 : L); l++)
+        for (int at = 0; at < n; at += CHUNK) {
+            struct batch_piece p = {.seq = seq, .layer0 = l, .layer1 = n <= CHUNK ? L : l + 1, .tok0 = at, .tok1 = at + CHUNK < n ? at + CHUNK : n, .sample = greedy(n)};
+            ms += run_step(b, &(struct batch){.n_piece = 1, .piece = &p});
+        }
+    seq->n_prompt = 1;
+    memory_stream_drop(&b->e.mem, 0);
+    return ms;
+}
+
+static void tell(const char *what, int n, int n_seq, int sparse, double ms)
+{
+    printf("{\"bench\":\"%s\",\"tokens\":%d,\"sequences\":%d,\"sparse_percent\":%d,\"ms\":%.3f}\n", what, n, n_seq, sparse, ms);
+    fprintf(stderr, "%-8s %6d tokens %3d sequences %3d%% sparse %10.3f ms\n", what, n, n_seq, sparse, ms);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench b;
+    const struct shape *s = argc > 1 && strcmp(argv[1], "llama") == 0 ? &shapes[1] : &shapes[0];
+    int64_t             t0 = clock_ns();
+    open_bench(&b, s);
+    fprintf(stderr, "%s on %s: weights %.1f GB, %d pages of %lld bytes, open in %.1f s\n", s->name, b.e.be->device, (double)b.e.w.bytes * 1e-9, b.e.mem.n_page,
+            (long long)b.e.mem.page_bytes, clock_ms_since(t0) * 1e-3);
+    const int dec[][2] = {{1, 128}, {1, 8192}, {1, 32768}, {1, 131072 - 128}, {8, 128}, {8, 32768}, {32, 8192}, {64, 1024}};
+    for (int sparse = 0; sparse <= 4; sparse++)
+        for (size_t i = 0; i < sizeof dec / sizeof *dec; i++)
+            if (lay_out(&b, dec[i][0], dec[i][1] + 64, sparse)) tell("decode", dec[i][1], dec[i][0], sparse * 25, decode_ms(&b, dec[i][0], dec[i][1], 15));
+    const int pre[] = {2048, 8192, 32768, 131072};
+    for (int sparse = 0; sparse <= 4; sparse++)
+        for (int i = 0; i < 4; i++)
+            if (lay_out(&b, 1, pre[i], sparse)) {
+                double best = prefill_ms(&b, pre[i]);
+                for (int k = 0; k < (pre[i] <= 32768 ? 2 : 0); k++) best = fmin(best, prefill_ms(&b, pre[i]));
+                tell("prefill", pre[i], 1, sparse * 25, best);
+            }
+    return 0;
+}
