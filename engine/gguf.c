@@ -109,6 +109,14 @@ static enum err kv_bad(const struct gguf *g, const struct gguf_kv *kv, struct er
                    g->head + kv->key, what);
 }
 
+/* Visible ASCII alone: what may stand in a message of one line. */
+static bool is_plain(const char *p, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (p[i] <= ' ' || p[i] > '~') return false;
+    return true;
+}
+
 static enum err read_array(struct gguf *g, struct gguf_kv *kv, struct err_note *note)
 {
     uint32_t item;
@@ -137,7 +145,7 @@ static enum err read_kv(struct gguf *g, struct gguf_kv *kv, struct err_note *not
 {
     enum err e = take_str(g, &kv->key, &kv->key_n, note);
     if (e != OK) return e;
-    if (kv->key_n == 0 || memchr(g->head + kv->key, 0, (size_t)kv->key_n)) return bad(g, note, "an empty key or one with a NUL byte");
+    if (kv->key_n == 0 || !is_plain(g->head + kv->key, kv->key_n)) return bad(g, note, "a key is empty or not plain ASCII");
     uint32_t kind;
     if ((e = take(g, &kind, 4, note)) != OK) return e;
     if (kind >= K_COUNT) return kv_bad(g, kv, note, "unknown type of value");
@@ -190,8 +198,7 @@ static enum err read_name(struct gguf *g, struct gguf_tensor *t, struct err_note
     enum err e = take_str(g, &at, &n, note);
     if (e != OK) return e;
     if (n < 1 || n > NAME_MOST) return bad(g, note, "a tensor's name is empty or longer than 63 bytes");
-    for (int64_t i = 0; i < n; i++)
-        if (g->head[at + i] <= ' ' || g->head[at + i] > '~') return bad(g, note, "a tensor's name is not plain ASCII");
+    if (!is_plain(g->head + at, n)) return bad(g, note, "a tensor's name is not plain ASCII");
     memcpy(t->name, g->head + at, (size_t)n);
     return OK;
 }
@@ -247,7 +254,10 @@ static enum err check_layout(struct gguf *g, struct err_note *note)
         end = t->offset + t->n_bytes;
         next = round_up(end, g->align);
     }
-    if (g->file_bytes < end || g->file_bytes > round_up(end, g->align)) return bad(g, note, "bytes after the last tensor");
+    if (g->file_bytes > round_up(end, g->align)) {
+        const char *what = "bytes after the last tensor";
+        return g->n_tensor ? tensor_bad(g, &g->tensor[g->n_tensor - 1], note, what) : bad(g, note, what);
+    }
 
     for (int i = 0; i < g->n_tensor; i++) g->by_name[i] = i;
     qsort_r(g->by_name, (size_t)g->n_tensor, sizeof *g->by_name, cmp_name, g->tensor);
