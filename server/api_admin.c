@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "server/api.h"
 #include "server/config.h"
-#include "server/json_out.h"
+#include "server/limits.h"
 #include "server/metrics.h"
 #include "server/version.h"
 
@@ -74,7 +74,7 @@ void api_limits(struct http_call *c, void *arg)
     const struct app *app = arg;
     struct strbuf b;
     strbuf_init(&b);
-    config_limits(app->config, &b);
+    limits_write(app->config, &b);
     reply_buffer(c, &b, "application/json");
 }
 

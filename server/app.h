@@ -7,11 +7,11 @@
 #include <uv.h>
 
 #include "scheduler/scheduler.h"
+#include "server/config.h"
 #include "server/http.h"
 #include "server/process.h"
 #include "server/tokenizer.h"
 
-struct config;
 struct tmpl;
 
 enum app_state { APP_LOADING, APP_READY, APP_DRAINING };
@@ -26,7 +26,7 @@ struct app {
     const struct engine_info *model;
     struct tokenizer    *tokenizer;
     struct tmpl         *chat_template;   /* NULL: the model has none, chat is refused */
-    char                 model_id[128];   /* --served-model-name, else the model's own */
+    char                 model_id[MODEL_ID_BYTES]; /* --served-model-name, else the model's own */
     double               gen_temperature, gen_top_p, gen_repetition_penalty; /* generation_config.json; NaN: none */
     int                  gen_top_k;       /* -1: none */
     int64_t              started_wall_s, ready_wall_s;

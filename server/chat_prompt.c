@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-enum { MESSAGES_MOST = 16384, KWARG_BYTES_MOST = 1024 };
-
 enum role { ROLE_SYSTEM, ROLE_DEVELOPER, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
 static const char *const role_word[] = {"system", "developer", "user", "assistant", "tool", NULL};
 
@@ -19,10 +17,10 @@ struct message {
 static const struct json_row message_row[] = {
     {.name = "role", .type = JSON_WORD, JSON_AT(struct message, role), .words = role_word, .flags = JSON_REQUIRED},
     {.name = "content", .type = JSON_ANY, JSON_AT(struct message, content)},
-    {.name = "name", .type = JSON_STRING, JSON_AT(struct message, name), .max = 256},
-    {.name = "tool_call_id", .type = JSON_STRING, JSON_AT(struct message, tool_call_id), .max = 256},
+    {.name = "name", .type = JSON_STRING, JSON_AT(struct message, name), .max = MESSAGE_NAME_BYTES_MOST},
+    {.name = "tool_call_id", .type = JSON_STRING, JSON_AT(struct message, tool_call_id), .max = MESSAGE_NAME_BYTES_MOST},
     {.name = "reasoning_content", .type = JSON_STRING, JSON_AT(struct message, reasoning)},
-    {.name = "tool_calls", .type = JSON_ARRAY, JSON_AT(struct message, tool_calls), .max_items = 128},
+    {.name = "tool_calls", .type = JSON_ARRAY, JSON_AT(struct message, tool_calls), .max_items = MESSAGE_CALLS_MOST},
     {.name = "function_call", .type = JSON_REJECT},
     {.name = "audio", .type = JSON_REJECT},
     {.name = "refusal", .type = JSON_REJECT},

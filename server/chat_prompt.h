@@ -6,6 +6,13 @@
 #include "server/chat_tokens.h"
 #include "server/params.h"
 
+enum {
+    MESSAGES_MOST = 16384,
+    MESSAGE_NAME_BYTES_MOST = 256, /* name and tool_call_id */
+    MESSAGE_CALLS_MOST = 128,
+    KWARG_BYTES_MOST = 1024,
+};
+
 struct chat_prompt_env {
     const struct tmpl        *tmpl; /* NULL: the model has none, and chat is refused */
     const struct tokenizer   *tokenizer;

@@ -61,8 +61,10 @@ int check_health(const char *host, int port)
         int status = ask(to, port, path[i]);
         if (status == 200)
             continue;
-        fprintf(stderr, "fluxd: %s of %s port %d: %s %d\n", path[i], to, port, status ? "status" : "no answer,",
-                status);
+        char what[32] = "no answer";
+        if (status)
+            snprintf(what, sizeof what, "status %d", status);
+        fprintf(stderr, "fluxd: %s of %s port %d: %s\n", path[i], to, port, what);
         return 1;
     }
     return 0;

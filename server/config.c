@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "server/json_out.h"
+#include "server/utf8.h"
 
 enum { FILE_BYTES_MAX = 1 << 20, INI_LINE_MAX = 198 /* the reader's line is 200 with its end */, API_KEYS_MAX = 10000 };
 
@@ -440,6 +441,8 @@ static enum err check_whole(const struct config *c, struct err_note *note)
 {
     if (!*c->model)
         return err_set(note, ERR_CONFIG, "--model", "is needed: a GGUF file or a model directory");
+    if (strlen(c->served_model_name) >= MODEL_ID_BYTES || !utf8_valid(c->served_model_name, strlen(c->served_model_name)))
+        return err_set(note, ERR_CONFIG, "--served-model-name", "must be UTF-8 of fewer than %d bytes", MODEL_ID_BYTES);
     if (c->prefill_chunk_tokens % 128)
         return err_set(note, ERR_CONFIG, "--prefill-chunk-tokens", "%lld is not a multiple of 128",
                        (long long)c->prefill_chunk_tokens);
@@ -565,13 +568,8 @@ void config_defaults(struct strbuf *out)
     }
 }
 
-void config_limits(const struct config *c, struct strbuf *out)
+void config_limits(const struct config *c, struct json_out *o)
 {
-    struct json_out o;
-    json_out_init(&o, out);
-    json_out_object(&o, NULL);
-    json_out_text(&o, "object", "list");
-    json_out_array(&o, "data");
     for (int i = 0; i < N_SETTING; i++) {
         const struct setting *s = &setting[i];
         if (!s->limit)
@@ -581,15 +579,13 @@ void config_limits(const struct config *c, struct strbuf *out)
         double approx;
         CHECK(read_whole(s->def, true, &approx, &def));
         flag_of(s, flag);
-        json_out_object(&o, NULL);
-        json_out_text(&o, "name", s->field);
-        json_out_text(&o, "key", flag); /* the flag without its --, and the key in the file */
-        json_out_int(&o, "value", *(const int64_t *)(const void *)((const char *)c + s->at));
-        json_out_int(&o, "default", def);
-        json_out_text(&o, "unit", s->unit);
-        json_out_text(&o, "meaning", s->help);
-        json_out_end(&o);
+        json_out_object(o, NULL);
+        json_out_text(o, "name", s->field);
+        json_out_text(o, "key", flag); /* the flag without its --, and the key in the file */
+        json_out_int(o, "value", *(const int64_t *)(const void *)((const char *)c + s->at));
+        json_out_int(o, "default", def);
+        json_out_text(o, "unit", s->unit);
+        json_out_text(o, "meaning", s->help);
+        json_out_end(o);
     }
-    json_out_end(&o);
-    json_out_end(&o);
 }

@@ -10,6 +10,10 @@
 #include "base/err.h"
 #include "base/strbuf.h"
 
+struct json_out;
+
+enum { MODEL_ID_BYTES = 128 }; /* the name that clients use, with its NUL */
+
 struct config {
 #define GROUP(title)
 #define TEXT(field, def, help)                 char *field;
@@ -42,7 +46,6 @@ void config_fini(struct config *c); /* fine on a config that failed to load */
 
 void config_help(struct strbuf *out);     /* --help */
 void config_defaults(struct strbuf *out); /* configs/default.conf */
-void config_limits(const struct config *c,
-                   struct strbuf *out); /* JSON for /v1/limits: name, value, unit, default, what it does */
+void config_limits(const struct config *c, struct json_out *o); /* objects for /v1/limits, in the array that is open */
 
 #endif

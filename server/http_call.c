@@ -322,8 +322,20 @@ static enum err check_key(struct http_call *c, const struct guard *g, struct err
     return err_set(note, ERR_UNAUTHORIZED, NULL, "%s", why);
 }
 
+/* The gate reads the targets of first requests only; the library lets spaces and control characters through. */
+static enum err check_target(const struct http_call *c, struct err_note *note)
+{
+    for (const char *p = c->url; *p; p++)
+        if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
+            return err_set(note, ERR_INVALID_REQUEST, NULL, "the request target holds a forbidden character");
+    return OK;
+}
+
 static enum err check_media_type(const struct http_call *c, struct err_note *note)
 {
+    const char *coding = c->route->json_body ? http_header(c, "Content-Encoding") : NULL;
+    if (coding && strcasecmp(coding, "identity"))
+        return err_set(note, ERR_MEDIA_TYPE, NULL, "the body must come without a Content-Encoding");
     const char *type = c->route->json_body ? http_header(c, "Content-Type") : NULL;
     if (!type)
         return OK;
@@ -345,6 +357,8 @@ static enum err examine(struct http_call *c, const char *version, struct err_not
                      ? err_set(note, ERR_HEADER_SIZE, NULL, "the request line and headers exceed %zu bytes",
                                conf->max_header_bytes)
                      : guard_verdict(&g, SIZE_MAX, note);
+    if (!e)
+        e = check_target(c, note);
     if (!e) {
         enum err found = find_route(c, note);
         struct err_note key_note;

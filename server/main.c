@@ -166,9 +166,10 @@ static enum err template_from_file(struct server *s)
                      : tmpl_compile(&s->chat_template, text, n, &s->note);
     fclose(f);
     free(text);
-    if (e == ERR_MODEL_FILE)
-        s->note.code = e = ERR_CONFIG; /* the operator named this file */
-    return e;
+    if (e != ERR_MODEL_FILE)
+        return e;
+    const struct err_note why = s->note; /* the operator named this file */
+    return err_set(&s->note, ERR_CONFIG, "--chat-template", "%.100s: %s", path, why.text);
 }
 
 static enum err open_template(struct server *s)

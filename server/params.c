@@ -9,15 +9,16 @@
 #define CHECKED(field, kind, ...)   {.name = field, .type = kind, .flags = JSON_NO_TARGET, __VA_ARGS__}
 #define IGNORED(field)              {.name = field, .type = JSON_IGNORE}
 #define REJECTED(field, ...)        {.name = field, .type = JSON_REJECT, .neutral = NAN, __VA_ARGS__} /* no number asks for nothing */
+#define REJECTED_BUT(field, number) {.name = field, .type = JSON_REJECT, .neutral = number}          /* this one does */
 
 /* What nobody's answer depends on here, and what would change the answer and is not served. */
 static const char *const words_neutral[] = {"text", "none", "auto", "default", "medium", NULL};
 
 static const struct json_row shared_row[] = {
-    F("model", JSON_STRING, model, .max = 512),
+    F("model", JSON_STRING, model, .max = NAME_BYTES_MOST),
     F("request_id", JSON_STRING, request_id, .max = 1024),
     CHECKED("user", JSON_STRING, .max = NAME_BYTES_MOST),
-    CHECKED("metadata", JSON_OBJECT, .max_items = 16),
+    CHECKED("metadata", JSON_OBJECT, .max_items = METADATA_MOST),
     IGNORED("store"),
     IGNORED("service_tier"),
     {.name = NULL},
@@ -26,6 +27,7 @@ static const struct json_row shared_row[] = {
 static const struct json_row sampling_row[] = {
     F("n", JSON_INT32, n, .min = 1, .max = CHOICES_MOST),
     F("max_tokens", JSON_INT32, max_tokens, .max = INT32_MAX),
+    F("max_completion_tokens", JSON_INT32, max_completion_tokens, .max = INT32_MAX), /* load generators send both to either endpoint */
     F("min_tokens", JSON_INT32, min_tokens, .max = INT32_MAX),
     F("temperature", JSON_DOUBLE, temperature, .fmax = 2),
     F("top_p", JSON_DOUBLE, top_p, .fmax = 1, .flags = JSON_ABOVE_MIN),
@@ -38,7 +40,7 @@ static const struct json_row sampling_row[] = {
     F("seed", JSON_INT, seed, .min = INT64_MIN, .max = INT64_MAX),
     F("stop", JSON_STRINGS, stop, .min = 1, .max = STOP_BYTES_MOST, .min_items = 1, .max_items = STOP_MOST),
     F("stop_token_ids", JSON_INTS, stop_ids, .max = INT32_MAX, .max_items = STOP_IDS_MOST),
-    F("allowed_token_ids", JSON_INTS, allow_ids, .max = INT32_MAX, .min_items = 1, .max_items = 1 << 20),
+    F("allowed_token_ids", JSON_INTS, allow_ids, .max = INT32_MAX, .min_items = 1, .max_items = ALLOWED_IDS_MOST),
     F("ignore_eos", JSON_BOOL, ignore_eos),
     F("include_stop_str_in_output", JSON_BOOL, include_stop),
     F("skip_special_tokens", JSON_BOOL, skip_special),
@@ -61,12 +63,38 @@ static const struct json_row sampling_row[] = {
     REJECTED("guided_choice"),
     REJECTED("guided_grammar"),
     REJECTED("use_beam_search"),
-    {.name = "length_penalty", .type = JSON_REJECT, .neutral = 1},
+    REJECTED_BUT("length_penalty", 1),
     REJECTED("logits_processors"),
     REJECTED("prompt_embeds"),
     REJECTED("return_tokens_as_token_ids"),
     REJECTED("kv_transfer_params"),
     REJECTED("vllm_xargs"),
+    {.name = NULL},
+};
+
+/* Fields by which other servers let an answer be changed. Who sends one must not believe that it was heeded. */
+static const struct json_row foreign_row[] = {
+    REJECTED_BUT("n_predict", -1),
+    REJECTED("max_new_tokens"),
+    REJECTED_BUT("repeat_penalty", 1),
+    REJECTED_BUT("typical_p", 1),
+    REJECTED_BUT("tfs_z", 1),
+    REJECTED_BUT("top_a", 0),
+    REJECTED_BUT("mirostat", 0),
+    REJECTED_BUT("dynatemp_range", 0),
+    REJECTED_BUT("dry_multiplier", 0),
+    REJECTED_BUT("xtc_probability", 0),
+    REJECTED("samplers"),
+    REJECTED("grammar"),
+    REJECTED("ebnf"),
+    REJECTED("regex"),
+    REJECTED("json_schema"),
+    REJECTED("structural_tag"),
+    REJECTED("guided_whitespace_pattern"),
+    REJECTED("stop_regex"),
+    REJECTED("no_stop_trim"),
+    REJECTED("custom_logit_processor"),
+    REJECTED("lora_path"),
     {.name = NULL},
 };
 
@@ -81,13 +109,18 @@ static const struct json_row completion_row[] = {
     F("best_of", JSON_INT32, best_of, .min = 1, .max = CHOICES_MOST),
     F("echo", JSON_BOOL, echo),
     F("logprobs", JSON_INT32, n_top, .max = COMPLETION_LOGPROBS_MOST),
+    REJECTED_BUT("top_logprobs", 0), /* a chat's */
+    REJECTED("messages"),
+    REJECTED("tools"),
+    REJECTED("functions"),
+    REJECTED("chat_template"),
     {.name = NULL},
 };
 
 /* What makes a prompt of messages. */
 static const struct json_row messages_row[] = {
     F("messages", JSON_ARRAY, messages, .min_items = 1, .flags = JSON_REQUIRED),
-    F("chat_template_kwargs", JSON_OBJECT, template_kwargs, .max_items = 64),
+    F("chat_template_kwargs", JSON_OBJECT, template_kwargs, .max_items = KWARGS_MOST),
     F("add_generation_prompt", JSON_BOOL, add_generation_prompt),
     F("continue_final_message", JSON_BOOL, continue_final),
     REJECTED("chat_template"), /* no template is taken from a request */
@@ -101,13 +134,13 @@ static const struct json_row messages_row[] = {
 };
 
 static const struct json_row chat_row[] = {
-    F("max_completion_tokens", JSON_INT32, max_completion_tokens, .max = INT32_MAX),
     F("logprobs", JSON_BOOL, logprobs),
     F("top_logprobs", JSON_INT32, n_top, .max = SAMPLE_TOP_MAX),
     IGNORED("parallel_tool_calls"),
     IGNORED("prediction"), /* a hint for speed */
+    REJECTED("prompt"), /* a completion's */
     REJECTED("echo"),
-    REJECTED("best_of"),
+    REJECTED_BUT("best_of", 1),
     REJECTED("audio"),
     REJECTED("modalities", .words = words_neutral),
     REJECTED("reasoning_effort", .words = words_neutral),
@@ -315,6 +348,7 @@ enum err params_read(struct params *p, struct json_in *in, enum params_kind kind
     const struct json_row *const table[] = {
         shared_row,
         generates ? sampling_row : NULL,
+        generates ? foreign_row : NULL,
         by_messages ? messages_row : NULL,
         kind == PARAMS_COMPLETION   ? completion_row
         : kind == PARAMS_CHAT       ? chat_row

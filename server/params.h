@@ -13,10 +13,13 @@
 enum {
     CHOICES_MOST = 128,
     STOP_IDS_MOST = 128,
+    ALLOWED_IDS_MOST = 1 << 20,
     LOGIT_BIAS_MOST = 1024,
     PROMPTS_MOST = 4096,
     COMPLETION_LOGPROBS_MOST = 5,
-    NAME_BYTES_MOST = 4096, /* user, metadata's kind: accepted, not kept */
+    NAME_BYTES_MOST = 4096, /* model, user, cache_salt */
+    METADATA_MOST = 16,
+    KWARGS_MOST = 64,
 };
 
 /* Which fields a body may have. */

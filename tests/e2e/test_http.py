@@ -134,6 +134,9 @@ def post(path, body, extra="", length=None):
 # --- class A: each input with its status
 
 MALFORMED = [
+    ("space in the target", f"GET /hel lo HTTP/1.1\r\n{H}Connection: close\r\n\r\n", 400, "invalid_request"),
+    ("control characters in the target", f"GET /hello\x01\x1b[31m HTTP/1.1\r\n{H}Connection: close\r\n\r\n", 400, "invalid_request"),
+    ("byte 0xff in the target", f"GET /id/\xff HTTP/1.1\r\n{H}Connection: close\r\n\r\n", 400, "invalid_request"),
     ("two equal Content-Length", f"POST /echo HTTP/1.1\r\n{H}Content-Length: 2\r\nContent-Length: 2\r\n\r\nab", 400, "invalid_request"),
     ("two differing Content-Length", f"POST /echo HTTP/1.1\r\n{H}Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc", 400, "invalid_request"),
     ("Content-Length: 2, 2", f"POST /echo HTTP/1.1\r\n{H}Content-Length: 2, 2\r\n\r\nab", 400, "invalid_request"),
@@ -181,6 +184,7 @@ MALFORMED = [
     ("unknown method", f"BREW /hello HTTP/1.1\r\n{H}Connection: close\r\n\r\n", 405, "method_not_allowed"),
     ("GET on a POST path", get("/echo"), 405, "method_not_allowed"),
     ("form body", f"POST /echo HTTP/1.1\r\n{H}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\nConnection: close\r\n\r\na=b", 415, "unsupported_media_type"),
+    ("gzip body", f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Encoding: gzip\r\nContent-Length: 3\r\nConnection: close\r\n\r\n\x1f\x8b\x08", 415, "unsupported_media_type"),
     ("header block of 17 KiB", f"GET /hello HTTP/1.1\r\n{H}X: {'a' * 17000}\r\n\r\n", 431, "headers_too_large"),
     ("target of 20 KiB", f"GET /{'a' * 20000} HTTP/1.1\r\n{H}\r\n", 431, "headers_too_large"),
 ]
@@ -196,7 +200,7 @@ def test_hostile_requests_get_their_status_and_the_error_object(server, what, re
     assert time.monotonic() - t0 < 2.5
 
 
-@pytest.mark.parametrize("what,request_bytes,status,code", MALFORMED[:26], ids=[m[0] for m in MALFORMED[:26]])
+@pytest.mark.parametrize("what,request_bytes,status,code", MALFORMED[:29], ids=[m[0] for m in MALFORMED[:29]])
 def test_the_rules_hold_for_the_second_request_of_a_connection(server, what, request_bytes, status, code):
     """Here the library reads first. Some refusals are its own HTML (and may repeat their head, when it finds a malformed
     length), it forgives line ends, but nothing smuggled is ever answered as a request."""

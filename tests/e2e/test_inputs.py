@@ -187,12 +187,14 @@ COMMON_FIELDS = {
     "include_stop_str_in_output": "ootttttt", "skip_special_tokens": "ootttttt", "add_special_tokens": "ootttttt",
     "return_token_ids": "ootttttt", "truncate_prompt_tokens": "otvotttt", "priority": "otootttt", "route": "ottttvvu",
     "bad_words": "ouuuuooo", "structured_outputs": "ouuuuooo", "guided_json": "ouuuuooo", "guided_regex": "ouuuuooo", "use_beam_search": "ouuuuooo",
+    "max_completion_tokens": "otvvtttt", "grammar": "ouuuuooo", "regex": "ouuuuooo", "max_new_tokens": "ouuuuooo", "typical_p": "ouuuuooo", "mirostat": "ououuooo",
     "logits_processors": "ouuuuooo", "length_penalty": "ouuuuooo", "prompt_logprobs": "ouuuuooo",
     "user": "ottttott", "store": "oooooooo", "metadata": "otttttto", "service_tier": "oooooooo", "parallel_tool_calls": "oooooooo",
 }
-COMPLETION_FIELDS = {"prompt": "tttttvvt", "logprobs": "otovtttt", "echo": "ootttttt", "best_of": "otvvtttt", "suffix": "ouuuuooo"}
+COMPLETION_FIELDS = {"prompt": "tttttvvt", "logprobs": "otovtttt", "echo": "ootttttt", "best_of": "otvvtttt", "suffix": "ouuuuooo", "top_logprobs": "ououuooo",
+                     "messages": "ouuuuooo", "tools": "ouuuuooo"}
 CHAT_FIELDS = {
-    "messages": "ttttttvt", "max_completion_tokens": "otvvtttt", "logprobs": "ootttttt", "top_logprobs": "otovtttt",
+    "messages": "ttttttvt", "prompt": "ouuuuooo", "logprobs": "ootttttt", "top_logprobs": "otovtttt",
     "chat_template_kwargs": "otttttto", "add_generation_prompt": "ootttttt", "continue_final_message": "ootttttt",
     "tools": "ouuuuooo", "functions": "ouuuuooo", "tool_choice": "ouuuuooo", "function_call": "ouuuuooo", "chat_template": "ouuuuooo",
     "documents": "ouuuuooo", "audio": "ouuuuooo", "prediction": "oooooooo", "echo": "ouuuuooo",
@@ -211,7 +213,7 @@ def kind_cases(path):
 def kind_breach(server, path, field, value, mark):
     """None, or what is wrong with the answer to this value of this field."""
     more = {"stop": list("aeio"), "max_tokens": ...} if field in ("max_tokens", "max_completion_tokens") else \
-        {"logprobs": True} if field == "top_logprobs" else \
+        {"logprobs": True} if field == "top_logprobs" and path == CHAT else \
         {"add_generation_prompt": False} if field == "continue_final_message" else {}
     r = send(server, path, {**more, field: value})
     told = f"{field}={json.dumps(value)}: {r.status_code} {r.text[:200]}"
@@ -406,7 +408,7 @@ def test_what_is_not_supported_is_refused(hostile, path):
 
 @both
 def test_another_model_is_not_found(hostile, path):
-    for name in ("gpt-4", "x" * 200, "../../etc/passwd", "%s%n", "日本"):
+    for name in ("gpt-4", "x" * 200, "é" * 2000, "../../etc/passwd", "%s%n", "日本"):
         check_error(send(hostile, path, {"model": name}), 404, "model_not_found", "model")
     r = hostile.get("/v1/models/" + "%25s%25n")
     check_error(r, 404, "model_not_found")

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 
-from conftest import BIN, free_port
+from conftest import BIN, MODEL, free_port
 
 
 def run(*flags):
@@ -35,6 +35,19 @@ def test_limits_are_listed(server):
     assert rows["header_timeout_ms"] == {"name": "header_timeout_ms", "key": "header-timeout-ms", "value": 10000, "default": 10000,
                                          "unit": "ms", "meaning": "for the headers, from their first byte"}
     assert rows["max_header_bytes"]["value"] == 16384 and len(rows) > 10
+    assert rows["json_fields"]["key"] is None and rows["json_open_keys"]["value"] == 131072
+    ask = {"prompt": "a", "max_tokens": 1}
+    for over in (0, 1):
+        many = {f"x{i}": 0 for i in range(rows["json_fields"]["value"] - len(ask) + over)}
+        assert server.post("/v1/completions", {**ask, **many}).status_code == (400 if over else 200)
+        assert server.post("/v1/completions", {**ask, "n": 1, "stop": ["#"] * (rows["stop"]["value"] + over)}).status_code == (400 if over else 200)
+
+
+def test_a_file_of_the_operator_is_named(tmp_path):
+    bad = tmp_path / "bad.jinja"
+    bad.write_text("{% for x in %}")
+    r = run("--model", MODEL, "--port", free_port(), "--chat-template", bad)
+    assert r.returncode == 2 and "bad.jinja: " in r.stderr.splitlines()[-1] and "line 1" in r.stderr.splitlines()[-1]
 
 
 def test_metrics_pass_promtool_in_both_formats(make_server):

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "server/config.h"
+#include "server/limits.h"
 
 struct loaded {
     struct config c;
@@ -74,8 +74,8 @@ static void every_default_is_a_valid_value(void **state)
     struct strbuf limits[2];
     strbuf_init(&limits[0]);
     strbuf_init(&limits[1]);
-    config_limits(&l.c, &limits[0]);
-    config_limits(&d.c, &limits[1]);
+    limits_write(&l.c, &limits[0]);
+    limits_write(&d.c, &limits[1]);
     assert_string_equal(limits[0].data, limits[1].data);
     strbuf_fini(&limits[0]);
     strbuf_fini(&limits[1]);
@@ -138,6 +138,10 @@ static void mistakes_are_named(void **state)
         {.flag = {"--port", "1"}, .says = {"--model", "is needed"}},
         {.flag = {"--model", "m", "--prefill-chunk-tokens", "200"}, .says = {"--prefill-chunk-tokens", "128"}},
         {.flag = {"--model", "m", "--sparse-kind", "triangle"}, .says = {"--sparse-kind", "not supported"}},
+        {.flag = {"--model", "m", "--served-model-name",
+                  "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"},
+         .says = {"--served-model-name", "128"}},
+        {.flag = {"--model", "m", "--served-model-name", "\xff"}, .says = {"--served-model-name", "UTF-8"}},
         {.variable = {"FLUXD_PORT=x"}, .says = {"--port", "variable FLUXD_PORT"}},
         {.variable = {"FLUXD_PROT=1"}, .says = {"environment", "FLUXD_PROT", "FLUXD_PORT?"}},
         {.file = "port = x\n", .says = {"--port", "key port in"}},
