@@ -40,6 +40,7 @@ struct quant_acts {
     float   *d, *s;
     int32_t *is;
     int      max_tok, max_k;
+    const struct quant_kernels *kernels;
 };
 
 bool quant_can_pack(enum dtype dt, int n, int k)
@@ -137,12 +138,23 @@ void quant_unpack_row(const struct weight *w, int row, float *out)
     }
 }
 
+static const struct quant_kernels *best_kernels(void)
+{
+    const struct quant_kernels *all[] = {quant_kernels_vnni(), quant_kernels_avx2(), quant_kernels_plain()};
+    int                         i = 0;
+    while (!all[i])
+        i++;
+    return all[i];
+}
+
+void quant_acts_use(struct quant_acts *a, const struct quant_kernels *k) { a->kernels = k; }
+
 enum err quant_acts_new(struct quant_acts **out, int max_tok, int max_k, struct err_note *note)
 {
     struct quant_acts *a = calloc(1, sizeof *a);
     if (a) {
         size_t n = PARTS * (size_t)max_tok * (size_t)max_k, nb = n / QUANT_BLOCK + 16;
-        *a = (struct quant_acts){.max_tok = max_tok, .max_k = max_k};
+        *a = (struct quant_acts){.max_tok = max_tok, .max_k = max_k, .kernels = best_kernels()};
         a->q = aligned_alloc(64, (n + 63) / 64 * 64);
         a->d = malloc(nb * sizeof *a->d);
         a->s = malloc(nb * sizeof *a->s);
@@ -218,7 +230,8 @@ CPU_CLONES static void quantise_row(const float *x, int k, struct act_row hi, st
     }
 }
 
-/* The plain kernels: what the others must equal, and what runs where there is no VNNI. */
+/* The plain kernels: what the others must equal, and what runs on other processors. Each product
+ * is added with one rounding (fmaf), as the vector instructions do. */
 #define PLAIN(name, FORM, QUANT_AT, STEP, START, MIN)                                              \
     CPU_CLONES static void name(const struct quant_tile *t, float (*f)[QUANT_GROUP])               \
     {                                                                                              \
@@ -251,9 +264,9 @@ CPU_CLONES static void quantise_row(const float *x, int k, struct act_row hi, st
                                 c[r] += u * a[4 * v + j];                                          \
                         }                                                                          \
                 for (int r = 0; r < QUANT_GROUP; r++) {                                            \
-                    f[m][r] = wd[r] * d * (float)c[r] + f[m][r];                                   \
+                    f[m][r] = fmaf(wd[r] * d, (float)c[r], f[m][r]);                               \
                     if (MIN)                                                                       \
-                        f[m][r] = wm[r] * s + f[m][r];                                             \
+                        f[m][r] = fmaf(wm[r], s, f[m][r]);                                         \
                 }                                                                                  \
             }                                                                                      \
         }                                                                                          \
@@ -263,6 +276,8 @@ PLAIN(plain_byte, 0, 64, 576, 0, 1)
 PLAIN(plain_byte128, 0, 32, 544, 1, 0)
 
 static const struct quant_kernels plain = {plain_nibble, plain_byte, plain_byte128, "plain"};
+
+const struct quant_kernels *quant_kernels_plain(void) { return &plain; }
 
 /* One group of outputs for all rows. */
 static void walk_group(const struct gemm_args *a, const struct quant_acts *x, quant_kernel *kernel, int g, int64_t group_bytes)
@@ -290,7 +305,7 @@ void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
 {
     struct quant_acts          *x = c->scratch->quant;
     const struct layout        *l = &layouts[a->w->dt];
-    const struct quant_kernels *k = quant_kernels_vnni() ? quant_kernels_vnni() : &plain;
+    const struct quant_kernels *k = x->kernels;
     quant_kernel *kernel = l->form == FORM_NIBBLE ? k->nibble : l->form == FORM_BYTE ? k->byte : k->byte128;
     const int     K = a->w->k, groups = a->w->n / QUANT_GROUP;
     const int64_t group_bytes = (int64_t)(K / QUANT_BLOCK) * block_bytes[l->form];

@@ -33,6 +33,11 @@ struct quant_kernels {
     quant_kernel *nibble, *byte, *byte128;
     const char   *name;
 };
-const struct quant_kernels *quant_kernels_vnni(void); /* NULL where the build or the processor lacks it */
+/* By instruction set, the best first; NULL where the build or the processor lacks it. All give the same bits. */
+const struct quant_kernels *quant_kernels_vnni(void);
+const struct quant_kernels *quant_kernels_avx2(void);
+const struct quant_kernels *quant_kernels_plain(void);
+/* The best set is chosen by quant_acts_new; tests ask for others. */
+void quant_acts_use(struct quant_acts *a, const struct quant_kernels *k);
 
 #endif

@@ -151,10 +151,56 @@ static void not_finite_comes_out_not_finite(void **st)
     cpu_close(&c);
 }
 
+/* Every instruction set that this processor has: the plain kernels' bits, for every type and number of rows. */
+static void instruction_sets_give_the_same_bits(void **st)
+{
+    (void)st;
+    const struct quant_kernels *sets[] = {quant_kernels_avx2(), quant_kernels_vnni()};
+    struct op_ctx               c;
+    static float                x[T * K], want[T * N], got[T * N];
+    uint32_t                    seed = 17;
+    assert_int_equal(cpu_open(&c, 2, DT_F32, T, K, N, NULL), OK);
+    for (int i = 0; i < T * K; i++)
+        x[i] = (float)((int)(rnd(&seed) % 20001) - 10000) * (i / 32 % 7 ? 1e-4f : 3e-9f);
+    for (int k = 0; k < K; k++) /* the largest integers of both signs */
+        x[k] = k % 3 ? 1 : -1;
+    for (int i = 0; i < 5; i++) {
+        struct weight w;
+        fill_blocks(types[i], 31 + (uint32_t)i);
+        memset(blocks + quant_bytes(types[i], 32) - 16, 0xff, 16); /* and of the weights */
+        memset(blocks + 2 * quant_bytes(types[i], 32) - 16, 0x80, 16);
+        assert_int_equal(cpu_weight_new(&w, N, K, types[i], false, NULL), OK);
+        cpu_weight_part(&w, 0, N, blocks, types[i], NULL);
+        assert_int_equal(cpu_weight_done(&c, &w, NULL), OK);
+        struct gemm_args a = {.y = want, .x = x, .w = &w, .x_stride = K, .y_stride = N, .n_tok = T};
+        quant_acts_use(c.scratch->quant, quant_kernels_plain());
+        gemm_cpu(&c, &a);
+        for (int s = 0; s < 2; s++) {
+            if (!sets[s])
+                continue;
+            quant_acts_use(c.scratch->quant, sets[s]);
+            for (int m = 1; m <= 9; m++) {
+                memset(got, 0, sizeof got);
+                a.y = got;
+                for (int t = 0; t < T; t += m) {
+                    a.x = x + t * K;
+                    a.y = got + t * N;
+                    a.n_tok = T - t < m ? T - t : m;
+                    gemm_cpu(&c, &a);
+                }
+                if (memcmp(got, want, sizeof got) != 0)
+                    fail_msg("%s, %s, %d rows: other bits than plain", sets[s]->name, quant_type(types[i])->name, m);
+            }
+        }
+        cpu_weight_free(&w);
+    }
+    cpu_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(packed_blocks_keep_their_values), cmocka_unit_test(products_equal_the_dequantised_ones),
-                                   cmocka_unit_test(sixteen_bits_are_close),
+                                   cmocka_unit_test(sixteen_bits_are_close), cmocka_unit_test(instruction_sets_give_the_same_bits),
                                    cmocka_unit_test(not_finite_comes_out_not_finite)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

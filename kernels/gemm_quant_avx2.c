@@ -1,0 +1,143 @@
+/* gemm_quant_avx2: the kernels of gemm_quant for processors with AVX2 and FMA: 8 outputs a vector, up to 4 rows in registers. Products
+ * of bytes are summed in 16 bits as long as they fit (a weight's bits times 127, times two, times how many are added), then in 32: the
+ * integers are the other kernels', and so are the fp32 sums after them. */
+#include "kernels/gemm_quant.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <string.h>
+
+#define AVX2 __attribute__((target("avx2,fma,f16c")))
+#define INLINE AVX2 static inline __attribute__((always_inline))
+
+enum { HALF = 8, ROWS = 4 };
+
+INLINE __m256i four(const int8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm256_set1_epi32(v);
+}
+
+INLINE __m256 halves(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
+INLINE __m256i widen(__m256i c) { return _mm256_madd_epi16(c, _mm256_set1_epi16(1)); }
+
+/* 4-bit weights: 15 * 127 * 2 * 8 < 2^15, so that all eight sums fit 16 bits. */
+INLINE __m256i nibble_dot(const __m256i *z, const int8_t *p)
+{
+    __m256i c = _mm256_maddubs_epi16(z[0], four(p));
+#pragma GCC unroll 8
+    for (int v = 1; v < 8; v++)
+        c = _mm256_add_epi16(c, _mm256_maddubs_epi16(z[v], four(p + 4 * v)));
+    return widen(c);
+}
+
+/* 5-bit weights: 31 * 127 * 2 * 4 < 2^15. */
+INLINE __m256i byte_dot(const __m256i *z, const int8_t *p)
+{
+    __m256i sum = _mm256_setzero_si256();
+#pragma GCC unroll 2
+    for (int h = 0; h < 8; h += 4) {
+        __m256i c = _mm256_maddubs_epi16(z[h], four(p + 4 * h));
+#pragma GCC unroll 4
+        for (int v = h + 1; v < h + 4; v++)
+            c = _mm256_add_epi16(c, _mm256_maddubs_epi16(z[v], four(p + 4 * v)));
+        sum = _mm256_add_epi32(sum, widen(c));
+    }
+    return sum;
+}
+
+/* 8-bit weights, stored + 128: |w| * (a with w's sign), 128 * 127 * 2 < 2^15. */
+INLINE __m256i byte128_dot(const __m256i *z, const int8_t *p)
+{
+    __m256i sum = _mm256_setzero_si256();
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; v++)
+        sum = _mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(_mm256_abs_epi8(z[v]), _mm256_sign_epi8(four(p + 4 * v), z[v]))));
+    return sum;
+}
+
+enum form { NIBBLE, BYTE, BYTE128 };
+
+INLINE void load_quants(const uint8_t *q, const enum form form, __m256i *z)
+{
+    const __m256i low = _mm256_set1_epi8(15), top = _mm256_set1_epi8(-128);
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; v++) {
+        __m256i u = _mm256_loadu_si256((const void *)(q + 64 * (form == NIBBLE ? v % 4 : v)));
+        if (form == NIBBLE)
+            z[v] = _mm256_and_si256(v < 4 ? u : _mm256_srli_epi16(u, 4), low);
+        else
+            z[v] = form == BYTE128 ? _mm256_xor_si256(u, top) : u;
+    }
+}
+
+/* Outputs [8 * h, 8 * h + 8) of M rows from m0 on; M and form are constants at every use. */
+INLINE void half_rows(const struct quant_tile *t, int m0, int h, const int M, const enum form form, float (*out)[QUANT_GROUP])
+{
+    const int      head = form == BYTE128 ? 32 : 64, step = head + (form == NIBBLE ? 256 : 512);
+    const uint8_t *w = t->w;
+    __m256         f[ROWS];
+#pragma GCC unroll 4
+    for (int m = 0; m < M; m++)
+        f[m] = _mm256_setzero_ps();
+    for (int b = 0; b < t->n_block; b++, w += step) {
+        __m256i z[8];
+        __m256  wd = halves(w + 16 * h), wm = form == BYTE128 ? wd : halves(w + 32 + 16 * h);
+        load_quants(w + head + 32 * h, form, z);
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m++) {
+            const int8_t *p = t->q + (m0 + m) * t->q_stride + b * QUANT_BLOCK;
+            const int64_t i = (m0 + m) * t->s_stride + b;
+            __m256        c = _mm256_cvtepi32_ps(form == NIBBLE ? nibble_dot(z, p) : form == BYTE ? byte_dot(z, p) : byte128_dot(z, p));
+            f[m] = _mm256_fmadd_ps(_mm256_mul_ps(wd, _mm256_set1_ps(t->d[i])), c, f[m]);
+            if (form != BYTE128)
+                f[m] = _mm256_fmadd_ps(wm, _mm256_set1_ps(t->s[i]), f[m]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int m = 0; m < M; m++)
+        _mm256_storeu_ps(out[m0 + m] + HALF * h, f[m]);
+}
+
+#define STEPS(name, FORM)                                                                          \
+    AVX2 static __attribute__((noinline)) void name##_4(const struct quant_tile *t, int m0, int h, float (*f)[QUANT_GROUP]) \
+    {                                                                                              \
+        half_rows(t, m0, h, 4, FORM, f);                                                           \
+    }                                                                                              \
+    AVX2 static __attribute__((noinline)) void name##_2(const struct quant_tile *t, int m0, int h, float (*f)[QUANT_GROUP]) \
+    {                                                                                              \
+        half_rows(t, m0, h, 2, FORM, f);                                                           \
+    }                                                                                              \
+    AVX2 static __attribute__((noinline)) void name##_1(const struct quant_tile *t, int m0, int h, float (*f)[QUANT_GROUP]) \
+    {                                                                                              \
+        half_rows(t, m0, h, 1, FORM, f);                                                           \
+    }                                                                                              \
+    static void name(const struct quant_tile *t, float (*f)[QUANT_GROUP])                          \
+    {                                                                                              \
+        for (int h = 0; h < QUANT_GROUP / HALF; h++) {                                             \
+            int m = 0;                                                                             \
+            for (; m + 4 <= t->m; m += 4)                                                          \
+                name##_4(t, m, h, f);                                                              \
+            if (t->m - m >= 2) {                                                                   \
+                name##_2(t, m, h, f);                                                              \
+                m += 2;                                                                            \
+            }                                                                                      \
+            if (m < t->m)                                                                          \
+                name##_1(t, m, h, f);                                                              \
+        }                                                                                          \
+    }
+STEPS(avx2_nibble, NIBBLE)
+STEPS(avx2_byte, BYTE)
+STEPS(avx2_byte128, BYTE128)
+
+static const struct quant_kernels kernels = {avx2_nibble, avx2_byte, avx2_byte128, "avx2"};
+
+const struct quant_kernels *quant_kernels_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") ? &kernels : NULL;
+}
+
+#else
+const struct quant_kernels *quant_kernels_avx2(void) { return NULL; }
+#endif
