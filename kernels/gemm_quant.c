@@ -230,50 +230,59 @@ CPU_CLONES static void quantise_row(const float *x, int k, struct act_row hi, st
     }
 }
 
-/* The plain kernels: what the others must equal, and what runs on other processors. Each product
- * is added with one rounding (fmaf), as the vector instructions do. */
-#define PLAIN(name, FORM, QUANT_AT, STEP, START, MIN)                                              \
-    CPU_CLONES static void name(const struct quant_tile *t, float (*f)[QUANT_GROUP])               \
-    {                                                                                              \
-        memset(f, 0, (size_t)t->m * sizeof *f);                                                    \
-        for (int b = 0; b < t->n_block; b++) {                                                     \
-            const uint8_t *w = t->w + (int64_t)b * (STEP);                                         \
-            float          wd[QUANT_GROUP], wm[QUANT_GROUP];                                       \
-            for (int r = 0; r < QUANT_GROUP; r++) {                                                \
-                uint16_t h[2] = {0};                                                               \
-                memcpy(h, w + 2 * r, 2);                                                           \
-                if (MIN)                                                                           \
-                    memcpy(h + 1, w + 32 + 2 * r, 2);                                              \
-                wd[r] = f32_from_f16(h[0]);                                                        \
-                wm[r] = f32_from_f16(h[1]);                                                        \
-            }                                                                                      \
-            const uint8_t *q = w + (QUANT_AT);                                                     \
-            for (int m = 0; m < t->m; m++) {                                                       \
-                const int8_t *a = t->q + m * t->q_stride + b * QUANT_BLOCK;                        \
-                float         d = t->d[m * t->s_stride + b], s = t->s[m * t->s_stride + b];        \
-                int32_t       c[QUANT_GROUP];                                                      \
-                for (int r = 0; r < QUANT_GROUP; r++)                                              \
-                    c[r] = (START) ? -128 * t->is[m * t->s_stride + b] : 0;                        \
-                for (int v = 0; v < ((FORM) ? 4 : 8); v++)                                         \
-                    for (int r = 0; r < QUANT_GROUP; r++)                                          \
-                        for (int j = 0; j < 4; j++) {                                              \
-                            int u = q[64 * v + 4 * r + j];                                         \
-                            if (FORM)                                                              \
-                                c[r] += (u & 15) * a[4 * v + j] + (u >> 4) * a[16 + 4 * v + j];    \
-                            else                                                                   \
-                                c[r] += u * a[4 * v + j];                                          \
-                        }                                                                          \
-                for (int r = 0; r < QUANT_GROUP; r++) {                                            \
-                    f[m][r] = fmaf(wd[r] * d, (float)c[r], f[m][r]);                               \
-                    if (MIN)                                                                       \
-                        f[m][r] = fmaf(wm[r], s, f[m][r]);                                         \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
+/* The plain kernels: what the others must equal, and what runs on other processors. Each product is added with one rounding
+ * (fmaf), as the vector instructions do. */
+#define PLAIN_INLINE static inline __attribute__((always_inline))
+
+/* One block's weights as numbers. */
+PLAIN_INLINE void plain_quants(const uint8_t *q, const enum form form, int16_t (*z)[QUANT_BLOCK])
+{
+    for (int v = 0; v < 8; v++)
+        for (int r = 0; r < QUANT_GROUP; r++)
+            for (int j = 0; j < 4; j++) {
+                int u = q[64 * (form == FORM_NIBBLE ? v % 4 : v) + 4 * r + j];
+                if (form == FORM_NIBBLE)
+                    u = v < 4 ? u & 15 : u >> 4;
+                z[r][4 * v + j] = (int16_t)(form == FORM_BYTE128 ? u - 128 : u);
+            }
+}
+
+PLAIN_INLINE void plain_rows(const struct quant_tile *t, const enum form form, float (*f)[QUANT_GROUP])
+{
+    memset(f, 0, (size_t)t->m * sizeof *f);
+    for (int b = 0; b < t->n_block; b++) {
+        const uint8_t *w = t->w + (int64_t)b * block_bytes[form];
+        float          wd[QUANT_GROUP], wm[QUANT_GROUP] = {0};
+        int16_t        z[QUANT_GROUP][QUANT_BLOCK], x[QUANT_BLOCK];
+        for (int r = 0; r < QUANT_GROUP; r++) {
+            uint16_t h[2] = {0};
+            memcpy(h, w + 2 * r, 2);
+            if (form != FORM_BYTE128)
+                memcpy(h + 1, w + 32 + 2 * r, 2);
+            wd[r] = f32_from_f16(h[0]);
+            wm[r] = f32_from_f16(h[1]);
+        }
+        plain_quants(w + quants_at[form], form, z);
+        for (int m = 0; m < t->m; m++) {
+            const int8_t *a = t->q + m * t->q_stride + b * QUANT_BLOCK;
+            const int64_t i = m * t->s_stride + b;
+            for (int k = 0; k < QUANT_BLOCK; k++)
+                x[k] = a[k];
+            for (int r = 0; r < QUANT_GROUP; r++) {
+                int32_t c = 0;
+                for (int k = 0; k < QUANT_BLOCK; k++)
+                    c += z[r][k] * x[k];
+                f[m][r] = fmaf(wd[r] * t->d[i], (float)c, f[m][r]);
+                if (form != FORM_BYTE128)
+                    f[m][r] = fmaf(wm[r], t->s[i], f[m][r]);
+            }
+        }
     }
-PLAIN(plain_nibble, 1, 64, 320, 0, 1)
-PLAIN(plain_byte, 0, 64, 576, 0, 1)
-PLAIN(plain_byte128, 0, 32, 544, 1, 0)
+}
+
+CPU_CLONES static void plain_nibble(const struct quant_tile *t, float (*f)[QUANT_GROUP]) { plain_rows(t, FORM_NIBBLE, f); }
+CPU_CLONES static void plain_byte(const struct quant_tile *t, float (*f)[QUANT_GROUP]) { plain_rows(t, FORM_BYTE, f); }
+CPU_CLONES static void plain_byte128(const struct quant_tile *t, float (*f)[QUANT_GROUP]) { plain_rows(t, FORM_BYTE128, f); }
 
 static const struct quant_kernels plain = {plain_nibble, plain_byte, plain_byte128, "plain"};
 
