@@ -76,6 +76,18 @@ void api_refuse(struct api *api, struct http_call *c, enum api_endpoint endpoint
 
 /* --- what workers may read: all of it is constant once the model is there --- */
 
+/* No token has more bytes than the longest piece. What a tokenizer normalises first may have had three times as many: the
+ * composition of Hangul syllables (Unicode 3.12) shortens most. */
+static size_t text_bytes_most(const struct app *a)
+{
+    size_t longest = 0, n;
+    for (int32_t i = 0; i < tokenizer_n_piece(a->tokenizer); i++) {
+        tokenizer_bytes(a->tokenizer, i, &n);
+        longest = n > longest ? n : longest;
+    }
+    return 3 * longest * (size_t)a->model->max_len;
+}
+
 static enum err open_env(struct api *api, struct err_note *note)
 {
     const struct app *a = api->app;
@@ -88,7 +100,8 @@ static enum err open_env(struct api *api, struct err_note *note)
         .chat = {.tmpl = a->chat_template,
                  .tokenizer = a->tokenizer,
                  .tokens = api->chat_tokens,
-                 .eos_id = a->model->n_eos > 0 ? a->model->eos[0] : -1},
+                 .eos_id = a->model->n_eos > 0 ? a->model->eos[0] : -1,
+                 .text_bytes_most = text_bytes_most(a)},
         .model = a->model,
         .model_id = a->model_id,
         .gen_temperature = a->gen_temperature,

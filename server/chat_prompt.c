@@ -263,6 +263,13 @@ static enum err cut_after_last(struct render *r, const struct tmpl_rendering *ou
     return OK;
 }
 
+enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, const char *param, size_t n)
+{
+    if (n <= env->text_bytes_most || env->text_bytes_most == 0 || p->truncate != 0)
+        return OK;
+    return json_in_fail(in, ERR_CONTEXT_LENGTH, param, "has %zu bytes, which are more tokens than the model takes", n);
+}
+
 static enum err render(struct render *r, struct token_vec *out)
 {
     const struct params *p = r->p;
@@ -281,6 +288,8 @@ static enum err render(struct render *r, struct token_vec *out)
     size_t n = text.text.len;
     if (!e && p->continue_final)
         e = cut_after_last(r, &text, &n);
+    if (!e)
+        e = chat_prompt_may_fit(r->env, p, r->in, "messages", n);
     if (!e)
         e = chat_tokens_encode(r->env->tokens, &text, n, p->add_special ? TOKENIZE_ADD : 0, out, r->in->note);
     if (e == ERR_TEMPLATE && r->in->note)

@@ -180,9 +180,12 @@ static enum err add_prompt(struct prep *c, int prompt_i, struct token_vec *ids)
 
 static enum err completion_ids(const struct prep *c, const struct json_prompt *from, struct token_vec *v)
 {
-    if (from->text.p)
-        return tokenizer_encode(c->env->chat.tokenizer, from->text.p, from->text.n,
-                                TOKENIZE_SPECIAL | (c->p.add_special ? TOKENIZE_ADD : 0), v, c->in->note);
+    if (from->text.p) {
+        const enum err e = chat_prompt_may_fit(&c->env->chat, &c->p, c->in, "prompt", from->text.n);
+        return e ? e
+                 : tokenizer_encode(c->env->chat.tokenizer, from->text.p, from->text.n,
+                                    TOKENIZE_SPECIAL | (c->p.add_special ? TOKENIZE_ADD : 0), v, c->in->note);
+    }
     for (size_t i = 0; i < from->ids.n; i++)
         if (!token_vec_push(v, from->ids.v[i]))
             return no_memory(c->in->note);

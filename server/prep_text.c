@@ -33,7 +33,9 @@ enum err prep_tokenize(const struct prep_env *env, const struct params *p, struc
     struct token_vec ids = {0};
     enum err         e = OK;
     if (p->messages) {
-        e = chat_prompt_tokens(&env->chat, p, in, &ids);
+        struct chat_prompt_env chat = env->chat;
+        chat.text_bytes_most = 0; /* tokens are counted here, however many */
+        e = chat_prompt_tokens(&chat, p, in, &ids);
     } else {
         const struct json_prompt *text = &p->prompt.v[0];
         e = !text->text.p ? json_in_fail(in, ERR_INVALID_TYPE, "prompt", "must be a string")

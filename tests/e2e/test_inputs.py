@@ -136,16 +136,17 @@ HUGE_FIELDS = [(COMPLETIONS, "model", 400), (COMPLETIONS, "stop", 400), (COMPLET
 
 
 @pytest.mark.parametrize("path,field,status", HUGE_FIELDS)
-def test_B14_a_string_of_7_MiB_is_refused_by_its_field_in_50_ms(hostile, path, field, status):
+def test_B14_a_string_of_7_MiB_is_refused_by_its_field_in_50_ms(server, hostile, path, field, status):
     """As the server's own build does it; the sanitizer build has no bound in time. One of three must hold on a busy machine."""
     content = field == "content"
     body = json.dumps({**VALID[path], **({"messages": [{"role": "user", "content": LONG}]} if content else {field: LONG})}).encode()
+    check_error(send(hostile, path, body), status, param="messages" if content else field)
     seconds = []
     for _ in range(3):
         start = time.monotonic()
-        check_error(send(hostile, path, body), status, param="messages" if content else field)
+        check_error(send(server, path, body), status, param="messages" if content else field)
         seconds.append(time.monotonic() - start)
-    assert SANITIZED or min(seconds) < 0.05, seconds
+    assert min(seconds) < 0.05, seconds
 
 
 @both
@@ -430,11 +431,12 @@ def test_C34_request_ids_are_the_servers_own(hostile):
 
 # --- D, E: text and streams
 
-def test_D02_a_long_word_is_tokenized_soon(hostile):
+def test_D02_a_long_word_is_tokenized_soon(server, hostile):
     for text in ("a" * 40_000, "日" * 13_000, '{"k":[' * 6000, "\U0001f600" * 10_000, " " * 40_000, "\n" * 40_000, "0" * 40_000):
         start = time.monotonic()
-        ids = hostile.post("/tokenize", {"prompt": text}).json()["tokens"]
-        assert SANITIZED or time.monotonic() - start < 0.5
+        ids = server.post("/tokenize", {"prompt": text}).json()["tokens"]
+        assert time.monotonic() - start < 0.5
+        assert hostile.post("/tokenize", {"prompt": text}).json()["tokens"] == ids
         assert hostile.post("/detokenize", {"tokens": ids}).json()["prompt"] == text
 
 

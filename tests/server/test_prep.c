@@ -414,6 +414,30 @@ static void prompts_of_ids_and_echo_of_their_text(void **st)
     ask_free(a);
 }
 
+/* Long texts are refused by their bytes, unless they are cut or only counted. Of the mini model a token is a byte. */
+static void what_cannot_fit_is_not_tokenized(void **st)
+{
+    (void)st;
+    char text[600], body[800];
+    memset(text, 'a', sizeof text);
+    text[sizeof text - 1] = '\0';
+    mini.env.chat.text_bytes_most = 300;
+    snprintf(body, sizeof body, "{\"prompt\":\"%.300s\"}", text);
+    ask_free(accept_body(API_COMPLETIONS, body));
+    snprintf(body, sizeof body, "{\"prompt\":[\"a\",\"%.301s\"]}", text);
+    expect_refusal(API_COMPLETIONS, body, strlen(body), ERR_CONTEXT_LENGTH, "prompt");
+    snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"%.290s\"}]}", text);
+    expect_refusal(API_CHAT, body, strlen(body), ERR_CONTEXT_LENGTH, "messages");
+    ask_free(accept_body(API_TOKENIZE, body));
+    snprintf(body, sizeof body, "{\"prompt\":\"%s\",\"truncate_prompt_tokens\":5}", text);
+    struct ask *a = accept_body(API_COMPLETIONS, body);
+    assert_int_equal(a->request[0]->n_prompt, 5);
+    ask_free(a);
+    snprintf(body, sizeof body, "{\"prompt\":\"%s\"}", text);
+    ask_free(accept_body(API_TOKENIZE, body));
+    mini.env.chat.text_bytes_most = 0;
+}
+
 static void truncation_keeps_the_end(void **st)
 {
     (void)st;
@@ -520,6 +544,7 @@ int main(void)
         cmocka_unit_test(every_field_arrives),
         cmocka_unit_test(routes_by_word_string_and_array),
         cmocka_unit_test(prompts_of_ids_and_echo_of_their_text),
+        cmocka_unit_test(what_cannot_fit_is_not_tokenized),
         cmocka_unit_test(truncation_keeps_the_end),
         cmocka_unit_test(small_numbers_stay_numbers),
         cmocka_unit_test(seeds),
