@@ -28,11 +28,29 @@ static double keys_seen(const struct plan_limits *lim, int bit, int tok0, int to
     return bit == ROUTE_SPARSE && full > window ? window : full;
 }
 
+static double part_ms(const struct plan_limits *lim, const struct cost *c, int bit, int tok0, int tok1)
+{
+    return cost_ms(&c->prefill, cost_piece(tok1 - tok0, 1, keys_seen(lim, bit, tok0, tok1)));
+}
+
+double plan_prompt_ms(const struct plan_limits *lim, const struct cost *c, const uint8_t *route, int n_prompt)
+{
+    int sparse = 0;
+    for (int l = 0; l < lim->n_layer; l++)
+        sparse += route[l] == ROUTE_SPARSE;
+    return sparse * part_ms(lim, c, ROUTE_SPARSE, 0, n_prompt) + (lim->n_layer - sparse) * part_ms(lim, c, ROUTE_FULL, 0, n_prompt);
+}
+
 static double remaining_ms(const struct plan_limits *lim, const struct cost *c, const struct seq *s)
 {
-    int    n = s->req->n_prompt, layers = lim->n_layer - s->layer - 1;
-    double ms = cost_piece_ms(c, s->tok, n, 1, keys_seen(lim, s->view.route[s->layer], s->tok, n));
-    return ms + cost_piece_ms(c, 0, n, layers, 0.5 * n);
+    int    n = s->req->n_prompt;
+    double ms = part_ms(lim, c, s->view.route[s->layer], s->tok, n);
+    int    sparse = 0, layers = lim->n_layer - s->layer - 1;
+    for (int l = s->layer + 1; l < lim->n_layer; l++)
+        sparse += s->view.route[l] == ROUTE_SPARSE;
+    if (sparse)
+        ms += sparse * part_ms(lim, c, ROUTE_SPARSE, 0, n);
+    return layers > sparse ? ms + (layers - sparse) * part_ms(lim, c, ROUTE_FULL, 0, n) : ms;
 }
 
 /* The most tokens from tok0 on that fit the budget in this layer: whole pages, at least one piece. */
@@ -41,7 +59,7 @@ static int fit_tokens(const struct plan_limits *lim, const struct cost *c, const
     int n = s->req->n_prompt, best = tok0 + PIECE_TOK - tok0 % PIECE_TOK;
     while (best < n && best - tok0 < lim->chunk_tok) {
         int    next = best + PIECE_TOK;
-        double ms = cost_piece_ms(c, tok0, next, 1, keys_seen(lim, s->view.route[s->layer], tok0, next));
+        double ms = part_ms(lim, c, s->view.route[s->layer], tok0, next);
         if (ms > budget || next - tok0 > lim->chunk_tok)
             break;
         best = next;
@@ -57,51 +75,138 @@ static int piece_pages(const struct seq *s, const struct plan_piece *q)
     return n;
 }
 
-static bool add_piece(struct plan *p, const struct seq *s, struct plan_piece q, double ms, int *n_free)
+struct ask {
+    const struct plan_limits *lim;
+    const struct cost        *cost;
+    const struct seq         *seq;
+    double                    budget;
+    bool                      must; /* the first prompt moves even where there is no time left */
+};
+
+static bool add_piece(struct plan *p, const struct ask *a, struct plan_piece q, int *n_free)
 {
-    int pages = piece_pages(s, &q);
+    int pages = piece_pages(a->seq, &q);
     if (pages > *n_free || p->n_piece == p->max_piece)
         return false;
     *n_free -= pages;
     p->piece[p->n_piece++] = q;
-    p->prefill_ms += ms;
+    for (int l = q.layer0; l < q.layer1; l++) {
+        struct cost_work w = cost_piece(q.tok1 - q.tok0, 1, keys_seen(a->lim, a->seq->view.route[l], q.tok0, q.tok1));
+        p->prefill_ms += cost_ms(&a->cost->prefill, w);
+        cost_add(&p->prefill_work, w);
+    }
     return true;
 }
 
 /* One piece of one prompt: several layers of all its tokens where that fits the time left, else a part of one layer. */
-static bool plan_prompt(struct plan *p, const struct plan_limits *lim, const struct cost *c, const struct seq *s, int i,
-                        double budget, bool must, int *n_free)
+static bool plan_prompt(struct plan *p, const struct ask *a, int i, int *n_free)
 {
+    const struct seq *s = a->seq;
     int    n = s->req->n_prompt;
-    double left = budget - p->prefill_ms;
-    if (s->tok == 0 && n <= lim->chunk_tok) { /* as many whole layers as fit */
-        double one = cost_piece_ms(c, 0, n, 1, 0.5 * n);
-        int    k = one * lim->n_layer <= left ? lim->n_layer : (int)(fmax(left, 0) / one);
-        if (k > lim->n_layer - s->layer)
-            k = lim->n_layer - s->layer;
-        struct plan_piece whole = {i, s->layer, s->layer + k, 0, n};
-        if (k > 0 && add_piece(p, s, whole, one * k, n_free))
+    double left = a->budget - p->prefill_ms;
+    if (s->tok == 0 && n <= a->lim->chunk_tok) { /* as many whole layers as fit */
+        double one = part_ms(a->lim, a->cost, ROUTE_FULL, 0, n);
+        int    k = one * a->lim->n_layer <= left ? a->lim->n_layer : (int)(fmax(left, 0) / one);
+        if (k > a->lim->n_layer - s->layer)
+            k = a->lim->n_layer - s->layer;
+        if (k > 0 && add_piece(p, a, (struct plan_piece){i, s->layer, s->layer + k, 0, n}, n_free))
             return true;
     }
-    double least = cost_piece_ms(c, 0, PIECE_TOK < n ? PIECE_TOK : n, 1, s->tok);
-    if (!must && least > left)
+    int    small = s->tok + PIECE_TOK - s->tok % PIECE_TOK;
+    double least = part_ms(a->lim, a->cost, s->view.route[s->layer], s->tok, small < n ? small : n);
+    if (!a->must && least > left)
         return false;
-    int    tok1 = fit_tokens(lim, c, s, s->tok, left);
-    double ms = cost_piece_ms(c, s->tok, tok1, 1, keys_seen(lim, s->view.route[s->layer], s->tok, tok1));
+    int tok1 = fit_tokens(a->lim, a->cost, s, s->tok, left);
     struct plan_piece q = {i, s->layer, s->layer + 1, s->tok, tok1};
-    if (add_piece(p, s, q, ms, n_free))
+    if (add_piece(p, a, q, n_free))
         return true;
-    int small = s->tok + PIECE_TOK - s->tok % PIECE_TOK; /* the pool is short: the smallest piece is promised */
-    q.tok1 = small < n ? small : n;
-    return add_piece(p, s, q, cost_piece_ms(c, q.tok0, q.tok1, 1, s->tok), n_free);
+    q.tok1 = small < n ? small : n; /* the pool is short: the smallest piece is promised */
+    return add_piece(p, a, q, n_free);
 }
 
-static double prefill_budget(const struct plan_limits *lim, const struct cost *c, int n_row)
+static double prefill_budget(const struct plan_limits *lim, double decode_ms, int n_row)
 {
     if (n_row == 0)
         return lim->alone_ms;
-    double decode = cost_decode_ms(c, n_row);
-    return lim->itl_target_ms > 0 ? fmax(lim->itl_target_ms - decode, 0) : decode;
+    return lim->itl_target_ms > 0 ? fmax(lim->itl_target_ms - decode_ms, 0) : decode_ms;
+}
+
+/* --- order */
+
+uint64_t plan_route_rank(const uint8_t *route, int n_layer)
+{
+    uint64_t g = 0;
+    for (int l = 0; l < 64; l++)
+        g = g << 1 | (l < n_layer && route[l] == ROUTE_FULL);
+    for (int s = 1; s < 64; s *= 2) /* from Gray code to its rank */
+        g ^= g >> s;
+    return g;
+}
+
+static bool before(struct plan_pick a, struct plan_pick b) { return a.key != b.key ? a.key < b.key : a.seq < b.seq; }
+
+/* Heap sort: no memory, no bad case, and the order of equals is given by seq. */
+static void sort_picks(struct plan_pick *a, int n)
+{
+    for (int built = n / 2, len = n; len > 1;) {
+        struct plan_pick x;
+        int              i;
+        if (built > 0) {
+            x = a[i = --built];
+        } else {
+            x = a[--len];
+            a[len] = a[i = 0];
+        }
+        for (int kid; (kid = 2 * i + 1) < len; i = kid) {
+            if (kid + 1 < len && before(a[kid], a[kid + 1]))
+                kid++;
+            if (!before(x, a[kid]))
+                break;
+            a[i] = a[kid];
+        }
+        a[i] = x;
+    }
+}
+
+/* Priority, then remaining time less age. */
+static uint64_t prompt_key(const struct plan_limits *lim, const struct cost *c, const struct seq *s, int64_t now_ns)
+{
+    const double MOST_US = 7e13; /* two years; below 2^46 */
+    double       us = remaining_ms(lim, c, s) * 1e3 - lim->age * (double)(now_ns - s->req->submit_ns) * 1e-3;
+    int64_t      prio = s->req->priority < -32768 ? -32768 : s->req->priority > 32767 ? 32767 : s->req->priority;
+    return (uint64_t)(prio + 32768) << 47 | (uint64_t)(fmin(fmax(us, -MOST_US), MOST_US) + (double)(INT64_C(1) << 46));
+}
+
+static double pages_read(const struct plan_limits *lim, const struct seq *s)
+{
+    int all = s->pos / PAGE_TOK + 1, window = lim->sink_blocks + lim->local_blocks;
+    int full = 0;
+    for (int l = 0; l < lim->n_layer; l++)
+        full += s->view.route[l] == ROUTE_FULL;
+    return (double)full * all + (double)(lim->n_layer - full) * (all < window ? all : window);
+}
+
+static void plan_rows(struct plan *p, const struct plan_limits *lim, struct seq *const *seq, int n, int *n_free)
+{
+    double pages = 0;
+    for (int i = 0; i < n; i++) {
+        const struct seq *s = seq[i];
+        if (!s->req || s->phase != SEQ_DECODE || request_room(s->req) == 0)
+            continue;
+        int need = 0, b = s->pos / PAGE_TOK;
+        for (int l = 0; l < lim->n_layer; l++)
+            need += kvmap_lack(&s->map, l, b, b + 1);
+        if (need > *n_free)
+            continue; /* rests until pages come back; admission and preemption see to it that they do */
+        *n_free -= need;
+        pages += pages_read(lim, s);
+        uint64_t key = lim->route_policy == ROUTE_POLICY_NONE ? 0 : plan_route_rank(s->view.route, lim->n_layer);
+        p->pick[p->n_row++] = (struct plan_pick){key, i};
+    }
+    sort_picks(p->pick, p->n_row);
+    for (int i = 0; i < p->n_row; i++)
+        p->row[i].seq = p->pick[i].seq;
+    p->decode_work = cost_rows(p->n_row, pages);
 }
 
 void plan_step(struct plan *p, const struct plan_limits *lim, const struct cost *cost, struct seq *const *seq, int n,
@@ -109,39 +214,18 @@ void plan_step(struct plan *p, const struct plan_limits *lim, const struct cost 
 {
     p->n_row = p->n_piece = 0;
     p->prefill_ms = 0;
-    for (int i = 0; i < n; i++) {
-        const struct seq *s = seq[i];
-        if (!s->req || s->phase != SEQ_DECODE || request_room(s->req) == 0)
-            continue;
-        int need = 0;
-        for (int l = 0; l < lim->n_layer; l++)
-            need += kvmap_lack(&s->map, l, s->pos / PAGE_TOK, s->pos / PAGE_TOK + 1);
-        if (need > n_free)
-            continue; /* rests until pages come back; admission and preemption see to it that they do */
-        n_free -= need;
-        p->row[p->n_row++] = (struct plan_row){i};
-    }
-    double budget = prefill_budget(lim, cost, p->n_row);
-    /* Few prompts are in prefill at once: choose the best by score again and again. The score is unique per choice. */
-    double last = -INFINITY;
-    for (int k = 0; k < n; k++) {
-        int    best = -1;
-        double best_score = INFINITY;
-        for (int i = 0; i < n; i++) {
-            const struct seq *s = seq[i];
-            if (!s->req || s->phase != SEQ_PREFILL)
-                continue;
-            double waited = (double)(now_ns - s->req->submit_ns) * 1e-6;
-            double score = s->req->priority * 1e9 + remaining_ms(lim, cost, s) - waited + i * 1e-7;
-            if (score > last && score < best_score) {
-                best = i;
-                best_score = score;
-            }
-        }
-        if (best < 0)
-            break;
-        last = best_score;
-        if (!plan_prompt(p, lim, cost, seq[best], best, budget, k == 0, &n_free))
+    p->prefill_work = (struct cost_work){0};
+    plan_rows(p, lim, seq, n, &n_free);
+    int n_pick = 0;
+    for (int i = 0; i < n; i++)
+        if (seq[i]->req && seq[i]->phase == SEQ_PREFILL)
+            p->pick[n_pick++] = (struct plan_pick){prompt_key(lim, cost, seq[i], now_ns), i};
+    sort_picks(p->pick, n_pick);
+    double budget = prefill_budget(lim, cost_ms(&cost->decode, p->decode_work), p->n_row);
+    for (int k = 0; k < n_pick; k++) {
+        int        i = p->pick[k].seq;
+        struct ask a = {lim, cost, seq[i], budget, k == 0};
+        if (!plan_prompt(p, &a, i, &n_free))
             break;
     }
 }

@@ -1,8 +1,9 @@
 /* plan: the policy. Pure: what the sequences and the pool look like goes in, the work of one step comes out. No clock, no
  * device, no allocation, so that it is proved by simulation.
  *
- * The rule: every sequence that can take a token decodes, all in one pass; then prompts get pieces, those first that have
- * least left to do (less what they have waited, so that long ones are not starved), up to the time that is left. */
+ * The rule: every sequence that can take a token decodes, all in one pass, ordered by route; then prompts get pieces, those
+ * first that have least left to do (less what they have waited, so that long ones are not starved), up to the time that is
+ * left. So a prompt is overtaken only by those that came at most its own remaining time after it. */
 #ifndef FLUXD_SCHEDULER_PLAN_H
 #define FLUXD_SCHEDULER_PLAN_H
 
@@ -12,12 +13,17 @@
 #include "scheduler/cost.h"
 #include "scheduler/seq.h"
 
+enum route_policy { ROUTE_POLICY_NONE, ROUTE_POLICY_ORDER /* rows by route */, ROUTE_POLICY_BALANCE /* and admission: admit.h */ };
+
 struct plan_limits {
     int    n_layer, chunk_tok, n_page;
     int    sink_blocks, local_blocks;
     bool   sparse_streams;
     double itl_target_ms; /* 0: a multiple of the decode pass */
     double alone_ms;      /* prefill time of a step in which nobody decodes */
+    enum route_policy route_policy;
+    double age;           /* ms of remaining time that a ms of waiting is worth; 0: none, 1 in service */
+    int    pass_most;     /* times a waiting request may be overtaken at admission */
 };
 
 struct plan_row {
@@ -26,12 +32,18 @@ struct plan_row {
 struct plan_piece {
     int seq, layer0, layer1, tok0, tok1;
 };
+struct plan_pick {
+    uint64_t key;
+    int      seq;
+};
 struct plan {
     int                n_row, n_piece;
     struct plan_row   *row;   /* [n_seq] caller's memory */
     struct plan_piece *piece; /* [max_piece] caller's memory */
+    struct plan_pick  *pick;  /* [n_seq] caller's memory, scratch */
     int                max_piece;
     double             prefill_ms; /* predicted for the pieces */
+    struct cost_work   prefill_work, decode_work; /* what was predicted from */
 };
 
 /* seq[n]: slots, free ones have req == NULL. n_free: free pages of the pool. now_ns for ageing only. */
@@ -43,5 +55,12 @@ int plan_promise(const struct plan_limits *lim, const uint8_t *route, int n_tok)
 
 /* Pages that a smallest piece of a prompt may hold beyond that promise, for the time of the step. */
 int plan_transient(const struct plan_limits *lim, int n_prompt);
+
+/* Predicted time of all the layers' prefill of a prompt. */
+double plan_prompt_ms(const struct plan_limits *lim, const struct cost *c, const uint8_t *route, int n_prompt);
+
+/* Place of a route in an order in which neighbours differ in few layers, the low layers least often: the reflected Gray
+ * code of the first 64 layers. */
+uint64_t plan_route_rank(const uint8_t *route, int n_layer);
 
 #endif

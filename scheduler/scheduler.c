@@ -12,7 +12,7 @@
 #include "scheduler/apply.h"
 #include "scheduler/route_ask.h"
 
-enum { IDLE_BEAT_MS = 1000 };
+enum { IDLE_BEAT_MS = 1000, PASS_MOST = 32 };
 static const double ALONE_STEP_MS = 60; /* longest prefill step while nobody decodes: how late a newcomer is noticed */
 
 struct scheduler {
@@ -47,12 +47,13 @@ static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
     s->plan = (struct plan){.max_piece = n};
     s->plan.row = calloc((size_t)n, sizeof *s->plan.row);
     s->plan.piece = calloc((size_t)n, sizeof *s->plan.piece);
+    s->plan.pick = calloc((size_t)n, sizeof *s->plan.pick);
     s->batch.row = calloc((size_t)n, sizeof *s->batch.row);
     s->batch.piece = calloc((size_t)n, sizeof *s->batch.piece);
     s->out.row = calloc((size_t)n, sizeof *s->out.row);
     s->out.piece = calloc((size_t)n, sizeof *s->out.piece);
     s->out.drew = calloc((size_t)n, 1);
-    if (!s->seq || !s->slot || !s->plan.row || !s->plan.piece || !s->batch.row || !s->batch.piece || !s->out.row ||
+    if (!s->seq || !s->slot || !s->plan.row || !s->plan.piece || !s->plan.pick || !s->batch.row || !s->batch.piece || !s->out.row ||
         !s->out.piece || !s->out.drew)
         return false;
     for (int i = 0; i < n; i++) {
@@ -84,7 +85,8 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     s->core = (struct sched_core){.engine = e, .stats = &s->stats};
     s->core.lim = (struct plan_limits){.n_layer = m->n_layer, .n_page = m->n_page, .sink_blocks = m->sink_blocks,
                                        .local_blocks = m->local_blocks, .sparse_streams = m->sparse_streams,
-                                       .itl_target_ms = conf->itl_target_ms, .alone_ms = ALONE_STEP_MS};
+                                       .itl_target_ms = conf->itl_target_ms, .alone_ms = ALONE_STEP_MS, .age = 1, .pass_most = PASS_MOST,
+                                       .route_policy = ROUTE_POLICY_ORDER};
     int chunk = conf->chunk_tok > 0 && conf->chunk_tok < m->chunk_tok ? conf->chunk_tok : m->chunk_tok;
     s->core.lim.chunk_tok = chunk < PAGE_TOK ? PAGE_TOK : chunk / PAGE_TOK * PAGE_TOK;
     s->route = calloc((size_t)m->n_layer, 1);
@@ -113,7 +115,7 @@ void scheduler_close(struct scheduler *s)
         return;
     for (int i = 0; s->seq && i < s->info->max_seqs; i++)
         kvmap_fini(&s->seq[i].map);
-    void *steps[] = {s->seq,       s->slot,        s->route,   s->plan.row,  s->plan.piece,
+    void *steps[] = {s->seq,       s->slot,        s->route,   s->plan.row,  s->plan.piece, s->plan.pick,
                      s->batch.row, s->batch.piece, s->out.row, s->out.piece, s->out.drew};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         free(steps[i]);
@@ -427,8 +429,9 @@ static enum err run_step(struct scheduler *s)
     hist_add(&s->stats.step, s->core.now_ns - t0);
     atomic_fetch_add_explicit(&s->stats.steps, 1, memory_order_relaxed);
     if (p->n_row)
-        cost_learn_decode(&s->cost, p->n_row, (double)s->out.decode_ns * 1e-6);
-    cost_learn_prefill(&s->cost, p->prefill_ms, (double)s->out.prefill_ns * 1e-6);
+        cost_learn(&s->cost.decode, p->decode_work, (double)s->out.decode_ns * 1e-6);
+    if (p->n_piece)
+        cost_learn(&s->cost.prefill, p->prefill_work, (double)s->out.prefill_ns * 1e-6);
     for (int i = 0; i < p->n_row; i++)
         apply_row(&s->core, s->slot[p->row[i].seq], &s->out.row[i]);
     for (int i = 0; i < p->n_piece; i++)
