@@ -1,8 +1,9 @@
 # GPU kernels: needs nvcc 12.8 or newer; included by the Makefile only when nvcc is there.
 NVCC      ?= nvcc
 NVCCFLAGS ?= -std=c++17 -O3 -lineinfo -I. -gencode=arch=compute_90a,code=sm_90a
-GPU_SRC   := kernels/tensor_map.cu kernels/plan_gpu.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/gemm_small_sm90.cu
-GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/gemm_gpu.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
+GPU_SRC   := kernels/tensor_map.cu kernels/plan_gpu.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/gemm_small_sm90.cu \
+             kernels/norm_gpu.cu kernels/rows_gpu.cu kernels/qkrope_gpu.cu
+GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/tensor_map.h kernels/sm90.cuh base/err.h
 GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
 
 GPU_TESTS   := build/gpu/test_attn build/gpu/test_gemm
