@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HEAD_MOST = 100000000, META_MOST = 4096 };
+enum { HEAD_MOST = 100000000, META_MOST = 4096, ENTRY_LEAST = 50 }; /* bytes; the shortest entry of a tensor */
 
 static const struct {
     const char *name;
@@ -252,12 +252,31 @@ static enum err read_tensor(struct cursor *c, struct safetensors_tensor *t)
     return check_size(c, t, offset);
 }
 
+/* Room for as many tensors as the header can hold: no more than it has braces, or room for the shortest entries. */
+static enum err make_table(struct cursor *c)
+{
+    struct safetensors *s = c->s;
+    int64_t             n = 0, most = (c->end - c->p) / ENTRY_LEAST;
+    for (const char *p = c->p; p < c->end; p++) n += *p == '{';
+    s->cap_tensor = (int)(n < most ? n : most);
+    s->tensor = malloc(((size_t)s->cap_tensor + 1) * sizeof *s->tensor);
+    return s->tensor ? OK : err_set(c->note, ERR_NOMEM, s->path, "%s: no memory for its tensor table", s->path);
+}
+
+/* Names stand in messages. */
+static bool is_one_line(const char *name)
+{
+    while (*name && (unsigned char)*name >= ' ' && *name != 0x7f) name++;
+    return !*name;
+}
+
 static enum err read_entries(struct cursor *c)
 {
     struct safetensors *s = c->s;
     enum err            e;
     const char         *key;
     bool                has_meta = false;
+    if ((e = make_table(c)) != OK) return e;
     if (!take(c, '{')) return bad(s, c->note, "the header does not begin with {");
     if (take(c, '}')) return OK;
     do {
@@ -269,8 +288,8 @@ static enum err read_entries(struct cursor *c)
             if ((e = read_metadata(c)) != OK) return e;
             continue;
         }
-        if (!grow((void **)&s->tensor, s->n_tensor, &s->cap_tensor, sizeof *s->tensor))
-            return err_set(c->note, ERR_NOMEM, s->path, "out of memory");
+        if (!is_one_line(key)) return bad(s, c->note, "a tensor's name holds control characters");
+        if (s->n_tensor == s->cap_tensor) return tensor_bad(s, key, c->note, "its entry is incomplete");
         struct safetensors_tensor *t = &s->tensor[s->n_tensor++];
         *t = (struct safetensors_tensor){.name = key};
         if ((e = read_tensor(c, t)) != OK) return e;

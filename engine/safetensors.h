@@ -10,7 +10,7 @@
 #include "base/err.h"
 #include "kernels/ops.h"
 
-enum { SAFETENSORS_DIM_MOST = 8 };
+enum { SAFETENSORS_DIM_MOST = 6 };
 
 struct safetensors;
 struct safetensors_tensor {
