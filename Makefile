@@ -38,7 +38,7 @@ run: all $(MODEL)
 	exec $(BUILD)/fluxd --model $(MODEL) --served-model-name SmolLM2-135M-Instruct $(if $(ROUTER),--router $(ROUTER)) $(ARGS)
 
 test: test-deps $(MODEL)
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd $(UNIT) $(BUILD)/tests/server/http_app cuda
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd $(UNIT) $(BUILD)/tests/server/http_app $(BUILD)/tests/server/fault_app cuda
 	@$(MAKE) --no-print-directory house unit
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory e2e
@@ -60,7 +60,7 @@ tsan:
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-units
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-run
 
-e2e: $(BUILD)/fluxd $(BUILD)/tests/server/http_app $(MODEL) build/venv/.ok
+e2e: $(BUILD)/fluxd $(BUILD)/tests/server/http_app $(BUILD)/tests/server/fault_app $(MODEL) build/venv/.ok
 	$(PY) -m pytest -q -x --no-header -p no:cacheprovider tests/e2e
 
 house:
@@ -114,6 +114,12 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libfluxd.a tests/fake_engine.c
 	@mkdir -p $(@D)
 	@echo "  test  $@"
 	@$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(if $(filter $(BUILD)/tests/scheduler/%,$@),tests/fake_engine.c) $(BUILD)/libfluxd.a $(LDLIBS) -lcmocka
+
+# The whole server, with an engine whose steps fail where a test asks for it.
+$(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o $(BUILD)/libfluxd.a
+	@mkdir -p $(@D)
+	@echo "  test  $@"
+	@$(CC) $(CFLAGS) -MMD -MP -Wl,--wrap=engine_step -o $@ $^ $(LDLIBS) $(MALLOC)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 

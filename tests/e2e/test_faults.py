@@ -1,0 +1,119 @@
+"""What clients and supervisors see of an engine that fails: the real server and engine, whose steps fail where a prompt asks for it
+(tests/server/fault_app.c, built by `make build/tests/server/fault_app`; FAULT_APP names another build)."""
+import concurrent.futures
+import os
+import signal
+import time
+
+import pytest
+
+from conftest import ROOT, Server, Stream, check_error, need_binary
+
+APP = os.environ.get("FAULT_APP", os.path.join(ROOT, "build/tests/server/fault_app"))
+MARK, LOST, NAN, SLOW = 4242, 1, 2, 3
+
+
+@pytest.fixture
+def make_faulty():
+    need_binary(APP)
+    made = []
+
+    def make(*flags, **more):
+        made.append(Server(*flags, binary=APP, **more))
+        return made[-1]
+
+    try:
+        yield make
+        for s in made:
+            if s.alive():
+                assert s.stop() == 0
+    finally:
+        for s in made:
+            s.kill()
+
+
+def fault(kind, argument=0):
+    return dict(prompt=[MARK, MARK, kind, argument, 5], max_tokens=40, temperature=0, ignore_eos=True)
+
+
+def read(stream):
+    """Text, the error frame's code, whether [DONE] came, and when the last frame did."""
+    text, code, last = "", None, 0
+    for last, f in stream:
+        assert code is None, "nothing follows an error frame"
+        if "error" in f:
+            assert set(f["error"]) == {"message", "type", "param", "code"}
+            code = f["error"]["code"]
+        else:
+            text += "".join(c["text"] for c in f["choices"])
+    return text, code, stream.done, last
+
+
+def test_a_lost_device_is_told_to_all_and_ends_the_process_with_70(make_faulty):
+    s = make_faulty("--max-num-seqs", "6")
+    long = dict(max_tokens=4000, ignore_eos=True, temperature=0)
+    streams = [Stream(s, "/v1/completions", prompt=f"Stream {i}", **long) for i in range(5)]
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        reading = [pool.submit(read, x) for x in streams]
+        s.wait_metric("fluxd_requests_decoding", 5)
+        doomed = pool.submit(s.post, "/v1/completions", fault(LOST))
+        waiting = [pool.submit(s.post, "/v1/completions", {"prompt": "Waits", **long}) for _ in range(3)]
+        check_error(doomed.result(), 500, "device_failure")
+        t0 = time.monotonic()
+        for w in waiting:
+            check_error(w.result(), 500, "device_failure")
+        ends = [r.result() for r in reading]
+    assert s.proc.wait(5) == 70
+    assert time.monotonic() - t0 < 2
+    for text, code, done, last in ends:
+        assert text and code == "device_failure" and not done and last - t0 < 1
+    assert "engine is lost" in s.logged()
+    again = make_faulty(port=s.port)
+    assert again.complete("The capital of France is", max_tokens=3)["choices"][0]["text"]
+
+
+def test_a_sequence_without_finite_logits_fails_alone(make_faulty):
+    s = make_faulty()
+    ask = dict(prompt="Once upon a time", max_tokens=60, temperature=0, ignore_eos=True)
+    want = s.complete(**ask)["choices"][0]["text"]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        mates = [pool.submit(s.complete, **ask) for _ in range(3)]
+        s.wait_metric("fluxd_requests_decoding", lambda v: v > 0)
+        check_error(s.post("/v1/completions", fault(NAN)), 500, "model_output_invalid")
+        with Stream(s, "/v1/completions", **fault(NAN)) as x:
+            text, code, done, _ = read(x)
+        assert text and code == "model_output_invalid" and not done
+        assert [m.result()["choices"][0]["text"] for m in mates] == [want] * 3
+    assert s.metrics()['fluxd_requests_finished_total{reason="error"}'] == 2
+    s.wait_free()
+    assert s.complete(**ask)["choices"][0]["text"] == want
+
+
+def test_a_stalled_engine_is_unhealthy_and_recovers(make_faulty):
+    s = make_faulty("--health-timeout-ms", "300", "--stream-ping-ms", "100")
+    with Stream(s, "/v1/completions", **fault(SLOW, 20)) as x, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        frames = pool.submit(lambda: x.open().read().decode())
+        time.sleep(1.2)
+        for path in ("/health", "/ready"):
+            r = s.get(path)
+            check_error(r, 503, "overloaded")
+            assert int(r.headers["Retry-After"]) >= 1
+        assert s.metrics()["fluxd_engine_heartbeat_age_seconds"] > 0.3, "a scrape does not wait for the engine"
+        body = frames.result()
+    assert body.count(": ping\n\n") > 5 and body.endswith("data: [DONE]\n\n")
+    assert s.get("/health").status_code == s.get("/ready").status_code == 200
+    s.wait_free()
+
+
+def test_an_engine_that_hangs_does_not_hold_up_the_end(make_faulty):
+    s = make_faulty()
+    with Stream(s, "/v1/completions", **fault(SLOW, 200)) as x, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read, x)
+        time.sleep(1)
+        s.proc.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        t0 = time.monotonic()
+        s.proc.send_signal(signal.SIGTERM)
+        assert s.proc.wait(5) == 0 and time.monotonic() - t0 < 2
+        text, code, done, _ = reading.result()
+    assert text and code == "shutting_down" and not done
