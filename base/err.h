@@ -35,6 +35,7 @@
     X(ERR_LOADING,             503, "server_error",          "loading",                 "the model is loading") \
     X(ERR_DRAINING,            503, "server_error",          "shutting_down",           "the server is shutting down") \
     X(ERR_OVERLOAD,            503, "server_error",          "overloaded",              "the server is at its limit, try again later") \
+    X(ERR_DEADLINE,            504, "server_error",          "deadline_exceeded",       "the request took longer than this server allows") \
     X(ERR_HTTP_VERSION,        505, "invalid_request_error", "http_version_not_supported", "only HTTP/1.1 and HTTP/1.0 are spoken here") \
     X(ERR_CONFIG,              500, "server_error",          "configuration",           "bad configuration") \
     X(ERR_MODEL_FILE,          500, "server_error",          "model_file",              "bad model file") \

@@ -65,6 +65,7 @@ static void leave(struct sched_core *k, struct seq *s)
 
 void apply_evict(struct sched_core *k, struct seq *s)
 {
+    s->req->moved_ns = s->moved_ns;
     leave(k, s);
     atomic_fetch_add_explicit(&k->stats->preemptions, 1, memory_order_relaxed);
 }
@@ -89,7 +90,7 @@ void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum fini
         leave(k, s);
         atomic_store_explicit(&k->stats->pages_used, kvpool_n_pages(k->pool) - kvpool_n_free(k->pool), memory_order_relaxed);
     }
-    if (finish == FINISH_ERROR)
+    if (finish == FINISH_ERROR && r->note.code != why) /* else the note says more */
         err_set(&r->note, why, NULL, "%s", err_text(why));
     count_end(k->stats, finish);
     hist_add(&k->stats->e2e, k->now_ns - r->submit_ns);
@@ -129,6 +130,7 @@ static void take_token(struct sched_core *k, struct seq *s, const struct sample_
 void apply_row(struct sched_core *k, struct seq *s, const struct sample_out *out)
 {
     struct request *r = s->req;
+    s->moved_ns = k->now_ns;
     s->pos++;
     for (int l = 0; l < k->lim.n_layer; l++) /* before the next token: its block decides what falls out of the window */
         if (s->view.route[l] == ROUTE_SPARSE) {
@@ -177,6 +179,7 @@ static void prompt_done(struct sched_core *k, struct seq *s, const struct sample
 void apply_piece(struct sched_core *k, struct seq *s, const struct plan_piece *q, const struct sample_out *first)
 {
     struct request *r = s->req;
+    s->moved_ns = k->now_ns;
     count_held(k, s);
     bool layer_done = q->tok1 == r->n_prompt;
     for (int l = q->layer0; l < q->layer1; l++) {

@@ -57,6 +57,7 @@ struct request {
     const uint8_t    *route_mask;    /* [L] for ROUTE_ASK_MASK */
     int               route_min_full;
     int               priority;      /* lower first */
+    uint32_t          key_id;        /* the API key's, for fairness between keys; 0: none */
     struct sample_out *prompt_out;   /* [n_prompt] or NULL */
     int               prompt_top;
     void             *owner;         /* the server's; not looked at */
@@ -75,6 +76,10 @@ struct request {
     struct list       node;
     void             *seq;
     int64_t           submit_ns;
+    int64_t           order_ns;      /* place in the queue: arrival plus predicted prefill */
+    int64_t           moved_ns;      /* when it last came forward, while it waits */
+    double            work_ms;       /* predicted for all of it */
+    int               passed;        /* times it was overtaken while it waited */
     _Atomic int64_t  *in_flight;     /* the scheduler's count of requests whose DONE was not read yet */
 };
 

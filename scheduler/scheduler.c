@@ -8,36 +8,11 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/mailbox.h"
-#include "scheduler/apply.h"
+#include "scheduler/own.h"
 #include "scheduler/route_ask.h"
 
-enum { IDLE_BEAT_MS = 1000, PASS_MOST = 32 };
+enum { IDLE_BEAT_MS = 1000, BUSY_BEAT_MS = 50, PASS_MOST = 32 };
 static const double ALONE_STEP_MS = 60; /* longest prefill step while nobody decodes: how late a newcomer is noticed */
-
-struct scheduler {
-    struct scheduler_conf    conf;
-    const struct engine_info *info;
-    struct sched_core        core;
-    struct scheduler_stats   stats;
-    struct cost              cost;
-    struct mailbox          *inbox, *outbox;
-    struct list              waiting; /* requests, by priority then arrival */
-    struct seq              *seq;     /* [max_seqs] */
-    struct seq             **slot;    /* [max_seqs] pointers into seq, for plan.c */
-    uint8_t                 *route;   /* default route [L] */
-    uint64_t                 turn;
-    int                      prefill_tok; /* prompt tokens whose residual stream is held */
-    /* one step's buffers */
-    struct plan         plan;
-    struct batch        batch;
-    struct step_out     out;
-    /* between the threads */
-    _Atomic int         waiting_n; /* accepted and not admitted: bounded by queue_len */
-    _Atomic int64_t     in_flight;
-    atomic_bool         draining;
-    atomic_int          stop;      /* enum err + 1 once scheduler_stop was called */
-};
 
 static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
 {
@@ -72,6 +47,13 @@ static size_t most_in_flight(const struct scheduler *s)
     return 4 * (size_t)(s->conf.queue_len + s->info->max_seqs); /* waiting, running, and ended but not yet read */
 }
 
+static enum route_policy policy_of(const char *word)
+{
+    return word && strcmp(word, "none") == 0      ? ROUTE_POLICY_NONE
+           : word && strcmp(word, "balance") == 0 ? ROUTE_POLICY_BALANCE
+                                                  : ROUTE_POLICY_ORDER;
+}
+
 enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *conf, struct engine *e, struct err_note *note)
 {
     *out = NULL;
@@ -86,15 +68,16 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     s->core.lim = (struct plan_limits){.n_layer = m->n_layer, .n_page = m->n_page, .sink_blocks = m->sink_blocks,
                                        .local_blocks = m->local_blocks, .sparse_streams = m->sparse_streams,
                                        .itl_target_ms = conf->itl_target_ms, .alone_ms = ALONE_STEP_MS, .age = 1, .pass_most = PASS_MOST,
-                                       .route_policy = ROUTE_POLICY_ORDER};
+                                       .route_policy = policy_of(conf->route_policy)};
     int chunk = conf->chunk_tok > 0 && conf->chunk_tok < m->chunk_tok ? conf->chunk_tok : m->chunk_tok;
     s->core.lim.chunk_tok = chunk < PAGE_TOK ? PAGE_TOK : chunk / PAGE_TOK * PAGE_TOK;
     s->route = calloc((size_t)m->n_layer, 1);
+    s->layer_pages = calloc((size_t)m->n_layer, sizeof *s->layer_pages);
     s->core.pool = kvpool_new(m->n_page);
     s->inbox = mailbox_new(most_in_flight(s), NULL, NULL);
     s->outbox = s->core.outbox = mailbox_new(2 * most_in_flight(s), conf->wake, conf->wake_arg);
     enum err err = err_set(note, ERR_NOMEM, NULL, "no memory for the scheduler");
-    if (!s->route || !s->core.pool || !s->inbox || !s->outbox || !alloc_buffers(s, m->max_seqs, m->n_layer))
+    if (!s->route || !s->layer_pages || !s->core.pool || !s->inbox || !s->outbox || !alloc_buffers(s, m->max_seqs, m->n_layer))
         goto fail;
     err = route_ask_parse(conf->route, m, s->route, note);
     if (err)
@@ -115,7 +98,7 @@ void scheduler_close(struct scheduler *s)
         return;
     for (int i = 0; s->seq && i < s->info->max_seqs; i++)
         kvmap_fini(&s->seq[i].map);
-    void *steps[] = {s->seq,       s->slot,        s->route,   s->plan.row,  s->plan.piece, s->plan.pick,
+    void *steps[] = {s->seq,       s->slot, s->layer_pages, s->route,   s->plan.row,  s->plan.piece, s->plan.pick,
                      s->batch.row, s->batch.piece, s->out.row, s->out.piece, s->out.drew};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         free(steps[i]);
@@ -204,27 +187,21 @@ void scheduler_stop(struct scheduler *s, enum err why)
     mailbox_poke(s->inbox);
 }
 
+int scheduler_retry_after_s(const struct scheduler *s)
+{
+    int n = atomic_load_explicit(&s->retry_s, memory_order_relaxed);
+    return n > 1 ? n : 1;
+}
+
 const struct scheduler_stats *scheduler_stats(const struct scheduler *s) { return &s->stats; }
 const struct engine_info     *scheduler_model(const struct scheduler *s) { return s->info; }
 
 /* --- the engine thread's side */
 
-static void enqueue(struct scheduler *s, struct request *r, bool front)
-{
-    struct list *at = s->waiting.next;
-    while (at != &s->waiting) {
-        int p = LIST_ITEM(at, struct request, node)->priority;
-        if (p > r->priority || (front && p == r->priority))
-            break;
-        at = at->next;
-    }
-    list_push_back(at, &r->node); /* before `at` */
-}
-
 static void take_inbox(struct scheduler *s, struct request *first)
 {
     for (struct request *r = first ? first : mailbox_take(s->inbox); r; r = mailbox_take(s->inbox))
-        enqueue(s, r, false);
+        queue_put(s, r);
 }
 
 static void end_cancelled(struct scheduler *s)
@@ -234,140 +211,12 @@ static void end_cancelled(struct scheduler *s)
         struct request *r = LIST_ITEM(it, struct request, node);
         if (!atomic_load(&r->cancel))
             continue;
-        list_remove(&r->node);
-        atomic_fetch_sub(&s->waiting_n, 1);
+        queue_drop(s, r);
         apply_end(&s->core, NULL, r, FINISH_CANCELLED, ERR_CANCELLED);
     }
     for (int i = 0; i < s->info->max_seqs; i++)
         if (s->seq[i].req && atomic_load(&s->seq[i].req->cancel))
             apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_CANCELLED, ERR_CANCELLED);
-}
-
-static int promised_new(const struct scheduler *s, const struct request *r)
-{
-    int n = r->max_new_given || r->max_new < s->conf.default_max_tok ? r->max_new : s->conf.default_max_tok;
-    int room = r->use.n_answer + PAGE_TOK; /* a preempted request has used a part already */
-    return n > room ? n : room < r->max_new ? room : r->max_new;
-}
-
-/* Pages that prompts in prefill may hold for a while beyond their promise. */
-static int transient_pages(const struct scheduler *s, const struct request *also)
-{
-    int n = also ? plan_transient(&s->core.lim, also->n_prompt) : 0;
-    for (int i = 0; i < s->info->max_seqs; i++)
-        if (s->seq[i].req && s->seq[i].phase == SEQ_PREFILL)
-            n += plan_transient(&s->core.lim, s->seq[i].req->n_prompt);
-    return n;
-}
-
-static struct seq *free_slot(struct scheduler *s)
-{
-    for (int i = 0; i < s->info->max_seqs; i++)
-        if (!s->seq[i].req)
-            return &s->seq[i];
-    return NULL;
-}
-
-/* A layer whose route is still open counts as full. */
-static void count_pages(struct scheduler *s)
-{
-    int full = 0, sparse = 0;
-    for (int i = 0; i < s->info->max_seqs; i++) {
-        const struct seq *q = &s->seq[i];
-        for (int l = 0; q->req && l < s->info->n_layer; l++)
-            *(q->view.route[l] == ROUTE_SPARSE ? &sparse : &full) += q->map.held[l];
-    }
-    atomic_store_explicit(&s->stats.pages_full, full, memory_order_relaxed);
-    atomic_store_explicit(&s->stats.pages_sparse, sparse, memory_order_relaxed);
-}
-
-static void count_states(struct scheduler *s)
-{
-    int pre = 0, dec = 0, rest = 0, tok = 0;
-    for (int i = 0; i < s->info->max_seqs; i++) {
-        const struct seq *q = &s->seq[i];
-        if (!q->req)
-            continue;
-        bool full = request_room(q->req) == 0; /* its client does not read */
-        pre += q->phase == SEQ_PREFILL;
-        dec += q->phase == SEQ_DECODE && !full;
-        rest += q->phase == SEQ_DECODE && full;
-        tok += q->phase == SEQ_PREFILL ? q->req->n_prompt : 0;
-    }
-    s->prefill_tok = tok;
-    count_pages(s);
-    atomic_store_explicit(&s->stats.prefilling, pre, memory_order_relaxed);
-    atomic_store_explicit(&s->stats.decoding, dec, memory_order_relaxed);
-    atomic_store_explicit(&s->stats.resting, rest, memory_order_relaxed);
-    atomic_store_explicit(&s->stats.waiting, atomic_load(&s->waiting_n), memory_order_relaxed);
-    struct list *first = s->waiting.next;
-    atomic_store_explicit(&s->stats.oldest_waiting_ns,
-                          first == &s->waiting ? 0 : LIST_ITEM(first, struct request, node)->submit_ns, memory_order_relaxed);
-}
-
-static void admit_one(struct scheduler *s, struct seq *q, struct request *r, int promise)
-{
-    list_remove(&r->node);
-    atomic_fetch_sub(&s->waiting_n, 1);
-    q->req = r;
-    r->seq = q;
-    q->phase = SEQ_PREFILL;
-    q->layer = q->tok = q->pos = 0;
-    q->promised = promise;
-    q->promised_new = promised_new(s, r);
-    q->turn = ++s->turn;
-    q->start_ns = s->core.now_ns;
-    q->view.tok = r->prompt;
-    q->view.n_prompt = r->n_prompt;
-    q->view.route = r->use.route;
-    s->core.promised += promise;
-    s->prefill_tok += r->n_prompt;
-    if (r->use.n_answer == 0) {
-        r->use.queued_ns = s->core.now_ns - r->submit_ns;
-        hist_add(&s->stats.queue, r->use.queued_ns);
-    }
-}
-
-/* In order: the first that does not fit stops the rest, so that a large request is not overtaken for ever. */
-static void admit(struct scheduler *s)
-{
-    count_states(s);
-    while (!list_empty(&s->waiting)) {
-        struct request *r = LIST_ITEM(s->waiting.next, struct request, node);
-        struct seq     *q = free_slot(s);
-        int promise = plan_promise(&s->core.lim, r->use.route, r->n_prompt + promised_new(s, r));
-        if (!q || s->core.promised + promise + transient_pages(s, r) > s->info->n_page ||
-            (s->prefill_tok > 0 && s->prefill_tok + r->n_prompt > s->info->max_prefill_tok))
-            return;
-        admit_one(s, q, r, promise);
-    }
-}
-
-/* A request that named no max_tokens outgrew its promise: it gets a page more, or the youngest makes room. */
-static void extend_promises(struct scheduler *s)
-{
-    for (int i = 0; i < s->info->max_seqs; i++) {
-        struct seq *q = &s->seq[i];
-        while (q->req && q->phase == SEQ_DECODE && q->pos >= q->req->n_prompt + q->promised_new &&
-               q->promised_new < q->req->max_new) {
-            int next = q->promised_new + PAGE_TOK < q->req->max_new ? q->promised_new + PAGE_TOK : q->req->max_new;
-            int promise = plan_promise(&s->core.lim, q->view.route, q->req->n_prompt + next);
-            if (s->core.promised + promise - q->promised + transient_pages(s, NULL) <= s->info->n_page) {
-                s->core.promised += promise - q->promised;
-                q->promised = promise;
-                q->promised_new = next;
-                continue;
-            }
-            struct seq *young = q;
-            for (int j = 0; j < s->info->max_seqs; j++)
-                if (s->seq[j].req && s->seq[j].turn > young->turn)
-                    young = &s->seq[j];
-            struct request *r = young->req;
-            apply_evict(&s->core, young);
-            atomic_fetch_add(&s->waiting_n, 1);
-            enqueue(s, r, true);
-        }
-    }
 }
 
 static struct sample_row sample_of(const struct seq *q)
@@ -446,43 +295,50 @@ static void end_all(struct scheduler *s, enum err why)
     LIST_EACH_SAFE(it, &s->waiting)
     {
         struct request *r = LIST_ITEM(it, struct request, node);
-        list_remove(&r->node);
-        atomic_fetch_sub(&s->waiting_n, 1);
+        queue_drop(s, r);
         apply_end(&s->core, NULL, r, FINISH_ERROR, why);
     }
     for (int i = 0; i < s->info->max_seqs; i++)
         if (s->seq[i].req)
             apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_ERROR, why);
-    count_states(s);
+    books_count(s);
+}
+
+enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *err)
+{
+    s->core.now_ns = clock_ns();
+    atomic_store_explicit(&s->stats.heartbeat_ns, s->core.now_ns, memory_order_relaxed);
+    take_inbox(s, first);
+    int stop = atomic_load(&s->stop);
+    if (stop) {
+        end_all(s, (enum err)(stop - 1));
+        return TURN_OVER;
+    }
+    end_cancelled(s);
+    deadline_end_late(s);
+    queue_extend_promises(s);
+    books_count(s);
+    queue_admit(s);
+    books_count(s);
+    plan_step(&s->plan, &s->core.lim, &s->cost, s->slot, s->info->max_seqs, kvpool_n_free(s->core.pool), s->core.now_ns);
+    if (s->plan.n_row + s->plan.n_piece == 0)
+        return TURN_IDLE;
+    *err = run_step(s);
+    if (!*err)
+        return TURN_WORKED;
+    atomic_store(&s->stop, (int)*err + 1);
+    end_all(s, ERR_DEVICE);
+    *err = ERR_DEVICE;
+    return TURN_OVER;
 }
 
 enum err scheduler_run(struct scheduler *s)
 {
     struct request *first = NULL;
-    for (;;) {
-        s->core.now_ns = clock_ns();
-        atomic_store_explicit(&s->stats.heartbeat_ns, s->core.now_ns, memory_order_relaxed);
-        take_inbox(s, first);
-        first = NULL;
-        int stop = atomic_load(&s->stop);
-        if (stop) {
-            end_all(s, (enum err)(stop - 1));
-            return OK;
-        }
-        end_cancelled(s);
-        extend_promises(s);
-        admit(s);
-        count_states(s);
-        plan_step(&s->plan, &s->core.lim, &s->cost, s->slot, s->info->max_seqs, kvpool_n_free(s->core.pool), s->core.now_ns);
-        if (s->plan.n_row + s->plan.n_piece == 0) {
-            first = mailbox_wait(s->inbox, IDLE_BEAT_MS);
-            continue;
-        }
-        enum err err = run_step(s);
-        if (err) {
-            atomic_store(&s->stop, (int)err + 1);
-            end_all(s, ERR_DEVICE);
-            return ERR_DEVICE;
-        }
+    enum err        err = OK;
+    for (enum turn t; (t = scheduler_turn(s, first, &err)) != TURN_OVER;) {
+        bool busy = atomic_load(&s->waiting_n) + atomic_load(&s->stats.resting) > 0; /* their deadlines go on */
+        first = t == TURN_IDLE ? mailbox_wait(s->inbox, busy ? BUSY_BEAT_MS : IDLE_BEAT_MS) : NULL;
     }
+    return err;
 }

@@ -16,6 +16,8 @@ struct scheduler_conf {
     int         chunk_tok;       /* --prefill-chunk-tokens: most prompt tokens in one piece, multiple of PAGE_TOK */
     int         default_max_tok; /* promise for requests that name no max_tokens */
     double      itl_target_ms;   /* prefill pieces fill what is left of it while streams run; 0: from the measured decode step */
+    const char *route_policy;    /* --route-policy: "none" "order" "balance"; NULL: order */
+    int64_t     queue_timeout_ms, first_token_timeout_ms, progress_timeout_ms, request_timeout_ms; /* 0: none */
     const char *route;           /* --route: "auto" "full" "sparse" or L characters of 0 and 1 */
     void      (*wake)(void *arg);/* called from the engine thread when the outbox gets its first entry (uv_async_send) */
     void       *wake_arg;
@@ -38,6 +40,7 @@ struct scheduler_stats {
     _Atomic uint64_t prompt_tok, answer_tok, cached_tok;
     _Atomic int64_t  pages_total, pages_used, pages_full, pages_sparse; /* by the kind of the layer that holds them */
     _Atomic uint64_t pages_given_back;                         /* dead pages of sparse layers */
+    _Atomic uint64_t timed_out;                                /* ended by a deadline; in finished_error too */
     _Atomic uint64_t steps, preemptions, swaps;
     _Atomic uint64_t full_layer_requests[256];                 /* routed requests for which layer l was full */
     _Atomic uint64_t full_layers_hist[257];                    /* routed requests by number of full layers */
@@ -60,7 +63,8 @@ enum err scheduler_run(struct scheduler *s);
  * ERR_QUEUE_FULL, ERR_DRAINING, ERR_KV_CAPACITY (can never fit the pool), ERR_CONTEXT_LENGTH, ERR_INVALID_VALUE ("route"). */
 enum err scheduler_submit(struct scheduler *s, struct request *r, struct err_note *note);
 
-/* Ends r with FINISH_CANCELLED within one step, whatever its state. Idempotent; harmless after DONE was written (not read). */
+/* A deadline ends a request with FINISH_ERROR: ERR_OVERLOAD while nothing was done for it, ERR_DEADLINE later.
+ * Ends r with FINISH_CANCELLED within one step, whatever its state. Idempotent; harmless after DONE was written (not read). */
 void scheduler_cancel(struct scheduler *s, struct request *r);
 
 /* Requests that have events; each is returned once per announcement: read all its events with request_next_event. */
@@ -71,6 +75,8 @@ void scheduler_unrest(struct scheduler *s);
 
 void scheduler_drain(struct scheduler *s);  /* refuse new requests, finish the accepted ones */
 void scheduler_stop(struct scheduler *s, enum err why); /* end all requests at once with this error, then scheduler_run returns */
+
+int  scheduler_retry_after_s(const struct scheduler *s);   /* any thread: when a part of the queue will have been served, >= 1 */
 
 const struct scheduler_stats *scheduler_stats(const struct scheduler *s); /* any thread */
 const struct engine_info     *scheduler_model(const struct scheduler *s);

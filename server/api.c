@@ -62,16 +62,18 @@ void api_poll(struct app *a)
             gen_events(ready[i]);
 }
 
-int api_retry_after_s(enum err e)
+int api_retry_after_s(const struct api *api, enum err e)
 {
     const int status = err_status(e);
+    if (e == ERR_QUEUE_FULL && api->app->scheduler)
+        return scheduler_retry_after_s(api->app->scheduler);
     return status == 429 || status == 503 ? RETRY_AFTER_S : -1;
 }
 
 void api_refuse(struct api *api, struct http_call *c, enum api_endpoint endpoint, const struct err_note *note)
 {
     api_count(&api->stats, endpoint, err_status(note->code));
-    http_reply_error(c, note, api_retry_after_s(note->code));
+    http_reply_error(c, note, api_retry_after_s(api, note->code));
 }
 
 /* --- what workers may read: all of it is constant once the model is there --- */

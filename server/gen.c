@@ -75,7 +75,7 @@ static void fail(struct gen *g, const struct err_note *note)
         http_stream_end(call);
     } else {
         call_over(g, err_status(note->code));
-        http_reply_error(call, note, api_retry_after_s(note->code));
+        http_reply_error(call, note, api_retry_after_s(g->api, note->code));
     }
     cancel_all(g);
 }
@@ -215,6 +215,7 @@ static enum err submit_all(struct gen *g, struct err_note *note)
         struct choice *c = &g->choice[i];
         c->r->id = ++g->api->next_request;
         c->r->owner = g;
+        c->r->key_id = (uint32_t)(http_key_index(g->call) + 1);
         const enum err e = submit(g, c->r, note);
         if (e)
             return e;

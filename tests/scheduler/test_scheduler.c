@@ -29,16 +29,23 @@ static void *engine_thread(void *arg)
     return NULL;
 }
 
-static struct house *open_house(struct fake_conf fc, int queue_len, bool start)
+static struct house *open_house_as(struct fake_conf fc, struct scheduler_conf c, bool start)
 {
     struct house *h = calloc(1, sizeof *h);
     h->e = fake_open(&fc);
-    struct scheduler_conf c = {.queue_len = queue_len, .chunk_tok = 256, .default_max_tok = 64, .route = "auto"};
+    c.chunk_tok = 256;
+    c.default_max_tok = 64;
+    c.route = "auto";
     struct err_note note;
     assert_int_equal(scheduler_open(&h->s, &c, h->e, &note), OK);
     if (start)
         assert_int_equal(pthread_create(&h->thread, NULL, engine_thread, h), 0);
     return h;
+}
+
+static struct house *open_house(struct fake_conf fc, int queue_len, bool start)
+{
+    return open_house_as(fc, (struct scheduler_conf){.queue_len = queue_len}, start);
 }
 
 static void close_house(struct house *h)
@@ -329,12 +336,117 @@ static void stop_ids_end_and_min_tokens_ban(void **st)
     free_ask(a);
 }
 
+/* A long answer runs on a house for one; what else comes waits until its queue time is over. */
+static void a_request_that_waits_too_long_ends_and_others_stay(void **st)
+{
+    (void)st;
+    uint32_t         seed = 10;
+    struct fake_conf c = SMALL;
+    c.max_seqs = 1;
+    c.step_us = 1000;
+    struct house *h = open_house_as(c, (struct scheduler_conf){.queue_len = 9, .queue_timeout_ms = 100}, true);
+    struct ask   *a[3];
+    for (int i = 0; i < 3; i++) {
+        a[i] = new_ask(&seed, 10, 600);
+        struct err_note note;
+        assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
+        usleep(5000);
+    }
+    serve(h, 3);
+    assert_int_equal(a[0]->finish, FINISH_LENGTH);
+    check_tokens(a[0]);
+    for (int i = 1; i < 3; i++) {
+        assert_int_equal(a[i]->finish, FINISH_ERROR);
+        assert_int_equal(a[i]->r.note.code, ERR_OVERLOAD);
+        assert_non_null(strstr(a[i]->r.note.text, "queue-timeout-ms"));
+        assert_int_equal(a[i]->n_got, 0);
+    }
+    assert_int_equal(atomic_load(&scheduler_stats(h->s)->timed_out), 2);
+    close_house(h);
+    for (int i = 0; i < 3; i++)
+        free_ask(a[i]);
+}
+
+static void first_token_and_total_time_have_ends(void **st)
+{
+    (void)st;
+    struct fake_conf slow = SMALL;
+    slow.step_us = 10000;
+    for (int total = 0; total < 2; total++) {
+        uint32_t              seed = 11;
+        struct scheduler_conf sc = {.queue_len = 9};
+        *(total ? &sc.request_timeout_ms : &sc.first_token_timeout_ms) = total ? 300 : 40;
+        struct house *h = open_house_as(slow, sc, true);
+        struct ask   *a = new_ask(&seed, total ? 10 : 1500, 500);
+        struct err_note note;
+        assert_int_equal(scheduler_submit(h->s, &a->r, &note), OK);
+        serve(h, 1);
+        assert_int_equal(a->finish, FINISH_ERROR);
+        assert_int_equal(a->r.note.code, ERR_DEADLINE);
+        assert_non_null(strstr(a->r.note.text, total ? "request-timeout-ms" : "first-token-timeout-ms"));
+        assert_true(total ? a->n_got > 0 && a->n_got < 100 : a->n_got == 0);
+        check_tokens(a);
+        close_house(h);
+        free_ask(a);
+    }
+}
+
+static void a_client_that_does_not_read_is_no_lack_of_progress(void **st)
+{
+    (void)st;
+    uint32_t      seed = 12;
+    struct house *h = open_house_as(SMALL, (struct scheduler_conf){.queue_len = 9, .progress_timeout_ms = 100}, true);
+    struct ask   *a = new_ask(&seed, 20, 200);
+    struct err_note note;
+    assert_int_equal(scheduler_submit(h->s, &a->r, &note), OK);
+    for (int i = 0; i < 1000 && atomic_load(&scheduler_stats(h->s)->resting) == 0; i++)
+        usleep(1000);
+    usleep(300000);
+    serve(h, 1);
+    assert_int_equal(a->finish, FINISH_LENGTH);
+    check_tokens(a);
+    close_house(h);
+    free_ask(a);
+}
+
+static void the_time_to_come_back_follows_the_queue(void **st)
+{
+    (void)st;
+    uint32_t         seed = 13;
+    struct fake_conf c = SMALL;
+    c.max_seqs = 1;
+    c.step_us = 2000;
+    struct house *h = open_house(c, 300, true);
+    struct ask   *a[300];
+    assert_int_equal(scheduler_retry_after_s(h->s), 1);
+    for (int i = 0; i < 300; i++) {
+        a[i] = new_ask(&seed, 500, 2);
+        a[i]->r.max_new = 2;
+        struct err_note note;
+        assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
+    }
+    int most = 0;
+    for (int i = 0; i < 100; i++) {
+        int n = scheduler_retry_after_s(h->s);
+        most = n > most ? n : most;
+        usleep(1000);
+    }
+    assert_true(most > 1 && most <= 600);
+    serve(h, 300);
+    assert_int_equal(scheduler_retry_after_s(h->s), 1);
+    close_house(h);
+    for (int i = 0; i < 300; i++)
+        free_ask(a[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest t[] = {
         cmocka_unit_test(every_request_ends_once_with_its_own_tokens), cmocka_unit_test(outgrown_promises_preempt_and_tokens_stay),
         cmocka_unit_test(a_reader_that_stops_rests_and_goes_on),       cmocka_unit_test(what_never_fits_is_refused_at_once),
         cmocka_unit_test(a_full_queue_refuses_and_counts),             cmocka_unit_test(a_lost_device_ends_all_with_an_error),
-        cmocka_unit_test(a_row_that_is_not_finite_ends_alone),         cmocka_unit_test(stop_ids_end_and_min_tokens_ban)};
+        cmocka_unit_test(a_row_that_is_not_finite_ends_alone),         cmocka_unit_test(stop_ids_end_and_min_tokens_ban),
+        cmocka_unit_test(a_request_that_waits_too_long_ends_and_others_stay), cmocka_unit_test(first_token_and_total_time_have_ends),
+        cmocka_unit_test(a_client_that_does_not_read_is_no_lack_of_progress), cmocka_unit_test(the_time_to_come_back_follows_the_queue)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

@@ -1,0 +1,96 @@
+/* books: the gauges of every turn, and the checks that simulation and fuzzing run. */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "scheduler/own.h"
+
+/* A layer whose route is still open counts as full. */
+static void count_pages(struct scheduler *s)
+{
+    int full = 0, sparse = 0;
+    for (int i = 0; i < s->info->max_seqs; i++) {
+        const struct seq *q = &s->seq[i];
+        for (int l = 0; q->req && l < s->info->n_layer; l++)
+            *(q->view.route[l] == ROUTE_SPARSE ? &sparse : &full) += q->map.held[l];
+    }
+    atomic_store_explicit(&s->stats.pages_full, full, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.pages_sparse, sparse, memory_order_relaxed);
+}
+
+static int64_t oldest_submit(const struct scheduler *s)
+{
+    int64_t oldest = 0;
+    int     seen = 0;
+    LIST_EACH(it, &s->waiting)
+    {
+        int64_t t = LIST_ITEM(it, struct request, node)->submit_ns;
+        oldest = oldest == 0 || t < oldest ? t : oldest;
+        if (++seen == ADMIT_WINDOW) /* the oldest is near the front: age is part of the order */
+            break;
+    }
+    return oldest;
+}
+
+void books_count(struct scheduler *s)
+{
+    int pre = 0, dec = 0, rest = 0, tok = 0;
+    for (int i = 0; i < s->info->max_seqs; i++) {
+        const struct seq *q = &s->seq[i];
+        if (!q->req)
+            continue;
+        bool full = request_room(q->req) == 0; /* its client does not read */
+        pre += q->phase == SEQ_PREFILL;
+        dec += q->phase == SEQ_DECODE && !full;
+        rest += q->phase == SEQ_DECODE && full;
+        tok += q->phase == SEQ_PREFILL ? q->req->n_prompt : 0;
+    }
+    s->prefill_tok = tok;
+    count_pages(s);
+    atomic_store_explicit(&s->stats.prefilling, pre, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.decoding, dec, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.resting, rest, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.waiting, atomic_load(&s->waiting_n), memory_order_relaxed);
+    atomic_store_explicit(&s->stats.oldest_waiting_ns, oldest_submit(s), memory_order_relaxed);
+}
+
+void books_check_quick(const struct scheduler *s)
+{
+    int held = 0, promised = 0;
+    for (int i = 0; i < s->info->max_seqs; i++) {
+        const struct seq *q = &s->seq[i];
+        CHECK((q->req != NULL) == (q->phase != SEQ_FREE));
+        CHECK(q->req || (q->map.n_held == 0 && q->promised == 0));
+        held += q->map.n_held;
+        promised += q->promised;
+    }
+    CHECK(promised == s->core.promised && promised <= s->core.lim.n_page);
+    CHECK(held + kvpool_n_free(s->core.pool) == kvpool_n_pages(s->core.pool));
+}
+
+void books_check(const struct scheduler *s)
+{
+    books_check_quick(s);
+    kvpool_check(s->core.pool);
+    uint8_t *owned = calloc((size_t)s->info->n_page, 1);
+    CHECK(owned);
+    for (int i = 0; i < s->info->max_seqs; i++) {
+        const struct kvmap *m = &s->seq[i].map;
+        for (int64_t k = 0; k < (int64_t)m->n_layer * m->stride; k++) {
+            CHECK(m->page[k] < s->info->n_page && (m->page[k] < 0 || !owned[m->page[k]]));
+            if (m->page[k] >= 0)
+                owned[m->page[k]] = 1;
+        }
+    }
+    free(owned);
+    int n = 0, key[ADMIT_KEYS] = {0};
+    LIST_EACH(it, &s->waiting)
+    {
+        const struct request *r = LIST_ITEM(it, struct request, node);
+        CHECK(r->seq == NULL);
+        key[r->key_id % ADMIT_KEYS]++;
+        n++;
+    }
+    CHECK(n + (int)mailbox_len(s->inbox) == atomic_load(&s->waiting_n));
+    for (int k = 0; k < ADMIT_KEYS; k++)
+        CHECK(key[k] == s->key_waiting[k]);
+}

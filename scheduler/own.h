@@ -1,0 +1,64 @@
+/* own: what the files of the scheduler share behind scheduler.h. Engine thread, but for the fields between the threads. */
+#ifndef FLUXD_SCHEDULER_OWN_H
+#define FLUXD_SCHEDULER_OWN_H
+
+#include "base/mailbox.h"
+#include "scheduler/admit.h"
+#include "scheduler/apply.h"
+#include "scheduler/scheduler.h"
+
+struct scheduler {
+    struct scheduler_conf    conf;
+    const struct engine_info *info;
+    struct sched_core        core;
+    struct scheduler_stats   stats;
+    struct cost              cost;
+    struct mailbox          *inbox, *outbox;
+    struct list              waiting; /* requests, by priority, then arrival plus predicted time */
+    struct seq              *seq;     /* [max_seqs] */
+    struct seq             **slot;    /* [max_seqs] pointers into seq, for plan.c */
+    uint8_t                 *route;   /* default route [L] */
+    int64_t                 *layer_pages; /* [L] scratch of admission */
+    uint64_t                 turn;
+    int                      prefill_tok; /* prompt tokens whose residual stream is held */
+    double                   served_ms[ADMIT_KEYS]; /* predicted time given to each key, lifted when it comes back */
+    int                      key_waiting[ADMIT_KEYS];
+    double                   served_now; /* of the key admitted last */
+    double                   waiting_ms; /* predicted time of all that wait */
+    int64_t                  look_ns;    /* deadlines were last looked at */
+    /* one step's buffers */
+    struct plan         plan;
+    struct batch        batch;
+    struct step_out     out;
+    /* between the threads */
+    _Atomic int         waiting_n; /* accepted and not admitted: bounded by queue_len */
+    _Atomic int         retry_s;
+    _Atomic int64_t     in_flight;
+    atomic_bool         draining;
+    atomic_int          stop;      /* enum err + 1 once scheduler_stop was called */
+};
+
+/* --- queue.c: who waits, and who comes in */
+void queue_put(struct scheduler *s, struct request *r);      /* new from the inbox */
+void queue_put_back(struct scheduler *s, struct seq *q);     /* preempted: goes before all of its priority that are new */
+void queue_drop(struct scheduler *s, struct request *r);     /* out of the list, for whatever reason */
+void queue_admit(struct scheduler *s);
+void queue_extend_promises(struct scheduler *s);
+int  queue_promised_new(const struct scheduler *s, const struct request *r);
+
+/* Fewer pages for everybody from now on (or more, up to the engine's): the youngest make room, who can never fit again ends. */
+void queue_resize_pool(struct scheduler *s, int n_page);
+
+/* --- deadline.c */
+void deadline_end_late(struct scheduler *s);
+
+/* --- books.c: gauges, and checks for tests */
+void books_count(struct scheduler *s);
+void books_check_quick(const struct scheduler *s); /* aborts unless sums agree */
+void books_check(const struct scheduler *s);       /* aborts unless every page is free once or owned once */
+
+/* --- scheduler.c: one turn of the engine thread. */
+enum turn { TURN_WORKED, TURN_IDLE, TURN_OVER };
+enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *err); /* first: taken from the inbox, or NULL */
+
+#endif

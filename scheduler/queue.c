@@ -1,0 +1,217 @@
+/* queue: the waiting list in its order, admission, and the promises that make every admitted request able to finish. */
+#include "base/check.h"
+#include "scheduler/own.h"
+
+static const double RETRY_SHARE = 0.25; /* of the queue is served when a refused client comes again */
+enum { RETRY_MOST_S = 600 };
+
+static unsigned key_of(const struct request *r) { return (unsigned)(r->key_id % ADMIT_KEYS); }
+
+int queue_promised_new(const struct scheduler *s, const struct request *r)
+{
+    int n = r->max_new_given || r->max_new < s->conf.default_max_tok ? r->max_new : s->conf.default_max_tok;
+    int room = r->use.n_answer + PAGE_TOK; /* a preempted request has used a part already */
+    return n > room ? n : room < r->max_new ? room : r->max_new;
+}
+
+/* A bound in time for a refused client: how long a part of what waits will take. */
+static void tell_retry(struct scheduler *s)
+{
+    double seconds = s->waiting_ms * RETRY_SHARE * 1e-3 + 1;
+    atomic_store_explicit(&s->retry_s, seconds < RETRY_MOST_S ? (int)seconds : RETRY_MOST_S, memory_order_relaxed);
+}
+
+static void insert(struct scheduler *s, struct request *r)
+{
+    struct list *at = s->waiting.prev; /* newcomers mostly go to the end */
+    while (at != &s->waiting) {
+        const struct request *o = LIST_ITEM(at, struct request, node);
+        if (o->priority < r->priority || (o->priority == r->priority && o->order_ns <= r->order_ns))
+            break;
+        at = at->prev;
+    }
+    list_push_back(at->next, &r->node);
+    unsigned k = key_of(r);
+    if (s->key_waiting[k]++ == 0 && s->served_ms[k] < s->served_now)
+        s->served_ms[k] = s->served_now; /* time in which it asked for nothing gives no claim */
+    s->waiting_ms += r->work_ms;
+    tell_retry(s);
+}
+
+void queue_put(struct scheduler *s, struct request *r)
+{
+    int    n_new = queue_promised_new(s, r), most = s->info->max_seqs;
+    double prompt_ms = plan_prompt_ms(&s->core.lim, &s->cost, r->use.route, r->n_prompt);
+    double pages = (double)plan_promise(&s->core.lim, r->use.route, r->n_prompt + n_new) * most;
+    double row_ms = cost_ms(&s->cost.decode, cost_rows(most, pages)) / most; /* its share of a full house's pass */
+    r->work_ms = prompt_ms + row_ms * n_new;
+    r->order_ns = (int64_t)(prompt_ms * 1e6 + s->core.lim.age * (double)r->submit_ns);
+    insert(s, r);
+}
+
+void queue_put_back(struct scheduler *s, struct seq *q)
+{
+    struct request *r = q->req;
+    apply_evict(&s->core, q);
+    r->order_ns = r->submit_ns - INT64_MAX / 2; /* among the preempted, by arrival */
+    atomic_fetch_add(&s->waiting_n, 1);
+    insert(s, r);
+}
+
+void queue_drop(struct scheduler *s, struct request *r)
+{
+    list_remove(&r->node);
+    atomic_fetch_sub(&s->waiting_n, 1);
+    s->key_waiting[key_of(r)]--;
+    s->waiting_ms = list_empty(&s->waiting) ? 0 : s->waiting_ms - r->work_ms;
+    tell_retry(s);
+}
+
+/* Pages that prompts in prefill may hold for a while beyond their promise. */
+static int transient_pages(const struct scheduler *s)
+{
+    int n = 0;
+    for (int i = 0; i < s->info->max_seqs; i++)
+        if (s->seq[i].req && s->seq[i].phase == SEQ_PREFILL)
+            n += plan_transient(&s->core.lim, s->seq[i].req->n_prompt);
+    return n;
+}
+
+static struct seq *free_slot(struct scheduler *s)
+{
+    for (int i = 0; i < s->info->max_seqs; i++)
+        if (!s->seq[i].req)
+            return &s->seq[i];
+    return NULL;
+}
+
+static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
+{
+    queue_drop(s, r);
+    unsigned k = key_of(r);
+    s->served_now = s->served_ms[k];
+    s->served_ms[k] += r->work_ms;
+    q->req = r;
+    r->seq = q;
+    q->phase = SEQ_PREFILL;
+    q->layer = q->tok = q->pos = 0;
+    q->promised_new = queue_promised_new(s, r);
+    q->promised = plan_promise(&s->core.lim, r->use.route, r->n_prompt + q->promised_new);
+    q->turn = ++s->turn;
+    q->start_ns = q->moved_ns = s->core.now_ns;
+    q->view.tok = r->prompt;
+    q->view.n_prompt = r->n_prompt;
+    q->view.route = r->use.route;
+    s->core.promised += q->promised;
+    s->prefill_tok += r->n_prompt;
+    if (r->use.n_answer == 0) {
+        r->use.queued_ns = s->core.now_ns - r->submit_ns;
+        hist_add(&s->stats.queue, r->use.queued_ns);
+    }
+}
+
+static void count_layer_pages(struct scheduler *s)
+{
+    int window = s->core.lim.sink_blocks + s->core.lim.local_blocks;
+    for (int l = 0; l < s->info->n_layer; l++) {
+        s->layer_pages[l] = 0;
+        for (int i = 0; i < s->info->max_seqs; i++) {
+            const struct seq *q = &s->seq[i];
+            if (!q->req)
+                continue;
+            int all = blocks_of(q->req->n_prompt + q->promised_new);
+            s->layer_pages[l] += q->view.route[l] == ROUTE_SPARSE && all > window ? window : all;
+        }
+    }
+}
+
+static struct request *pick(struct scheduler *s)
+{
+    struct admit_ask ask[ADMIT_WINDOW];
+    struct request  *r[ADMIT_WINDOW];
+    int              n = 0;
+    LIST_EACH(it, &s->waiting)
+    {
+        if (n == ADMIT_WINDOW)
+            break;
+        r[n] = LIST_ITEM(it, struct request, node);
+        int n_tok = r[n]->n_prompt + queue_promised_new(s, r[n]);
+        ask[n] = (struct admit_ask){.priority = r[n]->priority, .n_prompt = r[n]->n_prompt, .n_tok = n_tok,
+                                    .pages = plan_promise(&s->core.lim, r[n]->use.route, n_tok) + plan_transient(&s->core.lim, r[n]->n_prompt),
+                                    .passed = r[n]->passed, .key = key_of(r[n]), .route = r[n]->use.route};
+        n++;
+    }
+    struct admit_room room = {.pages = s->core.lim.n_page - s->core.promised - transient_pages(s),
+                              .prefill_tok = s->info->max_prefill_tok - s->prefill_tok, .prefill_idle = s->prefill_tok == 0,
+                              .served_ms = s->served_ms, .layer_pages = s->layer_pages};
+    if (s->core.lim.route_policy == ROUTE_POLICY_BALANCE)
+        count_layer_pages(s);
+    int best = admit_pick(&s->core.lim, &room, ask, n);
+    for (int i = 0; i < best; i++)
+        r[i]->passed += r[i]->priority == r[best]->priority;
+    return best < 0 ? NULL : r[best];
+}
+
+void queue_admit(struct scheduler *s)
+{
+    for (struct seq *q; !list_empty(&s->waiting) && (q = free_slot(s));) {
+        struct request *r = pick(s);
+        if (!r)
+            return;
+        admit_one(s, q, r);
+    }
+}
+
+static struct seq *youngest(struct scheduler *s)
+{
+    struct seq *young = NULL;
+    for (int i = 0; i < s->info->max_seqs; i++)
+        if (s->seq[i].req && (!young || s->seq[i].turn > young->turn))
+            young = &s->seq[i];
+    return young;
+}
+
+/* A request that named no max_tokens outgrew its promise: it gets a page more, or the youngest makes room. */
+void queue_extend_promises(struct scheduler *s)
+{
+    for (int i = 0; i < s->info->max_seqs; i++) {
+        struct seq *q = &s->seq[i];
+        while (q->req && q->phase == SEQ_DECODE && q->pos >= q->req->n_prompt + q->promised_new &&
+               q->promised_new < q->req->max_new) {
+            int next = q->promised_new + PAGE_TOK < q->req->max_new ? q->promised_new + PAGE_TOK : q->req->max_new;
+            int promise = plan_promise(&s->core.lim, q->view.route, q->req->n_prompt + next);
+            if (s->core.promised + promise - q->promised + transient_pages(s) <= s->core.lim.n_page) {
+                s->core.promised += promise - q->promised;
+                q->promised = promise;
+                q->promised_new = next;
+                continue;
+            }
+            queue_put_back(s, youngest(s));
+        }
+    }
+}
+
+static bool never_fits(const struct scheduler *s, const struct request *r)
+{
+    return plan_promise(&s->core.lim, r->use.route, r->n_prompt + r->max_new) + plan_transient(&s->core.lim, r->n_prompt) >
+           s->core.lim.n_page;
+}
+
+void queue_resize_pool(struct scheduler *s, int n_page)
+{
+    CHECK(n_page > 0 && n_page <= s->info->n_page);
+    s->core.lim.n_page = n_page;
+    for (int i = 0; i < s->info->max_seqs; i++)
+        if (s->seq[i].req && never_fits(s, s->seq[i].req))
+            apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_ERROR, ERR_KV_CAPACITY);
+    LIST_EACH_SAFE(it, &s->waiting)
+    {
+        struct request *r = LIST_ITEM(it, struct request, node);
+        if (!never_fits(s, r))
+            continue;
+        queue_drop(s, r);
+        apply_end(&s->core, NULL, r, FINISH_ERROR, ERR_KV_CAPACITY);
+    }
+    while (s->core.promised + transient_pages(s) > n_page)
+        queue_put_back(s, youngest(s));
+}
