@@ -32,8 +32,8 @@ def make_faulty():
             s.kill()
 
 
-def fault(kind, argument=0):
-    return dict(prompt=[MARK, MARK, kind, argument, 5], max_tokens=40, temperature=0, ignore_eos=True)
+def fault(kind, argument=0, length=5):
+    return dict(prompt=[MARK, MARK, kind, argument, *[5] * (length - 4)], max_tokens=40, temperature=0, ignore_eos=True)
 
 
 def read(stream):
@@ -56,7 +56,8 @@ def test_a_lost_device_is_told_to_all_and_ends_the_process_with_70(make_faulty):
     with concurrent.futures.ThreadPoolExecutor(10) as pool:
         reading = [pool.submit(read, x) for x in streams]
         s.wait_metric("fluxd_requests_decoding", 5)
-        doomed = pool.submit(s.post, "/v1/completions", fault(LOST))
+        doomed = pool.submit(s.post, "/v1/completions", fault(LOST, length=800))
+        s.wait_metric("fluxd_requests_prefilling", 1)
         waiting = [pool.submit(s.post, "/v1/completions", {"prompt": "Waits", **long}) for _ in range(3)]
         check_error(doomed.result(), 500, "device_failure")
         t0 = time.monotonic()
