@@ -40,6 +40,7 @@ static dnnl_status_t md_make(md_t *md, const dnnl_dims_t d, dnnl_data_type_t t, 
     return dnnl_memory_desc_create_with_tag(md, 2, d, t, tag);
 }
 static void         md_drop(md_t md) { dnnl_memory_desc_destroy(md); }
+static dnnl_status_t md_copy(md_t *md, const_dnnl_memory_desc_t from) { return dnnl_memory_desc_clone(md, from); }
 static size_t       md_bytes(const_dnnl_memory_desc_t md) { return dnnl_memory_desc_get_size(md); }
 static dnnl_status_t pd_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t s, md_t w, md_t d, dnnl_primitive_attr_t attr)
 {
@@ -62,6 +63,11 @@ static dnnl_status_t md_make(md_t *md, const dnnl_dims_t d, dnnl_data_type_t t, 
     return dnnl_memory_desc_init_by_tag(md, 2, d, t, tag);
 }
 static void         md_drop(md_t md) { (void)md; }
+static dnnl_status_t md_copy(md_t *md, const_md from)
+{
+    *md = *from;
+    return dnnl_success;
+}
 static size_t       md_bytes(const_md md) { return dnnl_memory_desc_get_size(md); }
 static dnnl_status_t pd_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t s, md_t w, md_t d, dnnl_primitive_attr_t attr)
 {
@@ -80,6 +86,18 @@ static dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b,
 static dnnl_status_t append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1.0f); }
 #endif
 
+static void shapes_drop(struct dnnl_box *b, int n)
+{
+    while (b->n_shape > n) {
+        struct shape *s = &b->shape[--b->n_shape];
+        dnnl_memory_destroy(s->src);
+        dnnl_memory_destroy(s->wei);
+        dnnl_memory_destroy(s->dst);
+        dnnl_primitive_destroy(s->prim);
+        dnnl_primitive_desc_destroy(s->pd);
+    }
+}
+
 enum err dnnl_box_new(struct dnnl_box **out, struct err_note *note)
 {
     struct dnnl_box *b = calloc(1, sizeof *b);
@@ -97,14 +115,7 @@ void dnnl_box_free(struct dnnl_box *b)
 {
     if (!b)
         return;
-    for (int i = 0; i < b->n_shape; i++) {
-        struct shape *s = &b->shape[i];
-        dnnl_memory_destroy(s->src);
-        dnnl_memory_destroy(s->wei);
-        dnnl_memory_destroy(s->dst);
-        dnnl_primitive_destroy(s->prim);
-        dnnl_primitive_desc_destroy(s->pd);
-    }
+    shapes_drop(b, 0);
     if (b->stream)
         dnnl_stream_destroy(b->stream);
     if (b->engine)
@@ -118,7 +129,8 @@ bool dnnl_has_bf16(void)
     return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
 }
 
-static dnnl_status_t shape_make(struct dnnl_box *b, struct shape *s)
+/* base: whose layout of the weight to take; NULL: oneDNN chooses. */
+static dnnl_status_t shape_make(struct dnnl_box *b, struct shape *s, const struct shape *base)
 {
     dnnl_data_type_t t = type_of(s->dt);
     md_t             src, wei, dst;
@@ -128,7 +140,7 @@ static dnnl_status_t shape_make(struct dnnl_box *b, struct shape *s)
     dnnl_status_t         st = md_make(&src, ds, t, dnnl_ab);
     if (st)
         return st;
-    st = md_make(&wei, dw, t, dnnl_format_tag_any);
+    st = base ? md_copy(&wei, dnnl_primitive_desc_query_md(base->pd, dnnl_query_weights_md, 0)) : md_make(&wei, dw, t, dnnl_format_tag_any);
     if (!st)
         st = md_make(&dst, dd, dnnl_f32, dnnl_ab);
     if (!st)
@@ -162,22 +174,69 @@ static dnnl_status_t shape_make(struct dnnl_box *b, struct shape *s)
     return st;
 }
 
-/* The primitive of a shape; made at the first call, which is while weights are packed. NULL when oneDNN refuses. */
-static struct shape *shape_get(struct dnnl_box *b, int m, int n, int k, enum dtype dt, bool add)
+static struct shape *shape_find(struct dnnl_box *b, int m, const struct weight *w, bool add)
 {
     for (int i = 0; i < b->n_shape; i++) {
         struct shape *s = &b->shape[i];
-        if (s->m == m && s->n == n && s->k == k && s->dt == dt && s->add == add)
+        if (s->m == m && s->n == w->n && s->k == w->k && s->dt == w->dt && s->add == add)
             return s;
     }
+    return NULL;
+}
+
+/* A new primitive, or NULL when oneDNN refuses. */
+static struct shape *shape_new(struct dnnl_box *b, int m, const struct weight *w, bool add, const struct shape *base)
+{
     if (b->n_shape == MAX_SHAPES)
         return NULL;
-    struct shape *s = &b->shape[b->n_shape];
-    *s = (struct shape){.m = m, .n = n, .k = k, .dt = dt, .add = add};
-    if (shape_make(b, s))
-        return NULL;
-    b->n_shape++;
-    return s;
+    struct shape *s = &b->shape[b->n_shape++];
+    *s = (struct shape){.m = m, .n = w->n, .k = w->k, .dt = w->dt, .add = add};
+    return shape_make(b, s, base) ? NULL : s;
+}
+
+/* oneDNN's own loops for layouts that it has no kernel for: thousands of times slower. */
+static bool is_slow(const struct shape *s)
+{
+    const char *impl = NULL;
+    return dnnl_primitive_desc_query(s->pd, dnnl_query_impl_info_str, 0, (void *)&impl) || !impl || strstr(impl, "ref");
+}
+
+/* The four primitives of a weight's shape, which share its bytes: `first` tile in the layout that oneDNN likes for it, the other in the
+ * same. What it likes for 64 rows and for 8 can differ with the number of threads. */
+static bool shapes_make(struct dnnl_box *b, const struct weight *w, int first, int other)
+{
+    struct shape *lead = shape_new(b, first, w, false, NULL);
+    bool          ok = lead && !is_slow(lead);
+    for (int i = 1; i < 4 && ok; i++) {
+        struct shape *s = shape_new(b, i & 1 ? other : first, w, i & 2, lead);
+        ok = s && !is_slow(s);
+    }
+    return ok;
+}
+
+/* The small tile alone, in its own layout; the large one stands in the list as one that is not used. */
+static bool shapes_small(struct dnnl_box *b, const struct weight *w)
+{
+    struct shape *lead = shape_new(b, DNNL_TILE_SMALL, w, false, NULL);
+    if (!lead || !shape_new(b, DNNL_TILE_SMALL, w, true, lead) || b->n_shape == MAX_SHAPES)
+        return false;
+    b->shape[b->n_shape++] = (struct shape){.m = DNNL_TILE, .n = w->n, .k = w->k, .dt = w->dt, .tried = true};
+    return true;
+}
+
+static bool shapes_of(struct dnnl_box *b, const struct weight *w)
+{
+    int n = b->n_shape;
+    if (shape_find(b, DNNL_TILE_SMALL, w, false) || shapes_make(b, w, DNNL_TILE, DNNL_TILE_SMALL))
+        return true;
+    shapes_drop(b, n);
+    if (shapes_make(b, w, DNNL_TILE_SMALL, DNNL_TILE))
+        return true;
+    shapes_drop(b, n);
+    if (shapes_small(b, w))
+        return true;
+    shapes_drop(b, n);
+    return false;
 }
 
 static dnnl_status_t reorder(struct dnnl_box *b, struct shape *s, const void *rows, void *packed)
@@ -219,18 +278,6 @@ static dnnl_status_t reorder(struct dnnl_box *b, struct shape *s, const void *ro
         dnnl_primitive_desc_destroy(pd);
     md_drop(from);
     return st;
-}
-
-/* All four primitives of a weight's shape must want the same layout, for they share the bytes. */
-static bool same_layout(struct shape *const *s, int n)
-{
-    for (int i = 1; i < n; i++) {
-        const_dnnl_primitive_desc_t a = s[0]->pd, b = s[i]->pd;
-        if (!dnnl_memory_desc_equal(dnnl_primitive_desc_query_md(a, dnnl_query_weights_md, 0),
-                                    dnnl_primitive_desc_query_md(b, dnnl_query_weights_md, 0)))
-            return false;
-    }
-    return true;
 }
 
 struct call {
@@ -291,22 +338,17 @@ static enum err try_tiles(struct dnnl_box *b, const struct weight *w, struct sha
 enum err dnnl_pack(struct dnnl_box *b, struct weight *w, struct err_note *note)
 {
     struct cpu_weight *h = w->impl;
-    struct shape      *s[4];
-    for (int i = 0; i < 4; i++) {
-        s[i] = shape_get(b, i & 1 ? DNNL_TILE_SMALL : DNNL_TILE, w->n, w->k, w->dt, i & 2);
-        if (!s[i])
-            return err_set(note, ERR_DEVICE, NULL, "oneDNN makes no product of %d x %d", w->n, w->k);
-    }
-    if (!same_layout(s, 4))
-        return err_set(note, ERR_DEVICE, NULL, "oneDNN wants different layouts of one %d x %d weight", w->n, w->k);
-    size_t bytes = (s[0]->wei_bytes + 63) / 64 * 64;
+    if (!shapes_of(b, w))
+        return err_set(note, ERR_DEVICE, NULL, "oneDNN makes no product of %d x %d", w->n, w->k);
+    struct shape *large = shape_find(b, DNNL_TILE, w, false), *small = shape_find(b, DNNL_TILE_SMALL, w, false);
+    size_t bytes = (small->wei_bytes + 63) / 64 * 64;
     h->packed = aligned_alloc(64, bytes);
     if (!h->packed)
         return err_set(note, ERR_NOMEM, NULL, "no memory for a weight of %zu bytes", bytes);
-    if (reorder(b, s[0], h->rows, h->packed))
+    if (reorder(b, small, h->rows, h->packed))
         return err_set(note, ERR_DEVICE, NULL, "oneDNN cannot pack a weight of %d x %d", w->n, w->k);
     h->bytes = (int64_t)bytes;
-    return s[0]->tried ? OK : try_tiles(b, w, s[0], s[1], note);
+    return large->tried ? OK : try_tiles(b, w, large, small, note);
 }
 
 /* Rows [0, n) with tiles of s->m; the tail, and rows that do not lie dense, go through the padded scratch. */
@@ -348,9 +390,9 @@ void gemm_dnnl(struct op_ctx *ctx, const struct gemm_args *a)
         c.x = (const char *)sc->xh;
         c.x_stride_bytes = (int64_t)w->k * 2;
     }
-    int large = shape_get(sc->dnnl, DNNL_TILE, w->n, w->k, w->dt, false)->alike ? a->n_tok / DNNL_TILE * DNNL_TILE : 0;
+    int large = shape_find(sc->dnnl, DNNL_TILE, w, false)->alike ? a->n_tok / DNNL_TILE * DNNL_TILE : 0;
     if (large)
-        run_tiles(&c, sc, shape_get(sc->dnnl, DNNL_TILE, w->n, w->k, w->dt, a->add), 0, large);
+        run_tiles(&c, sc, shape_find(sc->dnnl, DNNL_TILE, w, a->add), 0, large);
     if (large < a->n_tok)
-        run_tiles(&c, sc, shape_get(sc->dnnl, DNNL_TILE_SMALL, w->n, w->k, w->dt, a->add), large, a->n_tok - large);
+        run_tiles(&c, sc, shape_find(sc->dnnl, DNNL_TILE_SMALL, w, a->add), large, a->n_tok - large);
 }

@@ -267,7 +267,7 @@ static void on_http_closed(void *arg)
     struct server *s = arg;
     s->app.http = NULL;
     sem_post(&s->may_close);
-    if (s->result == ERR_DEVICE)
+    if (s->result == ERR_DEVICE && !s->failed) /* what failed to open says so after this */
         _exit(EXIT_INTERNAL);
     pthread_join(s->thread, NULL);
     uv_walk(&s->loop, close_handle, NULL);
