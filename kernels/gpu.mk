@@ -2,18 +2,22 @@
 NVCC      ?= nvcc
 NVCCFLAGS ?= -std=c++17 -O3 -lineinfo -I. -gencode=arch=compute_90a,code=sm_90a
 GPU_SRC   := kernels/tensor_map.cu kernels/plan_gpu.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/gemm_small_sm90.cu \
-             kernels/norm_gpu.cu kernels/rows_gpu.cu kernels/qkrope_gpu.cu
-GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/tensor_map.h kernels/sm90.cuh base/err.h
+             kernels/norm_gpu.cu kernels/rows_gpu.cu kernels/qkrope_gpu.cu kernels/router_gpu.cu kernels/sample_gpu.cu
+GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/philox.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
 GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
 
-GPU_TESTS   := build/gpu/test_attn build/gpu/test_gemm
-GPU_BENCHES := build/gpu/bench_attn build/gpu/bench_gemm
+GPU_TESTS   := build/gpu/test_attn build/gpu/test_gemm build/gpu/test_ops
+GPU_BENCHES := build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops
 
 build/gpu/%.o: kernels/%.cu $(GPU_HDR)
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) -Xptxas -warn-spills -c $< -o $@
 build/gpu/test_%: tests/kernels/gpu_%.cu tests/kernels/gpu_attn_ref.h $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $< $(GPU_OBJ) -o $@
+# The small ops meet the plain C references.
+REF_O := $(patsubst %,build/gpu/engine/kernels/%_ref.o,rmsnorm qkrope swiglu router sample)
+build/gpu/test_ops: tests/kernels/gpu_ops.cu $(GPU_OBJ) $(REF_O)
+	$(NVCC) $(NVCCFLAGS) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
 build/gpu/bench_%: kernels/bench/%.cu $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $< $(GPU_OBJ) -lcublasLt -o $@
 
