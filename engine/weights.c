@@ -112,6 +112,7 @@ static enum err load_top(struct loader *ld, const struct job *j, struct err_note
     return e == OK ? b->weight_done(b, j->w, note) : e;
 }
 
+/* Parts of different types are held as a tensor of fp32 would be if one of them is, else as one of 16 bits. */
 static enum err load_matrix(struct loader *ld, const struct job *j, struct err_note *note)
 {
     const struct spec   *s = ld->l->spec;
@@ -127,7 +128,7 @@ static enum err load_matrix(struct loader *ld, const struct job *j, struct err_n
         part_name(ld, j->layer, p->name[ld->naming], ".weight", name);
         if ((e = find(ld, name, spec_dim(s, p->n), spec_dim(s, p->k), &t[n_part], note)) != OK) return e;
         enum dtype dt = t[n_part++].dt;
-        src = src == DT_COUNT || src == dt ? dt : DT_F32; /* parts of different types are held as any fp32 tensor would be */
+        src = src == DT_COUNT || src == dt ? dt : src == DT_F32 || dt == DT_F32 ? DT_F32 : DT_F16;
         n += spec_dim(s, p->n);
         k = spec_dim(s, p->k);
     }
@@ -275,6 +276,25 @@ static void run_jobs(struct loader *ld)
     }
 }
 
+/* The types that the layers' matrices are held in, the one of most weights first: "q4_k", "q5_0+q8_0+bf16". */
+static void name_held(struct weights *w)
+{
+    int64_t n_elem[DT_COUNT] = {0};
+    size_t  n = 0;
+    for (int l = 0; l < w->n_layer; l++)
+        for (int m = 0; m < MAT_COUNT; m++) n_elem[w->layer[l].mat[m].dt] += (int64_t)w->layer[l].mat[m].n * w->layer[l].mat[m].k;
+    for (;;) {
+        int most = 0;
+        for (int t = 1; t < DT_COUNT; t++)
+            if (n_elem[t] > n_elem[most]) most = t;
+        const char *name = quant_type((enum dtype)most)->name;
+        if (n_elem[most] == 0 || n + strlen(name) + 2 > sizeof w->held) break;
+        n += (size_t)snprintf(w->held + n, sizeof w->held - n, "%s%s", n ? "+" : "", name);
+        n_elem[most] = 0;
+    }
+    for (char *p = w->held; *p; p++) *p = (char)tolower((unsigned char)*p);
+}
+
 static void sum_up(struct loader *ld)
 {
     struct weights *w = ld->w;
@@ -284,8 +304,7 @@ static void sum_up(struct loader *ld)
         for (int m = 0; m < MAT_COUNT; m++) w->bytes += b->weight_bytes(&w->layer[l].mat[m]);
         for (int v = 0; v < VEC_COUNT; v++) w->bytes += w->layer[l].vec_bytes[v];
     }
-    snprintf(w->held, sizeof w->held, "%s", quant_type(w->layer[0].mat[MAT_DOWN].dt)->name);
-    for (char *p = w->held; *p; p++) *p = (char)tolower((unsigned char)*p);
+    name_held(w);
 
     const char *first;
     int         unused = source_n_unused(ld->l->src, &first);

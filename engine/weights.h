@@ -24,7 +24,7 @@ struct weights {
     void                 *norm;
     float                *rope_factor; /* host [K/2], divides the frequencies; NULL: none */
     int64_t               norm_bytes, bytes; /* bytes: all memory held */
-    char                  held[32];    /* "q4_1", "f32": type of the layers' matrices */
+    char                  held[32];    /* "q4_1", "q5_0+bf16": types of the layers' matrices */
 };
 
 struct weights_load {
