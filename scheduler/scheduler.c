@@ -320,7 +320,8 @@ enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *e
     books_count(s);
     queue_admit(s);
     books_count(s);
-    plan_step(&s->plan, &s->core.lim, &s->cost, s->slot, s->info->max_seqs, kvpool_n_free(s->core.pool), s->core.now_ns);
+    int n_free = kvpool_n_free(s->core.pool) - (s->info->n_page - s->core.lim.n_page);
+    plan_step(&s->plan, &s->core.lim, &s->cost, s->slot, s->info->max_seqs, n_free > 0 ? n_free : 0, s->core.now_ns);
     if (s->plan.n_row + s->plan.n_piece == 0)
         return TURN_IDLE;
     *err = run_step(s);

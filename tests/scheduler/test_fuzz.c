@@ -1,0 +1,210 @@
+/* fuzz: ten thousand turns of random events over the fake engine, which checks every page and every piece itself. The laws:
+ * one DONE for each accepted request, its own tokens, books that balance after every turn, and an end. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "scheduler/own.h"
+#include "tests/base/cm.h"
+#include "tests/fake_engine.h"
+
+enum { LIVE = 40, MOST_TOK = 1400, STEPS = 10000 };
+
+struct client {
+    struct request r;
+    int            n_got, n_done;
+    bool           reads; /* takes its events */
+    enum finish    finish;
+};
+struct fuzz {
+    struct engine    *e;
+    struct scheduler *s;
+    struct client    *c[LIVE]; /* NULL: free */
+    uint32_t          seed;
+    int               accepted, done, cancelled, failed, refused;
+    int               finished[FINISH_ERROR + 1];
+};
+
+static uint32_t rnd(struct fuzz *f, uint32_t n)
+{
+    f->seed = f->seed * 1664525u + 1013904223u;
+    return (f->seed >> 8) % n;
+}
+
+static void arrive(struct fuzz *f)
+{
+    int i = (int)rnd(f, LIVE);
+    if (f->c[i])
+        return;
+    struct client *c = f->c[i] = calloc(1, sizeof *c);
+    int n_prompt = 1 + (int)rnd(f, rnd(f, 5) ? 300 : MOST_TOK);
+    c->r.n_prompt = n_prompt;
+    c->r.max_new = (int)rnd(f, 200) + 1;
+    c->r.max_new_given = rnd(f, 2);
+    c->r.prompt = calloc((size_t)(n_prompt + c->r.max_new + 1), sizeof(int32_t));
+    for (int k = 0; k < n_prompt; k++)
+        c->r.prompt[k] = (int32_t)rnd(f, 1000);
+    c->r.use.route = calloc(5, 1);
+    c->r.route_ask = (enum route_ask)rnd(f, 4);
+    c->r.priority = (int)rnd(f, 3) - 1;
+    c->r.key_id = rnd(f, 4);
+    c->reads = true;
+    struct err_note note;
+    enum err        err = scheduler_submit(f->s, &c->r, &note);
+    if (!err) {
+        f->accepted++;
+        return;
+    }
+    assert_true(err == ERR_KV_CAPACITY || err == ERR_QUEUE_FULL);
+    f->refused++;
+    free(c->r.prompt);
+    free(c->r.use.route);
+    free(c);
+    f->c[i] = NULL;
+}
+
+static void read_events(struct fuzz *f, int i)
+{
+    struct client *c = f->c[i];
+    struct event   e;
+    while (c->reads && request_next_event(&c->r, &e)) {
+        assert_int_equal(c->n_done, 0);
+        if (e.kind == EVENT_TOKEN) {
+            assert_int_equal(e.token.id, fake_token(c->r.prompt, c->r.n_prompt + c->n_got));
+            c->n_got++;
+            continue;
+        }
+        c->n_done++;
+        c->finish = e.finish;
+    }
+    if (!c->n_done)
+        return;
+    if (c->finish == FINISH_LENGTH)
+        assert_int_equal(c->n_got, c->r.max_new);
+    f->finished[c->finish]++;
+    f->done++;
+    free(c->r.prompt);
+    free(c->r.use.route);
+    free(c);
+    f->c[i] = NULL;
+}
+
+static void poll(struct fuzz *f)
+{
+    struct request *ready[4 * LIVE];
+    while (scheduler_poll(f->s, ready, 4 * LIVE) > 0) {
+    }
+    for (int i = 0; i < LIVE; i++)
+        if (f->c[i])
+            read_events(f, i);
+}
+
+static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, bool streams)
+{
+    *f = (struct fuzz){.seed = seed};
+    struct fake_conf fc = {.n_layer = 5, .n_page = 220, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1, .local_blocks = 2,
+                           .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = streams, .has_router = true, .bad_token = 77,
+                           .fail_at_step = fail_at_step};
+    f->e = fake_open(&fc);
+    struct scheduler_conf sc = {.queue_len = 24, .chunk_tok = 256, .default_max_tok = 32, .route = "auto",
+                                .route_policy = seed % 3 == 0 ? "none" : seed % 3 == 1 ? "order" : "balance"};
+    struct err_note note;
+    assert_int_equal(scheduler_open(&f->s, &sc, f->e, &note), OK);
+}
+
+static void close_fuzz(struct fuzz *f)
+{
+    assert_int_equal(f->done, f->accepted);
+    books_check(f->s);
+    assert_int_equal(kvpool_n_free(f->s->core.pool), 220);
+    scheduler_close(f->s);
+    engine_close(f->e);
+}
+
+static void something_happens(struct fuzz *f)
+{
+    int            i = (int)rnd(f, LIVE);
+    struct client *c = f->c[i];
+    switch (rnd(f, 24)) {
+    case 0:
+        queue_resize_pool(f->s, 60 + (int)rnd(f, 161));
+        break;
+    case 1:
+        if (c) {
+            f->cancelled++;
+            scheduler_cancel(f->s, &c->r);
+        }
+        break;
+    case 2:
+        if (c)
+            c->reads = !c->reads;
+        break;
+    default:
+        arrive(f);
+    }
+}
+
+static void settle(struct fuzz *f)
+{
+    enum err err = OK;
+    for (int turns = 0; f->done < f->accepted; turns++) {
+        assert_true(turns < 200000); /* no livelock */
+        for (int i = 0; i < LIVE; i++)
+            if (f->c[i])
+                f->c[i]->reads = true;
+        poll(f);
+        if (scheduler_turn(f->s, NULL, &err) == TURN_OVER)
+            poll(f);
+        books_check_quick(f->s);
+    }
+}
+
+static void random_events_leave_balanced_books(void **st)
+{
+    (void)st;
+    for (uint32_t seed = 1; seed <= 3; seed++) {
+        struct fuzz f;
+        enum err    err = OK;
+        open_fuzz(&f, seed, 0, seed % 2);
+        for (int i = 0; i < STEPS; i++) {
+            something_happens(&f);
+            assert_int_not_equal(scheduler_turn(f.s, NULL, &err), TURN_OVER);
+            poll(&f);
+            books_check_quick(f.s);
+            if (i % 100 == 0)
+                books_check(f.s);
+        }
+        settle(&f);
+        print_message("seed %u: %d accepted, %d refused; stop %d, length %d, cancelled %d, error %d; preemptions %d\n", seed, f.accepted,
+                      f.refused, f.finished[FINISH_STOP], f.finished[FINISH_LENGTH], f.finished[FINISH_CANCELLED],
+                      f.finished[FINISH_ERROR], (int)atomic_load(&f.s->stats.preemptions));
+        assert_true(f.accepted > 300 && f.finished[FINISH_LENGTH] > 50 && f.finished[FINISH_CANCELLED] > 10 && f.finished[FINISH_ERROR] > 5);
+        assert_true(atomic_load(&f.s->stats.preemptions) > 0);
+        close_fuzz(&f);
+    }
+}
+
+static void a_device_lost_at_any_step_ends_all_once(void **st)
+{
+    (void)st;
+    for (int step = 1; step < 200; step += 7) {
+        struct fuzz f;
+        enum err    err = OK;
+        open_fuzz(&f, (uint32_t)step, step, step % 2);
+        enum turn t = TURN_IDLE;
+        for (int i = 0; i < STEPS && t != TURN_OVER; i++) {
+            something_happens(&f);
+            t = scheduler_turn(f.s, NULL, &err);
+            poll(&f);
+        }
+        assert_int_equal(t, TURN_OVER);
+        assert_int_equal(err, ERR_DEVICE);
+        settle(&f);
+        close_fuzz(&f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest t[] = {cmocka_unit_test(random_events_leave_balanced_books), cmocka_unit_test(a_device_lost_at_any_step_ends_all_once)};
+    return cmocka_run_group_tests(t, NULL, NULL);
+}
