@@ -19,6 +19,7 @@
 struct page {
     struct strbuf *out;
     enum metrics_format format;
+    const char *also; /* a label for every sample of a histogram, or NULL */
 };
 
 /* --- the grammar */
@@ -47,11 +48,11 @@ static void single(const struct page *p, const char *prefix, const char *name, c
 
 static void bucket(const struct page *p, const char *prefix, const char *name, double bound, double cumulated)
 {
+    strbuf_printf(p->out, "%s%s_bucket{%s%s", prefix, name, p->also ? p->also : "", p->also ? "," : "");
     if (isinf(bound))
-        strbuf_printf(p->out, "%s%s_bucket{le=\"+Inf\"} ", prefix, name);
+        strbuf_puts(p->out, "le=\"+Inf\"} ");
     else
-        strbuf_printf(p->out, "%s%s_bucket{le=\"%g%s\"} ", prefix, name, bound,
-                      bound == floor(bound) && p->format == METRICS_OPEN ? ".0" : "");
+        strbuf_printf(p->out, "le=\"%g%s\"} ", bound, bound == floor(bound) && p->format == METRICS_OPEN ? ".0" : "");
     number(p->out, cumulated);
 }
 
@@ -65,7 +66,9 @@ static void histogram(const struct page *p, const char *prefix, const char *name
         n += LOAD(h->bucket[i]);
         bucket(p, prefix, name, sched_hist_bound_s[i], n);
     }
-    strbuf_printf(p->out, "%s%s_sum %.9g\n%s%s_count ", prefix, name, LOAD(h->sum_ns) * 1e-9, prefix, name);
+    const char *open = p->also ? "{" : "", *also = p->also ? p->also : "", *shut = p->also ? "}" : "";
+    strbuf_printf(p->out, "%s%s_sum%s%s%s %.9g\n", prefix, name, open, also, shut, LOAD(h->sum_ns) * 1e-9);
+    strbuf_printf(p->out, "%s%s_count%s%s%s ", prefix, name, open, also, shut);
     number(p->out, n);
 }
 
@@ -244,11 +247,17 @@ static void vllm_block(const struct page *p, const struct app *app, const struct
                 LOAD(s->cached_tok));
     vllm_finished(p, app, s);
     family(p, "vllm:", "cache_config_info", "gauge", "The KV cache; always 1.");
+    /* A block there holds a token's K and V of all layers; a page here is one layer's. */
     strbuf_printf(p->out, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%d\"} 1\n", PAGE_TOK,
-                  app->model->n_page);
-    histogram(p, "vllm:", "time_to_first_token_seconds", "Time to the first token.", &s->ttft);
-    histogram(p, "vllm:", "inter_token_latency_seconds", "Time between tokens.", &s->itl);
-    histogram(p, "vllm:", "e2e_request_latency_seconds", "Time from acceptance to the end.", &s->e2e);
+                  app->model->n_page / app->model->n_layer);
+    struct strbuf model;
+    strbuf_init(&model);
+    label(&model, "model_name", app->model_id);
+    const struct page q = {.out = p->out, .format = p->format, .also = strbuf_failed(&model) ? NULL : model.data};
+    histogram(&q, "vllm:", "time_to_first_token_seconds", "Time to the first token.", &s->ttft);
+    histogram(&q, "vllm:", "inter_token_latency_seconds", "Time between tokens.", &s->itl);
+    histogram(&q, "vllm:", "e2e_request_latency_seconds", "Time from acceptance to the end.", &s->e2e);
+    strbuf_fini(&model);
 }
 
 /* --- the page */

@@ -1,4 +1,5 @@
 """What Prometheus sees: the page's grammar by promtool, the counts by a real Prometheus that scrapes while requests run."""
+import re
 import shutil
 import subprocess
 import time
@@ -37,6 +38,11 @@ def test_vllm_names_if_switched_on(make_server):
                  "inter_token_latency_seconds_count", "e2e_request_latency_seconds_count", "prompt_tokens_total", "generation_tokens_total",
                  "request_success_total", "prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total"):
         assert f"\nvllm:{name}" in text, name
+    for name in ("time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds"):
+        of_name = [line for line in text.splitlines() if line.startswith(f"vllm:{name}_")]
+        assert len(of_name) > 10 and all('{model_name="' in line for line in of_name), "dashboards select by the model's name"
+    blocks = int(re.search(r'vllm:cache_config_info\{block_size="128",num_gpu_blocks="(\d+)"\} 1', text).group(1))
+    assert blocks == s.metrics()["fluxd_kv_pages"] // 30, "a block there is a page of each layer"
 
 
 @pytest.fixture
