@@ -52,7 +52,7 @@ void cpu_close(struct op_ctx *c)
 
 enum dtype cpu_hold_type(enum dtype src)
 {
-    if (src == DT_F32 || quant_can_pack(src, QUANT_GROUP, QUANT_BLOCK))
+    if (src == DT_F32 || quant_can_pack(src, QUANT_GROUP, quant_type(src)->block))
         return src;
     return dnnl_has_bf16() ? DT_BF16 : DT_F32;
 }

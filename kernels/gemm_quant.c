@@ -1,8 +1,8 @@
 /* gemm_quant: packing, activations, the plain C kernels and the walk over groups. See gemm_quant.h.
  *
- * Packed form: groups of 16 outputs; for each group and block of 32 inputs: 16 fp16 scales, 16 fp16 minima (not for Q8_0), then
+ * Packed form: groups of 16 outputs; for each group and block of 32 inputs: 16 scales, 16 minima (not for Q8_0), then
  * quants so that four inputs of 16 outputs make one 64-byte vector (what VNNI multiplies): byte 4*r + j of vector v is input
- * 4*v + j of output r. Nibble types keep two inputs a byte as in the file: low nibbles are inputs 0..15, high 16..31. */
+ * 4*v + j of output r. Nibble types keep two inputs a byte: low nibbles are inputs 0..15, high 16..31. */
 #include "kernels/gemm_quant.h"
 
 #include <math.h>
@@ -13,25 +13,19 @@
 #include "kernels/cpu_math.h"
 #include "kernels/quant.h"
 
-enum form { FORM_NONE, FORM_NIBBLE, FORM_BYTE, FORM_BYTE128 };
-
 /* Where a block of the file keeps things; value = d * q + m. */
 struct layout {
-    enum form form;
-    bool      has_m;      /* the block stores m */
-    float     m_of_d;     /* else m = m_of_d * d */
-    int       high_at;    /* fifth bits, -1: none */
-    int       quant_at;
+    enum quant_form form;
+    bool            has_m;    /* the block stores m */
+    float           m_of_d;   /* else m = m_of_d * d */
+    int             high_at;  /* fifth bits, -1: none */
+    int             quant_at;
 };
 static const struct layout layouts[DT_COUNT] = {
-    [DT_Q4_0] = {FORM_NIBBLE, false, -8, -1, 2},
-    [DT_Q4_1] = {FORM_NIBBLE, true, 0, -1, 4},
-    [DT_Q5_0] = {FORM_BYTE, false, -16, 2, 6},
-    [DT_Q5_1] = {FORM_BYTE, true, 0, 4, 8},
-    [DT_Q8_0] = {FORM_BYTE128, false, 0, -1, 2},
+    [DT_Q4_0] = {QUANT_NIBBLE, false, -8, -1, 2},   [DT_Q4_1] = {QUANT_NIBBLE, true, 0, -1, 4}, [DT_Q5_0] = {QUANT_BYTE, false, -16, 2, 6},
+    [DT_Q5_1] = {QUANT_BYTE, true, 0, 4, 8},        [DT_Q8_0] = {QUANT_BYTE128, false, 0, -1, 2},
+    [DT_Q4_K] = {QUANT_NIBBLE_K, true, 0, -1, 16},  [DT_Q5_K] = {QUANT_BYTE_K, true, 0, 16, 48},
 };
-static const int block_bytes[] = {[FORM_NIBBLE] = 64 + 256, [FORM_BYTE] = 64 + 512, [FORM_BYTE128] = 32 + 512};
-static const int quants_at[] = {[FORM_NIBBLE] = 64, [FORM_BYTE] = 64, [FORM_BYTE128] = 32};
 
 enum { PARTS = 2 }; /* rows of int8 that make one row of activations */
 
@@ -45,12 +39,12 @@ struct quant_acts {
 
 bool quant_can_pack(enum dtype dt, int n, int k)
 {
-    return layouts[dt].form != FORM_NONE && n % QUANT_GROUP == 0 && k % QUANT_BLOCK == 0;
+    return layouts[dt].form != QUANT_NONE && n % QUANT_GROUP == 0 && k % quant_type(dt)->block == 0;
 }
 
 int64_t quant_pack_bytes(enum dtype dt, int n, int k)
 {
-    return (int64_t)(n / QUANT_GROUP) * (k / QUANT_BLOCK) * block_bytes[layouts[dt].form];
+    return (int64_t)(n / QUANT_GROUP) * (k / QUANT_BLOCK) * quant_block_bytes(layouts[dt].form);
 }
 
 /* fp16 of m_of_d * d: a power of two, so the product is exact unless it leaves fp16's range, where it is held at the end. */
@@ -73,67 +67,123 @@ static uint16_t f16_scaled(uint16_t d, float by)
     return (uint16_t)((~d & 0x8000) | e << 10 | (d & 0x3ff));
 }
 
-static void pack_block(const struct layout *l, const uint8_t *src, uint8_t *out, int r)
+/* 32 inputs of one output. */
+struct block {
+    uint16_t d, m;   /* fp16 bits */
+    float    kd, km; /* of K-quants */
+    uint8_t  q[QUANT_BLOCK];
+};
+
+static void take_block(const struct layout *l, const uint8_t *src, struct block *b)
 {
-    uint16_t d, m = 0;
-    memcpy(&d, src, 2);
-    memcpy(out + 2 * r, &d, 2);
-    if (l->form != FORM_BYTE128) {
-        if (l->has_m)
-            memcpy(&m, src + 2, 2);
-        else
-            m = f16_scaled(d, l->m_of_d);
-        memcpy(out + 32 + 2 * r, &m, 2);
-    }
-    uint8_t       *q = out + quants_at[l->form] + 4 * r;
     const uint8_t *s = src + l->quant_at;
-    if (l->form == FORM_NIBBLE) {
-        for (int i = 0; i < 16; i++)
-            q[i / 4 * 64 + i % 4] = s[i];
-        return;
+    memcpy(&b->d, src, 2);
+    if (l->has_m)
+        memcpy(&b->m, src + 2, 2);
+    else
+        b->m = l->form == QUANT_BYTE128 ? 0 : f16_scaled(b->d, l->m_of_d);
+    for (int i = 0; i < 16 && l->form != QUANT_BYTE128; i++) {
+        b->q[i] = s[i] & 15;
+        b->q[i + 16] = s[i] >> 4;
     }
+    for (int i = 0; i < QUANT_BLOCK && l->form == QUANT_BYTE128; i++)
+        b->q[i] = (uint8_t)(s[i] + 128);
     uint32_t high = 0;
     if (l->high_at >= 0)
         memcpy(&high, src + l->high_at, 4);
-    for (int i = 0; i < 32; i++) {
-        int v = l->form == FORM_BYTE128 ? (int8_t)s[i] + 128
-                                        : (i < 16 ? s[i] & 15 : s[i - 16] >> 4) | (int)(high >> i & 1) << 4;
-        q[i / 4 * 64 + i % 4] = (uint8_t)v;
+    for (int i = 0; i < QUANT_BLOCK && high; i++)
+        b->q[i] = (uint8_t)(b->q[i] | (high >> i & 1) << 4);
+}
+
+/* Group j of a K-block: two groups share bytes, and all eight those of the fifth bits. */
+static void take_k_block(const struct layout *l, const uint8_t *src, int j, struct block *b)
+{
+    const uint8_t *s = src + l->quant_at + j / 2 * 32;
+    uint16_t       d, m;
+    int            scale, min;
+    memcpy(&d, src, 2);
+    memcpy(&m, src + 2, 2);
+    quant_k_scale_min(src + 4, j, &scale, &min);
+    b->kd = f32_from_f16(d) * (float)scale;
+    b->km = -(f32_from_f16(m) * (float)min);
+    for (int i = 0; i < QUANT_BLOCK; i++) {
+        b->q[i] = j % 2 ? s[i] >> 4 : s[i] & 15;
+        if (l->high_at >= 0)
+            b->q[i] = (uint8_t)(b->q[i] | (src[l->high_at + i] >> j & 1) << 4);
     }
+}
+
+/* As output r of a packed block. */
+static void put_block(enum quant_form form, const struct block *b, uint8_t *out, int r)
+{
+    uint8_t *q = out + quant_head_bytes(form) + 4 * r, both[16];
+    if (quant_is_k(form)) {
+        memcpy(out + 4 * r, &b->kd, 4);
+        memcpy(out + 64 + 4 * r, &b->km, 4);
+    } else {
+        memcpy(out + 2 * r, &b->d, 2);
+        if (form != QUANT_BYTE128)
+            memcpy(out + 32 + 2 * r, &b->m, 2);
+    }
+    for (int i = 0; i < 16; i++)
+        both[i] = (uint8_t)(b->q[i] | b->q[i + 16] << 4);
+    for (int v = 0; v < (quant_is_nibble(form) ? 4 : 8); v++)
+        memcpy(q + 64 * v, (quant_is_nibble(form) ? both : b->q) + 4 * v, 4);
 }
 
 void quant_pack(enum dtype dt, int n, int k, const void *rows, void *out)
 {
     const struct layout *l = &layouts[dt];
-    int64_t row = quant_bytes(dt, k), blk = quant_bytes(dt, QUANT_BLOCK), to = block_bytes[l->form];
+    int64_t row = quant_bytes(dt, k), blk = quant_type(dt)->block_bytes, to = quant_block_bytes(l->form);
     for (int i = 0; i < n; i++)
-        for (int b = 0; b < k / QUANT_BLOCK; b++)
-            pack_block(l, (const uint8_t *)rows + i * row + b * blk,
-                       (uint8_t *)out + ((int64_t)(i / QUANT_GROUP) * (k / QUANT_BLOCK) + b) * to, i % QUANT_GROUP);
+        for (int b = 0; b < k / QUANT_BLOCK; b++) {
+            const uint8_t *src = (const uint8_t *)rows + i * row;
+            struct block   x;
+            if (quant_is_k(l->form))
+                take_k_block(l, src + b / 8 * blk, b % 8, &x);
+            else
+                take_block(l, src + b * blk, &x);
+            put_block(l->form, &x, (uint8_t *)out + ((int64_t)(i / QUANT_GROUP) * (k / QUANT_BLOCK) + b) * to, i % QUANT_GROUP);
+        }
+}
+
+/* Scales and minima of a packed block. */
+static inline __attribute__((always_inline)) void load_head(const uint8_t *w, const enum quant_form form, float *wd, float *wm)
+{
+    for (int r = 0; r < QUANT_GROUP; r++) {
+        uint16_t h[2] = {0};
+        if (quant_is_k(form)) {
+            memcpy(&wd[r], w + 4 * r, 4);
+            memcpy(&wm[r], w + 64 + 4 * r, 4);
+            continue;
+        }
+        memcpy(h, w + 2 * r, 2);
+        if (form != QUANT_BYTE128)
+            memcpy(h + 1, w + 32 + 2 * r, 2);
+        wd[r] = f32_from_f16(h[0]);
+        wm[r] = f32_from_f16(h[1]);
+    }
 }
 
 void quant_unpack_row(const struct weight *w, int row, float *out)
 {
     const struct cpu_weight *h = w->impl;
     const struct layout     *l = &layouts[w->dt];
-    int n_block = w->k / QUANT_BLOCK, r = row % QUANT_GROUP;
-    const uint8_t *p = (const uint8_t *)h->packed + (int64_t)(row / QUANT_GROUP) * n_block * block_bytes[l->form];
-    for (int b = 0; b < n_block; b++, p += block_bytes[l->form]) {
-        uint16_t d, m = 0;
-        memcpy(&d, p + 2 * r, 2);
-        if (l->form != FORM_BYTE128)
-            memcpy(&m, p + 32 + 2 * r, 2);
-        const uint8_t *q = p + quants_at[l->form] + 4 * r;
-        float          fd = f32_from_f16(d), fm = f32_from_f16(m);
+    int            n_block = w->k / QUANT_BLOCK, r = row % QUANT_GROUP, step = quant_block_bytes(l->form);
+    const uint8_t *p = (const uint8_t *)h->packed + (int64_t)(row / QUANT_GROUP) * n_block * step;
+    for (int b = 0; b < n_block; b++, p += step) {
+        float          wd[QUANT_GROUP], wm[QUANT_GROUP];
+        const uint8_t *q = p + quant_head_bytes(l->form) + 4 * r;
+        load_head(p, l->form, wd, wm);
         for (int i = 0; i < QUANT_BLOCK; i++) {
-            int at = l->form == FORM_NIBBLE ? i % 16 : i;
-            int v = q[at / 4 * 64 + at % 4];
-            if (l->form == FORM_NIBBLE)
+            bool nibble = quant_is_nibble(l->form);
+            int  at = nibble ? i % 16 : i, v = q[at / 4 * 64 + at % 4];
+            if (nibble)
                 v = i < 16 ? v & 15 : v >> 4;
-            if (l->form == FORM_BYTE128)
+            if (l->form == QUANT_BYTE128)
                 v -= 128;
             /* as the file defines it: Q4_0 and Q5_0 are d * (q - 8 or 16), without a minimum */
-            out[b * QUANT_BLOCK + i] = l->has_m ? fd * (float)v + fm : fd * ((float)v + l->m_of_d);
+            out[b * QUANT_BLOCK + i] = l->has_m ? wd[r] * (float)v + wm[r] : wd[r] * ((float)v + l->m_of_d);
         }
     }
 }
@@ -235,34 +285,27 @@ CPU_CLONES static void quantise_row(const float *x, int k, struct act_row hi, st
 #define PLAIN_INLINE static inline __attribute__((always_inline))
 
 /* One block's weights as numbers. */
-PLAIN_INLINE void plain_quants(const uint8_t *q, const enum form form, int16_t (*z)[QUANT_BLOCK])
+PLAIN_INLINE void plain_quants(const uint8_t *q, const enum quant_form form, int16_t (*z)[QUANT_BLOCK])
 {
     for (int v = 0; v < 8; v++)
         for (int r = 0; r < QUANT_GROUP; r++)
             for (int j = 0; j < 4; j++) {
-                int u = q[64 * (form == FORM_NIBBLE ? v % 4 : v) + 4 * r + j];
-                if (form == FORM_NIBBLE)
+                int u = q[64 * (quant_is_nibble(form) ? v % 4 : v) + 4 * r + j];
+                if (quant_is_nibble(form))
                     u = v < 4 ? u & 15 : u >> 4;
-                z[r][4 * v + j] = (int16_t)(form == FORM_BYTE128 ? u - 128 : u);
+                z[r][4 * v + j] = (int16_t)(form == QUANT_BYTE128 ? u - 128 : u);
             }
 }
 
-PLAIN_INLINE void plain_rows(const struct quant_tile *t, const enum form form, float (*f)[QUANT_GROUP])
+PLAIN_INLINE void plain_rows(const struct quant_tile *t, const enum quant_form form, float (*f)[QUANT_GROUP])
 {
     memset(f, 0, (size_t)t->m * sizeof *f);
     for (int b = 0; b < t->n_block; b++) {
-        const uint8_t *w = t->w + (int64_t)b * block_bytes[form];
-        float          wd[QUANT_GROUP], wm[QUANT_GROUP] = {0};
+        const uint8_t *w = t->w + (int64_t)b * quant_block_bytes(form);
+        float          wd[QUANT_GROUP], wm[QUANT_GROUP];
         int16_t        z[QUANT_GROUP][QUANT_BLOCK], x[QUANT_BLOCK];
-        for (int r = 0; r < QUANT_GROUP; r++) {
-            uint16_t h[2] = {0};
-            memcpy(h, w + 2 * r, 2);
-            if (form != FORM_BYTE128)
-                memcpy(h + 1, w + 32 + 2 * r, 2);
-            wd[r] = f32_from_f16(h[0]);
-            wm[r] = f32_from_f16(h[1]);
-        }
-        plain_quants(w + quants_at[form], form, z);
+        load_head(w, form, wd, wm);
+        plain_quants(w + quant_head_bytes(form), form, z);
         for (int m = 0; m < t->m; m++) {
             const int8_t *a = t->q + m * t->q_stride + b * QUANT_BLOCK;
             const int64_t i = m * t->s_stride + b;
@@ -273,18 +316,27 @@ PLAIN_INLINE void plain_rows(const struct quant_tile *t, const enum form form, f
                 for (int k = 0; k < QUANT_BLOCK; k++)
                     c += z[r][k] * x[k];
                 f[m][r] = fmaf(wd[r] * t->d[i], (float)c, f[m][r]);
-                if (form != FORM_BYTE128)
+                if (form != QUANT_BYTE128)
                     f[m][r] = fmaf(wm[r], t->s[i], f[m][r]);
             }
         }
     }
 }
 
-CPU_CLONES static void plain_nibble(const struct quant_tile *t, float (*f)[QUANT_GROUP]) { plain_rows(t, FORM_NIBBLE, f); }
-CPU_CLONES static void plain_byte(const struct quant_tile *t, float (*f)[QUANT_GROUP]) { plain_rows(t, FORM_BYTE, f); }
-CPU_CLONES static void plain_byte128(const struct quant_tile *t, float (*f)[QUANT_GROUP]) { plain_rows(t, FORM_BYTE128, f); }
+#define PLAIN(name, FORM)                                                                          \
+    CPU_CLONES static void name(const struct quant_tile *t, float (*f)[QUANT_GROUP]) { plain_rows(t, FORM, f); }
+PLAIN(plain_nibble, QUANT_NIBBLE)
+PLAIN(plain_nibble_k, QUANT_NIBBLE_K)
+PLAIN(plain_byte, QUANT_BYTE)
+PLAIN(plain_byte_k, QUANT_BYTE_K)
+PLAIN(plain_byte128, QUANT_BYTE128)
 
-static const struct quant_kernels plain = {plain_nibble, plain_byte, plain_byte128, "plain"};
+static const struct quant_kernels plain = {{[QUANT_NIBBLE] = plain_nibble,
+                                            [QUANT_NIBBLE_K] = plain_nibble_k,
+                                            [QUANT_BYTE] = plain_byte,
+                                            [QUANT_BYTE_K] = plain_byte_k,
+                                            [QUANT_BYTE128] = plain_byte128},
+                                           "plain"};
 
 const struct quant_kernels *quant_kernels_plain(void) { return &plain; }
 
@@ -314,10 +366,9 @@ void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
 {
     struct quant_acts          *x = c->scratch->quant;
     const struct layout        *l = &layouts[a->w->dt];
-    const struct quant_kernels *k = x->kernels;
-    quant_kernel *kernel = l->form == FORM_NIBBLE ? k->nibble : l->form == FORM_BYTE ? k->byte : k->byte128;
+    quant_kernel        *kernel = x->kernels->by_form[l->form];
     const int     K = a->w->k, groups = a->w->n / QUANT_GROUP;
-    const int64_t group_bytes = (int64_t)(K / QUANT_BLOCK) * block_bytes[l->form];
+    const int64_t group_bytes = (int64_t)(K / QUANT_BLOCK) * quant_block_bytes(l->form);
     CHECK(a->n_tok <= x->max_tok && K <= x->max_k);
 #pragma omp parallel num_threads(c->n_thread)
     {

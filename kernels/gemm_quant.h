@@ -18,6 +18,10 @@ enum err quant_acts_new(struct quant_acts **out, int max_tok, int max_k, struct 
 void     quant_acts_free(struct quant_acts *a);
 void     gemm_quant(struct op_ctx *c, const struct gemm_args *a);
 
+/* How a packed block of 32 inputs looks: scales and minima in fp16, or fp32 (K: theirs are products); two inputs a byte or one; BYTE128:
+ * inputs + 128, no minima. */
+enum quant_form { QUANT_NONE, QUANT_NIBBLE, QUANT_NIBBLE_K, QUANT_BYTE, QUANT_BYTE_K, QUANT_BYTE128, QUANT_FORMS };
+
 /* One group of 16 outputs times m <= QUANT_ROWS rows; f gets [m][16]. Chosen once by instruction set. */
 enum { QUANT_ROWS = 16, QUANT_GROUP = 16, QUANT_BLOCK = 32 };
 struct quant_tile {
@@ -30,9 +34,14 @@ struct quant_tile {
 };
 typedef void quant_kernel(const struct quant_tile *t, float (*f)[QUANT_GROUP]);
 struct quant_kernels {
-    quant_kernel *nibble, *byte, *byte128;
+    quant_kernel *by_form[QUANT_FORMS];
     const char   *name;
 };
+
+static inline bool quant_is_nibble(enum quant_form f) { return f == QUANT_NIBBLE || f == QUANT_NIBBLE_K; }
+static inline bool quant_is_k(enum quant_form f) { return f == QUANT_NIBBLE_K || f == QUANT_BYTE_K; }
+static inline int  quant_head_bytes(enum quant_form f) { return f == QUANT_BYTE128 ? 32 : quant_is_k(f) ? 128 : 64; }
+static inline int  quant_block_bytes(enum quant_form f) { return quant_head_bytes(f) + (quant_is_nibble(f) ? 256 : 512); }
 /* By instruction set, the best first; NULL where the build or the processor lacks it. All give the same bits. */
 const struct quant_kernels *quant_kernels_vnni(void);
 const struct quant_kernels *quant_kernels_avx2(void);

@@ -19,7 +19,13 @@ INLINE __m256i four(const int8_t *p)
     return _mm256_set1_epi32(v);
 }
 
-INLINE __m256 halves(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
+/* Scales (i = 0) or minima (i = 1) of half h of the outputs. */
+INLINE __m256 load_head(const uint8_t *w, const enum quant_form form, int i, int h)
+{
+    return quant_is_k(form) ? _mm256_loadu_ps((const float *)(const void *)(w + 64 * i + 32 * h))
+                            : _mm256_cvtph_ps(_mm_loadu_si128((const void *)(w + 32 * i + 16 * h)));
+}
+
 INLINE __m256i widen(__m256i c) { return _mm256_madd_epi16(c, _mm256_set1_epi16(1)); }
 
 /* 4-bit weights: 15 * 127 * 2 * 8 < 2^15, so that all eight sums fit 16 bits. */
@@ -57,41 +63,38 @@ INLINE __m256i byte128_dot(const __m256i *z, const int8_t *p)
     return sum;
 }
 
-enum form { NIBBLE, BYTE, BYTE128 };
-
-INLINE void load_quants(const uint8_t *q, const enum form form, __m256i *z)
+INLINE void load_quants(const uint8_t *q, const enum quant_form form, __m256i *z)
 {
     const __m256i low = _mm256_set1_epi8(15), top = _mm256_set1_epi8(-128);
 #pragma GCC unroll 8
     for (int v = 0; v < 8; v++) {
-        __m256i u = _mm256_loadu_si256((const void *)(q + 64 * (form == NIBBLE ? v % 4 : v)));
-        if (form == NIBBLE)
+        __m256i u = _mm256_loadu_si256((const void *)(q + 64 * (quant_is_nibble(form) ? v % 4 : v)));
+        if (quant_is_nibble(form))
             z[v] = _mm256_and_si256(v < 4 ? u : _mm256_srli_epi16(u, 4), low);
         else
-            z[v] = form == BYTE128 ? _mm256_xor_si256(u, top) : u;
+            z[v] = form == QUANT_BYTE128 ? _mm256_xor_si256(u, top) : u;
     }
 }
 
 /* Outputs [8 * h, 8 * h + 8) of M rows from m0 on; M and form are constants at every use. */
-INLINE void half_rows(const struct quant_tile *t, int m0, int h, const int M, const enum form form, float (*out)[QUANT_GROUP])
+INLINE void half_rows(const struct quant_tile *t, int m0, int h, const int M, const enum quant_form form, float (*out)[QUANT_GROUP])
 {
-    const int      head = form == BYTE128 ? 32 : 64, step = head + (form == NIBBLE ? 256 : 512);
     const uint8_t *w = t->w;
     __m256         f[ROWS];
 #pragma GCC unroll 4
     for (int m = 0; m < M; m++)
         f[m] = _mm256_setzero_ps();
-    for (int b = 0; b < t->n_block; b++, w += step) {
+    for (int b = 0; b < t->n_block; b++, w += quant_block_bytes(form)) {
         __m256i z[8];
-        __m256  wd = halves(w + 16 * h), wm = form == BYTE128 ? wd : halves(w + 32 + 16 * h);
-        load_quants(w + head + 32 * h, form, z);
+        __m256  wd = load_head(w, form, 0, h), wm = form == QUANT_BYTE128 ? wd : load_head(w, form, 1, h);
+        load_quants(w + quant_head_bytes(form) + 32 * h, form, z);
 #pragma GCC unroll 4
         for (int m = 0; m < M; m++) {
             const int8_t *p = t->q + (m0 + m) * t->q_stride + b * QUANT_BLOCK;
             const int64_t i = (m0 + m) * t->s_stride + b;
-            __m256        c = _mm256_cvtepi32_ps(form == NIBBLE ? nibble_dot(z, p) : form == BYTE ? byte_dot(z, p) : byte128_dot(z, p));
+            __m256        c = _mm256_cvtepi32_ps(quant_is_nibble(form) ? nibble_dot(z, p) : form == QUANT_BYTE128 ? byte128_dot(z, p) : byte_dot(z, p));
             f[m] = _mm256_fmadd_ps(_mm256_mul_ps(wd, _mm256_set1_ps(t->d[i])), c, f[m]);
-            if (form != BYTE128)
+            if (form != QUANT_BYTE128)
                 f[m] = _mm256_fmadd_ps(wm, _mm256_set1_ps(t->s[i]), f[m]);
         }
     }
@@ -127,11 +130,18 @@ INLINE void half_rows(const struct quant_tile *t, int m0, int h, const int M, co
                 name##_1(t, m, h, f);                                                              \
         }                                                                                          \
     }
-STEPS(avx2_nibble, NIBBLE)
-STEPS(avx2_byte, BYTE)
-STEPS(avx2_byte128, BYTE128)
+STEPS(avx2_nibble, QUANT_NIBBLE)
+STEPS(avx2_nibble_k, QUANT_NIBBLE_K)
+STEPS(avx2_byte, QUANT_BYTE)
+STEPS(avx2_byte_k, QUANT_BYTE_K)
+STEPS(avx2_byte128, QUANT_BYTE128)
 
-static const struct quant_kernels kernels = {avx2_nibble, avx2_byte, avx2_byte128, "avx2"};
+static const struct quant_kernels kernels = {{[QUANT_NIBBLE] = avx2_nibble,
+                                              [QUANT_NIBBLE_K] = avx2_nibble_k,
+                                              [QUANT_BYTE] = avx2_byte,
+                                              [QUANT_BYTE_K] = avx2_byte_k,
+                                              [QUANT_BYTE128] = avx2_byte128},
+                                             "avx2"};
 
 const struct quant_kernels *quant_kernels_avx2(void)
 {

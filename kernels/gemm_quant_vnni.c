@@ -16,8 +16,14 @@ INLINE __m512i four(const int8_t *p)
     return _mm512_set1_epi32(v);
 }
 
-/* M is a constant at every use, so the accumulators stay in registers. */
-INLINE void nibble_rows(const struct quant_tile *t, int m0, const int M, float (*out)[QUANT_GROUP])
+/* Scales (i = 0) or minima (i = 1) of a block. */
+INLINE __m512 head(const uint8_t *w, const enum quant_form form, int i)
+{
+    return quant_is_k(form) ? _mm512_loadu_ps(w + 64 * i) : _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(w + 32 * i)));
+}
+
+/* M and form are constants at every use, so the accumulators stay in registers. */
+INLINE void nibble_rows(const struct quant_tile *t, int m0, const int M, const enum quant_form form, float (*out)[QUANT_GROUP])
 {
     __m512        f[8];
     const __m512i low = _mm512_set1_epi8(15);
@@ -27,13 +33,12 @@ INLINE void nibble_rows(const struct quant_tile *t, int m0, const int M, float (
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++)
         f[m] = _mm512_setzero_ps();
-    for (int b = 0; b < t->n_block; b++, w += 320) {
-        __m512  wd = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)w));
-        __m512  wm = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(w + 32)));
+    for (int b = 0; b < t->n_block; b++, w += quant_block_bytes(form)) {
+        __m512  wd = head(w, form, 0), wm = head(w, form, 1);
         __m512i z[8];
 #pragma GCC unroll 4
         for (int v = 0; v < 4; v++) {
-            __m512i u = _mm512_loadu_si512(w + 64 + 64 * v);
+            __m512i u = _mm512_loadu_si512(w + quant_head_bytes(form) + 64 * v);
             z[v] = _mm512_and_si512(u, low);
             z[4 + v] = _mm512_and_si512(_mm512_srli_epi16(u, 4), low);
             _mm_prefetch((const char *)w + 2560 + 64 * v, _MM_HINT_T0);
@@ -58,23 +63,22 @@ INLINE void nibble_rows(const struct quant_tile *t, int m0, const int M, float (
         _mm512_storeu_ps(out[m0 + m], f[m]);
 }
 
-INLINE void byte_rows(const struct quant_tile *t, int m0, const int M, const int off128, float (*out)[QUANT_GROUP])
+INLINE void byte_rows(const struct quant_tile *t, int m0, const int M, const enum quant_form form, float (*out)[QUANT_GROUP])
 {
     __m512         f[8];
     const uint8_t *w = t->w;
     const int8_t  *q = t->q + m0 * t->q_stride;
     const int64_t  at = m0 * t->s_stride;
-    const int      head = off128 ? 32 : 64;
+    const bool     off128 = form == QUANT_BYTE128;
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++)
         f[m] = _mm512_setzero_ps();
-    for (int b = 0; b < t->n_block; b++, w += head + 512) {
-        __m512  wd = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)w));
-        __m512  wm = off128 ? wd : _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(w + 32)));
+    for (int b = 0; b < t->n_block; b++, w += quant_block_bytes(form)) {
+        __m512  wd = head(w, form, 0), wm = off128 ? wd : head(w, form, 1);
         __m512i z[8];
 #pragma GCC unroll 8
         for (int v = 0; v < 8; v++) {
-            z[v] = _mm512_loadu_si512(w + head + 64 * v);
+            z[v] = _mm512_loadu_si512(w + quant_head_bytes(form) + 64 * v);
             _mm_prefetch((const char *)w + 4352 + 64 * v, _MM_HINT_T0);
         }
 #pragma GCC unroll 8
@@ -121,14 +125,23 @@ INLINE void byte_rows(const struct quant_tile *t, int m0, const int M, const int
         if (m < t->m)                                                                              \
             name##_1(t, m, f);                                                                     \
     }
-#define NIBBLE(M) nibble_rows(t, m0, M, f)
-#define BYTE(M) byte_rows(t, m0, M, 0, f)
-#define BYTE128(M) byte_rows(t, m0, M, 1, f)
+#define NIBBLE(M) nibble_rows(t, m0, M, QUANT_NIBBLE, f)
+#define NIBBLE_K(M) nibble_rows(t, m0, M, QUANT_NIBBLE_K, f)
+#define BYTE(M) byte_rows(t, m0, M, QUANT_BYTE, f)
+#define BYTE_K(M) byte_rows(t, m0, M, QUANT_BYTE_K, f)
+#define BYTE128(M) byte_rows(t, m0, M, QUANT_BYTE128, f)
 STEPS(vnni_nibble, NIBBLE)
+STEPS(vnni_nibble_k, NIBBLE_K)
 STEPS(vnni_byte, BYTE)
+STEPS(vnni_byte_k, BYTE_K)
 STEPS(vnni_byte128, BYTE128)
 
-static const struct quant_kernels kernels = {vnni_nibble, vnni_byte, vnni_byte128, "avx512 vnni"};
+static const struct quant_kernels kernels = {{[QUANT_NIBBLE] = vnni_nibble,
+                                              [QUANT_NIBBLE_K] = vnni_nibble_k,
+                                              [QUANT_BYTE] = vnni_byte,
+                                              [QUANT_BYTE_K] = vnni_byte_k,
+                                              [QUANT_BYTE128] = vnni_byte128},
+                                             "avx512 vnni"};
 
 const struct quant_kernels *quant_kernels_vnni(void)
 {

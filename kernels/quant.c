@@ -74,7 +74,7 @@ static void q5_1_block(const uint8_t *b, float *y)
 }
 
 /* K-quants: 256 elements in 8 (or 16) groups; group j's 6-bit scale and minimum are packed in 12 bytes. */
-static void k_scale_min(const uint8_t *s, int j, int *scale, int *min)
+void quant_k_scale_min(const uint8_t *s, int j, int *scale, int *min)
 {
     if (j < 4) {
         *scale = s[j] & 63;
@@ -90,7 +90,7 @@ static void q45_k_block(const uint8_t *b, float *y, const uint8_t *high, const u
     float d = f32_from_f16(u16_at(b)), dmin = f32_from_f16(u16_at(b + 2));
     for (int j = 0; j < 8; j++) { /* groups 2i and 2i + 1 share bytes: low halves, then high halves */
         int scale, min;
-        k_scale_min(b + 4, j, &scale, &min);
+        quant_k_scale_min(b + 4, j, &scale, &min);
         float          ds = d * (float)scale, dm = dmin * (float)min;
         const uint8_t *q = low + j / 2 * 32;
         for (int i = 0; i < 32; i++) {

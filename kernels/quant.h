@@ -29,6 +29,9 @@ bool quant_to_f32(enum dtype dt, const void *src, float *dst, int64_t n);
 /* Whether all n values are finite (of block types: all scales are). */
 bool quant_finite(enum dtype dt, const void *src, int64_t n);
 
+/* Q4_K and Q5_K: scale and minimum (6 bits each) of group j of 8, from the block's 12 bytes of them. */
+void quant_k_scale_min(const uint8_t *s, int j, int *scale, int *min);
+
 static inline float f32_from_bits(uint32_t u)
 {
     float f;

@@ -8,8 +8,9 @@
 #include "kernels/quant.h"
 #include "tests/base/cm.h"
 
-enum { N = 64, K = 192, T = 40 };
-static const enum dtype types[] = {DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q8_0};
+enum { N = 64, K = 512, T = 40 };
+static const enum dtype types[] = {DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q8_0, DT_Q4_K, DT_Q5_K};
+enum { N_TYPE = sizeof types / sizeof *types };
 
 static uint32_t rnd(uint32_t *s)
 {
@@ -22,8 +23,8 @@ static uint8_t blocks[N * K * 2];
 /* Random blocks with sane fp16 scales, now and then zero or subnormal ones. */
 static void fill_blocks(enum dtype dt, uint32_t seed)
 {
-    int64_t blk = quant_bytes(dt, 32), n = (int64_t)N * K / 32;
-    bool    has_m = dt == DT_Q4_1 || dt == DT_Q5_1;
+    int64_t blk = quant_type(dt)->block_bytes, n = (int64_t)N * K / quant_type(dt)->block;
+    bool    has_m = dt == DT_Q4_1 || dt == DT_Q5_1 || dt == DT_Q4_K || dt == DT_Q5_K;
     for (int64_t i = 0; i < n * blk; i++)
         blocks[i] = (uint8_t)rnd(&seed);
     for (int64_t i = 0; i < n; i++)
@@ -39,7 +40,7 @@ static void packed_blocks_keep_their_values(void **st)
     (void)st;
     struct op_ctx c;
     assert_int_equal(cpu_open(&c, 1, DT_F32, T, K, N, NULL), OK);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < N_TYPE; i++) {
         struct weight w;
         float a[K], b[K];
         fill_blocks(types[i], 11);
@@ -63,7 +64,7 @@ static void products_equal_the_dequantised_ones(void **st)
     struct op_ctx c;
     static float  x[T * K], y[T * N], z[T * N], w32[N * K];
     assert_int_equal(cpu_open(&c, 2, DT_F32, T, K, N, NULL), OK);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < N_TYPE; i++) {
         struct weight w;
         uint32_t      seed = 5;
         fill_blocks(types[i], 21);
@@ -164,11 +165,11 @@ static void instruction_sets_give_the_same_bits(void **st)
         x[i] = (float)((int)(rnd(&seed) % 20001) - 10000) * (i / 32 % 7 ? 1e-4f : 3e-9f);
     for (int k = 0; k < K; k++) /* the largest integers of both signs */
         x[k] = k % 3 ? 1 : -1;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < N_TYPE; i++) {
         struct weight w;
         fill_blocks(types[i], 31 + (uint32_t)i);
-        memset(blocks + quant_bytes(types[i], 32) - 16, 0xff, 16); /* and of the weights */
-        memset(blocks + 2 * quant_bytes(types[i], 32) - 16, 0x80, 16);
+        memset(blocks + quant_type(types[i])->block_bytes - 16, 0xff, 16); /* and of the weights */
+        memset(blocks + 2 * quant_type(types[i])->block_bytes - 16, 0x80, 16);
         assert_int_equal(cpu_weight_new(&w, N, K, types[i], false, NULL), OK);
         cpu_weight_part(&w, 0, N, blocks, types[i], NULL);
         assert_int_equal(cpu_weight_done(&c, &w, NULL), OK);
