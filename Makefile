@@ -29,7 +29,7 @@ QUICK = $(filter-out %_golden,$(UNIT))
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all run test unit asan tsan e2e house bench test-gpu bench-gpu fuzz fmt clean deps test-deps cuda
+.PHONY: all run test unit asan tsan e2e house bench test-gpu bench-gpu sim fuzz fmt clean deps test-deps cuda
 
 all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd
@@ -65,6 +65,9 @@ e2e: $(BUILD)/fluxd $(BUILD)/tests/server/http_app $(BUILD)/tests/server/fault_a
 
 house:
 	@sh tests/house/rules.sh
+
+sim: $(BUILD)/tests/sim/sim
+	@$<
 
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')

@@ -1,0 +1,55 @@
+/* sim, short: every trace of the simulator, its laws after every turn. `make sim` runs the long ones. */
+#include "tests/sim/world.h"
+
+#include "tests/base/cm.h"
+
+enum { N = 3000, FEW = 800 };
+
+static struct sim_result run(enum trace t, const char *policy, bool age, int n)
+{
+    struct sim_conf c = {.trace = t, .policy = policy, .age = age, .n = n, .load = 0.7, .seed = 9};
+    return sim_run(&c);
+}
+
+static void every_trace_keeps_the_laws(void **st)
+{
+    (void)st;
+    for (int t = 0; t < N_TRACES; t++) {
+        struct sim_result r = run((enum trace)t, "balance", true, N);
+        print_message("%-10s ttft p50 %.0f p99 %.0f ms, itl p99 %.1f ms, %.0f tok/s\n", trace_name[t], r.ttft50_ms, r.ttft99_ms, r.itl99_ms,
+                      r.tok_per_s);
+        assert_int_equal(r.n_done, N);
+        assert_true(r.error < 0.25); /* the cost model found the machine */
+        assert_true(r.itl99_ms < 40 * 1.5); /* the target, and what one smallest piece or a hiccup may add */
+    }
+}
+
+static void the_same_trace_gives_the_same_run(void **st)
+{
+    (void)st;
+    struct sim_result a = run(TRACE_BURSTS, "order", true, FEW), b = run(TRACE_BURSTS, "order", true, FEW);
+    assert_memory_equal(&a, &b, sizeof a);
+}
+
+static void age_bounds_the_longest_wait(void **st)
+{
+    (void)st;
+    struct sim_result with = run(TRACE_AGENTS, "balance", true, FEW), without = run(TRACE_AGENTS, "balance", false, FEW);
+    assert_true(with.ttft_most_ms < without.ttft_most_ms);
+}
+
+static void a_burst_over_the_queue_is_served_or_refused(void **st)
+{
+    (void)st;
+    struct sim_conf   c = {.trace = TRACE_DOCUMENTS, .policy = "order", .age = true, .n = SIM_QUEUE + 1000, .load = 1000, .seed = 3};
+    struct sim_result r = sim_run(&c);
+    assert_true(r.n_refused > 0 && r.n_done >= SIM_QUEUE);
+    assert_int_equal(r.n_done + r.n_refused, r.n_sent);
+}
+
+int main(void)
+{
+    const struct CMUnitTest t[] = {cmocka_unit_test(every_trace_keeps_the_laws), cmocka_unit_test(the_same_trace_gives_the_same_run),
+                                   cmocka_unit_test(age_bounds_the_longest_wait), cmocka_unit_test(a_burst_over_the_queue_is_served_or_refused)};
+    return cmocka_run_group_tests(t, NULL, NULL);
+}
