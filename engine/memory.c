@@ -41,7 +41,7 @@ enum err memory_open(struct memory *m, struct backend *b, const struct spec *s, 
     int64_t n = (c->pool_bytes || !b->mem_left ? c->pool_bytes : b->mem_left(b) - POOL_LEAVES) / m->page_bytes;
     m->n_page = (int)(n < most ? n : most < INT32_MAX ? most : INT32_MAX);
     m->pool = b->mem_new(b, m->n_page * m->page_bytes);
-    ok = m->pool && n > 0 && ok;
+    ok = m->pool && n >= 0 && ok;
     if (!ok) return err_set(note, ERR_NOMEM, NULL, "no memory for workspaces and the KV pool of %lld bytes", (long long)c->pool_bytes);
     return OK;
 }
