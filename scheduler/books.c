@@ -82,6 +82,7 @@ void books_check(const struct scheduler *s)
         }
     }
     free(owned);
+    swap_check(s->swap);
     int n = 0, key[ADMIT_KEYS] = {0};
     LIST_EACH(it, &s->waiting)
     {

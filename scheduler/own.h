@@ -6,6 +6,7 @@
 #include "scheduler/admit.h"
 #include "scheduler/apply.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/swap.h"
 
 struct scheduler {
     struct scheduler_conf    conf;
@@ -13,6 +14,7 @@ struct scheduler {
     struct sched_core        core;
     struct scheduler_stats   stats;
     struct cost              cost;
+    struct swap             *swap;
     struct mailbox          *inbox, *outbox;
     struct list              waiting; /* requests, by priority, then arrival plus predicted time */
     struct seq              *seq;     /* [max_seqs] */

@@ -49,22 +49,38 @@ void queue_put(struct scheduler *s, struct request *r)
     insert(s, r);
 }
 
+/* What it costs to compute its pages again: the prompt, and a row per token of the answer. */
+static double replay_ms(const struct scheduler *s, const struct seq *q)
+{
+    const struct request *r = q->req;
+    double row_ms = cost_ms(&s->cost.decode, cost_rows(1, q->map.n_held)) / 2; /* it shares the pass with others */
+    return plan_prompt_ms(&s->core.lim, &s->cost, r->use.route, r->n_prompt) + row_ms * r->use.n_answer;
+}
+
 void queue_put_back(struct scheduler *s, struct seq *q)
 {
     struct request *r = q->req;
+    if (q->phase == SEQ_DECODE && swap_ms(s->swap, q->map.n_held) < replay_ms(s, q) && swap_out(s->swap, s->core.engine, q))
+        atomic_fetch_add_explicit(&s->stats.swaps, 1, memory_order_relaxed);
     apply_evict(&s->core, q);
     r->order_ns = r->submit_ns - INT64_MAX / 2; /* among the preempted, by arrival */
     atomic_fetch_add(&s->waiting_n, 1);
     insert(s, r);
 }
 
-void queue_drop(struct scheduler *s, struct request *r)
+static void leave_list(struct scheduler *s, struct request *r)
 {
     list_remove(&r->node);
     atomic_fetch_sub(&s->waiting_n, 1);
     s->key_waiting[key_of(r)]--;
     s->waiting_ms = list_empty(&s->waiting) ? 0 : s->waiting_ms - r->work_ms;
     tell_retry(s);
+}
+
+void queue_drop(struct scheduler *s, struct request *r)
+{
+    leave_list(s, r);
+    swap_drop(s->swap, r);
 }
 
 /* Pages that prompts in prefill may hold for a while beyond their promise. */
@@ -87,7 +103,7 @@ static struct seq *free_slot(struct scheduler *s)
 
 static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
 {
-    queue_drop(s, r);
+    leave_list(s, r);
     unsigned k = key_of(r);
     s->served_now = s->served_ms[k];
     s->served_ms[k] += r->work_ms;
@@ -103,6 +119,12 @@ static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
     q->view.n_prompt = r->n_prompt;
     q->view.route = r->use.route;
     s->core.promised += q->promised;
+    if (r->swapped && swap_in(s->swap, s->core.engine, s->core.pool, q, r)) {
+        q->phase = SEQ_DECODE;
+        q->decode_from_ns = s->core.now_ns;
+        return;
+    }
+    q->pos = 0;
     s->prefill_tok += r->n_prompt;
     if (r->use.n_answer == 0) {
         r->use.queued_ns = s->core.now_ns - r->submit_ns;
@@ -136,7 +158,7 @@ static struct request *pick(struct scheduler *s)
             break;
         r[n] = LIST_ITEM(it, struct request, node);
         int n_tok = r[n]->n_prompt + queue_promised_new(s, r[n]);
-        ask[n] = (struct admit_ask){.priority = r[n]->priority, .n_prompt = r[n]->n_prompt, .n_tok = n_tok,
+        ask[n] = (struct admit_ask){.priority = r[n]->priority, .n_prompt = r[n]->swapped ? 0 : r[n]->n_prompt, .n_tok = n_tok,
                                     .pages = plan_promise(&s->core.lim, r[n]->use.route, n_tok) + plan_transient(&s->core.lim, r[n]->n_prompt),
                                     .passed = r[n]->passed, .key = key_of(r[n]), .route = r[n]->use.route};
         n++;

@@ -75,6 +75,7 @@ struct request {
     /* the scheduler's own */
     struct list       node;
     void             *seq;
+    void             *swapped;       /* its pages in host memory, while it waits preempted */
     int64_t           submit_ns;
     int64_t           order_ns;      /* place in the queue: arrival plus predicted prefill */
     int64_t           moved_ns;      /* when it last came forward, while it waits */

@@ -82,6 +82,9 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     err = route_ask_parse(conf->route, m, s->route, note);
     if (err)
         goto fail;
+    err = swap_open(&s->swap, m, conf->swap_bytes, note);
+    if (err)
+        goto fail;
     cost_init(&s->cost, m);
     atomic_store(&s->stats.pages_total, m->n_page);
     atomic_store(&s->stats.heartbeat_ns, clock_ns());
@@ -103,6 +106,7 @@ void scheduler_close(struct scheduler *s)
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         free(steps[i]);
     kvpool_free(s->core.pool);
+    swap_close(s->swap);
     if (s->inbox)
         mailbox_free(s->inbox);
     if (s->outbox)

@@ -16,6 +16,7 @@ struct scheduler_conf {
     int         chunk_tok;       /* --prefill-chunk-tokens: most prompt tokens in one piece, multiple of PAGE_TOK */
     int         default_max_tok; /* promise for requests that name no max_tokens */
     double      itl_target_ms;   /* prefill pieces fill what is left of it while streams run; 0: from the measured decode step */
+    int64_t     swap_bytes;      /* host memory for pages of preempted requests; 0: none, they are computed again */
     const char *route_policy;    /* --route-policy: "none" "order" "balance"; NULL: order */
     int64_t     queue_timeout_ms, first_token_timeout_ms, progress_timeout_ms, request_timeout_ms; /* 0: none */
     const char *route;           /* --route: "auto" "full" "sparse" or L characters of 0 and 1 */

@@ -189,6 +189,7 @@ static enum err open_scheduler(struct server *s)
         .chunk_tok = (int)c->prefill_chunk_tokens,
         .default_max_tok = (int)c->default_max_tokens,
         .itl_target_ms = c->itl_target_ms,
+        .swap_bytes = c->swap_space_bytes,
         .route_policy = c->route_policy,
         .queue_timeout_ms = c->queue_timeout_ms,
         .first_token_timeout_ms = c->first_token_timeout_ms,

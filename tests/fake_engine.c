@@ -16,6 +16,7 @@ struct engine {
     struct fake_conf   c;
     struct engine_info info;
     struct cursor     *cur;  /* [max_seqs] */
+    uint64_t          *content; /* [n_page] whose block of which layer was written there */
     int               *step_owner; /* [n_page] slot that used the page in this step, + 1 */
     int                steps;
 };
@@ -25,6 +26,7 @@ struct engine *fake_open(const struct fake_conf *c)
     struct engine *e = calloc(1, sizeof *e);
     e->c = *c;
     e->cur = calloc((size_t)c->max_seqs, sizeof *e->cur);
+    e->content = calloc((size_t)c->n_page, sizeof *e->content);
     e->step_owner = calloc((size_t)c->n_page, sizeof *e->step_owner);
     e->info = (struct engine_info){.name = "fake", .n_layer = c->n_layer, .n_vocab = 1000, .n_head = 4, .n_kv = 2, .head = 16,
                                    .d_model = 64, .max_len = c->max_len, .max_seqs = c->max_seqs, .max_prefill_tok = c->max_prefill_tok,
@@ -39,6 +41,7 @@ void engine_close(struct engine *e)
         return;
     free(e->cur);
     free(e->step_owner);
+    free(e->content);
     free(e);
 }
 
@@ -58,12 +61,25 @@ uint8_t fake_bit(const int32_t *tok, int n_prompt, int layer)
     return (fake_token(tok, n_prompt) + layer * 3) % 5 < 2 ? ROUTE_FULL : ROUTE_SPARSE;
 }
 
-/* The page is there, in range, and no other sequence holds it in this step. */
+static uint64_t content_of(const struct batch_seq *s, int layer, int block)
+{
+    return (uint64_t)(uintptr_t)s->tok * 1000003u + (uint64_t)layer * 65536u + (uint64_t)block;
+}
+
+static void write_page(struct engine *e, const struct batch_seq *s, int layer, int block)
+{
+    int32_t p = s->page[(int64_t)layer * s->page_stride + block];
+    CHECK(p >= 0 && p < e->c.n_page);
+    e->content[p] = content_of(s, layer, block);
+}
+
+/* The page is there, in range, holds what was written for it, and no other sequence holds it in this step. */
 static void use_page(struct engine *e, const struct batch_seq *s, int layer, int block)
 {
     int32_t p = s->page[(int64_t)layer * s->page_stride + block];
     CHECK(p >= 0 && p < e->c.n_page);
     CHECK(e->step_owner[p] == 0 || e->step_owner[p] == s->slot + 1);
+    CHECK(e->content[p] == content_of(s, layer, block));
     e->step_owner[p] = s->slot + 1;
 }
 
@@ -92,8 +108,10 @@ static void run_piece(struct engine *e, struct batch_piece *p)
             s->route[l] = fake_bit(s->tok, s->n_prompt, l);
         }
         bool full = s->route[l] == ROUTE_FULL || !e->c.sparse_streams;
-        for (int b = p->tok0 / PAGE_TOK; b <= (p->tok1 - 1) / PAGE_TOK; b++)
+        for (int b = p->tok0 / PAGE_TOK; b <= (p->tok1 - 1) / PAGE_TOK; b++) {
+            write_page(e, s, l, b);
             use_visible(e, s, l, b, full);
+        }
     }
     bool done = p->tok1 == s->n_prompt;
     c->layer = done ? p->layer1 : p->layer0;
@@ -117,6 +135,8 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
         CHECK(r->pos >= r->seq->n_prompt && r->pos < e->c.max_len && r->sample.pos == r->sample.n_hist);
         for (int l = 0; l < e->c.n_layer; l++) {
             CHECK(r->seq->route[l] != ROUTE_OPEN);
+            if (r->pos % PAGE_TOK == 0) /* the block begins; else what stands there is kept */
+                write_page(e, r->seq, l, r->pos / PAGE_TOK);
             use_visible(e, r->seq, l, r->pos / PAGE_TOK, r->seq->route[l] == ROUTE_FULL);
         }
         draw(e, &r->sample, &out->row[i]);
@@ -131,6 +151,20 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
         usleep((unsigned)e->c.step_us);
     out->decode_ns = b->n_row ? 1000000 : 0;
     out->prefill_ns = b->n_piece ? 1000000 : 0;
+    return OK;
+}
+
+enum err engine_page_read(struct engine *e, int32_t page, void *to)
+{
+    CHECK(page >= 0 && page < e->c.n_page);
+    memcpy(to, &e->content[page], sizeof e->content[page]);
+    return OK;
+}
+
+enum err engine_page_write(struct engine *e, int32_t page, const void *from)
+{
+    CHECK(page >= 0 && page < e->c.n_page);
+    memcpy(&e->content[page], from, sizeof e->content[page]);
     return OK;
 }
 

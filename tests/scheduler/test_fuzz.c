@@ -105,7 +105,7 @@ static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, bool stre
                            .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = streams, .has_router = true, .bad_token = 77,
                            .fail_at_step = fail_at_step};
     f->e = fake_open(&fc);
-    struct scheduler_conf sc = {.queue_len = 24, .chunk_tok = 256, .default_max_tok = 32, .route = "auto",
+    struct scheduler_conf sc = {.queue_len = 24, .chunk_tok = 256, .default_max_tok = 32, .route = "auto", .swap_bytes = seed % 2 ? 100 * 1024 : 0,
                                 .route_policy = seed % 3 == 0 ? "none" : seed % 3 == 1 ? "order" : "balance"};
     struct err_note note;
     assert_int_equal(scheduler_open(&f->s, &sc, f->e, &note), OK);
@@ -174,9 +174,10 @@ static void random_events_leave_balanced_books(void **st)
                 books_check(f.s);
         }
         settle(&f);
-        print_message("seed %u: %d accepted, %d refused; stop %d, length %d, cancelled %d, error %d; preemptions %d\n", seed, f.accepted,
+        print_message("seed %u: %d accepted, %d refused; stop %d, length %d, cancelled %d, error %d; preemptions %d, swaps %d\n", seed, f.accepted,
                       f.refused, f.finished[FINISH_STOP], f.finished[FINISH_LENGTH], f.finished[FINISH_CANCELLED],
-                      f.finished[FINISH_ERROR], (int)atomic_load(&f.s->stats.preemptions));
+                      f.finished[FINISH_ERROR], (int)atomic_load(&f.s->stats.preemptions), (int)atomic_load(&f.s->stats.swaps));
+        assert_true((atomic_load(&f.s->stats.swaps) > 0) == seed % 2);
         assert_true(f.accepted > 300 && f.finished[FINISH_LENGTH] > 50 && f.finished[FINISH_CANCELLED] > 10 && f.finished[FINISH_ERROR] > 5);
         assert_true(atomic_load(&f.s->stats.preemptions) > 0);
         close_fuzz(&f);

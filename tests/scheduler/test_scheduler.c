@@ -196,6 +196,32 @@ static void outgrown_promises_preempt_and_tokens_stay(void **st)
     }
 }
 
+static void swapped_requests_come_back_with_their_pages(void **st)
+{
+    (void)st;
+    uint32_t         seed = 3;
+    struct fake_conf c = SMALL;
+    c.n_page = 70;
+    struct house *h = open_house_as(c, (struct scheduler_conf){.queue_len = 100, .swap_bytes = 50 * 1024}, true); /* 50 pages */
+    struct ask   *a[8];
+    for (int i = 0; i < 8; i++) {
+        a[i] = new_ask(&seed, 100, 1200);
+        a[i]->r.max_new_given = false;
+        a[i]->r.route_ask = i % 2 ? ROUTE_ASK_FULL : ROUTE_ASK_AUTO;
+        a[i]->cancel_after = i == 5 ? 700 : -1;
+        struct err_note note;
+        assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
+    }
+    serve(h, 8);
+    assert_true(atomic_load(&scheduler_stats(h->s)->swaps) > 0);
+    close_house(h);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(a[i]->finish, i == 5 ? FINISH_CANCELLED : FINISH_LENGTH);
+        check_tokens(a[i]);
+        free_ask(a[i]);
+    }
+}
+
 static void a_reader_that_stops_rests_and_goes_on(void **st)
 {
     (void)st;
@@ -446,6 +472,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_stops_rests_and_goes_on),       cmocka_unit_test(what_never_fits_is_refused_at_once),
         cmocka_unit_test(a_full_queue_refuses_and_counts),             cmocka_unit_test(a_lost_device_ends_all_with_an_error),
         cmocka_unit_test(a_row_that_is_not_finite_ends_alone),         cmocka_unit_test(stop_ids_end_and_min_tokens_ban),
+        cmocka_unit_test(swapped_requests_come_back_with_their_pages),
         cmocka_unit_test(a_request_that_waits_too_long_ends_and_others_stay), cmocka_unit_test(first_token_and_total_time_have_ends),
         cmocka_unit_test(a_client_that_does_not_read_is_no_lack_of_progress), cmocka_unit_test(the_time_to_come_back_follows_the_queue)};
     return cmocka_run_group_tests(t, NULL, NULL);
