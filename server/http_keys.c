@@ -17,19 +17,22 @@ bool http_keys_init(struct http *h)
     return true;
 }
 
-/* "Bearer" in any case, one space, the key, nothing else. */
+/* "Bearer" in any case, one space, the key; white space at the end is no part of a header's value (RFC 9110, 5.5). */
 int http_keys_find(const struct http *h, const char *authorization)
 {
     static const char scheme[] = "Bearer ";
     const size_t n = sizeof scheme - 1;
     bool bearer = authorization && !strncasecmp(authorization, scheme, n);
     const char *key = bearer ? authorization + n : "";
-    struct hash128 got = hash128(h->hash_key, key, strlen(key));
+    size_t n_key = strlen(key);
+    while (n_key > 0 && (key[n_key - 1] == ' ' || key[n_key - 1] == '\t'))
+        n_key--;
+    struct hash128 got = hash128(h->hash_key, key, n_key);
     int found = -1;
     for (int i = 0; i < h->conf.n_api_key; i++) {
         uint64_t differs = (got.lo ^ h->key_hash[i].lo) | (got.hi ^ h->key_hash[i].hi);
         uint64_t mask = (differs | (0 - differs)) >> 63; /* 1 where they differ */
         found = (int)((uint64_t)(int64_t)found * mask + (uint64_t)i * (1 - mask));
     }
-    return bearer && *key ? found : -1;
+    return bearer && n_key > 0 ? found : -1;
 }

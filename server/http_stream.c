@@ -20,8 +20,12 @@ static ssize_t read_frames(void *arg, uint64_t pos, char *to, size_t max)
 {
     struct http_call *c = arg;
     (void)pos;
-    if (c->gone)
-        return MHD_CONTENT_READER_END_WITH_ERROR;
+    /* The socket is shut down, so sending fails, and by that the library ends the connection. An error from here it would
+     * only note, and wait for an event of the socket; of one that the client has reset there comes none any more. */
+    if (c->gone) {
+        to[0] = '\n';
+        return 1;
+    }
     if (pending(c) == 0) {
         if (c->ended)
             return MHD_CONTENT_READER_END_OF_STREAM;

@@ -484,6 +484,7 @@ def test_running_out_of_descriptors_pauses_accepting(make_server):
 AUTH = [
     ("no key", "", 401), ("right", "Authorization: Bearer first-key\r\n", 200), ("second", "Authorization: Bearer second-key\r\n", 200),
     ("lower case scheme", "Authorization: bearer first-key\r\n", 200), ("upper case scheme", "AUTHORIZATION: BEARER first-key\r\n", 200),
+    ("space behind", "Authorization: Bearer first-key \t\r\n", 200), ("only spaces", "Authorization: Bearer   \r\n", 401),
     ("two spaces", "Authorization: Bearer  first-key\r\n", 401), ("no space", "Authorization: Bearerfirst-key\r\n", 401),
     ("prefix", "Authorization: Bearer first-ke\r\n", 401), ("longer", "Authorization: Bearer first-keyx\r\n", 401),
     ("empty", "Authorization: Bearer \r\n", 401), ("basic", "Authorization: Basic first-key\r\n", 401),

@@ -488,7 +488,8 @@ def test_many_leave_and_nothing_leaks(server):
     server.session.close()
     n_fd = fds()
     for i in range(300):
-        s = Stream(server, "/v1/completions" if i % 2 else "/v1/chat/completions", prompt="Once", messages=user("Once"), max_tokens=500, ignore_eos=True)
+        path, ask = ("/v1/completions", {"prompt": "Once"}) if i % 2 else ("/v1/chat/completions", {"messages": user("Once")})
+        s = Stream(server, path, max_tokens=500, ignore_eos=True, **ask)
         if i % 10 == 0:
             s.open()
         s.close()
