@@ -497,6 +497,29 @@ def test_many_leave_and_nothing_leaks(server):
     server.wait_metric("process_open_fds", lambda v: v <= n_fd + 2, timeout=10)
 
 
+@pytest.mark.parametrize("how", ["fin", "reset"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_however_a_client_leaves_its_connection_is_closed(server, how, stream):
+    """Of a stream that was reset the library hears nothing more."""
+    import json
+    import socket
+    import struct
+
+    body = json.dumps(dict(prompt="Once", max_tokens=300, ignore_eos=True, stream=stream)).encode()
+    ask = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    server.session.close()
+    before = server.metrics()["fluxd_http_connections"]
+    for _ in range(8):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as k:
+            k.sendall(ask)
+            if stream:
+                assert k.recv(10)
+            if how == "reset":
+                k.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    server.wait_free()
+    server.wait_metric("fluxd_http_connections", lambda v: v <= before + 1, timeout=10)
+
+
 def test_a_slow_reader_rests_and_gets_every_byte(server):
     """Nothing is read until the generation rests, then all is."""
     want = server.complete("Once", max_tokens=120, ignore_eos=True)["choices"][0]["text"]
