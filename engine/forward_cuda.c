@@ -8,9 +8,9 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "engine/backend_cuda.h"
+#include "engine/draw_cuda.h"
 #include "engine/forward.h"
 #include "kernels/attn_gpu.h"
-#include "kernels/cpu.h"
 #include "kernels/gemm_gpu.h"
 #include "kernels/gemm_lt.h"
 #include "kernels/gpu_ops.h"
@@ -46,8 +46,7 @@ struct forward_cuda {
     float           *margin_host;    /* pinned, the same */
     int              max_run, n_block;
 
-    float           *logits_host;    /* pinned [logit_tok][V] */
-    float           *draw_work;      /* [logit_tok][2 V] */
+    struct draw_cuda *draw;
 
     struct router_weights *router;   /* device pointers; NULL: none */
     float                 *router_mem;
@@ -80,7 +79,7 @@ static enum err open_block(struct forward_cuda *f, struct err_note *note)
     l->route = round_up(f->max_run * (int64_t)sizeof(struct plan_run));
     l->prompt = l->route + round_up((int64_t)f->max_run * e->spec.n_layer);
     l->row = l->prompt + round_up(f->max_run * (int64_t)sizeof(struct router_gpu_prompt));
-    l->n_patch = l->row + round_up((int64_t)e->logit_tok * 4);
+    l->n_patch = l->row + round_up(4LL * (e->logit_tok > 2 * e->info.router_pool_size ? e->logit_tok : 2 * e->info.router_pool_size));
     l->tok = l->n_patch + 256;
     l->patch = l->tok + round_up((int64_t)e->max_tok * 4);
     l->bytes = l->patch + (int64_t)PATCH_MOST * 8;
@@ -110,11 +109,7 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     f->small.work = b->mem_new(b, (int64_t)gemm_small_work_bytes(f->be->n_sm));
     if (!f->table || !f->shadow || !f->seg || !f->page || !f->pos || !f->margin || !f->attn.work || !f->small.work)
         return err_set(note, ERR_NOMEM, NULL, "no device memory for work lists");
-    const size_t logits = (size_t)e->logit_tok * (size_t)e->spec.n_vocab * 4;
-    f->draw_work = malloc(2 * logits);
-    if (!f->draw_work) return err_set(note, ERR_NOMEM, NULL, "out of memory");
-    enum err err = cuda_check(cudaMallocHost((void **)&f->margin_host, (size_t)runs * 4), "pinned memory", note);
-    return err == OK ? cuda_check(cudaMallocHost((void **)&f->logits_host, logits), "pinned memory", note) : err;
+    return cuda_check(cudaMallocHost((void **)&f->margin_host, (size_t)runs * 4), "pinned memory", note);
 }
 
 /* The routers' fp32 weights, layer after layer as they lie on the host. */
@@ -164,6 +159,7 @@ enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct e
     if (err == OK) err = open_block(f, note);
     if (err == OK) err = open_lists(f, note);
     if (err == OK) err = open_routers(f, note);
+    if (err == OK) err = draw_cuda_open(&f->draw, &f->ops, e->logit_tok, (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
     if (err == OK) err = cuda_check(cudaStreamSynchronize(f->be->stream), "open", note);
     if (err == OK) *out = f;
     else forward_cuda_close(f);
@@ -181,8 +177,7 @@ void forward_cuda_close(struct forward_cuda *f)
         if (f->host[i]) cudaFreeHost(f->host[i]);
     }
     if (f->margin_host) cudaFreeHost(f->margin_host);
-    if (f->logits_host) cudaFreeHost(f->logits_host);
-    free(f->draw_work);
+    draw_cuda_close(f->draw);
     void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->margin, f->attn.work, f->small.work, f->router_mem};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) cudaFree(device[i]);
@@ -412,19 +407,15 @@ static enum err head(const struct call *c, int n, const int32_t *row)
 
 /* --- drawing */
 
-/* Logits of n rows come to the host, where the reference draws: rows are independent, so they share out over threads. */
+/* Rows in as many launches as their lists need; nearly always one. */
 static enum err draw(struct forward_cuda *f, int n, const struct sample_row *row, struct sample_out *out)
 {
     struct engine *e = f->e;
     const int64_t  V = e->spec.n_vocab;
-    cudaError_t    err = cudaMemcpyAsync(f->logits_host, e->mem.logits, (size_t)(n * V) * 4, cudaMemcpyDeviceToHost, f->be->stream);
-    if (err == cudaSuccess) err = cudaStreamSynchronize(f->be->stream);
-    if (err != cudaSuccess) return ERR_DEVICE;
-#pragma omp parallel for num_threads(e->be->n_thread) schedule(dynamic, 1)
-    for (int i = 0; i < n; i++) {
-        struct sample_args a = {.logits = f->logits_host + i * V, .logits_stride = V, .row = row + i, .out = out + i,
-                                .work = f->draw_work + i * 2 * V, .n_row = 1, .vocab = (int)V};
-        sample_ref(NULL, &a);
+    for (int at = 0, m; at < n; at += m) {
+        m = draw_cuda_fit(f->draw, row + at, n - at);
+        CHECK(m > 0); /* the lists hold a whole context and more */
+        TRY(draw_cuda_rows(f->draw, (const float *)e->mem.logits + at * V, e->mem.work, (int)V, m, row + at, out + at));
     }
     return OK;
 }
