@@ -1,15 +1,39 @@
 /* qkrope on CUDA: a group of lanes takes a head; a lane holds 4 numbers of its first half and the 4 that RoPE pairs with them. */
 #include "kernels/gpu_ops.cuh"
 
-enum { THREADS = 256, VEC = 4, HEAD_MIN = 16, HEAD_MAX = 256 };
+enum { THREADS = 256, VEC = 4, HEADS = 3, HEAD_MIN = 16, HEAD_MAX = 256 };
 
 template <typename KV> static __device__ __forceinline__ KV *page_row(const qkrope_args &a, int64_t page, int g, int v, int row)
 {
     return (KV *)a.pool + (((page * a.n_kv + g) * 2 + v) * PAGE_TOK + row) * a.head;
 }
 
-/* LANES: lanes of a group, a power of two, LANES * 8 >= K. Block x: token; blocks y share its heads. */
-template <typename T, typename KV, int LANES> __global__ void __launch_bounds__(THREADS) qkrope_kernel(const qkrope_args a)
+static __device__ __forceinline__ void scale_head(float (&x)[2][VEC], const float (&w)[2][VEC], float scale)
+{
+#pragma unroll
+    for (int j = 0; j < VEC; j++) {
+        x[0][j] = w[0][j] * (x[0][j] * scale);
+        x[1][j] = w[1][j] * (x[1][j] * scale);
+    }
+}
+static __device__ __forceinline__ void rotate(float (&x)[2][VEC], const float (&cs)[2 * VEC])
+{
+#pragma unroll
+    for (int j = 0; j < VEC; j++) {
+        const float lo = x[0][j], hi = x[1][j];
+        x[0][j] = lo * cs[2 * j] - hi * cs[2 * j + 1];
+        x[1][j] = hi * cs[2 * j] + lo * cs[2 * j + 1];
+    }
+}
+template <typename T> static __device__ __forceinline__ void store_head(T *to, const float (&x)[2][VEC], int half)
+{
+    store_vec<VEC>(to, x[0]);
+    store_vec<VEC>(to + half, x[1]);
+}
+
+/* LANES: lanes of a group, a power of two, LANES * 8 >= K. Block x: token; blocks y share its heads. HEADS heads of a group are
+ * on their way at once. */
+template <typename T, typename KV, int LANES> __global__ void __launch_bounds__(THREADS, 3) qkrope_kernel(const qkrope_args a)
 {
     const int  K = a.head, half = K / 2, H = a.n_head, G = a.n_kv, n_group = THREADS / LANES * gridDim.y;
     const int  i = threadIdx.x % LANES * VEC;
@@ -28,60 +52,47 @@ template <typename T, typename KV, int LANES> __global__ void __launch_bounds__(
     }
     begin_kernel();
     const int64_t t = blockIdx.x, page = a.pool ? a.page[t] : -1;
-    const int     pos = a.pos[t], n_item = page < 0 ? H : H + 2 * G;
+    const int     pos = a.pos[t], n_item = H + 2 * G;
     const T      *row = (const T *)a.qkv + t * a.qkv_stride;
-    if (in)
-        load_vec<2 * VEC>(cs, a.rope + (int64_t)pos * K + 2 * i);
-    for (int h0 = blockIdx.y * (THREADS / LANES); h0 < n_item; h0 += n_group) {
-        const int  h = h0 + threadIdx.x / LANES;
-        const bool on = in && h < n_item, is_q = h < H, is_v = h >= H + G;
-        float      x[2][VEC] = {};
-        if (on) {
-            load_vec<VEC>(x[0], row + h * K + i);
-            load_vec<VEC>(x[1], row + h * K + half + i);
-        }
-        float sum = 0;
+    for (int h0 = blockIdx.y * (THREADS / LANES) + threadIdx.x / LANES; h0 - (int)threadIdx.x / LANES < n_item; h0 += HEADS * n_group) {
+        float x[HEADS][2][VEC] = {};
 #pragma unroll
-        for (int j = 0; j < VEC; j++)
-            sum += x[0][j] * x[0][j] + x[1][j] * x[1][j];
-#pragma unroll
-        for (int m = LANES / 2; m > 0; m /= 2)
-            sum += __shfl_xor_sync(~0u, sum, m);
-        if (!on)
-            continue;
-        if (is_v) {
-            KV *to = page_row<KV>(a, page, h - H - G, 1, pos % PAGE_TOK) + i;
-            store_vec<VEC>(to, x[0]);
-            store_vec<VEC>(to + half, x[1]);
-            continue;
-        }
-        if (is_q ? a.q_norm != NULL : a.k_norm != NULL) {
-            const float scale = 1.0f / sqrtf(sum / (float)K + a.eps);
-#pragma unroll
-            for (int j = 0; j < VEC; j++) {
-                x[0][j] = (is_q ? wq : wk)[0][j] * (x[0][j] * scale);
-                x[1][j] = (is_q ? wq : wk)[1][j] * (x[1][j] * scale);
+        for (int n = 0; n < HEADS; n++)
+            if (in && h0 + n * n_group < n_item) {
+                load_vec<VEC>(x[n][0], row + (h0 + n * n_group) * K + i);
+                load_vec<VEC>(x[n][1], row + (h0 + n * n_group) * K + half + i);
             }
-        }
-        if (is_q && a.q_raw) {
-            T *to = (T *)a.q_raw + (t * H + h) * K + i;
-            store_vec<VEC>(to, x[0]);
-            store_vec<VEC>(to + half, x[1]);
-        }
+        if (in)
+            load_vec<2 * VEC>(cs, a.rope + (int64_t)pos * K + 2 * i);
 #pragma unroll
-        for (int j = 0; j < VEC; j++) {
-            const float lo = x[0][j], hi = x[1][j];
-            x[0][j] = lo * cs[2 * j] - hi * cs[2 * j + 1];
-            x[1][j] = hi * cs[2 * j] + lo * cs[2 * j + 1];
-        }
-        if (!is_q) {
-            KV *to = page_row<KV>(a, page, h - H, 0, pos % PAGE_TOK) + i;
-            store_vec<VEC>(to, x[0]);
-            store_vec<VEC>(to + half, x[1]);
-        } else if (a.q) {
-            T *to = (T *)a.q + (t * H + h) * K + i;
-            store_vec<VEC>(to, x[0]);
-            store_vec<VEC>(to + half, x[1]);
+        for (int n = 0; n < HEADS; n++) {
+            const int h = h0 + n * n_group;
+            float     sum = 0;
+#pragma unroll
+            for (int j = 0; j < VEC; j++)
+                sum += x[n][0][j] * x[n][0][j] + x[n][1][j] * x[n][1][j];
+#pragma unroll
+            for (int m = LANES / 2; m > 0; m /= 2)
+                sum += __shfl_xor_sync(~0u, sum, m);
+            if (!in || h >= n_item)
+                continue;
+            const float scale = 1.0f / sqrtf(sum / (float)K + a.eps);
+            if (h < H) {
+                if (a.q_norm)
+                    scale_head(x[n], wq, scale);
+                if (a.q_raw)
+                    store_head((T *)a.q_raw + (t * H + h) * K + i, x[n], half);
+                rotate(x[n], cs);
+                if (a.q)
+                    store_head((T *)a.q + (t * H + h) * K + i, x[n], half);
+            } else if (page >= 0) {
+                const int v = h >= H + G;
+                if (!v && a.k_norm)
+                    scale_head(x[n], wk, scale);
+                if (!v)
+                    rotate(x[n], cs);
+                store_head(page_row<KV>(a, page, h - H - v * G, v, pos % PAGE_TOK) + i, x[n], half);
+            }
         }
     }
 }

@@ -65,7 +65,7 @@ template <typename T> static __device__ void pool(router_smem &s, const router_g
     float     acc[VEC] = {};
     if (group < n_group)
         for (int h = group; h < a.n_head; h += n_group)
-#pragma unroll 4
+#pragma unroll(sizeof(T) == 2 ? 8 : 4)
             for (int i = begin; i < end; i++) {
                 const int64_t row = p.row0 + (i < n_end ? i : tail + i - n_end);
                 float         q[VEC];
@@ -94,14 +94,14 @@ template <typename T> static __device__ void pool(router_smem &s, const router_g
     __syncthreads();
 }
 
-/* Dot products of OUT neighbouring outputs with x; every lane returns them all. Loads of several rows are on their way at once. */
-template <int OUT> static __device__ __forceinline__ void dots(float (&acc)[OUT], const float *w, const float *x, int k, int n_left)
+/* Dot products of OUT neighbouring outputs with x; every lane returns them all. OUT * DEPTH loads are on their way at once. */
+template <int OUT, int DEPTH> static __device__ __forceinline__ void dots(float (&acc)[OUT], const float *w, const float *x, int k, int n_left)
 {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int o = 0; o < OUT; o++)
         acc[o] = 0;
-#pragma unroll 2
+#pragma unroll DEPTH
     for (int i = lane; i < k; i += 32) {
         float v[OUT];
 #pragma unroll
@@ -117,12 +117,12 @@ template <int OUT> static __device__ __forceinline__ void dots(float (&acc)[OUT]
 }
 
 /* y = act(w x + b): this block's share of the n outputs, to every block's y. */
-template <int OUT> static __device__ void product(float *y, const float *x, const float *w, const float *b, int n, int k, bool act, const team &team)
+template <int OUT, int DEPTH> static __device__ void product(float *y, const float *x, const float *w, const float *b, int n, int k, bool act, const team &team)
 {
     const int lane = threadIdx.x % 32, begin = n * team.rank / team.size, end = n * (team.rank + 1) / team.size;
     for (int i = begin + (int)threadIdx.x / 32 * OUT; i < end; i += WARPS * OUT) {
         float acc[OUT];
-        dots<OUT>(acc, w + (int64_t)i * k, x, k, end - i);
+        dots<OUT, DEPTH>(acc, w + (int64_t)i * k, x, k, end - i);
 #pragma unroll
         for (int o = 0; o < OUT; o++)
             if (i + o < end) {
@@ -152,14 +152,14 @@ template <typename T> __global__ void __launch_bounds__(THREADS) router_kernel(c
         return; /* the whole cluster */
     team.sync(); /* all blocks have begun: their shared memory may be written */
     pool<T>(s, a, p, team);
-    product<8>(s.x[1], s.x[0], w.w[0], w.b[0], n[0], k[0], true, team);
-    product<2>(s.x[0], s.x[1], w.w[1], w.b[1], n[1], k[1], false, team);
-    product<4>(s.x[1], s.x[0], w.w[2], w.b[2], n[2], k[2], true, team);
-    product<1>(s.x[0], s.x[1], w.w[3], w.b[3], n[3], k[3], true, team);
+    product<8, 4>(s.x[1], s.x[0], w.w[0], w.b[0], n[0], k[0], true, team);
+    product<2, 16>(s.x[0], s.x[1], w.w[1], w.b[1], n[1], k[1], false, team);
+    product<4, 8>(s.x[1], s.x[0], w.w[2], w.b[2], n[2], k[2], true, team);
+    product<1, 16>(s.x[0], s.x[1], w.w[3], w.b[3], n[3], k[3], true, team);
     if (team.rank != 0 || threadIdx.x >= 32)
         return;
     float y[2];
-    dots<2>(y, w.w[4], s.x[0], K, w.n_out);
+    dots<2, 4>(y, w.w[4], s.x[0], K, w.n_out);
     const float l0 = y[0] + w.b[4][0], margin = (w.n_out == 2 ? y[1] + w.b[4][1] - l0 : l0) + p.bias;
     if (threadIdx.x == 0) {
         a.margin[p.run] = margin;

@@ -3,13 +3,14 @@
  *
  * Weights e^((x - max) / T) are those of the CPU bit for bit (no fused multiply-add). Sums of weights are in double here and partly in
  * float there, so a set can differ where a token's weight ends within a float's rounding of top_p. Most rows put nearly all weight on
- * few tokens: those of weight >= 2^-12 are gathered into shared memory, and if they are sure to hold the set, only they are walked. */
+ * few tokens: about a thousand of the heaviest are gathered into shared memory, and if they are sure to hold the set, only they are walked. */
 #include "kernels/gpu_ops.cuh"
 #include "kernels/philox.h"
 
-enum { THREADS = 1024, WARPS = THREADS / 32, LIST = 4096, UNROLL = 8 };
+#include <float.h>
+
+enum { THREADS = 1024, WARPS = THREADS / 32, LIST = 4096, LIST_MAXIMA = 768, UNROLL = 8 };
 #define GREEDY_BELOW 1e-5f /* temperature */
-#define LIST_FROM    0x1p-12f
 
 struct sample_smem {
     double  d[WARPS];
@@ -38,6 +39,15 @@ static __device__ float exp_f32(float x)
     float s = __uint_as_float((uint32_t)(n - 0x4b400000 + 127) << 23);
     return x < -87.3f ? 0.0f : __fmul_rn(p, s);
 }
+
+/* 2^x to 2 units in the last place. */
+static __device__ __forceinline__ float exp2_near(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+#define LOG2_E 1.44269504f
 
 /* --- over the block; every thread gets the result */
 
@@ -86,6 +96,17 @@ static __device__ best block_best(sample_smem &s, best b)
     return warp_best({s.f[threadIdx.x % 32], s.i[threadIdx.x % 32]});
 }
 
+/* The k-th highest of the threads' numbers, k <= THREADS. */
+static __device__ float kth_of_threads(float v, int k)
+{
+    const uint32_t bits = __float_as_uint(v), key = bits & 0x80000000u ? ~bits : bits | 0x80000000u; /* orders as the floats */
+    uint32_t       bar = 0;
+    for (int bit = 31; bit >= 0; bit--)
+        if (__syncthreads_count(key >= (bar | 1u << bit)) >= k)
+            bar |= 1u << bit;
+    return __uint_as_float(bar & 0x80000000u ? bar & 0x7fffffffu : ~bar);
+}
+
 /* f(i, x[i]) for this thread's share, in rising order, several loads on their way at once. */
 template <typename F> static __device__ __forceinline__ void each(const float *x, int n, F f)
 {
@@ -119,11 +140,10 @@ static __device__ double log_sum_exp(sample_smem &s, const float *l, int n, best
     each(l, n, [&](int i, float v) {
         bad |= !(v < INFINITY);
         if (v > b.v) {
-            sum = sum * expf(b.v - v) + 1.0f; /* the first: 0 * e^-inf + 1 */
+            sum = sum * exp2_near((b.v - v) * LOG2_E); /* the first: 0 * e^-inf */
             b = {v, i};
-        } else if (v > -INFINITY) {
-            sum += expf(v - b.v);
         }
+        sum += v > -INFINITY ? exp2_near((v - b.v) * LOG2_E) : 0;
     });
     *top = block_best(s, b);
     if (block_count(s, bad) || top->v == -INFINITY)
@@ -141,20 +161,16 @@ static __device__ void take_top(sample_smem &s, const float *l, int V, int want,
         o->n_top = max(want, 0);
     if (want <= 0)
         return;
-    best mine = {-INFINITY, 0x7fffffff};
-    each(l, V, [&](int i, float v) { mine = v > mine.v || mine.i == 0x7fffffff ? best{v, i} : mine; });
-    best bar = {-INFINITY, -1}; /* a short row is listed whole */
-    for (int k = 0; k < want && V >= 2 * THREADS; k++) {
-        bar = block_best(s, mine);
-        if (mine.i == bar.i)
-            mine = {-INFINITY, 0x7fffffff};
-    }
+    float mine = -INFINITY, bar = -INFINITY; /* a short row is listed whole */
+    each(l, V, [&](int, float v) { mine = v > mine ? v : mine; });
+    if (V >= 2 * THREADS)
+        bar = kth_of_threads(mine, want);
     __syncthreads();
     if (threadIdx.x == 0)
         s.n_list = 0;
     __syncthreads();
     each(l, V, [&](int i, float v) {
-        if (v >= bar.v) {
+        if (v >= bar) {
             int at = atomicAdd(&s.n_list, 1);
             if (at < LIST) {
                 s.p[at] = v;
@@ -196,10 +212,7 @@ static __device__ void take_top(sample_smem &s, const float *l, int V, int want,
 /* --- bending */
 
 static __device__ bool has_penalty(const sample_gpu_row &r) { return r.repetition != 1.0f || r.presence != 0.0f || r.frequency != 0.0f; }
-static __device__ bool plain(const sample_gpu_row &r)
-{
-    return r.temperature < GREEDY_BELOW && r.n_allow == 0 && r.n_bias == 0 && r.n_ban == 0 && !has_penalty(r);
-}
+static __device__ bool bends(const sample_gpu_row &r) { return r.n_allow > 0 || r.n_bias > 0 || r.n_ban > 0 || has_penalty(r); }
 
 /* change(x[id], times) once for every id of the list; count is zero before and after. */
 template <typename F> static __device__ void each_id(const int32_t *id, int n, float *x, int32_t *count, F change)
@@ -398,11 +411,11 @@ static __device__ int draw(sample_smem &s, const float *p, int n, double u01)
     return s.pick >= 0 ? s.pick : owner >= 0 ? s.i[owner] : final;
 }
 
-/* The ids of weight LIST_FROM or more, in rising order, into shared memory. False when they are too many. */
-static __device__ bool gather_list(sample_smem &s, const float *p, int V)
+/* The ids of weight `from` or more, in rising order, into shared memory. False when they are too many. */
+static __device__ bool gather_list(sample_smem &s, const float *p, int V, float from)
 {
     int n = 0;
-    in_order(s, p, V, [](float v) { return v >= LIST_FROM; }, [&](int i, float v, bool on, int before) {
+    in_order(s, p, V, [&](float v) { return v >= from; }, [&](int i, float v, bool on, int before) {
         if (on && n + before < LIST) {
             s.p[n + before] = v;
             s.id[n + before] = i;
@@ -414,15 +427,17 @@ static __device__ bool gather_list(sample_smem &s, const float *p, int V)
     return n <= LIST;
 }
 
-/* Draws from bent logits x, whose highest is max. x becomes weights. */
-static __device__ int draw_token(sample_smem &s, const sample_gpu_row &r, float *x, int V, float max)
+/* Draws from logits l, bent or not, whose highest is max. x becomes weights (l may be x). */
+static __device__ int draw_token(sample_smem &s, const sample_gpu_row &r, const float *l, float *x, int V, float max)
 {
     const float inv = __fdiv_rn(1.0f, r.temperature);
     double      all = 0;
-    each(x, V, [&](int i, float v) {
+    float       most = 0;
+    each(l, V, [&](int i, float v) {
         v = exp_f32(__fmul_rn(__fsub_rn(v, max), inv));
         v = r.min_p > 0 && !(v >= r.min_p) ? 0.0f : v;
         x[i] = v;
+        most = v > most ? v : most;
         all += (double)v;
     });
     all = block_sum(s, all); /* its barriers also publish x */
@@ -430,7 +445,7 @@ static __device__ int draw_token(sample_smem &s, const sample_gpu_row &r, float 
     double     mass = (double)r.top_p * all;
     float     *p = x;
     int        n = V;
-    bool       listed = (k_on || p_on) && gather_list(s, x, V);
+    bool       listed = (k_on || p_on) && gather_list(s, x, V, fmaxf(kth_of_threads(most, LIST_MAXIMA), FLT_MIN));
     listed = listed && (k_on ? s.n_list >= r.top_k : sum_from(s, s.p, s.n_list, 0) >= mass);
     if (listed) {
         p = s.p;
@@ -463,13 +478,14 @@ static __global__ void __launch_bounds__(THREADS) sample_kernel(const sample_gpu
     int          id = 0;
     if (!bad && r.force_id >= 0) {
         id = r.force_id;
-    } else if (!bad && plain(r)) {
-        id = top.i;
     } else if (!bad) {
-        bend(a, r, l, x, (int32_t *)(x + V));
-        best b = arg_max(s, x, V);
+        best b = top;
+        if (bends(r)) {
+            bend(a, r, l, x, (int32_t *)(x + V));
+            b = arg_max(s, x, V);
+        }
         bad = !(b.v > -INFINITY);
-        id = bad ? 0 : r.temperature < GREEDY_BELOW ? b.i : draw_token(s, r, x, V, b.v);
+        id = bad ? 0 : r.temperature < GREEDY_BELOW ? b.i : draw_token(s, r, bends(r) ? x : l, x, V, b.v);
     }
     if (threadIdx.x == 0) {
         o->id = id;

@@ -157,7 +157,7 @@ static void layer_ops(int T)
         return swiglu_gpu(&a, &ctx);
     });
     weight wt = {DT_BF16, V, D, table, NULL};
-    row("embed", T, (double)n * D * 4, 1, [&](int) {
+    row("embed", T, (double)n * D * 4, cf, [&](int) {
         embed_args a = {ff, &wt, id_g, T, D};
         return embed_gpu(&a, &ctx);
     });
