@@ -32,7 +32,7 @@ struct params {
     int64_t              y_stride;
     int                 *counter; /* [tile] CTAs that are done */
     float4              *part;    /* [CTA][its first tile, its last tile][M / 8][thread] */
-    int                  n_tok, n, n_unit_k, add, y_f32;
+    int                  n_tok, n, n_unit_k, add;
 };
 
 /* The line of units and each CTA's share of it. */
@@ -62,7 +62,7 @@ template <int M> __device__ void load_units(smem<M> &sm, const params &p, const 
     }
 }
 
-template <int M> __device__ __forceinline__ void store_tile(const params &p, const float (&acc)[M / 2], int tile)
+template <int M, bool F32> __device__ __forceinline__ void store_tile(const params &p, const float (&acc)[M / 2], int tile)
 {
     const int lane = threadIdx.x % 32, row0 = tile * TILE_N + threadIdx.x / 32 * 16 + lane / 4;
 #pragma unroll
@@ -71,7 +71,7 @@ template <int M> __device__ __forceinline__ void store_tile(const params &p, con
         if (n >= p.n || t >= p.n_tok)
             continue;
         float v = acc[i] + (p.bias ? __bfloat162float(p.bias[n]) : 0.0f);
-        if (p.y_f32) {
+        if constexpr (F32) {
             float *y = (float *)p.y + t * p.y_stride + n;
             *y = p.add ? v + *y : v;
         } else {
@@ -82,7 +82,7 @@ template <int M> __device__ __forceinline__ void store_tile(const params &p, con
 }
 
 /* A tile shared with other CTAs: leave this CTA's part; whoever is last adds all parts up and stores. */
-template <int M> __device__ void share_tile(smem<M> &sm, const params &p, float (&acc)[M / 2], int tile, int n_unit)
+template <int M, bool F32> __device__ void share_tile(smem<M> &sm, const params &p, float (&acc)[M / 2], int tile, int n_unit)
 {
     const int t = threadIdx.x, ks = p.n_unit_k;
     auto      slot = [&](int cta) {
@@ -119,10 +119,10 @@ template <int M> __device__ void share_tile(smem<M> &sm, const params &p, float 
             acc[4 * i + 3] += v.w;
         }
     }
-    store_tile<M>(p, acc, tile);
+    store_tile<M, F32>(p, acc, tile);
 }
 
-template <int M> __device__ void compute_units(smem<M> &sm, const params &p, int begin, int end, int n_unit)
+template <int M, bool F32> __device__ void compute_units(smem<M> &sm, const params &p, int begin, int end, int n_unit)
 {
     constexpr int STAGES = smem<M>::STAGES;
     const int     group = threadIdx.x / 128, ks = p.n_unit_k;
@@ -148,13 +148,13 @@ template <int M> __device__ void compute_units(smem<M> &sm, const params &p, int
                 mbar_arrive(&sm.empty[st]);
         }
         if (whole)
-            store_tile<M>(p, acc, tile);
+            store_tile<M, F32>(p, acc, tile);
         else
-            share_tile<M>(sm, p, acc, tile, n_unit);
+            share_tile<M, F32>(sm, p, acc, tile, n_unit);
     }
 }
 
-template <int M>
+template <int M, bool F32>
 __global__ void __launch_bounds__(THREADS, 2)
     gemm_small_kernel(const __grid_constant__ CUtensorMap map_w, const __grid_constant__ CUtensorMap map_x, const params p)
 {
@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(THREADS, 2)
         if (threadIdx.x == 128 * N_GROUP)
             load_units<M>(sm, p, &map_w, &map_x, begin, end);
     } else {
-        compute_units<M>(sm, p, begin, end, n_unit);
+        compute_units<M, F32>(sm, p, begin, end, n_unit);
     }
 }
 
@@ -184,7 +184,7 @@ size_t gemm_small_work_bytes(int n_sm)
     return COUNTER_BYTES + (size_t)n_sm * 2 * TILE_N * GEMM_SMALL_MAX_TOK * sizeof(float);
 }
 
-template <int M> static enum err launch(const gemm_args *a, const gemm_gpu *g)
+template <int M, bool F32> static enum err launch_as(const gemm_args *a, const gemm_gpu *g)
 {
     constexpr int bytes = sizeof(smem<M>) + 1024;
     static_assert(2 * (bytes + 1024) <= 233472, "shared memory of two CTAs");
@@ -195,8 +195,8 @@ template <int M> static enum err launch(const gemm_args *a, const gemm_gpu *g)
     if (e != OK)
         return e;
     params p = {a->y, (const __nv_bfloat16 *)a->bias, a->y_stride, (int *)g->work, (float4 *)((char *)g->work + COUNTER_BYTES),
-                a->n_tok, a->w->n, (a->w->k + TILE_K - 1) / TILE_K, a->add, a->y_f32};
-    if (cudaFuncSetAttribute(gemm_small_kernel<M>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
+                a->n_tok, a->w->n, (a->w->k + TILE_K - 1) / TILE_K, a->add};
+    if (cudaFuncSetAttribute(gemm_small_kernel<M, F32>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
         return ERR_DEVICE;
     const int           n_unit = (a->w->n + TILE_N - 1) / TILE_N * p.n_unit_k;
     cudaLaunchAttribute attr = {};
@@ -209,7 +209,12 @@ template <int M> static enum err launch(const gemm_args *a, const gemm_gpu *g)
     config.stream = g->stream;
     config.attrs = &attr;
     config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, gemm_small_kernel<M>, map_w, map_x, p) == cudaSuccess ? OK : ERR_DEVICE;
+    return cudaLaunchKernelEx(&config, gemm_small_kernel<M, F32>, map_w, map_x, p) == cudaSuccess ? OK : ERR_DEVICE;
+}
+
+template <int M> static enum err launch(const gemm_args *a, const gemm_gpu *g)
+{
+    return a->y_f32 ? launch_as<M, true>(a, g) : launch_as<M, false>(a, g);
 }
 
 enum err gemm_small_sm90(const struct gemm_args *a, const struct gemm_gpu *g)
