@@ -280,9 +280,10 @@ static void write_run(struct call *c, int i)
     memcpy((uint8_t *)host_at(c, c->f->at.route) + (int64_t)i * e->spec.n_layer, sp->seq->route, (size_t)e->spec.n_layer);
 }
 
-static enum err begin_call(struct call *c, int n_real)
+/* Into the block that next_block has picked. */
+static enum err write_call(struct call *c, int n_real)
 {
-    enum err err = next_block(c);
+    enum err err = OK;
     for (int i = 0; i < n_real && err == OK; i++) {
         write_run(c, i);
         err = patch_run(c, &c->span[i]);
@@ -457,7 +458,8 @@ static enum err step_rows(struct forward_cuda *f, const struct batch_row *row, i
         e->sample[i] = row[i].sample;
     }
     struct call c = {.f = f, .span = e->span, .n_span = bucket_rows[bucket], .n_tok = bucket_rows[bucket], .layer1 = e->spec.n_layer, .decode = true};
-    TRY(begin_call(&c, n));
+    TRY(next_block(&c));
+    TRY(write_call(&c, n));
     TRY(send_block(&c));
     TRY(decode_graph(&c, bucket));
     return draw(f, n, e->sample, out);
@@ -481,7 +483,8 @@ static void find_prompts(struct call *c)
         CHECK(sp->pos0 == 0); /* a bit is decided when its prompt begins the layer */
         bool whole = sp->n == sp->seq->n_prompt;
         int  pool = e->info.router_pool_size < sp->seq->n_prompt ? e->info.router_pool_size : sp->seq->n_prompt;
-        p[c->n_prompt++] = (struct router_gpu_prompt){.row0 = whole ? sp->row0 : 0, .n_row = whole ? sp->n : 2 * pool, .run = i, .bias = sp->seq->route_bias};
+        int  rows = pool < e->info.router_pool_size ? pool : 2 * pool; /* a prompt shorter than P is its own first and last rows */
+        p[c->n_prompt++] = (struct router_gpu_prompt){.row0 = whole ? sp->row0 : 0, .n_row = whole ? sp->n : rows, .run = i, .bias = sp->seq->route_bias};
         if (whole || c->layer0 > 0) continue;
         int32_t *tok = host_at(c, c->f->at.row);
         memcpy(tok, sp->seq->tok, (size_t)pool * 4);
@@ -513,8 +516,9 @@ static enum err take_bits(const struct call *c)
 static enum err run_pieces(struct call *c)
 {
     struct engine *e = c->f->e;
+    TRY(next_block(c));
     find_prompts(c);
-    TRY(begin_call(c, c->n_span));
+    TRY(write_call(c, c->n_span));
     TRY(send_block(c));
     struct plan_gpu_args a = plan_args(c);
     TRY(plan_gpu(&a, c->f->be->stream));

@@ -45,7 +45,7 @@ struct router_gpu_args {
     const struct router_gpu_prompt *prompt; /* device [n_prompt] */
     int                             n_prompt, pool_size, n_head, head; /* K % 8 == 0, K <= 256 */
     struct router_weights           w;      /* device pointers; fp32 */
-    struct attn_seg                *seg;    /* this layer's; seg[run].kind is written; NULL: not */
+    struct attn_seg                *seg;    /* this layer's; seg[run].kind is written where it is negative (open); NULL: not */
     float                          *margin; /* margin[run] is written; > 0 means full */
     int32_t                         full_kind, sparse_kind;
 };

@@ -35,7 +35,8 @@ static __global__ void plan_kernel(const plan_gpu_args a)
         s.row0 = r.row0;
         s.n_row = r.n_row;
         s.pos0 = r.pos0;
-        s.kind = r.kind[a.route[i * a.n_layer + layer] != 0];
+        int bit = a.route[i * a.n_layer + layer];
+        s.kind = bit < 2 ? r.kind[bit] : -1;
         s.sink_blocks = a.sink_blocks;
         s.local_blocks = a.local_blocks;
         s.dense_from = r.dense_from;

@@ -20,7 +20,7 @@ struct plan_run {
 
 struct plan_gpu_args {
     const struct plan_run *run;   /* [n_run], rows of the runs follow each other without gaps */
-    const uint8_t         *route; /* [n_run][n_layer] enum route_bit; open ones start full, the router overwrites them */
+    const uint8_t         *route; /* [n_run][n_layer] 0 sparse, 1 full, 2 open: kind -1 until the router has written it */
     int32_t               *table; /* [slots][n_layer][n_block] pages; patched first */
     const int32_t        (*patch)[2]; /* [n_patch] index into table, page */
     const int32_t         *n_patch;   /* device */

@@ -277,7 +277,7 @@ template <typename T> static void router_equals_reference(int H, int K, int P, i
     array<float>                    margin_g((size_t)(n + 1)), alone_g((size_t)(n + 1));
     std::vector<attn_seg>           seg((size_t)(n + 1));
     for (auto &s : seg)
-        s.kind = 77;
+        s.kind = -1;
     array<attn_seg>                 seg_g(seg);
     std::vector<array<float> *>     held;
     router_gpu_args                 a = {q_g.p, stride, prompt_g.p, n, P, H, K, h.w, seg_g.p, margin_g.p, ATTN_FULL, ATTN_TRIANGLE};
@@ -295,7 +295,7 @@ template <typename T> static void router_equals_reference(int H, int K, int P, i
         std::vector<float> sum((size_t)K);
         int                rows = len[(size_t)i], p = P < rows ? P : rows, run = prompt[(size_t)i].run;
         if (rows == 0) {
-            check(isnan(got[(size_t)run]) && kinds[(size_t)run].kind == 77, "router_skips_empty_prompts", "written");
+            check(isnan(got[(size_t)run]) && kinds[(size_t)run].kind == -1, "router_skips_empty_prompts", "written");
             continue;
         }
         pool_args   first = {sum.data(), &qf[(size_t)(prompt[(size_t)i].row0 * stride)], stride, p, H, K}, last = first;
