@@ -3,6 +3,7 @@
  *
  * A tile is TILE_TOK query tokens with all query heads of one kv head; its rows go through a page six at a time, so that keys
  * and values are read from the cache once for six rows. A row's bits do not depend on its tile.
+ * Where every head has its own list of blocks, a tile is LIST_TOK tokens of one head.
  * A decode row is cut into at most ATTN_PARTS parts of whole pages, by its own length alone, which threads take in any order;
  * they are merged in page order. */
 #include "kernels/attn_blocks.h"
@@ -18,7 +19,7 @@
 #define ISA __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
 #define INLINE ISA static inline __attribute__((always_inline))
 
-enum { TILE_TOK = 8, ROWS = 6, ROW_MAX = 48, HEAD_MAX = 256, HALF = 64, PART_PAGES = 8 };
+enum { TILE_TOK = 8, LIST_TOK = 32, ROWS = 6, ROW_MAX = 48, HEAD_MAX = 256, HALF = 64, PART_PAGES = 8 };
 
 struct rows {
     _Alignas(64) uint16_t q[ROW_MAX][HEAD_MAX]; /* scaled by scale * log2(e) */
@@ -225,9 +226,12 @@ static void prefill_tile(const struct attn_args *a, const struct attn_seg *s, in
         }
 }
 
+/* Where heads choose their own blocks a tile has one head, and more tokens. */
+static int tile_tok(const struct attn_seg *s) { return s->kind == ATTN_LIST ? LIST_TOK : TILE_TOK; }
+
 static int tile_end(const struct attn_seg *s, int r0)
 {
-    int pos = s->pos0 + r0, end = (pos / TILE_TOK + 1) * TILE_TOK;
+    int pos = s->pos0 + r0, end = (pos / tile_tok(s) + 1) * tile_tok(s);
     if (s->kind == ATTN_TRIANGLE && pos < s->dense_from && s->dense_from < end)
         end = s->dense_from;
     return end - s->pos0 < s->n_row ? end - s->pos0 : s->n_row;
@@ -236,12 +240,12 @@ static int tile_end(const struct attn_seg *s, int r0)
 static void prefill(struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s)
 {
     const int rep = a->n_head / a->n_kv, heads = s->kind == ATTN_LIST ? 1 : rep, n_group = a->n_head / heads;
-    const int first = s->pos0 / TILE_TOK, n_tile = (s->pos0 + s->n_row - 1) / TILE_TOK - first + 1;
+    const int tile = tile_tok(s), first = s->pos0 / tile, n_tile = (s->pos0 + s->n_row - 1) / tile - first + 1;
 #pragma omp parallel for num_threads(c->n_thread) collapse(2) schedule(dynamic, 2)
     for (int i = n_tile - 1; i >= 0; i--) /* longest first */
         for (int g = 0; g < n_group; g++) {
-            int r0 = i == 0 ? 0 : (first + i) * TILE_TOK - s->pos0;
-            int end = (first + i + 1) * TILE_TOK - s->pos0;
+            int r0 = i == 0 ? 0 : (first + i) * tile - s->pos0;
+            int end = (first + i + 1) * tile - s->pos0;
             for (int r1; r0 < end && r0 < s->n_row; r0 = r1) {
                 r1 = tile_end(s, r0);
                 prefill_tile(a, s, r0, r1 - r0, g * heads, heads);
@@ -251,9 +255,9 @@ static void prefill(struct op_ctx *c, const struct attn_args *a, const struct at
 
 /* --- decode */
 
-static int visited(const struct attn_seg *s)
+static int visited(const struct attn_seg *s, int h)
 {
-    struct attn_walk w = attn_walk_begin(s, s->pos0, 0);
+    struct attn_walk w = attn_walk_begin(s, s->pos0, h);
     int n = w.last + 1 - (w.gap_to - w.gap_from);
     return n > 0 ? n : 0;
 }
@@ -276,7 +280,7 @@ static void decode_part(const struct op_ctx *c, const struct attn_args *a, int s
     const int              rep = a->n_head / a->n_kv;
     struct rows            t;
     begin(&t, a, s, 0, 1, g * rep, rep);
-    struct attn_walk w = attn_walk_begin(s, s->pos0, 0);
+    struct attn_walk w = attn_walk_begin(s, s->pos0, g * rep);
     for (int i = 0; i < part * per; i++)
         attn_walk_next(&w);
     walk(&t, a, s, &w, per, g);
@@ -317,14 +321,14 @@ static void decode(struct op_ctx *c, const struct attn_args *a)
         for (int s = 0; s < a->n_seg; s++)
             for (int part = 0; part < ATTN_PARTS; part++)
                 for (int g = 0; g < a->n_kv; g++) {
-                    int pages = visited(&a->seg[s]), per = part_pages(pages);
+                    int pages = visited(&a->seg[s], g * (a->n_head / a->n_kv)), per = part_pages(pages);
                     if (part * per < pages)
                         decode_part(c, a, s, g, part, per);
                 }
 #pragma omp for collapse(2) schedule(static)
         for (int s = 0; s < a->n_seg; s++)
             for (int h = 0; h < a->n_head; h++) {
-                int pages = visited(&a->seg[s]), per = part_pages(pages);
+                int pages = visited(&a->seg[s], h), per = part_pages(pages);
                 merge(c, a, s, h, (pages + per - 1) / per);
             }
     }

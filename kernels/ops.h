@@ -83,6 +83,7 @@ enum attn_kind {
     ATTN_TRIANGLE,  /* streaming, but rows with pos >= dense_from are full */
     ATTN_LIST,      /* per (query block, query head) list of blocks, ascending */
     ATTN_NONE,      /* layer is skipped: out = 0 */
+    ATTN_SPLIT,     /* some query heads full, the others streaming; CPU only */
     ATTN_KIND_COUNT
 };
 
@@ -96,6 +97,9 @@ struct attn_seg {
     const int32_t *page;         /* [blocks up to the last row's] page of each block of this layer; < 0: given back, never visited */
     const int32_t *list_off;     /* ATTN_LIST: [H, n_qblock + 1] offsets into list, n_qblock = query blocks of this run */
     const int32_t *list;         /* ATTN_LIST: block indexes */
+    const uint64_t *keep;        /* ATTN_LIST, instead of list where not NULL: bit b of the words of (head, query block of the run) */
+    int64_t        keep_head_stride, keep_block_stride; /* words between heads, between query blocks */
+    const uint8_t *full_head;    /* ATTN_SPLIT: [H] 1 where the head is full */
 };
 
 struct attn_args {
@@ -109,6 +113,33 @@ struct attn_args {
     float                  scale;              /* 1/sqrt(K) */
     bool                   decode;             /* every run is one row */
 };
+
+/* How a prompt's query blocks choose their key blocks. Scores are fp32. */
+enum choose_rule {
+    CHOOSE_XATTN, /* antidiagonal sums of groups of 16 rows, softmax over groups, summed over the block (flux-attention: xattn) */
+    CHOOSE_FLEX,  /* softmax of mean query against mean key of each block (FlexPrefill, 2502.20766: query-aware estimate) */
+};
+
+/* For each query head and query block of a run of one prompt: which key blocks attention will visit. Kept are block 0, the diagonal block,
+ * and the others in falling score (ties to the lowest index) until the kept sum reaches threshold times the sum of all. The run begins
+ * on a block edge and ends on one or with the prompt, so that a choice needs no row outside the run. */
+struct choose_args {
+    const void    *q;            /* [n_row, H, K] after RoPE, q_stride per row */
+    int64_t        q_stride;
+    const void    *pool;         /* KV pages */
+    const int32_t *page;         /* page of each block of this layer */
+    int            pos0, n_row;  /* pos0 % PAGE_TOK == 0 */
+    int            n_prompt;     /* S: rows from here on count as zero */
+    int            n_head, n_kv, head;
+    int            rule;         /* enum choose_rule */
+    float          threshold;
+    uint64_t      *keep;         /* out: bit b of the words of (head, query block of the run): block b is kept */
+    int64_t        head_stride, block_stride; /* words between heads, between query blocks */
+    float         *mean;         /* CHOOSE_FLEX: scratch, [G, key blocks, K] */
+    float         *work;         /* scratch: work_stride floats for each thread, at least choose_work(key blocks, K) */
+    int64_t        work_stride;
+};
+static inline int64_t choose_work(int64_t n_block, int head) { return n_block * 66 + 10 * 16 * (int64_t)head; }
 
 /* Adds rows of q (after q_norm, before RoPE) to a sequence's pooled sum: sum[k] += sum over rows and heads, in row order.
  * pool_sum is fp32 [K]. */
@@ -190,6 +221,6 @@ struct sample_args {
 /* X(name): <name>_args above; implemented as void <name>_ref(struct op_ctx *, const struct <name>_args *) in plain C, which
  * owns the rounding contract, and by each backend's own where it has a faster one. */
 #define KERNEL_OPS(X)                                                                              \
-    X(embed) X(rmsnorm) X(gemm) X(qkrope) X(attn) X(pool) X(router) X(swiglu) X(gather) X(sample)
+    X(embed) X(rmsnorm) X(gemm) X(qkrope) X(attn) X(choose) X(pool) X(router) X(swiglu) X(gather) X(sample)
 
 #endif

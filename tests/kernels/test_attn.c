@@ -205,10 +205,76 @@ static void lists_equal_the_reference(void **st)
     close_world(o);
 }
 
+/* The same sets as bits: the same bits out, whatever the piece; and close to the reference on bf16 pages. */
+static void sets_as_bits_equal_lists(void **st)
+{
+    (void)st;
+    enum { S = 1000, NQ = 8, REP = 3 };
+    for (int kv = 0; kv < 2; kv++) {
+        struct world   *o = open_world(REP, 64, kv ? DT_BF16 : DT_F32, S);
+        static int32_t  off[REP * G * (NQ + 1)], list[512];
+        static uint64_t keep[NQ][REP * G];
+        int             n = 0;
+        memset(keep, 0, sizeof keep);
+        for (int h = 0; h < REP * G; h++)
+            for (int b = 0; b <= NQ; b++) {
+                off[h * (NQ + 1) + b] = n;
+                for (int k = 0; b < NQ && k <= b; k++)
+                    if (k == 0 || k == b || (k * 3 + h + b) % 3 == 1) {
+                        list[n++] = k;
+                        keep[b][h] |= 1ull << k;
+                    }
+            }
+        struct attn_seg s = {.n_row = S, .kind = ATTN_LIST, .local_blocks = 1, .page = o->page, .list_off = off, .list = list};
+        compare_within(o, s, S, S, kv ? 0.02f : 0);
+        struct attn_args a = args(o, &s, o->ref);
+        attn_cpu(&o->c, &a);
+        size_t row = (size_t)(o->H * o->K);
+        for (int r = 0; r < S; r += 256) {
+            struct attn_seg part = {.row0 = r, .pos0 = r, .n_row = S - r < 256 ? S - r : 256, .kind = ATTN_LIST, .local_blocks = 1, .page = o->page,
+                                    .keep = keep[r / PAGE_TOK], .keep_head_stride = 1, .keep_block_stride = REP * G};
+            a = args(o, &part, o->out);
+            attn_cpu(&o->c, &a);
+        }
+        assert_memory_equal(o->out, o->ref, (size_t)S * row * 4);
+        close_world(o);
+    }
+}
+
+/* Heads that are full beside heads that stream: as prompts and as decode rows. */
+static void split_heads_equal_the_reference(void **st)
+{
+    (void)st;
+    static const uint8_t full_head[] = {0, 0, 0, 1, 1, 1};
+    for (int kv = 0; kv < 2; kv++)
+        for (int S = 129; S < 1100; S += 485) {
+            struct world   *o = open_world(3, 64, kv ? DT_BF16 : DT_F32, S);
+            struct attn_seg s = {.kind = ATTN_SPLIT, .sink_blocks = 1, .local_blocks = 2, .page = o->page, .full_head = full_head};
+            compare_within(o, s, S, 128, kv ? 0.02f : 0);
+            size_t half = (size_t)(3 * o->K), last = (size_t)(S - 1) * 2 * half;
+            struct attn_args a;
+            for (int kind = ATTN_STREAMING; kind >= ATTN_FULL; kind--) { /* each half is bit for bit what the pure kind gives */
+                struct attn_seg row = {.row0 = S - 1, .n_row = 1, .pos0 = S - 1, .kind = ATTN_SPLIT, .sink_blocks = 1, .local_blocks = 2,
+                                       .page = o->page, .full_head = full_head};
+                a = args(o, &row, o->out);
+                a.decode = true;
+                attn_cpu(&o->c, &a);
+                row.kind = kind;
+                a = args(o, &row, o->ref);
+                a.decode = true;
+                attn_cpu(&o->c, &a);
+                size_t at = last + (kind == ATTN_FULL ? half : 0);
+                assert_memory_equal(o->out + at, o->ref + at, half * 4);
+            }
+            close_world(o);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(kinds_and_edges_equal_the_reference), cmocka_unit_test(bf16_products_equal_the_reference),
                                    cmocka_unit_test(decode_rows_equal_the_reference_in_any_batch), cmocka_unit_test(freed_pages_are_not_touched),
-                                   cmocka_unit_test(bits_do_not_depend_on_the_piece), cmocka_unit_test(lists_equal_the_reference)};
+                                   cmocka_unit_test(bits_do_not_depend_on_the_piece), cmocka_unit_test(lists_equal_the_reference),
+                                   cmocka_unit_test(sets_as_bits_equal_lists), cmocka_unit_test(split_heads_equal_the_reference)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }
