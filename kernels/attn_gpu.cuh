@@ -36,4 +36,15 @@ __host__ __device__ static inline struct attn_span attn_streaming(int block, int
     return s;
 }
 
+/* Starts as many CTAs as fit on the device at once; they share out the work among themselves. */
+template <typename P> static inline enum err attn_launch(void (*kernel)(const P), int threads, size_t smem_bytes, const P &p, const struct attn_gpu *g)
+{
+    int n = 0;
+    if (cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem_bytes) != cudaSuccess ||
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&n, (const void *)kernel, threads, smem_bytes) != cudaSuccess || n < 1)
+        return ERR_DEVICE;
+    kernel<<<(unsigned)(g->n_sm * n), (unsigned)threads, smem_bytes, g->stream>>>(p);
+    return cudaGetLastError() == cudaSuccess ? OK : ERR_DEVICE;
+}
+
 #endif

@@ -7,7 +7,7 @@
  * Kinds differ only in which pages the loading warp walks, so sparse tiles run at the full rate. Pages are walked down from
  * the diagonal, the only one with a mask; whatever the kind, a row sees its blocks in that order, so its bits depend on
  * nothing but its own keys. */
-#include "kernels/attn_gpu.cuh"
+#include "kernels/attn_tile.cuh"
 #include "kernels/sm90.cuh"
 
 #include <cuda_bf16.h>
@@ -15,7 +15,7 @@
 #include <math.h>
 
 enum {
-    TILE_M = 128,
+    TILE_M = ATTN_TILE_M,
     TILE_N = PAGE_TOK,
     N_GROUP = 2,                 /* computing warpgroups */
     THREADS = 128 * (N_GROUP + 1),
@@ -24,19 +24,9 @@ enum {
     BAR_GROUP = 3,               /* + group: all four warps of the group */
     REG_LAUNCH = 168,            /* what THREADS of a CTA get at launch: 65536 / 384, in eights */
     REG_LOAD = 56, REG_COMPUTE = 224,
-    L2_KV_BYTES = 32 << 20,      /* K and V of the heads that run side by side stay in L2 */
 };
 
 static_assert(REG_LOAD + N_GROUP * REG_COMPUTE <= (N_GROUP + 1) * REG_LAUNCH, "a group would wait for registers for ever");
-
-/* What the computing groups need to know of a tile. */
-struct tile_info {
-    int n_block; /* < 0: no more tiles */
-    int diagonal; /* first block is the diagonal one */
-    int row0;    /* row of q of the tile's first row; may lie before the array */
-    int lo, hi;  /* rows [lo, hi) of the tile are wanted */
-    int head;
-};
 
 template <int K> struct smem {
     static constexpr int STAGES = K == 128 ? 2 : 4;
@@ -57,97 +47,6 @@ struct params {
     float           scale_log2;
 };
 
-/* Query blocks of a run by how they are walked: dense ones see all before them, sparse ones by the kind's rule.
- * A triangle's boundary block is in both, with different rows. */
-struct seg_blocks {
-    int first, last;             /* of the run */
-    int dense0, n_dense;         /* blocks dense0 .. last */
-    int n_sparse;                /* blocks first .. */
-};
-__device__ __forceinline__ seg_blocks blocks_of(const attn_seg &s)
-{
-    seg_blocks b = {s.pos0 / TILE_M, (s.pos0 + s.n_row - 1) / TILE_M, 0, 0, 0};
-    if (s.n_row <= 0)
-        return b;
-    int n = b.last - b.first + 1;
-    if (s.kind == ATTN_FULL) {
-        b.dense0 = b.first;
-        b.n_dense = n;
-    } else if (s.kind == ATTN_TRIANGLE) {
-        b.dense0 = max(b.first, s.dense_from / TILE_M);
-        b.n_dense = max(0, s.dense_from < s.pos0 + s.n_row ? b.last - b.dense0 + 1 : 0);
-        b.n_sparse = s.dense_from > s.pos0 ? min(b.last, (s.dense_from - 1) / TILE_M) - b.first + 1 : 0;
-    } else {
-        b.n_sparse = n;
-    }
-    return b;
-}
-
-/* A tile as the loading warp walks it. */
-struct walk {
-    tile_info  info;
-    attn_span  span;
-    const int *list;  /* not NULL: ascending blocks, walked from the end */
-    const int *page;
-    int        block, kv;
-    int        tail_block, tail_rows; /* block whose rows from tail_rows on were never written, or -1 */
-};
-
-__device__ __forceinline__ int walk_block(const walk &w, int step)
-{
-    if (w.list)
-        return w.list[w.info.n_block - 1 - step];
-    return step < w.span.n_local ? w.block - step : w.span.n_sink - 1 - (step - w.span.n_local);
-}
-
-/* Tile t of a run: kv heads in sections that share L2, inside a section dense blocks then sparse ones, long to short,
- * heads of one kv head side by side. */
-template <int K> __device__ walk walk_tile(const params &p, const attn_seg &s, int t)
-{
-    seg_blocks b = blocks_of(s);
-    int        n_q = b.n_dense + b.n_sparse, per_kv = p.n_head / p.n_kv;
-    int64_t    kv_bytes = (int64_t)(b.last + 1) * TILE_N * K * 4;
-    int        section = s.kind == ATTN_FULL ? max(1, min(p.n_kv, (int)(L2_KV_BYTES / kv_bytes))) : p.n_kv;
-    int        sec = t / (section * per_kv * n_q);
-    int        local = t - sec * section * per_kv * n_q;
-    int        heads = min(section, p.n_kv - sec * section) * per_kv;
-    int        i = local / heads;
-    bool       dense = i < b.n_dense;
-
-    walk w;
-    w.info.head = sec * section * per_kv + local % heads;
-    w.kv = w.info.head / per_kv;
-    w.block = dense ? b.last - i : b.first + b.n_sparse - 1 - (i - b.n_dense);
-    w.page = s.page;
-    w.list = nullptr;
-    int pos = w.block * TILE_M, end = s.pos0 + s.n_row;
-    int lo = s.pos0, hi = end;
-    if (s.kind == ATTN_TRIANGLE) {
-        lo = dense ? max(lo, s.dense_from) : lo;
-        hi = dense ? hi : min(hi, s.dense_from);
-    }
-    w.info.lo = max(lo - pos, 0);
-    w.info.hi = min(hi - pos, (int)TILE_M);
-    w.info.row0 = s.row0 + pos - s.pos0;
-    w.tail_rows = end % TILE_N;
-    w.tail_block = w.tail_rows ? b.last : -1;
-    w.span.n_local = w.block + 1;
-    w.span.n_sink = 0;
-    if (!dense)
-        w.span = attn_streaming(w.block, s.sink_blocks, s.local_blocks);
-    w.info.n_block = w.span.n_local + w.span.n_sink;
-    w.info.diagonal = 1;
-    if (s.kind == ATTN_LIST) {
-        const int *off = s.list_off + w.info.head * (b.last - b.first + 2) + w.block - b.first;
-        w.list = s.list + off[0];
-        w.info.n_block = off[1] - off[0];
-        w.info.diagonal = w.info.n_block > 0 && w.list[w.info.n_block - 1] == w.block;
-    } else if (s.kind == ATTN_NONE) {
-        w.info.n_block = 0;
-    }
-    return w;
-}
-
 template <int K> __device__ __forceinline__ void load_page(const CUtensorMap *map, __nv_bfloat16 *dst_s, uint64_t *bar, int row, uint64_t hint)
 {
 #pragma unroll
@@ -163,23 +62,7 @@ template <int K> __device__ void load_tiles(smem<K> &sm, const params &p, const 
     const int          lane = threadIdx.x % 32;
     const uint64_t     keep = l2_evict_last(), once = l2_evict_first();
 
-    int total = 0;
-    for (int s0 = 0; s0 < p.n_seg; s0 += 32) {
-        int n = 0;
-        if (s0 + lane < p.n_seg) {
-            seg_blocks b = blocks_of(p.seg[s0 + lane]);
-            n = (b.n_dense + b.n_sparse) * p.n_head;
-        }
-        for (int d = 1; d < 32; d *= 2) {
-            int up = __shfl_up_sync(~0u, n, d);
-            n += lane >= d ? up : 0;
-        }
-        if (s0 + lane < p.n_seg)
-            sm.seg_end[s0 + lane] = total + n;
-        total += __shfl_sync(~0u, n, 31);
-    }
-    __syncwarp();
-
+    const int total = plan_tiles(sm.seg_end, p);
     int      next = lane == 0 ? atomicAdd(&p.counter[0], 1) : 0;
     uint32_t ik = 0, iv = 0, n_fix = 0;
     for (uint32_t it = 0;; it++) {
@@ -194,15 +77,7 @@ template <int K> __device__ void load_tiles(smem<K> &sm, const params &p, const 
             }
             break;
         }
-        int lo = 0, hi = p.n_seg - 1;
-        while (lo < hi) {
-            int mid = (lo + hi) / 2;
-            if (sm.seg_end[mid] > tile)
-                hi = mid;
-            else
-                lo = mid + 1;
-        }
-        walk w = walk_tile<K>(p, p.seg[lo], tile - (lo ? sm.seg_end[lo - 1] : 0));
+        walk w = walk_tile<K * 4>(p, sm.seg_end, tile);
         int  n = w.info.n_block;
         if (lane == 0) {
             sm.info[slot] = w.info;
@@ -258,10 +133,8 @@ template <int K> __device__ void load_tiles(smem<K> &sm, const params &p, const 
             v_block = k_block;
         }
     }
-    if (lane == 0 && atomicAdd(&p.counter[1], 1) == (int)gridDim.x - 1) { /* every CTA has taken its last tile */
-        p.counter[0] = 0;
-        p.counter[1] = 0;
-    }
+    if (lane == 0)
+        leave_tiles(p.counter);
 }
 
 /* s = Q K^T of one group's 64 rows: issued, not waited for. */
@@ -514,14 +387,9 @@ template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
     return cudaGetLastError() == cudaSuccess ? OK : ERR_DEVICE;
 }
 
-size_t attn_gpu_work_bytes(int max_row, int n_head, int n_kv, int head)
-{
-    return attn_work_plan(max_row, n_head, n_kv, head).bytes;
-}
-
 enum err attn_prefill_sm90(const struct attn_args *a, const struct attn_gpu *g)
 {
-    if (a->n_seg < 1 || a->n_seg > ATTN_MAX_SEG || a->n_kv < 1 || a->n_head % a->n_kv || a->q_stride % 8 || a->out_stride % 8)
+    if (!prefill_takes(a))
         return ERR_INVALID_VALUE;
     switch (a->head) {
     case 64: return launch<64>(a, g);

@@ -1,9 +1,13 @@
 # GPU kernels: needs nvcc 12.8 or newer; included by the Makefile only when nvcc is there.
 NVCC      ?= nvcc
-NVCCFLAGS ?= -std=c++17 -O3 -lineinfo -I. -gencode=arch=compute_90a,code=sm_90a
-GPU_SRC   := kernels/tensor_map.cu kernels/plan_gpu.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/gemm_small_sm90.cu \
+NVCCFLAGS ?= -std=c++17 -O3 -lineinfo -I.
+# Hopper's own code, and for all others code of 8.0, which 8.x runs as it is and newer devices translate from the PTX beside it.
+SM90      := -gencode=arch=compute_90a,code=sm_90a
+PORTABLE  := -gencode='arch=compute_80,code=[sm_80,compute_80]'
+GPU_SRC   := kernels/tensor_map.cu kernels/plan_gpu.cu kernels/attn_gpu.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/attn_prefill_mma.cu \
+             kernels/attn_decode_mma.cu kernels/attn_f32.cu kernels/gemm_small_sm90.cu \
              kernels/norm_gpu.cu kernels/rows_gpu.cu kernels/qkrope_gpu.cu kernels/router_gpu.cu kernels/sample_gpu.cu
-GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/philox.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
+GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/attn_tile.cuh kernels/attn_piece.cuh kernels/mma.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/philox.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
 GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
 
 GPU_TESTS   := build/gpu/test_attn build/gpu/test_gemm build/gpu/test_ops
@@ -11,15 +15,15 @@ GPU_BENCHES := build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops
 
 build/gpu/%.o: kernels/%.cu $(GPU_HDR)
 	@mkdir -p build/gpu
-	$(NVCC) $(NVCCFLAGS) -Xptxas -warn-spills -c $< -o $@
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(if $(findstring _sm90,$<),-Xptxas -warn-spills,$(PORTABLE)) -c $< -o $@
 build/gpu/test_%: tests/kernels/gpu_%.cu tests/kernels/gpu_attn_ref.h $(GPU_OBJ)
-	$(NVCC) $(NVCCFLAGS) $< $(GPU_OBJ) -o $@
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) -o $@
 # The small ops meet the plain C references.
 REF_O := $(patsubst %,build/gpu/engine/kernels/%_ref.o,rmsnorm qkrope swiglu router sample)
 build/gpu/test_ops: tests/kernels/gpu_ops.cu $(GPU_OBJ) $(REF_O)
-	$(NVCC) $(NVCCFLAGS) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
 build/gpu/bench_%: kernels/bench/%.cu $(GPU_OBJ)
-	$(NVCC) $(NVCCFLAGS) $< $(GPU_OBJ) -lcublasLt -o $@
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) -lcublasLt -o $@
 
 # The engine on the device, without the CPU's: C sources by gcc, random weights.
 ENGINE_C := base/err.c base/check.c base/log.c base/clock.c kernels/quant.c kernels/gemm_lt.c \
@@ -33,4 +37,4 @@ build/gpu/bench_engine: $(ENGINE_O) $(GPU_OBJ) build/gpu/bench_fill.o
 	$(NVCC) -Xcompiler -fopenmp $^ -ldl -o $@
 build/gpu/bench_fill.o: kernels/bench/fill.cu
 	@mkdir -p build/gpu
-	$(NVCC) $(NVCCFLAGS) -c $< -o $@
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -c $< -o $@

@@ -79,17 +79,18 @@ __device__ __forceinline__ float warp_sum(float x)
     return x;
 }
 
-/* A launch whose blocks may be placed while the kernel before still runs; the kernel opens with begin_kernel. */
-static inline bool gpu_overlaps()
+/* Was the kernel, as this device runs it, compiled for Hopper or newer? PTX of older targets, translated by the driver for a newer
+ * device, has neither begin_kernel's wait nor clusters. */
+template <typename F> static inline bool gpu_is_sm90(F *kernel)
 {
-    int device = 0, major = 0;
-    return cudaGetDevice(&device) == cudaSuccess &&
-           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9;
+    cudaFuncAttributes attr;
+    return cudaFuncGetAttributes(&attr, (const void *)kernel) == cudaSuccess && attr.ptxVersion >= 90;
 }
+/* A launch whose blocks may be placed while the kernel before still runs, where the kernel waits for it (begin_kernel). */
 template <typename F, typename... A>
 static inline enum err gpu_launch(const struct gpu_ctx *g, F *kernel, dim3 grid, int threads, int cluster, const A &...arg)
 {
-    static const bool   overlaps = gpu_overlaps();
+    static const bool   overlaps = gpu_is_sm90(kernel);
     cudaLaunchAttribute attr[2] = {};
     cudaLaunchConfig_t  config = {};
     config.gridDim = grid;

@@ -174,7 +174,7 @@ enum err router_gpu(const struct router_gpu_args *a, const struct gpu_ctx *g)
         return OK;
     if (a->n_prompt < 0 || a->head < VEC || a->head > HEAD_MAX || a->head % VEC || a->q_stride % VEC || a->pool_size < 1 || a->w.n_out < 1 || a->w.n_out > 2)
         return ERR_INVALID_VALUE;
-    static const int size = gpu_overlaps() ? CLUSTER : 1;
+    static const int size = gpu_is_sm90(router_kernel<bf16>) ? CLUSTER : 1;
     const dim3       grid((unsigned)(a->n_prompt * size));
     return g->act == DT_F32 ? gpu_launch(g, router_kernel<float>, grid, THREADS, size, *a) : gpu_launch(g, router_kernel<bf16>, grid, THREADS, size, *a);
 }
