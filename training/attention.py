@@ -39,6 +39,8 @@ class Attention:
         return (k, v) if n == 1 else (k.repeat_interleave(n, 1), v.repeat_interleave(n, 1))
 
     def full(self, q, k, v):
+        if q.is_cuda:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
         k, v = self._expand(q, k, v)
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 

@@ -122,11 +122,12 @@ class Backbone:
                         self.spec.eps)
         return h, z
 
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        return F.embedding(tokens.reshape(-1), self.w["model.embed_tokens.weight"])
+
     def hidden(self, tokens: torch.Tensor, prompt_len: torch.Tensor, gate):
         """tokens [B, T], prompt_len [B] -> last hidden states [B*T, D] before the final norm, z of all layers [B, L]."""
-        n_batch = tokens.shape[0]
-        h = F.embedding(tokens.reshape(-1), self.w["model.embed_tokens.weight"])
-        route = []
+        n_batch, h, route = tokens.shape[0], self.embed(tokens), []
         for i in range(self.spec.n_layer):
             if self.checkpointing and torch.is_grad_enabled():
                 h, z = checkpoint(self.layer, i, h, tokens.shape, prompt_len, gate,

@@ -1,4 +1,7 @@
-"""What the routers minimise: answer loss per sample plus Lagrange terms that hold each task at its sparsity."""
+"""What the routers minimise: answer loss per sample plus Lagrange terms that hold sparsity.
+
+Two forms. Multipliers hold every sample at its task's target (the published recipe). Prices hold only the mean of a group
+of tasks at a budget: within it each prompt may take as many full layers as they are worth there."""
 from __future__ import annotations
 
 import math
@@ -31,15 +34,38 @@ class Multipliers(nn.Module):
         self.lam.clamp_(min=0.0)
 
 
+class Prices(nn.Module):
+    """lambda(group) (full - budget), full = share of full layers: one price per layer for all prompts of a group, raised by
+    gradient ascent while the group's mean is over its budget and lowered, down to 0, while it is under."""
+
+    def __init__(self, budgets: dict[str, float], group: dict[str, str], start: float):
+        super().__init__()
+        self.tasks, self.group = list(budgets), group
+        self.register_buffer("budget", torch.tensor([budgets[g] for g in self.tasks]))
+        self.lam = nn.Parameter(torch.full((1, len(self.tasks)), float(start)))
+
+    def index(self, task: list[str], device) -> torch.Tensor:
+        return torch.tensor([self.tasks.index(self.group[t]) for t in task], device=device)
+
+    def penalty(self, share: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """share [B] of sparse layers -> [B]"""
+        return self.lam[0, index] * (1 - share - self.budget[index])
+
+    @torch.no_grad()
+    def clamp(self):
+        self.lam.clamp_(min=0.0)
+
+
 def answer_losses(logits, teacher, target, owner, n_samples: int):
-    """Rows [R, V] -> (cross-entropy, KL from the full-attention teacher), each the mean over a sample's rows, [B]."""
+    """Rows [R, V] -> cross-entropy, KL from the full-attention teacher (each the mean over a sample's rows) and the
+    probability that the whole answer is missed, [B] each."""
     logp = F.log_softmax(logits, -1)
     ce = -logp.gather(1, target[:, None])[:, 0]
     ref = F.log_softmax(teacher, -1)
     kl = (ref.exp() * (ref - logp)).sum(-1)
     count = torch.zeros(n_samples, device=logits.device).index_add_(0, owner, torch.ones_like(ce))
-    mean = lambda x: torch.zeros(n_samples, device=x.device).index_add_(0, owner, x) / count.clamp_min(1)
-    return mean(ce), mean(kl)
+    total = lambda x: torch.zeros(n_samples, device=x.device).index_add_(0, owner, x)
+    return total(ce) / count.clamp_min(1), total(kl) / count.clamp_min(1), 1 - torch.exp(-total(ce))
 
 
 def schedule(progress: float, warmup: float, final: float) -> float:

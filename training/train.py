@@ -20,7 +20,7 @@ from training.backbone import Backbone
 from training.data.batches import Batches
 from training.data.corpus import Corpus
 from training.data.tasks import GROUP, Builder
-from training.objective import Multipliers, answer_losses, schedule, temperature
+from training.objective import Multipliers, Prices, answer_losses, schedule, temperature
 from training.router import Routers, ServingGate, StaticGate, TrainingGate, logistic_noise, pool_queries
 from training.weights import load
 
@@ -31,12 +31,24 @@ class Trainer:
         torch.manual_seed(cfg["seed"])
         spec, c = backbone.spec, cfg["train"]
         self.routers = Routers(spec.n_layer, spec.head, **cfg["router"]).to(backbone.device)
-        targets = {t: row["target"] for t, row in cfg["tasks"].items()}
-        self.mult = Multipliers(targets, c["lambda_start"], cfg["seed"]).to(backbone.device)
+        if cfg.get("budgets"):
+            self.mult = Prices(cfg["budgets"], GROUP, c["price_start"]).to(backbone.device)
+            self.opt_lambda = torch.optim.SGD(self.mult.parameters(), lr=c["price_lr"], maximize=True)
+        else:
+            targets = {t: row["target"] for t, row in cfg["tasks"].items()}
+            self.mult = Multipliers(targets, c["lambda_start"], cfg["seed"]).to(backbone.device)
+            self.opt_lambda = torch.optim.Adam(self.mult.parameters(), lr=c["lambda_lr"], maximize=True)
         self.opt = torch.optim.AdamW(self.routers.parameters(), lr=c["lr"], betas=tuple(c["betas"]),
                                      weight_decay=c["weight_decay"])
-        self.opt_lambda = torch.optim.Adam(self.mult.parameters(), lr=c["lambda_lr"], maximize=True)
-        self.step, self.spent_s = 0, 0.0
+        self.step, self.spent_s, self.started = 0, 0.0, False
+
+    def start_from(self, path: str):
+        """Weights of a router file that was trained before, for another window or budget perhaps."""
+        other = Routers.load(path)
+        if other.sizes["pool_size"] != self.routers.sizes["pool_size"]:
+            raise ValueError(f"{path}: its pool size is {other.sizes['pool_size']}")
+        self.routers.load_state_dict(other.state_dict())
+        self.started = True
 
     # -- state ------------------------------------------------------------------------------------------------------
     def path(self, name):
@@ -77,10 +89,9 @@ class Trainer:
 
     # -- one step ---------------------------------------------------------------------------------------------------
     def losses(self, batch, gate, teacher):
-        """-> cross-entropy and KL per sample [B], z [B, L]"""
+        """-> cross-entropy, KL and miss per sample [B], z [B, L]"""
         h, z = self.bb.hidden(batch.tokens, batch.prompt_len, gate)
-        ce, kl = answer_losses(self.bb.logits(h[batch.rows]), teacher, batch.target, batch.owner, len(batch.task))
-        return ce, kl, z
+        return *answer_losses(self.bb.logits(h[batch.rows]), teacher, batch.target, batch.owner, len(batch.task)), z
 
     @torch.no_grad()
     def teach(self, batch):
@@ -96,12 +107,12 @@ class Trainer:
         gen = torch.Generator().manual_seed(self.cfg["seed"] * 1_000_003 + self.step)
         noise = logistic_noise((n, self.bb.spec.n_layer), gen, self.bb.device)
         gate = TrainingGate(self.routers, tau, noise, c["hard"])
-        ce, kl, z = self.losses(batch, gate, self.teach(batch))
+        ce, kl, miss, z = self.losses(batch, gate, self.teach(batch))
         share = 1 - z.mean(1)
         rows = [self.cfg["tasks"][t] for t in batch.task]
-        weight = torch.tensor([[r.get("ce", 0.0), r.get("kl", 1.0)] for r in rows], device=z.device)
+        weight = torch.tensor([[r.get("ce", 0.0), r.get("kl", 1.0), r.get("miss", 0.0)] for r in rows], device=z.device)
         index = self.mult.index(batch.task, z.device)
-        quality = weight[:, 0] * ce + weight[:, 1] * kl
+        quality = (weight * torch.stack((ce, kl, miss), 1)).sum(1)
         loss = (quality + self.mult.penalty(share, index)).mean()
         self.opt.zero_grad(set_to_none=True)
         self.opt_lambda.zero_grad(set_to_none=True)
@@ -113,7 +124,7 @@ class Trainer:
         return self.report(batch, ce, kl, share, quality) | dict(
             loss=float(loss.detach()), grad_norm=float(norm), tau=tau, lr=lr, n_tok=batch.tokens.shape[1],
             lam1=dict(zip(self.mult.tasks, self.mult.lam[0].tolist())),
-            lam2=dict(zip(self.mult.tasks, self.mult.lam[1].tolist())))
+            lam2=dict(zip(self.mult.tasks, self.mult.lam[-1].tolist())))
 
     @staticmethod
     def report(batch, ce, kl, share, quality=None) -> dict:
@@ -135,7 +146,7 @@ class Trainer:
         layers: dict = {}
         for b in range(n_batches):
             batch = self.batches[len(self.batches) - 1 - b].to(self.bb.device)
-            ce, kl, z = self.losses(batch, ServingGate(self.routers), self.teach(batch))
+            ce, kl, _, z = self.losses(batch, ServingGate(self.routers), self.teach(batch))
             rep = self.report(batch, ce, kl, 1 - z.mean(1))
             for name in total:
                 for t, v in rep[name].items():
@@ -148,7 +159,7 @@ class Trainer:
 
     def run(self, max_seconds: float = 0, workers: int = 0, log=print):
         c = self.cfg["train"]
-        if not self.resume() and c["calibration_batches"]:
+        if not self.resume() and c["calibration_batches"] and not self.started:
             self.calibrate(c["calibration_batches"])
         loader = DataLoader(torch.utils.data.Subset(self.batches, range(self.step, c["steps"])), batch_size=None,
                             num_workers=workers, prefetch_factor=4 if workers else None)
@@ -207,6 +218,7 @@ def main():
     ap.add_argument("--corpus", required=True)
     ap.add_argument("--out", required=True)
     ap.add_argument("--set", action="append", default=[], metavar="A.B=JSON", help="override a value of the config")
+    ap.add_argument("--start", help="router file to start from instead of random weights")
     ap.add_argument("--max-seconds", type=float, default=0, help="training time after which the schedules end")
     ap.add_argument("--workers", type=int, default=4)
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -229,7 +241,10 @@ def main():
     batches = Batches(builder, {t: r["weight"] for t, r in cfg["tasks"].items()},
                       {int(k): v for k, v in c["buckets"].items()}, c["tokens_per_batch"], cfg["seed"],
                       c["steps"] + spare, pad=c["pad_token"], lm_rows=c["lm_rows"])
-    Trainer(cfg, bb, batches, a.out).run(a.max_seconds, a.workers)
+    trainer = Trainer(cfg, bb, batches, a.out)
+    if a.start:
+        trainer.start_from(a.start)
+    trainer.run(a.max_seconds, a.workers)
 
 
 if __name__ == "__main__":

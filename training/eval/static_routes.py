@@ -21,17 +21,18 @@ def top(scores: list[float], n_full: int) -> list[int]:
     return [int(i in full) for i in range(len(scores))]
 
 
-def greedy(n_layer: int, n_full: int, value, width: int = 8, backward: bool = False,
-           log=lambda text: None) -> dict[int, list[int]]:
+def greedy(n_layer: int, n_full: int, value, width: int = 8, backward: bool = False, log=lambda text: None,
+           settle=None, stop=lambda: False) -> dict[int, list[int]]:
     """Routes by number of full layers, found one layer at a time. Forward adds the layer that helps most to the sparse
     route; backward takes from the full route the layer that is missed least, which sees layers that only help together.
 
     value(route) is measured on the mix of all tasks, larger is better. Candidates go in the order of their last
-    measured change; one that was worse than the best fresh one is not measured again, but at least `width` are."""
+    measured change; one that was worse than the best fresh one is not measured again, but at least `width` are.
+    settle(route) is called with every route that is chosen; stop() ends the search early."""
     route = [int(backward)] * n_layer
     routes, base = {sum(route): route}, value(route)
     last = {i: float("inf") for i in range(n_layer)}
-    while sum(route) != n_full:
+    while sum(route) != n_full and not stop():
         best, change, tried = None, float("-inf"), 0
         for i in sorted(last, key=lambda j: -last[j]):
             if tried >= width and last[i] <= change:
@@ -42,6 +43,8 @@ def greedy(n_layer: int, n_full: int, value, width: int = 8, backward: bool = Fa
                 best, change = i, last[i]
         route = [b ^ int(j == best) for j, b in enumerate(route)]
         base += change
+        if settle:
+            settle(route)
         del last[best]
         routes[sum(route)] = route
         log(f"{'backward' if backward else 'forward'} n_full={sum(route)} layer={best} value={base:.4f} measured={tried}")

@@ -1,12 +1,19 @@
 """The held-out evaluation: which prompts, and how an answer is scored. Same prompts for every runner and route.
 
+    python -m training.eval.suite --model M --corpus C --split test --per-cell 200 --out PROMPTS.pkl.xz
+
+writes the prompts once, for runs that share them (run_torch --prompts, search --prompts).
+
 An answered task counts a sample as right when greedy decoding would write exactly the answer; with the answer as input
 that is: every answer token is the argmax at its place. Text tasks score the mean negative log-likelihood of their
 scored half, reported against the full route.
 """
 from __future__ import annotations
 
+import argparse
+import lzma
 import math
+import pickle
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -15,6 +22,8 @@ from training.data.tasks import GROUP, LM_TASKS, Builder, Sample
 from training.eval.stats import bootstrap, wilson
 
 TEXT_TASKS = LM_TASKS + ("continue",)
+TASKS = "needle,multikey,records,facts,quote,variables,lm,code,continue,classify"
+LENGTHS = "1024,2048,4096,7168"
 
 
 class _Jobs(Dataset):
@@ -75,3 +84,37 @@ def means(summary: dict) -> dict:
         v = [c[key] for t, row in summary.items() if group in (None, GROUP[t]) for c in row.values()]
         return sum(v) / len(v) if v else float("nan")
     return {f"{key}_{g or 'all'}": mean(key, g) for key in ("score", "full_share") for g in (None, "retrieval", "holistic")}
+
+
+def write(path: str, samples: dict[int, list[Sample]]):
+    plain = {n: [(s.task, s.tokens, s.prompt_len, s.score, s.depth, s.meta) for s in group] for n, group in samples.items()}
+    with lzma.open(path, "wb", preset=0) as f:
+        pickle.dump(plain, f)
+
+
+def read(path: str) -> dict[int, list[Sample]]:
+    """Only for files that write() made here: a pickle is trusted."""
+    with lzma.open(path, "rb") as f:
+        return {n: [Sample(*row) for row in group] for n, group in pickle.load(f).items()}
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--model", required=True, help="GGUF file or Hugging Face directory (its tokenizer is used)")
+    ap.add_argument("--corpus", required=True)
+    ap.add_argument("--out", required=True)
+    ap.add_argument("--split", default="test", choices=("train", "test"))
+    ap.add_argument("--tasks", default=TASKS)
+    ap.add_argument("--lengths", default=LENGTHS)
+    ap.add_argument("--per-cell", type=int, default=200)
+    ap.add_argument("--template", default="chatml")
+    ap.add_argument("--seed", type=int, default=7)
+    ap.add_argument("--workers", type=int, default=4)
+    a = ap.parse_args()
+    from training.weights import load
+    write(a.out, build(load(a.model)[2], a.corpus, a.split, a.template, a.tasks.split(","),
+                       [int(n) for n in a.lengths.split(",")], a.per_cell, a.seed, a.workers))
+
+
+if __name__ == "__main__":
+    main()

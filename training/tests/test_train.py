@@ -9,7 +9,7 @@ from training.data.batches import Batches
 from training.data.corpus import Corpus
 from training.data.tasks import Builder
 from training.export import write_checkpoint
-from training.objective import Multipliers, answer_losses, schedule, temperature
+from training.objective import Multipliers, Prices, answer_losses, schedule, temperature
 from training.router import PREFIX, Routers
 from training.train import Trainer
 from training.weights import load_hf
@@ -47,12 +47,27 @@ def test_multipliers_rise_where_a_target_is_missed_and_push_towards_it():
     assert float(too_sparse.grad) > 0
 
 
+def test_a_price_rises_over_the_budget_falls_under_it_and_is_the_same_for_all_prompts_of_a_group():
+    p = Prices({"x": 0.4, "y": 0.2}, {"a": "x", "b": "x", "c": "y"}, 0.5)
+    opt = torch.optim.SGD(p.parameters(), lr=0.1, maximize=True)
+    share = torch.tensor([0.3, 0.1, 0.9], requires_grad=True)            # x: mean 0.8 full, y: 0.1 full
+    p.penalty(share, p.index(["a", "b", "c"], "cpu")).sum().backward()
+    opt.step()
+    assert float(p.lam[0, 0].detach()) > 0.5 > float(p.lam[0, 1].detach())
+    assert share.grad.tolist() == [-0.5, -0.5, -0.5]                     # descent makes all sparser, by one price
+    for _ in range(100):
+        opt.step()
+        p.clamp()
+    assert float(p.lam[0, 1].detach()) == 0.0
+
+
 def test_kl_is_zero_for_the_teacher_itself_and_positive_otherwise():
     logits, owner = torch.randn(6, 9), torch.tensor([0, 0, 1, 1, 1, 2])
-    ce, kl = answer_losses(logits, logits, torch.arange(6), owner, 3)
+    ce, kl, miss = answer_losses(logits, logits, torch.arange(6), owner, 3)
     assert torch.allclose(kl, torch.zeros(3), atol=1e-6)
     want = torch.nn.functional.cross_entropy(logits[2:5], torch.arange(2, 5))
     assert torch.allclose(ce[1], want)
+    assert torch.allclose(miss[1], 1 - torch.exp(-3 * want))
     assert bool((answer_losses(logits, torch.randn(6, 9), torch.arange(6), owner, 3)[1] > 0).all())
 
 
