@@ -41,12 +41,13 @@ static enum err settle_flux(struct engine *e, const struct engine_conf *c, struc
     f->local_window_size = settle(c->local_window_size, r->local_window_size, s->local_window_size, WINDOW_DEFAULT);
     f->pool_size = settle(c->router_pool_size, r->pool_size, s->pool_size, POOL_DEFAULT);
     f->triangle_n_last = settle(c->triangle_n_last, r->triangle_n_last, s->triangle_n_last, TRIANGLE_DEFAULT);
-    if (f->sparse_kind != ATTN_STREAMING && f->sparse_kind != ATTN_TRIANGLE)
-        return err_set(note, ERR_CONFIG, "--sparse-kind", "this kind of sparse attention is not supported; use streaming or triangle");
+    f->retrieval_kind = settle(c->retrieval_kind, r->retrieval_kind, s->retrieval_kind, ATTN_FULL);
     if (f->local_window_size < 1) return err_set(note, ERR_CONFIG, "--local-window-size", "must be at least 1 token");
     if (f->pool_size < 1 || f->pool_size > POOL_MOST)
         return err_set(note, ERR_CONFIG, "--router-pool-size", "must be in 1..%d tokens", POOL_MOST);
-    return OK;
+    struct kinds_conf k = {.n_layer = e->spec.n_layer, .n_head = e->spec.n_head, .n_kv = e->spec.n_kv, .sparse = f->sparse_kind,
+                           .full = f->retrieval_kind, .plan = c->layer_plan};
+    return kinds_open(&e->kinds, &k, note);
 }
 
 static enum err check_range(int v, int least, int most, const char *flag, struct err_note *note)
@@ -70,7 +71,8 @@ static enum err settle_sizes(struct engine *e, const struct engine_conf *c, stru
     i->sink_blocks = blocks(e->flux.sink_size);
     i->local_blocks = blocks(e->flux.local_window_size);
     i->router_pool_size = e->flux.pool_size;
-    i->sparse_streams = e->flux.sparse_kind == ATTN_STREAMING;
+    i->sparse_streams = e->kinds.streams;
+    i->fixed_route = c->layer_plan && *c->layer_plan ? e->kinds.fixed : NULL;
     i->has_router = e->routers.layer != NULL;
 
     int pool = e->flux.pool_size < i->max_len ? e->flux.pool_size : i->max_len;
@@ -122,6 +124,7 @@ static enum err open_memory(struct engine *e, const struct engine_conf *c, struc
     struct engine_info *i = &e->info;
     struct memory_conf  m = {.max_tok = e->max_tok, .router_tok = i->router_pool_size < i->max_len ? i->router_pool_size : i->max_len,
                              .logit_tok = e->logit_tok, .max_len = i->max_len, .max_seqs = i->max_seqs,
+                             .n_hold = e->kinds.n_hold, .n_thread = e->be->n_thread,
                              .stream_tok = i->max_prefill_tok, .pool_bytes = c->kv_pool_bytes > 0 ? c->kv_pool_bytes : e->be->mem_left ? 0 : default_pool_bytes()};
     enum err err = memory_open(&e->mem, e->be, &e->spec, &m, note);
     if (err != OK) return err;
@@ -200,7 +203,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     const struct spec *s = &e->spec;
     enum err           err = spec_load(&e->spec, src, note);
     if (err != OK) return err;
-    e->routers.flux = (struct flux_spec){-1, -1, -1, -1, -1};
+    e->routers.flux = (struct flux_spec){-1, -1, -1, -1, -1, -1};
     if (c->router && (err = routers_load(&e->routers, c->router, s, note)) != OK) return err;
     if ((err = settle_flux(e, c, note)) != OK || (err = settle_sizes(e, c, note)) != OK) return err;
     e->attn_scale = (float)(1.0 / sqrt((double)s->head));
@@ -209,6 +212,8 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     struct backend_conf b = {.dtype = c->dtype, .n_thread = c->n_thread, .max_tok = e->max_tok, .max_k = max_of(max_of(s->d, q), s->f),
                              .max_n = max_of(max_of(qkv, 2 * s->f), s->n_vocab)};
     if ((err = open_backend(e, c, &b, note)) != OK) return err;
+    if (e->be->mem_left && e->kinds.cpu_only)
+        return err_set(note, ERR_CONFIG, e->kinds.cpu_only, "this kind of attention runs on the CPU engine alone (--device cpu)");
     settle_device(e, c);
     struct weights_load l = {.src = src, .spec = s, .backend = e->be, .progress = c->progress, .progress_arg = c->progress_arg, .stop = c->stop};
     if ((err = weights_load(&e->w, &l, note)) != OK) return err;
@@ -244,6 +249,7 @@ void engine_close(struct engine *e)
         e->be->close(e->be);
     }
     routers_free(&e->routers);
+    kinds_free(&e->kinds);
     free(e->seg);
     free(e->span);
     free(e->row);

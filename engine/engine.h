@@ -27,7 +27,9 @@ struct engine_conf {
     int                max_prefill_tok; /* prompt tokens whose residual stream may be held at once; >= max_model_len */
     int                chunk_tok;     /* most tokens of one piece (workspace size) */
     int64_t            kv_pool_bytes; /* 0: default */
-    int                sparse_kind;   /* enum attn_kind of bit 0 in prefill; -1 */
+    int                sparse_kind;   /* enum attn_kind of bit 0 in prefill (ATTN_LIST: xattn); -1 */
+    int                retrieval_kind; /* enum attn_kind of bit 1 in prefill: ATTN_FULL or ATTN_LIST (xattn); -1 */
+    const char        *layer_plan;    /* kinds of single layers (engine/kinds.h); NULL or "": none */
     int                sink_size, local_window_size, triangle_n_last, router_pool_size; /* tokens; -1 */
     /* Called now and then while loading, from the loading thread(s), one at a time. */
     void             (*progress)(void *arg, const char *what, double share);
@@ -47,6 +49,7 @@ struct engine_info {
     int         router_pool_size;          /* P */
     int         sink_blocks, local_blocks; /* what decode of sparse layers reads */
     bool        sparse_streams; /* sparse layers read only sink and window during prefill too: their dead pages go at once */
+    const uint8_t *fixed_route; /* [n_layer] enum route_bit that the layer plan gives a layer, ROUTE_OPEN where requests may decide; NULL: no plan */
     int         n_eos;
     int32_t     eos[16];
 };

@@ -23,6 +23,8 @@ static void *row_of(const struct engine *e, void *buffer, int64_t row, int64_t w
     return (char *)buffer + row * width * quant_type(e->be->act)->block_bytes;
 }
 
+static int blocks_of(int tok) { return (tok + PAGE_TOK - 1) / PAGE_TOK; }
+
 static int total_rows(const struct span *span, int n_span) { return n_span ? span[n_span - 1].row0 + span[n_span - 1].n : 0; }
 
 static void rmsnorm(const struct engine *e, void *out, const void *x, const void *w, int n_tok)
@@ -144,13 +146,14 @@ static void decide(const struct call *c, const struct span *sp, int layer, bool 
     if (seq->margin) seq->margin[layer] = margin;
 }
 
-/* Whether this span must decide its layer's bit now; bits of models without routers are settled here. */
+/* Whether this span must decide its layer's bit now; bits that a plan gives, and those of models without routers, are settled here. */
 static bool is_open(const struct call *c, const struct span *sp, int layer)
 {
     if (sp->seq->route[layer] != ROUTE_OPEN) return false;
     CHECK(!c->decode && sp->pos0 == 0); /* a bit is decided when its prompt begins the layer */
-    if (c->e->routers.layer) return true;
-    sp->seq->route[layer] = ROUTE_FULL;
+    uint8_t fixed = c->e->kinds.fixed[layer];
+    if (fixed == ROUTE_OPEN && c->e->routers.layer) return true;
+    sp->seq->route[layer] = fixed == ROUTE_OPEN ? ROUTE_FULL : fixed;
     return false;
 }
 
@@ -172,22 +175,64 @@ static void write_pages(const struct call *c, int layer)
     }
 }
 
+static const struct kind *kind_of(const struct call *c, const struct span *sp, int layer)
+{
+    return &c->e->kinds.side[layer][sp->seq->route[layer] == ROUTE_FULL];
+}
+
+static int keep_words(const struct engine *e) { return (blocks_of(e->info.max_len) + 63) / 64; }
+
+/* Where the choice of a prompt's query blocks from pos0 on stands: [block][H][words], for each slot and each choice that it has at once. */
+static uint64_t *keep_at(const struct engine *e, const struct batch_seq *seq, int hold, int pos0)
+{
+    int64_t block = ((int64_t)hold * e->info.max_seqs + seq->slot) * blocks_of(e->info.max_len) + pos0 / PAGE_TOK;
+    CHECK(hold >= 0 && hold < e->kinds.n_hold && seq->slot >= 0 && seq->slot < e->info.max_seqs);
+    return (uint64_t *)e->mem.keep + block * e->spec.n_head * keep_words(e);
+}
+
+/* The share of a query block's score that its chosen blocks reach (XAttention 2503.16428; FlexPrefill's gamma). */
+static float threshold_of(int rule) { return rule == CHOOSE_FLEX ? 0.95f : 0.9f; }
+
+static void choose(const struct call *c, const struct span *sp, int layer, const struct kind *k)
+{
+    struct engine     *e = c->e;
+    const struct spec *s = &e->spec;
+    int                end = sp->pos0 + sp->n, words = keep_words(e);
+    CHECK(sp->pos0 % PAGE_TOK == 0 && (end % PAGE_TOK == 0 || end == sp->seq->n_prompt)); /* a choice is its query block's alone */
+    struct choose_args a = {.q = row_of(e, e->mem.q, sp->row0, q_width(s)), .q_stride = q_width(s), .pool = e->mem.pool,
+                            .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride, .pos0 = sp->pos0, .n_row = sp->n,
+                            .n_prompt = sp->seq->n_prompt, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head, .rule = k->rule,
+                            .threshold = threshold_of(k->rule), .keep = keep_at(e, sp->seq, k->hold, sp->pos0), .head_stride = words,
+                            .block_stride = (int64_t)s->n_head * words, .mean = e->mem.mean, .work = e->mem.choose,
+                            .work_stride = choose_work(blocks_of(e->info.max_len), s->head)};
+    e->be->op.choose(e->be->ctx, &a);
+}
+
 static struct attn_seg make_seg(const struct call *c, const struct span *sp, int layer)
 {
     const struct engine *e = c->e;
+    const struct kind   *k = kind_of(c, sp, layer);
     int  s = sp->seq->n_prompt, n_last = e->flux.triangle_n_last < s - 1 ? e->flux.triangle_n_last : s - 1;
-    int  sparse = c->decode ? ATTN_STREAMING : e->flux.sparse_kind; /* sparse layers of every kind decode by the streaming rule */
-    return (struct attn_seg){.row0 = sp->row0, .n_row = sp->n, .pos0 = sp->pos0,
-                             .kind = sp->seq->route[layer] == ROUTE_FULL ? ATTN_FULL : sparse,
-                             .sink_blocks = e->info.sink_blocks, .local_blocks = e->info.local_blocks, .dense_from = s - n_last,
-                             .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride};
+    struct attn_seg a = {.row0 = sp->row0, .n_row = sp->n, .pos0 = sp->pos0, .kind = c->decode ? k->decode : k->prefill,
+                         .sink_blocks = k->no_sink ? 0 : e->info.sink_blocks, .local_blocks = e->info.local_blocks, .dense_from = s - n_last,
+                         .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride, .full_head = k->full_head};
+    if (a.kind == ATTN_LIST) {
+        a.keep = keep_at(e, sp->seq, k->hold, sp->pos0);
+        a.keep_head_stride = keep_words(e);
+        a.keep_block_stride = (int64_t)e->spec.n_head * a.keep_head_stride;
+    }
+    return a;
 }
 
 static void attention(const struct call *c, int layer)
 {
     struct engine     *e = c->e;
     const struct spec *s = &e->spec;
-    for (int i = 0; i < c->n_span; i++) e->seg[i] = make_seg(c, &c->span[i], layer);
+    for (int i = 0; i < c->n_span; i++) {
+        const struct kind *k = kind_of(c, &c->span[i], layer);
+        if (!c->decode && k->rule >= 0) choose(c, &c->span[i], layer, k);
+        e->seg[i] = make_seg(c, &c->span[i], layer);
+    }
     struct attn_args a = {.out = e->mem.att, .q = e->mem.q, .out_stride = q_width(s), .q_stride = q_width(s), .pool = e->mem.pool,
                           .seg = e->seg, .n_seg = c->n_span, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head,
                           .scale = e->attn_scale, .decode = c->decode};
@@ -205,7 +250,8 @@ static void mlp(const struct call *c, int layer)
     gemm(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, true);
 }
 
-static void run_layer(const struct call *c, int layer)
+/* Norm, q, k and v, the pages, the routers' decisions, attention, its projection into the residual stream. */
+static void attend(const struct call *c, int layer)
 {
     struct engine              *e = c->e;
     const struct layer_weights *w = &e->w.layer[layer];
@@ -223,6 +269,13 @@ static void run_layer(const struct call *c, int layer)
         if (is_open(c, &c->span[i], layer)) decide(c, &c->span[i], layer, true);
     attention(c, layer);
     gemm(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, true);
+}
+
+static void run_layer(const struct call *c, int layer)
+{
+    bool none = c->e->kinds.side[layer][0].prefill == ATTN_NONE; /* a plan's word: for every sequence, for prompts and decode */
+    for (int i = 0; i < c->n_span && none; i++) is_open(c, &c->span[i], layer);
+    if (!none) attend(c, layer);
     mlp(c, layer);
 }
 

@@ -30,16 +30,24 @@
     X(rpos,   c->router_tok,  1,                                   4)                              \
     X(tok_row, c->logit_tok,  1,                                   4)                              \
     X(pooled, 1,              s->head,                             4)                              \
-    X(rope,   c->max_len,     s->head,                             4)     /* cos, sin */
+    X(rope,   c->max_len,     s->head,                             4)     /* cos, sin */          \
+    X(keep,   (int64_t)c->n_hold * c->max_seqs * memory_blocks(c), memory_keep_words(s, c), 8) /* blocks chosen, as bits */ \
+    X(choose, c->n_hold ? c->n_thread : 0, choose_work(memory_blocks(c), s->head), 4)              \
+    X(mean,   c->n_hold ? s->n_kv : 0, (int64_t)memory_blocks(c) * s->head, 4)
 
 struct memory_conf {
     int     max_tok;    /* rows of one call */
     int     router_tok; /* rows of one router pass: P */
     int     logit_tok;  /* rows of one product with the head */
     int     max_len, max_seqs;
+    int     n_hold;     /* choices of blocks that a prompt has at once */
+    int     n_thread;
     int     stream_tok; /* prompt tokens whose residual stream is held at once */
     int64_t pool_bytes; /* 0: what is left of the device's memory */
 };
+
+static inline int memory_blocks(const struct memory_conf *c) { return (c->max_len + PAGE_TOK - 1) / PAGE_TOK; }
+static inline int64_t memory_keep_words(const struct spec *s, const struct memory_conf *c) { return (int64_t)s->n_head * ((memory_blocks(c) + 63) / 64); }
 
 struct memory {
 #define MEMORY_FIELD(name, rows, cols, elem) void *name; int64_t name##_bytes;

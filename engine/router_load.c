@@ -105,7 +105,7 @@ static enum err read_sizes(struct loader *ld, struct flux_spec *f)
     static const struct {
         const char *word;
         int         kind;
-    } kinds[] = {{"streaming", ATTN_STREAMING}, {"triangle", ATTN_TRIANGLE}};
+    } kinds[] = {{"streaming", ATTN_STREAMING}, {"triangle", ATTN_TRIANGLE}, {"xattn", ATTN_LIST}};
     enum err e;
     if ((e = read_size(ld, "sink_size", 0, &f->sink_size)) != OK) return e;
     if ((e = read_size(ld, "local_window_size", 1, &f->local_window_size)) != OK) return e;
@@ -116,6 +116,10 @@ static enum err read_sizes(struct loader *ld, struct flux_spec *f)
         if (strcmp(word, kinds[i].word) == 0) f->sparse_kind = kinds[i].kind;
     if (word && f->sparse_kind < 0)
         return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: metadata toggle_type: this kind is not supported", ld->path);
+    const char *mode = safetensors_metadata(ld->s, "retrieval_mode");
+    if (mode) f->retrieval_kind = strcmp(mode, "full") == 0 ? ATTN_FULL : strcmp(mode, "xattn") == 0 ? ATTN_LIST : -1;
+    if (mode && f->retrieval_kind < 0)
+        return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: metadata retrieval_mode: neither full nor xattn", ld->path);
     return OK;
 }
 
@@ -148,7 +152,7 @@ static enum err load(struct routers *out, struct loader *ld, const struct spec *
 enum err routers_load(struct routers *out, const char *path, const struct spec *spec, struct err_note *note)
 {
     struct safetensors *s;
-    *out = (struct routers){.flux = {-1, -1, -1, -1, -1}};
+    *out = (struct routers){.flux = {-1, -1, -1, -1, -1, -1}};
     enum err e = safetensors_open(&s, path, note);
     if (e != OK) return e;
     struct loader ld = {.s = s, .path = path, .head = spec->head, .note = note};

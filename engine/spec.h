@@ -14,6 +14,7 @@ enum { SPEC_EOS_MOST = 16, SPEC_LAYER_MOST = 512 };
 struct flux_spec {
     int sparse_kind; /* enum attn_kind */
     int sink_size, local_window_size, pool_size, triangle_n_last;
+    int retrieval_kind; /* enum attn_kind of full layers in prefill */
 };
 
 struct spec {

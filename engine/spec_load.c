@@ -147,7 +147,7 @@ enum err spec_load(struct spec *out, struct source *src, struct err_note *note)
     struct reader   r = {.g = source_gguf(src), .path = source_path(src), .note = note};
     struct gguf_str arch;
     enum err        e;
-    *out = (struct spec){.flux = {-1, -1, -1, -1, -1}};
+    *out = (struct spec){.flux = {-1, -1, -1, -1, -1, -1}};
     snprintf(r.key, sizeof r.key, "general.architecture");
     if (!gguf_get_str(r.g, r.key, &arch)) return key_bad(&r, "is missing");
     out->family = family_by_arch(NAMING_GGUF, arch.p, arch.n);

@@ -4,6 +4,7 @@
 
 #include "engine/backend.h"
 #include "engine/engine.h"
+#include "engine/kinds.h"
 #include "engine/memory.h"
 #include "engine/router_load.h"
 #include "engine/spec.h"
@@ -13,6 +14,7 @@ struct engine {
     struct engine_info info;
     struct spec        spec;
     struct flux_spec   flux; /* settled: flag, router file, checkpoint, default */
+    struct kinds       kinds;
     struct backend    *be;
     struct weights     w;
     struct routers     routers;

@@ -16,7 +16,7 @@ static inline struct engine_conf drive_conf(const char *model, enum engine_dtype
 {
     return (struct engine_conf){.model = model, .dtype = dtype, .max_seqs = 8, .max_model_len = DRIVE_TOK, .chunk_tok = chunk_tok,
                                 .kv_pool_bytes = 3LL << 30, .sparse_kind = -1, .sink_size = -1, .local_window_size = -1,
-                                .triangle_n_last = -1, .router_pool_size = -1};
+                                .triangle_n_last = -1, .router_pool_size = -1, .retrieval_kind = -1};
 }
 
 static inline struct engine *drive_open(const struct engine_conf *c)
