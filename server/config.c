@@ -446,9 +446,6 @@ static enum err check_whole(const struct config *c, struct err_note *note)
     if (c->prefill_chunk_tokens % 128)
         return err_set(note, ERR_CONFIG, "--prefill-chunk-tokens", "%lld is not a multiple of 128",
                        (long long)c->prefill_chunk_tokens);
-    if (strcmp(c->sparse_kind, "streaming") != 0)
-        return err_set(note, ERR_CONFIG, "--sparse-kind", "\"%s\" is not supported by this build; streaming is",
-                       c->sparse_kind);
     if (c->max_bodies_bytes < c->max_body_bytes)
         return err_set(note, ERR_CONFIG, "--max-bodies-bytes", "is smaller than --max-body-bytes");
     return OK;

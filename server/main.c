@@ -102,6 +102,8 @@ static int word_index(const char *word, const char *const *list, int n)
 static enum err open_engine(struct server *s)
 {
     static const char *const dtype[] = {"auto", "bf16", "f32"}, *const device[] = {"auto", "cuda", "cpu"};
+    static const char *const sparse[] = {"auto", "streaming", "triangle", "xattn"}, *const full[] = {"auto", "full", "xattn"};
+    static const int sparse_kind[] = {-1, ATTN_STREAMING, ATTN_TRIANGLE, ATTN_LIST}, full_kind[] = {-1, ATTN_FULL, ATTN_LIST};
     const struct config *c = &s->config;
     struct engine_conf conf = {
         .model = c->model,
@@ -115,7 +117,9 @@ static enum err open_engine(struct server *s)
         .max_prefill_tok = (int)c->max_model_len,
         .chunk_tok = (int)c->prefill_chunk_tokens,
         .kv_pool_bytes = c->kv_pool_bytes,
-        .sparse_kind = -1, /* the settings let only the default through */
+        .sparse_kind = sparse_kind[word_index(c->sparse_kind, sparse, 4)],
+        .retrieval_kind = full_kind[word_index(c->retrieval_mode, full, 3)],
+        .layer_plan = *c->layer_plan ? c->layer_plan : NULL,
         .sink_size = (int)c->sink_size,
         .local_window_size = (int)c->local_window_size,
         .triangle_n_last = (int)c->triangle_n_last,
