@@ -1,37 +1,23 @@
-/* text_assets: from GGUF's tokenizer keys. The pieces stay in the reader's header block, which lives as long as the assets. */
-#include "engine/text_assets.h"
-
+/* text_assets: from GGUF's tokenizer keys (pieces stay in the reader's header block, which lives as long as the assets); what comes
+ * from a directory is text_assets_hf.c's. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#include "base/arena.h"
 #include "engine/gguf.h"
-
-struct owner {
-    struct text_assets t;
-    struct gguf       *g;
-    struct arena       arena;
-};
-
-enum { KIND_NORMAL, KIND_SPECIAL, KIND_ADDED, KIND_UNUSED };
+#include "engine/text_assets_own.h"
 
 /* The format's token types by number. Byte pieces belong to sentencepiece vocabularies, which are refused by name. */
 static const uint8_t kind_of[] = {[0] = KIND_NORMAL, [1] = KIND_NORMAL, [2] = KIND_SPECIAL, [3] = KIND_SPECIAL,
                                   [4] = KIND_ADDED,  [5] = KIND_UNUSED, [6] = KIND_NORMAL};
-
-/* What a pre-tokenizer's name says beyond its pattern: the tokenizer.json of those models normalises to NFC, or takes whole pieces. */
-static const struct {
-    const char *pre;
-    bool        nfc, ignore_merges;
-} pre_traits[] = {{"qwen2", true, false}, {"llama-bpe", false, true}, {"llama3", false, true}, {"llama-v3", false, true}};
 
 static enum err key_bad(struct err_note *note, const char *path, const char *key, const char *what)
 {
     return err_set(note, ERR_MODEL_FILE, path, "%s: key %s: %s", path, key, what);
 }
 
-static enum err read_strs(struct owner *o, const char *path, const char *key, const char ***p, size_t **len, int *n_out,
+static enum err read_strs(struct text_owner *o, const char *path, const char *key, const char ***p, size_t **len, int *n_out,
                           struct err_note *note)
 {
     int64_t n = gguf_n_strs(o->g, key);
@@ -54,7 +40,7 @@ static enum err read_strs(struct owner *o, const char *path, const char *key, co
     return OK;
 }
 
-static enum err read_kinds(struct owner *o, const char *path, struct err_note *note)
+static enum err read_kinds(struct text_owner *o, const char *path, struct err_note *note)
 {
     static const char key[] = "tokenizer.ggml.token_type";
     int64_t           n = gguf_n_ints(o->g, key);
@@ -76,7 +62,7 @@ static enum err read_kinds(struct owner *o, const char *path, struct err_note *n
 }
 
 /* A token id: absent is -1, outside the vocabulary is refused. */
-static enum err read_id(struct owner *o, const char *path, const char *key, int32_t *out, struct err_note *note)
+static enum err read_id(struct text_owner *o, const char *path, const char *key, int32_t *out, struct err_note *note)
 {
     int64_t v;
     *out = -1;
@@ -86,7 +72,7 @@ static enum err read_id(struct owner *o, const char *path, const char *key, int3
     return OK;
 }
 
-static enum err read_vocab(struct owner *o, const char *path, struct err_note *note)
+static enum err read_vocab(struct text_owner *o, const char *path, struct err_note *note)
 {
     struct text_assets *t = &o->t;
     struct gguf_str     s;
@@ -105,23 +91,16 @@ static enum err read_vocab(struct owner *o, const char *path, struct err_note *n
     return OK;
 }
 
-static enum err read_text(struct owner *o, const char *path, struct err_note *note)
+static enum err read_text(struct text_owner *o, const char *path, struct err_note *note)
 {
     struct text_assets *t = &o->t;
     struct gguf_str     s;
-    t->temperature = t->top_p = t->repetition_penalty = (double)NAN;
-    t->top_k = -1;
     if (gguf_get_str(o->g, "tokenizer.chat_template", &s)) {
         if (!(t->chat_template = arena_strndup(&o->arena, s.p, s.n))) goto nomem;
         t->chat_template_len = s.n;
     }
     if (!gguf_get_str(o->g, "tokenizer.ggml.pre", &s)) return OK;
     if (!(t->pre = arena_strndup(&o->arena, s.p, s.n))) goto nomem;
-    for (size_t i = 0; i < sizeof pre_traits / sizeof *pre_traits; i++) {
-        if (strcmp(t->pre, pre_traits[i].pre) != 0) continue;
-        t->nfc = pre_traits[i].nfc;
-        t->ignore_merges = pre_traits[i].ignore_merges;
-    }
     return OK;
 nomem:
     return err_set(note, ERR_NOMEM, path, "%s: no memory for its texts", path);
@@ -129,13 +108,21 @@ nomem:
 
 enum err text_assets_open(struct text_assets **out, const char *path, struct err_note *note)
 {
-    struct owner *o = calloc(1, sizeof *o);
+    struct text_owner *o = calloc(1, sizeof *o);
     if (!o) return err_set(note, ERR_NOMEM, path, "out of memory");
     arena_init(&o->arena, 0);
-    enum err e = gguf_open(&o->g, path, note);
-    if (e == OK) e = read_vocab(o, path, note);
-    if (e == OK) e = read_text(o, path, note);
-    o->t.owner = o;
+    o->t = (struct text_assets){.bos_id = -1, .eos_id = -1, .unk_id = -1, .owner = o, .top_k = -1, .temperature = (double)NAN,
+                                .top_p = (double)NAN, .repetition_penalty = (double)NAN};
+    struct stat st;
+    enum err    e;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        e = text_assets_read_dir(o, path, note);
+    } else {
+        e = gguf_open(&o->g, path, note);
+        if (e == OK && !(o->t.file = arena_strndup(&o->arena, path, strlen(path)))) e = err_set(note, ERR_NOMEM, path, "out of memory");
+        if (e == OK) e = read_vocab(o, path, note);
+        if (e == OK) e = read_text(o, path, note);
+    }
     if (e == OK) *out = &o->t;
     else text_assets_close(&o->t);
     return e;
@@ -144,7 +131,7 @@ enum err text_assets_open(struct text_assets **out, const char *path, struct err
 void text_assets_close(struct text_assets *t)
 {
     if (!t) return;
-    struct owner *o = t->owner;
+    struct text_owner *o = t->owner;
     gguf_close(o->g);
     arena_fini(&o->arena);
     free(o);

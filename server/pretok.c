@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/strbuf.h"
+#include "server/tokenizer.h"
 #include "server/unicode.h"
 
 #define PATTERNS_MAX 16
@@ -26,8 +27,8 @@
 #define CL100K(digits)                                                                                                 \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"            \
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-/* Digits(individual_digits): Unicode 17's numbers (Rust's char::is_numeric), of which two blocks are newer than 16. */
-#define DIGITS "\\p{N}|[\\x{11DE0}-\\x{11DE9}\\x{16FF4}-\\x{16FF6}]"
+/* Digits: Unicode 17's numbers (Rust's char::is_numeric), of which two blocks are newer than 16. */
+#define DIGITS "[\\p{N}\\x{11DE0}-\\x{11DE9}\\x{16FF4}-\\x{16FF6}]"
 
 /* Names of GGUF's tokenizer.ggml.pre. */
 static const struct pretok_row {
@@ -154,12 +155,13 @@ enum err pretok_split(const struct pretok *p, struct pretok_run *r, const char *
 
 /* ---- loading ---- */
 
-static enum err compile(pcre2_code **out, const char *pattern, pcre2_compile_context *context, struct err_note *note)
+static enum err compile(pcre2_code **out, const char *pattern, uint32_t options, pcre2_compile_context *context,
+                        struct err_note *note)
 {
     int code;
     PCRE2_SIZE at;
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-                                   PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, context);
+    if (!(options & PCRE2_LITERAL)) options |= PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
+    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | options, &code, &at, context);
     if (!re) {
         PCRE2_UCHAR why[128] = "";
         pcre2_get_error_message(code, why, sizeof why);
@@ -225,23 +227,43 @@ static enum err try_out(const struct pretok *p, struct err_note *note)
     return e;
 }
 
-static enum err compile_all(struct pretok *p, const char *const *pattern, int n_pattern, struct err_note *note)
+/* A step of a tokenizer.json. Its ^ and $ are those of every line. */
+static enum err compile_step(pcre2_code **out, const char *pattern, enum split_kind kind,
+                             pcre2_compile_context *context, struct err_note *note)
+{
+    static const char *const built_in[] = {[SPLIT_DIGITS] = DIGITS, [SPLIT_DIGIT_RUNS] = DIGITS "+", [SPLIT_WORDS] = GPT2};
+    const char *foreign;
+    switch (kind) {
+    case SPLIT_REGEX:
+        foreign = pretok_foreign(pattern);
+        if (foreign) return err_set(note, ERR_MODEL_FILE, "pre_tokenizer", "a split pattern uses %s, which is not supported", foreign);
+        return compile(out, pattern, PCRE2_MULTILINE, context, note);
+    case SPLIT_LITERAL: return compile(out, pattern, PCRE2_LITERAL, context, note);
+    default:
+        if (kind > SPLIT_WORDS) return err_set(note, ERR_MODEL_FILE, "pre_tokenizer", "an unknown kind of step");
+        return compile(out, built_in[kind], 0, context, note);
+    }
+}
+
+static enum err compile_all(struct pretok *p, const struct pretok_row *row, const char *const *pattern,
+                            const uint8_t *split, struct err_note *note)
 {
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     if (!context) return err_set(note, ERR_NOMEM, NULL, "out of memory");
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     pcre2_set_max_pattern_length(context, PATTERN_BYTES_MAX);
     enum err e = OK;
-    for (int i = 0; e == OK && i < n_pattern; i++) {
-        e = compile(&p->code[i], pattern[i], context, note);
-        if (e == OK) p->n_code++;
+    for (int i = 0; e == OK && i < p->n_code; i++) {
+        enum split_kind kind = split ? (enum split_kind)split[i] : SPLIT_REGEX;
+        e = row ? compile(&p->code[i], row->pattern[i], 0, context, note)
+                : compile_step(&p->code[i], pattern[i], kind, context, note);
     }
     pcre2_compile_context_free(context);
     return e;
 }
 
-enum err pretok_new(struct pretok **out, const char *name, const char *const *pattern, int n_pattern,
-                    struct err_note *note)
+enum err pretok_new(struct pretok **out, const char *name, const char *const *pattern, const uint8_t *split,
+                    int n_pattern, struct err_note *note)
 {
     *out = NULL;
     const struct pretok_row *row = n_pattern > 0 ? NULL : find_row(name);
@@ -253,15 +275,11 @@ enum err pretok_new(struct pretok **out, const char *name, const char *const *pa
     }
     struct pretok *p = calloc(1, sizeof *p);
     if (!p) return err_set(note, ERR_NOMEM, NULL, "out of memory");
-    enum err e;
-    if (row) {
-        p->nfc = row->nfc;
-        p->ignore_merges = row->ignore_merges;
-        e = compile_all(p, row->pattern, row->pattern[1] ? 2 : 1, note);
-    } else {
-        e = compile_all(p, pattern, n_pattern, note);
-        if (e == OK) e = try_out(p, note);
-    }
+    p->n_code = row ? 1 + (row->pattern[1] != NULL) : n_pattern;
+    p->nfc = row && row->nfc;
+    p->ignore_merges = row && row->ignore_merges;
+    enum err e = compile_all(p, row, pattern, split, note);
+    if (e == OK && !row) e = try_out(p, note);
     if (e != OK) {
         pretok_free(p);
         return e;

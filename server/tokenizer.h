@@ -11,17 +11,37 @@
 
 enum token_kind { TOKEN_NORMAL, TOKEN_SPECIAL /* control: never text */, TOKEN_ADDED /* matched whole, but is text */, TOKEN_UNUSED };
 
+/* What else an added or special token does. */
+enum token_trait {
+    TOKEN_LSTRIP = 1,     /* it swallows the white space before it */
+    TOKEN_RSTRIP = 2,     /* ... and behind it */
+    TOKEN_NORMALIZED = 4, /* it is looked for in normalised text, after all tokens without this bit */
+};
+
+/* One step of a pre-tokenizer. */
+enum split_kind {
+    SPLIT_REGEX,      /* matches of the pattern, and what lies between them */
+    SPLIT_LITERAL,    /* the same for a plain text */
+    SPLIT_DIGITS,     /* every digit by itself (needs no pattern) */
+    SPLIT_DIGIT_RUNS, /* runs of digits (needs no pattern) */
+    SPLIT_WORDS,      /* GPT-2's pattern, which ByteLevel applies (needs no pattern) */
+};
+
 /* What a model file says about its vocabulary. All memory is borrowed during tokenizer_new only. */
 struct tokenizer_src {
     int                n_piece;
     const char *const *piece;      /* [n_piece] pieces in GPT-2's byte alphabet (UTF-8); added and special ones as plain text */
     const size_t      *piece_len;  /* [n_piece] bytes */
     const uint8_t     *kind;       /* [n_piece] enum token_kind */
+    const uint8_t     *trait;      /* [n_piece] enum token_trait, added; NULL: none has any */
     int                n_merge;
     const char *const *merge;      /* [n_merge] "left right" in falling priority */
     const size_t      *merge_len;
+    const uint32_t    *merge_at;   /* [n_merge] bytes of the left piece; NULL: it ends at the space that makes sense */
+    const char        *file;       /* named in messages; may be NULL */
     const char        *pre;        /* pre-tokenizer's name as in GGUF's tokenizer.ggml.pre ("smollm", "llama-bpe", "qwen2", "gpt-2"), or NULL */
     const char *const *pattern;    /* or: split patterns applied in turn (tokenizer.json), n_pattern of them */
+    const uint8_t     *split;      /* [n_pattern] enum split_kind; NULL: all are regular expressions */
     int                n_pattern;
     bool               nfc;        /* normalise to NFC first; also when the name `pre` says so (qwen2) */
     bool               ignore_merges; /* a piece that stands whole in the vocabulary is taken at once; also when `pre` says so (llama-bpe) */

@@ -167,6 +167,104 @@ static void pieces_end_where_the_pattern_says(void **state)
     tokenizer_free(t);
 }
 
+static void steps_need_no_pattern_of_their_own(void **state)
+{
+    (void)state;
+    struct vocab v;
+    vocab_init(&v);
+    int32_t n12 = add_piece(&v, "12", TOKEN_NORMAL), dots = add_piece(&v, "..", TOKEN_NORMAL), ab = add_piece(&v, "ab", TOKEN_NORMAL);
+    add_merge(&v, "1 2");
+    add_merge(&v, ". .");
+    add_merge(&v, "a b");
+    const char *pattern[] = {"b.", ""};
+    uint8_t split[] = {SPLIT_DIGITS, SPLIT_WORDS};
+    v.src.pattern = pattern;
+    v.src.split = split;
+    v.src.n_pattern = 2;
+    struct tokenizer *t = open_vocab(&v);
+    assert_ids(t, "ab..12", 6, 0, IDS(ab, dots, '1', '2'));
+    tokenizer_free(t);
+    split[0] = SPLIT_DIGIT_RUNS;
+    t = open_vocab(&v);
+    assert_ids(t, "ab..12", 6, 0, IDS(ab, dots, n12));
+    tokenizer_free(t);
+    split[0] = SPLIT_LITERAL; /* the point is no wildcard */
+    t = open_vocab(&v);
+    assert_ids(t, "ab..12abc", 9, 0, IDS('a', 'b', '.', '.', n12, ab, 'c'));
+    tokenizer_free(t);
+    split[0] = SPLIT_WORDS + 1;
+    assert_refused(&v, "pre_tokenizer", "unknown kind");
+}
+
+static void tokens_swallow_white_space_where_they_say_so(void **state)
+{
+    (void)state;
+    struct vocab v;
+    vocab_init(&v);
+    int32_t l = add_piece(&v, "<l>", TOKEN_ADDED), r = add_piece(&v, "<r>", TOKEN_SPECIAL), x = add_piece(&v, "<x>", TOKEN_ADDED);
+    uint8_t trait[N_BYTE + 32] = {0};
+    trait[l] = TOKEN_LSTRIP;
+    trait[r] = TOKEN_RSTRIP;
+    v.src.trait = trait;
+    struct tokenizer *t = open_vocab(&v);
+    assert_ids(t, "a \n\xE3\x80\x80\xC2\xA0<l> b", 13, 0, IDS('a', l, ' ', 'b'));
+    assert_ids(t, "a <r> \t\xE2\x80\xA8\xC2\x85 <l>b", 17, TOKENIZE_SPECIAL, IDS('a', ' ', r, l, 'b'));
+    assert_ids(t, "a <r> b", 7, 0, IDS('a', ' ', '<', 'r', '>', ' ', 'b'));
+    assert_ids(t, "  <l>", 5, 0, IDS(l));
+    assert_ids(t, "<r>  ", 5, TOKENIZE_SPECIAL, IDS(r));
+    assert_ids(t, " <x> ", 5, 0, IDS(' ', x, ' '));
+    tokenizer_free(t);
+}
+
+static void normalized_tokens_come_after_the_others_and_in_normal_text(void **state)
+{
+    (void)state;
+    struct vocab v;
+    vocab_init(&v);
+    int32_t long_one = add_piece(&v, "<a><b", TOKEN_ADDED), b = add_piece(&v, "<b>", TOKEN_ADDED), s = add_piece(&v, "<s>", TOKEN_SPECIAL);
+    int32_t accent = add_piece(&v, "e\xCC\x81!", TOKEN_ADDED);
+    uint8_t trait[N_BYTE + 32] = {0};
+    v.src.trait = trait;
+    struct tokenizer *t = open_vocab(&v);
+    assert_ids(t, "<a><b>", 6, 0, IDS(long_one, '>'));
+    tokenizer_free(t);
+    trait[long_one] = trait[s] = trait[accent] = TOKEN_NORMALIZED;
+    t = open_vocab(&v);
+    assert_ids(t, "<a><b>", 6, 0, IDS('<', 'a', '>', b));
+    const struct tokenizer_span guard[] = {{3, 6}}; /* spans hold in the second pass too */
+    struct token_vec out = {0};
+    assert_int_equal(tokenizer_encode_guarded(t, "<s><s><b><s>", 12, TOKENIZE_SPECIAL, guard, 1, &out, NULL), OK);
+    const int32_t want[] = {s, '<', 's', '>', b, s};
+    assert_int_equal(out.n, sizeof want / sizeof want[0]);
+    assert_memory_equal(out.id, want, sizeof want);
+    token_vec_fini(&out);
+    tokenizer_free(t);
+    v.src.nfc = true;
+    t = open_vocab(&v);
+    assert_ids(t, "\xC3\xA9!", 3, 0, IDS(accent));
+    assert_ids(t, "e\xCC\x81!", 4, 0, IDS(accent));
+    assert_ids(t, "<s>", 3, TOKENIZE_SPECIAL, IDS(s));
+    tokenizer_free(t);
+}
+
+static void a_merge_may_say_where_it_parts(void **state)
+{
+    (void)state;
+    struct vocab v;
+    vocab_init(&v);
+    add_piece(&v, "a ", TOKEN_NORMAL);
+    add_piece(&v, " b", TOKEN_NORMAL);
+    add_piece(&v, "a b", TOKEN_NORMAL);
+    add_merge(&v, "a  b");
+    assert_refused(&v, "tokenizer.ggml.merges", "two ways");
+    uint32_t at[] = {2};
+    v.src.merge_at = at;
+    for (at[0] = 1; at[0] <= 2; at[0]++) tokenizer_free(open_vocab(&v));
+    assert_refused(&v, "tokenizer.ggml.merges", "not in the vocabulary"); /* at 3 nothing is left */
+    at[0] = UINT32_MAX;
+    assert_refused(&v, "tokenizer.ggml.merges", "not in the vocabulary");
+}
+
 static void special_tokens_count_only_where_asked(void **state)
 {
     (void)state;
@@ -316,6 +414,20 @@ static void merges_of_pieces_with_spaces_are_read_where_they_are_clear(void **st
     assert_refused(&v, "tokenizer.ggml.merges", "two ways");
 }
 
+static void a_refusal_names_the_file_where_there_is_one(void **state)
+{
+    (void)state;
+    struct vocab v;
+    vocab_init(&v);
+    v.src.file = "dir/tokenizer.json";
+    add_merge(&v, "a zz");
+    assert_refused(&v, "dir/tokenizer.json", "dir/tokenizer.json: tokenizer.ggml.merges: merge 0");
+    static const char *const pattern[] = {"[a-z]+"};
+    v.src.pattern = pattern;
+    v.src.n_pattern = 1;
+    assert_refused(&v, "dir/tokenizer.json", "dir/tokenizer.json: model.merges: merge 0");
+}
+
 static void merges_into_special_tokens_are_refused(void **state)
 {
     (void)state;
@@ -362,8 +474,11 @@ static void bad_patterns_are_refused(void **state)
     } bad[] = {
         {"(", "compile"},         {"[a", "compile"},          {"\\p{Nonsense}", "compile"}, {"a*", "empty"},
         {"", "empty"},            {"x?|y*", "empty"},         {"(?=a)", "empty"},           {"(a+)+$", "too long"},
-        {"(a|aa)+$", "too long"}, {"(\\w+\\s?)+$", "too long"}, {"a\\C", "compile"},
-        {"(\\w\\w)+:|b", "too long"},
+        {"(a|aa)+$", "too long"}, {"(\\p{L}+\\s?)+$", "too long"}, {"(\\p{L}\\p{L})+:|b", "too long"},
+        /* read differently by the two libraries */
+        {"a\\C", "escape"}, {"\\w+", "escape"}, {"a|\\h", "escape"}, {"(a)\\1", "escape"}, {"\\Ka", "escape"}, {"\\v", "\\v"}, {"a\\b", "escape"},
+        {"[a-z&&[^b]]", "class"}, {"[[:alpha:]]", "class"}, {"[]a]", "class"}, {"(?m:.)", "options"}, {"(?i)a", "options"},
+        {"(?<x>a)", "name"}, {"(?P<x>a)", "name"}, {"(*UTF)a", "verb"}, {"(?#a)", "options"}, {"(?R)", "options"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct vocab v;
@@ -396,6 +511,10 @@ int main(void)
         cmocka_unit_test(of_equal_merges_the_last_counts),
         cmocka_unit_test(whole_pieces_go_before_merges_where_the_model_says_so),
         cmocka_unit_test(pieces_end_where_the_pattern_says),
+        cmocka_unit_test(steps_need_no_pattern_of_their_own),
+        cmocka_unit_test(tokens_swallow_white_space_where_they_say_so),
+        cmocka_unit_test(normalized_tokens_come_after_the_others_and_in_normal_text),
+        cmocka_unit_test(a_merge_may_say_where_it_parts),
         cmocka_unit_test(special_tokens_count_only_where_asked),
         cmocka_unit_test(guarded_text_never_becomes_a_special_token),
         cmocka_unit_test(bos_and_eos_come_where_asked),
@@ -404,6 +523,7 @@ int main(void)
         cmocka_unit_test(a_failed_encode_leaves_the_vector_alone),
         cmocka_unit_test(merges_of_missing_pieces_are_refused),
         cmocka_unit_test(merges_of_pieces_with_spaces_are_read_where_they_are_clear),
+        cmocka_unit_test(a_refusal_names_the_file_where_there_is_one),
         cmocka_unit_test(merges_into_special_tokens_are_refused),
         cmocka_unit_test(bad_vocabularies_are_refused),
         cmocka_unit_test(bad_patterns_are_refused),
