@@ -324,6 +324,9 @@ enum err tokenizer_new(struct tokenizer **out, const struct tokenizer_src *src, 
     struct err_note why = {0};
     *out = NULL;
     enum err e = build(out, src, &why);
+    for (char *p = why.text; *p; p++) { /* pieces may hold anything; a refusal is one line */
+        if ((uint8_t)*p < ' ' || *p == 0x7F) *p = '?';
+    }
     if (e == ERR_MODEL_FILE && src->file) return err_set(note, e, src->file, "%s: %s: %s", src->file, why.param, why.text);
     return e == OK ? OK : err_set(note, e, why.param, "%s", why.text);
 }

@@ -237,4 +237,5 @@ def unescape(text):
     return "".join(out)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 /* The tokenizer against the `tokenizers` package on the real vocabulary. tests/goldens/make_tokenizer.py says how texts
- * are drawn; here they are drawn again, and hashes of ids compared. */
+ * are drawn; here they are drawn again, and hashes of ids compared. Every vocabulary is read twice: from GGUF, and from a
+ * directory with the tokenizer.json that models of its kind have. */
 #include "tests/base/cm.h"
 
 #include <stdio.h>
@@ -111,16 +112,111 @@ static uint32_t hash_ids(const int32_t *id, size_t n)
 
 /* ---- tokenizers and their texts ---- */
 
+static struct tokenizer *open_src(const struct tokenizer_src *src)
+{
+    struct tokenizer *t;
+    struct err_note note = {0};
+    if (tokenizer_new(&t, src, &note) != OK) fail_msg("%s: %s", note.param, note.text);
+    return t;
+}
+
 static struct tokenizer *open_tokenizer(const char *pre)
 {
-    struct tokenizer_src src = {
+    return open_src(&(struct tokenizer_src){
         .n_piece = assets->n_piece, .piece = assets->piece, .piece_len = assets->piece_len, .kind = assets->kind,
         .n_merge = assets->n_merge, .merge = assets->merge, .merge_len = assets->merge_len, .pre = pre,
         .bos_id = assets->bos_id, .eos_id = assets->eos_id, .unk_id = assets->unk_id,
-    };
-    struct tokenizer *t;
+    });
+}
+
+#define SPLIT_CL100K(digits)                                                                                                      \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n" \
+    "\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},"      \
+    "\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"          \
+    "\"use_regex\":false}]}"
+#define WORDS "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true}"
+
+/* What tokenizer.json of these models says beside the vocabulary. */
+static const struct json_row {
+    const char *pre, *split, *normalizer, *ignore_merges;
+} json_row[] = {
+    {"smollm", "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true}," WORDS "]}", "null", "false"},
+    {"gpt-2", WORDS, "null", "false"},
+    {"llama-bpe", SPLIT_CL100K("\\\\p{N}{1,3}"), "null", "true"},
+    {"qwen2", SPLIT_CL100K("\\\\p{N}"), "{\"type\":\"NFC\"}", "false"},
+};
+
+static void put_json_text(FILE *f, const char *p, size_t n)
+{
+    fputc('"', f);
+    for (size_t i = 0; i < n; i++) {
+        if ((uint8_t)p[i] < ' ') fprintf(f, "\\u%04x", (unsigned)p[i]);
+        else if (p[i] == '"' || p[i] == '\\') fprintf(f, "\\%c", p[i]);
+        else fputc(p[i], f);
+    }
+    fputc('"', f);
+}
+
+static void write_json(const char *path, const struct json_row *row)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[");
+    const char *comma = "";
+    for (int i = 0; i < assets->n_piece; i++) {
+        if (assets->kind[i] != TOKEN_SPECIAL && assets->kind[i] != TOKEN_ADDED) continue;
+        fprintf(f, "%s{\"id\":%d,\"content\":", comma, i);
+        put_json_text(f, assets->piece[i], assets->piece_len[i]);
+        fprintf(f, ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":%s}",
+                assets->kind[i] == TOKEN_SPECIAL ? "true" : "false");
+        comma = ",";
+    }
+    fprintf(f, "],\"normalizer\":%s,\"pre_tokenizer\":%s,\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},\n\"model\":"
+               "{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"byte_fallback\":false,\"ignore_merges\":%s,\"vocab\":{",
+            row->normalizer, row->split, row->ignore_merges);
+    for (int i = 0; i < assets->n_piece; i++) {
+        if (i) fputc(',', f);
+        put_json_text(f, assets->piece[i], assets->piece_len[i]);
+        fprintf(f, ":%d", i);
+    }
+    fprintf(f, "},\n\"merges\":[");
+    for (int i = 0; i < assets->n_merge; i++) { /* both spellings */
+        const char *p = assets->merge[i], *space = memchr(p, ' ', assets->merge_len[i]);
+        if (i) fputc(',', f);
+        if (i % 2) {
+            put_json_text(f, p, assets->merge_len[i]);
+            continue;
+        }
+        fputc('[', f);
+        put_json_text(f, p, (size_t)(space - p));
+        fputc(',', f);
+        put_json_text(f, space + 1, assets->merge_len[i] - (size_t)(space - p) - 1);
+        fputc(']', f);
+    }
+    fprintf(f, "]}}\n");
+    assert_int_equal(fclose(f), 0);
+}
+
+/* The same tokenizer from a directory. */
+static struct tokenizer *open_twin(const char *pre)
+{
+    char dir[] = "/tmp/fluxd-tokenizer-XXXXXX", path[64];
+    const struct json_row *row = json_row;
+    while (strcmp(row->pre, pre) != 0) row++;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    write_json(path, row);
+    struct text_assets *a;
     struct err_note note = {0};
-    if (tokenizer_new(&t, &src, &note) != OK) fail_msg("%s: %s", note.param, note.text);
+    if (text_assets_open(&a, dir, &note) != OK) fail_msg("%s", note.text);
+    struct tokenizer *t = open_src(&(struct tokenizer_src){
+        .n_piece = a->n_piece, .piece = a->piece, .piece_len = a->piece_len, .kind = a->kind, .trait = a->trait, .n_merge = a->n_merge,
+        .merge = a->merge, .merge_len = a->merge_len, .merge_at = a->merge_at, .file = a->file, .pattern = a->pattern, .split = a->split,
+        .n_pattern = a->n_pattern, .nfc = a->nfc, .ignore_merges = a->ignore_merges, .bos_id = a->bos_id, .eos_id = a->eos_id, .unk_id = a->unk_id,
+    });
+    text_assets_close(a);
+    remove(path);
+    remove(dir);
     return t;
 }
 
@@ -129,6 +225,15 @@ static void encode(const struct tokenizer *t, const struct strbuf *text, int fla
     struct err_note note = {0};
     out->n = 0;
     if (tokenizer_encode(t, text->data, text->len, flags, out, &note) != OK) fail_msg("%s", note.text);
+}
+
+static void assert_same_ids(const struct tokenizer *twin, const struct strbuf *text, int flags, const struct token_vec *want)
+{
+    struct token_vec v = {0};
+    encode(twin, text, flags, &v);
+    assert_int_equal(v.n, want->n);
+    if (v.n) assert_memory_equal(v.id, want->id, v.n * sizeof *v.id);
+    token_vec_fini(&v);
 }
 
 /* The tokens' bytes are the text less the bytes that have no piece (this vocabulary lacks 21). */
@@ -193,12 +298,13 @@ struct golden_case {
 /* Hashes of all ids of one text, IDS_PER_HASH at a time. */
 static void check_text(const struct golden_case *c)
 {
-    struct tokenizer *t = open_tokenizer(c->pre);
+    struct tokenizer *t = open_tokenizer(c->pre), *twin = open_twin(c->pre);
     struct strbuf text;
     strbuf_init(&text);
     put_text(&(struct random){c->seed}, &text);
     struct token_vec v = {0};
     encode(t, &text, c->flags, &v);
+    assert_same_ids(twin, &text, c->flags, &v);
     assert_int_equal((v.n + IDS_PER_HASH - 1) / IDS_PER_HASH, c->n_hash);
     for (size_t i = 0; i < c->n_hash; i++) {
         size_t from = i * IDS_PER_HASH, n = v.n - from < IDS_PER_HASH ? v.n - from : IDS_PER_HASH;
@@ -210,11 +316,12 @@ static void check_text(const struct golden_case *c)
     token_vec_fini(&v);
     strbuf_fini(&text);
     tokenizer_free(t);
+    tokenizer_free(twin);
 }
 
 static void check_strings(const struct golden_case *c)
 {
-    struct tokenizer *t = open_tokenizer(c->pre);
+    struct tokenizer *t = open_tokenizer(c->pre), *twin = open_twin(c->pre);
     struct strbuf text;
     strbuf_init(&text);
     struct token_vec v = {0};
@@ -223,11 +330,13 @@ static void check_strings(const struct golden_case *c)
         strbuf_clear(&text);
         put_string(&r, &text);
         encode(t, &text, c->flags, &v);
+        assert_same_ids(twin, &text, c->flags, &v);
         if (hash_ids(v.id, v.n) != next_hash()) fail_msg("%s, seed %d: string %zu differs", c->pre, (int)c->seed, i);
     }
     token_vec_fini(&v);
     strbuf_fini(&text);
     tokenizer_free(t);
+    tokenizer_free(twin);
 }
 
 static void equals_the_package_on_text_and_random_strings(void **state)
