@@ -9,6 +9,11 @@ PY     = build/venv/bin/python
 
 export GOMP_SPINCOUNT ?= 2000 # as server/main.c does for itself
 
+# CUDA is optional: where nvcc (12.8 or newer) is, the binary has the CUDA engine too, and looks for a GPU when it starts. CUDA= leaves it out.
+NVCC ?= $(shell command -v nvcc 2>/dev/null)
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDA ?= $(if $(SAN),,$(if $(NVCC),$(shell $(NVCC) --version | awk -F'release ' '/release/ {split($$2, v, "."); if (v[1] * 100 + v[2] >= 1208) print 1}')))
+
 PKGS = libuv libmicrohttpd libcjson libpcre2-8 libutf8proc inih
 DEBS = gcc g++ make pkg-config binutils ca-certificates libuv1-dev libmicrohttpd-dev libcjson-dev libjemalloc-dev libdnnl-dev \
        libpcre2-dev libutf8proc-dev libinih-dev python3 python3-pip python3-venv
@@ -75,10 +80,8 @@ fmt:
 clean:
 	rm -rf build
 
-# CUDA is optional: its sources are compiled where nvcc is, and run where a GPU is. These targets need nvcc and the tree alone.
-NVCC ?= $(shell command -v nvcc 2>/dev/null)
+# These targets need nvcc and the tree alone.
 ifneq ($(NVCC),)
-CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 include kernels/gpu.mk
 cuda: $(GPU_OBJ)
 test-gpu: $(GPU_TESTS)
@@ -108,7 +111,7 @@ $(BUILD)/server/ui_html.o: server/ui.html
 	@mkdir -p $(@D)
 	@cd server && ld -r -b binary -z noexecstack -o $(abspath $@) ui.html
 
-$(BUILD)/libfluxd.a: $(OBJ)
+$(BUILD)/libfluxd.a: $(OBJ) $(if $(CUDA),$(GPU_OBJ))
 	@rm -f $@
 	@ar rcs $@ $^
 
@@ -116,13 +119,13 @@ $(BUILD)/libfluxd.a: $(OBJ)
 $(BUILD)/tests/%: tests/%.c $(BUILD)/libfluxd.a tests/fake_engine.c
 	@mkdir -p $(@D)
 	@echo "  test  $@"
-	@$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(if $(filter $(BUILD)/tests/scheduler/%,$@),tests/fake_engine.c) $(BUILD)/libfluxd.a $(LDLIBS) -lcmocka
+	@$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(if $(filter $(BUILD)/tests/scheduler/%,$@),tests/fake_engine.c) $(BUILD)/libfluxd.a $(LDLIBS) -lcmocka $(CUDA_LIBS)
 
 # The whole server, with an engine whose steps fail where a test asks for it.
 $(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o $(BUILD)/libfluxd.a
 	@mkdir -p $(@D)
 	@echo "  test  $@"
-	@$(CC) $(CFLAGS) -MMD -MP -Wl,--wrap=engine_step -o $@ $^ $(LDLIBS) $(MALLOC)
+	@$(CC) $(CFLAGS) -MMD -MP -Wl,--wrap=engine_step -o $@ $^ $(LDLIBS) $(MALLOC) $(CUDA_LIBS)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 

@@ -149,11 +149,11 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
         return err_set(note, ERR_CONFIG, "--device", "no CUDA device was found: %s", cudaGetErrorString(cudaGetLastError()));
     enum err e = cuda_check(cudaGetDeviceProperties(&p, 0), "device properties", note);
     if (e != OK) return e;
-    if (p.major != 9) return err_set(note, ERR_CONFIG, "--device", "%s: only Hopper devices (compute capability 9.0) are supported", p.name);
-    if (conf->dtype == ENGINE_DTYPE_F32) return err_set(note, ERR_CONFIG, "--dtype", "f32 is not supported with --device cuda");
+    if (p.major < 8) return err_set(note, ERR_CONFIG, "--device", "%s: compute capability %d.%d; 8.0 and newer are supported", p.name, p.major, p.minor);
     struct backend_cuda *c = calloc(1, sizeof *c);
     if (!c) return err_set(note, ERR_NOMEM, NULL, "out of memory");
-    device_hold = c->hold = DT_BF16;
+    device_hold = c->hold = conf->dtype == ENGINE_DTYPE_F32 ? DT_F32 : DT_BF16;
+    c->hopper = p.major == 9 && p.minor == 0;
     c->n_sm = p.multiProcessorCount;
     c->b = (struct backend){
         .act = c->hold,

@@ -10,7 +10,9 @@ struct backend_cuda {
     struct backend b; /* first: a backend is its backend_cuda */
     cudaStream_t   stream;
     int            n_sm;
-    enum dtype     hold; /* of weights and activations */
+    bool           hopper; /* capability 9.0, which has kernels of its own */
+    enum dtype     hold;   /* of weights, activations and KV: DT_BF16, or DT_F32 for the exact mode */
+    int64_t        spare;  /* bytes of the device's memory that are left to others */
 };
 
 /* OK, or ERR_DEVICE with CUDA's words in note. */

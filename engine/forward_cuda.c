@@ -142,6 +142,8 @@ static enum err open_routers(struct forward_cuda *f, struct err_note *note)
     return err == OK ? OK : err_set(note, err, NULL, "the routers could not be copied to the device");
 }
 
+static enum err warm_up(struct forward_cuda *f, struct err_note *note);
+
 enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct err_note *note)
 {
     struct forward_cuda *f = calloc(1, sizeof *f);
@@ -151,7 +153,7 @@ enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct e
     f->max_run = e->info.max_seqs > bucket_rows[BUCKETS - 1] ? e->info.max_seqs : bucket_rows[BUCKETS - 1];
     f->n_block = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
     f->ops = (struct gpu_ctx){.stream = f->be->stream, .n_sm = f->be->n_sm, .act = e->be->act, .kv = e->be->kv};
-    f->attn = (struct attn_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm, .n_row = e->max_tok, .n_page = e->mem.n_page, .max_row = f->max_run};
+    f->attn = (struct attn_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm, .n_row = e->max_tok, .n_page = e->mem.n_page, .max_row = f->max_run, .act = e->be->act};
     f->small = (struct gemm_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm};
     enum err err = e->info.max_seqs <= ATTN_MAX_SEG && e->max_tok >= f->max_run
                        ? OK : err_set(note, ERR_CONFIG, "--max-num-seqs", "cuda takes at most 256 sequences, and pieces of at least as many tokens");
@@ -160,7 +162,7 @@ enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct e
     if (err == OK) err = open_lists(f, note);
     if (err == OK) err = open_routers(f, note);
     if (err == OK) err = draw_cuda_open(&f->draw, &f->ops, e->logit_tok, (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
-    if (err == OK) err = cuda_check(cudaStreamSynchronize(f->be->stream), "open", note);
+    if (err == OK) err = warm_up(f, note);
     if (err == OK) *out = f;
     else forward_cuda_close(f);
     return err;
@@ -297,20 +299,54 @@ static enum err write_call(struct call *c, int n_real)
 
 /* --- one layer */
 
-static enum err product(const struct call *c, void *y, const void *x, const struct weight *w, const void *bias, int n_tok, bool add, bool small)
+static struct gemm_args product_args(const struct forward_cuda *f, void *y, const void *x, const struct weight *w, const void *bias, int n_tok, bool add, bool decode)
 {
-    const struct forward_cuda *f = c->f;
-    struct gemm_args a = {.y = y, .x = x, .w = w, .bias = bias, .x_stride = w->k, .y_stride = w->n, .n_tok = n_tok, .add = add, .decode = small, .y_f32 = y == f->e->mem.logits};
-    if (!small) return gemm_lt(f->lt, &a);
-    enum err err = OK;
+    return (struct gemm_args){.y = y, .x = x, .w = w, .bias = bias, .x_stride = w->k, .y_stride = w->n, .n_tok = n_tok, .add = add, .decode = decode,
+                              .y_f32 = y == f->e->mem.logits};
+}
+
+static enum err product(const struct call *c, void *y, const void *x, const struct weight *w, const void *bias, int n_tok, bool add)
+{
+    struct gemm_args a = product_args(c->f, y, x, w, bias, n_tok, add, c->decode);
+    return gemm_lt(c->f->lt, &a);
+}
+
+/* The head is the one product where our kernel is faster than the library's for few rows. */
+static enum err head_product(const struct forward_cuda *f, int n_tok)
+{
+    const struct engine *e = f->e;
+    struct gemm_args     a = product_args(f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, n_tok, false, true);
+    enum err             err = OK;
+    if (!f->be->hopper || f->be->hold != DT_BF16) return gemm_lt(f->lt, &a);
     for (int at = 0; at < n_tok && err == OK; at += GEMM_SMALL_MAX_TOK) {
         struct gemm_args part = a;
         part.n_tok = n_tok - at < GEMM_SMALL_MAX_TOK ? n_tok - at : GEMM_SMALL_MAX_TOK;
-        part.x = (const char *)x + at * a.x_stride * 2;
-        part.y = (char *)y + at * a.y_stride * (a.y_f32 ? 4 : 2);
+        part.x = (const uint16_t *)a.x + at * a.x_stride;
+        part.y = (float *)a.y + at * a.y_stride;
         err = gemm_small_sm90(&part, &f->small);
     }
     return err;
+}
+
+/* Algorithms of every product that calls will ask for: nothing is tuned or allocated while requests wait. */
+static enum err plan_products(struct forward_cuda *f)
+{
+    struct engine *e = f->e;
+    for (int decode = 0; decode < 2; decode++)
+        for (int l = 0; l < e->spec.n_layer; l++) {
+            const struct layer_weights *w = &e->w.layer[l];
+            const struct gemm_args      a[] = {product_args(f, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], 1, false, decode),
+                                               product_args(f, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, 1, true, decode),
+                                               product_args(f, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, 1, false, decode),
+                                               product_args(f, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, 1, true, decode)};
+            for (int i = 0; i < 4; i++) {
+                enum err err = gemm_lt_plan(f->lt, &a[i]);
+                if (err != OK) return err;
+            }
+        }
+    if (f->be->hopper && f->be->hold == DT_BF16) return OK;
+    struct gemm_args a = product_args(f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, 1, false, true);
+    return gemm_lt_plan(f->lt, &a);
 }
 
 static enum err norm(const struct call *c, void *out, const void *x, const void *w, int n_tok)
@@ -338,7 +374,7 @@ static enum err attention(const struct call *c, int layer)
     struct attn_args     a = {.out = e->mem.att, .q = e->mem.q, .out_stride = width, .q_stride = width, .pool = e->mem.pool,
                               .seg = f->seg + (int64_t)layer * f->max_run, .n_seg = c->n_span, .n_head = e->spec.n_head, .n_kv = e->spec.n_kv,
                               .head = e->spec.head, .scale = e->attn_scale, .decode = c->decode};
-    return c->decode ? attn_decode_sm90(&a, &f->attn) : attn_prefill_sm90(&a, &f->attn);
+    return c->decode ? attn_decode_gpu(&a, &f->attn) : attn_prefill_gpu(&a, &f->attn);
 }
 
 #define TRY(x) do { enum err err_ = (x); if (err_ != OK) return err_; } while (0)
@@ -368,7 +404,7 @@ static enum err route_apart(const struct call *c, int layer)
         else memory_stream_get(&e->mem, e->be, seq->slot, tok0, tok0 + p, e->mem.rx);
         TRY(norm(c, memory_row(&e->mem, e->mem.h, half * p), e->mem.rx, w->vec[VEC_ATTN_NORM], p));
     }
-    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], 2 * p, false, false));
+    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], 2 * p, false));
     TRY(rope(c, layer, 2 * p, c->f->pos, NULL, true)); /* positions do not matter to what the router reads */
     return router(c, layer, 1);
 }
@@ -381,19 +417,19 @@ static enum err run_layer(const struct call *c, int layer)
     bool                        open = c->n_prompt > 0, whole = c->layer1 > c->layer0 + 1 || c->span[0].n == c->span[0].seq->n_prompt;
     if (open && !whole) TRY(route_apart(c, layer));
     TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok));
-    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], c->n_tok, false, c->decode));
+    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], c->n_tok, false));
     TRY(rope(c, layer, c->n_tok, c->f->pos, c->f->page + (int64_t)layer * e->max_tok, open && whole));
     if (open && whole) TRY(router(c, layer, c->n_prompt));
     TRY(attention(c, layer));
-    TRY(product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true, c->decode));
+    TRY(product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true));
     TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_FFN_NORM], c->n_tok));
-    TRY(product(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, c->n_tok, false, c->decode));
+    TRY(product(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, c->n_tok, false));
     TRY(swiglu_gpu(&(struct swiglu_args){.out = e->mem.ff, .gu = e->mem.gu, .gu_stride = 2 * F, .out_stride = F, .n_tok = c->n_tok, .f = (int)F}, &c->f->ops));
-    return product(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, c->n_tok, true, c->decode);
+    return product(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, c->n_tok, true);
 }
 
-/* Logits of rows of memory.x: gathered where rows are given, else the first n. Always through the small product, so that a row's logits
- * do not depend on how many are asked for. */
+/* Logits of rows of memory.x: gathered where rows are given, else the first n. The product is always decode's, so that a row's
+ * logits do not depend on how many are asked for. */
 static enum err head(const struct call *c, int n, const int32_t *row)
 {
     struct engine *e = c->f->e;
@@ -403,7 +439,7 @@ static enum err head(const struct call *c, int n, const int32_t *row)
         TRY(gather_gpu(&(struct gather_args){.out = e->mem.last, .x = e->mem.x, .row = row, .x_stride = e->spec.d, .n_row = n, .d = e->spec.d}, &c->f->ops));
     }
     TRY(norm(c, e->mem.last_h, x, e->w.norm, n));
-    return product(c, e->mem.logits, e->mem.last_h, &e->w.head, NULL, n, false, true);
+    return head_product(c->f, n);
 }
 
 /* --- drawing */
@@ -463,6 +499,20 @@ static enum err step_rows(struct forward_cuda *f, const struct batch_row *row, i
     TRY(send_block(&c));
     TRY(decode_graph(&c, bucket));
     return draw(f, n, e->sample, out);
+}
+
+/* Before the first request: products' algorithms, and a graph for every bucket that a step may need, captured over rows of nothing. */
+static enum err warm_up(struct forward_cuda *f, struct err_note *note)
+{
+    struct engine *e = f->e;
+    enum err       err = plan_products(f);
+    for (int i = 0; i < BUCKETS && err == OK; i++) {
+        if (i > 0 && bucket_rows[i - 1] >= e->info.max_seqs) break;
+        struct call c = {.f = f, .span = e->span, .n_span = bucket_rows[i], .n_tok = bucket_rows[i], .layer1 = e->spec.n_layer, .decode = true};
+        if ((err = next_block(&c)) == OK && (err = write_call(&c, 0)) == OK && (err = send_block(&c)) == OK) err = decode_graph(&c, i);
+    }
+    if (err != OK) return err_set(note, err, NULL, "the device's first steps failed: %s", cudaGetErrorString(cudaGetLastError()));
+    return cuda_check(cudaStreamSynchronize(f->be->stream), "first steps", note);
 }
 
 /* --- prompts */

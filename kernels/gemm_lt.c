@@ -3,9 +3,16 @@
 
 #include <cublasLt.h>
 #include <dlfcn.h>
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { SHAPES_MOST = 32, CANDIDATES = 32, TUNE_ROWS = 4096, WORK_BYTES = 32 << 20 };
+enum { SHAPES_MOST = 32, CANDIDATES = 16, PROMPT_ROWS = 4096, WORK_BYTES = 32 << 20 };
+
+/* A decode algorithm is the one with the least sum over these of weight x log(time). */
+enum { DECODE_MOST = 256, TUNE_RUNS = 5, FLUSH_BYTES = 64 << 20, FOUND_MOST = 5 * CANDIDATES };
+static const int tune_rows[] = {1, 16, 64, 128, 256}, tune_weight[] = {3, 2, 2, 1, 1};
+enum { N_TUNE = sizeof tune_rows / sizeof *tune_rows };
 
 #define LT_CALLS(X)                                                                                \
     X(cublasLtCreate) X(cublasLtDestroy) X(cublasLtMatmul) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy) \
@@ -15,7 +22,7 @@ enum { SHAPES_MOST = 32, CANDIDATES = 32, TUNE_ROWS = 4096, WORK_BYTES = 32 << 2
 
 struct shape {
     int                   n, k;
-    bool                  add, bias;
+    bool                  add, bias, decode, y_f32;
     enum dtype            dt;
     cublasLtMatmulAlgo_t  algo;
 };
@@ -78,7 +85,7 @@ static void product_free(struct gemm_lt *g, struct product *p)
 static bool product_new(struct gemm_lt *g, const struct gemm_args *a, int n_tok, struct product *p)
 {
     cublasOperation_t turn = CUBLAS_OP_T;
-    cudaDataType_t    type = a->w->dt == DT_F32 ? CUDA_R_32F : CUDA_R_16BF;
+    cudaDataType_t    type = a->w->dt == DT_F32 ? CUDA_R_32F : CUDA_R_16BF, y_type = a->y_f32 ? CUDA_R_32F : type;
     cublasLtEpilogue_t end = a->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT; /* bias in the type of y */
     *p = (struct product){0};
     return g->cublasLtMatmulDescCreate(&p->op, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
@@ -87,7 +94,7 @@ static bool product_new(struct gemm_lt *g, const struct gemm_args *a, int n_tok,
            g->cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias, sizeof a->bias) == CUBLAS_STATUS_SUCCESS &&
            g->cublasLtMatrixLayoutCreate(&p->w, type, (uint64_t)a->w->k, (uint64_t)a->w->n, a->w->k) == CUBLAS_STATUS_SUCCESS &&
            g->cublasLtMatrixLayoutCreate(&p->x, type, (uint64_t)a->w->k, (uint64_t)n_tok, a->x_stride) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatrixLayoutCreate(&p->y, type, (uint64_t)a->w->n, (uint64_t)n_tok, a->y_stride) == CUBLAS_STATUS_SUCCESS;
+           g->cublasLtMatrixLayoutCreate(&p->y, y_type, (uint64_t)a->w->n, (uint64_t)n_tok, a->y_stride) == CUBLAS_STATUS_SUCCESS;
 }
 
 static bool splits(struct gemm_lt *g, const cublasLtMatmulAlgo_t *algo)
@@ -100,47 +107,177 @@ static bool splits(struct gemm_lt *g, const cublasLtMatmulAlgo_t *algo)
     return split > 1 || scheme != CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
-/* The library's best algorithm for many rows that does not split sums; it then serves any number of rows. */
-static bool choose(struct gemm_lt *g, const struct gemm_args *a, cublasLtMatmulAlgo_t *algo)
+/* What the library proposes for n_tok rows, without algorithms that split sums, after the *n it has already; no algorithm twice. */
+static bool propose(struct gemm_lt *g, const struct gemm_args *a, int n_tok, cublasLtMatmulAlgo_t *algo, int *n)
 {
     struct product                  p;
     cublasLtMatmulPreference_t      pref = NULL;
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
     size_t                          bytes = WORK_BYTES;
-    int                             n = 0;
-    bool ok = product_new(g, a, TUNE_ROWS, &p) && g->cublasLtMatmulPreferenceCreate(&pref) == CUBLAS_STATUS_SUCCESS &&
+    int                             n_found = 0;
+    bool ok = product_new(g, a, n_tok, &p) && g->cublasLtMatmulPreferenceCreate(&pref) == CUBLAS_STATUS_SUCCESS &&
               g->cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes) == CUBLAS_STATUS_SUCCESS &&
-              g->cublasLtMatmulAlgoGetHeuristic(g->handle, p.op, p.w, p.x, p.y, p.y, pref, CANDIDATES, found, &n) == CUBLAS_STATUS_SUCCESS;
-    int i = 0;
-    while (ok && i < n && splits(g, &found[i].algo)) i++;
-    if (ok && i < n) *algo = found[i].algo;
+              g->cublasLtMatmulAlgoGetHeuristic(g->handle, p.op, p.w, p.x, p.y, p.y, pref, CANDIDATES, found, &n_found) == CUBLAS_STATUS_SUCCESS;
+    for (int i = 0; ok && i < n_found; i++) {
+        bool known = splits(g, &found[i].algo);
+        for (int k = 0; k < *n && !known; k++) known = memcmp(&algo[k], &found[i].algo, sizeof *algo) == 0;
+        if (!known) algo[(*n)++] = found[i].algo;
+    }
     if (pref) g->cublasLtMatmulPreferenceDestroy(pref);
     product_free(g, &p);
-    return ok && i < n;
+    return ok;
+}
+
+static bool multiply(struct gemm_lt *g, const struct gemm_args *a, const cublasLtMatmulAlgo_t *algo)
+{
+    struct product p;
+    float          one = 1, beta = a->add ? 1 : 0;
+    bool ok = product_new(g, a, a->n_tok, &p) &&
+              g->cublasLtMatmul(g->handle, p.op, &one, a->w->data, p.w, a->x, p.x, &beta, a->y, p.y, a->y, p.y, algo, g->work, WORK_BYTES, g->stream) == CUBLAS_STATUS_SUCCESS;
+    product_free(g, &p);
+    return ok;
+}
+
+/* --- tuning for decode: on the weight itself, with rows and results of its own */
+
+struct tune {
+    struct gemm_lt  *g;
+    struct gemm_args a;
+    char            *x, *y, *flush;
+    cudaEvent_t      start, end;
+};
+
+static void tune_close(struct tune *t)
+{
+    void *const mem[] = {t->x, t->y, t->flush};
+    for (int i = 0; i < 3; i++)
+        if (mem[i]) cudaFree(mem[i]);
+    if (t->start) cudaEventDestroy(t->start);
+    if (t->end) cudaEventDestroy(t->end);
+}
+
+static bool tune_open(struct tune *t, struct gemm_lt *g, const struct gemm_args *a)
+{
+    size_t elem = a->w->dt == DT_F32 ? 4 : 2, x_bytes = DECODE_MOST * (size_t)a->w->k * elem;
+    *t = (struct tune){.g = g, .a = *a};
+    char *host = malloc(x_bytes);
+    bool  ok = host && cudaMalloc((void **)&t->x, x_bytes) == cudaSuccess && cudaMalloc((void **)&t->y, DECODE_MOST * (size_t)a->w->n * 4) == cudaSuccess &&
+              cudaMalloc((void **)&t->flush, FLUSH_BYTES) == cudaSuccess && cudaEventCreate(&t->start) == cudaSuccess && cudaEventCreate(&t->end) == cudaSuccess;
+    uint32_t seed = 1;
+    for (size_t i = 0; ok && i < x_bytes / elem; i++) { /* numbers of 1 .. 2, either sign */
+        seed = seed * 1664525u + 1013904223u;
+        uint32_t v = 0x3f800000u | (seed & 0x80000000u) | (seed >> 9 & 0x7f0000u);
+        memcpy(host + i * elem, elem == 4 ? (char *)&v : (char *)&v + 2, elem);
+    }
+    ok = ok && cudaMemcpy(t->x, host, x_bytes, cudaMemcpyHostToDevice) == cudaSuccess && cudaMemset(t->y, 0, DECODE_MOST * (size_t)a->w->n * 4) == cudaSuccess;
+    free(host);
+    t->a.y = t->y;
+    t->a.x_stride = a->w->k;
+    t->a.y_stride = a->w->n;
+    t->a.add = false;
+    return ok;
+}
+
+/* Least ms of a few runs over cold weights; < 0: the algorithm does not take this many rows. */
+static float time_of(struct tune *t, const cublasLtMatmulAlgo_t *algo, int n_tok)
+{
+    float best = -1, ms;
+    t->a.x = t->x;
+    t->a.n_tok = n_tok;
+    for (int i = 0; i < TUNE_RUNS; i++) {
+        cudaMemsetAsync(t->flush, i, FLUSH_BYTES, t->g->stream);
+        cudaEventRecord(t->start, t->g->stream);
+        if (!multiply(t->g, &t->a, algo)) return -1;
+        cudaEventRecord(t->end, t->g->stream);
+        if (cudaEventSynchronize(t->end) != cudaSuccess || cudaEventElapsedTime(&ms, t->start, t->end) != cudaSuccess) return -1;
+        if (best < 0 || ms < best) best = ms;
+    }
+    return best;
+}
+
+enum { COLUMNS_SEEN = 1024 };
+static size_t seen_bytes(const struct tune *t) { return (size_t)(t->a.w->n < COLUMNS_SEEN ? t->a.w->n : COLUMNS_SEEN) * (t->a.w->dt == DT_F32 || t->a.y_f32 ? 4 : 2); }
+
+/* Results of rows [first, first + n_tok), their first columns, to the host. */
+static bool results(struct tune *t, const cublasLtMatmulAlgo_t *algo, int first, int n_tok, char *out)
+{
+    size_t elem = t->a.w->dt == DT_F32 ? 4 : 2, seen = seen_bytes(t);
+    t->a.x = t->x + (size_t)first * (size_t)t->a.w->k * elem;
+    t->a.n_tok = n_tok;
+    return multiply(t->g, &t->a, algo) &&
+           cudaMemcpy2DAsync(out, seen, t->y, (size_t)t->a.w->n * (t->a.y_f32 ? 4 : elem), seen, (size_t)n_tok, cudaMemcpyDeviceToHost, t->g->stream) == cudaSuccess &&
+           cudaStreamSynchronize(t->g->stream) == cudaSuccess;
+}
+
+/* Does every row get the bits of `want`, alone and among others? room: as large as want. */
+static bool gives(struct tune *t, const cublasLtMatmulAlgo_t *algo, const char *want, char *room)
+{
+    for (int i = 0; i < N_TUNE; i++)
+        for (int end = 0; end < 2; end++) {
+            int n = tune_rows[i], first = end ? DECODE_MOST - n : 37 % (DECODE_MOST - n + 1);
+            if (!results(t, algo, first, n, room) || memcmp(room, want + (size_t)first * seen_bytes(t), (size_t)n * seen_bytes(t)) != 0) return false;
+        }
+    return true;
+}
+
+/* The first proposal whose rows stand alone says which bits are right. The choice is among those that give the same, so it may follow
+ * the clock and yet no answer hangs on it. */
+static bool choose_decode(struct gemm_lt *g, const struct gemm_args *a, cublasLtMatmulAlgo_t *algo)
+{
+    cublasLtMatmulAlgo_t found[FOUND_MOST];
+    struct tune          t;
+    int                  n = 0, first = -1;
+    double               best = INFINITY;
+    bool                 ok = tune_open(&t, g, a);
+    char                *want = malloc(2 * DECODE_MOST * seen_bytes(&t)), *room = want ? want + DECODE_MOST * seen_bytes(&t) : NULL;
+    for (int i = 0; ok && i < N_TUNE; i++) propose(g, &t.a, tune_rows[i], found, &n);
+    for (int k = 0; ok && want && k < n; k++) {
+        if (first < 0 && (!results(&t, &found[k], 0, DECODE_MOST, want) || !gives(&t, &found[k], want, room))) continue;
+        if (first < 0) first = k;
+        else if (!gives(&t, &found[k], want, room)) continue;
+        double score = 0;
+        for (int i = 0; i < N_TUNE && score < INFINITY; i++) {
+            float ms = time_of(&t, &found[k], tune_rows[i]);
+            score = ms > 0 ? score + tune_weight[i] * log(ms) : INFINITY;
+        }
+        if (score >= best) continue;
+        best = score;
+        *algo = found[k];
+    }
+    free(want);
+    tune_close(&t);
+    return best < INFINITY;
+}
+
+/* The library's first choice for many rows; it then serves any number of rows of a prompt. */
+static bool choose_prompt(struct gemm_lt *g, const struct gemm_args *a, cublasLtMatmulAlgo_t *algo)
+{
+    cublasLtMatmulAlgo_t found[FOUND_MOST];
+    int                  n = 0;
+    if (!propose(g, a, PROMPT_ROWS, found, &n) || n == 0) return false;
+    *algo = found[0];
+    return true;
 }
 
 static const struct shape *shape_of(struct gemm_lt *g, const struct gemm_args *a)
 {
     for (int i = 0; i < g->n_shape; i++) {
         const struct shape *s = &g->shape[i];
-        if (s->n == a->w->n && s->k == a->w->k && s->add == a->add && s->bias == !!a->bias && s->dt == a->w->dt) return s;
+        if (s->n == a->w->n && s->k == a->w->k && s->add == a->add && s->bias == !!a->bias && s->decode == a->decode && s->y_f32 == a->y_f32 && s->dt == a->w->dt) return s;
     }
     if (g->n_shape == SHAPES_MOST) return NULL;
     struct shape *s = &g->shape[g->n_shape];
-    *s = (struct shape){.n = a->w->n, .k = a->w->k, .add = a->add, .bias = a->bias, .dt = a->w->dt};
-    if (!choose(g, a, &s->algo)) return NULL;
+    *s = (struct shape){.n = a->w->n, .k = a->w->k, .add = a->add, .bias = a->bias, .decode = a->decode, .y_f32 = a->y_f32, .dt = a->w->dt};
+    if (!(a->decode ? choose_decode : choose_prompt)(g, a, &s->algo)) return NULL;
     g->n_shape++;
     return s;
 }
 
+enum err gemm_lt_plan(struct gemm_lt *g, const struct gemm_args *a) { return shape_of(g, a) ? OK : ERR_DEVICE; }
+
 enum err gemm_lt(struct gemm_lt *g, const struct gemm_args *a)
 {
     const struct shape *s = shape_of(g, a);
-    struct product      p;
-    float               one = 1, beta = a->add ? 1 : 0;
     if (!s) return ERR_INVALID_VALUE;
-    bool ok = product_new(g, a, a->n_tok, &p) &&
-              g->cublasLtMatmul(g->handle, p.op, &one, a->w->data, p.w, a->x, p.x, &beta, a->y, p.y, a->y, p.y, &s->algo, g->work, WORK_BYTES, g->stream) == CUBLAS_STATUS_SUCCESS;
-    product_free(g, &p);
-    return ok ? OK : ERR_DEVICE;
+    return multiply(g, a, &s->algo) ? OK : ERR_DEVICE;
 }

@@ -32,7 +32,8 @@ ENGINE_O := $(ENGINE_C:%.c=build/gpu/engine/%.o)
 GPU_BENCHES += build/gpu/bench_engine
 build/gpu/engine/%.o: %.c
 	@mkdir -p $(@D)
-	gcc -std=c11 -D_GNU_SOURCE -DFLUXD_CUDA -I. -isystem $(CUDA_HOME)/include -O2 -g -fopenmp -c $< -o $@
+	gcc -std=c11 -D_GNU_SOURCE -DFLUXD_CUDA -I. -isystem $(CUDA_HOME)/include -O2 -g -fopenmp -MMD -MP -c $< -o $@
+-include $(ENGINE_O:.o=.d)
 build/gpu/bench_engine: $(ENGINE_O) $(GPU_OBJ) build/gpu/bench_fill.o
 	$(NVCC) -Xcompiler -fopenmp $^ -ldl -o $@
 build/gpu/bench_fill.o: kernels/bench/fill.cu

@@ -1,4 +1,5 @@
-/* drive: runs one sequence through engine_step the way a scheduler does, for the tests of the engine. */
+/* drive: runs one sequence through engine_step the way a scheduler does, for the tests of the engine. With FLUXD_TEST_DEVICE=cuda in the
+ * environment they run on the GPU. */
 #ifndef FLUXD_TESTS_ENGINE_DRIVE_H
 #define FLUXD_TESTS_ENGINE_DRIVE_H
 
@@ -14,7 +15,8 @@ enum { DRIVE_TOK = 4096, DRIVE_LAYER = 64, DRIVE_TOP = 5 };
 
 static inline struct engine_conf drive_conf(const char *model, enum engine_dtype dtype, int chunk_tok)
 {
-    return (struct engine_conf){.model = model, .dtype = dtype, .max_seqs = 8, .max_model_len = DRIVE_TOK, .chunk_tok = chunk_tok,
+    const char *device = getenv("FLUXD_TEST_DEVICE");
+    return (struct engine_conf){.model = model, .dtype = dtype, .device = device && strcmp(device, "cuda") == 0 ? ENGINE_DEVICE_CUDA : ENGINE_DEVICE_CPU, .max_seqs = 8, .max_model_len = DRIVE_TOK, .chunk_tok = chunk_tok,
                                 .kv_pool_bytes = 3LL << 30, .sparse_kind = -1, .sink_size = -1, .local_window_size = -1,
                                 .triangle_n_last = -1, .router_pool_size = -1, .retrieval_kind = -1};
 }

@@ -192,20 +192,29 @@ static void tell(const char *what, int n, int n_seq, int sparse, double ms)
     fflush(stdout);
 }
 
+static bool asked(int argc, char **argv, const char *word)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], word) == 0) return true;
+    return false;
+}
+
+/* usage: bench_engine [llama-3.1-8b] [decode | prefill] */
 int main(int argc, char **argv)
 {
     static struct bench b;
-    const struct shape *s = argc > 1 && strcmp(argv[1], "llama") == 0 ? &shapes[1] : &shapes[0];
+    const struct shape *s = &shapes[asked(argc, argv, shapes[1].name)];
+    bool                decode = !asked(argc, argv, "prefill"), prefill = !asked(argc, argv, "decode");
     int64_t             t0 = clock_ns();
     open_bench(&b, s);
     fprintf(stderr, "%s on %s: weights %.1f GB, %d pages of %lld bytes, open in %.1f s\n", s->name, b.e.be->device, (double)b.e.w.bytes * 1e-9, b.e.mem.n_page,
             (long long)b.e.mem.page_bytes, clock_ms_since(t0) * 1e-3);
     const int dec[][2] = {{1, 128}, {1, 8192}, {1, 32768}, {1, 131072 - 128}, {8, 128}, {8, 32768}, {32, 8192}, {64, 1024}};
-    for (int sparse = 0; sparse <= 4; sparse++)
+    for (int sparse = 0; decode && sparse <= 4; sparse++)
         for (size_t i = 0; i < sizeof dec / sizeof *dec; i++)
             if (lay_out(&b, dec[i][0], dec[i][1] + 64, sparse)) tell("decode", dec[i][1], dec[i][0], sparse * 25, decode_ms(&b, dec[i][0], dec[i][1], 15));
     const int pre[] = {2048, 8192, 32768, 131072};
-    for (int sparse = 0; sparse <= 4; sparse++)
+    for (int sparse = 0; prefill && sparse <= 4; sparse++)
         for (int i = 0; i < 4; i++)
             if (lay_out(&b, 1, pre[i], sparse)) {
                 double best = prefill_ms(&b, pre[i]);
