@@ -133,16 +133,15 @@ static enum err read_eos(struct text_owner *o, struct jval config, const char *p
 {
     struct jval v = jval_get(config, "eos_token_id");
     int64_t     id;
-    bool        first = true;
+    bool        first = true, list = jval_kind(v) == JKIND_ARRAY;
     if (jval_kind(v) == JKIND_NONE || jval_kind(v) == JKIND_NULL) return OK;
     struct jiter it = jval_iter(v);
-    if (jval_kind(v) == JKIND_ARRAY && !jiter_next(&it)) return bad(note, path, "eos_token_id", "is an empty list");
+    if (list && !jiter_next(&it)) return bad(note, path, "eos_token_id", "is an empty list");
     do {
-        if (jval_kind(v) == JKIND_ARRAY) v = it.value;
-        if (!jval_int(v, &id) || id < 0 || id >= o->t.n_piece) return bad(note, path, "eos_token_id", "is no token of the vocabulary");
+        if (!jval_int(list ? it.value : v, &id) || id < 0 || id >= o->t.n_piece) return bad(note, path, "eos_token_id", "is no token of the vocabulary");
         if (first && o->t.eos_id < 0) o->t.eos_id = (int32_t)id;
         first = false;
-    } while (jiter_next(&it));
+    } while (list && jiter_next(&it));
     return OK;
 }
 
