@@ -238,7 +238,8 @@ enum err jdoc_check(struct jval *root, const char *text, size_t n, const char *p
         *root = (struct jval){.p = start, .n = (size_t)(c.p - start)};
         if (ok) c.p = skip_space(c.p, c.end);
         if (ok && c.p != c.end) ok = bad(&c, "goes on after its value");
-        if (!ok) e = err_set(note, ERR_MODEL_FILE, path, "%s: not JSON as it must be: %s (byte %zu)", path, c.why, (size_t)(c.p - text));
+        if (!ok)
+            e = err_set(note, ERR_MODEL_FILE, path, "%s: not JSON as it must be: %s (byte %zu)", path, c.why, (size_t)(c.p - text));
     }
     if (e != OK) *root = (struct jval){0};
     free(c.key);
@@ -251,7 +252,8 @@ static enum err read_whole(struct jdoc *d, int fd, const char *path, size_t max_
     struct stat st;
     if (fstat(fd, &st) != 0) return err_set(note, ERR_IO, path, "%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode)) return err_set(note, ERR_MODEL_FILE, path, "%s: not a regular file", path);
-    if ((uint64_t)st.st_size > max_bytes) return err_set(note, ERR_MODEL_FILE, path, "%s: larger than %zu bytes", path, max_bytes);
+    if ((uint64_t)st.st_size > max_bytes)
+        return err_set(note, ERR_MODEL_FILE, path, "%s: larger than %zu bytes", path, max_bytes);
     d->n = (size_t)st.st_size;
     if (!(d->text = malloc(d->n + 1))) return err_set(note, ERR_NOMEM, path, "%s: out of memory", path);
     for (size_t at = 0; at < d->n;) {

@@ -54,7 +54,8 @@ static enum err read_kinds(struct text_owner *o, const char *path, struct err_no
     gguf_get_ints(o->g, key, type);
     enum err e = OK;
     for (int64_t i = 0; i < n && e == OK; i++) {
-        if (type[i] < 0 || type[i] >= (int64_t)sizeof kind_of) e = key_bad(note, path, key, "has an unknown token type");
+        if (type[i] < 0 || type[i] >= (int64_t)sizeof kind_of)
+            e = key_bad(note, path, key, "has an unknown token type");
         else kind[i] = kind_of[type[i]];
     }
     free(type);
@@ -67,7 +68,8 @@ static enum err read_id(struct text_owner *o, const char *path, const char *key,
     int64_t v;
     *out = -1;
     if (!gguf_has(o->g, key)) return OK;
-    if (!gguf_get_int(o->g, key, &v) || v < 0 || v >= o->t.n_piece) return key_bad(note, path, key, "is no token of the vocabulary");
+    if (!gguf_get_int(o->g, key, &v) || v < 0 || v >= o->t.n_piece)
+        return key_bad(note, path, key, "is no token of the vocabulary");
     *out = (int32_t)v;
     return OK;
 }
@@ -77,7 +79,8 @@ static enum err read_vocab(struct text_owner *o, const char *path, struct err_no
     struct text_assets *t = &o->t;
     struct gguf_str     s;
     enum err            e;
-    if (!gguf_get_str(o->g, "tokenizer.ggml.model", &s)) return key_bad(note, path, "tokenizer.ggml.model", "is missing");
+    if (!gguf_get_str(o->g, "tokenizer.ggml.model", &s))
+        return key_bad(note, path, "tokenizer.ggml.model", "is missing");
     if (s.n != 4 || memcmp(s.p, "gpt2", 4) != 0)
         return key_bad(note, path, "tokenizer.ggml.model", "only byte-level BPE (\"gpt2\") vocabularies are supported");
     if ((e = read_strs(o, path, "tokenizer.ggml.tokens", &t->piece, &t->piece_len, &t->n_piece, note)) != OK) return e;
@@ -119,7 +122,8 @@ enum err text_assets_open(struct text_assets **out, const char *path, struct err
         e = text_assets_read_dir(o, path, note);
     } else {
         e = gguf_open(&o->g, path, note);
-        if (e == OK && !(o->t.file = arena_strndup(&o->arena, path, strlen(path)))) e = err_set(note, ERR_NOMEM, path, "out of memory");
+        if (e == OK && !(o->t.file = arena_strndup(&o->arena, path, strlen(path))))
+            e = err_set(note, ERR_NOMEM, path, "out of memory");
         if (e == OK) e = read_vocab(o, path, note);
         if (e == OK) e = read_text(o, path, note);
     }

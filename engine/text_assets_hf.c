@@ -21,7 +21,8 @@ static enum err open_json(struct jdoc *d, char **path, const char *dir, const ch
     bool needed = strcmp(name, "tokenizer.json") == 0;
     if (!needed && access(*path, F_OK) != 0 && errno == ENOENT) return OK;
     enum err e = jdoc_open(d, *path, needed ? TOKENIZER_BYTES_MOST : CONFIG_BYTES_MOST, note);
-    if (e == OK && jval_kind(d->root) != JKIND_OBJECT) e = err_set(note, ERR_MODEL_FILE, *path, "%s: not a JSON object", *path);
+    if (e == OK && jval_kind(d->root) != JKIND_OBJECT)
+        e = err_set(note, ERR_MODEL_FILE, *path, "%s: not a JSON object", *path);
     return e;
 }
 
@@ -42,7 +43,8 @@ static enum err read_token(struct text_owner *o, struct jval config, const char 
     *id = -1;
     if (jval_kind(v) == JKIND_NONE || jval_kind(v) == JKIND_NULL) return OK;
     if (jval_kind(v) == JKIND_OBJECT) v = jval_get(v, "content");
-    if (!jval_string(v, &o->arena, &text, &n)) return bad(note, path, key, "is neither a string nor an object with content");
+    if (!jval_string(v, &o->arena, &text, &n))
+        return bad(note, path, key, "is neither a string nor an object with content");
     if (!text) return err_set(note, ERR_NOMEM, path, "out of memory");
     *id = strmap_get(ids, text, n);
     return *id >= 0 ? OK : bad(note, path, key, "is no token of the vocabulary");
@@ -63,7 +65,8 @@ static enum err read_frame(struct text_owner *o, struct jval config, const char 
         bool     flag = false;
         enum err e = read_token(o, config, path, end[i].token, ids, &id, note);
         if (e != OK) return e;
-        if (*end[i].add && id >= 0 && id != *end[i].id) return bad(note, path, end[i].token, "is not the token that tokenizer.json adds");
+        if (*end[i].add && id >= 0 && id != *end[i].id)
+            return bad(note, path, end[i].token, "is not the token that tokenizer.json adds");
         if (id >= 0) *end[i].id = id;
         jval_bool(jval_get(config, end[i].flag), &flag);
         if (has_template || !flag) continue;
@@ -85,7 +88,8 @@ static enum err read_config_template(struct text_owner *o, struct jval config, c
             if (jval_is(jval_get(it.value, "name"), "default")) v = jval_get(it.value, "template");
         if (jval_kind(v) == JKIND_NONE) return OK; /* only templates for special ends */
     }
-    if (!jval_string(v, &o->arena, &o->t.chat_template, &o->t.chat_template_len)) return bad(note, path, "chat_template", "is neither a string nor a list of named ones");
+    if (!jval_string(v, &o->arena, &o->t.chat_template, &o->t.chat_template_len))
+        return bad(note, path, "chat_template", "is neither a string nor a list of named ones");
     return o->t.chat_template ? OK : err_set(note, ERR_NOMEM, path, "out of memory");
 }
 
@@ -106,8 +110,10 @@ static enum err read_template_file(struct text_owner *o, const char *dir, struct
     size_t n = text ? fread(text, 1, TEMPLATE_BYTES_MOST + 1, f) : 0;
     if (!text) e = err_set(note, ERR_NOMEM, path, "out of memory");
     else if (ferror(f)) e = err_set(note, ERR_IO, path, "%s: cannot be read", path);
-    else if (n > TEMPLATE_BYTES_MOST) e = err_set(note, ERR_MODEL_FILE, path, "%s: larger than %d bytes", path, TEMPLATE_BYTES_MOST);
-    else if (!(o->t.chat_template = arena_strndup(&o->arena, text, n))) e = err_set(note, ERR_NOMEM, path, "out of memory");
+    else if (n > TEMPLATE_BYTES_MOST)
+        e = err_set(note, ERR_MODEL_FILE, path, "%s: larger than %d bytes", path, TEMPLATE_BYTES_MOST);
+    else if (!(o->t.chat_template = arena_strndup(&o->arena, text, n)))
+        e = err_set(note, ERR_NOMEM, path, "out of memory");
     if (e == OK) o->t.chat_template_len = n;
     free(text);
     fclose(f);
@@ -138,7 +144,8 @@ static enum err read_eos(struct text_owner *o, struct jval config, const char *p
     struct jiter it = jval_iter(v);
     if (list && !jiter_next(&it)) return bad(note, path, "eos_token_id", "is an empty list");
     do {
-        if (!jval_int(list ? it.value : v, &id) || id < 0 || id >= o->t.n_piece) return bad(note, path, "eos_token_id", "is no token of the vocabulary");
+        if (!jval_int(list ? it.value : v, &id) || id < 0 || id >= o->t.n_piece)
+            return bad(note, path, "eos_token_id", "is no token of the vocabulary");
         if (first && o->t.eos_id < 0) o->t.eos_id = (int32_t)id;
         first = false;
     } while (list && jiter_next(&it));
@@ -165,7 +172,8 @@ enum err text_assets_read_dir(struct text_owner *o, const char *dir, struct err_
     char          *path[3] = {NULL};
     struct strmap *ids = NULL;
     enum err       e = open_json(&tokenizer, &path[0], dir, "tokenizer.json", note);
-    if (e == OK && !(o->t.file = arena_strndup(&o->arena, path[0], strlen(path[0])))) e = err_set(note, ERR_NOMEM, dir, "out of memory");
+    if (e == OK && !(o->t.file = arena_strndup(&o->arena, path[0], strlen(path[0]))))
+        e = err_set(note, ERR_NOMEM, dir, "out of memory");
     if (e == OK) e = text_assets_read_tokenizer(o, &tokenizer, &ids, note);
     jdoc_close(&tokenizer); /* tens of megabytes that nobody needs any more */
     if (e == OK) e = open_json(&config, &path[1], dir, "tokenizer_config.json", note);

@@ -55,11 +55,13 @@ static enum err measure(struct reader *r, struct jval vocab, struct jval added)
     int64_t most = (int64_t)(n + n / 2) + ID_SLACK, top = -1, id;
     if (most > INT32_MAX / 2) return bad(r, "model.vocab", "is too large");
     for (struct jiter it = jval_iter(vocab); jiter_next(&it);) {
-        if (!jval_int(it.value, &id) || id < 0 || id >= most) return bad(r, "model.vocab", "holds an id that is none, or far beyond the others");
+        if (!jval_int(it.value, &id) || id < 0 || id >= most)
+            return bad(r, "model.vocab", "holds an id that is none, or far beyond the others");
         top = id > top ? id : top;
     }
     for (struct jiter it = jval_iter(added); jiter_next(&it);) {
-        if (!jval_int(jval_get(it.value, "id"), &id) || id < 0 || id >= most) return bad(r, "added_tokens", "holds an id that is none, or far beyond the others");
+        if (!jval_int(jval_get(it.value, "id"), &id) || id < 0 || id >= most)
+            return bad(r, "added_tokens", "holds an id that is none, or far beyond the others");
         top = id > top ? id : top;
     }
     struct text_assets *t = r->t;
@@ -94,11 +96,13 @@ static enum err read_added(struct reader *r, struct jval added)
         const char *text;
         size_t      n;
         jval_int(jval_get(it.value, "id"), &id);
-        if (!jval_string(jval_get(it.value, "content"), &r->o->arena, &text, &n)) return bad(r, "added_tokens", "a token has no content");
+        if (!jval_string(jval_get(it.value, "content"), &r->o->arena, &text, &n))
+            return bad(r, "added_tokens", "a token has no content");
         if (!text) return nomem(r);
         if (get_flag(it.value, "single_word", false)) return bad(r, "added_tokens", "single_word is not supported");
         int32_t known = strmap_get(r->ids, text, n);
-        if (t->kind[id] != KIND_NORMAL || (known >= 0 ? known != id : t->piece[id] != NULL)) return bad(r, "added_tokens", "a token and an id do not belong to each other alone");
+        if (t->kind[id] != KIND_NORMAL || (known >= 0 ? known != id : t->piece[id] != NULL))
+            return bad(r, "added_tokens", "a token and an id do not belong to each other alone");
         bool special = get_flag(it.value, "special", false);
         t->kind[id] = special ? KIND_SPECIAL : KIND_ADDED;
         t->trait[id] = (uint8_t)((get_flag(it.value, "lstrip", false) ? TRAIT_LSTRIP : 0) | (get_flag(it.value, "rstrip", false) ? TRAIT_RSTRIP : 0) |
@@ -135,14 +139,16 @@ static enum err read_merges(struct reader *r, struct jval merges)
         if (jval_string(it.value, mem, &text, &len)) {
             const char *space = text ? memchr(text, ' ', len) : NULL;
             if (!text) return nomem(r);
-            if (!space || memchr(space + 1, ' ', len - (size_t)(space - text) - 1)) return bad(r, key, "a merge is not two pieces with a space between");
+            if (!space || memchr(space + 1, ' ', len - (size_t)(space - text) - 1))
+                return bad(r, key, "a merge is not two pieces with a space between");
             t->merge_at[i] = (uint32_t)(space - text);
         } else {
             const char  *part[2];
             size_t       part_len[2];
             struct jiter half = jval_iter(it.value);
             for (int k = 0; k < 2; k++) {
-                if (half.object || !jiter_next(&half) || !jval_string(half.value, mem, &part[k], &part_len[k])) return bad(r, key, "a merge is not a pair of strings");
+                if (half.object || !jiter_next(&half) || !jval_string(half.value, mem, &part[k], &part_len[k]))
+                    return bad(r, key, "a merge is not a pair of strings");
                 if (!part[k]) return nomem(r);
             }
             if (jiter_next(&half)) return bad(r, key, "a merge is not a pair of strings");
@@ -167,18 +173,22 @@ static enum err read_model(struct reader *r, struct jval root)
     struct jval model = jval_get(root, "model"), type = jval_get(model, "type"), unk = jval_get(model, "unk_token");
     double      dropout = 0;
     enum err    e;
-    if (jval_kind(model) != JKIND_OBJECT || (!is_none(type) && !jval_is(type, "BPE"))) return bad(r, "model", "only byte-level BPE is supported");
+    if (jval_kind(model) != JKIND_OBJECT || (!is_none(type) && !jval_is(type, "BPE")))
+        return bad(r, "model", "only byte-level BPE is supported");
     if (jval_kind(jval_get(model, "vocab")) != JKIND_OBJECT) return bad(r, "model.vocab", "is missing or no object");
     static const char *const affix[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (size_t i = 0; i < 2; i++)
-        if (!is_none(jval_get(model, affix[i])) && !jval_is(jval_get(model, affix[i]), "")) return bad(r, affix[i], "is not supported");
+        if (!is_none(jval_get(model, affix[i])) && !jval_is(jval_get(model, affix[i]), ""))
+            return bad(r, affix[i], "is not supported");
     if (jval_double(jval_get(model, "dropout"), &dropout) && dropout != 0) return bad(r, "dropout", "is not supported");
-    if (get_flag(model, "byte_fallback", false)) return bad(r, "byte_fallback", "is not supported: only byte-level BPE is");
+    if (get_flag(model, "byte_fallback", false))
+        return bad(r, "byte_fallback", "is not supported: only byte-level BPE is");
     if (!is_none(unk) && get_flag(model, "fuse_unk", false)) return bad(r, "fuse_unk", "is not supported");
     r->t->ignore_merges = get_flag(model, "ignore_merges", false);
     struct jval vocab = jval_get(model, "vocab"), added = jval_get(root, "added_tokens");
     if (!is_none(added) && jval_kind(added) != JKIND_ARRAY) return bad(r, "added_tokens", "is no list");
-    if ((e = measure(r, vocab, added)) != OK || (e = read_vocab(r, vocab)) != OK || (e = read_added(r, added)) != OK) return e;
+    if ((e = measure(r, vocab, added)) != OK || (e = read_vocab(r, vocab)) != OK || (e = read_added(r, added)) != OK)
+        return e;
     if ((e = read_merges(r, jval_get(model, "merges"))) != OK || is_none(unk)) return e;
     const char *text;
     if ((e = take_text(r, unk, "unk_token", &text)) != OK) return e;
@@ -224,14 +234,17 @@ static enum err read_pretokenizer(struct reader *r, struct jval part, void *arg)
     bool             *bytes = arg;
     struct jval       type = jval_get(part, "type"), pattern = jval_get(part, "pattern");
     if (*bytes) return bad(r, key, "a step behind ByteLevel is not supported");
-    if (jval_is(type, "Digits")) return add_split(r, get_flag(part, "individual_digits", false) ? SPLIT_DIGITS : SPLIT_DIGIT_RUNS, "");
+    if (jval_is(type, "Digits"))
+        return add_split(r, get_flag(part, "individual_digits", false) ? SPLIT_DIGITS : SPLIT_DIGIT_RUNS, "");
     if (jval_is(type, "ByteLevel")) {
         *bytes = true;
         if (get_flag(part, "add_prefix_space", true)) return bad(r, key, "add_prefix_space is not supported");
         return get_flag(part, "use_regex", true) ? add_split(r, SPLIT_WORDS, "") : OK;
     }
-    if (!jval_is(type, "Split")) return bad(r, key, "only Split, Digits, ByteLevel and a Sequence of them are supported");
-    if (!jval_is(jval_get(part, "behavior"), "Isolated")) return bad(r, key, "only Split's behavior Isolated is supported");
+    if (!jval_is(type, "Split"))
+        return bad(r, key, "only Split, Digits, ByteLevel and a Sequence of them are supported");
+    if (!jval_is(jval_get(part, "behavior"), "Isolated"))
+        return bad(r, key, "only Split's behavior Isolated is supported");
     bool        regex = !is_none(jval_get(pattern, "Regex"));
     const char *text;
     enum err    e = take_text(r, jval_get(pattern, regex ? "Regex" : "String"), "pre_tokenizer.pattern", &text);
@@ -247,8 +260,10 @@ static enum err read_frame_token(struct reader *r, struct jval token, struct jva
     if (e != OK) return e;
     struct jiter it = jval_iter(jval_get(jval_get(table, name), "ids"));
     int64_t      id;
-    if (!jiter_next(&it) || !jval_int(it.value, &id) || id < 0 || id >= r->t->n_piece || r->t->kind[id] == KIND_UNUSED) return bad(r, key, "a token that it adds is none of the vocabulary");
-    if (jiter_next(&it) || (behind ? r->t->add_eos : r->t->add_bos)) return bad(r, key, "more than one token before or behind the text is not supported");
+    if (!jiter_next(&it) || !jval_int(it.value, &id) || id < 0 || id >= r->t->n_piece || r->t->kind[id] == KIND_UNUSED)
+        return bad(r, key, "a token that it adds is none of the vocabulary");
+    if (jiter_next(&it) || (behind ? r->t->add_eos : r->t->add_bos))
+        return bad(r, key, "more than one token before or behind the text is not supported");
     *(behind ? &r->t->eos_id : &r->t->bos_id) = (int32_t)id;
     *(behind ? &r->t->add_eos : &r->t->add_bos) = true;
     return OK;
@@ -269,7 +284,8 @@ static enum err read_postprocessor(struct reader *r, struct jval part, void *arg
             enum err e = read_frame_token(r, token, jval_get(part, "special_tokens"), seen);
             if (e != OK) return e;
         } else {
-            if (seen || is_none(jval_get(it.value, "Sequence"))) return bad(r, key, "its template for one text is not token, text, token");
+            if (seen || is_none(jval_get(it.value, "Sequence")))
+                return bad(r, key, "its template for one text is not token, text, token");
             seen = true;
         }
     }
@@ -291,7 +307,9 @@ enum err text_assets_read_tokenizer(struct text_owner *o, const struct jdoc *d, 
     if (!is_none(normalizer) && (e = each_part(&r, normalizer, "normalizers", read_normalizer, NULL)) != OK) return e;
     if (is_none(pre)) return bad(&r, "pre_tokenizer", "is missing");
     if ((e = each_part(&r, pre, "pretokenizers", read_pretokenizer, &bytes)) != OK) return e;
-    if (!bytes || o->t.n_pattern == 0) return bad(&r, "pre_tokenizer", bytes ? "does not cut text" : "does not end in ByteLevel");
-    if (!is_none(decoder) && !jval_is(jval_get(decoder, "type"), "ByteLevel")) return bad(&r, "decoder", "only ByteLevel is supported");
+    if (!bytes || o->t.n_pattern == 0)
+        return bad(&r, "pre_tokenizer", bytes ? "does not cut text" : "does not end in ByteLevel");
+    if (!is_none(decoder) && !jval_is(jval_get(decoder, "type"), "ByteLevel"))
+        return bad(&r, "decoder", "only ByteLevel is supported");
     return is_none(post) ? OK : each_part(&r, post, "processors", read_postprocessor, NULL);
 }

@@ -134,6 +134,10 @@ static enum err open_engine(struct server *s)
 static enum err open_tokenizer(struct server *s)
 {
     const struct text_assets *t = s->assets;
+    const int n_vocab = engine_info(s->engine)->n_vocab;
+    if (t->n_piece > n_vocab)
+        return err_set(&s->note, ERR_MODEL_FILE, t->file, "%s: %d tokens, but the model has only %d", t->file, t->n_piece,
+                       n_vocab);
     struct tokenizer_src src = {
         .n_piece = t->n_piece,
         .piece = t->piece,

@@ -236,7 +236,8 @@ static enum err compile_step(pcre2_code **out, const char *pattern, enum split_k
     switch (kind) {
     case SPLIT_REGEX:
         foreign = pretok_foreign(pattern);
-        if (foreign) return err_set(note, ERR_MODEL_FILE, "pre_tokenizer", "a split pattern uses %s, which is not supported", foreign);
+        if (foreign)
+            return err_set(note, ERR_MODEL_FILE, "pre_tokenizer", "a split pattern uses %s, which is not supported", foreign);
         return compile(out, pattern, PCRE2_MULTILINE, context, note);
     case SPLIT_LITERAL: return compile(out, pattern, PCRE2_LITERAL, context, note);
     default:

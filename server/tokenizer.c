@@ -113,7 +113,8 @@ static const char *key_name(const struct tokenizer_src *src, enum key key)
 static enum err check_src(const struct tokenizer_src *src, struct err_note *note)
 {
     if (src->n_piece <= 0) return err_set(note, ERR_MODEL_FILE, key_name(src, KEY_PIECES), "the vocabulary is empty");
-    if (src->n_merge < 0) return err_set(note, ERR_MODEL_FILE, key_name(src, KEY_MERGES), "a negative number of merges");
+    if (src->n_merge < 0)
+        return err_set(note, ERR_MODEL_FILE, key_name(src, KEY_MERGES), "a negative number of merges");
     const struct {
         enum key key;
         int32_t  id;
@@ -181,7 +182,8 @@ struct merge {
 
 /* Pieces may hold spaces themselves: where the file does not say which space parts them (only < 0), every one is tried.
  * Returns the number of ways, the last one in *m. */
-static int read_merge(const struct tokenizer *t, const char *text, size_t n, int64_t only, struct strbuf *joined, struct merge *m)
+static int read_merge(const struct tokenizer *t, const char *text, size_t n, int64_t only, struct strbuf *joined,
+                      struct merge *m)
 {
     int ways = 0;
     for (size_t i = 1; i + 1 < n; i++) {
@@ -327,7 +329,8 @@ enum err tokenizer_new(struct tokenizer **out, const struct tokenizer_src *src, 
     for (char *p = why.text; *p; p++) { /* pieces may hold anything; a refusal is one line */
         if ((uint8_t)*p < ' ' || *p == 0x7F) *p = '?';
     }
-    if (e == ERR_MODEL_FILE && src->file) return err_set(note, e, src->file, "%s: %s: %s", src->file, why.param, why.text);
+    if (e == ERR_MODEL_FILE && src->file)
+        return err_set(note, e, src->file, "%s: %s: %s", src->file, why.param, why.text);
     return e == OK ? OK : err_set(note, e, why.param, "%s", why.text);
 }
 
@@ -385,7 +388,9 @@ static const struct tokenizer_span *find_guard(const struct encode *c, size_t at
 static bool is_white(const uint8_t *p, int len)
 {
     if (len == 1) return p[0] == ' ' || (p[0] >= '\t' && p[0] <= '\r');
-    unsigned c = len == 2 ? (p[0] & 0x1Fu) << 6 | (p[1] & 0x3Fu) : len == 3 ? (p[0] & 0x0Fu) << 12 | (p[1] & 0x3Fu) << 6 | (p[2] & 0x3Fu) : 0;
+    unsigned c = 0; /* four bytes are never white */
+    if (len == 2) c = (p[0] & 0x1Fu) << 6 | (p[1] & 0x3Fu);
+    if (len == 3) c = (p[0] & 0x0Fu) << 12 | (p[1] & 0x3Fu) << 6 | (p[2] & 0x3Fu);
     return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
            c == 0x205F || c == 0x3000;
 }

@@ -28,7 +28,8 @@ static int encode_all(const struct tokenizer *t, int flags, FILE *in, FILE *out)
         v.n = 0;
         int32_t  e = (int32_t)tokenizer_encode(t, text, len, flags, &v, NULL);
         uint32_t n = (uint32_t)v.n;
-        if (fwrite(&e, sizeof e, 1, out) != 1 || fwrite(&n, sizeof n, 1, out) != 1 || fwrite(v.id, sizeof *v.id, n, out) != n) rc = die("cannot write");
+        if (fwrite(&e, sizeof e, 1, out) != 1 || fwrite(&n, sizeof n, 1, out) != 1 || fwrite(v.id, sizeof *v.id, n, out) != n)
+            rc = die("cannot write");
     }
     free(text);
     token_vec_fini(&v);
