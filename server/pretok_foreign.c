@@ -15,7 +15,18 @@ static const char *skip_escape(const char *p, const char **why)
     bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
     if (letter && !strchr(SAME_ESCAPES, c)) *why = "an escape other than \\p \\P \\s \\S \\d \\D and written characters";
     else if (c == 'v') *why = "\\v"; /* one character there, a class here */
-    return p + 2;
+    const char *end = letter && strchr("pPx", c) && p[2] == '{' ? strchr(p, '}') : NULL;
+    return end ? end + 1 : p + 2;
+}
+
+/* A repetition {n,m}. Behind it a sign means something else, and so does one without its first number. */
+static const char *skip_repeat(const char *p, const char **why)
+{
+    const char *end = p + 1 + strspn(p + 1, "0123456789,");
+    if (*end != '}' || end == p + 1) *why = "a brace that is no repetition";
+    else if (p[1] == ',') *why = "a repetition without its least number";
+    else if (end[1] == '+' || end[1] == '?') *why = "a sign behind a repetition";
+    return *end ? end + 1 : end;
 }
 
 static const char *skip_class(const char *p, const char **why)
@@ -55,6 +66,7 @@ const char *pretok_foreign(const char *pattern)
         case '\\': p = skip_escape(p, &why); break;
         case '[': p = skip_class(p, &why); break;
         case '(': p = skip_group(p, &why); break;
+        case '{': p = skip_repeat(p, &why); break;
         default: p++;
         }
     }

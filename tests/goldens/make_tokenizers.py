@@ -41,6 +41,21 @@ KINDS = {
 }
 
 
+# Patterns of further models, and what else they are made of; all run by the vocabulary at hand.
+PATTERNS = [
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"\p{N}{1,3}",
+    "[一-龥\u3040-ゟ゠-ヿ]+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+",
+    r" ?[^(\s|.,!?…。，、।۔،)]+",
+    r"\p{Han}+|\p{Cyrillic}+|(?<=\d)\p{P}(?=\d)|(?<!\p{L})\p{Lu}(?!\p{L})|(?>\d+)|\D++$|^ +",
+    r".,|\S\x{301}?|\p{Sc}\d{2,}|[^\P{L}a-z]+",
+]
+
+
 def read_gguf(path):
     fields = gguf.GGUFReader(path).fields
     get = lambda key: fields["tokenizer.ggml." + key].contents()
@@ -81,14 +96,16 @@ def ours(cli, model, flags, texts, work):
         for s in texts:
             raw = s.encode()
             f.write(struct.pack("<I", len(raw)) + raw)
-    told = subprocess.run([cli, model, str(flags), source, result], check=True, stderr=subprocess.PIPE, text=True).stderr
+    done = subprocess.run([cli, model, str(flags), source, result], stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
     data, at, out = open(result, "rb").read(), 0, []
     while at < len(data):
         code, n = struct.unpack_from("<iI", data, at)
         ids = list(struct.unpack_from(f"<{n}i", data, at + 8))
         out.append(ids if code == 0 else f"error {code}")
         at += 8 + 4 * n
-    return out, told.strip()
+    return out, done.stderr.strip()
 
 
 def theirs(tokenizer, flags, texts):
@@ -129,6 +146,8 @@ def check(cli, path, work):
         file = os.path.join(work, "tokenizer.json")
         json.dump(tokenizer_json(tokens, kinds, merges, pre, bos, pairs), open(file, "w"), ensure_ascii=pairs, indent=2 if pairs else None)
         reference = Tokenizer.from_file(file)
+        if pairs:
+            reference.save(file, pretty=False)  # the package's own hand
         for flags in (0, SPECIAL):
             for name, texts in (("text", text), ("strings", strings)):
                 want = theirs(reference, flags, texts)
@@ -153,6 +172,20 @@ def check(cli, path, work):
     for flags in (0, SPECIAL):
         got, told = ours(cli, work, flags, strings, work)
         wrong += compare(f"{pre} json traits flags={flags}", strings, got, theirs(reference, flags, strings), told)
+    return wrong + check_patterns(cli, (tokens, kinds, merges, pre, None), fragments, work)
+
+
+def check_patterns(cli, source, fragments, work):
+    file, wrong, rng = os.path.join(work, "tokenizer.json"), 0, small.Random(99)
+    strings = [small.random_string(rng, fragments) for _ in range(5000)] + [small.mixed_text(rng, fragments)]
+    for i, pattern in enumerate(PATTERNS):
+        content = tokenizer_json(*source, False)
+        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, BYTES]}
+        json.dump(content, open(file, "w"))
+        got, told = ours(cli, work, SPECIAL, strings, work)
+        want = theirs(Tokenizer.from_file(file), SPECIAL, strings)
+        wrong += compare(f"{source[3]} json pattern {i}", strings, got, want, told)
     return wrong
 
 

@@ -478,6 +478,7 @@ static void bad_patterns_are_refused(void **state)
         /* read differently by the two libraries */
         {"a\\C", "escape"}, {"\\w+", "escape"}, {"a|\\h", "escape"}, {"(a)\\1", "escape"}, {"\\Ka", "escape"}, {"\\v", "\\v"}, {"a\\b", "escape"},
         {"[a-z&&[^b]]", "class"}, {"[[:alpha:]]", "class"}, {"[]a]", "class"}, {"(?m:.)", "options"}, {"(?i)a", "options"},
+        {"a{,3}", "repetition"}, {"a{2}+", "repetition"}, {"a{1,2}?", "repetition"}, {"a{x}", "brace"}, {"a{", "brace"}, {"a\\", "compile"},
         {"(?<x>a)", "name"}, {"(?P<x>a)", "name"}, {"(*UTF)a", "verb"}, {"(?#a)", "options"}, {"(?R)", "options"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
