@@ -37,7 +37,7 @@ struct backend {
 
     void *(*mem_new)(struct backend *b, int64_t bytes); /* zeroed, 64-byte aligned, backed by memory when first touched; NULL */
     void  (*mem_free)(struct backend *b, void *p, int64_t bytes);
-    int64_t (*mem_left)(struct backend *b); /* bytes of the device's memory that are free; NULL: the host's */
+    int64_t (*mem_left)(struct backend *b); /* bytes of the device's memory that may still be taken; NULL: the host's */
     void  (*move)(struct backend *b, void *to, const void *from, int64_t bytes); /* inside the device */
     enum err (*copy_in)(struct backend *b, void *to, const void *host, int64_t bytes);
     enum err (*copy_out)(struct backend *b, void *host, const void *from, int64_t bytes);
@@ -50,6 +50,7 @@ struct backend_conf {
     int               n_thread; /* 0: one per core */
     int               max_tok;  /* most rows of one call */
     int               max_k, max_n; /* widest row of a product, in and out */
+    double            memory_share; /* of a device's memory that may be taken, what others hold included; 0: all */
 };
 enum err backend_cpu_open(struct backend **out, const struct backend_conf *conf, struct err_note *note);
 enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf, struct err_note *note); /* builds with CUDA */

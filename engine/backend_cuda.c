@@ -132,7 +132,7 @@ static int64_t mem_left(struct backend *b)
 {
     size_t left = 0, all = 0;
     cudaStreamSynchronize(of(b)->stream);
-    return cudaMemGetInfo(&left, &all) == cudaSuccess ? (int64_t)left : 0;
+    return cudaMemGetInfo(&left, &all) == cudaSuccess ? (int64_t)left - (int64_t)((1 - of(b)->share) * (double)all) : 0;
 }
 
 static void cuda_backend_close(struct backend *b)
@@ -154,6 +154,7 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
     if (!c) return err_set(note, ERR_NOMEM, NULL, "out of memory");
     device_hold = c->hold = conf->dtype == ENGINE_DTYPE_F32 ? DT_F32 : DT_BF16;
     c->hopper = p.major == 9 && p.minor == 0;
+    c->share = conf->memory_share > 0 ? conf->memory_share : 1;
     c->n_sm = p.multiProcessorCount;
     c->b = (struct backend){
         .act = c->hold,

@@ -12,7 +12,7 @@ struct backend_cuda {
     int            n_sm;
     bool           hopper; /* capability 9.0, which has kernels of its own */
     enum dtype     hold;   /* of weights, activations and KV: DT_BF16, or DT_F32 for the exact mode */
-    int64_t        spare;  /* bytes of the device's memory that are left to others */
+    double         share;  /* of the device's memory that may be taken, others' part included */
 };
 
 /* OK, or ERR_DEVICE with CUDA's words in note. */

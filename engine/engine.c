@@ -209,7 +209,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     e->attn_scale = (float)(1.0 / sqrt((double)s->head));
 
     int q = s->n_head * s->head, qkv = q + 2 * s->n_kv * s->head;
-    struct backend_conf b = {.dtype = c->dtype, .n_thread = c->n_thread, .max_tok = e->max_tok, .max_k = max_of(max_of(s->d, q), s->f),
+    struct backend_conf b = {.dtype = c->dtype, .n_thread = c->n_thread, .max_tok = e->max_tok, .memory_share = c->gpu_memory_utilization, .max_k = max_of(max_of(s->d, q), s->f),
                              .max_n = max_of(max_of(qkv, 2 * s->f), s->n_vocab)};
     if ((err = open_backend(e, c, &b, note)) != OK) return err;
     if (e->be->mem_left && e->kinds.cpu_only)

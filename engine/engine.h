@@ -27,6 +27,7 @@ struct engine_conf {
     int                max_prefill_tok; /* prompt tokens whose residual stream may be held at once; >= max_model_len */
     int                chunk_tok;     /* most tokens of one piece (workspace size) */
     int64_t            kv_pool_bytes; /* 0: default */
+    double             gpu_memory_utilization; /* of a device\'s memory that weights, KV pool and what others hold may take; 0: all */
     int                sparse_kind;   /* enum attn_kind of bit 0 in prefill (ATTN_LIST: xattn); -1 */
     int                retrieval_kind; /* enum attn_kind of bit 1 in prefill: ATTN_FULL or ATTN_LIST (xattn); -1 */
     const char        *layer_plan;    /* kinds of single layers (engine/kinds.h); NULL or "": none */

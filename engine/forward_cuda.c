@@ -305,34 +305,41 @@ static struct gemm_args product_args(const struct forward_cuda *f, void *y, cons
                               .y_f32 = y == f->e->mem.logits};
 }
 
+/* On Hopper decode goes through our kernel: it starts while the one before it ends, which cuBLASLt's do not. */
+static bool uses_small(const struct forward_cuda *f) { return f->be->hopper && f->be->hold == DT_BF16; }
+
+static enum err run_product(const struct forward_cuda *f, const struct gemm_args *a)
+{
+    enum err err = OK;
+    if (!a->decode || !uses_small(f)) return gemm_lt(f->lt, a);
+    for (int at = 0; at < a->n_tok && err == OK; at += GEMM_SMALL_MAX_TOK) {
+        struct gemm_args part = *a;
+        part.n_tok = a->n_tok - at < GEMM_SMALL_MAX_TOK ? a->n_tok - at : GEMM_SMALL_MAX_TOK;
+        part.x = (const uint16_t *)a->x + at * a->x_stride;
+        part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
+        err = gemm_small_sm90(&part, &f->small);
+    }
+    return err;
+}
+
 static enum err product(const struct call *c, void *y, const void *x, const struct weight *w, const void *bias, int n_tok, bool add)
 {
     struct gemm_args a = product_args(c->f, y, x, w, bias, n_tok, add, c->decode);
-    return gemm_lt(c->f->lt, &a);
+    return run_product(c->f, &a);
 }
 
-/* The head is the one product where our kernel is faster than the library's for few rows. */
 static enum err head_product(const struct forward_cuda *f, int n_tok)
 {
     const struct engine *e = f->e;
     struct gemm_args     a = product_args(f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, n_tok, false, true);
-    enum err             err = OK;
-    if (!f->be->hopper || f->be->hold != DT_BF16) return gemm_lt(f->lt, &a);
-    for (int at = 0; at < n_tok && err == OK; at += GEMM_SMALL_MAX_TOK) {
-        struct gemm_args part = a;
-        part.n_tok = n_tok - at < GEMM_SMALL_MAX_TOK ? n_tok - at : GEMM_SMALL_MAX_TOK;
-        part.x = (const uint16_t *)a.x + at * a.x_stride;
-        part.y = (float *)a.y + at * a.y_stride;
-        err = gemm_small_sm90(&part, &f->small);
-    }
-    return err;
+    return run_product(f, &a);
 }
 
 /* Algorithms of every product that calls will ask for: nothing is tuned or allocated while requests wait. */
 static enum err plan_products(struct forward_cuda *f)
 {
     struct engine *e = f->e;
-    for (int decode = 0; decode < 2; decode++)
+    for (int decode = 0; decode < 2 - uses_small(f); decode++)
         for (int l = 0; l < e->spec.n_layer; l++) {
             const struct layer_weights *w = &e->w.layer[l];
             const struct gemm_args      a[] = {product_args(f, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], 1, false, decode),
@@ -344,7 +351,7 @@ static enum err plan_products(struct forward_cuda *f)
                 if (err != OK) return err;
             }
         }
-    if (f->be->hopper && f->be->hold == DT_BF16) return OK;
+    if (uses_small(f)) return OK;
     struct gemm_args a = product_args(f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, 1, false, true);
     return gemm_lt_plan(f->lt, &a);
 }

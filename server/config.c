@@ -446,6 +446,8 @@ static enum err check_whole(const struct config *c, struct err_note *note)
     if (c->prefill_chunk_tokens % 128)
         return err_set(note, ERR_CONFIG, "--prefill-chunk-tokens", "%lld is not a multiple of 128",
                        (long long)c->prefill_chunk_tokens);
+    if (c->step_timeout_ms && c->step_timeout_ms < 500)
+        return err_set(note, ERR_CONFIG, "--step-timeout-ms", "must be 0 or at least 500 ms: so long the engine may rest between steps");
     if (c->max_bodies_bytes < c->max_body_bytes)
         return err_set(note, ERR_CONFIG, "--max-bodies-bytes", "is smaller than --max-body-bytes");
     return OK;

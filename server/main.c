@@ -39,6 +39,7 @@ enum { EXIT_OK = 0, EXIT_CONFIG = 2, EXIT_MODEL = 3, EXIT_SOCKET = 4, EXIT_INTER
 enum {
     TICK_MS = 20,         /* how often the end looks whether the last answers are out */
     LAST_WORDS_MS = 1000, /* for error frames to reach slow clients at the end */
+    WATCH_MS = 100,       /* how often the engine's last sign of life is looked at */
     PATIENCE_MS = 1400,   /* for the engine to come to the end of its step; then clients are told without it */
     END_MS = 1700         /* from "end now" to the end, whatever hangs */
 };
@@ -51,7 +52,7 @@ struct server {
     uv_loop_t loop;
     uv_signal_t term, interrupt, hangup;
     uv_async_t wake, staged; /* events are there; stage has changed */
-    uv_timer_t tick, deadline;
+    uv_timer_t tick, deadline, watch;
     int exit_code;
     bool failed; /* note says why, and that is said last */
     bool ending; /* "end now" was said */
@@ -117,6 +118,7 @@ static enum err open_engine(struct server *s)
         .max_prefill_tok = (int)c->max_model_len,
         .chunk_tok = (int)c->prefill_chunk_tokens,
         .kv_pool_bytes = c->kv_pool_bytes,
+        .gpu_memory_utilization = c->gpu_memory_utilization,
         .sparse_kind = sparse_kind[word_index(c->sparse_kind, sparse, 4)],
         .retrieval_kind = full_kind[word_index(c->retrieval_mode, full, 3)],
         .layer_plan = *c->layer_plan ? c->layer_plan : NULL,
@@ -292,6 +294,7 @@ static void close_http(struct server *s)
         return;
     s->closing = true;
     uv_timer_stop(&s->tick);
+    uv_timer_stop(&s->watch);
     http_close(s->app.http, on_http_closed, s);
 }
 
@@ -338,6 +341,20 @@ static void on_tick(uv_timer_t *t)
     log_line(LOG_WARN, "ended without waiting", "calls=%d engine_stopped=%s", http_calls(s->app.http),
              stopped ? "yes" : "no");
     _exit(s->exit_code);
+}
+
+/* A step that never ends: the device hangs, and nothing that waits for it will be answered. */
+static void on_watch(uv_timer_t *t)
+{
+    struct server *s = t->data;
+    if (s->ending || atomic_load(&s->stage) != STAGE_LOADED || !s->app.scheduler)
+        return;
+    const double ms = clock_ms_since(atomic_load(&scheduler_stats(s->app.scheduler)->heartbeat_ns));
+    if (ms < (double)s->config.step_timeout_ms)
+        return;
+    log_line(LOG_ERROR, "the engine hangs", "step_ms=%.0f limit_ms=%lld", ms, (long long)s->config.step_timeout_ms);
+    s->exit_code = EXIT_INTERNAL;
+    end_now(s, ERR_DEVICE);
 }
 
 static void on_deadline(uv_timer_t *t)
@@ -431,6 +448,8 @@ static void publish(struct server *s)
         return;
     }
     a->state = APP_READY;
+    if (s->config.step_timeout_ms)
+        uv_timer_start(&s->watch, on_watch, WATCH_MS, WATCH_MS);
     say_ready(s);
 }
 
@@ -477,10 +496,11 @@ static void open_loop(struct server *s)
     uv_async_init(&s->loop, &s->staged, on_staged);
     uv_timer_init(&s->loop, &s->tick);
     uv_timer_init(&s->loop, &s->deadline);
+    uv_timer_init(&s->loop, &s->watch);
     uv_signal_init(&s->loop, &s->term);
     uv_signal_init(&s->loop, &s->interrupt);
     uv_signal_init(&s->loop, &s->hangup);
-    s->wake.data = s->staged.data = s->tick.data = s->deadline.data = s->term.data = s->interrupt.data =
+    s->wake.data = s->staged.data = s->tick.data = s->deadline.data = s->watch.data = s->term.data = s->interrupt.data =
         s->hangup.data = s;
     uv_signal_start(&s->term, on_stop_signal, SIGTERM);
     uv_signal_start(&s->interrupt, on_stop_signal, SIGINT);

@@ -106,6 +106,18 @@ def test_a_stalled_engine_is_unhealthy_and_recovers(make_faulty):
     s.wait_free()
 
 
+def test_a_step_that_never_ends_is_told_to_all_and_ends_the_process_with_70(make_faulty):
+    s = make_faulty("--step-timeout-ms", "600")
+    with Stream(s, "/v1/completions", prompt="Once", max_tokens=4000, ignore_eos=True) as mate, \
+            Stream(s, "/v1/completions", **fault(SLOW, 300)) as x, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        reading = [pool.submit(read, x), pool.submit(read, mate)]
+        t0 = time.monotonic()
+        assert s.proc.wait(10) == 70 and time.monotonic() - t0 < 6
+        for text, code, done, _ in (r.result() for r in reading):
+            assert code == "device_failure" and not done
+    assert "the engine hangs" in s.logged()
+
+
 def test_an_engine_that_hangs_does_not_hold_up_the_end(make_faulty):
     s = make_faulty()
     with Stream(s, "/v1/completions", **fault(SLOW, 200)) as x, concurrent.futures.ThreadPoolExecutor(1) as pool:

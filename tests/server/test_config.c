@@ -138,6 +138,8 @@ static void mistakes_are_named(void **state)
         {.flag = {"--port", "1"}, .says = {"--model", "is needed"}},
         {.flag = {"--model", "m", "--prefill-chunk-tokens", "200"}, .says = {"--prefill-chunk-tokens", "128"}},
         {.flag = {"--model", "m", "--sparse-kind", "none"}, .says = {"--sparse-kind", "triangle"}},
+        {.flag = {"--model", "m", "--step-timeout-ms", "20"}, .says = {"--step-timeout-ms", "500"}},
+        {.flag = {"--model", "m", "--gpu-memory-utilization", "1.5"}, .says = {"--gpu-memory-utilization"}},
         {.flag = {"--model", "m", "--retrieval-mode", "flex"}, .says = {"--retrieval-mode", "xattn"}},
         {.flag = {"--model", "m", "--served-model-name",
                   "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"},
