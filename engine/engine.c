@@ -82,7 +82,7 @@ static enum err settle_sizes(struct engine *e, const struct engine_conf *c, stru
     return OK;
 }
 
-/* Angles in double, rounded once: position / scaling * base^(-2i/K) (RoPE; Su et al. 2104.09864). */
+/* Angles in double, rounded once (RoPE; Su et al. 2104.09864). */
 static void fill_rope(struct engine *e)
 {
     const struct spec *s = &e->spec;
@@ -90,11 +90,11 @@ static void fill_rope(struct engine *e)
     float             *rope = e->mem.rope;
 #pragma omp parallel for num_threads(e->be->n_thread)
     for (int i = 0; i < half; i++) {
-        double f = pow(s->rope_base, -2.0 * i / s->head) / s->rope_linear;
+        double f = rope_frequency(&s->rope, s->rope_base, s->head, i);
         if (e->w.rope_factor) f /= (double)e->w.rope_factor[i];
         for (int pos = 0; pos < e->info.max_len; pos++) {
-            rope[((int64_t)pos * half + i) * 2] = (float)cos(f * pos);
-            rope[((int64_t)pos * half + i) * 2 + 1] = (float)sin(f * pos);
+            rope[((int64_t)pos * half + i) * 2] = (float)(cos(f * pos) * s->rope.attention);
+            rope[((int64_t)pos * half + i) * 2 + 1] = (float)(sin(f * pos) * s->rope.attention);
         }
     }
 }
@@ -203,6 +203,8 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     const struct spec *s = &e->spec;
     enum err           err = spec_load(&e->spec, src, note);
     if (err != OK) return err;
+    struct weights_load l = {.src = src, .spec = s, .progress = c->progress, .progress_arg = c->progress_arg, .stop = c->stop};
+    if ((err = weights_check(&l, note)) != OK) return err;
     e->routers.flux = (struct flux_spec){-1, -1, -1, -1, -1, -1};
     if (c->router && (err = routers_load(&e->routers, c->router, s, note)) != OK) return err;
     if ((err = settle_flux(e, c, note)) != OK || (err = settle_sizes(e, c, note)) != OK) return err;
@@ -215,7 +217,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     if (e->be->mem_left && e->kinds.cpu_only)
         return err_set(note, ERR_CONFIG, e->kinds.cpu_only, "this kind of attention runs on the CPU engine alone (--device cpu)");
     settle_device(e, c);
-    struct weights_load l = {.src = src, .spec = s, .backend = e->be, .progress = c->progress, .progress_arg = c->progress_arg, .stop = c->stop};
+    l.backend = e->be;
     if ((err = weights_load(&e->w, &l, note)) != OK) return err;
     if ((err = open_memory(e, c, note)) != OK) return err;
     fill_info(e);
@@ -227,9 +229,7 @@ enum err engine_open(struct engine **out, const struct engine_conf *conf, struct
     struct source *src = NULL;
     struct engine *e = calloc(1, sizeof *e);
     if (!e) return err_set(note, ERR_NOMEM, NULL, "out of memory");
-    enum err err = OK;
-    if (conf->dummy) err = err_set(note, ERR_CONFIG, "--load-format", "placeholder weights are not supported for this model");
-    if (err == OK) err = source_open(&src, conf->model, note);
+    enum err err = conf->dummy ? source_open_dummy(&src, conf->model, note) : source_open(&src, conf->model, note);
     if (err == OK) err = open_parts(e, conf, src, note);
     source_close(src);
     if (err == OK) *out = e;

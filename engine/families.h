@@ -16,6 +16,7 @@ struct family {
     bool        qkv_bias;      /* biases on q, k and v */
     bool        qk_norm;       /* RMSNorm of each head's q and k */
     bool        router;        /* Layer Routers inside the checkpoint */
+    int         head;          /* K where config.json does not say; 0: D / H */
     bool        gguf_permuted; /* GGUF stores q and k rows in pairs (i, i + K/2) side by side */
 };
 const struct family *family_by_arch(enum naming naming, const char *arch, size_t n); /* NULL: unknown */

@@ -93,11 +93,12 @@ static enum err read_numbers(struct reader *r, struct spec *s)
     if (!(s->rope_base > 1)) return key_bad(r, "must be above 1");
 
     struct gguf_str type;
-    s->rope_linear = 1;
+    s->rope = (struct rope_scaling){.factor = 1, .attention = 1};
     if (!gguf_get_str(r->g, arch_key(r, "rope.scaling.type"), &type) || (type.n == 4 && memcmp(type.p, "none", 4) == 0)) return OK;
     if (type.n != 6 || memcmp(type.p, "linear", 6) != 0) return key_bad(r, "this rope scaling is not supported");
-    if ((e = read_float(r, "rope.scaling.factor", 1, &s->rope_linear)) != OK) return e;
-    return s->rope_linear >= 1 ? OK : key_bad(r, "must be 1 or more");
+    s->rope.kind = ROPE_LINEAR;
+    if ((e = read_float(r, "rope.scaling.factor", 1, &s->rope.factor)) != OK) return e;
+    return s->rope.factor >= 1 ? OK : key_bad(r, "must be 1 or more");
 }
 
 /* Tokens that end an answer: whatever the file gives under these keys, each once. */
@@ -147,7 +148,8 @@ enum err spec_load(struct spec *out, struct source *src, struct err_note *note)
     struct reader   r = {.g = source_gguf(src), .path = source_path(src), .note = note};
     struct gguf_str arch;
     enum err        e;
-    *out = (struct spec){.flux = {-1, -1, -1, -1, -1, -1}};
+    if (source_hf(src)) return spec_load_config(out, src, note);
+    *out = (struct spec){.tied = -1, .flux = {-1, -1, -1, -1, -1, -1}};
     snprintf(r.key, sizeof r.key, "general.architecture");
     if (!gguf_get_str(r.g, r.key, &arch)) return key_bad(&r, "is missing");
     out->family = family_by_arch(NAMING_GGUF, arch.p, arch.n);

@@ -48,10 +48,14 @@ static enum err tensor_bad(const struct loader *ld, struct err_note *note, const
 static enum err find(const struct loader *ld, const char *name, int64_t n, int64_t k, struct source_tensor *t, struct err_note *note)
 {
     const char *path = source_path(ld->l->src);
+    if (source_invent(ld->l->src, name, n, k, t)) return OK;
     if (!source_find(ld->l->src, name, t)) return tensor_bad(ld, note, name, "is missing");
+    if (ld->naming == NAMING_HF && t->n_dim != (n == 1 ? 1 : 2))
+        return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: has %d dimensions, the model needs %d", t->path, name, t->n_dim, n == 1 ? 1 : 2);
     if (t->n != n || t->k != k)
-        return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: shape is [%lld, %lld], the model needs [%lld, %lld]", path, name,
+        return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: shape is [%lld, %lld], the model needs [%lld, %lld]", t->path, name,
                        (long long)t->n, (long long)t->k, (long long)n, (long long)k);
+    if (t->dt == DT_COUNT) return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: its dtype is not one of F32, F16, BF16", t->path, name);
     return OK;
 }
 
@@ -167,11 +171,16 @@ static enum err keep_vector(struct loader *ld, const float *v, int n, void **out
     return *out ? OK : err_set(note, ERR_NOMEM, NULL, "no memory for weights");
 }
 
+static int parts_of(const struct spec *s)
+{
+    return (s->family->qkv_bias ? PART_BIAS : 0) | (s->family->qk_norm ? PART_NORM : 0) | PART_ROPE;
+}
+
 /* All parts of one vector, one after the other. */
 static enum err load_vector(struct loader *ld, int layer, int slot, struct err_note *note)
 {
     const struct spec *s = ld->l->spec;
-    int                has = (s->family->qkv_bias ? PART_BIAS : 0) | (s->family->qk_norm ? PART_NORM : 0) | PART_ROPE, n = 0;
+    int                has = parts_of(s), n = 0;
     char               name[NAME_BYTES];
     float             *all = NULL;
     enum err           e = OK;
@@ -246,7 +255,7 @@ static enum err list_jobs(struct loader *ld, struct err_note *note)
     ld->job = calloc((size_t)w->n_layer * MAT_COUNT + 2, sizeof *ld->job);
     if (!ld->job) return err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
     add_job(ld, &w->embed, -1, TOP_EMBED);
-    bool own = source_find(ld->l->src, top_names[TOP_HEAD][ld->naming], &t);
+    bool own = ld->l->spec->tied < 0 ? source_find(ld->l->src, top_names[TOP_HEAD][ld->naming], &t) : !ld->l->spec->tied;
     add_job(ld, &w->head, -1, own ? TOP_HEAD : TOP_EMBED); /* tied: the same tensor, packed for products */
     for (int l = 0; l < w->n_layer; l++)
         for (int m = 0; m < MAT_COUNT; m++) add_job(ld, &w->layer[l].mat[m], l, m);
@@ -310,6 +319,31 @@ static void sum_up(struct loader *ld)
     int         unused = source_n_unused(ld->l->src, &first);
     if (unused) log_line(LOG_WARN, "tensors not used", "n=%d first=%s", unused, first);
     if (ld->n_bad) log_line(LOG_WARN, "weights that are not finite", "path=%s pieces=%d", source_path(ld->l->src), ld->n_bad);
+}
+
+/* What spec says and what the source holds fit each other. Before anything is made of either. */
+enum err weights_check(const struct weights_load *l, struct err_note *note)
+{
+    const struct spec   *s = l->spec;
+    struct loader        ld = {.l = l, .naming = source_naming(l->src)};
+    const int            has = parts_of(s);
+    struct source_tensor t;
+    char                 name[NAME_BYTES];
+    enum err             e = find(&ld, top_names[TOP_EMBED][ld.naming], s->n_vocab, s->d, &t, note);
+    if (e == OK) e = find(&ld, top_names[TOP_NORM][ld.naming], 1, s->d, &t, note);
+    if (e == OK && s->tied == 0) e = find(&ld, top_names[TOP_HEAD][ld.naming], s->n_vocab, s->d, &t, note);
+    for (int layer = 0; layer < s->n_layer; layer++) {
+        for (int i = 0; i < n_vector_part && e == OK; i++) {
+            if (vector_parts[i].flags & ~has) continue;
+            part_name(&ld, layer, vector_parts[i].name[ld.naming], "", name);
+            e = find(&ld, name, 1, spec_dim(s, vector_parts[i].n), &t, note);
+        }
+        for (int i = 0; i < n_matrix_part && e == OK; i++) {
+            part_name(&ld, layer, matrix_parts[i].name[ld.naming], ".weight", name);
+            e = find(&ld, name, spec_dim(s, matrix_parts[i].n), spec_dim(s, matrix_parts[i].k), &t, note);
+        }
+    }
+    return e;
 }
 
 enum err weights_load(struct weights *out, const struct weights_load *l, struct err_note *note)

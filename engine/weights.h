@@ -36,6 +36,8 @@ struct weights_load {
     const volatile int *stop; /* may be NULL */
 };
 
+/* Every tensor that spec asks for is there with its shape; nothing is read. */
+enum err weights_check(const struct weights_load *l, struct err_note *note);
 /* Reads in parallel. On failure weights_free what there is; note names file and tensor. */
 enum err weights_load(struct weights *out, const struct weights_load *l, struct err_note *note);
 void     weights_free(struct weights *w, struct backend *b);
