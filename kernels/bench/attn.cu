@@ -1,5 +1,5 @@
 /* Attention kernels, timed. Random data, shuffled pages, L2 flushed before every timed launch, median.
- * usage: bench_attn [prefill] [decode] [long] [out.jsonl]   (long: the 128k prefill rows too) */
+ * usage: bench_attn [prefill] [decode] [long] [mma] [out.jsonl]   (long: the 128k prefill rows too) */
 #include "kernels/attn_gpu.h"
 
 #include <cuda_bf16.h>
@@ -22,6 +22,7 @@
     } while (0)
 
 static FILE *json;
+static enum attn_use use; /* mma: the kernels of devices without Hopper's */
 static void *flush_d;
 enum { FLUSH_BYTES = 256 << 20 };
 
@@ -130,6 +131,8 @@ struct setup {
         g.n_row = n_row;
         g.n_page = n_page;
         g.max_row = (int)seg.size();
+        g.act = DT_BF16;
+        g.use = use;
         size_t n_work = attn_gpu_work_bytes(g.max_row, H, G, K);
         g.work = alloc(n_work);
         CUDA(cudaMemset(g.work, 0, n_work));
@@ -150,7 +153,7 @@ struct setup {
             read_all<<<1024, 256>>>((const uint4 *)flush_d, FLUSH_BYTES / 16, (uint32_t *)flush_d);
             if (i >= 0)
                 CUDA(cudaEventRecord(ev[(size_t)i * 2], 0));
-            enum err e = decode ? attn_decode_sm90(&a, &g) : attn_prefill_sm90(&a, &g);
+            enum err e = decode ? attn_decode_gpu(&a, &g) : attn_prefill_gpu(&a, &g);
             if (e != OK)
                 exit(3);
             if (i >= 0)
@@ -198,6 +201,8 @@ int main(int argc, char **argv)
         prefill |= !strcmp(argv[i], "prefill");
         decode |= !strcmp(argv[i], "decode");
         extra |= !strcmp(argv[i], "long");
+        if (!strcmp(argv[i], "mma"))
+            use = ATTN_USE_MMA;
         if (strstr(argv[i], ".jsonl"))
             json = fopen(argv[i], "a");
     }
