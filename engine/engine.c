@@ -205,8 +205,8 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     if (err != OK) return err;
     struct weights_load l = {.src = src, .spec = s, .progress = c->progress, .progress_arg = c->progress_arg, .stop = c->stop};
     if ((err = weights_check(&l, note)) != OK) return err;
-    e->routers.flux = (struct flux_spec){-1, -1, -1, -1, -1, -1};
-    if (c->router && (err = routers_load(&e->routers, c->router, s, note)) != OK) return err;
+    err = c->router ? routers_load(&e->routers, c->router, s, note) : routers_take(&e->routers, src, s, note);
+    if (err != OK) return err;
     if ((err = settle_flux(e, c, note)) != OK || (err = settle_sizes(e, c, note)) != OK) return err;
     e->attn_scale = (float)(1.0 / sqrt((double)s->head));
 

@@ -7,6 +7,8 @@ static const struct family families[] = {
     {.name = "llama", .gguf_arch = "llama", .hf_arch = "LlamaForCausalLM", .gguf_permuted = true},
     {.name = "qwen2", .hf_arch = "Qwen2ForCausalLM", .qkv_bias = true},
     {.name = "qwen3", .hf_arch = "Qwen3ForCausalLM", .qk_norm = true, .head = 128},
+    {.name = "llama", .hf_arch = "PawLlamaForCausalLM", .router = true},
+    {.name = "qwen3", .hf_arch = "PawQwen3ForCausalLM", .qk_norm = true, .head = 128, .router = true},
 };
 
 const struct family *family_by_arch(enum naming naming, const char *arch, size_t n)

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "engine/safetensors.h"
+#include "engine/hf.h"
 #include "kernels/quant.h"
 
 enum { N_LINEAR = 5, SIZE_MOST = 1 << 24 };
@@ -30,27 +30,29 @@ static void tensor_name(char *out, size_t n, int layer, int i, const char *tail)
 }
 
 struct loader {
-    const struct safetensors *s;
-    const char               *path;
-    int                       head, n_out;
-    float                    *mem; /* next free place */
-    void                     *raw; /* room for the largest tensor */
-    struct err_note          *note;
+    struct source   *src;
+    const char      *path;
+    int              head, n_out;
+    float           *mem; /* next free place */
+    void            *raw; /* room for the largest tensor */
+    struct err_note *note;
 };
 
 static enum err read_one(struct loader *ld, const char *name, int64_t rows, int64_t cols, const float **out)
 {
-    const struct safetensors_tensor *t = safetensors_find(ld->s, name);
-    if (!t) return tensor_bad(ld->note, ld->path, name, "is missing");
-    bool fits = cols ? t->n_dim == 2 && t->shape[0] == rows && t->shape[1] == cols : t->n_dim == 1 && t->shape[0] == rows;
-    if (!fits) return tensor_bad(ld->note, ld->path, name, "its shape does not fit this model");
-    if (t->dt == DT_COUNT) return tensor_bad(ld->note, ld->path, name, "its dtype is not one of F32, F16, BF16");
-    enum err e = safetensors_read(ld->s, t, 0, t->n_bytes, ld->raw, ld->note);
+    struct source_tensor t;
+    const int64_t        n = cols ? rows : 1, k = cols ? cols : rows;
+    if (!source_invent(ld->src, name, n, k, &t)) {
+        if (!source_find(ld->src, name, &t)) return tensor_bad(ld->note, ld->path, name, "is missing");
+        if (t.n_dim != (cols ? 2 : 1) || t.n != n || t.k != k) return tensor_bad(ld->note, t.path, name, "its shape does not fit this model");
+    }
+    if (t.dt == DT_COUNT) return tensor_bad(ld->note, t.path, name, "its dtype is not one of F32, F16, BF16");
+    enum err e = source_read(ld->src, &t, 0, t.n_bytes, ld->raw, ld->note);
     if (e != OK) return e;
-    if (!quant_finite(t->dt, ld->raw, t->n_elem)) return tensor_bad(ld->note, ld->path, name, "has values that are not finite");
-    quant_to_f32(t->dt, ld->raw, ld->mem, t->n_elem);
+    if (!quant_finite(t.dt, ld->raw, n * k)) return tensor_bad(ld->note, t.path, name, "has values that are not finite");
+    quant_to_f32(t.dt, ld->raw, ld->mem, n * k);
     *out = ld->mem;
-    ld->mem += t->n_elem;
+    ld->mem += n * k;
     return OK;
 }
 
@@ -74,12 +76,12 @@ static enum err find_form(struct loader *ld)
 {
     char name[160];
     tensor_name(name, sizeof name, 0, N_LINEAR - 1, "bias");
-    const struct safetensors_tensor *t = safetensors_find(ld->s, name);
-    if (!t) return tensor_bad(ld->note, ld->path, name, "is missing");
-    if (t->n_dim != 1 || t->shape[0] < 1 || t->shape[0] > 2) return tensor_bad(ld->note, ld->path, name, "must have 1 or 2 values");
-    ld->n_out = (int)t->shape[0];
+    struct source_tensor t;
+    if (!source_find(ld->src, name, &t)) return tensor_bad(ld->note, ld->path, name, "is missing");
+    if (t.n_dim != 1 || t.k < 1 || t.k > 2) return tensor_bad(ld->note, ld->path, name, "must have 1 or 2 values");
+    ld->n_out = (int)t.k;
 
-    const char *form = safetensors_metadata(ld->s, "use_softmax");
+    const char *form = hf_metadata(source_hf(ld->src), "use_softmax");
     bool        softmax = form && (strcmp(form, "true") == 0 || strcmp(form, "True") == 0 || strcmp(form, "1") == 0);
     if (form && softmax != (ld->n_out == 2))
         return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: use_softmax contradicts the %d outputs of its routers", ld->path, ld->n_out);
@@ -89,7 +91,7 @@ static enum err find_form(struct loader *ld)
 /* A size in tokens; some files write 150.0. */
 static enum err read_size(struct loader *ld, const char *key, int least, int *out)
 {
-    const char *text = safetensors_metadata(ld->s, key);
+    const char *text = hf_metadata(source_hf(ld->src), key);
     if (!text) return OK;
     char  *end;
     double v = strtod(text, &end);
@@ -111,12 +113,12 @@ static enum err read_sizes(struct loader *ld, struct flux_spec *f)
     if ((e = read_size(ld, "local_window_size", 1, &f->local_window_size)) != OK) return e;
     if ((e = read_size(ld, "pool_size", 1, &f->pool_size)) != OK) return e;
     if ((e = read_size(ld, "triangle_n_last", 1, &f->triangle_n_last)) != OK) return e;
-    const char *word = safetensors_metadata(ld->s, "toggle_type");
+    const char *word = hf_metadata(source_hf(ld->src), "toggle_type");
     for (size_t i = 0; word && i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(word, kinds[i].word) == 0) f->sparse_kind = kinds[i].kind;
     if (word && f->sparse_kind < 0)
         return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: metadata toggle_type: this kind is not supported", ld->path);
-    const char *mode = safetensors_metadata(ld->s, "retrieval_mode");
+    const char *mode = hf_metadata(source_hf(ld->src), "retrieval_mode");
     if (mode) f->retrieval_kind = strcmp(mode, "full") == 0 ? ATTN_FULL : strcmp(mode, "xattn") == 0 ? ATTN_LIST : -1;
     if (mode && f->retrieval_kind < 0)
         return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: metadata retrieval_mode: neither full nor xattn", ld->path);
@@ -135,8 +137,7 @@ static int64_t n_float(int head, int n_out)
 
 static enum err load(struct routers *out, struct loader *ld, const struct spec *spec)
 {
-    enum err e = find_form(ld);
-    if (e != OK || (e = read_sizes(ld, &out->flux)) != OK) return e;
+    enum err e = OK;
     out->bytes = n_float(ld->head, ld->n_out) * 4 * spec->n_layer;
     if (out->bytes > INT32_MAX) return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: too large", ld->path);
     out->layer = calloc((size_t)spec->n_layer, sizeof *out->layer);
@@ -144,23 +145,33 @@ static enum err load(struct routers *out, struct loader *ld, const struct spec *
     ld->raw = malloc((size_t)ld->head * (size_t)ld->head * 16 * 4); /* the second matrix, [2K, 8K], in fp32 */
     if (!out->layer || !out->mem || !ld->raw) return err_set(ld->note, ERR_NOMEM, ld->path, "%s: no memory for routers", ld->path);
     for (int l = 0; l < spec->n_layer && e == OK; l++) e = read_layer(ld, l, &out->layer[l]);
-    int extra = safetensors_n_tensor(ld->s) - spec->n_layer * N_LINEAR * 2;
-    if (e == OK && extra > 0) log_line(LOG_WARN, "tensors not used", "path=%s n=%d", ld->path, extra);
+    free(ld->raw);
+    if (e != OK) routers_free(out);
     return e;
 }
 
 enum err routers_load(struct routers *out, const char *path, const struct spec *spec, struct err_note *note)
 {
-    struct safetensors *s;
+    struct source *src;
+    const char    *first;
     *out = (struct routers){.flux = {-1, -1, -1, -1, -1, -1}};
-    enum err e = safetensors_open(&s, path, note);
+    enum err e = source_open_file(&src, path, note);
     if (e != OK) return e;
-    struct loader ld = {.s = s, .path = path, .head = spec->head, .note = note};
-    e = load(out, &ld, spec);
-    free(ld.raw);
-    safetensors_close(s);
-    if (e != OK) routers_free(out);
+    struct loader ld = {.src = src, .path = path, .head = spec->head, .note = note};
+    if ((e = find_form(&ld)) == OK) e = read_sizes(&ld, &out->flux);
+    if (e == OK) e = load(out, &ld, spec);
+    int extra = source_n_unused(src, &first);
+    if (e == OK && extra > 0) log_line(LOG_WARN, "tensors not used", "path=%s n=%d first=%s", path, extra, first);
+    source_close(src);
     return e;
+}
+
+enum err routers_take(struct routers *out, struct source *src, const struct spec *spec, struct err_note *note)
+{
+    *out = (struct routers){.flux = {-1, -1, -1, -1, -1, -1}};
+    if (!spec->router_out) return OK;
+    struct loader ld = {.src = src, .path = source_path(src), .head = spec->head, .n_out = spec->router_out, .note = note};
+    return load(out, &ld, spec);
 }
 
 void routers_free(struct routers *r)

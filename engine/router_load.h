@@ -17,6 +17,8 @@ struct routers {
 
 /* Every layer's ten tensors with the shapes that head gives, or a refusal naming file and tensor. */
 enum err routers_load(struct routers *out, const char *path, const struct spec *spec, struct err_note *note);
+/* The same from the model's own files: none where its configuration speaks of none. */
+enum err routers_take(struct routers *out, struct source *src, const struct spec *spec, struct err_note *note);
 void     routers_free(struct routers *r);
 
 #endif

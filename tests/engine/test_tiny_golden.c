@@ -127,6 +127,18 @@ static void qwen3_with_norms_and_yarn_equals_the_reference(void **state)
     check("qwen3", "qwen3", 1);
 }
 
+static void routers_in_a_llama_decide_as_the_reference(void **state)
+{
+    (void)state;
+    check("paw_llama", "llama", 1); /* softmax form */
+}
+
+static void routers_in_a_qwen3_decide_as_the_reference(void **state)
+{
+    (void)state;
+    check("paw_qwen3", "qwen3", 1); /* sigmoid form */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +146,8 @@ int main(void)
         cmocka_unit_test(llama_with_llama3_rope_in_shards_equals_the_reference),
         cmocka_unit_test(qwen2_with_biases_and_linear_rope_equals_the_reference),
         cmocka_unit_test(qwen3_with_norms_and_yarn_equals_the_reference),
+        cmocka_unit_test(routers_in_a_llama_decide_as_the_reference),
+        cmocka_unit_test(routers_in_a_qwen3_decide_as_the_reference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
