@@ -16,7 +16,10 @@ static const char *skip_escape(const char *p, const char **why)
     if (letter && !strchr(SAME_ESCAPES, c)) *why = "an escape other than \\p \\P \\s \\S \\d \\D and written characters";
     else if (c == 'v') *why = "\\v"; /* one character there, a class here */
     const char *end = letter && strchr("pPx", c) && p[2] == '{' ? strchr(p, '}') : NULL;
-    return end ? end + 1 : p + 2;
+    if (!end) return p + 2;
+    size_t n = (size_t)(end - p) - 3 - (p[3] == '^');
+    if (c != 'x' && n > 2) *why = "a property other than a general category"; /* PCRE2 takes scripts with their extensions */
+    return end + 1;
 }
 
 /* A repetition {n,m}. Behind it a sign means something else, and so does one without its first number. */

@@ -472,12 +472,13 @@ static void bad_patterns_are_refused(void **state)
     static const struct {
         const char *pattern, *why;
     } bad[] = {
-        {"(", "compile"},         {"[a", "compile"},          {"\\p{Nonsense}", "compile"}, {"a*", "empty"},
+        {"(", "compile"},         {"[a", "compile"},          {"\\p{Q}", "compile"}, {"a*", "empty"},
         {"", "empty"},            {"x?|y*", "empty"},         {"(?=a)", "empty"},           {"(a+)+$", "too long"},
         {"(a|aa)+$", "too long"}, {"(\\p{L}+\\s?)+$", "too long"}, {"(\\p{L}\\p{L})+:|b", "too long"},
         /* read differently by the two libraries */
         {"a\\C", "escape"}, {"\\w+", "escape"}, {"a|\\h", "escape"}, {"(a)\\1", "escape"}, {"\\Ka", "escape"}, {"\\v", "\\v"}, {"a\\b", "escape"},
         {"[a-z&&[^b]]", "class"}, {"[[:alpha:]]", "class"}, {"[]a]", "class"}, {"(?m:.)", "options"}, {"(?i)a", "options"},
+        {"\\p{Han}+", "general category"}, {"[\\P{Nonsense}]", "general category"},
         {"a{,3}", "repetition"}, {"a{2}+", "repetition"}, {"a{1,2}?", "repetition"}, {"a{x}", "brace"}, {"a{", "brace"}, {"a\\", "compile"},
         {"(?<x>a)", "name"}, {"(?P<x>a)", "name"}, {"(*UTF)a", "verb"}, {"(?#a)", "options"}, {"(?R)", "options"},
     };
