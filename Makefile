@@ -130,7 +130,8 @@ $(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 bench: all $(MODEL) $(BUILD)/tests/perf/bench
-	$(BUILD)/tests/perf/bench $(MODEL)
+	sh tests/perf/llama.sh build/llama
+	python3 tests/perf/bench.py $(BUILD)/tests/perf/bench $(MODEL) build/llama/out/bin
 
 $(MODEL):
 	sh tests/fetch_model.sh $(dir $(MODEL))

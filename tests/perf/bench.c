@@ -1,5 +1,7 @@
 /* bench: the engine alone, on the model given: prefill and decode by length, batch and share of sparse layers. One JSON line
- * per figure on stdout, a readable table on stderr. */
+ * per figure on stdout, a readable table on stderr.
+ * usage: bench [MODEL [auto|bf16|f32 [prefill|decode [TOKENS]]]]   (TOKENS: that length or depth alone) */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,10 +99,11 @@ static void tell(const char *what, int n, int n_seq, int sparse, double ms, doub
 int main(int argc, char **argv)
 {
     struct engine_conf c = {.model = argc > 1 ? argv[1] : "models/SmolLM2-135M-Instruct.Q4_1.gguf", .max_seqs = 16, .chunk_tok = 512, .kv_pool_bytes = 3LL << 30,
-                            .sparse_kind = -1, .sink_size = 128, .local_window_size = 1024, .triangle_n_last = -1, .router_pool_size = -1};
+                            .sparse_kind = -1, .sink_size = 128, .local_window_size = 1024, .triangle_n_last = -1, .router_pool_size = -1, .retrieval_kind = -1, .device = ENGINE_DEVICE_CPU};
     if (argc > 2)
         c.dtype = strcmp(argv[2], "f32") == 0 ? ENGINE_DTYPE_F32 : strcmp(argv[2], "bf16") == 0 ? ENGINE_DTYPE_BF16 : ENGINE_DTYPE_AUTO;
-    int max_prefill = argc > 3 ? atoi(argv[3]) : 8064;
+    const bool prefill = argc <= 3 || strcmp(argv[3], "prefill") == 0, decode = argc <= 3 || strcmp(argv[3], "decode") == 0;
+    const int  only = argc > 4 ? atoi(argv[4]) : 0;
     struct err_note note;
     struct bench b = {0};
     if (engine_open(&b.e, &c, &note)) {
@@ -123,8 +126,9 @@ int main(int argc, char **argv)
     for (int s = 0; s < 16; s++)
         b.seq[s] = (struct batch_seq){.slot = s, .tok = b.tok, .n_prompt = 1, .page = b.page + (int64_t)s * b.m->n_layer * b.stride, .page_stride = b.stride, .route = b.route + s * b.m->n_layer};
     const int len[] = {128, 512, 2048, 4096, 8064}, depth[] = {16, 2048, 4096};
-    for (int sparse = 0; sparse <= 3; sparse += sparse ? 1 : 2)
-        for (int i = 0; i < 5 && len[i] <= max_prefill; i++) {
+    for (int sparse = 0; prefill && sparse <= 3; sparse += sparse ? 1 : 2)
+        for (int i = 0; i < 5; i++) {
+            if (only && len[i] != only) continue;
             lay_pages(&b, 1, b.stride);
             set_routes(&b, 1, sparse);
             double best = prefill_ms(&b, 0, len[i]);
@@ -134,9 +138,10 @@ int main(int argc, char **argv)
             }
             tell("prefill", len[i], 1, sparse * 25, best, len[i] / best * 1e3);
         }
-    for (int sparse = 0; sparse <= 3; sparse += sparse ? 1 : 2)
+    for (int sparse = 0; decode && sparse <= 3; sparse += sparse ? 1 : 2)
         for (int n = 1; n <= 16; n *= 4)
             for (int i = 0; i < 3; i++) {
+                if (only && depth[i] != only) continue;
                 lay_pages(&b, n, depth[i] / PAGE_TOK + 2);
                 set_routes(&b, n, sparse);
                 double ms = decode_ms(&b, n, depth[i], 40);
