@@ -59,6 +59,15 @@ bool kvmap_take(struct kvmap *m, struct kvpool *pool, int layer, int block0, int
     return true;
 }
 
+void kvmap_share(struct kvmap *m, struct kvpool *pool, int layer, int block, int32_t page)
+{
+    CHECK(layer >= 0 && layer < m->n_layer && block >= 0 && block < m->stride && row(m, layer)[block] < 0);
+    kvpool_share(pool, page);
+    row(m, layer)[block] = page;
+    m->held[layer]++;
+    m->n_held++;
+}
+
 int kvmap_give_dead(struct kvmap *m, struct kvpool *pool, int layer, int sink_blocks, int local_blocks, int next)
 {
     int32_t *p = row(m, layer);

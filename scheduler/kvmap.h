@@ -21,6 +21,7 @@ void kvmap_fini(struct kvmap *m);                          /* must hold nothing 
 
 /* Blocks [block0, block1) of one layer get the pages they lack. False, and nothing taken, when the pool is short. */
 bool kvmap_take(struct kvmap *m, struct kvpool *pool, int layer, int block0, int block1);
+void kvmap_share(struct kvmap *m, struct kvpool *pool, int layer, int block, int32_t page); /* a page that others have too, where none is */
 int  kvmap_lack(const struct kvmap *m, int layer, int block0, int block1); /* pages kvmap_take would take */
 
 /* A sparse layer whose next query stands in block `next`: what lies between the sink and the window is never read again

@@ -7,9 +7,10 @@
 #include "base/check.h"
 
 struct kvpool {
-    int      n, n_free;
+    int      n, n_free, n_idle, n_kept;
     int32_t *stack; /* [n_free] */
     int32_t *owners; /* [n] */
+    uint8_t *kept;   /* [n] by the prefix cache */
 };
 
 struct kvpool *kvpool_new(int n_pages)
@@ -19,7 +20,8 @@ struct kvpool *kvpool_new(int n_pages)
         return NULL;
     p->stack = calloc((size_t)n_pages, sizeof *p->stack);
     p->owners = calloc((size_t)n_pages, sizeof *p->owners);
-    if (!p->stack || !p->owners) {
+    p->kept = calloc((size_t)n_pages, 1);
+    if (!p->stack || !p->owners || !p->kept) {
         kvpool_free(p);
         return NULL;
     }
@@ -35,6 +37,7 @@ void kvpool_free(struct kvpool *p)
         return;
     free(p->stack);
     free(p->owners);
+    free(p->kept);
     free(p);
 }
 
@@ -52,28 +55,58 @@ bool kvpool_take(struct kvpool *p, int n, int32_t *page)
 
 void kvpool_share(struct kvpool *p, int32_t page)
 {
-    CHECK(page >= 0 && page < p->n && p->owners[page] > 0);
-    p->owners[page]++;
+    CHECK(page >= 0 && page < p->n && (p->owners[page] > 0 || p->kept[page]));
+    p->n_idle -= p->owners[page]++ == 0;
 }
 
 void kvpool_give(struct kvpool *p, int n, const int32_t *page)
 {
     for (int i = 0; i < n; i++) {
         CHECK(page[i] >= 0 && page[i] < p->n && p->owners[page[i]] > 0);
-        if (--p->owners[page[i]] == 0)
+        if (--p->owners[page[i]] > 0)
+            continue;
+        if (p->kept[page[i]])
+            p->n_idle++;
+        else
             p->stack[p->n_free++] = page[i];
     }
 }
+
+void kvpool_keep(struct kvpool *p, int32_t page)
+{
+    CHECK(page >= 0 && page < p->n && p->owners[page] > 0 && !p->kept[page]);
+    p->kept[page] = 1;
+    p->n_kept++;
+}
+
+void kvpool_drop(struct kvpool *p, int32_t page)
+{
+    CHECK(page >= 0 && page < p->n && p->kept[page]);
+    p->kept[page] = 0;
+    p->n_kept--;
+    if (p->owners[page] > 0)
+        return;
+    p->n_idle--;
+    p->stack[p->n_free++] = page;
+}
+
+int kvpool_n_idle(const struct kvpool *p) { return p->n_idle; }
+int kvpool_n_used(const struct kvpool *p) { return p->n - p->n_free - p->n_idle; }
+int kvpool_n_kept(const struct kvpool *p) { return p->n_kept; }
+int kvpool_owners(const struct kvpool *p, int32_t page) { return p->owners[page]; }
 
 int kvpool_n_free(const struct kvpool *p) { return p->n_free; }
 int kvpool_n_pages(const struct kvpool *p) { return p->n; }
 
 void kvpool_check(const struct kvpool *p)
 {
-    int owned = 0;
-    for (int i = 0; i < p->n; i++)
+    int owned = 0, idle = 0, kept = 0;
+    for (int i = 0; i < p->n; i++) {
         owned += p->owners[i] > 0;
-    CHECK(owned + p->n_free == p->n);
+        kept += p->kept[i];
+        idle += p->kept[i] && p->owners[i] == 0;
+    }
+    CHECK(owned == kvpool_n_used(p) && idle == p->n_idle && kept == p->n_kept);
     for (int i = 0; i < p->n_free; i++)
-        CHECK(p->owners[p->stack[i]] == 0);
+        CHECK(p->owners[p->stack[i]] == 0 && !p->kept[p->stack[i]]);
 }
