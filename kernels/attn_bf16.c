@@ -38,14 +38,12 @@ INLINE __m512bh pair(const uint16_t *p)
     return (__m512bh)_mm512_set1_epi32(v);
 }
 
-/* 2^x for x <= 0; 0 far below. Taylor at the nearest integer, degree 6: relative error 2e-7. */
+/* 2^x for x <= 0; 0 far below. Taylor at the nearest integer, degree 4: relative error under 5e-5, a fortieth of bf16's rounding of the
+ * weights that it makes. */
 INLINE __m512 exp2_16(__m512 x)
 {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-200.0f));
     __m512 n = _mm512_roundscale_ps(x, 8), f = _mm512_sub_ps(x, n);
-    __m512 p = _mm512_set1_ps(1.5403530e-4f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3333558e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
+    __m512 p = _mm512_set1_ps(9.6181291e-3f);
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));

@@ -27,10 +27,8 @@ static const struct layout layouts[DT_COUNT] = {
     [DT_Q4_K] = {QUANT_NIBBLE_K, true, 0, -1, 16},  [DT_Q5_K] = {QUANT_BYTE_K, true, 0, 16, 48},
 };
 
-enum { PARTS = 2 }; /* rows of int8 that make one row of activations */
-
 struct quant_acts {
-    int8_t  *q;
+    int8_t  *q; /* a row's hi, then its lo */
     float   *d, *s;
     int32_t *is;
     int      max_tok, max_k;
@@ -203,7 +201,7 @@ enum err quant_acts_new(struct quant_acts **out, int max_tok, int max_k, struct 
 {
     struct quant_acts *a = calloc(1, sizeof *a);
     if (a) {
-        size_t n = PARTS * (size_t)max_tok * (size_t)max_k, nb = n / QUANT_BLOCK + 16;
+        size_t n = 2 * (size_t)max_tok * (size_t)max_k, nb = n / 2 / QUANT_BLOCK + 16;
         *a = (struct quant_acts){.max_tok = max_tok, .max_k = max_k, .kernels = best_kernels()};
         a->q = aligned_alloc(64, (n + 63) / 64 * 64);
         a->d = malloc(nb * sizeof *a->d);
@@ -229,21 +227,22 @@ void quant_acts_free(struct quant_acts *a)
     free(a);
 }
 
-/* Where one row of activations goes: integers, scale, scale * sum, sum. */
-struct act_row {
-    int8_t  *q;
-    float   *d, *s;
-    int32_t *is;
-};
-
-static struct act_row act_row(const struct quant_acts *a, int64_t row, int k)
+static struct quant_row act_row(const struct quant_acts *a, int64_t row, int k)
 {
     int64_t nb = k / QUANT_BLOCK;
-    return (struct act_row){a->q + row * k, a->d + row * nb, a->s + row * nb, a->is + row * nb};
+    return (struct quant_row){a->q + 2 * row * k, a->q + (2 * row + 1) * k, a->d + row * nb, a->s + row * nb, a->is + row * nb};
 }
 
-/* x = d * (hi + lo / 254), |hi|, |lo| <= 127, one scale per block of 32: 16 bits in all. */
-CPU_CLONES static void quantise_row(const float *x, int k, struct act_row hi, struct act_row lo)
+/* To nearest, ties to even, by the 1.5 * 2^23 trick; |x| < 2^21, or anything where x is not finite. */
+static inline int32_t nearest(float x)
+{
+    int32_t v;
+    x += 12582912.0f;
+    memcpy(&v, &x, 4);
+    return (int32_t)((uint32_t)v - 0x4b400000u);
+}
+
+void quant_row_plain(const float *x, int k, const struct quant_row *r)
 {
     for (int b = 0; b < k / QUANT_BLOCK; b++, x += QUANT_BLOCK) {
         float max = 0, odd = 0; /* odd: 0, or NaN when a value is not finite */
@@ -252,31 +251,18 @@ CPU_CLONES static void quantise_row(const float *x, int k, struct act_row hi, st
             max = v > max ? v : max;
             odd += x[i] * 0.0f;
         }
-        float   inv = max > 0 ? 127.0f / max : 0.0f, rest[QUANT_BLOCK];
-        int32_t sum = 0, sum_lo = 0;
+        float   inv = max > QUANT_TINY && odd == 0.0f ? QUANT_MAX / max : 0.0f;
+        int32_t sum = 0;
         for (int i = 0; i < QUANT_BLOCK; i++) {
-            float   r = x[i] * inv + 12582912.0f; /* to nearest, by the 1.5 * 2^23 trick */
-            int32_t v;
-            memcpy(&v, &r, 4);
-            v = (int32_t)((uint32_t)v - 0x4b400000u);
-            hi.q[b * QUANT_BLOCK + i] = (int8_t)v; /* |v| <= 127, or anything where x is NaN: the sum stays small */
-            sum += hi.q[b * QUANT_BLOCK + i];
-            rest[i] = x[i] * inv - (float)v;
+            int32_t v = odd == 0.0f ? nearest(x[i] * inv) : 0, hi = (v + 128) >> 8, lo = v - 256 * hi;
+            lo = lo < -127 ? -127 : lo; /* so that its sign can be turned in 8 bits */
+            r->hi[b * QUANT_BLOCK + i] = (int8_t)hi;
+            r->lo[b * QUANT_BLOCK + i] = (int8_t)lo;
+            sum += 256 * hi + lo;
         }
-        hi.d[b] = odd == 0.0f ? max / 127.0f : NAN; /* not finite comes out not finite, so that it is noticed */
-        hi.s[b] = hi.d[b] * (float)sum;
-        hi.is[b] = sum;
-        for (int i = 0; i < QUANT_BLOCK; i++) {
-            float   r = rest[i] * 254.0f + 12582912.0f;
-            int32_t v;
-            memcpy(&v, &r, 4);
-            v = (int32_t)((uint32_t)v - 0x4b400000u);
-            lo.q[b * QUANT_BLOCK + i] = (int8_t)v;
-            sum_lo += lo.q[b * QUANT_BLOCK + i];
-        }
-        lo.d[b] = hi.d[b] / 254.0f;
-        lo.s[b] = lo.d[b] * (float)sum_lo;
-        lo.is[b] = sum_lo;
+        r->d[b] = odd == 0.0f ? max * (1 / QUANT_MAX) : NAN; /* not finite comes out not finite, so that it is noticed */
+        r->s[b] = r->d[b] * (float)sum;
+        r->is[b] = sum;
     }
 }
 
@@ -303,14 +289,14 @@ PLAIN_INLINE void plain_rows(const struct quant_tile *t, const enum quant_form f
     for (int b = 0; b < t->n_block; b++) {
         const uint8_t *w = t->w + (int64_t)b * quant_block_bytes(form);
         float          wd[QUANT_GROUP], wm[QUANT_GROUP];
-        int16_t        z[QUANT_GROUP][QUANT_BLOCK], x[QUANT_BLOCK];
+        int16_t        z[QUANT_GROUP][QUANT_BLOCK];
+        int32_t        x[QUANT_BLOCK];
         load_head(w, form, wd, wm);
         plain_quants(w + quant_head_bytes(form), form, z);
         for (int m = 0; m < t->m; m++) {
-            const int8_t *a = t->q + m * t->q_stride + b * QUANT_BLOCK;
-            const int64_t i = m * t->s_stride + b;
+            const int64_t at = m * t->q_stride + b * QUANT_BLOCK, i = m * t->s_stride + b;
             for (int k = 0; k < QUANT_BLOCK; k++)
-                x[k] = a[k];
+                x[k] = 256 * t->hi[at + k] + t->lo[at + k];
             for (int r = 0; r < QUANT_GROUP; r++) {
                 int32_t c = 0;
                 for (int k = 0; k < QUANT_BLOCK; k++)
@@ -336,7 +322,7 @@ static const struct quant_kernels plain = {{[QUANT_NIBBLE] = plain_nibble,
                                             [QUANT_BYTE] = plain_byte,
                                             [QUANT_BYTE_K] = plain_byte_k,
                                             [QUANT_BYTE128] = plain_byte128},
-                                           "plain"};
+                                           quant_row_plain, "plain"};
 
 const struct quant_kernels *quant_kernels_plain(void) { return &plain; }
 
@@ -344,28 +330,27 @@ const struct quant_kernels *quant_kernels_plain(void) { return &plain; }
 static void walk_group(const struct gemm_args *a, const struct quant_acts *x, quant_kernel *kernel, int g, int64_t group_bytes)
 {
     const struct cpu_weight *h = a->w->impl;
-    const int K = a->w->k, per = QUANT_ROWS / PARTS;
+    const int K = a->w->k;
     float     f[QUANT_ROWS][QUANT_GROUP];
-    for (int t = 0; t < a->n_tok; t += per) {
-        int            m = a->n_tok - t < per ? a->n_tok - t : per;
-        struct act_row r = act_row(x, (int64_t)t * PARTS, K);
-        struct quant_tile tile = {.w = (const uint8_t *)h->packed + g * group_bytes, .q = r.q, .d = r.d, .s = r.s, .is = r.is,
-                                  .q_stride = K, .s_stride = K / QUANT_BLOCK, .n_block = K / QUANT_BLOCK, .m = m * PARTS};
+    for (int t = 0; t < a->n_tok; t += QUANT_ROWS) {
+        int              m = a->n_tok - t < QUANT_ROWS ? a->n_tok - t : QUANT_ROWS;
+        struct quant_row r = act_row(x, t, K);
+        struct quant_tile tile = {.w = (const uint8_t *)h->packed + g * group_bytes, .hi = r.hi, .lo = r.lo, .d = r.d, .s = r.s, .is = r.is,
+                                  .q_stride = 2 * K, .s_stride = K / QUANT_BLOCK, .n_block = K / QUANT_BLOCK, .m = m};
         kernel(&tile, f);
         for (int i = 0; i < m; i++) {
             float *y = (float *)a->y + (t + i) * a->y_stride + g * QUANT_GROUP;
-            for (int o = 0; o < QUANT_GROUP; o++) {
-                float v = f[2 * i][o] + f[2 * i + 1][o];
-                y[o] = a->add ? y[o] + v : v;
-            }
+            for (int o = 0; o < QUANT_GROUP && a->add; o++)
+                f[i][o] += y[o];
+            memcpy(y, f[i], sizeof f[i]);
         }
     }
 }
 
 void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
 {
-    struct quant_acts          *x = c->scratch->quant;
-    const struct layout        *l = &layouts[a->w->dt];
+    struct quant_acts   *x = c->scratch->quant;
+    const struct layout *l = &layouts[a->w->dt];
     quant_kernel        *kernel = x->kernels->by_form[l->form];
     const int     K = a->w->k, groups = a->w->n / QUANT_GROUP;
     const int64_t group_bytes = (int64_t)(K / QUANT_BLOCK) * quant_block_bytes(l->form);
@@ -374,7 +359,8 @@ void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
     {
 #pragma omp for schedule(static)
         for (int t = 0; t < a->n_tok; t++) {
-            quantise_row((const float *)a->x + t * a->x_stride, K, act_row(x, (int64_t)t * PARTS, K), act_row(x, (int64_t)t * PARTS + 1, K));
+            struct quant_row r = act_row(x, t, K);
+            x->kernels->quantise((const float *)a->x + t * a->x_stride, K, &r);
         }
 #pragma omp for schedule(static)
         for (int g = 0; g < groups; g++)

@@ -1,13 +1,14 @@
-/* gemm_quant: products with the file's own quantised blocks, repacked once, and 16-bit activations as two rows of int8 (measured on
- * SmolLM2, 600 tokens: 8 bits alone move a token's logprob by 0.036 and change 2.8% of the best tokens, 16 bits 0.005 and 0.3%, which
- * is bf16's attention). One kernel and one order of sums for prefill and decode: a row's bits do not depend on how many rows there are (sums run block by block over k, integers
- * inside a block). */
+/* gemm_quant: products with the file's own quantised blocks, repacked once, and activations of 16 bits, x = d * (256 hi + lo) with one
+ * scale per 32 (measured on SmolLM2, 2,186 tokens: 8 bits alone move a token's logprob by 0.041 and change 3.5% of the best tokens, 16 bits
+ * 0.005 and 0.5%, which is bf16's attention; 8 bits for one kind of product alone still cost 0.007 to 0.025). One kernel and one order of
+ * sums for prefill and decode: a row's bits do not depend on how many rows there are (sums run block by block over k, integers inside a
+ * block, where they are exact). */
 #ifndef FLUXD_KERNELS_GEMM_QUANT_H
 #define FLUXD_KERNELS_GEMM_QUANT_H
 
 #include "kernels/cpu_int.h"
 
-struct quant_acts; /* int8 rows of the activations of one product */
+struct quant_acts; /* the activations of one product as integers */
 
 bool     quant_can_pack(enum dtype dt, int n, int k);
 int64_t  quant_pack_bytes(enum dtype dt, int n, int k);
@@ -25,23 +26,34 @@ enum quant_form { QUANT_NONE, QUANT_NIBBLE, QUANT_NIBBLE_K, QUANT_BYTE, QUANT_BY
 /* One group of 16 outputs times m <= QUANT_ROWS rows; f gets [m][16]. Chosen once by instruction set. */
 enum { QUANT_ROWS = 16, QUANT_GROUP = 16, QUANT_BLOCK = 32 };
 struct quant_tile {
-    const uint8_t *w;      /* packed group */
-    const int8_t  *q;      /* activations, q_stride bytes a row */
-    const float   *d, *s;  /* scale, and scale times the sum of the integers, per block; s_stride floats a row */
-    const int32_t *is;     /* sum of the integers per block */
+    const uint8_t *w;       /* packed group */
+    const int8_t  *hi, *lo; /* |hi|, |lo| <= 127; q_stride bytes a row */
+    const float   *d, *s;   /* scale, and scale times the sum of the integers, per block; s_stride floats a row */
+    const int32_t *is;      /* sum of the integers 256 hi + lo per block */
     int64_t        q_stride, s_stride;
     int            n_block, m;
 };
+#define QUANT_MAX 32512.0f /* 127 * 256: the largest |256 hi + lo| that is aimed at */
+#define QUANT_TINY 1e-30f  /* a block of smaller numbers counts as zero: its inverse would leave the range */
+/* One row of activations as integers. */
+struct quant_row {
+    int8_t  *hi, *lo; /* [k] */
+    float   *d, *s;   /* [k / QUANT_BLOCK] */
+    int32_t *is;
+};
 typedef void quant_kernel(const struct quant_tile *t, float (*f)[QUANT_GROUP]);
+typedef void quant_row_kernel(const float *x, int k, const struct quant_row *r); /* a block that is not finite gets d = NaN */
 struct quant_kernels {
-    quant_kernel *by_form[QUANT_FORMS];
-    const char   *name;
+    quant_kernel     *by_form[QUANT_FORMS];
+    quant_row_kernel *quantise;
+    const char       *name;
 };
 
 static inline bool quant_is_nibble(enum quant_form f) { return f == QUANT_NIBBLE || f == QUANT_NIBBLE_K; }
 static inline bool quant_is_k(enum quant_form f) { return f == QUANT_NIBBLE_K || f == QUANT_BYTE_K; }
 static inline int  quant_head_bytes(enum quant_form f) { return f == QUANT_BYTE128 ? 32 : quant_is_k(f) ? 128 : 64; }
 static inline int  quant_block_bytes(enum quant_form f) { return quant_head_bytes(f) + (quant_is_nibble(f) ? 256 : 512); }
+quant_row_kernel quant_row_plain;
 /* By instruction set, the best first; NULL where the build or the processor lacks it. All give the same bits. */
 const struct quant_kernels *quant_kernels_vnni(void);
 const struct quant_kernels *quant_kernels_avx2(void);

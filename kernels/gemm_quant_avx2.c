@@ -63,6 +63,11 @@ INLINE __m256i byte128_dot(const __m256i *z, const int8_t *p)
     return sum;
 }
 
+INLINE __m256i dot(const __m256i *z, const int8_t *p, const enum quant_form form)
+{
+    return quant_is_nibble(form) ? nibble_dot(z, p) : form == QUANT_BYTE128 ? byte128_dot(z, p) : byte_dot(z, p);
+}
+
 INLINE void load_quants(const uint8_t *q, const enum quant_form form, __m256i *z)
 {
     const __m256i low = _mm256_set1_epi8(15), top = _mm256_set1_epi8(-128);
@@ -90,9 +95,9 @@ INLINE void half_rows(const struct quant_tile *t, int m0, int h, const int M, co
         load_quants(w + quant_head_bytes(form) + 32 * h, form, z);
 #pragma GCC unroll 4
         for (int m = 0; m < M; m++) {
-            const int8_t *p = t->q + (m0 + m) * t->q_stride + b * QUANT_BLOCK;
-            const int64_t i = (m0 + m) * t->s_stride + b;
-            __m256        c = _mm256_cvtepi32_ps(quant_is_nibble(form) ? nibble_dot(z, p) : form == QUANT_BYTE128 ? byte128_dot(z, p) : byte_dot(z, p));
+            const int64_t at = (m0 + m) * t->q_stride + b * QUANT_BLOCK, i = (m0 + m) * t->s_stride + b;
+            __m256i       hi = _mm256_slli_epi32(dot(z, t->hi + at, form), 8);
+            __m256        c = _mm256_cvtepi32_ps(_mm256_add_epi32(hi, dot(z, t->lo + at, form)));
             f[m] = _mm256_fmadd_ps(_mm256_mul_ps(wd, _mm256_set1_ps(t->d[i])), c, f[m]);
             if (form != QUANT_BYTE128)
                 f[m] = _mm256_fmadd_ps(wm, _mm256_set1_ps(t->s[i]), f[m]);
@@ -141,7 +146,7 @@ static const struct quant_kernels kernels = {{[QUANT_NIBBLE] = avx2_nibble,
                                               [QUANT_BYTE] = avx2_byte,
                                               [QUANT_BYTE_K] = avx2_byte_k,
                                               [QUANT_BYTE128] = avx2_byte128},
-                                             "avx2"};
+                                             quant_row_plain, "avx2"};
 
 const struct quant_kernels *quant_kernels_avx2(void)
 {

@@ -1,12 +1,13 @@
 /* gemm_quant_vnni: the kernels of gemm_quant for AVX-512 with VNNI: four products of an unsigned weight byte and a signed
- * activation byte per lane and instruction, 16 outputs a vector, up to 16 rows in registers. */
+ * activation byte per lane and instruction, 16 outputs a vector, up to 8 rows in registers. */
 #include "kernels/gemm_quant.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
-#define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma")))
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c,fma")))
 #define INLINE VNNI static inline __attribute__((always_inline))
 
 INLINE __m512i four(const int8_t *p)
@@ -28,8 +29,6 @@ INLINE void nibble_rows(const struct quant_tile *t, int m0, const int M, const e
     __m512        f[8];
     const __m512i low = _mm512_set1_epi8(15);
     const uint8_t *w = t->w;
-    const int8_t  *q = t->q + m0 * t->q_stride;
-    const float   *d = t->d + m0 * t->s_stride, *s = t->s + m0 * t->s_stride;
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++)
         f[m] = _mm512_setzero_ps();
@@ -46,16 +45,16 @@ INLINE void nibble_rows(const struct quant_tile *t, int m0, const int M, const e
         _mm_prefetch((const char *)w + 2560 + 256, _MM_HINT_T0);
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
-            const int8_t *p = q + m * t->q_stride + b * QUANT_BLOCK;
-            __m512i       c0 = _mm512_setzero_si512(), c1 = c0;
-#pragma GCC unroll 4
-            for (int v = 0; v < 4; v++) {
-                c0 = _mm512_dpbusd_epi32(c0, z[v], four(p + 4 * v));
-                c1 = _mm512_dpbusd_epi32(c1, z[4 + v], four(p + 16 + 4 * v));
+            const int64_t at = (m0 + m) * t->q_stride + b * QUANT_BLOCK, i = (m0 + m) * t->s_stride + b;
+            __m512i       hi = _mm512_setzero_si512(), lo = hi;
+#pragma GCC unroll 8
+            for (int v = 0; v < 8; v++) {
+                hi = _mm512_dpbusd_epi32(hi, z[v], four(t->hi + at + 4 * v));
+                lo = _mm512_dpbusd_epi32(lo, z[v], four(t->lo + at + 4 * v));
             }
-            __m512 c = _mm512_cvtepi32_ps(_mm512_add_epi32(c0, c1));
-            f[m] = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(d[m * t->s_stride + b])), c, f[m]);
-            f[m] = _mm512_fmadd_ps(wm, _mm512_set1_ps(s[m * t->s_stride + b]), f[m]);
+            __m512 c = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(hi, 8), lo));
+            f[m] = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(t->d[i])), c, f[m]);
+            f[m] = _mm512_fmadd_ps(wm, _mm512_set1_ps(t->s[i]), f[m]);
         }
     }
 #pragma GCC unroll 8
@@ -67,8 +66,6 @@ INLINE void byte_rows(const struct quant_tile *t, int m0, const int M, const enu
 {
     __m512         f[8];
     const uint8_t *w = t->w;
-    const int8_t  *q = t->q + m0 * t->q_stride;
-    const int64_t  at = m0 * t->s_stride;
     const bool     off128 = form == QUANT_BYTE128;
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++)
@@ -83,16 +80,14 @@ INLINE void byte_rows(const struct quant_tile *t, int m0, const int M, const enu
         }
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
-            const int8_t *p = q + m * t->q_stride + b * QUANT_BLOCK;
-            const int64_t i = at + m * t->s_stride + b;
-            __m512i       c0 = off128 ? _mm512_set1_epi32(-128 * t->is[i]) : _mm512_setzero_si512();
-            __m512i       c1 = _mm512_setzero_si512();
-#pragma GCC unroll 4
-            for (int v = 0; v < 8; v += 2) {
-                c0 = _mm512_dpbusd_epi32(c0, z[v], four(p + 4 * v));
-                c1 = _mm512_dpbusd_epi32(c1, z[v + 1], four(p + 4 * v + 4));
+            const int64_t at = (m0 + m) * t->q_stride + b * QUANT_BLOCK, i = (m0 + m) * t->s_stride + b;
+            __m512i       hi = _mm512_setzero_si512(), lo = off128 ? _mm512_set1_epi32(-128 * t->is[i]) : hi;
+#pragma GCC unroll 8
+            for (int v = 0; v < 8; v++) {
+                hi = _mm512_dpbusd_epi32(hi, z[v], four(t->hi + at + 4 * v));
+                lo = _mm512_dpbusd_epi32(lo, z[v], four(t->lo + at + 4 * v));
             }
-            __m512 c = _mm512_cvtepi32_ps(_mm512_add_epi32(c0, c1));
+            __m512 c = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(hi, 8), lo));
             f[m] = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(t->d[i])), c, f[m]);
             if (!off128)
                 f[m] = _mm512_fmadd_ps(wm, _mm512_set1_ps(t->s[i]), f[m]);
@@ -136,16 +131,40 @@ STEPS(vnni_byte, BYTE)
 STEPS(vnni_byte_k, BYTE_K)
 STEPS(vnni_byte128, BYTE128)
 
+/* See quant_row_plain, whose bits these are. */
+VNNI static void quantise(const float *x, int k, const struct quant_row *r)
+{
+    const __m512i half = _mm512_set1_epi32(128), least = _mm512_set1_epi32(-127);
+    for (int b = 0; b < k / QUANT_BLOCK; b++) {
+        __m512  v[2] = {_mm512_loadu_ps(x + b * QUANT_BLOCK), _mm512_loadu_ps(x + b * QUANT_BLOCK + 16)};
+        float   max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v[0]), _mm512_abs_ps(v[1])));
+        __m512i sum = _mm512_setzero_si512();
+        bool    finite = !(_mm512_fpclass_ps_mask(v[0], 0x99) | _mm512_fpclass_ps_mask(v[1], 0x99)); /* NaNs and infinities */
+        __m512  inv = _mm512_set1_ps(max > QUANT_TINY && finite ? QUANT_MAX / max : 0.0f);
+        for (int i = 0; i < 2; i++) {
+            __m512i n = finite ? _mm512_cvtps_epi32(_mm512_mul_ps(v[i], inv)) : _mm512_setzero_si512();
+            __m512i hi = _mm512_srai_epi32(_mm512_add_epi32(n, half), 8);
+            __m512i lo = _mm512_max_epi32(_mm512_sub_epi32(n, _mm512_slli_epi32(hi, 8)), least);
+            _mm_storeu_si128((void *)(r->hi + b * QUANT_BLOCK + 16 * i), _mm512_cvtepi32_epi8(hi));
+            _mm_storeu_si128((void *)(r->lo + b * QUANT_BLOCK + 16 * i), _mm512_cvtepi32_epi8(lo));
+            sum = _mm512_add_epi32(sum, _mm512_add_epi32(_mm512_slli_epi32(hi, 8), lo));
+        }
+        r->d[b] = finite ? max * (1 / QUANT_MAX) : NAN;
+        r->is[b] = _mm512_reduce_add_epi32(sum);
+        r->s[b] = r->d[b] * (float)r->is[b];
+    }
+}
+
 static const struct quant_kernels kernels = {{[QUANT_NIBBLE] = vnni_nibble,
                                               [QUANT_NIBBLE_K] = vnni_nibble_k,
                                               [QUANT_BYTE] = vnni_byte,
                                               [QUANT_BYTE_K] = vnni_byte_k,
                                               [QUANT_BYTE128] = vnni_byte128},
-                                             "avx512 vnni"};
+                                             quantise, "avx512 vnni"};
 
 const struct quant_kernels *quant_kernels_vnni(void)
 {
-    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
+    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")
                ? &kernels
                : NULL;
 }
