@@ -20,6 +20,15 @@ struct batch_seq {
     uint8_t       *route;       /* [L] enum route_bit; the engine turns OPEN into a decision, in place */
     float         *margin;      /* [L] router margin of each decided layer (0 for given bits); may be NULL */
     float          route_bias;  /* added to the router's margin; 0 normally */
+
+    /* A prompt that goes on behind pages which another prompt with the same beginning wrote (engine_info.resumes). */
+    int            n_cached;    /* leading tokens in such pages: every layer's pieces begin behind them. A multiple of PAGE_TOK below
+                                   n_prompt; while bits are open also P or more, and n_prompt - P or less */
+    const uint8_t *due;         /* [L] the bits under which those pages were written */
+    float         *head_sum;    /* [L][head] what the router pools of the first P rows: read where an open bit is decided and n_cached > 0,
+                                   written where n_cached is 0; NULL: not wanted */
+    bool           strayed;     /* out: a decided bit is not the due one. Later bits stay open, and nothing else that comes of
+                                   this prompt's pieces means anything */
 };
 
 /* One decode row: token tok[pos] goes through all layers at position pos, a new token is drawn for pos + 1.

@@ -74,6 +74,9 @@ static enum err settle_sizes(struct engine *e, const struct engine_conf *c, stru
     i->sparse_streams = e->kinds.streams;
     i->fixed_route = c->layer_plan && *c->layer_plan ? e->kinds.fixed : NULL;
     i->has_router = e->routers.layer != NULL;
+    for (int l = 0; l < e->spec.n_layer; l++)
+        for (int bit = 0; bit < 2; bit++)
+            if (e->kinds.side[l][bit].prefill == ATTN_TRIANGLE) i->tail_tok = e->flux.triangle_n_last;
 
     int pool = e->flux.pool_size < i->max_len ? e->flux.pool_size : i->max_len;
     e->max_tok = i->chunk_tok > i->max_seqs ? i->chunk_tok : i->max_seqs;
@@ -216,6 +219,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     if ((err = open_backend(e, c, &b, note)) != OK) return err;
     if (e->be->mem_left && e->kinds.cpu_only)
         return err_set(note, ERR_CONFIG, e->kinds.cpu_only, "this kind of attention runs on the CPU engine alone (--device cpu)");
+    e->info.resumes = !e->be->mem_left; /* the sum over a prompt's first rows is taken apart on the CPU alone */
     settle_device(e, c);
     l.backend = e->be;
     if ((err = weights_load(&e->w, &l, note)) != OK) return err;

@@ -76,7 +76,7 @@ int forward_group(struct engine *e, const struct batch *b, int first)
         const struct batch_piece *q = &p[n];
         CHECK(q->tok0 >= 0 && q->tok0 < q->tok1 && q->tok1 <= q->seq->n_prompt);
         CHECK(q->layer0 >= 0 && q->layer0 < q->layer1 && q->layer1 <= e->spec.n_layer);
-        CHECK(q->layer1 == q->layer0 + 1 || (q->tok0 == 0 && q->tok1 == q->seq->n_prompt));
+        CHECK(q->tok0 >= q->seq->n_cached && (q->layer1 == q->layer0 + 1 || (q->tok0 == q->seq->n_cached && q->tok1 == q->seq->n_prompt)));
         bool same = q->layer0 == p->layer0 && q->layer1 == p->layer1 && rows + q->tok1 - q->tok0 <= e->max_tok;
         for (int i = 0; i < n && same; i++) same = p[i].seq->slot != q->seq->slot;
         if (!same) break;
@@ -124,6 +124,23 @@ static void pool_apart(const struct call *c, const struct batch_seq *seq, int la
     pool_rows(e, 0, part.n_tok);
 }
 
+/* The first P rows, clipped to the prompt. Their sum stands apart: prompts that begin alike go on from it. */
+static void pool_head(const struct call *c, const struct span *sp, int layer, int head, bool whole)
+{
+    struct engine    *e = c->e;
+    struct batch_seq *seq = sp->seq;
+    size_t            bytes = (size_t)e->spec.head * sizeof(float);
+    float            *kept = seq->head_sum ? seq->head_sum + (int64_t)layer * e->spec.head : NULL;
+    if (seq->n_cached) {
+        memcpy(e->mem.pooled, kept, bytes);
+        return;
+    }
+    memset(e->mem.pooled, 0, bytes);
+    if (whole) pool_rows(e, sp->row0, head);
+    else pool_apart(c, seq, layer, 0, head);
+    if (kept) memcpy(kept, e->mem.pooled, bytes);
+}
+
 /* First and last P rows of the prompt, clipped; where they overlap a row counts twice. */
 static void decide(const struct call *c, const struct span *sp, int layer, bool whole)
 {
@@ -131,33 +148,30 @@ static void decide(const struct call *c, const struct span *sp, int layer, bool 
     struct batch_seq *seq = sp->seq;
     int               s = seq->n_prompt, p = e->info.router_pool_size, head = p < s ? p : s, tail = s - head;
     float             margin = 0;
-    memset(e->mem.pooled, 0, (size_t)e->spec.head * sizeof(float));
-    if (whole) {
-        pool_rows(e, sp->row0, head);
-        pool_rows(e, sp->row0 + tail, head);
-    } else {
-        pool_apart(c, seq, layer, 0, head);
-        pool_apart(c, seq, layer, tail, s);
-    }
+    CHECK(seq->n_cached == 0 || (seq->head_sum && seq->n_cached >= head && seq->n_cached <= tail));
+    pool_head(c, sp, layer, head, whole);
+    if (whole) pool_rows(e, sp->row0 + tail - sp->pos0, head);
+    else pool_apart(c, seq, layer, tail, s);
     struct router_args a = {.sum = e->mem.pooled, .count = (float)(2 * head) * (float)e->spec.n_head, .w = &e->routers.layer[layer],
                             .head = e->spec.head, .bias = seq->route_bias, .margin = &margin};
     e->be->op.router(e->be->ctx, &a);
     seq->route[layer] = margin > 0 ? ROUTE_FULL : ROUTE_SPARSE;
     if (seq->margin) seq->margin[layer] = margin;
+    seq->strayed = seq->n_cached > 0 && seq->route[layer] != seq->due[layer];
 }
 
 /* Whether this span must decide its layer's bit now; bits that a plan gives, and those of models without routers, are settled here. */
 static bool is_open(const struct call *c, const struct span *sp, int layer)
 {
-    if (sp->seq->route[layer] != ROUTE_OPEN) return false;
-    CHECK(!c->decode && sp->pos0 == 0); /* a bit is decided when its prompt begins the layer */
+    if (sp->seq->route[layer] != ROUTE_OPEN || sp->seq->strayed) return false;
+    CHECK(!c->decode && sp->pos0 == sp->seq->n_cached); /* a bit is decided when its prompt begins the layer */
     uint8_t fixed = c->e->kinds.fixed[layer];
     if (fixed == ROUTE_OPEN && c->e->routers.layer) return true;
     sp->seq->route[layer] = fixed == ROUTE_OPEN ? ROUTE_FULL : fixed;
     return false;
 }
 
-static bool is_whole(const struct span *sp) { return sp->pos0 == 0 && sp->n == sp->seq->n_prompt; }
+static bool is_whole(const struct span *sp) { return sp->pos0 == sp->seq->n_cached && sp->n == sp->seq->n_prompt; }
 
 /* --- one layer */
 
@@ -230,8 +244,10 @@ static void attention(const struct call *c, int layer)
     const struct spec *s = &e->spec;
     for (int i = 0; i < c->n_span; i++) {
         const struct kind *k = kind_of(c, &c->span[i], layer);
-        if (!c->decode && k->rule >= 0) choose(c, &c->span[i], layer, k);
+        bool               strayed = c->span[i].seq->strayed; /* its pages are not those that this route would read */
+        if (!c->decode && k->rule >= 0 && !strayed) choose(c, &c->span[i], layer, k);
         e->seg[i] = make_seg(c, &c->span[i], layer);
+        if (strayed) e->seg[i].kind = ATTN_NONE;
     }
     struct attn_args a = {.out = e->mem.att, .q = e->mem.q, .out_stride = q_width(s), .q_stride = q_width(s), .pool = e->mem.pool,
                           .seg = e->seg, .n_seg = c->n_span, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head,

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/mailbox.h"
+#include "scheduler/reuse.h"
 
 const double sched_hist_bound_s[HIST_BUCKETS] = {0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1,
                                                  0.15,  0.25,  0.5,   1,     2,      4,    8,     15,   30,   60,   120,   INFINITY};
@@ -41,19 +42,20 @@ static void count_held(struct sched_core *k, struct seq *s)
 {
     if (s->map.n_held > s->req->use.kv_pages_peak)
         s->req->use.kv_pages_peak = s->map.n_held;
-    atomic_store_explicit(&k->stats->pages_used, kvpool_n_pages(k->pool) - kvpool_n_free(k->pool), memory_order_relaxed);
+    atomic_store_explicit(&k->stats->pages_used, kvpool_n_used(k->pool), memory_order_relaxed);
 }
 
 /* Promise follows what is known: bits that came in sparse make it smaller. */
 static void renew_promise(struct sched_core *k, struct seq *s, int n_tok)
 {
-    int promise = plan_promise(&k->lim, s->view.route, n_tok);
+    int promise = reuse_promise(k, s, n_tok);
     k->promised += promise - s->promised;
     s->promised = promise;
 }
 
 static void leave(struct sched_core *k, struct seq *s)
 {
+    reuse_leave(k, s);
     kvmap_give_all(&s->map, k->pool);
     k->promised -= s->promised;
     s->promised = 0;
@@ -74,6 +76,7 @@ static void count_end(struct scheduler_stats *st, enum finish f)
 {
     _Atomic uint64_t *c = f == FINISH_STOP     ? &st->finished_stop
                           : f == FINISH_LENGTH ? &st->finished_length
+                          : f == FINISH_ROUTED ? &st->finished_routed
                           : f == FINISH_ERROR  ? &st->finished_error
                                                : &st->finished_cancelled;
     atomic_fetch_add_explicit(c, 1, memory_order_relaxed);
@@ -88,7 +91,7 @@ void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum fini
         if (s->phase == SEQ_DECODE)
             r->use.decode_ns += k->now_ns - s->decode_from_ns;
         leave(k, s);
-        atomic_store_explicit(&k->stats->pages_used, kvpool_n_pages(k->pool) - kvpool_n_free(k->pool), memory_order_relaxed);
+        atomic_store_explicit(&k->stats->pages_used, kvpool_n_used(k->pool), memory_order_relaxed);
     }
     if (finish == FINISH_ERROR && r->note.code != why) /* else the note says more */
         err_set(&r->note, why, NULL, "%s", err_text(why));
@@ -143,16 +146,16 @@ void apply_row(struct sched_core *k, struct seq *s, const struct sample_out *out
     take_token(k, s, out);
 }
 
-static void count_route(struct sched_core *k, struct seq *s)
+void apply_count_route(struct sched_core *k, struct request *r)
 {
     int full = 0;
     for (int l = 0; l < k->lim.n_layer; l++) {
-        if (s->view.route[l] != ROUTE_FULL)
+        if (r->use.route[l] != ROUTE_FULL)
             continue;
         full++;
         atomic_fetch_add_explicit(&k->stats->full_layer_requests[l < 256 ? l : 255], 1, memory_order_relaxed);
     }
-    s->req->use.full_layers = full;
+    r->use.full_layers = full;
     atomic_fetch_add_explicit(&k->stats->full_layers_hist[full < 256 ? full : 256], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&k->stats->routed, 1, memory_order_relaxed);
 }
@@ -164,11 +167,13 @@ static void prompt_done(struct sched_core *k, struct seq *s, const struct sample
     s->pos = r->n_prompt;
     s->decode_from_ns = k->now_ns;
     bool replay = r->use.n_answer > 0;
+    if (!first->bad)
+        reuse_commit(k, s);
     if (!replay) {
         r->use.prefill_ns = k->now_ns - s->start_ns;
         hist_add(&k->stats->prefill, r->use.prefill_ns);
         atomic_fetch_add_explicit(&k->stats->prompt_tok, (uint64_t)r->n_prompt, memory_order_relaxed);
-        count_route(k, s);
+        apply_count_route(k, r);
         if (r->max_new == 0)
             apply_end(k, s, r, first->bad ? FINISH_ERROR : FINISH_LENGTH, first->bad ? ERR_NAN : OK);
         else
@@ -182,6 +187,7 @@ void apply_piece(struct sched_core *k, struct seq *s, const struct plan_piece *q
     s->moved_ns = k->now_ns;
     count_held(k, s);
     bool layer_done = q->tok1 == r->n_prompt;
+    reuse_note(k, s, q); /* before dead pages go */
     for (int l = q->layer0; l < q->layer1; l++) {
         if (s->view.route[l] != ROUTE_SPARSE || (!layer_done && !k->lim.sparse_streams))
             continue;
@@ -189,7 +195,7 @@ void apply_piece(struct sched_core *k, struct seq *s, const struct plan_piece *q
         atomic_fetch_add_explicit(&k->stats->pages_given_back, (uint64_t)given, memory_order_relaxed);
     }
     s->layer = layer_done ? q->layer1 : q->layer0;
-    s->tok = layer_done ? 0 : q->tok1;
+    s->tok = layer_done ? s->view.n_cached : q->tok1;
     renew_promise(k, s, r->n_prompt + (r->max_new < s->promised_new ? r->max_new : s->promised_new));
     if (s->layer == k->lim.n_layer)
         prompt_done(k, s, first);

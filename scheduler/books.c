@@ -45,6 +45,10 @@ void books_count(struct scheduler *s)
         tok += q->phase == SEQ_PREFILL ? q->req->n_prompt : 0;
     }
     s->prefill_tok = tok;
+    struct prefix_count kept = prefix_count(s->core.prefix);
+    atomic_store_explicit(&s->stats.pages_cached, kept.n_page, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.pages_idle, kvpool_n_idle(s->core.pool), memory_order_relaxed);
+    atomic_store_explicit(&s->stats.prefix_given_up, kept.given_up, memory_order_relaxed);
     count_pages(s);
     atomic_store_explicit(&s->stats.prefilling, pre, memory_order_relaxed);
     atomic_store_explicit(&s->stats.decoding, dec, memory_order_relaxed);
@@ -64,23 +68,28 @@ void books_check_quick(const struct scheduler *s)
         promised += q->promised;
     }
     CHECK(promised == s->core.promised && promised <= s->core.lim.n_page);
-    CHECK(held + kvpool_n_free(s->core.pool) == kvpool_n_pages(s->core.pool));
+    CHECK(held >= kvpool_n_used(s->core.pool)); /* more where pages are shared */
+    CHECK(s->core.prefix || held + kvpool_n_free(s->core.pool) == kvpool_n_pages(s->core.pool));
 }
 
 void books_check(const struct scheduler *s)
 {
     books_check_quick(s);
     kvpool_check(s->core.pool);
-    uint8_t *owned = calloc((size_t)s->info->n_page, 1);
+    int *owned = calloc((size_t)s->info->n_page, sizeof *owned);
     CHECK(owned);
     for (int i = 0; i < s->info->max_seqs; i++) {
         const struct kvmap *m = &s->seq[i].map;
         for (int64_t k = 0; k < (int64_t)m->n_layer * m->stride; k++) {
-            CHECK(m->page[k] < s->info->n_page && (m->page[k] < 0 || !owned[m->page[k]]));
+            CHECK(m->page[k] < s->info->n_page);
             if (m->page[k] >= 0)
-                owned[m->page[k]] = 1;
+                owned[m->page[k]]++;
         }
     }
+    for (int i = 0; i < s->info->n_page; i++)
+        CHECK(owned[i] == kvpool_owners(s->core.pool, i) && (owned[i] <= 1 || s->core.prefix));
+    if (s->core.prefix)
+        prefix_check(s->core.prefix);
     free(owned);
     swap_check(s->swap);
     int n = 0, key[ADMIT_KEYS] = {0};

@@ -46,10 +46,15 @@ void queue_put_back(struct scheduler *s, struct seq *q);     /* preempted: goes 
 void queue_drop(struct scheduler *s, struct request *r);     /* out of the list, for whatever reason */
 void queue_admit(struct scheduler *s);
 void queue_extend_promises(struct scheduler *s);
+int  queue_room(const struct scheduler *s); /* pages that are promised to nobody */
 int  queue_promised_new(const struct scheduler *s, const struct request *r);
 
 /* Fewer pages for everybody from now on (or more, up to the engine's): the youngest make room, who can never fit again ends. */
 void queue_resize_pool(struct scheduler *s, int n_page);
+
+/* --- route_only.c: requests that ask for their route alone */
+bool route_only_known(const struct scheduler *s, const struct request *r); /* it is one, and none of its bits is open */
+void route_only_end(struct scheduler *s, struct seq *q, struct request *r); /* q NULL: it had no slot */
 
 /* --- deadline.c */
 void deadline_end_late(struct scheduler *s);

@@ -41,6 +41,11 @@ double plan_prompt_ms(const struct plan_limits *lim, const struct cost *c, const
     return sparse * part_ms(lim, c, ROUTE_SPARSE, 0, n_prompt) + (lim->n_layer - sparse) * part_ms(lim, c, ROUTE_FULL, 0, n_prompt);
 }
 
+double plan_full_prompt_ms(const struct plan_limits *lim, const struct cost *c, int n_prompt)
+{
+    return lim->n_layer * part_ms(lim, c, ROUTE_FULL, 0, n_prompt);
+}
+
 static double remaining_ms(const struct plan_limits *lim, const struct cost *c, const struct seq *s)
 {
     int    n = s->req->n_prompt;
@@ -49,8 +54,8 @@ static double remaining_ms(const struct plan_limits *lim, const struct cost *c, 
     for (int l = s->layer + 1; l < lim->n_layer; l++)
         sparse += s->view.route[l] == ROUTE_SPARSE;
     if (sparse)
-        ms += sparse * part_ms(lim, c, ROUTE_SPARSE, 0, n);
-    return layers > sparse ? ms + (layers - sparse) * part_ms(lim, c, ROUTE_FULL, 0, n) : ms;
+        ms += sparse * part_ms(lim, c, ROUTE_SPARSE, s->view.n_cached, n);
+    return layers > sparse ? ms + (layers - sparse) * part_ms(lim, c, ROUTE_FULL, s->view.n_cached, n) : ms;
 }
 
 /* The most tokens from tok0 on that fit the budget in this layer: whole pages, at least one piece. */
@@ -104,12 +109,13 @@ static bool plan_prompt(struct plan *p, const struct ask *a, int i, int *n_free)
     const struct seq *s = a->seq;
     int    n = s->req->n_prompt;
     double left = a->budget - p->prefill_ms;
-    if (s->tok == 0 && n <= a->lim->chunk_tok) { /* as many whole layers as fit */
-        double one = part_ms(a->lim, a->cost, ROUTE_FULL, 0, n);
+    int    from = s->view.n_cached;
+    if (s->tok == from && n - from <= a->lim->chunk_tok) { /* as many whole layers as fit */
+        double one = part_ms(a->lim, a->cost, ROUTE_FULL, from, n);
         int    k = one * a->lim->n_layer <= left ? a->lim->n_layer : (int)(fmax(left, 0) / one);
         if (k > a->lim->n_layer - s->layer)
             k = a->lim->n_layer - s->layer;
-        if (k > 0 && add_piece(p, a, (struct plan_piece){i, s->layer, s->layer + k, 0, n}, n_free))
+        if (k > 0 && add_piece(p, a, (struct plan_piece){i, s->layer, s->layer + k, from, n}, n_free))
             return true;
     }
     int    small = s->tok + PIECE_TOK - s->tok % PIECE_TOK;

@@ -59,6 +59,8 @@ int plan_transient(const struct plan_limits *lim, int n_prompt);
 /* Predicted time of all the layers' prefill of a prompt. */
 double plan_prompt_ms(const struct plan_limits *lim, const struct cost *c, const uint8_t *route, int n_prompt);
 
+double plan_full_prompt_ms(const struct plan_limits *lim, const struct cost *c, int n_prompt); /* with every layer full */
+
 /* Place of a route in an order in which neighbours differ in few layers, the low layers least often: the reflected Gray
  * code of the first 64 layers. */
 uint64_t plan_route_rank(const uint8_t *route, int n_layer);

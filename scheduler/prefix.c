@@ -17,8 +17,9 @@ static bool alloc_fills(struct prefix *p)
     for (int i = 0; p->fill && i < c->max_seqs; i++) {
         p->fill[i].node = calloc((size_t)c->max_blocks, sizeof *p->fill[i].node);
         p->fill[i].has_sum = calloc(L, 1);
+        p->fill[i].due = calloc(L, 1);
         p->fill[i].sum = calloc(L * (size_t)c->n_sum + 1, sizeof(float));
-        if (!p->fill[i].node || !p->fill[i].has_sum || !p->fill[i].sum)
+        if (!p->fill[i].node || !p->fill[i].has_sum || !p->fill[i].due || !p->fill[i].sum)
             return false;
     }
     return p->fill != NULL;
@@ -66,6 +67,7 @@ void prefix_close(struct prefix *p)
         prefix_drop(p, i);
         free(p->fill[i].node);
         free(p->fill[i].has_sum);
+        free(p->fill[i].due);
         free(p->fill[i].sum);
     }
     while (prefix_give_up_one(p)) {}

@@ -51,6 +51,7 @@ void prefix_share(struct prefix *p, const struct prefix_hit *h, struct kvmap *ma
 /* A prompt of this slot begins: what it computes behind the hit (node NULL: all) shall be kept. sum_layers: of the sums of this
  * slot's last run, those of so many layers still hold. */
 void   prefix_begin(struct prefix *p, int slot, const struct prefix_ask *ask, const struct prefix_hit *h, int sum_layers);
+const uint8_t *prefix_due(const struct prefix *p, int slot); /* [L] the hit's route, or nothing meant */
 float *prefix_sums(struct prefix *p, int slot); /* [L][n_sum] the hit's, or room for the engine to write them; NULL: no routers */
 void   prefix_note(struct prefix *p, int slot, int layer, int block0, int block1, const struct kvmap *map); /* these are written */
 void   prefix_commit(struct prefix *p, int slot, const uint8_t *route); /* all of its prompt is: others may find it */

@@ -32,6 +32,8 @@ void prefix_begin(struct prefix *p, int slot, const struct prefix_ask *ask, cons
     if (p->c.n_sum)
         take_sums(p, f, ask, h, sum_layers);
     int most = p->c.max_pages / p->c.n_layer, n = ask->n_tok / PAGE_TOK;
+    if (h->node)
+        memcpy(f->due, h->node->route, (size_t)p->c.n_layer);
     f->on = true;
     f->from = h->n_block;
     f->key_id = ask->key_id;
@@ -54,6 +56,8 @@ void prefix_begin(struct prefix *p, int slot, const struct prefix_ask *ask, cons
         up = m;
     }
 }
+
+const uint8_t *prefix_due(const struct prefix *p, int slot) { return p->fill[slot].due; }
 
 float *prefix_sums(struct prefix *p, int slot) { return p->c.n_sum ? p->fill[slot].sum : NULL; }
 

@@ -33,6 +33,7 @@ struct prefix_fill {
     struct prefix_node **node;    /* [max_blocks] */
     float               *sum;     /* [L][n_sum] */
     uint8_t             *has_sum; /* [L] */
+    uint8_t             *due;     /* [L] route of the hit it goes on from: a node may be gone before its pages are */
     uint32_t             key_id;
     char                *salt;
 };

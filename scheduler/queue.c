@@ -1,6 +1,7 @@
 /* queue: the waiting list in its order, admission, and the promises that make every admitted request able to finish. */
 #include "base/check.h"
 #include "scheduler/own.h"
+#include "scheduler/reuse.h"
 
 static const double RETRY_SHARE = 0.25; /* of the queue is served when a refused client comes again */
 enum { RETRY_MOST_S = 600 };
@@ -9,6 +10,8 @@ static unsigned key_of(const struct request *r) { return (unsigned)(r->key_id % 
 
 int queue_promised_new(const struct scheduler *s, const struct request *r)
 {
+    if (r->route_only)
+        return 0;
     int n = r->max_new_given || r->max_new < s->conf.default_max_tok ? r->max_new : s->conf.default_max_tok;
     int room = r->use.n_answer + PAGE_TOK; /* a preempted request has used a part already */
     return n > room ? n : room < r->max_new ? room : r->max_new;
@@ -93,6 +96,8 @@ static int transient_pages(const struct scheduler *s)
     return n;
 }
 
+int queue_room(const struct scheduler *s) { return s->core.lim.n_page - s->core.promised - transient_pages(s); }
+
 static struct seq *free_slot(struct scheduler *s)
 {
     for (int i = 0; i < s->info->max_seqs; i++)
@@ -118,13 +123,17 @@ static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
     q->view.tok = r->prompt;
     q->view.n_prompt = r->n_prompt;
     q->view.route = r->use.route;
+    q->view.margin = r->use.margin;
     s->core.promised += q->promised;
+    q->view.n_cached = 0;
+    prefix_make_room(s->core.prefix, swap_pages(r));
     if (r->swapped && swap_in(s->swap, s->core.engine, s->core.pool, q, r)) {
         q->phase = SEQ_DECODE;
         q->decode_from_ns = s->core.now_ns;
         return;
     }
     q->pos = 0;
+    reuse_begin(&s->core, q, queue_room(s));
     s->prefill_tok += r->n_prompt;
     if (r->use.n_answer == 0) {
         r->use.queued_ns = s->core.now_ns - r->submit_ns;

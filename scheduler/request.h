@@ -21,7 +21,7 @@ enum { EVENT_RING = 32 }; /* power of two */
 
 enum route_ask { ROUTE_ASK_DEFAULT /* the server's --route */, ROUTE_ASK_AUTO, ROUTE_ASK_FULL, ROUTE_ASK_SPARSE, ROUTE_ASK_MASK, ROUTE_ASK_MIN_FULL };
 
-enum finish { FINISH_NONE, FINISH_STOP /* eos or stop id */, FINISH_LENGTH, FINISH_CANCELLED, FINISH_ERROR };
+enum finish { FINISH_NONE, FINISH_STOP /* eos or stop id */, FINISH_LENGTH, FINISH_ROUTED /* route_only: the route is known */, FINISH_CANCELLED, FINISH_ERROR };
 
 enum event_kind { EVENT_TOKEN, EVENT_DONE };
 
@@ -33,14 +33,24 @@ struct event {
     enum finish       finish;
 };
 
+/* What a request would cost by its route, and with every layer full. Milliseconds from the cost model, NaN where that has seen
+ * no step yet; pages held once the prompt was read and max_new tokens were generated. */
+struct request_price {
+    double  prefill_ms, prefill_full_ms;
+    double  token_ms, token_full_ms; /* a decode step of this request alone, at the end of its prompt */
+    int64_t kv_pages, kv_pages_full;
+};
+
 /* What a finished or running request used. Written by the engine thread; stable for the reader once the first event is out
  * (route fields) or DONE is (all). */
 struct request_use {
     int      n_prompt, n_cached, n_answer;
     uint8_t *route;              /* [L] enum route_bit; memory of the request's maker */
+    float   *margin;             /* [L] margin of each bit that a router decided, 0 of others; memory of the maker, or NULL */
     int      full_layers;
     int64_t  kv_pages_peak, kv_pages_full; /* pages held at the worst moment; what all-full would hold at the same end */
     int64_t  queued_ns, prefill_ns, decode_ns; /* durations */
+    struct request_price price;  /* of route_only */
 };
 
 struct request {
@@ -56,8 +66,10 @@ struct request {
     enum route_ask    route_ask;
     const uint8_t    *route_mask;    /* [L] for ROUTE_ASK_MASK */
     int               route_min_full;
+    bool              route_only;    /* ends, with FINISH_ROUTED and its price, as soon as its route is known; max_new is for the price */
     int               priority;      /* lower first */
     uint32_t          key_id;        /* the API key's, for fairness between keys; 0: none */
+    const char       *cache_salt;    /* the prefix cache shares only among equal ones; NULL: none */
     struct sample_out *prompt_out;   /* [n_prompt] or NULL */
     int               prompt_top;
     void             *owner;         /* the server's; not looked at */

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "scheduler/own.h"
+#include "scheduler/reuse.h"
 #include "scheduler/route_ask.h"
 
 enum { IDLE_BEAT_MS = 1000, BUSY_BEAT_MS = 50, PASS_MOST = 32 };
@@ -54,6 +55,21 @@ static enum route_policy policy_of(const char *word)
                                                   : ROUTE_POLICY_ORDER;
 }
 
+/* Pages of --prefix-cache-bytes; none where the engine cannot go on behind them. */
+static enum err open_prefix(struct scheduler *s, struct err_note *note)
+{
+    const struct engine_info *m = s->info;
+    int64_t most = s->conf.prefix_bytes < 0 ? m->n_page / 2 : s->conf.prefix_bytes / m->page_bytes;
+    if (most > m->n_page)
+        most = m->n_page;
+    if (most < m->n_layer || !m->resumes)
+        return OK;
+    struct prefix_conf c = {.n_layer = m->n_layer, .max_seqs = m->max_seqs, .max_blocks = blocks_of(m->max_len), .sink_blocks = m->sink_blocks,
+                            .local_blocks = m->local_blocks, .streams = m->sparse_streams, .n_sum = m->has_router ? m->head : 0,
+                            .sum_tok = m->router_pool_size, .max_pages = (int)most, .pool = s->core.pool};
+    return prefix_open(&s->core.prefix, &c) ? err_set(note, ERR_NOMEM, NULL, "no memory for the prefix cache") : OK;
+}
+
 enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *conf, struct engine *e, struct err_note *note)
 {
     *out = NULL;
@@ -64,7 +80,7 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     s->info = engine_info(e);
     const struct engine_info *m = s->info;
     list_init(&s->waiting);
-    s->core = (struct sched_core){.engine = e, .stats = &s->stats};
+    s->core = (struct sched_core){.engine = e, .stats = &s->stats, .info = m, .pin = conf->route_reuse && strcmp(conf->route_reuse, "pin") == 0};
     s->core.lim = (struct plan_limits){.n_layer = m->n_layer, .n_page = m->n_page, .sink_blocks = m->sink_blocks,
                                        .local_blocks = m->local_blocks, .sparse_streams = m->sparse_streams,
                                        .itl_target_ms = conf->itl_target_ms, .alone_ms = ALONE_STEP_MS, .age = 1, .pass_most = PASS_MOST,
@@ -83,6 +99,8 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     if (err)
         goto fail;
     err = swap_open(&s->swap, m, conf->swap_bytes, note);
+    if (!err)
+        err = open_prefix(s, note);
     if (err)
         goto fail;
     cost_init(&s->cost, m);
@@ -105,6 +123,7 @@ void scheduler_close(struct scheduler *s)
                      s->batch.row, s->batch.piece, s->out.row, s->out.piece, s->out.drew};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         free(steps[i]);
+    prefix_close(s->core.prefix);
     kvpool_free(s->core.pool);
     swap_close(s->swap);
     if (s->inbox)
@@ -204,8 +223,14 @@ const struct engine_info     *scheduler_model(const struct scheduler *s) { retur
 
 static void take_inbox(struct scheduler *s, struct request *first)
 {
-    for (struct request *r = first ? first : mailbox_take(s->inbox); r; r = mailbox_take(s->inbox))
-        queue_put(s, r);
+    for (struct request *r = first ? first : mailbox_take(s->inbox); r; r = mailbox_take(s->inbox)) {
+        if (!route_only_known(s, r)) {
+            queue_put(s, r);
+            continue;
+        }
+        atomic_fetch_sub(&s->waiting_n, 1); /* nothing has to be computed: it waits for nobody */
+        route_only_end(s, NULL, r);
+    }
 }
 
 static void end_cancelled(struct scheduler *s)
@@ -239,9 +264,26 @@ static struct sample_row sample_of(const struct seq *q)
     return a;
 }
 
+/* What the plan takes is free, or kept by the prefix cache alone. */
+static void make_room(struct scheduler *s)
+{
+    const struct plan *p = &s->plan;
+    int                n = 0;
+    for (int i = 0; i < p->n_row; i++) {
+        const struct seq *q = s->slot[p->row[i].seq];
+        for (int l = 0; l < s->info->n_layer; l++)
+            n += kvmap_lack(&q->map, l, q->pos / PAGE_TOK, q->pos / PAGE_TOK + 1);
+    }
+    for (int i = 0; i < p->n_piece; i++)
+        for (int l = p->piece[i].layer0; l < p->piece[i].layer1; l++)
+            n += kvmap_lack(&s->slot[p->piece[i].seq]->map, l, p->piece[i].tok0 / PAGE_TOK, blocks_of(p->piece[i].tok1));
+    prefix_make_room(s->core.prefix, n);
+}
+
 static void fill_batch(struct scheduler *s)
 {
     struct plan *p = &s->plan;
+    make_room(s);
     s->batch.n_row = p->n_row;
     s->batch.n_piece = p->n_piece;
     for (int i = 0; i < p->n_row; i++) {
@@ -287,8 +329,15 @@ static enum err run_step(struct scheduler *s)
         cost_learn(&s->cost.prefill, p->prefill_work, (double)s->out.prefill_ns * 1e-6);
     for (int i = 0; i < p->n_row; i++)
         apply_row(&s->core, s->slot[p->row[i].seq], &s->out.row[i]);
-    for (int i = 0; i < p->n_piece; i++)
-        apply_piece(&s->core, s->slot[p->piece[i].seq], &p->piece[i], &s->out.piece[i]);
+    for (int i = 0; i < p->n_piece; i++) {
+        struct seq *q = s->slot[p->piece[i].seq];
+        if (route_only_known(s, q->req))
+            route_only_end(s, q, q->req);
+        else if (q->view.strayed)
+            reuse_begin_again(&s->core, q, queue_room(s));
+        else
+            apply_piece(&s->core, q, &p->piece[i], &s->out.piece[i]);
+    }
     return OK;
 }
 
@@ -324,7 +373,7 @@ enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *e
     books_count(s);
     queue_admit(s);
     books_count(s);
-    int n_free = kvpool_n_free(s->core.pool) - (s->info->n_page - s->core.lim.n_page);
+    int n_free = kvpool_n_free(s->core.pool) + kvpool_n_idle(s->core.pool) - (s->info->n_page - s->core.lim.n_page);
     plan_step(&s->plan, &s->core.lim, &s->cost, s->slot, s->info->max_seqs, n_free > 0 ? n_free : 0, s->core.now_ns);
     if (s->plan.n_row + s->plan.n_piece == 0)
         return TURN_IDLE;

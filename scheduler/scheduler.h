@@ -17,6 +17,8 @@ struct scheduler_conf {
     int         default_max_tok; /* promise for requests that name no max_tokens */
     double      itl_target_ms;   /* prefill pieces fill what is left of it while streams run; 0: from the measured decode step */
     int64_t     swap_bytes;      /* host memory for pages of preempted requests; 0: none, they are computed again */
+    int64_t     prefix_bytes;    /* KV pages that the prefix cache may keep; 0: no cache; < 0: half of the pool */
+    const char *route_reuse;     /* --route-reuse: "exact" (NULL) or "pin" */
     const char *route_policy;    /* --route-policy: "none" "order" "balance"; NULL: order */
     int64_t     queue_timeout_ms, first_token_timeout_ms, progress_timeout_ms, request_timeout_ms; /* 0: none */
     const char *route;           /* --route: "auto" "full" "sparse" or L characters of 0 and 1 */
@@ -37,12 +39,15 @@ extern const double sched_hist_bound_s[HIST_BUCKETS]; /* upper bounds in seconds
 struct scheduler_stats {
     _Atomic int64_t  waiting, prefilling, decoding, resting;   /* requests by state */
     _Atomic uint64_t accepted, rejected_full, rejected_size;
-    _Atomic uint64_t finished_stop, finished_length, finished_cancelled, finished_error;
+    _Atomic uint64_t finished_stop, finished_length, finished_routed, finished_cancelled, finished_error;
     _Atomic uint64_t prompt_tok, answer_tok, cached_tok;
     _Atomic int64_t  pages_total, pages_used, pages_full, pages_sparse; /* by the kind of the layer that holds them */
     _Atomic uint64_t pages_given_back;                         /* dead pages of sparse layers */
     _Atomic uint64_t timed_out;                                /* ended by a deadline; in finished_error too */
     _Atomic uint64_t steps, preemptions, swaps;
+    _Atomic uint64_t prefix_queries, prefix_query_tok, prefix_hits; /* prompts looked up, their tokens; prompts that went on behind cached pages */
+    _Atomic uint64_t prefix_strays, prefix_given_up;           /* prompts begun again as their route differed; pages given up */
+    _Atomic int64_t  pages_cached, pages_idle;                 /* kept by the prefix cache; of those without any other owner */
     _Atomic uint64_t full_layer_requests[256];                 /* routed requests for which layer l was full */
     _Atomic uint64_t full_layers_hist[257];                    /* routed requests by number of full layers */
     _Atomic uint64_t routed;                                   /* requests whose route is known */

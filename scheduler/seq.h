@@ -16,6 +16,7 @@ struct seq {
     struct request *req;       /* NULL when the slot is free */
     enum seq_phase  phase;
     int             layer, tok; /* prefill cursor: next token of this layer */
+    int             n_stray;   /* times its route was not that of the cached pages it began behind */
     int             pos;       /* decode: next token to feed is req->prompt[pos] */
     int             promised;  /* pages admission has promised to this seq */
     int             promised_new; /* answer tokens that promise covers */

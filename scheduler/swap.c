@@ -131,6 +131,12 @@ bool swap_in(struct swap *w, struct engine *e, struct kvpool *pool, struct seq *
     return !err;
 }
 
+int swap_pages(const struct request *r)
+{
+    const struct swapped *h = r->swapped;
+    return h ? h->map.n_held : 0;
+}
+
 void swap_drop(struct swap *w, struct request *r)
 {
     if (r->swapped)

@@ -219,7 +219,7 @@ void answer_choice(struct json_out *o, const struct tokenizer *t, enum answer_fo
 
 /* --- usage --- */
 
-static void write_route(struct json_out *o, const char *key, const struct engine_info *model, const struct request *r)
+static void write_route(struct json_out *o, const char *key, const struct engine_info *model, const struct request *r, int64_t pages, int64_t pages_full)
 {
     struct strbuf mask;
     int           full = 0;
@@ -232,12 +232,17 @@ static void write_route(struct json_out *o, const char *key, const struct engine
     json_out_string(o, "mask", mask.data ? mask.data : "", mask.len);
     json_out_int(o, "full_layers", full);
     json_out_int(o, "sparse_layers", model->n_layer - full);
-    json_out_int(o, "kv_bytes", r->use.kv_pages_peak * model->page_bytes);
-    json_out_int(o, "kv_bytes_full", r->use.kv_pages_full * model->page_bytes);
+    json_out_int(o, "kv_bytes", pages * model->page_bytes);
+    json_out_int(o, "kv_bytes_full", pages_full * model->page_bytes);
     json_out_end(o);
     if (strbuf_failed(&mask))
         o->buf->failed = true;
     strbuf_fini(&mask);
+}
+
+static void write_used_route(struct json_out *o, const char *key, const struct engine_info *model, const struct request *r)
+{
+    write_route(o, key, model, r, r->use.kv_pages_peak, r->use.kv_pages_full);
 }
 
 void answer_usage(struct json_out *o, const struct engine_info *model, const struct answer_usage *u)
@@ -250,12 +255,50 @@ void answer_usage(struct json_out *o, const struct engine_info *model, const str
     json_out_int(o, "cached_tokens", u->n_cached);
     json_out_end(o);
     if (u->routed && u->n_routed == 1) {
-        write_route(o, "attention_route", model, u->routed[0]);
+        write_used_route(o, "attention_route", model, u->routed[0]);
     } else if (u->routed) {
         json_out_array(o, "attention_route");
         for (int i = 0; i < u->n_routed; i++)
-            write_route(o, NULL, model, u->routed[i]);
+            write_used_route(o, NULL, model, u->routed[i]);
         json_out_end(o);
     }
+    json_out_end(o);
+}
+
+/* --- what a prompt would get */
+
+static void write_ms(struct json_out *o, const char *key, double ms)
+{
+    if (isfinite(ms))
+        json_out_double(o, key, round(ms * 1000) / 1000);
+    else
+        json_out_null(o, key);
+}
+
+void answer_route(struct json_out *o, const struct answer_head *h, const struct engine_info *model, const struct request *r)
+{
+    const struct request_price *p = &r->use.price;
+    const struct answer_usage   u = {.n_prompt = r->n_prompt, .n_cached = r->use.n_cached};
+    json_out_object(o, NULL);
+    json_out_text(o, "id", h->id);
+    json_out_text(o, "object", "route");
+    json_out_int(o, "created", h->created);
+    json_out_text(o, "model", h->model);
+    write_route(o, "attention_route", model, r, p->kv_pages, p->kv_pages_full);
+    json_out_array(o, "margins");
+    for (int l = 0; l < model->n_layer; l++) {
+        if (r->use.margin[l] != 0)
+            json_out_float(o, NULL, r->use.margin[l]);
+        else
+            json_out_null(o, NULL);
+    }
+    json_out_end(o);
+    json_out_object(o, "cost");
+    write_ms(o, "prefill_ms", p->prefill_ms);
+    write_ms(o, "prefill_ms_full", p->prefill_full_ms);
+    write_ms(o, "token_ms", p->token_ms);
+    write_ms(o, "token_ms_full", p->token_full_ms);
+    json_out_end(o);
+    answer_usage(o, model, &u);
     json_out_end(o);
 }

@@ -43,4 +43,7 @@ struct answer_usage {
 };
 void answer_usage(struct json_out *o, const struct engine_info *model, const struct answer_usage *u); /* "usage": {...} */
 
+/* The whole answer to POST /v1/route, about a request that ended with FINISH_ROUTED. */
+void answer_route(struct json_out *o, const struct answer_head *h, const struct engine_info *model, const struct request *r);
+
 #endif

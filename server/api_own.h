@@ -1,7 +1,7 @@
 /* api_own: what the endpoint code shares, and nobody else. Loop thread only.
  *
  *   api.c              open, close, events; a body on its way through the worker pool
- *   api_completions.c, api_chat.c, api_tokenize.c, api_models.c   the handlers
+ *   api_completions.c, api_chat.c, api_route.c, api_tokenize.c, api_models.c   the handlers
  *   gen.c, gen_tell.c  a generation: from requests to the end of the answer */
 #ifndef FLUXD_SERVER_API_OWN_H
 #define FLUXD_SERVER_API_OWN_H

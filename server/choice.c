@@ -71,7 +71,7 @@ static void take_token(struct choice *c, const struct event *e)
 
 static void take_done(struct choice *c, const struct event *e)
 {
-    static const char *const word[] = {[FINISH_STOP] = "stop", [FINISH_LENGTH] = "length"};
+    static const char *const word[] = {[FINISH_STOP] = "stop", [FINISH_LENGTH] = "length", [FINISH_ROUTED] = "routed"};
     c->done = true;
     if (!c->stopped) {
         pass_on(c, c->raw.len);
@@ -79,7 +79,7 @@ static void take_done(struct choice *c, const struct event *e)
     }
     if (c->stopped)
         c->finish = "stop";
-    else if (e->finish == FINISH_STOP || e->finish == FINISH_LENGTH)
+    else if (e->finish == FINISH_STOP || e->finish == FINISH_LENGTH || e->finish == FINISH_ROUTED)
         c->finish = word[e->finish];
     else if (e->finish == FINISH_ERROR)
         c->failed = c->r->note.code ? c->r->note.code : ERR_INTERNAL;

@@ -11,6 +11,15 @@
 
 enum { NEW_LEAST_TOK = 16 }; /* an answer of unnamed length is not made shorter than this to fit the pool */
 
+/* How the log names an endpoint, and how its ids begin. */
+static const struct {
+    const char *name, *id;
+} word_of[API_N_ENDPOINT] = {
+    [API_COMPLETIONS] = {"completions", "cmpl"},
+    [API_CHAT] = {"chat", "chatcmpl"},
+    [API_ROUTE] = {"route", "route"},
+};
+
 static struct scheduler *scheduler_of(const struct gen *g) { return g->api->app->scheduler; }
 
 /* --- the end */
@@ -29,7 +38,7 @@ static void log_gen(const struct gen *g)
     log_line(LOG_INFO, "generation",
              "id=%s request=%s endpoint=%s status=%d prompt_tok=%lld answer_tok=%lld choices=%d ttft_ms=%.1f total_ms=%.1f "
              "full_layers=%.1f finish=%s",
-             g->id, g->request_id, g->ask->endpoint == API_CHAT ? "chat" : "completions", g->status, (long long)n_prompt,
+             g->id, g->request_id, word_of[g->ask->endpoint].name, g->status, (long long)n_prompt,
              (long long)n_answer, g->n_choice, g->first_ns ? (double)(g->first_ns - g->start_ns) * 1e-6 : -1.0, clock_ms_since(g->start_ns),
              (double)full / g->n_choice, finish);
 }
@@ -245,7 +254,7 @@ static struct gen *gen_new(struct api *api, struct http_call *call, struct ask *
         choice_init(&g->choice[i], ask, api->env.chat.tokenizer, i);
     const char *own = http_request_id(call), *dash = strchr(own, '_');
     snprintf(g->request_id, sizeof g->request_id, "%s", own);
-    snprintf(g->id, sizeof g->id, "%s-%s", ask->endpoint == API_CHAT ? "chatcmpl" : "cmpl", *ask->id ? ask->id : dash ? dash + 1 : own);
+    snprintf(g->id, sizeof g->id, "%s-%s", word_of[ask->endpoint].id, *ask->id ? ask->id : dash ? dash + 1 : own);
     list_push_back(&api->gens, &g->node);
     api->live++;
     return g;

@@ -215,12 +215,23 @@ static bool write_whole_choice(const struct gen *g, struct choice *c, struct jso
     return ok;
 }
 
+static bool tell_route(const struct gen *g, struct strbuf *out)
+{
+    struct json_out          o;
+    const struct answer_head head = head_of(g);
+    json_out_init(&o, out);
+    answer_route(&o, &head, g->api->env.model, g->choice[0].r);
+    return !strbuf_failed(out);
+}
+
 bool gen_tell_whole(struct gen *g, struct strbuf *out)
 {
     struct json_out          o;
     bool                     ok = true;
     const struct ask        *a = g->ask;
     const struct answer_head head = head_of(g);
+    if (a->endpoint == API_ROUTE)
+        return tell_route(g, out);
     const struct answer_choice first = {.prompt_id = a->return_token_ids ? a->prompt[0].id : NULL, .n_prompt_id = (size_t)a->prompt[0].n};
     json_out_init(&o, out);
     answer_begin(&o, &head, is_chat(g) ? ANSWER_CHAT : ANSWER_COMPLETION, &first);

@@ -204,6 +204,8 @@ static enum err open_scheduler(struct server *s)
         .default_max_tok = (int)c->default_max_tokens,
         .itl_target_ms = c->itl_target_ms,
         .swap_bytes = c->swap_space_bytes,
+        .prefix_bytes = c->prefix_cache_bytes,
+        .route_reuse = c->route_reuse,
         .route_policy = c->route_policy,
         .queue_timeout_ms = c->queue_timeout_ms,
         .first_token_timeout_ms = c->first_token_timeout_ms,

@@ -103,6 +103,7 @@ static void finished(const struct page *p, const struct scheduler_stats *s)
     family(p, "fluxd_", "requests_finished", "counter", "Requests that ended, by reason.");
     by_label(p, "requests_finished_total", "reason", "stop", LOAD(s->finished_stop));
     by_label(p, "requests_finished_total", "reason", "length", LOAD(s->finished_length));
+    by_label(p, "requests_finished_total", "reason", "routed", LOAD(s->finished_routed));
     by_label(p, "requests_finished_total", "reason", "cancelled", LOAD(s->finished_cancelled));
     by_label(p, "requests_finished_total", "reason", "error", LOAD(s->finished_error));
     family(p, "fluxd_", "requests_rejected", "counter", "Requests not taken into the queue, by reason.");
@@ -142,6 +143,7 @@ static void responses(const struct page *p, const struct http_stats *h, const st
     static const char *const endpoint[API_N_ENDPOINT] = {
         [API_COMPLETIONS] = "/v1/completions", [API_CHAT] = "/v1/chat/completions", [API_MODELS] = "/v1/models",
         [API_TOKENIZE] = "/tokenize",          [API_DETOKENIZE] = "/detokenize",
+        [API_ROUTE] = "/v1/route",
     };
     static const char *const status[API_N_STATUS] = {
 #define STATUS_WORD(v) (v) ? #v : "other",
@@ -242,7 +244,7 @@ static void vllm_block(const struct page *p, const struct app *app, const struct
     vllm_single(p, app, "generation_tokens", "counter", "Generated tokens.", LOAD(s->answer_tok));
     vllm_single(p, app, "num_preemptions", "counter", "Preemptions.", LOAD(s->preemptions));
     vllm_single(p, app, "prefix_cache_queries", "counter", "Prompt tokens looked up in the prefix cache.",
-                LOAD(s->prompt_tok));
+                LOAD(s->prefix_query_tok));
     vllm_single(p, app, "prefix_cache_hits", "counter", "Prompt tokens found in the prefix cache.",
                 LOAD(s->cached_tok));
     vllm_finished(p, app, s);

@@ -52,7 +52,7 @@ static const struct json_row sampling_row[] = {
     F("stream_options", JSON_OBJECT, stream_options),
     F("response_format", JSON_OBJECT, response_format),
     F("route", JSON_ANY, route, .max = 1, .max_items = 4096),
-    CHECKED("cache_salt", JSON_STRING, .max = NAME_BYTES_MOST), /* nothing is shared between requests */
+    F("cache_salt", JSON_STRING, cache_salt, .max = NAME_BYTES_MOST),
     IGNORED("spaces_between_special_tokens"), /* byte-level models have none to add */
     REJECTED("suffix"),
     REJECTED("bad_words"),
@@ -156,6 +156,25 @@ static const struct json_row tokenize_row[] = {
     {.name = NULL},
 };
 
+/* What decides a prompt's route and its price. Sampling fields say nothing about either and may stay in the body; what would
+ * make more than one prompt or request of it is refused. */
+static const struct json_row route_row[] = {
+    F("prompt", JSON_PROMPTS, prompt, .max = INT32_MAX, .min_items = 1, .max_items = 1),
+    F("max_tokens", JSON_INT32, max_tokens, .max = INT32_MAX),
+    F("max_completion_tokens", JSON_INT32, max_completion_tokens, .max = INT32_MAX),
+    F("add_special_tokens", JSON_BOOL, add_special),
+    F("truncate_prompt_tokens", JSON_INT32, truncate, .min = -1, .max = INT32_MAX),
+    F("priority", JSON_INT32, priority, .min = INT32_MIN, .max = INT32_MAX),
+    F("route", JSON_ANY, route, .max = 1, .max_items = 4096),
+    F("cache_salt", JSON_STRING, cache_salt, .max = NAME_BYTES_MOST),
+    REJECTED("stream"),
+    REJECTED("suffix"),
+    REJECTED("prompt_embeds"),
+    REJECTED_BUT("n", 1),
+    REJECTED_BUT("best_of", 1),
+    {.name = NULL},
+};
+
 static const struct json_row detokenize_row[] = {
     F("tokens", JSON_INTS, tokens, .max = INT32_MAX, .flags = JSON_REQUIRED),
     {.name = NULL},
@@ -176,7 +195,7 @@ static void params_init(struct params *p, enum params_kind kind)
         .frequency = NAN,
         .repetition = NAN,
         .skip_special = true,
-        .add_special = kind == PARAMS_COMPLETION || kind == PARAMS_TOKENIZE,
+        .add_special = kind == PARAMS_COMPLETION || kind == PARAMS_TOKENIZE || kind == PARAMS_ROUTE,
         .add_generation_prompt = true,
     };
 }
@@ -276,12 +295,27 @@ static enum err check_drawable(const struct params *p, struct json_in *in, const
     return json_in_fail(in, ERR_INVALID_VALUE, "allowed_token_ids", "must allow a token that does not end the answer while min_tokens is set");
 }
 
-static enum err check_counts(struct params *p, struct json_in *in, enum params_kind kind)
+static enum err settle_max_tokens(struct params *p, struct json_in *in)
 {
     if (p->max_tokens >= 0 && p->max_completion_tokens >= 0 && p->max_tokens != p->max_completion_tokens)
         return json_in_fail(in, ERR_INVALID_VALUE, "max_tokens", "must equal max_completion_tokens when both are given");
     if (p->max_tokens < 0)
         p->max_tokens = p->max_completion_tokens;
+    return OK;
+}
+
+static enum err check_truncate(const struct params *p, struct json_in *in)
+{
+    if (p->truncate == 0 && json_in_get(in->root, "truncate_prompt_tokens"))
+        return json_in_fail(in, ERR_INVALID_VALUE, "truncate_prompt_tokens", "must be -1 or at least 1");
+    return OK;
+}
+
+static enum err check_counts(struct params *p, struct json_in *in, enum params_kind kind)
+{
+    enum err e = settle_max_tokens(p, in);
+    if (e)
+        return e;
     const char *name = p->max_completion_tokens >= 0 ? "max_completion_tokens" : "max_tokens";
     if (p->max_tokens == 0 && !p->echo)
         return json_in_fail(in, ERR_INVALID_VALUE, name, "must be at least 1%s", kind == PARAMS_COMPLETION ? ", but for \"echo\": true" : "");
@@ -322,9 +356,9 @@ static enum err check_messages(struct params *p, struct json_in *in)
 static enum err check_sampling(struct params *p, struct json_in *in, enum params_kind kind, const struct engine_info *model)
 {
     p->has_seed = json_in_get(in->root, "seed") != NULL;
-    if (p->truncate == 0 && json_in_get(in->root, "truncate_prompt_tokens"))
-        return json_in_fail(in, ERR_INVALID_VALUE, "truncate_prompt_tokens", "must be -1 or at least 1");
-    enum err e = check_counts(p, in, kind);
+    enum err e = check_truncate(p, in);
+    if (!e)
+        e = check_counts(p, in, kind);
     if (!e)
         e = check_logprobs(p, in, kind);
     if (!e)
@@ -338,11 +372,25 @@ static enum err check_sampling(struct params *p, struct json_in *in, enum params
     return e;
 }
 
+/* POST /v1/route: without max_tokens it is the prompt alone whose price is told. */
+static enum err check_route_call(struct params *p, struct json_in *in, const struct engine_info *model)
+{
+    enum err e = check_truncate(p, in);
+    if (!e)
+        e = settle_max_tokens(p, in);
+    if (!e && p->messages && p->prompt.n > 0)
+        e = json_in_fail(in, ERR_INVALID_VALUE, "prompt", "excludes messages");
+    if (p->max_tokens < 0)
+        p->max_tokens = 0;
+    return e ? e : check_route(p, in, model->n_layer);
+}
+
 enum err params_read(struct params *p, struct json_in *in, enum params_kind kind, const struct engine_info *model)
 {
     params_init(p, kind);
     const bool generates = kind == PARAMS_COMPLETION || kind == PARAMS_CHAT;
-    const bool by_messages = kind == PARAMS_CHAT || (kind == PARAMS_TOKENIZE && json_in_get(in->root, "messages"));
+    const bool either = kind == PARAMS_TOKENIZE || kind == PARAMS_ROUTE; /* a prompt or messages */
+    const bool by_messages = kind == PARAMS_CHAT || (either && json_in_get(in->root, "messages"));
     if (by_messages)
         p->add_special = false; /* the template writes them */
     const struct json_row *const table[] = {
@@ -353,6 +401,7 @@ enum err params_read(struct params *p, struct json_in *in, enum params_kind kind
         kind == PARAMS_COMPLETION   ? completion_row
         : kind == PARAMS_CHAT       ? chat_row
         : kind == PARAMS_DETOKENIZE ? detokenize_row
+        : kind == PARAMS_ROUTE      ? route_row
                                     : tokenize_row,
     };
     enum err e = OK;
@@ -363,9 +412,11 @@ enum err params_read(struct params *p, struct json_in *in, enum params_kind kind
         e = check_vocabulary(p, in, model->n_vocab);
     if (!e && by_messages)
         e = check_messages(p, in);
-    if (!e && kind == PARAMS_TOKENIZE && !by_messages && p->prompt.n == 0)
+    if (!e && either && !by_messages && p->prompt.n == 0)
         e = json_in_fail(in, ERR_MISSING_FIELD, "prompt", "or messages is required");
     if (!e && generates)
         e = check_sampling(p, in, kind, model);
+    if (!e && kind == PARAMS_ROUTE)
+        e = check_route_call(p, in, model);
     return e;
 }

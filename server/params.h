@@ -23,11 +23,11 @@ enum {
 };
 
 /* Which fields a body may have. */
-enum params_kind { PARAMS_COMPLETION, PARAMS_CHAT, PARAMS_TOKENIZE, PARAMS_DETOKENIZE };
+enum params_kind { PARAMS_COMPLETION, PARAMS_CHAT, PARAMS_TOKENIZE, PARAMS_DETOKENIZE, PARAMS_ROUTE };
 
 /* Absent numbers keep the value that params_init gave them. Memory of strings and lists is the json_in's. */
 struct params {
-    struct json_str      model, request_id;
+    struct json_str      model, request_id, cache_salt;
     struct json_prompts  prompt;
     struct json_ints     tokens;             /* detokenize */
     const cJSON         *messages, *template_kwargs, *stream_options, *metadata, *response_format;

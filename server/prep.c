@@ -52,10 +52,12 @@ static void truncate_prompt(const struct prep *c, struct token_vec *v)
     v->n = (size_t)keep;
 }
 
+static bool by_messages(const struct prep *c) { return c->p.messages != NULL; }
+
 /* How many ids the answer may have. */
 static enum err answer_room(const struct prep *c, size_t n_prompt, int *max_new, bool *given)
 {
-    const char   *param = c->a->endpoint == API_CHAT ? "messages" : "prompt";
+    const char   *param = by_messages(c) ? "messages" : "prompt";
     const int64_t room = (int64_t)c->env->model->max_len - (int64_t)n_prompt;
     *given = c->p.max_tokens >= 0 || c->a->endpoint == API_COMPLETIONS;
     if (n_prompt == 0)
@@ -114,14 +116,15 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
     struct request *r = arena_alloc(mem, sizeof *r);
     if (!r)
         return no_memory(c->in->note);
-    const bool scores = (c->p.echo && c->p.logprobs && i == 0) || max_new == 0;
+    const bool routes = c->a->endpoint == API_ROUTE, scores = !routes && ((c->p.echo && c->p.logprobs && i == 0) || max_new == 0);
     r->n_prompt = (int)ids->n;
     r->max_new = max_new;
     r->max_new_given = given;
     r->prompt = arena_array(mem, ids->n + (size_t)max_new + 1, sizeof *r->prompt);
     r->use.route = arena_array(mem, (size_t)c->env->model->n_layer, 1);
     r->prompt_out = scores ? arena_array(mem, ids->n, sizeof *r->prompt_out) : NULL;
-    if (!r->prompt || !r->use.route || (scores && !r->prompt_out))
+    r->use.margin = routes ? arena_array(mem, (size_t)c->env->model->n_layer, sizeof *r->use.margin) : NULL;
+    if (!r->prompt || !r->use.route || (scores && !r->prompt_out) || (routes && !r->use.margin))
         return no_memory(c->in->note);
     memcpy(r->prompt, ids->id, ids->n * sizeof *ids->id);
     fill_sample(c, &r->sample);
@@ -133,7 +136,10 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
     r->min_new = c->p.min_tokens;
     r->route_ask = c->route_ask;
     r->route_mask = c->route;
+    r->route_only = routes;
     r->priority = c->p.priority;
+    if (c->p.cache_salt.p && !(r->cache_salt = arena_strndup(mem, c->p.cache_salt.p, c->p.cache_salt.n)))
+        return no_memory(c->in->note);
     *out = r;
     return OK;
 }
@@ -199,7 +205,7 @@ static enum err add_prompts(struct prep *c)
     enum err         e = OK;
     for (int i = 0; i < a->n_prompt && !e; i++) {
         ids.n = 0;
-        e = a->endpoint == API_CHAT ? chat_prompt_tokens(&c->env->chat, &c->p, c->in, &ids)
+        e = by_messages(c) ? chat_prompt_tokens(&c->env->chat, &c->p, c->in, &ids)
                                     : completion_ids(c, &c->p.prompt.v[i], &ids);
         if (!e)
             e = add_prompt(c, i, &ids);
@@ -294,7 +300,7 @@ static enum err check_model(const struct prep *c)
 static enum err size_ask(struct prep *c)
 {
     struct ask *a = c->a;
-    a->n_prompt = a->endpoint == API_CHAT ? 1 : (int)c->p.prompt.n;
+    a->n_prompt = by_messages(c) ? 1 : (int)c->p.prompt.n;
     a->n_per_prompt = c->p.n;
     if (ask_n_choice(a) > c->env->choices_most)
         return json_in_fail(c->in, ERR_INVALID_VALUE, "n", "times the number of prompts is %d, above the %d requests that may wait",
@@ -318,7 +324,7 @@ static enum err fill_ask(struct prep *c)
     a->return_token_ids = p->return_token_ids;
     a->n_top = p->n_top;
     a->min_tokens = p->min_tokens;
-    a->scores = p->max_tokens == 0;
+    a->scores = p->max_tokens == 0 && a->endpoint != API_ROUTE;
     if (p->request_id.p)
         copy_id(a->id, sizeof a->id, &p->request_id);
     if (!stop_set_init(&a->stop, &a->mem, &p->stop))
@@ -342,6 +348,7 @@ static enum err run(struct prep *c)
         [API_CHAT] = PARAMS_CHAT,
         [API_TOKENIZE] = PARAMS_TOKENIZE,
         [API_DETOKENIZE] = PARAMS_DETOKENIZE,
+        [API_ROUTE] = PARAMS_ROUTE,
     };
     const enum api_endpoint endpoint = c->a->endpoint;
     enum err                e = params_read(&c->p, c->in, kind[endpoint], c->env->model);

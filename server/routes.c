@@ -6,6 +6,7 @@
 const struct http_route routes[] = {
     {.method = HTTP_POST, .path = "/v1/completions", .json_body = true, .handle = api_completions},
     {.method = HTTP_POST, .path = "/v1/chat/completions", .json_body = true, .handle = api_chat},
+    {.method = HTTP_POST, .path = "/v1/route", .json_body = true, .handle = api_route},
     {.method = HTTP_GET, .path = "/v1/models", .handle = api_models},
     {.method = HTTP_GET, .path = "/v1/models/*", .handle = api_model},
     {.method = HTTP_POST, .path = "/tokenize", .json_body = true, .handle = api_tokenize},

@@ -1,0 +1,133 @@
+/* reuse: see reuse.h. */
+#include "scheduler/reuse.h"
+
+#include <string.h>
+
+#include "base/check.h"
+
+enum { STRAYS_MOST = 3 /* then the prompt is computed from its first token, whatever the cache has */ };
+
+static int max_of(int a, int b) { return a > b ? a : b; }
+
+/* Bits that a plan gives need no router, so they are known before the engine says so. */
+static bool settle_bits(const struct sched_core *k, struct seq *s)
+{
+    const uint8_t *fixed = k->info->fixed_route;
+    bool           open = false;
+    for (int l = 0; l < k->lim.n_layer; l++) {
+        uint8_t *bit = &s->view.route[l];
+        if (fixed && *bit == ROUTE_OPEN)
+            *bit = fixed[l];
+        open = open || *bit == ROUTE_OPEN;
+    }
+    return open;
+}
+
+int reuse_promise(const struct sched_core *k, const struct seq *s, int n_tok)
+{
+    int n = plan_promise(&k->lim, s->view.route, n_tok);
+    int more = blocks_of(n_tok) - k->lim.sink_blocks - k->lim.local_blocks;
+    if (s->view.n_cached == 0 || k->lim.sparse_streams || more <= 0)
+        return n;
+    for (int l = s->layer; l < k->lim.n_layer; l++)
+        n += s->view.route[l] == ROUTE_SPARSE ? more : 0;
+    return n;
+}
+
+/* Takes the hit where there is room for it. */
+static bool take(struct sched_core *k, struct seq *s, const struct prefix_hit *h, int room)
+{
+    s->view.n_cached = h->n_block * PAGE_TOK;
+    int promise = reuse_promise(k, s, s->req->n_prompt + s->promised_new);
+    if (promise - s->promised > room) {
+        s->view.n_cached = 0;
+        return false;
+    }
+    if (promise > s->promised) {
+        k->promised += promise - s->promised;
+        s->promised = promise;
+    }
+    prefix_share(k->prefix, h, &s->map);
+    if (k->pin)
+        memcpy(s->view.route, prefix_route(h), (size_t)k->lim.n_layer);
+    return true;
+}
+
+static void begin(struct sched_core *k, struct seq *s, int room, int sum_layers)
+{
+    struct request   *r = s->req;
+    struct prefix_hit h = {0};
+    bool              open = settle_bits(k, s);
+    /* one row at least is computed, and those that the router pools at the end; what the end decides about is not shared */
+    int               rest = max_of(max_of(1, k->info->tail_tok), open ? k->info->router_pool_size : 0);
+    struct prefix_ask ask = {.key_id = r->key_id, .salt = r->cache_salt, .tok = r->prompt, .n_tok = r->n_prompt - rest, .route = s->view.route};
+    if (!r->prompt_out && s->n_stray < STRAYS_MOST && ask.n_tok > 0) /* scores of a prompt want all its rows */
+        h = prefix_find(k->prefix, &ask);
+    if (h.n_block > 0 && !take(k, s, &h, room))
+        h = (struct prefix_hit){0};
+    ask.n_tok = max_of(r->n_prompt - k->info->tail_tok, 0);
+    prefix_begin(k->prefix, s->view.slot, &ask, &h, sum_layers);
+    s->view.head_sum = prefix_sums(k->prefix, s->view.slot);
+    s->view.due = prefix_due(k->prefix, s->view.slot);
+    s->tok = s->view.n_cached;
+}
+
+void reuse_begin(struct sched_core *k, struct seq *s, int room)
+{
+    s->view.n_cached = s->layer = s->tok = s->n_stray = 0;
+    s->view.strayed = false;
+    s->view.due = NULL;
+    s->view.head_sum = NULL;
+    if (!k->prefix)
+        return;
+    begin(k, s, room, 0);
+    atomic_fetch_add_explicit(&k->stats->prefix_queries, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&k->stats->prefix_query_tok, (uint64_t)s->req->n_prompt, memory_order_relaxed);
+}
+
+/* Sums over the first rows still hold up to the layer whose bit is another: they were made under the bits below it. */
+void reuse_begin_again(struct sched_core *k, struct seq *s, int room)
+{
+    int l = 0;
+    while (s->view.route[l] == s->view.due[l])
+        l++;
+    CHECK(l < k->lim.n_layer && s->view.route[l] != ROUTE_OPEN);
+    kvmap_give_all(&s->map, k->pool);
+    engine_drop(k->engine, s->view.slot);
+    s->n_stray++;
+    s->view.strayed = false;
+    s->view.n_cached = s->layer = s->tok = 0;
+    s->moved_ns = k->now_ns;
+    int promise = plan_promise(&k->lim, s->view.route, s->req->n_prompt + s->promised_new);
+    if (promise < s->promised) {
+        k->promised += promise - s->promised;
+        room -= promise - s->promised;
+        s->promised = promise;
+    }
+    begin(k, s, room, l + 1);
+    atomic_fetch_add_explicit(&k->stats->prefix_strays, 1, memory_order_relaxed);
+}
+
+void reuse_note(struct sched_core *k, struct seq *s, const struct plan_piece *q)
+{
+    for (int l = q->layer0; k->prefix && l < q->layer1; l++)
+        prefix_note(k->prefix, s->view.slot, l, q->tok0 / PAGE_TOK, q->tok1 / PAGE_TOK, &s->map);
+}
+
+void reuse_commit(struct sched_core *k, struct seq *s)
+{
+    if (!k->prefix)
+        return;
+    prefix_commit(k->prefix, s->view.slot, s->view.route);
+    if (s->req->use.n_answer > 0)
+        return; /* replayed: told before */
+    s->req->use.n_cached = s->view.n_cached;
+    atomic_fetch_add_explicit(&k->stats->prefix_hits, s->view.n_cached > 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&k->stats->cached_tok, (uint64_t)s->view.n_cached, memory_order_relaxed);
+}
+
+void reuse_leave(struct sched_core *k, struct seq *s)
+{
+    if (k->prefix)
+        prefix_drop(k->prefix, s->view.slot);
+}
