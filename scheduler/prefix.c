@@ -258,7 +258,7 @@ static bool can_resume(const struct prefix *p, const struct prefix_node *n)
     return true;
 }
 
-static bool same_salt(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
+bool prefix_same_salt(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
 
 static bool same_prompt(const struct prefix_node *n, const struct prefix_ask *ask)
 {
@@ -266,7 +266,7 @@ static bool same_prompt(const struct prefix_node *n, const struct prefix_ask *as
     for (; n; first = n, n = n->up)
         if (memcmp(n->tok, ask->tok + (int64_t)n->block * PAGE_TOK, sizeof n->tok) != 0)
             return false;
-    return first->key_id == ask->key_id && same_salt(first->salt, ask->salt);
+    return first->key_id == ask->key_id && prefix_same_salt(first->salt, ask->salt);
 }
 
 struct prefix_hit prefix_find(struct prefix *p, const struct prefix_ask *ask)

@@ -83,7 +83,7 @@ static struct prefix_node *twin(const struct prefix *p, const struct prefix_node
     for (struct prefix_node *m = p->bucket[n->hash.lo & p->mask]; m; m = m->next) {
         if (m->up != up || m->block != n->block || memcmp(m->tok, n->tok, sizeof m->tok) != 0 || memcmp(m->route, n->route, (size_t)p->c.n_layer) != 0)
             continue;
-        if (up || (m->key_id == f->key_id && (m->salt && f->salt ? strcmp(m->salt, f->salt) == 0 : m->salt == f->salt)))
+        if (up || (m->key_id == f->key_id && prefix_same_salt(m->salt, f->salt)))
             return m;
     }
     return NULL;

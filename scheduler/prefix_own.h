@@ -56,6 +56,7 @@ struct prefix {
 };
 
 struct hash128 prefix_hash_first(const struct prefix *p, uint32_t key_id, const char *salt); /* what the first page's hash follows */
+bool prefix_same_salt(const char *a, const char *b); /* NULL equals only NULL */
 struct hash128 prefix_hash_page(const struct prefix *p, struct hash128 before, const int32_t *tok);
 
 struct prefix_node *prefix_node_new(struct prefix *p, struct prefix_node *up); /* youngest; oldest ones may go for it; NULL: none to be had */

@@ -269,6 +269,8 @@ static void make_room(struct scheduler *s)
 {
     const struct plan *p = &s->plan;
     int                n = 0;
+    if (!s->core.prefix)
+        return;
     for (int i = 0; i < p->n_row; i++) {
         const struct seq *q = s->slot[p->row[i].seq];
         for (int l = 0; l < s->info->n_layer; l++)
