@@ -3,6 +3,7 @@
 #ifndef FLUXD_ENGINE_BATCH_H
 #define FLUXD_ENGINE_BATCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/ops.h" /* struct sample_row, struct sample_out, PAGE_TOK */
@@ -20,6 +21,7 @@ struct batch_seq {
     uint8_t       *route;       /* [L] enum route_bit; the engine turns OPEN into a decision, in place */
     float         *margin;      /* [L] router margin of each decided layer (0 for given bits); may be NULL */
     float          route_bias;  /* added to the router's margin; 0 normally */
+    int            min_full;    /* layers that must be full: an open layer is, whatever its router says, once those left are just enough */
 
     /* A prompt that goes on behind pages which another prompt with the same beginning wrote (engine_info.resumes). */
     int            n_cached;    /* leading tokens in such pages: every layer's pieces begin behind them. A multiple of PAGE_TOK below
@@ -30,6 +32,18 @@ struct batch_seq {
     bool           strayed;     /* out: a decided bit is not the due one. Later bits stay open, and nothing else that comes of
                                    this prompt's pieces means anything */
 };
+
+/* Whether an open layer must be full: with it and all behind it that may be, there would be no more than min_full. Bits below it are
+ * decided. fixed: [L] what a plan gives open layers, or NULL. */
+static inline bool batch_must_be_full(const struct batch_seq *s, const uint8_t *fixed, int layer, int n_layer)
+{
+    int n = 0;
+    for (int l = 0; l < n_layer; l++) {
+        uint8_t bit = s->route[l] == ROUTE_OPEN && fixed ? fixed[l] : s->route[l];
+        n += bit == ROUTE_FULL || (bit == ROUTE_OPEN && l >= layer);
+    }
+    return s->min_full > 0 && n <= s->min_full;
+}
 
 /* One decode row: token tok[pos] goes through all layers at position pos, a new token is drawn for pos + 1.
  * The scheduler has put a page for block pos / PAGE_TOK into every layer. */

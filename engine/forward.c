@@ -155,7 +155,7 @@ static void decide(const struct call *c, const struct span *sp, int layer, bool 
     struct router_args a = {.sum = e->mem.pooled, .count = (float)(2 * head) * (float)e->spec.n_head, .w = &e->routers.layer[layer],
                             .head = e->spec.head, .bias = seq->route_bias, .margin = &margin};
     e->be->op.router(e->be->ctx, &a);
-    seq->route[layer] = margin > 0 ? ROUTE_FULL : ROUTE_SPARSE;
+    seq->route[layer] = margin > 0 || batch_must_be_full(seq, e->info.fixed_route, layer, e->spec.n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
     if (seq->margin) seq->margin[layer] = margin;
     seq->strayed = seq->n_cached > 0 && seq->route[layer] != seq->due[layer];
 }

@@ -393,7 +393,8 @@ static enum err router(const struct call *c, int layer, int n_prompt)
     return router_gpu(&(struct router_gpu_args){.q_raw = e->mem.q_raw, .q_stride = (int64_t)e->spec.n_head * e->spec.head, .n_prompt = n_prompt,
                                                 .prompt = dev_at(f, f->at.prompt), .pool_size = e->info.router_pool_size, .w = f->router[layer],
                                                 .n_head = e->spec.n_head, .head = e->spec.head, .seg = f->seg + (int64_t)layer * f->max_run,
-                                                .margin = f->margin + (int64_t)layer * f->max_run, .full_kind = ATTN_FULL, .sparse_kind = e->flux.sparse_kind}, &f->ops);
+                                                .margin = f->margin + (int64_t)layer * f->max_run, .full_kind = ATTN_FULL, .sparse_kind = e->flux.sparse_kind,
+                                                .n_below = layer - c->layer0, .n_left = e->spec.n_layer - layer, .seg_stride = f->max_run}, &f->ops);
 }
 
 /* Queries of the rows that the router pools, for a prompt that is not whole in this call: the first and the last P. */
@@ -537,11 +538,14 @@ static void find_prompts(struct call *c)
             open |= sp->seq->route[l] == ROUTE_OPEN;
         }
         if (!open) continue;
+        int full = 0;
+        for (int l = 0; l < c->layer0; l++) full += sp->seq->route[l] == ROUTE_FULL;
         CHECK(sp->pos0 == 0); /* a bit is decided when its prompt begins the layer */
         bool whole = sp->n == sp->seq->n_prompt;
         int  pool = e->info.router_pool_size < sp->seq->n_prompt ? e->info.router_pool_size : sp->seq->n_prompt;
         int  rows = pool < e->info.router_pool_size ? pool : 2 * pool; /* a prompt shorter than P is its own first and last rows */
-        p[c->n_prompt++] = (struct router_gpu_prompt){.row0 = whole ? sp->row0 : 0, .n_row = whole ? sp->n : rows, .run = i, .bias = sp->seq->route_bias};
+        p[c->n_prompt++] = (struct router_gpu_prompt){.row0 = whole ? sp->row0 : 0, .n_row = whole ? sp->n : rows, .run = i, .bias = sp->seq->route_bias,
+                                                              .need = sp->seq->min_full - full};
         if (whole || c->layer0 > 0) continue;
         int32_t *tok = host_at(c, c->f->at.row);
         memcpy(tok, sp->seq->tok, (size_t)pool * 4);
@@ -564,7 +568,7 @@ static enum err take_bits(const struct call *c)
             struct batch_seq *seq = c->span[i].seq;
             if (seq->route[l] != ROUTE_OPEN) continue;
             float margin = f->margin_host[(int64_t)l * f->max_run + i];
-            seq->route[l] = margin > 0 ? ROUTE_FULL : ROUTE_SPARSE;
+            seq->route[l] = margin > 0 || batch_must_be_full(seq, NULL, l, f->e->spec.n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
             if (seq->margin) seq->margin[l] = margin;
         }
     return OK;

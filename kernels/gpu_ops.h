@@ -38,6 +38,7 @@ struct router_gpu_prompt {
     int32_t row0, n_row; /* its rows of q_raw; n_row 0: skipped */
     int32_t run;         /* index into seg and margin */
     float   bias;        /* added to the full side's margin */
+    int32_t need;        /* layers from layer0 on that must be full; 0 or less: the router's word is enough */
 };
 struct router_gpu_args {
     const void                     *q_raw; /* [T, H, K] of type act */
@@ -48,6 +49,8 @@ struct router_gpu_args {
     struct attn_seg                *seg;    /* this layer's; seg[run].kind is written where it is negative (open); NULL: not */
     float                          *margin; /* margin[run] is written; > 0 means full */
     int32_t                         full_kind, sparse_kind;
+    int32_t                         n_below, n_left; /* layers of this call below this one; this one and all behind it */
+    int64_t                         seg_stride;      /* from one layer's seg to the next's */
 };
 enum err router_gpu(const struct router_gpu_args *a, const struct gpu_ctx *g);
 

@@ -136,6 +136,17 @@ template <int OUT, int DEPTH> static __device__ void product(float *y, const flo
     team.sync();
 }
 
+/* This layer and those left are no more than what still must be full. */
+static __device__ bool must_be_full(const router_gpu_args &a, const router_gpu_prompt &p)
+{
+    if (p.need <= 0)
+        return false;
+    int n = a.n_left;
+    for (int i = 1; i <= a.n_below; i++)
+        n += a.seg[p.run - i * a.seg_stride].kind == a.full_kind;
+    return n <= p.need;
+}
+
 template <typename T> __global__ void __launch_bounds__(THREADS) router_kernel(const router_gpu_args a)
 {
     __shared__ router_smem   s;
@@ -164,7 +175,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) router_kernel(c
     if (threadIdx.x == 0) {
         a.margin[p.run] = margin;
         if (a.seg && a.seg[p.run].kind < 0)
-            a.seg[p.run].kind = margin > 0 ? a.full_kind : a.sparse_kind; /* a given bit stays */
+            a.seg[p.run].kind = margin > 0 || must_be_full(a, p) ? a.full_kind : a.sparse_kind; /* a given bit stays */
     }
 }
 

@@ -124,6 +124,7 @@ static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
     q->view.n_prompt = r->n_prompt;
     q->view.route = r->use.route;
     q->view.margin = r->use.margin;
+    q->view.min_full = r->route_ask == ROUTE_ASK_MIN_FULL ? r->route_min_full : 0;
     s->core.promised += q->promised;
     q->view.n_cached = 0;
     prefix_make_room(s->core.prefix, swap_pages(r));

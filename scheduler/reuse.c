@@ -34,6 +34,15 @@ int reuse_promise(const struct sched_core *k, const struct seq *s, int n_tok)
     return n;
 }
 
+/* A prompt that must have a number of full layers takes no route that has fewer: its own is decided behind the pages. */
+static bool may_pin(const struct sched_core *k, const struct seq *s, const uint8_t *route)
+{
+    int full = 0;
+    for (int l = 0; l < k->lim.n_layer; l++)
+        full += route[l] == ROUTE_FULL;
+    return k->pin && full >= s->view.min_full;
+}
+
 /* Takes the hit where there is room for it. */
 static bool take(struct sched_core *k, struct seq *s, const struct prefix_hit *h, int room)
 {
@@ -48,7 +57,7 @@ static bool take(struct sched_core *k, struct seq *s, const struct prefix_hit *h
         s->promised = promise;
     }
     prefix_share(k->prefix, h, &s->map);
-    if (k->pin)
+    if (may_pin(k, s, prefix_route(h)))
         memcpy(s->view.route, prefix_route(h), (size_t)k->lim.n_layer);
     return true;
 }

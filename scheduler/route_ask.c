@@ -34,6 +34,7 @@ enum err route_ask_resolve(struct request *r, const struct engine_info *m, const
         memcpy(bit, dflt, L);
         return OK;
     case ROUTE_ASK_AUTO:
+    case ROUTE_ASK_MIN_FULL: /* the routers too; the engine keeps the floor */
         memset(bit, auto_bit(m), L);
         return OK;
     case ROUTE_ASK_FULL:
@@ -45,8 +46,6 @@ enum err route_ask_resolve(struct request *r, const struct engine_info *m, const
     case ROUTE_ASK_MASK:
         memcpy(bit, r->route_mask, L);
         return OK;
-    case ROUTE_ASK_MIN_FULL:
-        break;
     }
-    return err_set(note, ERR_UNSUPPORTED, "route", "min_full_layers is not supported yet");
+    return err_set(note, ERR_INTERNAL, "route", "asked for in no known way");
 }

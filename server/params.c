@@ -227,21 +227,39 @@ static enum err check_vocabulary(const struct params *p, struct json_in *in, int
     return e;
 }
 
-/* A word, a string of 0 and 1, or a list of them: exactly one per layer. */
-static enum err check_route(const struct params *p, struct json_in *in, int n_layer)
+/* {"min_full_layers": n}: so many layers as can be full at most. What else the object says would change the answer, so nothing else may. */
+static enum err check_route_object(struct params *p, struct json_in *in, const struct engine_info *model)
+{
+    const cJSON *only = p->route.node->child;
+    int          most = 0;
+    if (!only || only->next || strcmp(only->string, "min_full_layers"))
+        return json_in_fail(in, ERR_UNSUPPORTED, "route", "is supported as an object with the field min_full_layers alone");
+    for (int l = 0; l < model->n_layer; l++)
+        most += !model->fixed_route || model->fixed_route[l] != ROUTE_SPARSE;
+    if (!cJSON_IsNumber(only) || only->valuedouble != floor(only->valuedouble))
+        return json_in_fail(in, ERR_INVALID_TYPE, "route", "must have an integer as min_full_layers");
+    if (only->valuedouble < 0 || only->valuedouble > most)
+        return json_in_fail(in, ERR_INVALID_VALUE, "route", "must have a min_full_layers in 0..%d, the layers that may be full", most);
+    p->min_full_layers = only->valueint;
+    return OK;
+}
+
+/* A word, a string of 0 and 1, or a list of them: exactly one per layer; or an object. */
+static enum err check_route(struct params *p, struct json_in *in, const struct engine_info *model)
 {
     const struct json_any *r = &p->route;
+    const int              n_layer = model->n_layer;
     if (r->kind == JSON_KIND_NULL)
         return OK;
     if (r->kind == JSON_KIND_OBJECT)
-        return json_in_fail(in, ERR_UNSUPPORTED, "route", "is not supported as an object yet");
+        return check_route_object(p, in, model);
     if (r->kind == JSON_KIND_ARRAY) {
         if (r->ints.n == (size_t)n_layer)
             return OK;
         return json_in_fail(in, ERR_INVALID_VALUE, "route", "must have a 0 or 1 for each of the %d layers", n_layer);
     }
     if (r->kind != JSON_KIND_STRING)
-        return json_in_fail(in, ERR_INVALID_TYPE, "route", "must be a word, or a string or an array of 0 and 1");
+        return json_in_fail(in, ERR_INVALID_TYPE, "route", "must be a word, a string or an array of 0 and 1, or an object");
     const char *s = r->node->valuestring;
     if (!strcmp(s, "auto") || !strcmp(s, "full") || !strcmp(s, "sparse"))
         return OK;
@@ -366,7 +384,7 @@ static enum err check_sampling(struct params *p, struct json_in *in, enum params
     if (!e)
         e = check_response_format(p, in);
     if (!e)
-        e = check_route(p, in, model->n_layer);
+        e = check_route(p, in, model);
     if (!e)
         e = check_drawable(p, in, model);
     return e;
@@ -382,7 +400,7 @@ static enum err check_route_call(struct params *p, struct json_in *in, const str
         e = json_in_fail(in, ERR_INVALID_VALUE, "prompt", "excludes messages");
     if (p->max_tokens < 0)
         p->max_tokens = 0;
-    return e ? e : check_route(p, in, model->n_layer);
+    return e ? e : check_route(p, in, model);
 }
 
 enum err params_read(struct params *p, struct json_in *in, enum params_kind kind, const struct engine_info *model)

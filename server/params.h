@@ -42,6 +42,7 @@ struct params {
     struct json_ints     stop_ids, allow_ids;
     struct json_pairs    bias;
     struct json_any      route;
+    int32_t              min_full_layers;    /* of a route that is an object */
     bool                 stream, include_usage, continuous_usage;
     bool                 echo, ignore_eos, include_stop, return_token_ids, return_token_strs;
     bool                 skip_special, add_special;

@@ -136,6 +136,7 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
     r->min_new = c->p.min_tokens;
     r->route_ask = c->route_ask;
     r->route_mask = c->route;
+    r->route_min_full = c->p.min_full_layers;
     r->route_only = routes;
     r->priority = c->p.priority;
     if (c->p.cache_salt.p && !(r->cache_salt = arena_strndup(mem, c->p.cache_salt.p, c->p.cache_salt.n)))
@@ -256,6 +257,10 @@ static enum err share_route(struct prep *c)
     c->route_ask = ROUTE_ASK_DEFAULT;
     if (r->kind == JSON_KIND_NULL)
         return OK;
+    if (r->kind == JSON_KIND_OBJECT) {
+        c->route_ask = ROUTE_ASK_MIN_FULL;
+        return OK;
+    }
     const char *s = r->kind == JSON_KIND_STRING ? r->node->valuestring : "";
     c->route_ask = !strcmp(s, "auto") ? ROUTE_ASK_AUTO : !strcmp(s, "full") ? ROUTE_ASK_FULL : !strcmp(s, "sparse") ? ROUTE_ASK_SPARSE : ROUTE_ASK_MASK;
     if (c->route_ask != ROUTE_ASK_MASK)

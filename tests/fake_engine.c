@@ -105,7 +105,7 @@ static void run_piece(struct engine *e, struct batch_piece *p)
     for (int l = p->layer0; l < p->layer1; l++) {
         if (p->tok0 == 0 && s->route[l] == ROUTE_OPEN) {
             CHECK(e->c.has_router);
-            s->route[l] = fake_bit(s->tok, s->n_prompt, l);
+            s->route[l] = batch_must_be_full(s, NULL, l, e->c.n_layer) ? ROUTE_FULL : fake_bit(s->tok, s->n_prompt, l);
         }
         bool full = s->route[l] == ROUTE_FULL || !e->c.sparse_streams;
         for (int b = p->tok0 / PAGE_TOK; b <= (p->tok1 - 1) / PAGE_TOK; b++) {

@@ -383,7 +383,7 @@ def test_C24_stream_is_a_boolean(hostile, path):
 
 
 @pytest.mark.parametrize("route", ["fast", "", "1" * (LAYERS - 1), "1" * (LAYERS + 1), "2" * LAYERS, [1] * (LAYERS - 1), [2] * LAYERS, [0.5] * LAYERS, ["1"] * LAYERS,
-                                   [[1] * LAYERS], 1, True, {"min_full_layers": 3}, {}, {"min_full_layers": -1}, "FULL", "1" * 10**6, [1] * 10**5], ids=lambda v: str(v)[:24])
+                                   [[1] * LAYERS], 1, True, {"min_full_layers": LAYERS + 1}, {}, {"min_full_layers": -1}, {"min_full_layers": 2.5}, {"full": 3}, "FULL", "1" * 10**6, [1] * 10**5], ids=lambda v: str(v)[:24])
 def test_routes_that_are_none(hostile, route):
     e = check_error(send(hostile, COMPLETIONS, {"route": route}), 400)
     assert e["param"].split("[")[0] == "route"

@@ -187,11 +187,10 @@ static void alone_in_company_and_in_pieces_are_bit_equal_auto(void **state)
     check_dtype(ENGINE_DTYPE_AUTO);
 }
 
-static void routers_decide_alike_in_company_and_in_pieces(void **state)
+static struct engine *open_routed(void)
 {
-    (void)state;
     char  path[] = "/tmp/fluxd-router-XXXXXX";
-    int   fd = mkstemp(path), mixed = 0;
+    int   fd = mkstemp(path);
     float bias[DRIVE_LAYER] = {0};
     assert_true(fd >= 0);
     close(fd);
@@ -205,11 +204,76 @@ static void routers_decide_alike_in_company_and_in_pieces(void **state)
     remove(path);
     assert_int_equal(engine_info(e)->router_pool_size, 150);
     assert_int_equal(engine_info(e)->local_blocks, 1);
+    return e;
+}
+
+static void routers_decide_alike_in_company_and_in_pieces(void **state)
+{
+    (void)state;
+    struct engine *e = open_routed();
+    const int      L = engine_info(e)->n_layer;
+    int            mixed = 0;
     check_invariance(e, true);
     struct outcome o;
     run_alone(e, LONG, 0, 0, CHUNK, true, &o);
     for (int l = 0; l < L; l++) mixed += o.route[l] == ROUTE_FULL;
     assert_true(mixed > 0 && mixed < L);
+    engine_close(e);
+}
+
+/* A sequence whose routers' words are moved; its route by the rule, from the margins it tells; and its tokens by that route given. */
+static void check_moved(struct engine *e, int seq, int chunk, int min_full, float route_bias, struct outcome *o)
+{
+    struct drive   d;
+    struct outcome given;
+    const int      L = engine_info(e)->n_layer;
+    int            full = 0;
+    start(&d, e, seq, 0, 0, true);
+    d.seq.min_full = min_full;
+    d.seq.route_bias = route_bias;
+    o->out[0] = drive_prefill(&d, chunk);
+    for (int i = 1; i < N_OUT; i++) o->out[i] = drive_decode(&d);
+    keep(o, &d);
+    for (int l = 0; l < L; l++) {
+        assert_int_equal(o->route[l], full + L - l <= min_full || o->margin[l] > 0 ? ROUTE_FULL : ROUTE_SPARSE);
+        full += o->route[l] == ROUTE_FULL;
+    }
+    assert_true(full >= min_full);
+    drive_fini(&d);
+    start(&d, e, seq, 1, 50, false);
+    memcpy(d.route, o->route, sizeof d.route);
+    given.out[0] = drive_prefill(&d, chunk);
+    for (int i = 1; i < N_OUT; i++) given.out[i] = drive_decode(&d);
+    for (int i = 0; i < N_OUT; i++) assert_same(&o->out[i], &given.out[i]);
+    drive_fini(&d);
+}
+
+static void a_floor_makes_the_layers_left_full_and_a_bias_moves_the_margins(void **state)
+{
+    (void)state;
+    struct engine *e = open_routed();
+    const int      L = engine_info(e)->n_layer, floors[] = {L / 4, L / 2, L - 1}, seqs[] = {0, LONG};
+    int            forced = 0, kept = 0;
+    for (int i = 0; i < 2; i++) {
+        struct outcome own, moved, again;
+        check_moved(e, seqs[i], CHUNK, 0, 0, &own);
+        for (size_t k = 0; k < sizeof floors / sizeof *floors; k++) {
+            check_moved(e, seqs[i], CHUNK, floors[k], 0, &moved);
+            if (k == 1) {
+                check_moved(e, seqs[i], 128, floors[k], 0, &again);
+                assert_same_outcome(&moved, &again);
+            }
+            bool reached = false; /* the floor, by the routers' own route */
+            for (int l = 0, full = 0; l < L; full += own.route[l++] == ROUTE_FULL) reached |= full + L - l <= floors[k];
+            if (!reached) assert_same_outcome(&own, &moved);
+            *(memcmp(own.route, moved.route, (size_t)L) ? &forced : &kept) += 1;
+        }
+        check_moved(e, seqs[i], CHUNK, 0, -0.25f, &moved);
+        assert_true(moved.margin[0] == own.margin[0] + -0.25f);
+        check_moved(e, seqs[i], 128, 1, -1e6f, &moved);
+        for (int l = 0; l < L; l++) assert_int_equal(moved.route[l], l == L - 1 ? ROUTE_FULL : ROUTE_SPARSE);
+    }
+    assert_true(forced > 0 && kept > 0);
     engine_close(e);
 }
 
@@ -298,7 +362,8 @@ static void prompt_scores_do_not_depend_on_pieces(void **state)
 #define INVARIANCE_TESTS                                                                           \
     cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_auto),                           \
         cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_f32),                        \
-        cmocka_unit_test(routers_decide_alike_in_company_and_in_pieces),                           \
+        cmocka_unit_test(routers_decide_alike_in_company_and_in_pieces),                                                   \
+        cmocka_unit_test(a_floor_makes_the_layers_left_full_and_a_bias_moves_the_margins),                           \
         cmocka_unit_test(sparse_layers_never_read_pages_outside_sink_and_window),                  \
         cmocka_unit_test(a_row_without_finite_logits_is_bad_alone), cmocka_unit_test(prompt_scores_do_not_depend_on_pieces)
 

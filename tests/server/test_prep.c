@@ -170,7 +170,19 @@ static const struct {
     {API_COMPLETIONS, P "\"route\":[0,1,0,2]}", ERR_INVALID_VALUE, "route[3]"},
     {API_COMPLETIONS, P "\"route\":true}", ERR_INVALID_TYPE, "route"},
     {API_COMPLETIONS, P "\"route\":5}", ERR_INVALID_TYPE, "route"},
-    {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":2}}", ERR_UNSUPPORTED, "route"},
+    {API_COMPLETIONS, P "\"route\":{}}", ERR_UNSUPPORTED, "route"},
+    {API_COMPLETIONS, P "\"route\":{\"max_full_layers\":2}}", ERR_UNSUPPORTED, "route"},
+    {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":2,\"x\":1}}", ERR_UNSUPPORTED, "route"},
+    {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":null}}", ERR_INVALID_TYPE, "route"},
+    {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":\"2\"}}", ERR_INVALID_TYPE, "route"},
+    {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":true}}", ERR_INVALID_TYPE, "route"},
+    {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":[2]}}", ERR_INVALID_TYPE, "route"},
+    {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":1.5}}", ERR_INVALID_TYPE, "route"},
+    {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":-1}}", ERR_INVALID_VALUE, "route"},
+    {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":5}}", ERR_INVALID_VALUE, "route"},
+    {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":4294967297}}", ERR_INVALID_VALUE, "route"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"route\":{\"min_full_layers\":9}}", ERR_INVALID_VALUE, "route"},
+    {API_ROUTE, P "\"route\":{\"min_full_layers\":5}}", ERR_INVALID_VALUE, "route"},
     /* what would change the answer and is not served */
     {API_COMPLETIONS, P "\"suffix\":\"end\"}", ERR_UNSUPPORTED, "suffix"},
     {API_COMPLETIONS, P "\"bad_words\":[\"a\"]}", ERR_UNSUPPORTED, "bad_words"},
@@ -376,6 +388,26 @@ static void every_field_arrives(void **st)
     ask_free(a);
 }
 
+static void a_route_has_a_floor_of_full_layers(void **st)
+{
+    static const uint8_t plan[MINI_LAYERS] = {ROUTE_OPEN, ROUTE_SPARSE, ROUTE_FULL, ROUTE_SPARSE};
+    (void)st;
+    for (int n = 0; n <= MINI_LAYERS; n++)
+        for (int endpoint = 0; endpoint < 2; endpoint++) {
+            char body[128];
+            snprintf(body, sizeof body, P "\"route\":{\"min_full_layers\":%d}}", n);
+            struct ask *a = accept_body(endpoint ? API_ROUTE : API_COMPLETIONS, body);
+            assert_int_equal(a->request[0]->route_ask, ROUTE_ASK_MIN_FULL);
+            assert_int_equal(a->request[0]->route_min_full, n);
+            ask_free(a);
+        }
+    mini.info.fixed_route = plan; /* two layers can never be full */
+    ask_free(accept_body(API_COMPLETIONS, P "\"route\":{\"min_full_layers\":2}}"));
+    static const char three[] = P "\"route\":{\"min_full_layers\":3}}";
+    expect_refusal(API_COMPLETIONS, three, sizeof three - 1, ERR_INVALID_VALUE, "route");
+    mini.info.fixed_route = NULL;
+}
+
 static void routes_by_word_string_and_array(void **st)
 {
     static const struct {
@@ -543,6 +575,7 @@ int main(void)
         cmocka_unit_test(the_models_own_defaults_stand_between),
         cmocka_unit_test(every_field_arrives),
         cmocka_unit_test(routes_by_word_string_and_array),
+        cmocka_unit_test(a_route_has_a_floor_of_full_layers),
         cmocka_unit_test(prompts_of_ids_and_echo_of_their_text),
         cmocka_unit_test(what_cannot_fit_is_not_tokenized),
         cmocka_unit_test(truncation_keeps_the_end),
