@@ -5,9 +5,9 @@ NVCCFLAGS ?= -std=c++17 -O3 -lineinfo -I.
 SM90      := -gencode=arch=compute_90a,code=sm_90a
 PORTABLE  := -gencode='arch=compute_80,code=[sm_80,compute_80]'
 GPU_SRC   := kernels/tensor_map.cu kernels/plan_gpu.cu kernels/attn_gpu.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/attn_prefill_mma.cu \
-             kernels/attn_decode_mma.cu kernels/attn_f32.cu kernels/gemm_small_sm90.cu \
+             kernels/attn_decode_mma.cu kernels/attn_f32.cu kernels/choose_gpu.cu kernels/gemm_small_sm90.cu \
              kernels/norm_gpu.cu kernels/rows_gpu.cu kernels/qkrope_gpu.cu kernels/router_gpu.cu kernels/sample_gpu.cu
-GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/attn_tile.cuh kernels/attn_piece.cuh kernels/mma.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/philox.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
+GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/choose_gpu.h kernels/attn_gpu.cuh kernels/attn_tile.cuh kernels/attn_piece.cuh kernels/mma.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/philox.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
 GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
 
 GPU_TESTS   := build/gpu/test_attn build/gpu/test_gemm build/gpu/test_ops
