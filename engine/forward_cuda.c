@@ -11,6 +11,7 @@
 #include "engine/draw_cuda.h"
 #include "engine/forward.h"
 #include "kernels/attn_gpu.h"
+#include "kernels/choose_gpu.h"
 #include "kernels/gemm_gpu.h"
 #include "kernels/gemm_lt.h"
 #include "kernels/gpu_ops.h"
@@ -41,10 +42,13 @@ struct forward_cuda {
 
     int32_t         *table, *shadow; /* [max_seqs][n_layer][n_block] pages: device, and what it holds */
     struct attn_seg *seg;            /* [n_layer][max_run] */
+    struct plan_kind (*kind)[2];     /* [n_layer] by route bit: e->kinds for the device */
+    uint8_t         *fixed, *full_head; /* [n_layer]; [n_layer][H]: the same */
     int32_t         *page, *pos;     /* [n_layer][max_tok]; [max_tok] */
     float           *margin;         /* [n_layer][max_run] */
     float           *margin_host;    /* pinned, the same */
     int              max_run, n_block;
+    int64_t          hold_block;     /* query blocks that a choice has room for */
 
     struct draw_cuda *draw;
 
@@ -64,10 +68,14 @@ struct call {
     int                  n_patch, n_prompt;
 };
 
+#define TRY(x) do { enum err err_ = (x); if (err_ != OK) return err_; } while (0)
+
 static int64_t round_up(int64_t n) { return (n + 255) / 256 * 256; }
 
 static void *host_at(const struct call *c, int64_t at) { return c->f->host[c->block] + at; }
 static void *dev_at(const struct forward_cuda *f, int64_t at) { return f->dev + at; }
+
+static int keep_words(const struct forward_cuda *f) { return (f->n_block + 63) / 64; }
 
 /* --- open */
 
@@ -112,6 +120,29 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     return cuda_check(cudaMallocHost((void **)&f->margin_host, (size_t)runs * 4), "pinned memory", note);
 }
 
+/* The table of kinds, as the device reads it. */
+static enum err open_kinds(struct forward_cuda *f, struct err_note *note)
+{
+    const struct engine *e = f->e;
+    struct backend      *b = &f->be->b;
+    const int            n_layer = e->spec.n_layer, n_head = e->spec.n_head;
+    struct plan_kind(*k)[2] = calloc((size_t)n_layer, sizeof *k);
+    f->kind = b->mem_new(b, n_layer * (int64_t)sizeof *k);
+    f->fixed = b->mem_new(b, n_layer);
+    f->full_head = b->mem_new(b, (int64_t)n_layer * n_head);
+    enum err err = k && f->kind && f->fixed && f->full_head ? OK : ERR_NOMEM;
+    for (int i = 0; i < 2 * n_layer && err == OK; i++) {
+        const struct kind *from = &e->kinds.side[i / 2][i % 2];
+        k[i / 2][i % 2] = (struct plan_kind){.prefill = from->prefill, .decode = from->decode, .sink_blocks = from->no_sink ? 0 : e->info.sink_blocks,
+                                             .hold = from->hold, .full_head = f->full_head + (int64_t)(i / 2) * n_head};
+    }
+    if (err == OK) err = b->copy_in(b, f->kind, k, n_layer * (int64_t)sizeof *k);
+    if (err == OK) err = b->copy_in(b, f->fixed, e->kinds.fixed, n_layer);
+    if (err == OK) err = b->copy_in(b, f->full_head, e->kinds.head, (int64_t)n_layer * n_head);
+    free(k);
+    return err == OK ? OK : err_set(note, err, NULL, "the kinds of layers could not be copied to the device");
+}
+
 /* The routers' fp32 weights, layer after layer as they lie on the host. */
 static enum err open_routers(struct forward_cuda *f, struct err_note *note)
 {
@@ -153,6 +184,7 @@ enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct e
     f->max_run = e->info.max_seqs > bucket_rows[BUCKETS - 1] ? e->info.max_seqs : bucket_rows[BUCKETS - 1];
     f->n_block = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
     f->ops = (struct gpu_ctx){.stream = f->be->stream, .n_sm = f->be->n_sm, .act = e->be->act, .kv = e->be->kv};
+    f->hold_block = e->kinds.n_hold ? e->mem.keep_bytes / 8 / e->kinds.n_hold / (e->spec.n_head * keep_words(f)) : 0;
     f->attn = (struct attn_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm, .n_row = e->max_tok, .n_page = e->mem.n_page, .max_row = f->max_run, .act = e->be->act};
     f->small = (struct gemm_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm};
     enum err err = e->info.max_seqs <= ATTN_MAX_SEG && e->max_tok >= f->max_run
@@ -160,6 +192,7 @@ enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct e
     if (err == OK) err = gemm_lt_open(&f->lt, f->be->stream, note);
     if (err == OK) err = open_block(f, note);
     if (err == OK) err = open_lists(f, note);
+    if (err == OK) err = open_kinds(f, note);
     if (err == OK) err = open_routers(f, note);
     if (err == OK) err = draw_cuda_open(&f->draw, &f->ops, e->logit_tok, (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
     if (err == OK) err = warm_up(f, note);
@@ -180,7 +213,7 @@ void forward_cuda_close(struct forward_cuda *f)
     }
     if (f->margin_host) cudaFreeHost(f->margin_host);
     draw_cuda_close(f->draw);
-    void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->margin, f->attn.work, f->small.work, f->router_mem};
+    void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->margin, f->attn.work, f->small.work, f->router_mem, f->kind, f->fixed, f->full_head};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) cudaFree(device[i]);
     gemm_lt_close(f->lt);
@@ -191,6 +224,16 @@ void forward_cuda_close(struct forward_cuda *f)
 
 /* --- what a call sends */
 
+/* Where the choice of a run's first query block stands, in query blocks: in its sequence's room, or where it lives no longer than the call,
+ * behind those of the runs before. */
+static int64_t keep_block(const struct call *c, int i)
+{
+    const struct span *sp = &c->span[i];
+    int64_t            at = c->f->e->kinds.reuses ? (int64_t)sp->seq->slot * c->f->n_block + sp->pos0 / PAGE_TOK : sp->row0 / PAGE_TOK + i;
+    CHECK(c->decode || !c->f->e->kinds.n_hold || at + (sp->n + PAGE_TOK - 1) / PAGE_TOK <= c->f->hold_block);
+    return at;
+}
+
 static struct plan_gpu_args plan_args(const struct call *c)
 {
     struct forward_cuda *f = c->f;
@@ -199,7 +242,8 @@ static struct plan_gpu_args plan_args(const struct call *c)
         .run = dev_at(f, f->at.run), .route = dev_at(f, f->at.route), .table = f->table, .patch = dev_at(f, f->at.patch),
         .n_patch = dev_at(f, f->at.n_patch), .seg = f->seg, .page = f->page, .pos = f->pos, .n_run = c->n_span, .n_tok = c->n_tok,
         .n_layer = e->spec.n_layer, .n_block = f->n_block, .max_run = f->max_run, .max_tok = e->max_tok, .layer0 = c->layer0, .layer1 = c->layer1,
-        .sink_blocks = e->info.sink_blocks, .local_blocks = e->info.local_blocks};
+        .local_blocks = e->info.local_blocks, .kind = f->kind, .decode = c->decode, .keep = e->kinds.n_hold ? e->mem.keep : NULL,
+        .hold_stride = f->hold_block, .n_head = e->spec.n_head, .keep_words = keep_words(f)};
 }
 
 static enum err send_block(struct call *c)
@@ -274,7 +318,7 @@ static void write_run(struct call *c, int i)
     int32_t             *tok = (int32_t *)host_at(c, c->f->at.tok) + sp->row0;
     CHECK(sp->pos0 >= 0 && sp->pos0 + sp->n <= e->info.max_len);
     *run = (struct plan_run){.slot = sp->seq->slot, .row0 = sp->row0, .n_row = sp->n, .pos0 = sp->pos0, .dense_from = dense_from(e, sp->seq),
-                             .kind = {c->decode ? ATTN_STREAMING : e->flux.sparse_kind, ATTN_FULL}};
+                             .keep = (int32_t)keep_block(c, i)};
     for (int r = 0; r < sp->n; r++) {
         tok[r] = sp->seq->tok[sp->pos0 + r];
         CHECK(tok[r] >= 0 && tok[r] < e->spec.n_vocab);
@@ -373,6 +417,39 @@ static enum err rope(const struct call *c, int layer, int n_tok, const int32_t *
                                             .n_tok = n_tok, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head}, &c->f->ops);
 }
 
+/* The share of a query block's score that its chosen blocks reach (XAttention 2503.16428; FlexPrefill's gamma). */
+static float threshold_of(int rule) { return rule == CHOOSE_FLEX ? 0.95f : 0.9f; }
+
+/* Where a bit is open or a choice hangs on it, the kernels look at the kind that the device has settled by then. */
+static enum err choose(const struct call *c, const struct span *sp, int i, int layer, int bit)
+{
+    struct forward_cuda *f = c->f;
+    const struct engine *e = f->e;
+    const struct spec   *s = &e->spec;
+    const struct kind   *k = &e->kinds.side[layer][bit], *other = &e->kinds.side[layer][!bit];
+    const int            words = keep_words(f);
+    const int64_t        width = (int64_t)s->n_head * s->head, at = k->hold * f->hold_block + keep_block(c, i);
+    struct choose_args   a = {.q = (const char *)e->mem.q + sp->row0 * width * (f->be->hold == DT_F32 ? 4 : 2), .q_stride = width, .pool = e->mem.pool,
+                              .page = f->table + ((int64_t)sp->seq->slot * s->n_layer + layer) * f->n_block, .pos0 = sp->pos0, .n_row = sp->n,
+                              .n_prompt = sp->seq->n_prompt, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head, .rule = k->rule,
+                              .threshold = threshold_of(k->rule), .keep = (uint64_t *)e->mem.keep + at * s->n_head * words, .head_stride = words,
+                              .block_stride = (int64_t)s->n_head * words, .mean = e->mem.mean, .work = e->mem.choose, .work_stride = e->mem.choose_bytes / 4};
+    struct choose_gpu    g = {.stream = f->be->stream, .act = e->be->act, .seg = f->seg + (int64_t)layer * f->max_run + i,
+                              .kind = sp->seq->route[layer] != ROUTE_OPEN || other->rule == k->rule ? -1 : k->prefill};
+    return choose_gpu(&a, &g);
+}
+
+static enum err choose_all(const struct call *c, int layer)
+{
+    const struct kind *side = c->f->e->kinds.side[layer];
+    for (int i = 0; i < c->n_span; i++) {
+        const int bit = c->span[i].seq->route[layer];
+        const int from = bit == ROUTE_OPEN ? side[0].rule >= 0 ? 0 : 1 : bit;
+        if (side[from].rule >= 0) TRY(choose(c, &c->span[i], i, layer, from));
+    }
+    return OK;
+}
+
 static enum err attention(const struct call *c, int layer)
 {
     struct forward_cuda *f = c->f;
@@ -381,20 +458,22 @@ static enum err attention(const struct call *c, int layer)
     struct attn_args     a = {.out = e->mem.att, .q = e->mem.q, .out_stride = width, .q_stride = width, .pool = e->mem.pool,
                               .seg = f->seg + (int64_t)layer * f->max_run, .n_seg = c->n_span, .n_head = e->spec.n_head, .n_kv = e->spec.n_kv,
                               .head = e->spec.head, .scale = e->attn_scale, .decode = c->decode};
-    return c->decode ? attn_decode_gpu(&a, &f->attn) : attn_prefill_gpu(&a, &f->attn);
+    if (c->decode) return attn_decode_gpu(&a, &f->attn);
+    TRY(choose_all(c, layer));
+    return attn_prefill_gpu(&a, &f->attn);
 }
-
-#define TRY(x) do { enum err err_ = (x); if (err_ != OK) return err_; } while (0)
 
 static enum err router(const struct call *c, int layer, int n_prompt)
 {
     struct forward_cuda *f = c->f;
     const struct engine *e = f->e;
+    int                  n_left = 0;
+    for (int l = layer; l < e->spec.n_layer; l++) n_left += e->kinds.fixed[l] != ROUTE_SPARSE;
     return router_gpu(&(struct router_gpu_args){.q_raw = e->mem.q_raw, .q_stride = (int64_t)e->spec.n_head * e->spec.head, .n_prompt = n_prompt,
                                                 .prompt = dev_at(f, f->at.prompt), .pool_size = e->info.router_pool_size, .w = f->router[layer],
                                                 .n_head = e->spec.n_head, .head = e->spec.head, .seg = f->seg + (int64_t)layer * f->max_run,
-                                                .margin = f->margin + (int64_t)layer * f->max_run, .full_kind = ATTN_FULL, .sparse_kind = e->flux.sparse_kind,
-                                                .n_below = layer - c->layer0, .n_left = e->spec.n_layer - layer, .seg_stride = f->max_run}, &f->ops);
+                                                .margin = f->margin + (int64_t)layer * f->max_run, .full_kind = e->kinds.side[layer][1].prefill, .sparse_kind = e->kinds.side[layer][0].prefill,
+                                                .n_below = layer - c->layer0, .n_left = n_left, .fixed = f->fixed + layer, .seg_stride = f->max_run}, &f->ops);
 }
 
 /* Queries of the rows that the router pools, for a prompt that is not whole in this call: the first and the last P. */
@@ -417,11 +496,10 @@ static enum err route_apart(const struct call *c, int layer)
     return router(c, layer, 1);
 }
 
-static enum err run_layer(const struct call *c, int layer)
+static enum err attend(const struct call *c, int layer)
 {
     struct engine              *e = c->f->e;
     const struct layer_weights *w = &e->w.layer[layer];
-    int64_t                     F = e->spec.f;
     bool                        open = c->n_prompt > 0, whole = c->layer1 > c->layer0 + 1 || c->span[0].n == c->span[0].seq->n_prompt;
     if (open && !whole) TRY(route_apart(c, layer));
     TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok));
@@ -429,7 +507,15 @@ static enum err run_layer(const struct call *c, int layer)
     TRY(rope(c, layer, c->n_tok, c->f->pos, c->f->page + (int64_t)layer * e->max_tok, open && whole));
     if (open && whole) TRY(router(c, layer, c->n_prompt));
     TRY(attention(c, layer));
-    TRY(product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true));
+    return product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true);
+}
+
+static enum err run_layer(const struct call *c, int layer)
+{
+    struct engine              *e = c->f->e;
+    const struct layer_weights *w = &e->w.layer[layer];
+    int64_t                     F = e->spec.f;
+    if (e->kinds.side[layer][0].prefill != ATTN_NONE) TRY(attend(c, layer)); /* none: a plan's word, whatever the bit */
     TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_FFN_NORM], c->n_tok));
     TRY(product(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, c->n_tok, false));
     TRY(swiglu_gpu(&(struct swiglu_args){.out = e->mem.ff, .gu = e->mem.gu, .gu_stride = 2 * F, .out_stride = F, .n_tok = c->n_tok, .f = (int)F}, &c->f->ops));
@@ -534,8 +620,9 @@ static void find_prompts(struct call *c)
         const struct span *sp = &c->span[i];
         bool               open = false;
         for (int l = c->layer0; l < c->layer1; l++) {
-            if (sp->seq->route[l] == ROUTE_OPEN && !c->f->router) sp->seq->route[l] = ROUTE_FULL;
-            open |= sp->seq->route[l] == ROUTE_OPEN;
+            uint8_t *bit = &sp->seq->route[l], fixed = e->kinds.fixed[l];
+            if (*bit == ROUTE_OPEN && (fixed != ROUTE_OPEN || !c->f->router)) *bit = fixed == ROUTE_OPEN ? ROUTE_FULL : fixed;
+            open |= *bit == ROUTE_OPEN;
         }
         if (!open) continue;
         int full = 0;
@@ -568,7 +655,7 @@ static enum err take_bits(const struct call *c)
             struct batch_seq *seq = c->span[i].seq;
             if (seq->route[l] != ROUTE_OPEN) continue;
             float margin = f->margin_host[(int64_t)l * f->max_run + i];
-            seq->route[l] = margin > 0 || batch_must_be_full(seq, NULL, l, f->e->spec.n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
+            seq->route[l] = margin > 0 || batch_must_be_full(seq, f->e->info.fixed_route, l, f->e->spec.n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
             if (seq->margin) seq->margin[l] = margin;
         }
     return OK;

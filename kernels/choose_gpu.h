@@ -15,8 +15,6 @@
 extern "C" {
 #endif
 
-enum { CHOOSE_GPU_PAIRS = 1 << 15 }; /* pairs of query and key block worked on at once */
-
 struct choose_gpu {
     cudaStream_t           stream;
     enum dtype             act;  /* of q and pages: DT_BF16 or DT_F32 */
@@ -24,10 +22,7 @@ struct choose_gpu {
     int                    kind; /* enum attn_kind; < 0: whatever the kind */
 };
 
-/* Floats that `work` must have (work_stride of choose_args), for prompts of up to n_block blocks. */
-static inline int64_t choose_gpu_work(int64_t n_block, int n_head) { return 8 * n_head * (n_block > CHOOSE_GPU_PAIRS ? n_block : CHOOSE_GPU_PAIRS); }
-
-/* K 64 or 128. The run ends on a block edge or with its prompt. Capturable. ERR_INVALID_VALUE for a shape that it lacks. */
+/* K 64 or 128; work_stride: choose_gpu_work's or more. The run ends on a block edge or with its prompt. Capturable. ERR_INVALID_VALUE for a shape that it lacks. */
 enum err choose_gpu(const struct choose_args *a, const struct choose_gpu *g);
 
 #ifdef __cplusplus

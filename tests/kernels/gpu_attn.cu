@@ -132,6 +132,12 @@ struct world {
             CUDA(cudaDeviceSynchronize());
             if (r.kind == ATTN_LIST)
                 make_list(s, r.list_share, r.seed);
+            if (r.kind == ATTN_SPLIT) { /* whole kv heads: every third, from one that changes */
+                std::vector<uint8_t> full((size_t)H);
+                for (int h = 0; h < H; h++)
+                    full[(size_t)h] = (h / (H / G) + r.seed) % 3 == 0;
+                s.full_head = upload(full);
+            }
             if (r.kind == ATTN_STREAMING)
                 for (int b = r.sink; b <= r.pos0 / 128 - r.local; b++)
                     page[(size_t)b] = -1;
@@ -278,7 +284,7 @@ static uint32_t poison(uint32_t) { return (uint32_t)POISON << 16 | POISON; }
 /* Every run's rows near the reference, every other element untouched. */
 template <typename T> static void compare_as(world &w, const char *law, bool decode, double rel_most, double bound)
 {
-    static const char *kinds[] = {"full", "streaming", "triangle", "list", "none"};
+    static const char *kinds[] = {"full", "streaming", "triangle", "list", "none", "split"};
     std::vector<T>        got = w.launch<T>(decode);
     std::vector<float>    ref = w.reference();
     std::vector<char>     owned((size_t)w.n_row, 0);
@@ -370,6 +376,8 @@ static std::vector<run> prefill_runs(const std::vector<int> &lens)
         v.push_back({ATTN_LIST, n, 0, n, 0, 1, seed++, 30});
         v.push_back({ATTN_LIST, n, 0, n, 0, 1, seed++, -1});
         v.push_back({ATTN_NONE, n, 0, n, 0, 1, seed++, 0});
+        v.push_back({ATTN_SPLIT, n, 0, n, 1, 2, seed++, 0});
+        v.push_back({ATTN_SPLIT, n, n / 2, n - n / 2, 1, 1, seed++, 0});
         if (n > 128) { /* later pieces of a prompt, cut anywhere */
             v.push_back({ATTN_FULL, n, n - 100, 100, 0, 1, seed++, 0});
             v.push_back({ATTN_STREAMING, n, n / 2 + 3, n - n / 2 - 3, 2, 3, seed++, 0});
@@ -391,6 +399,8 @@ static std::vector<run> decode_runs(const std::vector<int> &lens)
         v.push_back({ATTN_STREAMING, n, n - 1, 1, 1, 16, seed++, 0});
         v.push_back({ATTN_TRIANGLE, n, n - 1, 1, 1, 3, seed++, 0});
         v.push_back({ATTN_NONE, n, n - 1, 1, 0, 1, seed++, 0});
+        for (int i = 0; i < 3; i++) /* each with other kv heads full, one of them with none where there are few */
+            v.push_back({ATTN_SPLIT, n, n - 1, 1, 1, 2, seed++, 0});
     }
     return v;
 }

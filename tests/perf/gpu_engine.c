@@ -91,20 +91,24 @@ static void new_rope(struct engine *e)
     free(rope);
 }
 
-static void open_bench(struct bench *b, const struct shape *s)
+static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
 {
     struct err_note     note = {0};
     struct engine      *e = &b->e;
     struct backend_conf conf = {0};
     e->spec = s->spec;
     e->info = (struct engine_info){.max_len = MAX_LEN, .max_seqs = SEQS, .chunk_tok = CHUNK, .sink_blocks = 1, .local_blocks = 16, .router_pool_size = 100};
-    e->flux = (struct flux_spec){.sparse_kind = ATTN_STREAMING, .sink_size = 128, .local_window_size = 2048, .pool_size = 100, .triangle_n_last = 128};
+    e->flux = (struct flux_spec){.sparse_kind = sparse_kind, .sink_size = 128, .local_window_size = 2048, .pool_size = 100, .triangle_n_last = 128};
     e->attn_scale = 1.0f / sqrtf((float)s->spec.head);
     e->max_tok = CHUNK;
     e->logit_tok = SEQS;
     must(backend_cuda_open(&e->be, &conf, &note), &note);
     new_weights(e, s->qk_norm, &note);
-    struct memory_conf m = {.max_tok = CHUNK, .router_tok = 100, .logit_tok = SEQS, .max_len = MAX_LEN, .max_seqs = SEQS, .stream_tok = MAX_LEN};
+    struct kinds_conf  kinds = {.n_layer = s->spec.n_layer, .n_head = s->spec.n_head, .n_kv = s->spec.n_kv, .sparse = sparse_kind, .full = ATTN_FULL};
+    struct memory_conf m = {.max_tok = CHUNK, .router_tok = 100, .logit_tok = SEQS, .max_len = MAX_LEN, .max_seqs = SEQS, .stream_tok = MAX_LEN,
+                            .hold_block = CHUNK / PAGE_TOK + SEQS + 1, .choose_work = choose_gpu_work((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK, s->spec.n_head)};
+    must(kinds_open(&e->kinds, &kinds, &note), &note);
+    m.n_hold = e->kinds.n_hold;
     must(memory_open(&e->mem, e->be, &e->spec, &m, &note), &note);
     fill_random(e->mem.pool, e->mem.n_page * e->mem.page_bytes / 2, 3, 0, 1);
     new_rope(e);
@@ -199,14 +203,14 @@ static bool asked(int argc, char **argv, const char *word)
     return false;
 }
 
-/* usage: bench_engine [llama-3.1-8b] [decode | prefill] */
+/* usage: bench_engine [llama-3.1-8b] [decode | prefill] [xattn: what sparse layers do in prefill] */
 int main(int argc, char **argv)
 {
     static struct bench b;
     const struct shape *s = &shapes[asked(argc, argv, shapes[1].name)];
     bool                decode = !asked(argc, argv, "prefill"), prefill = !asked(argc, argv, "decode");
     int64_t             t0 = clock_ns();
-    open_bench(&b, s);
+    open_bench(&b, s, asked(argc, argv, "xattn") ? ATTN_LIST : ATTN_STREAMING);
     fprintf(stderr, "%s on %s: weights %.1f GB, %d pages of %lld bytes, open in %.1f s\n", s->name, b.e.be->device, (double)b.e.w.bytes * 1e-9, b.e.mem.n_page,
             (long long)b.e.mem.page_bytes, clock_ms_since(t0) * 1e-3);
     const int dec[][2] = {{1, 128}, {1, 8192}, {1, 32768}, {1, 131072 - 128}, {8, 128}, {8, 32768}, {32, 8192}, {64, 1024}};
