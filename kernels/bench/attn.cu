@@ -53,7 +53,7 @@ __global__ static void read_all(const uint4 *p, int64_t n, uint32_t *sink)
 
 struct seq {
     int      len, kind, sink, local;
-    uint32_t full_kv; /* ATTN_SPLIT: bit g: kv head g is full */
+    uint32_t full_kv = 0; /* ATTN_SPLIT: bit g: kv head g is full */
 };
 
 /* One launch's worth of sequences; decode: the last row of each, else all rows. */

@@ -408,9 +408,9 @@ static std::vector<run> decode_runs(const std::vector<int> &lens)
 /* A prompt's rows have the same bits in one piece and in pieces, beside others and alone. */
 template <typename T> static void prefill_bits_do_not_hang_on_the_cut(int H, int G, int K, int len)
 {
-    const int kinds[] = {ATTN_FULL, ATTN_STREAMING, ATTN_TRIANGLE};
+    const int kinds[] = {ATTN_FULL, ATTN_STREAMING, ATTN_TRIANGLE, ATTN_LIST, ATTN_SPLIT};
     for (int kind : kinds) {
-        world whole(H, G, K, {{kind, len, 0, len, 1, 2, 9, 0}});
+        world whole(H, G, K, {{kind, len, 0, len, 1, 2, 9, 40}});
         std::vector<T> a = whole.template launch<T>(false), again = whole.template launch<T>(false);
         check(a == again, "prefill_repeats_its_bits", "second launch differs");
         for (int piece : {100, 128, 333}) {
@@ -419,6 +419,8 @@ template <typename T> static void prefill_bits_do_not_hang_on_the_cut(int H, int
             for (int p = 0; p < len; p += piece) {
                 s.row0 = s.pos0 = p;
                 s.n_row = std::min(piece, len - p);
+                if (s.keep)
+                    s.keep = whole.seg[0].keep + p / 128 * s.keep_block_stride;
                 cut.push_back(s);
             }
             std::vector<attn_seg> keep = whole.seg;
