@@ -12,8 +12,8 @@ LAYERS = 30
 ROUTER = os.path.join(ROOT, "training/routers/smollm2-135m-instruct-pool32.safetensors")
 FLOORS = (0, 1, 9, 15, 22, 29, 30)
 RNG = random.Random(20)
-PROMPTS = ["What is the capital of France?", "Repeat: " + " ".join(str(RNG.randrange(10_000)) for _ in range(120)) + ". What was the first number?",
-           [RNG.randrange(100, 40_000) for _ in range(700)]]
+PROMPTS = ["What is the capital of France?", "Repeat: " + " ".join(str(RNG.randrange(10_000)) for _ in range(50)) + ". What was the first number?",
+           [RNG.randrange(100, 40_000) for _ in range(400)]]
 
 
 def answer(server, prompt, chat=False, **fields):
@@ -54,7 +54,7 @@ def servers():
         made["cold"] = Server(*common)
         made["cached"] = Server(*common, "--prefix-cache-bytes", "100M", "--kv-pool-bytes", "300M")
         made["pinned"] = Server(*common, "--prefix-cache-bytes", "100M", "--kv-pool-bytes", "300M", "--route-reuse", "pin")
-        made["small"] = Server(*common, "--kv-pool-bytes", "22M", "--default-max-tokens", "16")
+        made["small"] = Server(*common, "--kv-pool-bytes", "14M", "--default-max-tokens", "16", "--max-model-len", "256")
         yield made
         for s in made.values():
             assert s.stop() == 0
@@ -68,7 +68,7 @@ def test_the_layers_left_are_full_when_they_are_just_enough(servers, i):
     s, prompt = servers["cold"], PROMPTS[i]
     _, usage = answer(s, prompt, route="auto")
     own, kept, moved = mask_of(usage), 0, 0
-    for n in FLOORS:
+    for n in FLOORS[::1 if i == 0 else 3]:
         route = {"min_full_layers": n}
         got, usage = answer(s, prompt, route=route)
         mask = mask_of(usage)
@@ -118,9 +118,9 @@ def test_static_routes_of_the_server_give_way_to_a_floor(make_server):
 @pytest.mark.parametrize("which", ["cached", "pinned"])
 def test_behind_cached_pages_the_bits_are_the_same(servers, which):
     rng, hits = random.Random(5), 0
-    for _ in range(3):
-        prompt = [rng.randrange(100, 40_000) for _ in range(400)]
-        for n in (None, 12, 24, 12, None, 30, 24):
+    for _ in range(2):
+        prompt = [rng.randrange(100, 40_000) for _ in range(300)]
+        for n in (None, 12, 24, 12, None):
             prompt = prompt + [rng.randrange(100, 40_000) for _ in range(70)]
             route = "auto" if n is None else {"min_full_layers": n}
             got, usage = answer(servers[which], prompt, route=route)
@@ -130,21 +130,42 @@ def test_behind_cached_pages_the_bits_are_the_same(servers, which):
             if which == "cached":
                 want, cold = answer(servers["cold"], prompt, route=route)
                 assert (got, mask) == (want, mask_of(cold)), n
-    assert hits >= 3
+    assert hits >= 2
 
 
 def test_preempted_requests_keep_their_floor_and_bits(servers):
     """Answers that outgrow their promise in a small pool."""
-    def ask(server, i):
-        fields = {"max_tokens": None, "stop_token_ids": [], "route": {"min_full_layers": (0, 12, 20)[i % 3]}, "truncate_prompt_tokens": None}
-        body = {"messages": [{"role": "user", "content": PROMPTS[1] + str(i)}], "temperature": 0, "logprobs": True, "return_token_ids": True, **fields}
-        r = server.post("/v1/chat/completions", {k: v for k, v in body.items() if v is not None} | {"max_tokens": 300, "ignore_eos": True}, timeout=300)
+    def ask(server, i, **fields):
+        body = {"messages": [{"role": "user", "content": PROMPTS[0] + str(i)}], "temperature": 0, "logprobs": True, "return_token_ids": True, "ignore_eos": True,
+                "route": {"min_full_layers": (0, 12, 20)[i % 3]}, **fields}
+        r = server.post("/v1/chat/completions", body, timeout=300)
         assert r.status_code == 200, r.text
         whole = json.loads(r.text, parse_float=str)
         return whole["choices"][0]["token_ids"], whole["choices"][0]["logprobs"], mask_of(whole["usage"])
 
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         got = list(pool.map(lambda i: ask(servers["small"], i), range(6)))
-        want = list(pool.map(lambda i: ask(servers["cold"], i), range(6)))
+        want = list(pool.map(lambda i: ask(servers["cold"], i, max_tokens=len(got[i][0])), range(6)))
+    assert servers["small"].metrics()["fluxd_preemptions_total"] > 0
     assert got == want
     assert all(m.count("1") >= (0, 12, 20)[i % 3] for i, (_, _, m) in enumerate(want))
+
+
+def test_under_load_the_margins_are_lowered_and_told(servers, make_server):
+    """A burst: each answer tells its bias, no more than the bound, fixed: its tokens are those of its route. Idle: 0. Off: not told."""
+    s = make_server("--router", ROUTER, "--local-window-size", "256", "--prefill-chunk-tokens", "256", "--route-bias-max", "6", "--queue-len", "24", "--max-num-seqs", "4")
+    assert float(answer(s, PROMPTS[0])[1]["attention_route"]["bias"]) == 0
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        got = list(pool.map(lambda i: answer(s, f"{i} {PROMPTS[0]}"), range(24)))
+    biases = [float(usage["attention_route"]["bias"]) for _, usage in got]
+    assert min(biases) < 0 and min(biases) >= -6 and len(set(biases)) > 1, biases
+    for i, (bits, usage) in enumerate(got):
+        assert answer(servers["cold"], f"{i} {PROMPTS[0]}", route=mask_of(usage))[0] == bits
+    own = [mask_of(answer(servers["cold"], f"{i} {PROMPTS[0]}")[1]).count("1") for i in range(24)]
+    full = [mask_of(usage).count("1") for _, usage in got]
+    assert sum(full) < sum(own) and all(f == o for f, o, b in zip(full, own, biases) if b == 0)
+    m = s.metrics()
+    assert m["fluxd_route_biased_prompts_total"] == sum(b < 0 for b in biases) and -6 <= m["fluxd_route_bias"] <= 0
+    assert "bias" not in answer(s, PROMPTS[0], route="full")[1]["attention_route"] and "bias" not in answer(servers["cold"], PROMPTS[0])[1]["attention_route"]
+    many = s.complete([PROMPTS[0]] * 2, n=3)["usage"]["attention_route"]
+    assert len(many) == 2 and all(r["bias"] <= 0 for r in many)
