@@ -54,7 +54,7 @@ def servers():
         made["cold"] = Server(*common)
         made["cached"] = Server(*common, "--prefix-cache-bytes", "100M", "--kv-pool-bytes", "300M")
         made["pinned"] = Server(*common, "--prefix-cache-bytes", "100M", "--kv-pool-bytes", "300M", "--route-reuse", "pin")
-        made["small"] = Server(*common, "--kv-pool-bytes", "14M", "--default-max-tokens", "16", "--max-model-len", "256")
+        made["small"] = Server(*common, "--kv-pool-bytes", "22M", "--default-max-tokens", "16", "--max-model-len", "300")
         yield made
         for s in made.values():
             assert s.stop() == 0
