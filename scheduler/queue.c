@@ -1,5 +1,9 @@
 /* queue: the waiting list in its order, admission, and the promises that make every admitted request able to finish. */
+#include <math.h>
+#include <string.h>
+
 #include "base/check.h"
+#include "scheduler/bias.h"
 #include "scheduler/own.h"
 #include "scheduler/reuse.h"
 
@@ -106,6 +110,22 @@ static struct seq *free_slot(struct scheduler *s)
     return NULL;
 }
 
+/* How far the routers' margins are moved for this request: settled once, whatever becomes of it later. */
+static float settle_bias(struct scheduler *s, struct request *r)
+{
+    struct request_bias *b = r->bias;
+    if (!b || (!b->on && (s->conf.route_bias_max <= 0 || !memchr(r->use.route, ROUTE_OPEN, (size_t)s->info->n_layer))))
+        return 0;
+    if (b->on)
+        return b->value;
+    b->on = true;
+    b->value = bias_of(s->conf.route_bias_max, &(struct bias_state){.waiting = atomic_load(&s->waiting_n), .queue_len = s->conf.queue_len,
+                                                                    .promised = s->core.promised, .n_page = s->core.lim.n_page});
+    atomic_store_explicit(&s->stats.bias_micro, llround((double)b->value * 1e6), memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->stats.biased, b->value != 0, memory_order_relaxed);
+    return b->value;
+}
+
 static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
 {
     leave_list(s, r);
@@ -124,6 +144,7 @@ static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
     q->view.n_prompt = r->n_prompt;
     q->view.route = r->use.route;
     q->view.margin = r->use.margin;
+    q->view.route_bias = settle_bias(s, r);
     q->view.min_full = r->route_ask == ROUTE_ASK_MIN_FULL ? r->route_min_full : 0;
     s->core.promised += q->promised;
     q->view.n_cached = 0;

@@ -19,6 +19,7 @@ struct scheduler_conf {
     int64_t     swap_bytes;      /* host memory for pages of preempted requests; 0: none, they are computed again */
     int64_t     prefix_bytes;    /* KV pages that the prefix cache may keep; 0: no cache; < 0: half of the pool */
     const char *route_reuse;     /* --route-reuse: "exact" (NULL) or "pin" */
+    double      route_bias_max;  /* most that routers' margins are lowered under load; 0: never */
     const char *route_policy;    /* --route-policy: "none" "order" "balance"; NULL: order */
     int64_t     queue_timeout_ms, first_token_timeout_ms, progress_timeout_ms, request_timeout_ms; /* 0: none */
     const char *route;           /* --route: "auto" "full" "sparse" or L characters of 0 and 1 */
@@ -50,6 +51,8 @@ struct scheduler_stats {
     _Atomic int64_t  pages_cached, pages_idle;                 /* kept by the prefix cache; of those without any other owner */
     _Atomic uint64_t full_layer_requests[256];                 /* routed requests for which layer l was full */
     _Atomic uint64_t full_layers_hist[257];                    /* routed requests by number of full layers */
+    _Atomic uint64_t biased;                                   /* prompts admitted with margins lowered */
+    _Atomic int64_t  bias_micro;                               /* millionths that the last admitted prompt's were moved by */
     _Atomic uint64_t routed;                                   /* requests whose route is known */
     _Atomic int64_t  heartbeat_ns;                             /* clock_ns of the engine thread's last turn */
     _Atomic int64_t  oldest_waiting_ns;                        /* submit time of the oldest unserved request, 0: none */

@@ -61,6 +61,12 @@ uint8_t fake_bit(const int32_t *tok, int n_prompt, int layer)
     return (fake_token(tok, n_prompt) + layer * 3) % 5 < 2 ? ROUTE_FULL : ROUTE_SPARSE;
 }
 
+uint8_t fake_bit_moved(const int32_t *tok, int n_prompt, int layer, float bias)
+{
+    float margin = fake_bit(tok, n_prompt, layer) == ROUTE_FULL ? 1 : -1;
+    return margin + bias > 0 ? ROUTE_FULL : ROUTE_SPARSE;
+}
+
 static uint64_t content_of(const struct batch_seq *s, int layer, int block)
 {
     return (uint64_t)(uintptr_t)s->tok * 1000003u + (uint64_t)layer * 65536u + (uint64_t)block;
@@ -105,7 +111,7 @@ static void run_piece(struct engine *e, struct batch_piece *p)
     for (int l = p->layer0; l < p->layer1; l++) {
         if (p->tok0 == 0 && s->route[l] == ROUTE_OPEN) {
             CHECK(e->c.has_router);
-            s->route[l] = batch_must_be_full(s, NULL, l, e->c.n_layer) ? ROUTE_FULL : fake_bit(s->tok, s->n_prompt, l);
+            s->route[l] = batch_must_be_full(s, NULL, l, e->c.n_layer) ? ROUTE_FULL : fake_bit_moved(s->tok, s->n_prompt, l, s->route_bias);
         }
         bool full = s->route[l] == ROUTE_FULL || !e->c.sparse_streams;
         for (int b = p->tok0 / PAGE_TOK; b <= (p->tok1 - 1) / PAGE_TOK; b++) {

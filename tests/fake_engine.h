@@ -15,6 +15,7 @@ struct fake_conf {
 struct engine *fake_open(const struct fake_conf *c);
 int32_t        fake_token(const int32_t *tok, int n); /* what it draws after tok[0..n) */
 uint8_t        fake_bit(const int32_t *tok, int n_prompt, int layer); /* what its router decides */
+uint8_t        fake_bit_moved(const int32_t *tok, int n_prompt, int layer, float bias); /* margins of 1 and -1, and a bias */
 int            fake_steps(const struct engine *e);
 
 #endif
