@@ -171,7 +171,8 @@ static bool is_open(const struct call *c, const struct span *sp, int layer)
     return false;
 }
 
-static bool is_whole(const struct span *sp) { return sp->pos0 == sp->seq->n_cached && sp->n == sp->seq->n_prompt; }
+/* All rows of the prompt that are computed at all are in this call. */
+static bool is_whole(const struct span *sp) { return sp->pos0 == sp->seq->n_cached && sp->pos0 + sp->n == sp->seq->n_prompt; }
 
 /* --- one layer */
 

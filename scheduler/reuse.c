@@ -90,7 +90,6 @@ void reuse_begin(struct sched_core *k, struct seq *s, int room)
     if (!k->prefix)
         return;
     begin(k, s, room, 0);
-    atomic_fetch_add_explicit(&k->stats->prefix_queries, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&k->stats->prefix_query_tok, (uint64_t)s->req->n_prompt, memory_order_relaxed);
 }
 
@@ -131,7 +130,7 @@ void reuse_commit(struct sched_core *k, struct seq *s)
     if (s->req->use.n_answer > 0)
         return; /* replayed: told before */
     s->req->use.n_cached = s->view.n_cached;
-    atomic_fetch_add_explicit(&k->stats->prefix_hits, s->view.n_cached > 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(s->view.n_cached > 0 ? &k->stats->prefix_hits : &k->stats->prefix_misses, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&k->stats->cached_tok, (uint64_t)s->view.n_cached, memory_order_relaxed);
 }
 
