@@ -122,3 +122,20 @@ def test_choices_of_one_prompt_share_its_pages(pair):
     after = cached.metrics()
     moved = {k: after[f"fluxd_prefix_{k}_total"] - before[f"fluxd_prefix_{k}_total"] for k in ("hits", "misses", "restarts")}
     assert moved == {"hits": 5 + 2 + 2, "misses": 4, "restarts": 0}, moved
+
+
+def test_layers_of_a_plan_keep_their_pages_whatever_route_is_asked():
+    need_binary()
+    s = Server(*FLAGS, "--layer-plan", "0-1:full,3:flex,5:reuse(3),8:window")
+    try:
+        prompt, seen = [19 * i % 30_000 + 200 for i in range(900)], []
+        for route in ("sparse", "0" * 30, "sparse"):
+            r = s.post("/v1/completions", {"prompt": prompt, "max_tokens": 3, "temperature": 0, "route": route, "return_token_ids": True})
+            assert r.status_code == 200, r.text
+            mask = r.json()["usage"]["attention_route"]["mask"]
+            assert mask[:2] == "11" and mask[3] == mask[5] == "1" and mask[8] == "0" and mask.count("1") == 4, mask
+            seen.append((r.json()["choices"][0]["token_ids"], r.json()["usage"]["prompt_tokens_details"]["cached_tokens"]))
+        assert seen[0][0] == seen[1][0] == seen[2][0] and [n for _, n in seen] == [0, 896, 896]
+        assert s.stop() == 0
+    finally:
+        s.kill()

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, Server, Stream, need_binary
 
 N_TALK = int(os.environ.get("FLUXD_TALKS", "0"))
-FEW = {"streaming": 3, "triangle": 1, "both-xattn": 1}
+FEW = {"streaming": 3, "triangle": 1, "both-xattn": 1, "plan": 1}
 SEED = int(os.environ.get("FLUXD_TALKS_SEED", "1"))
 ROUTER = os.path.join(ROOT, "training/routers/smollm2-135m-instruct-pool32.safetensors")
 L, TURNS, LONGEST = (30, 8, 1000) if N_TALK else (30, 4, 700)
