@@ -178,6 +178,17 @@ static void count_layer_pages(struct scheduler *s)
     }
 }
 
+/* Of several choices of one prompt the first to run computes it, and the others go on behind its pages: so they wait for those. */
+static bool awaits_kin(const struct scheduler *s, const struct request *r)
+{
+    bool awaits = false;
+    if (!r->kin || r->swapped || r->use.n_answer > 0 || !reuse_would(&s->core, r))
+        return false;
+    for (int i = 0; i < s->info->max_seqs; i++)
+        awaits |= s->seq[i].req && s->seq[i].req->kin == r->kin && s->seq[i].phase == SEQ_PREFILL;
+    return awaits;
+}
+
 static struct request *pick(struct scheduler *s)
 {
     struct admit_ask ask[ADMIT_WINDOW];
@@ -188,6 +199,8 @@ static struct request *pick(struct scheduler *s)
         if (n == ADMIT_WINDOW)
             break;
         r[n] = LIST_ITEM(it, struct request, node);
+        if (awaits_kin(s, r[n]))
+            continue;
         int n_tok = r[n]->n_prompt + queue_promised_new(s, r[n]);
         ask[n] = (struct admit_ask){.priority = r[n]->priority, .n_prompt = r[n]->swapped ? 0 : r[n]->n_prompt, .n_tok = n_tok,
                                     .pages = plan_promise(&s->core.lim, r[n]->use.route, n_tok) + plan_transient(&s->core.lim, r[n]->n_prompt),

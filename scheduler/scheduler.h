@@ -46,7 +46,8 @@ struct scheduler_stats {
     _Atomic uint64_t pages_given_back;                         /* dead pages of sparse layers */
     _Atomic uint64_t timed_out;                                /* ended by a deadline; in finished_error too */
     _Atomic uint64_t steps, preemptions, swaps;
-    _Atomic uint64_t prefix_queries, prefix_query_tok, prefix_hits; /* prompts looked up, their tokens; prompts that went on behind cached pages */
+    _Atomic uint64_t prefix_query_tok;                         /* tokens of prompts looked up */
+    _Atomic uint64_t prefix_hits, prefix_misses;               /* prompts computed behind cached pages, and from their first token */
     _Atomic uint64_t prefix_strays, prefix_given_up;           /* prompts begun again as their route differed; pages given up */
     _Atomic int64_t  pages_cached, pages_idle;                 /* kept by the prefix cache; of those without any other owner */
     _Atomic uint64_t full_layer_requests[256];                 /* routed requests for which layer l was full */

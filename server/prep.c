@@ -185,6 +185,8 @@ static enum err add_prompt(struct prep *c, int prompt_i, struct token_vec *ids)
         e = no_memory(c->in->note);
     for (int i = 0; i < a->n_per_prompt && !e; i++)
         e = make_request(c, ids, i, max_new, given, &a->request[prompt_i * a->n_per_prompt + i]);
+    for (int i = 0; i < a->n_per_prompt && a->n_per_prompt > 1 && !e; i++)
+        a->request[prompt_i * a->n_per_prompt + i]->kin = &a->prompt[prompt_i];
     if (!e)
         a->prompt[prompt_i] = (struct ask_prompt){.id = a->request[prompt_i * a->n_per_prompt]->prompt, .n = (int)ids->n};
     return !e && c->p.echo ? keep_text(c, prompt_i, ids, ids->n < n_before) : e;
