@@ -266,4 +266,5 @@ def main():
                 os.replace(s.log.name, a.out) if os.stat(s.log.name).st_dev == os.stat(os.path.dirname(a.out) or ".").st_dev else subprocess.run(["cp", s.log.name, a.out])
 
 
-main()
+if __name__ == "__main__":
+    main()
