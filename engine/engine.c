@@ -345,6 +345,7 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
     int64_t t1 = clock_ns();
     if (b->n_piece) memset(out->drew, 0, (size_t)b->n_piece);
     step_pieces(e, b, out);
+    out->idle_ns = -1;
     out->decode_ns = t1 - t0;
     out->prefill_ns = clock_ns() - t1;
     return OK;

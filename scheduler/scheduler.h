@@ -13,7 +13,7 @@
 
 struct scheduler_conf {
     int         queue_len;       /* requests that wait at once; over it is ERR_QUEUE_FULL */
-    int         chunk_tok;       /* --prefill-chunk-tokens: most prompt tokens in one piece, multiple of PAGE_TOK */
+    int         chunk_tok;       /* --prefill-chunk-tokens: most prompt tokens in one piece, multiple of PAGE_TOK; 0: the engine's */
     int         default_max_tok; /* promise for requests that name no max_tokens */
     double      itl_target_ms;   /* prefill pieces fill what is left of it while streams run; 0: from the measured decode step */
     int64_t     swap_bytes;      /* host memory for pages of preempted requests; 0: none, they are computed again */
@@ -46,6 +46,8 @@ struct scheduler_stats {
     _Atomic uint64_t pages_given_back;                         /* dead pages of sparse layers */
     _Atomic uint64_t timed_out;                                /* ended by a deadline; in finished_error too */
     _Atomic uint64_t steps, preemptions, swaps;
+    _Atomic uint64_t idle_ns, chain_ns;                        /* waited for us, of the time in which step followed step */
+    _Atomic uint64_t taken_bytes;                              /* taken from the allocator by the engine thread's turns */
     _Atomic uint64_t prefix_query_tok;                         /* tokens of prompts looked up */
     _Atomic uint64_t prefix_hits, prefix_misses;               /* prompts computed behind cached pages, and from their first token */
     _Atomic uint64_t prefix_strays, prefix_given_up;           /* prompts begun again as their route differed; pages given up */

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from conftest import Server, check_error, need_binary
+from conftest import Server, check_error, cpu_only, need_binary
 
 FLAGS = ("--sink-size", "128", "--local-window-size", "256", "--prefill-chunk-tokens", "256")
 ROUTES = ["full", "sparse", "10" * 15, "1" * 15 + "0" * 15]
@@ -37,6 +37,7 @@ def pair(request):
             s.kill()
 
 
+@cpu_only("the prefix cache")
 def test_conversations_have_the_same_bits(pair):
     cached, cold = pair
     rng = random.Random(11)
@@ -56,6 +57,7 @@ def test_conversations_have_the_same_bits(pair):
     assert hits >= 5
 
 
+@cpu_only("the prefix cache")
 def test_salts_are_apart(pair):
     cached, _ = pair
     prompt = [7 * i % 30_000 + 200 for i in range(600)]
@@ -68,6 +70,7 @@ def test_salts_are_apart(pair):
         assert n == 0 and other == first
 
 
+@cpu_only("the prefix cache")
 def test_keys_are_apart(tmp_path):
     need_binary()
     keys = tmp_path / "keys"
