@@ -23,26 +23,26 @@ void     gemm_quant(struct op_ctx *c, const struct gemm_args *a);
  * inputs + 128, no minima. */
 enum quant_form { QUANT_NONE, QUANT_NIBBLE, QUANT_NIBBLE_K, QUANT_BYTE, QUANT_BYTE_K, QUANT_BYTE128, QUANT_FORMS };
 
-/* One group of 16 outputs times m <= QUANT_ROWS rows; f gets [m][16]. Chosen once by instruction set. */
-enum { QUANT_ROWS = 16, QUANT_GROUP = 16, QUANT_BLOCK = 32 };
+/* A tile is up to QUANT_ROWS rows times one or two groups of 16 outputs. Activations lie as the kernels read them: for each tile of rows,
+ * block after block, with one pointer and fixed distances. */
+enum { QUANT_ROWS = 4, QUANT_GROUP = 16, QUANT_BLOCK = 32 };
+struct quant_x { /* one block of inputs of a tile's rows */
+    _Alignas(64) int8_t q[QUANT_BLOCK / 4][QUANT_ROWS][2][4]; /* four inputs' hi, then their lo; |hi|, |lo| <= 127 */
+    float   d[QUANT_ROWS], s[QUANT_ROWS]; /* scale, and scale times the sum of the integers */
+    int32_t is[QUANT_ROWS];               /* sum of the integers 256 hi + lo */
+};
 struct quant_tile {
-    const uint8_t *w;       /* packed group */
-    const int8_t  *hi, *lo; /* |hi|, |lo| <= 127; q_stride bytes a row */
-    const float   *d, *s;   /* scale, and scale times the sum of the integers, per block; s_stride floats a row */
-    const int32_t *is;      /* sum of the integers 256 hi + lo per block */
-    int64_t        q_stride, s_stride;
-    int            n_block, m;
+    const uint8_t        *w; /* packed group; the second one follows group_bytes later */
+    const struct quant_x *x; /* [n_block] */
+    int64_t               group_bytes;
+    int                   n_block, n_group, m; /* m: rows */
 };
 #define QUANT_MAX 32512.0f /* 127 * 256: the largest |256 hi + lo| that is aimed at */
 #define QUANT_TINY 1e-30f  /* a block of smaller numbers counts as zero: its inverse would leave the range */
-/* One row of activations as integers. */
-struct quant_row {
-    int8_t  *hi, *lo; /* [k] */
-    float   *d, *s;   /* [k / QUANT_BLOCK] */
-    int32_t *is;
-};
-typedef void quant_kernel(const struct quant_tile *t, float (*f)[QUANT_GROUP]);
-typedef void quant_row_kernel(const float *x, int k, const struct quant_row *r); /* a block that is not finite gets d = NaN */
+typedef float quant_out[QUANT_ROWS][QUANT_GROUP]; /* sums of one group */
+typedef void quant_kernel(const struct quant_tile *t, quant_out *f); /* f: [n_group] */
+/* One row of k activations into its place in the tile. A block that is not finite gets d = NaN. */
+typedef void quant_row_kernel(const float *x, int k, struct quant_x *to, int row);
 struct quant_kernels {
     quant_kernel     *by_form[QUANT_FORMS];
     quant_row_kernel *quantise;
