@@ -328,6 +328,7 @@ static void walk_groups(const struct gemm_args *a, const struct quant_acts *x, q
     for (int t = t0; t < t1; t += QUANT_ROWS) {
         tile.x = act_tile(x, t, a->w->k);
         tile.m = t1 - t < QUANT_ROWS ? t1 - t : QUANT_ROWS;
+        tile.cold = t == t0;
         kernel(&tile, f);
         for (int i = 0; i < tile.m; i++)
             for (int h = 0; h < tile.n_group; h++) {

@@ -36,6 +36,7 @@ struct quant_tile {
     const struct quant_x *x; /* [n_block] */
     int64_t               group_bytes;
     int                   n_block, n_group, m; /* m: rows */
+    bool                  cold;                /* the weights are not in the cache yet */
 };
 #define QUANT_MAX 32512.0f /* 127 * 256: the largest |256 hi + lo| that is aimed at */
 #define QUANT_TINY 1e-30f  /* a block of smaller numbers counts as zero: its inverse would leave the range */

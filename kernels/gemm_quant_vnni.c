@@ -23,6 +23,8 @@ INLINE __m512 head(const uint8_t *w, const enum quant_form form, int i)
     return quant_is_k(form) ? _mm512_loadu_ps(w + 64 * i) : _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(w + 32 * i)));
 }
 
+enum { AHEAD = 8 };
+
 /* Inputs 4v .. 4v + 4 of a block's 16 outputs. */
 INLINE __m512i quants(const uint8_t *q, const enum quant_form form, int v)
 {
@@ -32,9 +34,9 @@ INLINE __m512i quants(const uint8_t *q, const enum quant_form form, int v)
     return _mm512_and_si512(v < 4 ? u : _mm512_srli_epi16(u, 4), _mm512_set1_epi8(15));
 }
 
-/* M rows from m0 on of G groups. M, G and form are constants at every use: the sums of one block are M * G * 2 registers that take turns,
+/* M rows from m0 on of G groups. M, m0, G and form are constants at every use: the sums of one block are M * G * 2 registers that take turns,
  * so that none waits for its last product, and a broadcast serves all groups; the sums over blocks are in memory. */
-INLINE void rows(const struct quant_tile *t, const int M, const int G, const enum quant_form form, int m0, quant_out *out)
+INLINE void rows(const struct quant_tile *t, const int M, const int m0, const int G, const enum quant_form form, quant_out *out)
 {
     const uint8_t *w = t->w;
     const bool     off128 = form == QUANT_BYTE128;
@@ -44,6 +46,14 @@ INLINE void rows(const struct quant_tile *t, const int M, const int G, const enu
     for (int b = 0; b < t->n_block; b++, w += quant_block_bytes(form)) {
         const struct quant_x *x = &t->x[b];
         __m512i               hi[4][2], lo[4][2];
+        if (t->cold) { /* eight blocks ahead: this tile's, then the next one's */
+            const uint8_t *next = w + AHEAD * quant_block_bytes(form) + (b + AHEAD < t->n_block ? 0 : (G - 1) * t->group_bytes);
+#pragma GCC unroll 2
+            for (int g = 0; g < G; g++)
+#pragma GCC unroll 10
+                for (int i = 0; i < quant_block_bytes(form); i += 64)
+                    _mm_prefetch((const char *)next + g * t->group_bytes + i, _MM_HINT_T0);
+        }
 #pragma GCC unroll 4
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 2
@@ -55,11 +65,8 @@ INLINE void rows(const struct quant_tile *t, const int M, const int G, const enu
         for (int v = 0; v < 8; v++) {
             __m512i z[2];
 #pragma GCC unroll 2
-            for (int g = 0; g < G; g++) {
+            for (int g = 0; g < G; g++)
                 z[g] = quants(w + g * t->group_bytes + quant_head_bytes(form), form, v);
-                if (M < 4 && v <= quant_block_bytes(form) / 64)
-                    _mm_prefetch((const char *)w + g * t->group_bytes + 8 * quant_block_bytes(form) + 64 * v, _MM_HINT_T0);
-            }
 #pragma GCC unroll 4
             for (int m = 0; m < M; m++) {
                 __m512i h = four(x->q[v][m0 + m][0]), l = four(x->q[v][m0 + m][1]);
@@ -85,24 +92,29 @@ INLINE void rows(const struct quant_tile *t, const int M, const int G, const enu
     }
 }
 
-/* Rows in steps of 4, 2, 1: each step is its own function so that its registers are its own. */
-#define STEP(name, FORM, M, G)                                                                     \
-    VNNI static __attribute__((noinline)) void name##_##M##_##G(const struct quant_tile *t, int m0, quant_out *f) { rows(t, M, G, FORM, m0, f); }
+/* Each number of rows and groups is its own function so that its registers are its own. */
+#define STEP(name, FORM, M, M0, G)                                                                 \
+    VNNI static __attribute__((noinline)) void name##_##M##_##M0##_##G(const struct quant_tile *t, quant_out *f) { rows(t, M, M0, G, FORM, f); }
 #define STEPS(name, FORM)                                                                          \
-    STEP(name, FORM, 4, 2)                                                                         \
-    STEP(name, FORM, 4, 1)                                                                         \
-    STEP(name, FORM, 2, 2)                                                                         \
-    STEP(name, FORM, 2, 1)                                                                         \
-    STEP(name, FORM, 1, 2)                                                                         \
-    STEP(name, FORM, 1, 1)                                                                         \
+    STEP(name, FORM, 4, 0, 2)                                                                      \
+    STEP(name, FORM, 4, 0, 1)                                                                      \
+    STEP(name, FORM, 2, 0, 2)                                                                      \
+    STEP(name, FORM, 2, 0, 1)                                                                      \
+    STEP(name, FORM, 1, 0, 2)                                                                      \
+    STEP(name, FORM, 1, 0, 1)                                                                      \
+    STEP(name, FORM, 1, 2, 2)                                                                      \
+    STEP(name, FORM, 1, 2, 1)                                                                      \
     static void name(const struct quant_tile *t, quant_out *f)                                     \
     {                                                                                              \
+        const bool two = t->n_group == 2;                                                          \
         if (t->m == 4)                                                                             \
-            (t->n_group == 2 ? name##_4_2 : name##_4_1)(t, 0, f);                                  \
+            (two ? name##_4_0_2 : name##_4_0_1)(t, f);                                             \
         if (t->m == 2 || t->m == 3)                                                                \
-            (t->n_group == 2 ? name##_2_2 : name##_2_1)(t, 0, f);                                  \
-        if (t->m % 2)                                                                              \
-            (t->n_group == 2 ? name##_1_2 : name##_1_1)(t, t->m - 1, f);                           \
+            (two ? name##_2_0_2 : name##_2_0_1)(t, f);                                             \
+        if (t->m == 3)                                                                             \
+            (two ? name##_1_2_2 : name##_1_2_1)(t, f);                                             \
+        if (t->m == 1)                                                                             \
+            (two ? name##_1_0_2 : name##_1_0_1)(t, f);                                             \
     }
 STEPS(vnni_nibble, QUANT_NIBBLE)
 STEPS(vnni_nibble_k, QUANT_NIBBLE_K)
