@@ -228,19 +228,27 @@ static inline int32_t nearest(float x)
     return (int32_t)((uint32_t)v - 0x4b400000u);
 }
 
-void quant_row_plain(const float *x, int k, struct quant_x *to, int row)
+void quant_row_plain(const float *x, int k, float coarse, struct quant_x *to, int row)
 {
-    for (int b = 0; b < k / QUANT_BLOCK; b++, x += QUANT_BLOCK, to++) {
-        float max = 0, odd = 0; /* odd: 0, or NaN when a value is not finite */
-        for (int i = 0; i < QUANT_BLOCK; i++) {
-            float v = fabsf(x[i]);
-            max = v > max ? v : max;
+    const int n_block = k / QUANT_BLOCK;
+    float     sum_max = 0;
+    for (int b = 0; b < n_block; b++) {
+        float max = 0;
+        for (int i = b * QUANT_BLOCK; i < (b + 1) * QUANT_BLOCK; i++)
+            max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
+        to[b].d[row] = max;
+        sum_max += max;
+    }
+    const float loud = coarse * (sum_max / (float)n_block);
+    for (int b = 0; b < n_block; b++, x += QUANT_BLOCK, to++) {
+        float max = to->d[row], odd = 0; /* odd: 0, or NaN when a value is not finite */
+        for (int i = 0; i < QUANT_BLOCK; i++)
             odd += x[i] * 0.0f;
-        }
         float   inv = max > QUANT_TINY && odd == 0.0f ? QUANT_MAX / max : 0.0f;
         int32_t sum = 0;
+        to->low[row] = max > loud;
         for (int i = 0; i < QUANT_BLOCK; i++) {
-            int32_t v = odd == 0.0f ? nearest(x[i] * inv) : 0, hi = (v + 128) >> 8, lo = v - 256 * hi;
+            int32_t v = odd == 0.0f ? nearest(x[i] * inv) : 0, hi = (v + 128) >> 8, lo = to->low[row] ? v - 256 * hi : 0;
             lo = lo < -127 ? -127 : lo; /* so that its sign can be turned in 8 bits */
             to->q[i / 4][row][0][i % 4] = (int8_t)hi;
             to->q[i / 4][row][1][i % 4] = (int8_t)lo;
@@ -347,12 +355,13 @@ void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
     quant_kernel            *kernel = x->kernels->by_form[l->form];
     const int     K = a->w->k, groups = a->w->n / QUANT_GROUP;
     const int64_t group_bytes = (int64_t)(K / QUANT_BLOCK) * quant_block_bytes(l->form);
+    const float   coarse = a->coarse ? QUANT_COARSE : 0;
     CHECK(a->n_tok <= x->max_tok && K <= x->max_k);
 #pragma omp parallel num_threads(c->n_thread)
     {
 #pragma omp for schedule(static)
         for (int t = 0; t < a->n_tok; t++)
-            x->kernels->quantise((const float *)a->x + t * a->x_stride, K, act_tile(x, t, K), t % QUANT_ROWS);
+            x->kernels->quantise((const float *)a->x + t * a->x_stride, K, coarse, act_tile(x, t, K), t % QUANT_ROWS);
         for (int t = 0; t < a->n_tok; t += CHUNK_ROWS)
 #pragma omp for schedule(static) nowait
             for (int g = 0; g < groups; g += 2) {

@@ -96,8 +96,10 @@ INLINE void half_rows(const struct quant_tile *t, int g, int m0, int h, const in
         load_quants(w + quant_head_bytes(form) + 32 * h, form, z);
 #pragma GCC unroll 4
         for (int m = m0; m < m0 + M; m++) {
-            __m256i hi = _mm256_slli_epi32(dot(z, x->q[0][m][0], form), 8);
-            __m256  c = _mm256_cvtepi32_ps(_mm256_add_epi32(hi, dot(z, x->q[0][m][1], form)));
+            __m256i n = _mm256_slli_epi32(dot(z, x->q[0][m][0], form), 8);
+            if (x->low[m])
+                n = _mm256_add_epi32(n, dot(z, x->q[0][m][1], form));
+            __m256 c = _mm256_cvtepi32_ps(n);
             f[m - m0] = _mm256_fmadd_ps(_mm256_mul_ps(wd, _mm256_set1_ps(x->d[m])), c, f[m - m0]);
             if (form != QUANT_BYTE128)
                 f[m - m0] = _mm256_fmadd_ps(wm, _mm256_set1_ps(x->s[m]), f[m - m0]);

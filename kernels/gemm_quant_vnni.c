@@ -34,19 +34,60 @@ INLINE __m512i quants(const uint8_t *q, const enum quant_form form, int v)
     return _mm512_and_si512(v < 4 ? u : _mm512_srli_epi16(u, 4), _mm512_set1_epi8(15));
 }
 
-/* M rows from m0 on of G groups. M, m0, G and form are constants at every use: the sums of one block are M * G * 2 registers that take turns,
- * so that none waits for its last product, and a broadcast serves all groups; the sums over blocks are in memory. */
+/* One block of M rows from m0 on and G groups, added to out. M, m0, G, form and low (the block has low bytes) are constants at every use:
+ * the block's sums are M * G or twice that registers that take turns, so that none waits for its last product, and a broadcast serves all
+ * groups. */
+INLINE void block(const uint8_t *w, int64_t group_bytes, const struct quant_x *x, const int M, const int m0, const int G,
+                  const enum quant_form form, const bool low, quant_out *out)
+{
+    const bool off128 = form == QUANT_BYTE128;
+    __m512i    hi[4][2], lo[4][2];
+#pragma GCC unroll 4
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
+        for (int g = 0; g < G; g++) {
+            hi[m][g] = _mm512_setzero_si512();
+            lo[m][g] = off128 ? _mm512_set1_epi32(-128 * x->is[m0 + m]) : _mm512_setzero_si512();
+        }
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; v++) {
+        __m512i z[2];
+#pragma GCC unroll 2
+        for (int g = 0; g < G; g++)
+            z[g] = quants(w + g * group_bytes + quant_head_bytes(form), form, v);
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
+            for (int g = 0; g < G; g++) {
+                hi[m][g] = _mm512_dpbusd_epi32(hi[m][g], z[g], four(x->q[v][m0 + m][0]));
+                if (low)
+                    lo[m][g] = _mm512_dpbusd_epi32(lo[m][g], z[g], four(x->q[v][m0 + m][1]));
+            }
+    }
+#pragma GCC unroll 2
+    for (int g = 0; g < G; g++) {
+        __m512 wd = head(w + g * group_bytes, form, 0), wm = off128 ? wd : head(w + g * group_bytes, form, 1);
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m++) {
+            __m512i n = _mm512_slli_epi32(hi[m][g], 8);
+            __m512  c = _mm512_cvtepi32_ps(low || off128 ? _mm512_add_epi32(n, lo[m][g]) : n);
+            __m512  f = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(x->d[m0 + m])), c, _mm512_loadu_ps(out[g][m0 + m]));
+            if (!off128)
+                f = _mm512_fmadd_ps(wm, _mm512_set1_ps(x->s[m0 + m]), f);
+            _mm512_storeu_ps(out[g][m0 + m], f);
+        }
+    }
+}
+
+/* M rows from m0 on of G groups; the sums over blocks are in memory. */
 INLINE void rows(const struct quant_tile *t, const int M, const int m0, const int G, const enum quant_form form, quant_out *out)
 {
     const uint8_t *w = t->w;
-    const bool     off128 = form == QUANT_BYTE128;
     for (int g = 0; g < G; g++)
         for (int m = 0; m < M; m++)
             _mm512_storeu_ps(out[g][m0 + m], _mm512_setzero_ps());
     for (int b = 0; b < t->n_block; b++, w += quant_block_bytes(form)) {
-        const struct quant_x *x = &t->x[b];
-        __m512i               hi[4][2], lo[4][2];
-        if (t->cold) { /* eight blocks ahead: this tile's, then the next one's */
+        if (t->cold) { /* some blocks ahead: this tile's, then the next one's */
             const uint8_t *next = w + AHEAD * quant_block_bytes(form) + (b + AHEAD < t->n_block ? 0 : (G - 1) * t->group_bytes);
 #pragma GCC unroll 2
             for (int g = 0; g < G; g++)
@@ -54,41 +95,12 @@ INLINE void rows(const struct quant_tile *t, const int M, const int m0, const in
                 for (int i = 0; i < quant_block_bytes(form); i += 64)
                     _mm_prefetch((const char *)next + g * t->group_bytes + i, _MM_HINT_T0);
         }
-#pragma GCC unroll 4
-        for (int m = 0; m < M; m++)
-#pragma GCC unroll 2
-            for (int g = 0; g < G; g++) {
-                hi[m][g] = _mm512_setzero_si512();
-                lo[m][g] = off128 ? _mm512_set1_epi32(-128 * x->is[m0 + m]) : _mm512_setzero_si512();
-            }
-#pragma GCC unroll 8
-        for (int v = 0; v < 8; v++) {
-            __m512i z[2];
-#pragma GCC unroll 2
-            for (int g = 0; g < G; g++)
-                z[g] = quants(w + g * t->group_bytes + quant_head_bytes(form), form, v);
-#pragma GCC unroll 4
-            for (int m = 0; m < M; m++) {
-                __m512i h = four(x->q[v][m0 + m][0]), l = four(x->q[v][m0 + m][1]);
-#pragma GCC unroll 2
-                for (int g = 0; g < G; g++) {
-                    hi[m][g] = _mm512_dpbusd_epi32(hi[m][g], z[g], h);
-                    lo[m][g] = _mm512_dpbusd_epi32(lo[m][g], z[g], l);
-                }
-            }
-        }
-#pragma GCC unroll 2
-        for (int g = 0; g < G; g++) {
-            __m512 wd = head(w + g * t->group_bytes, form, 0), wm = off128 ? wd : head(w + g * t->group_bytes, form, 1);
-#pragma GCC unroll 4
-            for (int m = 0; m < M; m++) {
-                __m512 c = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(hi[m][g], 8), lo[m][g]));
-                __m512 f = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(x->d[m0 + m])), c, _mm512_loadu_ps(out[g][m0 + m]));
-                if (!off128)
-                    f = _mm512_fmadd_ps(wm, _mm512_set1_ps(x->s[m0 + m]), f);
-                _mm512_storeu_ps(out[g][m0 + m], f);
-            }
-        }
+        uint32_t low = 0;
+        memcpy(&low, t->x[b].low + m0, (size_t)M);
+        if (low)
+            block(w, t->group_bytes, &t->x[b], M, m0, G, form, true, out);
+        else
+            block(w, t->group_bytes, &t->x[b], M, m0, G, form, false, out);
     }
 }
 
@@ -123,19 +135,28 @@ STEPS(vnni_byte_k, QUANT_BYTE_K)
 STEPS(vnni_byte128, QUANT_BYTE128)
 
 /* See quant_row_plain, whose bits these are. */
-VNNI static void quantise(const float *x, int k, struct quant_x *to, int row)
+VNNI static void quantise(const float *x, int k, float coarse, struct quant_x *to, int row)
 {
     const __m512i half = _mm512_set1_epi32(128), least = _mm512_set1_epi32(-127);
-    for (int b = 0; b < k / QUANT_BLOCK; b++, to++) {
+    const int     n_block = k / QUANT_BLOCK;
+    float         sum_max = 0;
+    for (int b = 0; b < n_block; b++) {
+        __m512 a = _mm512_abs_ps(_mm512_loadu_ps(x + b * QUANT_BLOCK)), c = _mm512_abs_ps(_mm512_loadu_ps(x + b * QUANT_BLOCK + 16));
+        to[b].d[row] = _mm512_reduce_max_ps(_mm512_max_ps(a, c));
+        sum_max += to[b].d[row];
+    }
+    const float loud = coarse * (sum_max / (float)n_block);
+    for (int b = 0; b < n_block; b++, to++) {
         __m512  v[2] = {_mm512_loadu_ps(x + b * QUANT_BLOCK), _mm512_loadu_ps(x + b * QUANT_BLOCK + 16)};
-        float   max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v[0]), _mm512_abs_ps(v[1])));
+        float   max = to->d[row];
         __m512i sum = _mm512_setzero_si512();
         bool    finite = !(_mm512_fpclass_ps_mask(v[0], 0x99) | _mm512_fpclass_ps_mask(v[1], 0x99)); /* NaNs and infinities */
         __m512  inv = _mm512_set1_ps(max > QUANT_TINY && finite ? QUANT_MAX / max : 0.0f);
+        to->low[row] = max > loud;
         for (int i = 0; i < 2; i++) {
             __m512i n = finite ? _mm512_cvtps_epi32(_mm512_mul_ps(v[i], inv)) : _mm512_setzero_si512();
             __m512i hi = _mm512_srai_epi32(_mm512_add_epi32(n, half), 8);
-            __m512i lo = _mm512_max_epi32(_mm512_sub_epi32(n, _mm512_slli_epi32(hi, 8)), least);
+            __m512i lo = to->low[row] ? _mm512_max_epi32(_mm512_sub_epi32(n, _mm512_slli_epi32(hi, 8)), least) : _mm512_setzero_si512();
             __m128i h = _mm512_cvtepi32_epi8(hi), l = _mm512_cvtepi32_epi8(lo);
             __m128i p[2] = {_mm_unpacklo_epi32(h, l), _mm_unpackhi_epi32(h, l)}; /* two times four inputs each */
             for (int j = 0; j < 4; j++)
