@@ -326,6 +326,8 @@ const struct quant_kernels *quant_kernels_plain(void) { return &plain; }
 
 /* Rows that go through all groups before the next rows: their integers stay in the second-level cache. */
 enum { CHUNK_ROWS = 128 };
+/* So few rows are made integers sooner by one thread than two threads meet. */
+enum { FEW_ROWS = 2 };
 
 static struct quant_x *act_tile(const struct quant_acts *x, int row, int k) { return x->x + (int64_t)(row / QUANT_ROWS) * (k / QUANT_BLOCK); }
 
@@ -347,6 +349,12 @@ static void walk_groups(const struct gemm_args *a, const struct quant_acts *x, q
     }
 }
 
+static void quantise_rows(const struct gemm_args *a, const struct quant_acts *x, float coarse, int t0, int t1)
+{
+    for (int t = t0; t < t1; t++)
+        x->kernels->quantise((const float *)a->x + t * a->x_stride, a->w->k, coarse, act_tile(x, t, a->w->k), t % QUANT_ROWS);
+}
+
 void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
 {
     struct quant_acts       *x = c->scratch->quant;
@@ -357,11 +365,15 @@ void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
     const int64_t group_bytes = (int64_t)(K / QUANT_BLOCK) * quant_block_bytes(l->form);
     const float   coarse = a->coarse ? QUANT_COARSE : 0;
     CHECK(a->n_tok <= x->max_tok && K <= x->max_k);
+    const int alone = a->n_tok <= FEW_ROWS ? a->n_tok : 0;
+    quantise_rows(a, x, coarse, 0, alone);
 #pragma omp parallel num_threads(c->n_thread)
     {
+        if (!alone) {
 #pragma omp for schedule(static)
-        for (int t = 0; t < a->n_tok; t++)
-            x->kernels->quantise((const float *)a->x + t * a->x_stride, K, coarse, act_tile(x, t, K), t % QUANT_ROWS);
+            for (int t = 0; t < a->n_tok; t++)
+                quantise_rows(a, x, coarse, t, t + 1);
+        }
         for (int t = 0; t < a->n_tok; t += CHUNK_ROWS)
 #pragma omp for schedule(static) nowait
             for (int g = 0; g < groups; g += 2) {
