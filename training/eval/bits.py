@@ -82,21 +82,25 @@ def compare(a) -> int:
             rows += json.load(f)["rows"]
     rows = part(rows, a.part)
     bad = compared = left = low = 0
+    off = 0.0
     for n, row in enumerate(rows):
         body = json.dumps(dict(prompt=row["tokens"], route="auto")).encode()
         request = urllib.request.Request(a.url.rstrip("/") + "/v1/route", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=a.timeout) as r:
-            mask = json.load(r)["attention_route"]["mask"]
+            told = json.load(r)
+        mask, margins = told["attention_route"]["mask"], told.get("margins", [])
         if len(mask) != len(row["margins"]):
             raise SystemExit(f"the server tells {len(mask)} layers, the reference {len(row['margins'])}")
         c, wrong, out = judge(row["margins"], mask, a.safe)
         compared, left, bad = compared + c, left + out, bad + len(wrong)
         low += sum(abs(m) <= a.safe for m in row["margins"])
+        same = [abs(x - y) for x, y, b in zip(margins, row["margins"], mask) if b == str(int(y > 0))]
+        off = max([off, *same]) if not out else off
         for layer, m in wrong:
             print(f"prompt={n} task={row['task']} n_tok={len(row['tokens'])} layer={layer} margin={m} server={mask[layer]}")
     lengths = [len(r["tokens"]) for r in rows]
     print(f"prompts={len(rows)} tokens={min(lengths)}..{max(lengths)} bits={compared} different={bad} "
-          f"below_safe_margin={low} not_compared={left}")
+          f"below_safe_margin={low} not_compared={left} largest_margin_difference={off:.6f}")
     return int(bad > 0)
 
 
