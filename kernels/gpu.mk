@@ -10,7 +10,7 @@ GPU_SRC   := kernels/tensor_map.cu kernels/plan_gpu.cu kernels/attn_gpu.cu kerne
 GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/choose_gpu.h kernels/attn_gpu.cuh kernels/attn_tile.cuh kernels/attn_piece.cuh kernels/mma.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/philox.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
 GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
 
-GPU_TESTS   := build/gpu/test_attn build/gpu/test_choose build/gpu/test_gemm build/gpu/test_ops
+GPU_TESTS   := build/gpu/test_attn build/gpu/test_choose build/gpu/test_gemm build/gpu/test_lt build/gpu/test_plan build/gpu/test_ops
 GPU_BENCHES := build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops
 
 build/gpu/%.o: kernels/%.cu $(GPU_HDR)
@@ -24,6 +24,11 @@ build/gpu/test_ops: tests/kernels/gpu_ops.cu $(GPU_OBJ) $(REF_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
 # What the CPU chooses by definition.
 build/gpu/test_choose: tests/kernels/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/choose_ref.o
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
+# Host code that loads cuBLASLt.
+build/gpu/test_lt: tests/kernels/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,kernels/gemm_lt base/err base/check base/log base/clock)
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -ldl -o $@
+build/gpu/test_plan: tests/kernels/gpu_plan.cu build/gpu/plan_gpu.o
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
 build/gpu/bench_%: kernels/bench/%.cu $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) -lcublasLt -o $@

@@ -372,6 +372,7 @@ static std::vector<run> prefill_runs(const std::vector<int> &lens)
         v.push_back({ATTN_STREAMING, n, 0, n, 1, 2, seed++, 0});
         v.push_back({ATTN_STREAMING, n, 0, n, 0, 1, seed++, 0});
         v.push_back({ATTN_STREAMING, n, 0, n, 1, 16, seed++, 0});
+        v.push_back({ATTN_STREAMING, n, 0, n, 1, 40, seed++, 0}); /* all of any length here */
         v.push_back({ATTN_TRIANGLE, n, 0, n, 1, 3, seed++, 0});
         v.push_back({ATTN_LIST, n, 0, n, 0, 1, seed++, 30});
         v.push_back({ATTN_LIST, n, 0, n, 0, 1, seed++, -1});
@@ -397,6 +398,7 @@ static std::vector<run> decode_runs(const std::vector<int> &lens)
         v.push_back({ATTN_STREAMING, n, n - 1, 1, 0, 1, seed++, 0});
         v.push_back({ATTN_FULL, n, n - 1, 0, 1, 16, seed++, 0}); /* a padding slot */
         v.push_back({ATTN_STREAMING, n, n - 1, 1, 1, 16, seed++, 0});
+        v.push_back({ATTN_STREAMING, n, n - 1, 1, 1, 80, seed++, 0}); /* all of any length here */
         v.push_back({ATTN_TRIANGLE, n, n - 1, 1, 1, 3, seed++, 0});
         v.push_back({ATTN_NONE, n, n - 1, 1, 0, 1, seed++, 0});
         for (int i = 0; i < 3; i++) /* each with other kv heads full, one of them with none where there are few */
@@ -507,6 +509,8 @@ static void all()
             compare(p, "prefill_equals_definition", false);
             world d(s[0], s[1], K, decode_runs({1, 127, 128, 129, 1000, 4097, 8192}));
             compare(d, "decode_equals_definition", true);
+            world l(s[0], s[1], K, prefill_runs({4097}));
+            compare(l, "prefill_equals_definition", false);
         }
         world p(32, 8, K, prefill_runs({4097}));
         compare(p, "prefill_equals_definition", false);

@@ -286,6 +286,8 @@ static void all()
         for (int per_kv = 1; per_kv <= 8; per_kv++)
             for (int len : {1, 15, 17, 127, 128, 129, 700})
                 one(per_kv, 1, K, len, len % 2 ? 0.15f : 0.02f, seed++, len > 500 ? 3 : 1);
+        one(1, 1, K, 4097, 0.1f, seed++, 1);
+        one(8, 1, K, 4097, 0.1f, seed++, 3);
         one(8, 2, K, 2065, 0.1f, seed++, 3);
         one(4, 2, K, 4097, 0.05f, seed++, 3);
     }
