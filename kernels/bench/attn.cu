@@ -206,36 +206,38 @@ static std::vector<seq> mixed(int n, int len, int every)
     return v;
 }
 
-/* Four layers of decode with a quarter of (request, layer, head) full: each request full in one layer of the four, drawn at random, against
- * two random kv heads of eight full in every layer for all requests. The sum over the layers. */
+/* Four layers of decode with a quarter of (request, layer, head) full: each request full in one layer of the four, drawn at random; all
+ * requests in the same layer; and two random kv heads of eight full in every layer for all requests. The sum over the layers. */
 static void layers_against_heads(int n, int len)
 {
+    static const char *const by[3] = {"layers, random routes", "layers, one route", "heads"};
     std::mt19937     rng((uint32_t)n);
     std::vector<int> full_in;
-    double           ms[2] = {0, 0}, gb[2] = {0, 0}, worst[2] = {0, 0};
+    double           ms[3] = {}, gb[3] = {}, most[3] = {};
     for (int i = 0; i < n; i++)
         full_in.push_back((int)(rng() % 4));
     for (int layer = 0; layer < 4; layer++) {
         uint32_t mask = 0;
         while (__builtin_popcount(mask) < 2)
             mask |= 1u << rng() % 8;
-        for (int heads = 0; heads < 2; heads++) {
+        for (int way = 0; way < 3; way++) {
             std::vector<seq> v;
-            for (int i = 0; i < n; i++)
-                v.push_back({len, heads ? ATTN_SPLIT : full_in[(size_t)i] == layer ? ATTN_FULL : ATTN_STREAMING, 1, 16, mask});
+            for (int i = 0; i < n; i++) {
+                const bool full = layer == (way == 0 ? full_in[(size_t)i] : 0);
+                v.push_back({len, way == 2 ? ATTN_SPLIT : full ? ATTN_FULL : ATTN_STREAMING, 1, 16, mask});
+            }
             setup  s(v, true, 32, 8, 128);
             double one = s.median_ms(51);
-            ms[heads] += one;
-            gb[heads] += s.bytes * 1e-9;
-            worst[heads] = std::max(worst[heads], one);
+            ms[way] += one;
+            gb[way] += s.bytes * 1e-9;
+            most[way] = std::max(most[way], one);
         }
     }
-    for (int heads = 0; heads < 2; heads++) {
-        const char *by = heads ? "heads" : "layers";
-        printf("decode B%d %dk, 75%% sparse by %-6s  four layers %8.4f ms, the longest %8.4f, %6.3f TB/s\n", n, len / 1024, by, ms[heads], worst[heads], gb[heads] / ms[heads]);
+    for (int way = 0; way < 3; way++) {
+        printf("decode B%d %dk, 75%% sparse by %-21s  four layers %8.4f ms, the longest %8.4f, %6.3f TB/s\n", n, len / 1024, by[way], ms[way], most[way], gb[way] / ms[way]);
         if (json)
-            fprintf(json, "{\"bench\":\"routing\",\"batch\":%d,\"tokens\":%d,\"by\":\"%s\",\"ms\":%.5f,\"longest_ms\":%.5f,\"tbps\":%.4f}\n", n, len, by, ms[heads],
-                    worst[heads], gb[heads] / ms[heads]);
+            fprintf(json, "{\"bench\":\"routing\",\"batch\":%d,\"tokens\":%d,\"by\":\"%s\",\"ms\":%.5f,\"longest_ms\":%.5f,\"tbps\":%.4f}\n", n, len, by[way], ms[way],
+                    most[way], gb[way] / ms[way]);
     }
     fflush(stdout);
 }
