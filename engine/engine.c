@@ -187,7 +187,8 @@ static enum err open_backend(struct engine *e, const struct engine_conf *c, cons
 {
 #ifdef FLUXD_CUDA
     bool     wanted = c->device == ENGINE_DEVICE_CUDA;
-    enum err err = wanted || (c->device == ENGINE_DEVICE_AUTO && c->dtype != ENGINE_DTYPE_F32) ? backend_cuda_open(&e->be, b, note) : ERR_CONFIG;
+    enum err err = wanted || (c->device == ENGINE_DEVICE_AUTO && c->dtype != ENGINE_DTYPE_F32) ? forward_cuda_takes(&e->spec, note) : ERR_CONFIG;
+    if (err == OK) err = backend_cuda_open(&e->be, b, note);
     if (err == OK || wanted) return err;
 #else
     if (c->device == ENGINE_DEVICE_CUDA) return err_set(note, ERR_CONFIG, "--device", "this build has no CUDA backend");

@@ -92,6 +92,16 @@ static enum err open_routers(struct forward_cuda *f, struct err_note *note)
 
 static enum err warm_up(struct forward_cuda *f, struct err_note *note);
 
+enum err forward_cuda_takes(const struct spec *s, struct err_note *note)
+{
+    const int per_kv = s->n_head / s->n_kv;
+    if ((s->head != 64 && s->head != 128) || s->n_head % s->n_kv || per_kv > 8)
+        return err_set(note, ERR_CONFIG, "--device", "cuda takes head sizes 64 and 128 and up to 8 query heads for a kv head; this model has %d and %d", s->head, per_kv);
+    if (s->d % 8 || s->f % 8 || s->d > 16384)
+        return err_set(note, ERR_CONFIG, "--device", "cuda takes widths that are multiples of 8, up to 16384; this model has %d and %d", s->d, s->f);
+    return OK;
+}
+
 enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct err_note *note)
 {
     struct forward_cuda *f = calloc(1, sizeof *f);
