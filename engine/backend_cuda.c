@@ -13,6 +13,15 @@ enum err cuda_check(cudaError_t e, const char *what, struct err_note *note)
     return e == cudaSuccess ? OK : err_set(note, ERR_DEVICE, NULL, "CUDA: %s: %s", what, cudaGetErrorString(e));
 }
 
+enum err cuda_no_room(const char *what, struct err_note *note)
+{
+    size_t left = 0, all = 0;
+    cudaGetLastError();
+    cudaMemGetInfo(&left, &all);
+    return err_set(note, ERR_CONFIG, "--gpu-memory-utilization", "%s do not fit: %lld of the device's %lld MiB are free; lower it or --kv-pool-bytes", what, (long long)left >> 20,
+                   (long long)all >> 20);
+}
+
 static struct backend_cuda *of(const struct backend *b) { return (struct backend_cuda *)(uintptr_t)b; }
 
 static enum dtype hold_type(const struct backend *b, enum dtype src)
@@ -32,8 +41,12 @@ static enum err weight_new(struct weight *w, int n, int k, enum dtype hold, enum
     int64_t bytes = (int64_t)n * k * quant_type(device_hold)->block_bytes;
     *w = (struct weight){.dt = device_hold, .n = n, .k = k};
     if (cudaMalloc(&p, (size_t)bytes) != cudaSuccess) {
+        size_t left = 0, all = 0;
         cudaGetLastError();
-        return err_set(note, ERR_NOMEM, "--device", "a weight of %lld bytes does not fit the device's memory", (long long)bytes);
+        cudaMemGetInfo(&left, &all);
+        return err_set(note, ERR_CONFIG, "--device",
+                       "the weights do not fit: the next takes %lld MiB, and %lld of the device's %lld MiB are free: end what else holds its memory, or take a smaller model",
+                       (long long)bytes >> 20, (long long)left >> 20, (long long)all >> 20);
     }
     w->data = p;
     return OK;

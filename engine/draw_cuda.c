@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "engine/backend_cuda.h"
 
 struct draw_cuda {
     struct gpu_ctx         ops;
@@ -28,7 +29,7 @@ enum err draw_cuda_open(struct draw_cuda **out, const struct gpu_ctx *ops, int m
               cudaMallocHost((void **)&d->out_host, outs) == cudaSuccess && cudaMalloc((void **)&d->out_dev, outs) == cudaSuccess;
     if (!ok) {
         draw_cuda_close(d);
-        return err_set(note, ERR_NOMEM, NULL, "no memory for sampling on the device");
+        return cuda_no_room("lists for sampling", note);
     }
     *out = d;
     return OK;
