@@ -69,7 +69,7 @@ HUGE = dict(hidden_size=32768, intermediate_size=131072, num_attention_heads=256
 
 
 @gpu_only
-@pytest.mark.parametrize("changes, flags, words", [({"num_hidden_layers": 2}, ["--kv-pool-bytes", "4000G"], ["KV pool", "lower it", "--kv-pool-bytes"]),
+@pytest.mark.parametrize("changes, flags, words", [({"num_hidden_layers": 2}, ["--kv-pool-bytes", "4000G", "--max-num-seqs", "256"], ["KV pool", "lower it", "--kv-pool-bytes"]),
                                                    ({}, ["--gpu-memory-utilization", "0.05"], ["no room for KV pages", "raise it", "--gpu-memory-utilization"]),
                                                    (HUGE, [], ["weights do not fit"])], ids=["pool", "share", "weights"])
 def test_what_does_not_fit_the_device_is_named_and_what_to_set(changes, flags, words, tmp_path):
