@@ -63,7 +63,8 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = tempfile.NamedTemporaryFile(suffix=".log", delete=False)
         born = time.monotonic()
-        self.proc = subprocess.Popen([binary, "--model", model, "--port", str(self.port), *flags], stdout=self.log, stderr=self.log)
+        self.proc = subprocess.Popen([binary, "--model", model, "--port", str(self.port), *flags], stdout=self.log, stderr=self.log,
+                                     env={k: v for k, v in os.environ.items() if not k.startswith("FLUXD_")})
         self.ready_s = None
         while self.ready_s is None:
             if self.proc.poll() is not None:
