@@ -47,6 +47,7 @@ test: test-deps $(MODEL)
 	@$(MAKE) --no-print-directory house unit
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory e2e
+	@if [ -x $(TORCH_PY) ]; then $(MAKE) --no-print-directory test-training; else echo "training tests left out: 'make test-training' fetches PyTorch"; fi
 
 unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
@@ -70,7 +71,7 @@ e2e: $(BUILD)/fluxd $(BUILD)/tests/server/http_app $(BUILD)/tests/server/fault_a
 
 # The trainer's tests, on the CPU; PyTorch goes into an environment of its own (about 1 GB).
 TORCH_PY ?= build/venv-training/bin/python
-test-training:
+test-training: $(BUILD)/fluxd
 	@[ -x $(TORCH_PY) ] || { python3 -m venv build/venv-training && build/venv-training/bin/pip install -q -r training/requirements.txt pytest; }
 	@$(TORCH_PY) -m pytest -q -p no:cacheprovider training/tests
 
