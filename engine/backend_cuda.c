@@ -1,12 +1,15 @@
 /* backend_cuda: device memory and weights. Products and attention are called by forward_cuda, which knows a whole call. */
 #include "engine/backend_cuda.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "kernels/quant.h"
+
+enum { LOAD_THREADS = 16 }; /* that read weights: memory and bus are full with fewer */
 
 enum err cuda_check(cudaError_t e, const char *what, struct err_note *note)
 {
@@ -190,7 +193,7 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
     c->b = (struct backend){
         .act = c->hold,
         .kv = c->hold,
-        .n_thread = conf->n_thread > 0 ? conf->n_thread : 8,
+        .n_thread = conf->n_thread > 0 ? conf->n_thread : omp_get_num_procs() < LOAD_THREADS ? omp_get_num_procs() : LOAD_THREADS,
         .hold_type = hold_type,
         .weight_new = weight_new,
         .weight_part = weight_part,
