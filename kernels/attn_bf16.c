@@ -349,13 +349,23 @@ static void merge(const struct op_ctx *c, const struct attn_args *a, int seg, in
         o[k] /= sum;
 }
 
+static int parts_of(const struct attn_args *a, int seg, int h)
+{
+    int pages = visited(&a->seg[seg], h), per = part_pages(pages);
+    return (pages + per - 1) / per;
+}
+
 static void decode(struct op_ctx *c, const struct attn_args *a)
 {
+    int most = 0;
+    for (int s = 0; s < a->n_seg; s++)
+        for (int h = 0; h < a->n_head; h += a->n_head / a->n_kv)
+            most = parts_of(a, s, h) > most ? parts_of(a, s, h) : most;
 #pragma omp parallel num_threads(c->n_thread)
     {
 #pragma omp for collapse(3) schedule(dynamic)
         for (int s = 0; s < a->n_seg; s++)
-            for (int part = 0; part < ATTN_PARTS; part++)
+            for (int part = 0; part < most; part++)
                 for (int g = 0; g < a->n_kv; g++) {
                     int pages = visited(&a->seg[s], g * (a->n_head / a->n_kv)), per = part_pages(pages);
                     if (part * per < pages)
@@ -363,10 +373,8 @@ static void decode(struct op_ctx *c, const struct attn_args *a)
                 }
 #pragma omp for collapse(2) schedule(static)
         for (int s = 0; s < a->n_seg; s++)
-            for (int h = 0; h < a->n_head; h++) {
-                int pages = visited(&a->seg[s], h), per = part_pages(pages);
-                merge(c, a, s, h, (pages + per - 1) / per);
-            }
+            for (int h = 0; h < a->n_head; h++)
+                merge(c, a, s, h, parts_of(a, s, h));
     }
 }
 

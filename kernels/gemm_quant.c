@@ -327,7 +327,7 @@ const struct quant_kernels *quant_kernels_plain(void) { return &plain; }
 /* Rows that go through all groups before the next rows: their integers stay in the second-level cache. */
 enum { CHUNK_ROWS = 128 };
 /* So few rows are made integers sooner by one thread than two threads meet. */
-enum { FEW_ROWS = 2 };
+enum { FEW_ROWS = 4 };
 
 static struct quant_x *act_tile(const struct quant_acts *x, int row, int k) { return x->x + (int64_t)(row / QUANT_ROWS) * (k / QUANT_BLOCK); }
 
@@ -373,9 +373,9 @@ void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
 #pragma omp parallel num_threads(c->n_thread)
     {
         if (!alone) {
-#pragma omp for schedule(static)
-            for (int t = 0; t < a->n_tok; t++)
-                quantise_rows(a, x, coarse, t, t + 1);
+#pragma omp for schedule(static) /* a tile's rows share their cache lines */
+            for (int t = 0; t < a->n_tok; t += QUANT_ROWS)
+                quantise_rows(a, x, coarse, t, a->n_tok - t < QUANT_ROWS ? a->n_tok : t + QUANT_ROWS);
         }
         for (int t = 0; t < a->n_tok; t += CHUNK_ROWS)
 #pragma omp for schedule(static) nowait
