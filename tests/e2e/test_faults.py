@@ -53,7 +53,7 @@ def read(stream):
 def test_a_lost_device_is_told_to_all_and_ends_the_process_with_70(make_faulty):
     s = make_faulty("--max-num-seqs", "6")
     long = dict(max_tokens=4000, ignore_eos=True, temperature=0)
-    streams = [Stream(s, "/v1/completions", prompt=f"Stream {i}", **long) for i in range(4)] + [Stream(s, "/v1/completions", **fault(SLOW, 20))]
+    streams = [Stream(s, "/v1/completions", prompt=f"Stream {i}", **long) for i in range(4)] + [Stream(s, "/v1/completions", **{**fault(SLOW, 20), **long})]
     with concurrent.futures.ThreadPoolExecutor(10) as pool:
         reading = [pool.submit(read, x) for x in streams]
         s.wait_metric("fluxd_requests_decoding", 5)
