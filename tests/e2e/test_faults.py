@@ -58,7 +58,7 @@ def test_a_lost_device_is_told_to_all_and_ends_the_process_with_70(make_faulty):
         reading = [pool.submit(read, x) for x in streams]
         s.wait_metric("fluxd_requests_decoding", 5)
         time.sleep(0.3)  # the fifth holds the engine up, so that the next ones come together
-        doomed = pool.submit(s.post, "/v1/completions", fault(LOST, length=800))
+        doomed = pool.submit(s.post, "/v1/completions", {**fault(LOST, length=800), "priority": -1})
         time.sleep(0.3)
         waiting = [pool.submit(s.post, "/v1/completions", {"prompt": "Waits", **long}) for _ in range(3)]
         check_error(doomed.result(), 500, "device_failure")
