@@ -129,7 +129,7 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libfluxd.a tests/fake_engine.c
 	@$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(if $(filter $(BUILD)/tests/scheduler/%,$@),tests/fake_engine.c) $(BUILD)/libfluxd.a $(LDLIBS) -lcmocka $(CUDA_LIBS)
 
 # The whole server, with an engine whose steps fail where a test asks for it.
-$(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o $(BUILD)/libfluxd.a
+$(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o $(if $(CUDA),build/gpu/fault_gpu.o) $(BUILD)/libfluxd.a
 	@mkdir -p $(@D)
 	@echo "  test  $@"
 	@$(CC) $(CFLAGS) -MMD -MP -Wl,--wrap=engine_step -o $@ $^ $(LDLIBS) $(MALLOC) $(CUDA_LIBS)

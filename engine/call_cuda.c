@@ -29,7 +29,7 @@ enum err call_open_blocks(struct forward_cuda *f, struct err_note *note)
         memset(f->host[i], 0, (size_t)l->bytes);
     }
     f->dev = f->be->b.mem_new(&f->be->b, l->bytes);
-    return f->dev ? OK : err_set(note, ERR_NOMEM, NULL, "no device memory for work lists");
+    return f->dev ? OK : cuda_no_room("work lists", note);
 }
 
 int64_t call_keep_block(const struct call *c, int i)

@@ -33,7 +33,7 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     f->attn.work = b->mem_new(b, (int64_t)attn_bytes);
     f->small.work = b->mem_new(b, (int64_t)gemm_small_work_bytes(f->be->n_sm));
     if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->margin || !f->attn.work || !f->small.work)
-        return err_set(note, ERR_NOMEM, NULL, "no device memory for work lists");
+        return cuda_no_room("work lists", note);
     return cuda_check(cudaMallocHost((void **)&f->margin_host, (size_t)runs * 4), "pinned memory", note);
 }
 
@@ -72,7 +72,7 @@ static enum err open_routers(struct forward_cuda *f, struct err_note *note)
     for (int i = 0; i < 5; i++) one += (in[i] + 1) * out[i];
     f->router_mem = f->be->b.mem_new(&f->be->b, one * n_layer * 4);
     f->router = calloc((size_t)n_layer, sizeof *f->router);
-    if (!f->router_mem || !f->router) return err_set(note, ERR_NOMEM, NULL, "no device memory for the routers");
+    if (!f->router_mem || !f->router) return cuda_no_room("the routers' weights", note);
     float *to = f->router_mem;
     enum err err = OK;
     for (int l = 0; l < n_layer; l++) {
@@ -429,7 +429,9 @@ static enum err warm_up(struct forward_cuda *f, struct err_note *note)
         struct call c = {.f = f, .span = e->span, .n_span = bucket_rows[i], .n_tok = bucket_rows[i], .layer1 = e->spec.n_layer, .decode = true};
         if ((err = call_next_block(&c)) == OK && (err = call_write(&c, 0)) == OK && (err = call_send(&c)) == OK) err = decode_graph(&c, i);
     }
-    if (err != OK) return err_set(note, err, NULL, "the device's first steps failed: %s", cudaGetErrorString(cudaGetLastError()));
+    cudaError_t why = err == OK ? cudaSuccess : cudaGetLastError();
+    if (why == cudaErrorMemoryAllocation) return cuda_no_room("graphs of decode steps", note);
+    if (err != OK) return err_set(note, err, NULL, "the device's first steps failed: %s", cudaGetErrorString(why));
     return cuda_check(cudaStreamSynchronize(f->be->stream), "first steps", note);
 }
 

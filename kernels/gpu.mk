@@ -18,6 +18,9 @@ build/gpu/%.o: kernels/%.cu $(GPU_HDR)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(if $(findstring _sm90,$<),-Xptxas -warn-spills,$(PORTABLE)) -c $< -o $@
 build/gpu/test_%: tests/kernels/gpu_%.cu tests/kernels/gpu_attn_ref.h $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) -o $@
+build/gpu/fault_gpu.o: tests/server/fault_gpu.cu tests/server/fault_gpu.h
+	@mkdir -p build/gpu
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -c $< -o $@
 # The small ops meet the plain C references.
 REF_O := $(patsubst %,build/gpu/engine/kernels/%_ref.o,rmsnorm qkrope swiglu router sample)
 build/gpu/test_ops: tests/kernels/gpu_ops.cu $(GPU_OBJ) $(REF_O)

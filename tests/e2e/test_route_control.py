@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from conftest import ROOT, Server, check_error, need_binary
+from conftest import ROOT, Server, check_error, cpu_only, need_binary
 
 LAYERS = 30
 ROUTER = os.path.join(ROOT, "training/routers/smollm2-135m-instruct-pool32.safetensors")
@@ -107,14 +107,19 @@ def test_static_routes_of_the_server_give_way_to_a_floor(make_server):
     told = s.post("/v1/route", {"prompt": PROMPTS[0], "route": {"min_full_layers": 12}}).json()
     assert mask_of(told) == by_rule(12, told["margins"])
     assert mask_of(answer(s, PROMPTS[0], route={"min_full_layers": 12})[1]) == mask_of(told)
-    plan = make_server("--router", ROUTER, "--layer-plan", "0-3:full,20-29:window")
-    check_error(plan.post("/v1/completions", {"prompt": "a", "route": {"min_full_layers": 21}}), 400, "invalid_value", "route")
-    mask = mask_of(answer(plan, PROMPTS[0], route={"min_full_layers": 20})[1])
-    assert mask == "1" * 20 + "0" * 10  # all that may be
     none = make_server("--route", "sparse")
     assert mask_of(answer(none, PROMPTS[0], route={"min_full_layers": 3})[1]) == "1" * LAYERS
 
 
+@cpu_only("layer plans")
+def test_a_floor_beyond_what_a_plan_leaves_is_refused(make_server):
+    plan = make_server("--router", ROUTER, "--layer-plan", "0-3:full,20-29:window")
+    check_error(plan.post("/v1/completions", {"prompt": "a", "route": {"min_full_layers": 21}}), 400, "invalid_value", "route")
+    mask = mask_of(answer(plan, PROMPTS[0], route={"min_full_layers": 20})[1])
+    assert mask == "1" * 20 + "0" * 10  # all that may be
+
+
+@cpu_only("the prefix cache")
 @pytest.mark.parametrize("which", ["cached", "pinned"])
 def test_behind_cached_pages_the_bits_are_the_same(servers, which):
     rng, hits = random.Random(5), 0

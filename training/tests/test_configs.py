@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from training import export, train
 from training.backbone import Spec
-from training.eval import bits
+from training.eval import bits, report, run_torch, search, suite
+from training.router import Routers
 
 from conftest import random_weights
 
@@ -98,3 +99,24 @@ def test_a_configuration_trains_exports_and_is_served_with_the_same_bits(family,
         with Served(model, *flags) as url:
             assert run_bits("compare", "--bits", tmp_path / "b.json", "--url", url) == 0
         assert "prompts=12" in (said := capsys.readouterr().out) and "different=0" in said
+
+
+def test_the_evaluation_runs_from_search_to_tables(tmp_path, tokenizer, corpus_file, capsys):
+    import torch
+    torch.manual_seed(2)
+    base, out, router = tmp_path / "base", tmp_path / "eval", tmp_path / "r.safetensors"
+    make_model(base, "llama3", tokenizer)
+    Routers(4, 64, 128, 128, 16, bias_full=0.0).save(str(router))
+    common = ("--model", base, "--tasks", "needle,lm", "--lengths", "640,700", "--per-cell", 2, "--workers", 0)
+    run(suite, "--corpus", corpus_file, "--split", "train", "--out", tmp_path / "s.xz", *common)
+    run(search, "--model", base, "--prompts", tmp_path / "s.xz", "--window", 128, "--down-to", 0, "--out", tmp_path / "g.json", "--device", "cpu")
+    assert sorted(map(int, json.loads((tmp_path / "g.json").read_text())["routes"]["all"])) == [0, 1, 2, 3, 4]
+    run(run_torch, "--corpus", corpus_file, "--router", router, "--greedy", tmp_path / "g.json", "--out", out, "--device", "cpu",
+        "--routes", "full,routed,sparse,greedy,majority,uniform,random", *common)
+    means = json.loads((out / "summary.json").read_text())["means"]
+    assert means["full"]["full_share_all"] == 1 and means["sparse"]["full_share_all"] == 0 < means["routed"]["full_share_all"] < 1
+    capsys.readouterr()
+    run(report, out, "--json", tmp_path / "report.json")
+    assert "| greedy | 8 |" in capsys.readouterr().out
+    routed_minus = json.loads((tmp_path / "report.json").read_text())["routed_minus"]
+    assert set(routed_minus) == {"full", "sparse", "greedy", "majority", "uniform", "random"}
