@@ -24,6 +24,7 @@ struct shape {
     int                   n, k;
     bool                  add, bias, decode, y_f32;
     enum dtype            dt;
+    bool                  alone; /* rows go one by one: no algorithm gave a row the same bits alone and among others */
     cublasLtMatmulAlgo_t  algo;
 };
 
@@ -221,8 +222,8 @@ static bool gives(struct tune *t, const cublasLtMatmulAlgo_t *algo, const char *
 }
 
 /* The first proposal whose rows stand alone says which bits are right. The choice is among those that give the same, so it may follow
- * the clock and yet no answer hangs on it. */
-static bool choose_decode(struct gemm_lt *g, const struct gemm_args *a, cublasLtMatmulAlgo_t *algo)
+ * the clock and yet no answer hangs on it. Where there is none, the library's first choice for one row takes row after row. */
+static bool choose_decode(struct gemm_lt *g, const struct gemm_args *a, struct shape *s)
 {
     cublasLtMatmulAlgo_t found[FOUND_MOST];
     struct tune          t;
@@ -242,20 +243,26 @@ static bool choose_decode(struct gemm_lt *g, const struct gemm_args *a, cublasLt
         }
         if (score >= best) continue;
         best = score;
-        *algo = found[k];
+        s->algo = found[k];
     }
+    s->alone = best == INFINITY;
+    for (int k = 0; ok && s->alone && k < n && best == INFINITY; k++)
+        if (time_of(&t, &found[k], 1) > 0) {
+            best = 0;
+            s->algo = found[k];
+        }
     free(want);
     tune_close(&t);
     return best < INFINITY;
 }
 
 /* The library's first choice for many rows; it then serves any number of rows of a prompt. */
-static bool choose_prompt(struct gemm_lt *g, const struct gemm_args *a, cublasLtMatmulAlgo_t *algo)
+static bool choose_prompt(struct gemm_lt *g, const struct gemm_args *a, struct shape *s)
 {
     cublasLtMatmulAlgo_t found[FOUND_MOST];
     int                  n = 0;
     if (!propose(g, a, PROMPT_ROWS, found, &n) || n == 0) return false;
-    *algo = found[0];
+    s->algo = found[0];
     return true;
 }
 
@@ -268,7 +275,7 @@ static const struct shape *shape_of(struct gemm_lt *g, const struct gemm_args *a
     if (g->n_shape == SHAPES_MOST) return NULL;
     struct shape *s = &g->shape[g->n_shape];
     *s = (struct shape){.n = a->w->n, .k = a->w->k, .add = a->add, .bias = a->bias, .decode = a->decode, .y_f32 = a->y_f32, .dt = a->w->dt};
-    if (!(a->decode ? choose_decode : choose_prompt)(g, a, &s->algo)) return NULL;
+    if (!(a->decode ? choose_decode : choose_prompt)(g, a, s)) return NULL;
     g->n_shape++;
     return s;
 }
@@ -279,5 +286,14 @@ enum err gemm_lt(struct gemm_lt *g, const struct gemm_args *a)
 {
     const struct shape *s = shape_of(g, a);
     if (!s) return ERR_INVALID_VALUE;
-    return multiply(g, a, &s->algo) ? OK : ERR_DEVICE;
+    for (int at = 0, n; at < a->n_tok; at += n) {
+        struct gemm_args part = *a;
+        const int64_t    elem = a->w->dt == DT_F32 ? 4 : 2;
+        n = s->alone ? 1 : a->n_tok;
+        part.n_tok = n;
+        part.x = (const char *)a->x + at * a->x_stride * elem;
+        part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : elem);
+        if (!multiply(g, &part, &s->algo)) return ERR_DEVICE;
+    }
+    return OK;
 }

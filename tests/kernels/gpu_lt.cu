@@ -109,10 +109,10 @@ template <typename T> struct problem {
         CUDA(cudaMemset(y, 0xff, v.size() * sizeof(T)));
         if (add)
             CUDA(cudaMemcpy(y, y0 + (int64_t)first * n, (size_t)n_tok * (size_t)n * sizeof(T), cudaMemcpyDeviceToDevice));
-        if (gemm_lt(lt, &a) != OK) {
-            printf("launch failed: %s\n", cudaGetErrorString(cudaGetLastError()));
-            exit(2);
-        }
+        char text[160];
+        snprintf(text, sizeof text, "%s N=%d K=%d T=%d bias=%d add=%d decode=%d", sizeof(T) == 4 ? "f32" : "bf16", n, k, n_tok, with_bias, add, decode);
+        check(gemm_lt_plan(lt, &a) == OK, "every_shape_has_an_algorithm", text);
+        check(gemm_lt(lt, &a) == OK, "the_algorithm_takes_any_number_of_rows", text);
         CUDA(cudaDeviceSynchronize());
         CUDA(cudaMemcpy(v.data(), y, v.size() * sizeof(T), cudaMemcpyDeviceToHost));
         return v;
