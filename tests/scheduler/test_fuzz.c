@@ -125,7 +125,7 @@ static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, int cache
 {
     bool streams = seed % 2;
     *f = (struct fuzz){.seed = seed, .cache = cache, .n_page = cache > PAGES ? 2 * cache : PAGES};
-    struct fake_conf fc = {.n_layer = 5, .resumes = cache > 0, .tail_tok = cache && !streams ? 128 : 0, .n_page = f->n_page, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1, .local_blocks = 2,
+    struct fake_conf fc = {.n_layer = 5, .resumes = cache > 0, .common_blocks = seed / 2 % 2 ? 3 : 0, .tail_tok = cache && !streams ? 128 : 0, .n_page = f->n_page, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1, .local_blocks = 2,
                            .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = streams, .has_router = true, .bad_token = 77,
                            .fail_at_step = fail_at_step};
     f->e = fake_open(&fc);
@@ -207,7 +207,8 @@ static void run_events(uint32_t first, uint32_t last, int cache)
             print_message("cache of %d: hits %d, misses %d, restarts %d, pages given up %d, cached tokens %d of %d\n", cache, (int)n->prefix_hits,
                           (int)n->prefix_misses, (int)n->prefix_strays, (int)n->prefix_given_up, (int)n->cached_tok, (int)n->prompt_tok);
         assert_true(!cache || n->prefix_given_up > 100);
-        assert_true(cache <= PAGES || (n->prefix_hits > 50 && n->prefix_strays > 5));
+        const uint64_t strays = engine_info(f.e)->common_blocks ? 0 : 5; /* fewer begin again where routes have pages in common */
+        assert_true(cache <= PAGES || (n->prefix_hits > 50 && n->prefix_strays > strays));
         assert_true(cache > PAGES || (atomic_load(&f.s->stats.swaps) > 0) == seed % 2);
         assert_true(f.accepted > 300 && f.finished[FINISH_LENGTH] > 50 && f.finished[FINISH_CANCELLED] > 10 && f.finished[FINISH_ERROR] > 5);
         assert_true(cache > PAGES || atomic_load(&f.s->stats.preemptions) > 0);
@@ -249,8 +250,14 @@ static void a_device_lost_at_any_step_ends_all_once(void **st)
     }
 }
 
-int main(void)
+/* FIRST LAST: only random events, with these seeds, and caches of several sizes. */
+int main(int argc, char **argv)
 {
+    static const int sizes[] = {40, 110, 500};
+    for (uint32_t seed = argc == 3 ? (uint32_t)atoi(argv[1]) : 1; argc == 3 && seed <= (uint32_t)atoi(argv[2]); seed++)
+        run_events(seed, seed, sizes[seed % 3]);
+    if (argc == 3)
+        return 0;
     const struct CMUnitTest t[] = {cmocka_unit_test(random_events_leave_balanced_books), cmocka_unit_test(they_do_with_a_prefix_cache_of_any_size),
                                    cmocka_unit_test(a_device_lost_at_any_step_ends_all_once)};
     return cmocka_run_group_tests(t, NULL, NULL);
