@@ -128,7 +128,7 @@ static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, int cache
 {
     bool streams = seed % 2;
     *f = (struct fuzz){.seed = seed, .cache = cache, .n_page = cache > PAGES ? 2 * cache : PAGES};
-    struct fake_conf fc = {.n_layer = 5, .resumes = cache > 0, .tail_tok = cache && !streams ? 128 : 0, .n_page = f->n_page, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1, .local_blocks = 2,
+    struct fake_conf fc = {.n_layer = 5, .resumes = cache > 0, .common_blocks = seed / 2 % 2 ? 3 : 0, .tail_tok = cache && !streams ? 128 : 0, .n_page = f->n_page, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1, .local_blocks = 2,
                            .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = streams, .has_router = true, .bad_token = 77,
                            .fail_at_step = fail_at_step};
     f->e = fake_open(&fc);
@@ -192,7 +192,8 @@ static void check_reach(const struct fuzz *f, uint32_t seed, int cache)
 {
     const struct scheduler_stats *n = &f->s->stats;
     assert_true(!cache || n->prefix_given_up > 100);
-    assert_true(cache <= PAGES || (n->prefix_hits > 50 && n->prefix_strays > 0));
+    const uint64_t strays = engine_info(f->e)->common_blocks ? 0 : 5; /* fewer begin again where routes have pages in common */
+    assert_true(cache <= PAGES || (n->prefix_hits > 50 && n->prefix_strays > strays));
     assert_true(cache > PAGES || (atomic_load(&n->swaps) > 0) == seed % 2);
     assert_true(f->accepted > 300 && f->finished[FINISH_LENGTH] > 50 && f->finished[FINISH_CANCELLED] > 10 && f->finished[FINISH_ERROR] > 5);
     assert_true(cache > PAGES || atomic_load(&n->preemptions) > 0);
