@@ -68,9 +68,12 @@ enum err err_set(struct err_note *note, enum err e, const char *param, const cha
     int n = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
 
-    if (e == ERR_MODEL_FILE || e == ERR_CONFIG || e == ERR_IO) keep_one_line(text);
     note->code = e;
     copy_cut(note->param, sizeof note->param, param ? param : "");
+    if (e == ERR_MODEL_FILE || e == ERR_CONFIG || e == ERR_IO) {
+        keep_one_line(note->param);
+        keep_one_line(text);
+    }
     copy_cut(note->text, sizeof note->text, n >= 0 ? text : err_text(e));
     return e;
 }

@@ -132,7 +132,8 @@ static void what_an_operator_reads_is_one_line(void **state)
     static const enum err ours[] = {ERR_CONFIG, ERR_MODEL_FILE, ERR_IO};
     struct err_note       note;
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
-        err_set(&note, ours[i], NULL, "%s", "dir/a\nb\x1b[31m\x7f: \xC3\xA4");
+        err_set(&note, ours[i], "dir/a\nb", "%s", "dir/a\nb\x1b[31m\x7f: \xC3\xA4");
+        assert_string_equal(note.param, "dir/a?b");
         assert_string_equal(note.text, "dir/a?b?[31m?: \xC3\xA4");
     }
     err_set(&note, ERR_TEMPLATE, NULL, "two\nlines"); /* a client's are as they are */
