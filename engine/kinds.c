@@ -143,6 +143,7 @@ static enum err link_sources(struct reader *r)
     for (int l = 0; l < r->conf->n_layer; l++) {
         int s = r->source[l];
         if (s < 0) continue;
+        k->reuses = true;
         if (k->fixed[s] != ROUTE_OPEN && k->side[s][0].prefill == ATTN_FULL) k->side[s][0].rule = k->side[s][1].rule = CHOOSE_XATTN;
         if (k->fixed[s] == ROUTE_OPEN || k->side[s][0].rule < 0)
             return err_set(r->note, ERR_CONFIG, "--layer-plan", "layer %d reuses the choice of layer %d, which the plan must name as full, xattn, retrieval or flex", l, s);
@@ -171,13 +172,13 @@ static void place_choices(struct reader *r, int *until)
 
 static void settle(struct kinds *k, const struct kinds_conf *c)
 {
-    k->streams = true;
+    k->streams = k->alike = true;
     for (int l = 0; l < c->n_layer; l++) {
         int kind = k->side[l][0].prefill;
         if (k->fixed[l] != ROUTE_FULL && kind != ATTN_STREAMING && kind != ATTN_NONE) k->streams = false;
+        if (k->fixed[l] == ROUTE_OPEN && (kind == ATTN_LIST || k->side[l][1].prefill != ATTN_FULL)) k->alike = false;
         for (int bit = 0; bit < 2; bit++) k->side[l][bit].full_head = k->head + (int64_t)l * c->n_head;
     }
-    k->cpu_only = c->plan && *c->plan ? "--layer-plan" : c->sparse == ATTN_LIST ? "--sparse-kind" : c->full == ATTN_LIST ? "--retrieval-mode" : NULL;
 }
 
 enum err kinds_open(struct kinds *k, const struct kinds_conf *c, struct err_note *note)
