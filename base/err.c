@@ -40,6 +40,13 @@ static size_t utf8_floor(const char *s, size_t n)
     return need > tail ? n - 1 - tail : n;
 }
 
+/* Words of a file or of a setting cannot break the line in which its operator reads what is wrong with it. */
+static void keep_one_line(char *p)
+{
+    for (; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f) *p = '?';
+}
+
 /* dst holds `size` bytes; src may overlap it. */
 static void copy_cut(char *dst, size_t size, const char *src)
 {
@@ -63,6 +70,10 @@ enum err err_set(struct err_note *note, enum err e, const char *param, const cha
 
     note->code = e;
     copy_cut(note->param, sizeof note->param, param ? param : "");
+    if (e == ERR_MODEL_FILE || e == ERR_CONFIG || e == ERR_IO) {
+        keep_one_line(note->param);
+        keep_one_line(text);
+    }
     copy_cut(note->text, sizeof note->text, n >= 0 ? text : err_text(e));
     return e;
 }

@@ -62,7 +62,8 @@ const char *err_text(enum err e);   /* default message */
 const char *err_name(enum err e);   /* "ERR_INVALID_JSON", for logs */
 
 /* Fills note (which may be NULL) and returns e, so that `return err_set(note, ERR_X, "field", "...")` reads
- * as one thought. Text is cut at the buffer's end on a UTF-8 boundary. param may be NULL. */
+ * as one thought. Text is cut at the buffer's end on a UTF-8 boundary; where it is for an operator (configuration, model file,
+ * input/output) it is one line. param may be NULL. */
 enum err err_set(struct err_note *note, enum err e, const char *param, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 

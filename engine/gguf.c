@@ -304,7 +304,7 @@ enum err gguf_open(struct gguf **out, const char *path, struct err_note *note)
     if (!g) return err_set(note, ERR_NOMEM, path, "out of memory");
     g->fd = -1;
     if (!(g->path = strdup(path))) goto fail;
-    g->fd = open(path, O_RDONLY | O_CLOEXEC);
+    g->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
     if (g->fd < 0 || fstat(g->fd, &st) != 0) {
         e = err_set(note, ERR_IO, path, "%s: %s", path, strerror(errno));
         goto fail;

@@ -105,8 +105,6 @@ static bool is_plain(const char *name, size_t n)
 
 static enum err list_shards(struct hf *h, struct jval map, const char *path, struct err_note *note)
 {
-    h->shard = calloc(FILE_MOST, sizeof *h->shard);
-    if (!h->shard) return nomem(h, note);
     for (struct jiter it = jval_iter(map); jiter_next(&it);) {
         const char *name;
         size_t      n;
@@ -117,8 +115,10 @@ static enum err list_shards(struct hf *h, struct jval map, const char *path, str
         if (!name) return nomem(h, note);
         if (!is_plain(name, n)) return bad(note, path, "weight_map: has a file outside the model's directory");
         if (h->n_shard == FILE_MOST) return bad(note, path, "weight_map: names too many files");
-        const char *at = join(h, name);
-        if (!at) return nomem(h, note);
+        const char   *at = join(h, name);
+        struct shard *grown = at ? realloc(h->shard, ((size_t)h->n_shard + 1) * sizeof *grown) : NULL;
+        if (!grown) return nomem(h, note);
+        h->shard = grown;
         h->shard[h->n_shard++] = (struct shard){.name = name, .path = at};
     }
     return h->n_shard ? OK : bad(note, path, "weight_map: is missing or empty");

@@ -33,26 +33,33 @@ struct loader {
     struct source   *src;
     const char      *path;
     int              head, n_out;
-    float           *mem; /* next free place */
+    float           *mem; /* next free place; NULL: nothing is read yet */
     void            *raw; /* room for the largest tensor */
     struct err_note *note;
 };
 
+/* A tensor as it stands in the file, with the shape that the model needs. */
+static enum err find_one(struct loader *ld, const char *name, int64_t rows, int64_t cols, struct source_tensor *t)
+{
+    const int64_t n = cols ? rows : 1, k = cols ? cols : rows;
+    if (!source_invent(ld->src, name, n, k, t)) {
+        if (!source_find(ld->src, name, t)) return tensor_bad(ld->note, ld->path, name, "is missing");
+        if (t->n_dim != (cols ? 2 : 1) || t->n != n || t->k != k) return tensor_bad(ld->note, t->path, name, "its shape does not fit this model");
+    }
+    return t->dt == DT_COUNT ? tensor_bad(ld->note, t->path, name, "its dtype is not one of F32, F16, BF16") : OK;
+}
+
 static enum err read_one(struct loader *ld, const char *name, int64_t rows, int64_t cols, const float **out)
 {
     struct source_tensor t;
-    const int64_t        n = cols ? rows : 1, k = cols ? cols : rows;
-    if (!source_invent(ld->src, name, n, k, &t)) {
-        if (!source_find(ld->src, name, &t)) return tensor_bad(ld->note, ld->path, name, "is missing");
-        if (t.n_dim != (cols ? 2 : 1) || t.n != n || t.k != k) return tensor_bad(ld->note, t.path, name, "its shape does not fit this model");
-    }
-    if (t.dt == DT_COUNT) return tensor_bad(ld->note, t.path, name, "its dtype is not one of F32, F16, BF16");
-    enum err e = source_read(ld->src, &t, 0, t.n_bytes, ld->raw, ld->note);
-    if (e != OK) return e;
-    if (!quant_finite(t.dt, ld->raw, n * k)) return tensor_bad(ld->note, t.path, name, "has values that are not finite");
-    quant_to_f32(t.dt, ld->raw, ld->mem, n * k);
+    const int64_t        n = rows * (cols ? cols : 1);
+    enum err             e = find_one(ld, name, rows, cols, &t);
+    if (e != OK || !ld->mem) return e; /* without memory it is a look at the file alone */
+    if ((e = source_read(ld->src, &t, 0, t.n_bytes, ld->raw, ld->note)) != OK) return e;
+    if (!quant_finite(t.dt, ld->raw, n)) return tensor_bad(ld->note, t.path, name, "has values that are not finite");
+    quant_to_f32(t.dt, ld->raw, ld->mem, n);
     *out = ld->mem;
-    ld->mem += n * k;
+    ld->mem += n;
     return OK;
 }
 
@@ -137,13 +144,16 @@ static int64_t n_float(int head, int n_out)
 
 static enum err load(struct routers *out, struct loader *ld, const struct spec *spec)
 {
-    enum err e = OK;
+    struct router_weights none;
+    enum err              e = OK;
+    for (int l = 0; l < spec->n_layer && e == OK; l++) e = read_layer(ld, l, &none); /* before anything is made of what they say */
+    if (e != OK) return e;
     out->bytes = n_float(ld->head, ld->n_out) * 4 * spec->n_layer;
     if (out->bytes > INT32_MAX) return err_set(ld->note, ERR_MODEL_FILE, ld->path, "%s: too large", ld->path);
     out->layer = calloc((size_t)spec->n_layer, sizeof *out->layer);
     out->mem = ld->mem = malloc((size_t)out->bytes);
     ld->raw = malloc((size_t)ld->head * (size_t)ld->head * 16 * 4); /* the second matrix, [2K, 8K], in fp32 */
-    if (!out->layer || !out->mem || !ld->raw) return err_set(ld->note, ERR_NOMEM, ld->path, "%s: no memory for routers", ld->path);
+    if (!out->layer || !out->mem || !ld->raw) e = err_set(ld->note, ERR_NOMEM, ld->path, "%s: no memory for routers", ld->path);
     for (int l = 0; l < spec->n_layer && e == OK; l++) e = read_layer(ld, l, &out->layer[l]);
     free(ld->raw);
     if (e != OK) routers_free(out);

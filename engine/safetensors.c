@@ -373,7 +373,7 @@ enum err safetensors_open(struct safetensors **out, const char *path, struct err
     if (!s) return err_set(note, ERR_NOMEM, path, "out of memory");
     s->fd = -1;
     if (!(s->path = strdup(path))) goto fail;
-    s->fd = open(path, O_RDONLY | O_CLOEXEC);
+    s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
     if (s->fd < 0 || fstat(s->fd, &st) != 0) {
         e = err_set(note, ERR_IO, path, "%s: %s", path, strerror(errno));
         goto fail;

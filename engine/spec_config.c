@@ -104,6 +104,7 @@ static enum err refuse_unsupported(const struct reader *r, const struct spec *s)
     }
     if (has(r, "hidden_act") && !jval_is(get(r, "hidden_act"), "silu")) return key_bad(r, "hidden_act", "only silu is supported");
     if (has(r, "quantization_config")) return key_bad(r, "quantization_config", "quantised checkpoints are not supported");
+    if (has(r, "layer_types") && jval_kind(get(r, "layer_types")) != JKIND_ARRAY) return key_bad(r, "layer_types", "is no list");
     for (struct jiter it = jval_iter(get(r, "layer_types")); jiter_next(&it);)
         if (!jval_is(it.value, "full_attention")) return key_bad(r, "layer_types", "only full_attention is supported");
     int first = 0; /* layers from here on have a sliding window */

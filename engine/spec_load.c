@@ -82,6 +82,25 @@ static enum err read_float(struct reader *r, const char *tail, double absent, do
     return isfinite(*out) ? OK : key_bad(r, "is not finite");
 }
 
+/* The format's first reader takes a factor without a type for linear, and knows an older name of it. */
+static enum err read_scaling(struct reader *r, struct spec *s)
+{
+    const char     *factor = gguf_has(r->g, arch_key(r, "rope.scaling.factor")) ? "rope.scaling.factor" : "rope.scale_linear";
+    bool            has_factor = gguf_has(r->g, arch_key(r, factor));
+    struct gguf_str type = {"linear", 6};
+    enum err        e;
+    s->rope = (struct rope_scaling){.factor = 1, .attention = 1};
+    bool has_type = gguf_has(r->g, arch_key(r, "rope.scaling.type"));
+    if (has_type && !gguf_get_str(r->g, r->key, &type)) return key_bad(r, "is no string");
+    if ((!has_type && !has_factor) || (type.n == 4 && memcmp(type.p, "none", 4) == 0)) return OK;
+    if (type.n != 6 || memcmp(type.p, "linear", 6) != 0) return key_bad(r, "this rope scaling is not supported");
+    if ((e = read_float(r, factor, 1, &s->rope.factor)) != OK) return e;
+    if (s->rope.factor >= 1) s->rope.kind = ROPE_LINEAR;
+    else if (s->rope.factor > 0 || s->rope.factor < 0) return key_bad(r, "must be 1 or more");
+    else s->rope.factor = 1; /* 0 says nothing */
+    return OK;
+}
+
 static enum err read_numbers(struct reader *r, struct spec *s)
 {
     double   eps;
@@ -92,13 +111,7 @@ static enum err read_numbers(struct reader *r, struct spec *s)
     if ((e = read_float(r, "rope.freq_base", 10000, &s->rope_base)) != OK) return e;
     if (!(s->rope_base > 1)) return key_bad(r, "must be above 1");
 
-    struct gguf_str type;
-    s->rope = (struct rope_scaling){.factor = 1, .attention = 1};
-    if (!gguf_get_str(r->g, arch_key(r, "rope.scaling.type"), &type) || (type.n == 4 && memcmp(type.p, "none", 4) == 0)) return OK;
-    if (type.n != 6 || memcmp(type.p, "linear", 6) != 0) return key_bad(r, "this rope scaling is not supported");
-    s->rope.kind = ROPE_LINEAR;
-    if ((e = read_float(r, "rope.scaling.factor", 1, &s->rope.factor)) != OK) return e;
-    return s->rope.factor >= 1 ? OK : key_bad(r, "must be 1 or more");
+    return read_scaling(r, s);
 }
 
 /* Tokens that end an answer: whatever the file gives under these keys, each once. */

@@ -74,6 +74,11 @@ static enum err read_id(struct text_owner *o, const char *path, const char *key,
     return OK;
 }
 
+static enum err read_flag(struct text_owner *o, const char *path, const char *key, bool *out, struct err_note *note)
+{
+    return !gguf_has(o->g, key) || gguf_get_bool(o->g, key, out) ? OK : key_bad(note, path, key, "is neither true nor false");
+}
+
 static enum err read_vocab(struct text_owner *o, const char *path, struct err_note *note)
 {
     struct text_assets *t = &o->t;
@@ -89,24 +94,31 @@ static enum err read_vocab(struct text_owner *o, const char *path, struct err_no
     if ((e = read_id(o, path, "tokenizer.ggml.bos_token_id", &t->bos_id, note)) != OK) return e;
     if ((e = read_id(o, path, "tokenizer.ggml.eos_token_id", &t->eos_id, note)) != OK) return e;
     if ((e = read_id(o, path, "tokenizer.ggml.unknown_token_id", &t->unk_id, note)) != OK) return e;
-    gguf_get_bool(o->g, "tokenizer.ggml.add_bos_token", &t->add_bos);
-    gguf_get_bool(o->g, "tokenizer.ggml.add_eos_token", &t->add_eos);
-    return OK;
+    if ((e = read_flag(o, path, "tokenizer.ggml.add_bos_token", &t->add_bos, note)) != OK) return e;
+    return read_flag(o, path, "tokenizer.ggml.add_eos_token", &t->add_eos, note);
 }
 
-static enum err read_text(struct text_owner *o, const char *path, struct err_note *note)
+/* *out stays NULL where there is no such key. */
+static enum err read_text(struct text_owner *o, const char *path, const char *key, const char **out, size_t *n, struct err_note *note)
+{
+    struct gguf_str s;
+    if (!gguf_has(o->g, key)) return OK;
+    if (!gguf_get_str(o->g, key, &s)) return key_bad(note, path, key, "is no string");
+    *n = s.n;
+    *out = arena_strndup(&o->arena, s.p, s.n);
+    return *out ? OK : err_set(note, ERR_NOMEM, path, "%s: no memory for its texts", path);
+}
+
+static enum err read_gguf(struct text_owner *o, const char *path, struct err_note *note)
 {
     struct text_assets *t = &o->t;
-    struct gguf_str     s;
-    if (gguf_get_str(o->g, "tokenizer.chat_template", &s)) {
-        if (!(t->chat_template = arena_strndup(&o->arena, s.p, s.n))) goto nomem;
-        t->chat_template_len = s.n;
-    }
-    if (!gguf_get_str(o->g, "tokenizer.ggml.pre", &s)) return OK;
-    if (!(t->pre = arena_strndup(&o->arena, s.p, s.n))) goto nomem;
-    return OK;
-nomem:
-    return err_set(note, ERR_NOMEM, path, "%s: no memory for its texts", path);
+    size_t              n;
+    enum err            e = gguf_open(&o->g, path, note);
+    if (e != OK) return e;
+    if (!(t->file = t->template_file = arena_strndup(&o->arena, path, strlen(path)))) return err_set(note, ERR_NOMEM, path, "out of memory");
+    if ((e = read_vocab(o, path, note)) != OK) return e;
+    if ((e = read_text(o, path, "tokenizer.chat_template", &t->chat_template, &t->chat_template_len, note)) != OK) return e;
+    return read_text(o, path, "tokenizer.ggml.pre", &t->pre, &n, note);
 }
 
 enum err text_assets_open(struct text_assets **out, const char *path, struct err_note *note)
@@ -118,15 +130,7 @@ enum err text_assets_open(struct text_assets **out, const char *path, struct err
                                 .top_p = (double)NAN, .repetition_penalty = (double)NAN};
     struct stat st;
     enum err    e;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        e = text_assets_read_dir(o, path, note);
-    } else {
-        e = gguf_open(&o->g, path, note);
-        if (e == OK && !(o->t.file = arena_strndup(&o->arena, path, strlen(path))))
-            e = err_set(note, ERR_NOMEM, path, "out of memory");
-        if (e == OK) e = read_vocab(o, path, note);
-        if (e == OK) e = read_text(o, path, note);
-    }
+    e = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? text_assets_read_dir(o, path, note) : read_gguf(o, path, note);
     if (e == OK) *out = &o->t;
     else text_assets_close(&o->t);
     return e;

@@ -27,6 +27,7 @@ struct text_assets {
     int32_t      bos_id, eos_id, unk_id;
     const char  *chat_template; /* Jinja source, or NULL */
     size_t       chat_template_len;
+    const char  *template_file; /* where it stands, for messages */
     double       temperature, top_p; /* generation_config.json; NaN: not given */
     int          top_k;              /* -1: not given */
     double       repetition_penalty; /* NaN: not given */

@@ -1,9 +1,11 @@
 /* text_assets_hf: a Hugging Face directory. tokenizer.json must be there; the files beside it are read where they are. */
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/text_assets_own.h"
@@ -68,12 +70,20 @@ static enum err read_frame(struct text_owner *o, struct jval config, const char 
         if (*end[i].add && id >= 0 && id != *end[i].id)
             return bad(note, path, end[i].token, "is not the token that tokenizer.json adds");
         if (id >= 0) *end[i].id = id;
-        jval_bool(jval_get(config, end[i].flag), &flag);
+        struct jval v = jval_get(config, end[i].flag);
+        if (jval_kind(v) != JKIND_NONE && jval_kind(v) != JKIND_NULL && !jval_bool(v, &flag))
+            return bad(note, path, end[i].flag, "is neither true nor false");
         if (has_template || !flag) continue;
         if (*end[i].id < 0) return bad(note, path, end[i].flag, "there is no such token to add");
         *end[i].add = true;
     }
     return OK;
+}
+
+static enum err name_template_file(struct text_owner *o, const char *path, struct err_note *note)
+{
+    o->t.template_file = arena_strndup(&o->arena, path, strlen(path));
+    return o->t.template_file ? OK : err_set(note, ERR_NOMEM, path, "out of memory");
 }
 
 /* A string, or a list of {name, template}, of which the one named default counts. */
@@ -84,39 +94,51 @@ static enum err read_config_template(struct text_owner *o, struct jval config, c
     if (jval_kind(v) == JKIND_ARRAY) {
         struct jval list = v;
         v = (struct jval){0};
-        for (struct jiter it = jval_iter(list); jiter_next(&it);)
+        for (struct jiter it = jval_iter(list); jiter_next(&it);) {
+            if (jval_kind(jval_get(it.value, "name")) != JKIND_STRING) return bad(note, path, "chat_template", "is neither a string nor a list of named ones");
             if (jval_is(jval_get(it.value, "name"), "default")) v = jval_get(it.value, "template");
+        }
         if (jval_kind(v) == JKIND_NONE) return OK; /* only templates for special ends */
     }
     if (!jval_string(v, &o->arena, &o->t.chat_template, &o->t.chat_template_len))
         return bad(note, path, "chat_template", "is neither a string nor a list of named ones");
-    return o->t.chat_template ? OK : err_set(note, ERR_NOMEM, path, "out of memory");
+    return o->t.chat_template ? name_template_file(o, path, note) : err_set(note, ERR_NOMEM, path, "out of memory");
 }
 
 /* --- chat_template.jinja, which goes before the one in tokenizer_config.json */
+
+/* The file's bytes in the arena. A pipe or a device is refused, not read. */
+static enum err take_file(struct text_owner *o, int fd, const char *path, struct err_note *note)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0) return err_set(note, ERR_IO, path, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode)) return err_set(note, ERR_MODEL_FILE, path, "%s: not a regular file", path);
+    if (st.st_size > TEMPLATE_BYTES_MOST) return err_set(note, ERR_MODEL_FILE, path, "%s: larger than %d bytes", path, TEMPLATE_BYTES_MOST);
+    size_t n = (size_t)st.st_size, at = 0;
+    char  *text = arena_alloc(&o->arena, n + 1);
+    if (!text) return err_set(note, ERR_NOMEM, path, "out of memory");
+    while (at < n) {
+        ssize_t got = read(fd, text + at, n - at);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return err_set(note, ERR_IO, path, "%s: cannot be read", path);
+        at += (size_t)got;
+    }
+    text[n] = 0;
+    o->t.chat_template = text;
+    o->t.chat_template_len = n;
+    return name_template_file(o, path, note);
+}
 
 static enum err read_template_file(struct text_owner *o, const char *dir, struct err_note *note)
 {
     char    *path;
     enum err e = OK;
     if (asprintf(&path, "%s/chat_template.jinja", dir) < 0) return err_set(note, ERR_NOMEM, dir, "out of memory");
-    FILE *f = fopen(path, "re");
-    if (!f) {
-        if (errno != ENOENT) e = err_set(note, ERR_IO, path, "%s: %s", path, strerror(errno));
-        free(path);
-        return e;
-    }
-    char  *text = malloc(TEMPLATE_BYTES_MOST + 1);
-    size_t n = text ? fread(text, 1, TEMPLATE_BYTES_MOST + 1, f) : 0;
-    if (!text) e = err_set(note, ERR_NOMEM, path, "out of memory");
-    else if (ferror(f)) e = err_set(note, ERR_IO, path, "%s: cannot be read", path);
-    else if (n > TEMPLATE_BYTES_MOST)
-        e = err_set(note, ERR_MODEL_FILE, path, "%s: larger than %d bytes", path, TEMPLATE_BYTES_MOST);
-    else if (!(o->t.chat_template = arena_strndup(&o->arena, text, n)))
-        e = err_set(note, ERR_NOMEM, path, "out of memory");
-    if (e == OK) o->t.chat_template_len = n;
-    free(text);
-    fclose(f);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0) {
+        e = take_file(o, fd, path, note);
+        close(fd);
+    } else if (errno != ENOENT) e = err_set(note, ERR_IO, path, "%s: %s", path, strerror(errno));
     free(path);
     return e;
 }
@@ -160,6 +182,7 @@ static enum err read_generation(struct text_owner *o, const struct jdoc *d, cons
     if (e == OK) e = read_number(d->root, path, "top_p", 1e-6, 1, &t->top_p, note);
     if (e == OK) e = read_number(d->root, path, "repetition_penalty", 1e-3, 1e3, &t->repetition_penalty, note);
     if (e == OK) e = read_number(d->root, path, "top_k", -1, INT32_MAX, &top_k, note);
+    if (e == OK && floor(top_k) < top_k) e = bad(note, path, "top_k", "is no whole number");
     t->top_k = (int)top_k;
     return e == OK ? read_eos(o, d->root, path, note) : e;
 }

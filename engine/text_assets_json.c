@@ -11,6 +11,7 @@ struct reader {
     struct text_assets *t;
     const char         *path;
     struct strmap      *ids;
+    const char         *no_flag; /* a flag that is neither true nor false, if one was met */
     struct err_note    *note;
 };
 
@@ -32,11 +33,13 @@ static enum err take_text(const struct reader *r, struct jval v, const char *key
     return strlen(*out) == n ? OK : bad(r, key, "holds a NUL byte");
 }
 
-static bool get_flag(struct jval object, const char *name, bool absent)
+/* What is no flag is remembered, and refused at the end. */
+static bool get_flag(struct reader *r, struct jval object, const char *name, bool absent)
 {
-    bool v = absent;
-    jval_bool(jval_get(object, name), &v);
-    return v;
+    struct jval v = jval_get(object, name);
+    bool        on = absent;
+    if (!is_none(v) && !jval_bool(v, &on)) r->no_flag = name;
+    return on;
 }
 
 /* --- the vocabulary */
@@ -99,14 +102,14 @@ static enum err read_added(struct reader *r, struct jval added)
         if (!jval_string(jval_get(it.value, "content"), &r->o->arena, &text, &n))
             return bad(r, "added_tokens", "a token has no content");
         if (!text) return nomem(r);
-        if (get_flag(it.value, "single_word", false)) return bad(r, "added_tokens", "single_word is not supported");
+        if (get_flag(r, it.value, "single_word", false)) return bad(r, "added_tokens", "single_word is not supported");
         int32_t known = strmap_get(r->ids, text, n);
         if (t->kind[id] != KIND_NORMAL || (known >= 0 ? known != id : t->piece[id] != NULL))
             return bad(r, "added_tokens", "a token and an id do not belong to each other alone");
-        bool special = get_flag(it.value, "special", false);
+        bool special = get_flag(r, it.value, "special", false);
         t->kind[id] = special ? KIND_SPECIAL : KIND_ADDED;
-        t->trait[id] = (uint8_t)((get_flag(it.value, "lstrip", false) ? TRAIT_LSTRIP : 0) | (get_flag(it.value, "rstrip", false) ? TRAIT_RSTRIP : 0) |
-                                 (get_flag(it.value, "normalized", !special) ? TRAIT_NORMALIZED : 0));
+        t->trait[id] = (uint8_t)((get_flag(r, it.value, "lstrip", false) ? TRAIT_LSTRIP : 0) | (get_flag(r, it.value, "rstrip", false) ? TRAIT_RSTRIP : 0) |
+                                 (get_flag(r, it.value, "normalized", !special) ? TRAIT_NORMALIZED : 0));
         if (known >= 0) continue;
         t->piece[id] = text;
         t->piece_len[id] = n;
@@ -180,11 +183,12 @@ static enum err read_model(struct reader *r, struct jval root)
     for (size_t i = 0; i < 2; i++)
         if (!is_none(jval_get(model, affix[i])) && !jval_is(jval_get(model, affix[i]), ""))
             return bad(r, affix[i], "is not supported");
-    if (jval_double(jval_get(model, "dropout"), &dropout) && dropout != 0) return bad(r, "dropout", "is not supported");
-    if (get_flag(model, "byte_fallback", false))
+    if (!is_none(jval_get(model, "dropout")) && (!jval_double(jval_get(model, "dropout"), &dropout) || dropout != 0))
+        return bad(r, "dropout", "is not supported");
+    if (get_flag(r, model, "byte_fallback", false))
         return bad(r, "byte_fallback", "is not supported: only byte-level BPE is");
-    if (!is_none(unk) && get_flag(model, "fuse_unk", false)) return bad(r, "fuse_unk", "is not supported");
-    r->t->ignore_merges = get_flag(model, "ignore_merges", false);
+    if (!is_none(unk) && get_flag(r, model, "fuse_unk", false)) return bad(r, "fuse_unk", "is not supported");
+    r->t->ignore_merges = get_flag(r, model, "ignore_merges", false);
     struct jval vocab = jval_get(model, "vocab"), added = jval_get(root, "added_tokens");
     if (!is_none(added) && jval_kind(added) != JKIND_ARRAY) return bad(r, "added_tokens", "is no list");
     if ((e = measure(r, vocab, added)) != OK || (e = read_vocab(r, vocab)) != OK || (e = read_added(r, added)) != OK)
@@ -235,11 +239,11 @@ static enum err read_pretokenizer(struct reader *r, struct jval part, void *arg)
     struct jval       type = jval_get(part, "type"), pattern = jval_get(part, "pattern");
     if (*bytes) return bad(r, key, "a step behind ByteLevel is not supported");
     if (jval_is(type, "Digits"))
-        return add_split(r, get_flag(part, "individual_digits", false) ? SPLIT_DIGITS : SPLIT_DIGIT_RUNS, "");
+        return add_split(r, get_flag(r, part, "individual_digits", false) ? SPLIT_DIGITS : SPLIT_DIGIT_RUNS, "");
     if (jval_is(type, "ByteLevel")) {
         *bytes = true;
-        if (get_flag(part, "add_prefix_space", true)) return bad(r, key, "add_prefix_space is not supported");
-        return get_flag(part, "use_regex", true) ? add_split(r, SPLIT_WORDS, "") : OK;
+        if (get_flag(r, part, "add_prefix_space", true)) return bad(r, key, "add_prefix_space is not supported");
+        return get_flag(r, part, "use_regex", true) ? add_split(r, SPLIT_WORDS, "") : OK;
     }
     if (!jval_is(type, "Split"))
         return bad(r, key, "only Split, Digits, ByteLevel and a Sequence of them are supported");
@@ -311,5 +315,6 @@ enum err text_assets_read_tokenizer(struct text_owner *o, const struct jdoc *d, 
         return bad(&r, "pre_tokenizer", bytes ? "does not cut text" : "does not end in ByteLevel");
     if (!is_none(decoder) && !jval_is(jval_get(decoder, "type"), "ByteLevel"))
         return bad(&r, "decoder", "only ByteLevel is supported");
-    return is_none(post) ? OK : each_part(&r, post, "processors", read_postprocessor, NULL);
+    if (!is_none(post) && (e = each_part(&r, post, "processors", read_postprocessor, NULL)) != OK) return e;
+    return r.no_flag ? bad(&r, r.no_flag, "is neither true nor false") : OK;
 }

@@ -90,6 +90,18 @@ static size_t text_bytes_most(const struct app *a)
     return 3 * longest * (size_t)a->model->max_len;
 }
 
+/* The tokenizer's end of a turn ends an answer too, where the model's own lists forgot it (a chat model made of a base model). */
+static struct engine_info with_tokenizer_eos(const struct engine_info *model, int32_t id)
+{
+    struct engine_info m = *model;
+    bool               known = id < 0 || m.n_eos == (int)(sizeof m.eos / sizeof *m.eos);
+    for (int i = 0; i < m.n_eos; i++)
+        known |= m.eos[i] == id;
+    if (!known)
+        m.eos[m.n_eos++] = id;
+    return m;
+}
+
 static enum err open_env(struct api *api, struct err_note *note)
 {
     const struct app *a = api->app;
@@ -98,13 +110,15 @@ static enum err open_env(struct api *api, struct err_note *note)
     enum err e = chat_tokens_new(&api->chat_tokens, a->tokenizer, note);
     if (e)
         return e;
+    const int32_t eos = tokenizer_eos(a->tokenizer);
+    api->model = with_tokenizer_eos(a->model, eos);
     api->env = (struct prep_env){
         .chat = {.tmpl = a->chat_template,
                  .tokenizer = a->tokenizer,
                  .tokens = api->chat_tokens,
-                 .eos_id = a->model->n_eos > 0 ? a->model->eos[0] : -1,
+                 .eos_id = eos >= 0 || api->model.n_eos == 0 ? eos : api->model.eos[0],
                  .text_bytes_most = text_bytes_most(a)},
-        .model = a->model,
+        .model = &api->model,
         .model_id = a->model_id,
         .gen_temperature = a->gen_temperature,
         .gen_top_p = a->gen_top_p,

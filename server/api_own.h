@@ -14,6 +14,7 @@ struct api {
     struct api_stats    stats; /* first: app.api points to it */
     struct app         *app;
     struct prep_env     env;   /* once the model is there */
+    struct engine_info  model; /* what env.model says */
     bool                has_env;
     struct chat_tokens *chat_tokens;
     struct list         gens;  /* struct gen */

@@ -210,16 +210,11 @@ static bool add_token(struct render *r, struct tmpl_value *context, const char *
     return id < 0 || put(r, context, name, tmpl_str(&r->mem, text, n, TMPL_OURS));
 }
 
-/* bos is what the tokenizer puts before a text, if it puts anything but eos there. */
+/* As the format's own renderer has them: whether or not the tokenizer puts them around a text by itself. */
 static enum err add_tokens(struct render *r, struct tmpl_value *context)
 {
-    struct token_vec frame = {0};
-    enum err         e = tokenizer_encode(r->env->tokenizer, "", 0, TOKENIZE_ADD, &frame, r->in->note);
-    const int32_t    bos = !e && frame.n > 0 && frame.id[0] != r->env->eos_id ? frame.id[0] : -1;
-    token_vec_fini(&frame);
-    if (!e && !(add_token(r, context, "bos_token", bos) && add_token(r, context, "eos_token", r->env->eos_id)))
-        e = no_memory(r);
-    return e;
+    const bool ok = add_token(r, context, "bos_token", tokenizer_bos(r->env->tokenizer)) && add_token(r, context, "eos_token", r->env->eos_id);
+    return ok ? OK : no_memory(r);
 }
 
 /* --- the end of an unfinished answer --- */

@@ -192,7 +192,9 @@ static enum err open_template(struct server *s)
         return template_from_file(s);
     if (!s->assets->chat_template)
         return OK;
-    return tmpl_compile(&s->chat_template, s->assets->chat_template, s->assets->chat_template_len, &s->note);
+    enum err e = tmpl_compile(&s->chat_template, s->assets->chat_template, s->assets->chat_template_len, &s->note);
+    const struct err_note why = s->note;
+    return e == ERR_MODEL_FILE ? err_set(&s->note, e, s->assets->template_file, "%.150s: chat template: %s", s->assets->template_file, why.text) : e;
 }
 
 static enum err open_scheduler(struct server *s)

@@ -126,6 +126,20 @@ static void a_text_that_just_fits_is_whole(void **state)
     assert_memory_equal(note.text + room - 2, "\xC3\xA4", 3);
 }
 
+static void what_an_operator_reads_is_one_line(void **state)
+{
+    (void)state;
+    static const enum err ours[] = {ERR_CONFIG, ERR_MODEL_FILE, ERR_IO};
+    struct err_note       note;
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+        err_set(&note, ours[i], "dir/a\nb", "%s", "dir/a\nb\x1b[31m\x7f: \xC3\xA4");
+        assert_string_equal(note.param, "dir/a?b");
+        assert_string_equal(note.text, "dir/a?b?[31m?: \xC3\xA4");
+    }
+    err_set(&note, ERR_TEMPLATE, NULL, "two\nlines"); /* a client's are as they are */
+    assert_string_equal(note.text, "two\nlines");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +151,7 @@ int main(void)
         cmocka_unit_test(a_cut_falls_between_characters),
         cmocka_unit_test(a_long_param_is_cut_too),
         cmocka_unit_test(a_text_that_just_fits_is_whole),
+        cmocka_unit_test(what_an_operator_reads_is_one_line),
     };
     return cmocka_run_group_tests_name("base/err", tests, NULL, NULL);
 }

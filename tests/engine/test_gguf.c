@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <math.h>
+#include <sys/stat.h>
 
 #include "engine/gguf.h"
+#include "engine/source.h"
+#include "engine/spec.h"
 #include "engine/text_assets.h"
 #include "kernels/quant.h"
 #include "tests/engine/tiny_gguf.h"
@@ -292,6 +295,108 @@ static void files_that_are_no_such_model_are_refused_by_name(void **state)
     free(copy);
 }
 
+static enum err read_texts(const char *p, size_t n, struct err_note *note)
+{
+    struct text_assets *t = NULL;
+    char               *path = write_file(p, n);
+    enum err            e = text_assets_open(&t, path, note);
+    remove(path);
+    if (e == OK) text_assets_close(t);
+    return e;
+}
+
+static void flags_of_another_type_are_refused_by_name(void **state)
+{
+    (void)state;
+    size_t          at = after("tokenizer.ggml.add_bos_token");
+    char            was = tiny.data[at];
+    struct err_note note = {0};
+    tiny.data[at] = 0; /* an integer of the same size */
+    assert_int_equal(read_texts(tiny.data, tiny.len, &note), ERR_MODEL_FILE);
+    assert_non_null(strstr(note.text, "tokenizer.ggml.add_bos_token"));
+    tiny.data[at] = was;
+    assert_int_equal(read_texts(tiny.data, tiny.len, &note), OK);
+}
+
+/* The small file with more keys, which are a multiple of its alignment, before all others. */
+static enum err spec_with(const struct strbuf *keys, int n_key, struct spec *s, struct err_note *note)
+{
+    struct strbuf  b;
+    struct source *src = NULL;
+    assert_int_equal(keys->len % 32, 0);
+    strbuf_init(&b);
+    strbuf_put(&b, tiny.data, 24);
+    b.data[16] = (char)(b.data[16] + n_key);
+    strbuf_put(&b, keys->data, keys->len);
+    strbuf_put(&b, tiny.data + 24, tiny.len - 24);
+    char    *path = write_file(b.data, b.len);
+    enum err e = source_open(&src, path, note);
+    if (e == OK) e = spec_load(s, src, note);
+    source_close(src);
+    remove(path);
+    strbuf_fini(&b);
+    return e;
+}
+
+static void rope_scaling_is_linear_where_only_a_factor_stands(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *factor, *type; /* keys behind "llama."; type is a word's */
+        float       v;
+        const char *word;
+        int         kind; /* enum rope_kind; -1: refused */
+    } row[] = {
+        {"rope.scaling.factor", NULL, 4, NULL, ROPE_LINEAR},
+        {"rope.scale_linear", NULL, 4, NULL, ROPE_LINEAR},
+        {"rope.scaling.factor", NULL, 0, NULL, ROPE_DEFAULT},
+        {"rope.scaling.factor", NULL, 0.5f, NULL, -1},
+        {"rope.scaling.factor", "rope.scaling.type", 4, "linear", ROPE_LINEAR},
+        {"rope.scaling.factor", "rope.scaling.type", 4, "none", ROPE_DEFAULT},
+        {"rope.scaling.factor", "rope.scaling.type", 4, "yarn", -1},
+        {"rope.scaling.factor", "rope.scaling.type", 4, NULL, -1}, /* a number where a word should be */
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct strbuf   keys;
+        struct spec     s;
+        struct err_note note = {0};
+        char            key[64];
+        strbuf_init(&keys);
+        snprintf(key, sizeof key, "llama.%s", row[i].factor);
+        tiny_key_f32(&keys, key, row[i].v);
+        if (row[i].type) snprintf(key, sizeof key, "llama.%s", row[i].type);
+        if (row[i].type && row[i].word) tiny_key_str(&keys, key, row[i].word);
+        else if (row[i].type) tiny_key_u32(&keys, key, 1);
+        size_t fill = (32 - (keys.len + 8 + 4 + 8) % 32) % 32; /* a string of this length fills up to the alignment */
+        fill += fill ? 0 : 32;
+        snprintf(key, sizeof key, "%.*s", (int)fill, "general.filler.of.this.file.here");
+        tiny_key_str(&keys, key, "");
+        enum err e = spec_with(&keys, 2 + (row[i].type != NULL), &s, &note);
+        strbuf_fini(&keys);
+        if (row[i].kind < 0) {
+            assert_int_equal(e, ERR_MODEL_FILE);
+            assert_non_null(strstr(note.text, row[i].type ? row[i].type : row[i].factor));
+            continue;
+        }
+        if (e != OK) fail_msg("row %zu: %s", i, note.text);
+        assert_int_equal(s.rope.kind, row[i].kind);
+        assert_true(fabs(s.rope.factor - (row[i].kind == ROPE_LINEAR ? 4 : 1)) < 1e-9);
+    }
+}
+
+static void a_pipe_is_refused_and_not_waited_for(void **state)
+{
+    (void)state;
+    struct gguf    *g = NULL;
+    struct err_note note = {0};
+    char           *path = write_file("", 0);
+    remove(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(gguf_open(&g, path, &note), ERR_MODEL_FILE);
+    assert_non_null(strstr(note.text, path));
+    remove(path);
+}
+
 static void a_file_that_shrinks_is_an_error_and_no_signal(void **state)
 {
     (void)state;
@@ -317,6 +422,9 @@ int main(void)
         cmocka_unit_test(names_and_keys_stand_once),
         cmocka_unit_test(random_damage_never_crashes_the_engine),
         cmocka_unit_test(files_that_are_no_such_model_are_refused_by_name),
+        cmocka_unit_test(flags_of_another_type_are_refused_by_name),
+        cmocka_unit_test(rope_scaling_is_linear_where_only_a_factor_stands),
+        cmocka_unit_test(a_pipe_is_refused_and_not_waited_for),
         cmocka_unit_test(a_file_that_shrinks_is_an_error_and_no_signal),
     };
     strbuf_init(&tiny);

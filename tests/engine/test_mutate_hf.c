@@ -217,7 +217,7 @@ static void what_is_not_understood_is_refused_by_name(void **state)
         {"\"rope_scaling\": {\"type\": \"yarn\"},", "factor"}, {"\"vocab_size\": 65,", "model.embed_tokens.weight"}, {"\"hidden_act\": \"gelu\",", "hidden_act"},
         {"\"num_hidden_layers\": 4,", "model.layers.3."}, {"\"attention_bias\": true,", "attention_bias"}, {"\"toggle_type\": \"other\",", "toggle_type"},
         {"\"use_softmax\": false,", "cls_router_head_agnostic.4"}, {"\"pool_size\": 150.5,", "pool_size"}, {"\"local_window_size\": 0,", "local_window_size"},
-        {"\"layer_types\": [\"full_attention\", \"sliding_attention\"],", "layer_types"}, {"\"quantization_config\": {},", "quantization_config"},
+        {"\"layer_types\": [\"full_attention\", \"sliding_attention\"],", "layer_types"}, {"\"layer_types\": \"sliding_attention\",", "layer_types"}, {"\"quantization_config\": {},", "quantization_config"},
         {"\"use_sliding_window\": true, \"sliding_window\": 128, \"max_window_layers\": 1,", "use_sliding_window"}, {"\"tie_word_embeddings\": 1,", "tie_word_embeddings"},
         {"\"num_key_value_heads\": 3,", "num_key_value_heads"}, {"\"head_dim\": 12,", "head_dim"}, {"\"architectures\": [\"OtherForCausalLM\"],", "architectures"},
     };

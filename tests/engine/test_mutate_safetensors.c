@@ -250,6 +250,23 @@ static void router_files_that_lie_are_refused(void **state)
     assert_true(refused > 500);
 }
 
+/* A file with one bias, for a model whose routers would take 700 MB. */
+static void a_router_file_without_its_tensors_takes_no_room_for_them(void **state)
+{
+    (void)state;
+    static const char head[] = "{\"model.layers.0.self_attn.mask_allocator.cls_router_head_agnostic.4.bias\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
+    struct spec       spec = {.n_layer = 64, .head = 256};
+    struct routers    r;
+    struct err_note   note = {0};
+    size_t            n = write_file(head, sizeof head - 1, sizeof head - 1, 8);
+    watch_begin();
+    enum err e = routers_load(&r, path, &spec, &note);
+    watch_end();
+    assert_int_equal(e, ERR_MODEL_FILE);
+    assert_refusal(&note, path, "cls_feat_extractor.0.weight", "a router file of one bias");
+    assert_true(watch.most <= 2 * (long long)n + SLACK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +278,7 @@ int main(void)
         cmocka_unit_test(random_bytes_in_the_header_are_refused_or_sound),
         cmocka_unit_test(many_tensors_take_no_more_than_they_are),
         cmocka_unit_test(router_files_that_lie_are_refused),
+        cmocka_unit_test(a_router_file_without_its_tensors_takes_no_room_for_them),
     };
     if ((fd = memfd_create("fluxd-mutate", MFD_CLOEXEC)) < 0) return 1;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);

@@ -2,6 +2,7 @@
 #include "tests/engine/tiny_tokenizer.h"
 
 #include <math.h>
+#include <sys/stat.h>
 
 #include "engine/text_assets.h"
 
@@ -171,6 +172,11 @@ static void what_is_not_supported_or_wrong_is_refused_by_name(void **state)
         {0, "\"BPE\"", "\"Unigram\"", "model"},
         {0, "\"byte_fallback\":false", "\"byte_fallback\":true", "byte_fallback"},
         {0, "\"dropout\":null", "\"dropout\":0.1", "dropout"},
+        {0, "\"dropout\":null", "\"dropout\":\"0\"", "dropout"},
+        {0, "\"ignore_merges\":true", "\"ignore_merges\":1", "ignore_merges"},
+        {0, "\"byte_fallback\":false", "\"byte_fallback\":\"true\"", "byte_fallback"},
+        {0, "\"lstrip\":true", "\"lstrip\":\"yes\"", "lstrip"},
+        {0, "\"individual_digits\":true", "\"individual_digits\":[]", "individual_digits"},
         {0, "\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":\"##\"", "continuing_subword_prefix"},
         {0, "\"end_of_word_suffix\":\"\"", "\"end_of_word_suffix\":\"</w>\"", "end_of_word_suffix"},
         {0, "\"unk_token\":null", "\"unk_token\":\"none\"", "unk_token"},
@@ -204,16 +210,38 @@ static void what_is_not_supported_or_wrong_is_refused_by_name(void **state)
         {1, "\"eos_token\":\"</s>\"", "\"eos_token\":\"<end>\"", "eos_token"},
         {1, "\"eos_token\":\"</s>\"", "\"eos_token\":7", "eos_token"},
         {1, "[{\"name\":\"tool_use\"", "7,\"x\":[{\"name\":\"tool_use\"", "chat_template"},
+        {1, "{\"name\":\"tool_use\",\"template\":\"T\"}", "5", "chat_template"},
+        {1, "\"add_bos_token\":true", "\"add_bos_token\":\"yes\"", "add_bos_token"},
+        {1, "\"add_eos_token\":false", "\"add_eos_token\":0", "add_eos_token"},
         {2, "[20,0]", "[20,22]", "eos_token_id"},
         {2, "[20,0]", "[]", "eos_token_id"},
         {2, "[20,0]", "-1", "eos_token_id"},
         {2, "0.6", "-0.6", "temperature"},
         {2, "0.9", "1.1", "top_p"},
         {2, "\"top_k\":20", "\"top_k\":\"20\"", "top_k"},
+        {2, "\"top_k\":20", "\"top_k\":20.5", "top_k"},
         {2, "1.05", "0", "repetition_penalty"},
         {2, "1.05", "1e999", "repetition_penalty"},
     };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) assert_refused(row[i].file, row[i].from, row[i].to, row[i].says);
+}
+
+/* Each file in turn is a pipe that nobody writes to. */
+static void pipes_are_refused_and_not_waited_for(void **state)
+{
+    (void)state;
+    for (int file = 0; file < TINY_FILES; file++) {
+        struct text_assets *t = NULL;
+        struct err_note     note = {0};
+        char                path[128];
+        tiny_path(path, dir, file);
+        tiny_put(dir, file, NULL, 0);
+        assert_int_equal(mkfifo(path, 0600), 0);
+        assert_int_equal(text_assets_open(&t, dir, &note), ERR_MODEL_FILE);
+        assert_non_null(strstr(note.text, path));
+        assert_int_equal(remove(path), 0);
+        if (file < 3) put_with(file, "", "");
+    }
 }
 
 static int make_dir(void **state)
@@ -239,6 +267,7 @@ int main(void)
         cmocka_unit_test(what_stands_before_a_text_is_what_tokenizer_json_says),
         cmocka_unit_test(steps_of_every_kind_are_known),
         cmocka_unit_test(what_is_not_supported_or_wrong_is_refused_by_name),
+        cmocka_unit_test(pipes_are_refused_and_not_waited_for),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
