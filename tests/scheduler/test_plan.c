@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "scheduler/plan.h"
 #include "tests/base/cm.h"
 
@@ -164,12 +165,82 @@ static void promises_count_open_layers_as_full(void **st)
     close_world(w);
 }
 
+enum { ROWS = 256, LAYERS = 36, PROMPTS = 8, TIMES = 2000, MOST_US = 100 };
+
+/* 256 streams of a 36-layer model, a route each, and prompts beside them; every 128th step has all rows on a new page. */
+static void a_step_of_256_rows_is_planned_in_100_us(void **st)
+{
+    (void)st;
+    enum { N = ROWS + PROMPTS };
+    static struct seq        seq[N];
+    static struct request    req[N];
+    static struct seq       *slot[N];
+    static uint8_t           route[N][LAYERS];
+    static struct plan_row   row[N];
+    static struct plan_piece piece[N];
+    static struct plan_pick  pick[N];
+    struct plan_limits lim = {.n_layer = LAYERS, .chunk_tok = 8192, .n_page = 1 << 20, .sink_blocks = 1, .local_blocks = 8, .sparse_streams = true, .alone_ms = 60, .stretch = 2, .age = 1,
+                              .pass_most = 32};
+    struct cost   cost = {.prefill.unit = {0.1, 0.002, 0.0000002}, .decode.unit = {8, 0.1, 0.001}};
+    struct plan   p = {.row = row, .piece = piece, .pick = pick, .max_piece = N};
+    uint32_t      x = 7;
+    for (int i = 0; i < N; i++) {
+        slot[i] = &seq[i];
+        req[i] = (struct request){.n_prompt = 16000 + 100 * (i % 50)};
+        for (int l = 0; l < LAYERS; l++)
+            route[i][l] = ((x = x * 1664525u + 1013904223u) >> 24) % 4 ? ROUTE_SPARSE : ROUTE_FULL;
+        assert_true(kvmap_init(&seq[i].map, LAYERS, 160));
+        seq[i].req = &req[i];
+        seq[i].phase = i < ROWS ? SEQ_DECODE : SEQ_PREFILL;
+        seq[i].view.route = route[i];
+    }
+    double best_us[2] = {1e9, 1e9}, sum_us = 0;
+    for (int k = 0; k < TIMES; k++) {
+        for (int i = 0; i < ROWS; i++)
+            seq[i].pos = 126 * PAGE_TOK + k % PAGE_TOK;
+        int64_t t0 = clock_ns();
+        plan_step(&p, &lim, &cost, slot, N, 1 << 20, 0);
+        double us = (double)(clock_ns() - t0) * 1e-3;
+        best_us[k % PAGE_TOK == 0] = us < best_us[k % PAGE_TOK == 0] ? us : best_us[k % PAGE_TOK == 0];
+        sum_us += us;
+        assert_int_equal(p.n_row, ROWS);
+        assert_true(p.n_piece > 0);
+    }
+    print_message("planning %d rows and %d prompts: best %.0f us, all rows on a new page %.0f us, mean %.0f us\n", ROWS, PROMPTS, best_us[0], best_us[1], sum_us / TIMES);
+#if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+    assert_true(best_us[0] < MOST_US && best_us[1] < MOST_US);
+#endif
+    for (int i = 0; i < N; i++)
+        kvmap_fini(&seq[i].map);
+}
+
+/* A target is kept; a stretch is met by the nearest number of whole pages, so on average. */
+static void a_stretch_is_met_and_a_target_is_kept(void **st)
+{
+    (void)st;
+    for (int target = 0; target < 2; target++)
+        for (double ms = 6; ms < 60; ms += 0.37) {
+            struct world *w = open_world();
+            w->cost = (struct cost){.prefill.unit = {0, 0.02, 0}, .decode.unit = {ms, 0, 0}}; /* a page takes 2.56 ms */
+            w->lim.chunk_tok = 1 << 13;
+            w->lim.stretch = 2.5;
+            w->lim.itl_target_ms = target ? 2.5 * ms : 0;
+            put(w, 0, SEQ_DECODE, 100);
+            put(w, 1, SEQ_PREFILL, 8000);
+            plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1000, 0);
+            double off = w->p.prefill_ms - 1.5 * ms;
+            assert_true(target ? off <= 1e-9 && off > -2.57 : off <= 1.281 && off >= -1.281);
+            close_world(w);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest t[] = {
         cmocka_unit_test(take_is_all_or_nothing), cmocka_unit_test(dead_pages_are_those_between_sink_and_window),
         cmocka_unit_test(all_that_can_decode_does_and_prefill_gets_its_share), cmocka_unit_test(a_short_prompt_runs_through_and_overtakes_a_long_one),
         cmocka_unit_test(what_waited_long_goes_first), cmocka_unit_test(a_full_ring_rests), cmocka_unit_test(a_short_pool_still_moves),
-        cmocka_unit_test(promises_count_open_layers_as_full)};
+        cmocka_unit_test(promises_count_open_layers_as_full), cmocka_unit_test(a_stretch_is_met_and_a_target_is_kept),
+        cmocka_unit_test(a_step_of_256_rows_is_planned_in_100_us)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }
