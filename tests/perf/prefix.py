@@ -1,6 +1,6 @@
 """What the prefix cache saves: time to the first token through HTTP, with --prefix-cache-bytes and with 0.
   turns: a prompt of N tokens, then three of 61 more that begin with it, for given routes and for the routers'.
-  chats: conversations over /v1/chat/completions, texts of this repository and questions about them, routed by the routers: by turn the median with
+  chats: conversations over /v1/chat/completions, texts of this repository and questions about them, routed by the routers: by turn the mean with
          and without the cache, the share of tokens that were cached, how often a route was not that of the cached pages.
 usage: prefix.py turns|chats [--fluxd build/fluxd] [--model FILE] [--router FILE] [--tokens 4000] [--chats 8] [--first 0] [--hits-only] [-- flags of fluxd]"""
 import argparse
