@@ -20,7 +20,7 @@
 
 enum { SINK_DEFAULT = 128, WINDOW_DEFAULT = 1024, POOL_DEFAULT = 100, TRIANGLE_DEFAULT = 128, POOL_MOST = 8192 };
 enum { DEVICE_CHUNK = 8192, DEVICE_ROWS = 256 };
-enum { CHUNK_DEFAULT = 512, SEQS_DEFAULT = 16, LOGIT_TOK = 32, SEQS_MOST = 4096, CHUNK_MOST = 1 << 16, TOK_MOST = 1 << 24 };
+enum { CHUNK_DEFAULT = 1024, SEQS_DEFAULT = 16, LOGIT_TOK = 32, SEQS_MOST = 4096, CHUNK_MOST = 1 << 16, TOK_MOST = 1 << 24 };
 
 /* --- open */
 
@@ -72,6 +72,7 @@ static enum err settle_sizes(struct engine *e, const struct engine_conf *c, stru
     i->local_blocks = blocks(e->flux.local_window_size);
     i->router_pool_size = e->flux.pool_size;
     i->sparse_streams = e->kinds.streams;
+    if (e->kinds.alike) i->common_blocks = i->sink_blocks + i->local_blocks; /* the first query block that is kept from a key comes behind them */
     i->fixed_route = c->layer_plan && *c->layer_plan ? e->kinds.fixed : NULL;
     i->has_router = e->routers.layer != NULL;
     for (int l = 0; l < e->spec.n_layer; l++)
@@ -233,6 +234,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     struct backend_conf b = {.dtype = c->dtype, .n_thread = c->n_thread, .max_tok = e->max_tok, .memory_share = c->gpu_memory_utilization, .max_k = max_of(max_of(s->d, q), s->f),
                              .max_n = max_of(max_of(qkv, 2 * s->f), s->n_vocab)};
     if ((err = open_backend(e, c, &b, note)) != OK) return err;
+    e->info.on_host = !e->be->mem_left;
     e->info.resumes = !e->be->mem_left; /* the sum over a prompt's first rows is taken apart on the CPU alone */
     settle_device(e, c);
     l.backend = e->be;
