@@ -1,5 +1,5 @@
 /* gemm_quant_vnni: the kernels of gemm_quant for AVX-512 with VNNI: four products of an unsigned weight byte and a signed
- * activation byte per lane and instruction, 16 outputs a vector, up to 8 rows in registers. */
+ * activation byte per lane and instruction, 16 outputs a vector, the sums of four rows by two groups of outputs in registers. */
 #include "kernels/gemm_quant.h"
 
 #if defined(__x86_64__)
