@@ -76,7 +76,7 @@ def main():
     print("| prompt | route | full layers | first token ms: median (all) | gap ms: median (all) | KV MB |\n|" + " --- |" * 6)
     for (kind, route), rows in seen.items():
         both = [f"{statistics.median(r[k] for r in rows):.{d}f} ({', '.join(f'{r[k]:.{d}f}' for r in rows)})"
-                for k, d in (("ttft_ms", 0), ("gap_ms", 2))]
+                for k, d in (("ttft_ms", 1), ("gap_ms", 2))]
         layers, mb = (statistics.mean(r[k] for r in rows) for k in ("full_layers", "kv_bytes"))
         print(f"| {kind} | {route} | {layers:.1f} | {both[0]} | {both[1]} | {mb / 1e6:.0f} |")
 
