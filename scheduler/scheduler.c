@@ -16,7 +16,7 @@
 enum { IDLE_BEAT_MS = 1000, BUSY_BEAT_MS = 50, PASS_MOST = 32 };
 /* Gaps beside a prompt, over those without: a host's cores have the prompt take at most 1.8 times as long as alone (2.5 / 1.5, and
  * what a step costs besides); on a device, where decode leaves the arithmetic idle, gaps stay below twice their own. */
-static const double STRETCH_HOST = 2.5, STRETCH_DEVICE = 1.8;
+static const double STRETCH_HOST = 2.5, STRETCH_DEVICE = 1.6;
 static const double ALONE_STEP_MS = 60; /* longest prefill step while nobody decodes: how late a newcomer is noticed */
 
 static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
