@@ -120,6 +120,8 @@ template <int K> __global__ void __launch_bounds__(THREADS, 1) attn_decode_kerne
         fence_mbar_init();
         tma_prefetch_map(&map);
     }
+    grid_launch_next();
+    grid_wait();
     plan_rows(sm.plan, p);
     clear_rows<K, __nv_bfloat16>(p);
     if (warp == 0)
@@ -143,8 +145,17 @@ template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
         return e;
     if (cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
         return ERR_DEVICE;
-    attn_decode_kernel<K><<<g->n_sm, THREADS, bytes, g->stream>>>(map, p);
-    return cudaGetLastError() == cudaSuccess ? OK : ERR_DEVICE;
+    cudaLaunchAttribute attr = {};
+    attr.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attr.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)g->n_sm);
+    config.blockDim = dim3(THREADS);
+    config.dynamicSmemBytes = bytes;
+    config.stream = g->stream;
+    config.attrs = &attr;
+    config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, attn_decode_kernel<K>, map, p) == cudaSuccess ? OK : ERR_DEVICE;
 }
 
 enum err attn_decode_sm90(const struct attn_args *a, const struct attn_gpu *g)
