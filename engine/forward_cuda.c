@@ -512,8 +512,8 @@ static enum err decode_launch(const struct call *c)
     TRY(embed_gpu(&(struct embed_args){.out = e->mem.x, .table = &e->w.embed, .id = dev_at(c->f, c->f->at.tok), .n_tok = c->n_tok, .d = e->spec.d}, &c->f->ops));
     if (uses_small(c->f)) {
         for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer_fused(c, l));
-        struct gemm_args a = product_args(c->f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, c->n_tok, false, true);
-        return run_small(c->f, &a, &(struct gemm_more){.sum_in = c->f->sum, .eps = e->spec.eps});
+        struct gemm_args logits = product_args(c->f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, c->n_tok, false, true);
+        return run_small(c->f, &logits, &(struct gemm_more){.sum_in = c->f->sum, .eps = e->spec.eps});
     }
     for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer(c, l));
     return head(c, c->n_tok, NULL);
