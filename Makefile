@@ -34,7 +34,7 @@ QUICK = $(filter-out %_golden,$(UNIT))
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all run test unit asan tsan e2e house bench test-gpu bench-gpu sim fuzz fmt clean deps test-deps cuda
+.PHONY: all run test test-training unit asan tsan e2e house bench test-gpu bench-gpu sim fuzz fmt clean deps test-deps cuda
 
 all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd
@@ -67,6 +67,12 @@ tsan:
 
 e2e: $(BUILD)/fluxd $(BUILD)/tests/server/http_app $(BUILD)/tests/server/fault_app $(MODEL) build/venv/.ok
 	$(PY) -m pytest -q -x --no-header -p no:cacheprovider tests/e2e
+
+# The trainer's tests, on the CPU; PyTorch goes into an environment of its own (about 1 GB).
+TORCH_PY ?= build/venv-training/bin/python
+test-training:
+	@[ -x $(TORCH_PY) ] || { python3 -m venv build/venv-training && build/venv-training/bin/pip install -q -r training/requirements.txt pytest; }
+	@$(TORCH_PY) -m pytest -q -p no:cacheprovider training/tests
 
 house:
 	@sh tests/house/rules.sh

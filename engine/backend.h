@@ -30,6 +30,9 @@ struct backend {
     enum err   (*weight_new)(struct weight *w, int n, int k, enum dtype hold, enum weight_use use, struct err_note *note);
     /* Row row0 + i from src's row rows[i] (i if NULL); tables and quantised weights need src_type == hold. */
     void       (*weight_part)(struct weight *w, int row0, int n_row, const void *src, enum dtype src_type, const int32_t *rows);
+    /* Memory that src is read into, where a device wants its own kind; both NULL: malloc's. host_free takes NULL. */
+    void      *(*host_new)(int64_t bytes);
+    void       (*host_free)(void *p);
     enum err   (*weight_done)(struct backend *b, struct weight *w, struct err_note *note); /* after the last part */
     void       (*weight_free)(struct weight *w);             /* also of a zeroed one */
     int64_t    (*weight_bytes)(const struct weight *w);

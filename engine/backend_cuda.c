@@ -50,6 +50,10 @@ static void to_device_type(const float *v, int64_t n, void *out)
 static void weight_part(struct weight *w, int row0, int n_row, const void *src, enum dtype src_type, const int32_t *rows)
 {
     int64_t src_row = quant_bytes(src_type, w->k), row = w->k * (int64_t)quant_type(w->dt)->block_bytes;
+    if (src_type == w->dt && !rows) {
+        cudaMemcpy((char *)(uintptr_t)w->data + row0 * row, src, (size_t)(n_row * row), cudaMemcpyHostToDevice);
+        return;
+    }
     char   *host = malloc((size_t)(n_row * row));
     float  *v = malloc((size_t)w->k * sizeof *v);
     CHECK(host && v);
@@ -64,6 +68,20 @@ static void weight_part(struct weight *w, int row0, int n_row, const void *src, 
     cudaMemcpy((char *)(uintptr_t)w->data + row0 * row, host, (size_t)(n_row * row), cudaMemcpyHostToDevice);
     free(v);
     free(host);
+}
+
+/* What weights are read into: pinned, so that the copy goes at the bus's speed. */
+static void *host_new(int64_t bytes)
+{
+    void *p = NULL;
+    if (cudaMallocHost(&p, (size_t)bytes) == cudaSuccess) return p;
+    cudaGetLastError();
+    return NULL;
+}
+
+static void host_free(void *p)
+{
+    if (p) cudaFreeHost(p);
 }
 
 static enum err weight_done(struct backend *b, struct weight *w, struct err_note *note)
@@ -163,6 +181,8 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
         .hold_type = hold_type,
         .weight_new = weight_new,
         .weight_part = weight_part,
+        .host_new = host_new,
+        .host_free = host_free,
         .weight_done = weight_done,
         .weight_free = weight_free,
         .weight_bytes = weight_bytes,

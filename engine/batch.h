@@ -18,6 +18,7 @@ struct batch_seq {
     int            n_prompt;
     const int32_t *page;        /* [L][page_stride]: page of each block of each layer; < 0: none */
     int            page_stride;
+    uint64_t       page_stamp;  /* another one whenever a page came into the table (of this slot, ever); 0: not kept, look for yourself */
     uint8_t       *route;       /* [L] enum route_bit; the engine turns OPEN into a decision, in place */
     float         *margin;      /* [L] router margin of each decided layer (0 for given bits); may be NULL */
     float          route_bias;  /* added to the router's margin; 0 normally */
@@ -78,6 +79,7 @@ struct step_out {
     struct sample_out *piece;    /* [n_piece] caller's memory; written where drew[i] */
     uint8_t           *drew;     /* [n_piece] 1 where the piece ended its prompt */
     int64_t            decode_ns, prefill_ns; /* time spent on each part, for the cost model */
+    int64_t            idle_ns;     /* of a device: time since the step before in which it waited for its host; < 0: not known */
 };
 
 #endif

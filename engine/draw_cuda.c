@@ -65,7 +65,7 @@ static int64_t put_ids(struct draw_cuda *d, int64_t *n, const int32_t *id, int c
     return at;
 }
 
-enum err draw_cuda_rows(struct draw_cuda *d, const float *logits, float *work, int vocab, int n, const struct sample_row *row, struct sample_out *out)
+enum err draw_cuda_send(struct draw_cuda *d, const float *logits, float *work, int vocab, int n, const struct sample_row *row)
 {
     struct sample_gpu_row *to = (struct sample_gpu_row *)(void *)d->host;
     int64_t                n_id = 0, n_value = 0;
@@ -89,8 +89,8 @@ enum err draw_cuda_rows(struct draw_cuda *d, const float *logits, float *work, i
     struct sample_gpu_args a = {.logits = logits, .logits_stride = vocab, .row = (const struct sample_gpu_row *)(void *)d->dev, .id = (const int32_t *)(void *)(d->dev + d->id_at),
                                 .value = (const float *)(void *)(d->dev + d->value_at), .out = d->out_dev, .work = work, .n_row = n, .vocab = vocab};
     if (e != cudaSuccess || sample_gpu(&a, &d->ops) != OK) return ERR_DEVICE;
-    e = cudaMemcpyAsync(d->out_host, d->out_dev, (size_t)n * sizeof *out, cudaMemcpyDeviceToHost, s);
-    if (e == cudaSuccess) e = cudaStreamSynchronize(s);
-    if (e == cudaSuccess) memcpy(out, d->out_host, (size_t)n * sizeof *out);
+    e = cudaMemcpyAsync(d->out_host, d->out_dev, (size_t)n * sizeof *d->out_host, cudaMemcpyDeviceToHost, s);
     return e == cudaSuccess ? OK : ERR_DEVICE;
 }
+
+void draw_cuda_take(const struct draw_cuda *d, int n, struct sample_out *out) { memcpy(out, d->out_host, (size_t)n * sizeof *out); }

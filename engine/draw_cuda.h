@@ -15,7 +15,8 @@ void     draw_cuda_close(struct draw_cuda *d);
 /* How many of the n rows the lists have room for: at least 1, or 0 if the first row alone has too much. */
 int draw_cuda_fit(const struct draw_cuda *d, const struct sample_row *row, int n);
 
-/* Draws n rows of logits [n, V]; waits for the results. work: device [n, 2V] floats. */
-enum err draw_cuda_rows(struct draw_cuda *d, const float *logits, float *work, int vocab, int n, const struct sample_row *row, struct sample_out *out);
+/* Draws n rows of logits [n, V]. work: device [n, 2V] floats. The results may be taken when the stream was waited for. */
+enum err draw_cuda_send(struct draw_cuda *d, const float *logits, float *work, int vocab, int n, const struct sample_row *row);
+void     draw_cuda_take(const struct draw_cuda *d, int n, struct sample_out *out);
 
 #endif

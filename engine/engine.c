@@ -85,7 +85,7 @@ static enum err settle_sizes(struct engine *e, const struct engine_conf *c, stru
     return OK;
 }
 
-/* Angles in double, rounded once (RoPE; Su et al. 2104.09864). */
+/* RoPE (Su et al. 2104.09864). Angles in single precision, as rope_frequency says; their sines rounded once. */
 static void fill_rope(struct engine *e)
 {
     const struct spec *s = &e->spec;
@@ -93,11 +93,13 @@ static void fill_rope(struct engine *e)
     float             *rope = e->mem.rope;
 #pragma omp parallel for num_threads(e->be->n_thread)
     for (int i = 0; i < half; i++) {
-        double f = rope_frequency(&s->rope, s->rope_base, s->head, i);
-        if (e->w.rope_factor) f /= (double)e->w.rope_factor[i];
+        const float attention = (float)s->rope.attention;
+        float       f = rope_frequency(&s->rope, s->rope_base, s->head, i);
+        if (e->w.rope_factor) f /= e->w.rope_factor[i];
         for (int pos = 0; pos < e->info.max_len; pos++) {
-            rope[((int64_t)pos * half + i) * 2] = (float)(cos(f * pos) * s->rope.attention);
-            rope[((int64_t)pos * half + i) * 2 + 1] = (float)(sin(f * pos) * s->rope.attention);
+            const double angle = (double)((float)pos * f);
+            rope[((int64_t)pos * half + i) * 2] = (float)cos(angle) * attention;
+            rope[((int64_t)pos * half + i) * 2 + 1] = (float)sin(angle) * attention;
         }
     }
 }
@@ -343,6 +345,7 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
     int64_t t1 = clock_ns();
     if (b->n_piece) memset(out->drew, 0, (size_t)b->n_piece);
     step_pieces(e, b, out);
+    out->idle_ns = -1;
     out->decode_ns = t1 - t0;
     out->prefill_ns = clock_ns() - t1;
     return OK;

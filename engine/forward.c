@@ -39,6 +39,13 @@ static void gemm(const struct call *c, void *y, const void *x, const struct weig
     c->e->be->op.gemm(c->e->be->ctx, &a);
 }
 
+/* A product of the MLP, which bears coarser inputs than attention and logits do (kernels/gemm_quant.h has the figures). */
+static void gemm_mlp(const struct call *c, void *y, const void *x, const struct weight *w, bool add)
+{
+    struct gemm_args a = {.y = y, .x = x, .w = w, .x_stride = w->k, .y_stride = w->n, .n_tok = c->n_tok, .add = add, .decode = c->decode, .coarse = true};
+    c->e->be->op.gemm(c->e->be->ctx, &a);
+}
+
 static void embed(const struct engine *e, void *out, const int32_t *id, int n)
 {
     for (int i = 0; i < n; i++) CHECK(id[i] >= 0 && id[i] < e->spec.n_vocab);
@@ -171,7 +178,8 @@ static bool is_open(const struct call *c, const struct span *sp, int layer)
     return false;
 }
 
-static bool is_whole(const struct span *sp) { return sp->pos0 == sp->seq->n_cached && sp->n == sp->seq->n_prompt; }
+/* All rows of the prompt that are computed at all are in this call. */
+static bool is_whole(const struct span *sp) { return sp->pos0 == sp->seq->n_cached && sp->pos0 + sp->n == sp->seq->n_prompt; }
 
 /* --- one layer */
 
@@ -260,10 +268,10 @@ static void mlp(const struct call *c, int layer)
     struct engine              *e = c->e;
     const struct layer_weights *w = &e->w.layer[layer];
     rmsnorm(e, e->mem.h, e->mem.x, w->vec[VEC_FFN_NORM], c->n_tok);
-    gemm(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, false);
+    gemm_mlp(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], false);
     struct swiglu_args a = {.out = e->mem.ff, .gu = e->mem.gu, .gu_stride = 2 * (int64_t)e->spec.f, .out_stride = e->spec.f, .n_tok = c->n_tok, .f = e->spec.f};
     e->be->op.swiglu(e->be->ctx, &a);
-    gemm(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, true);
+    gemm_mlp(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], true);
 }
 
 /* Norm, q, k and v, the pages, the routers' decisions, attention, its projection into the residual stream. */

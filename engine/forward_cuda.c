@@ -25,6 +25,14 @@ struct layout {
     int64_t run, route, tok, row, prompt, n_patch, patch, bytes;
 };
 
+/* Time in which the device had nothing to do: from the end of what was sent before a wait to the first thing sent after it. */
+struct idle {
+    cudaEvent_t begin, end[2];
+    int         turn;         /* end[turn] is of the next wait, the other one of the last */
+    bool        waited, open; /* nothing was sent since the last wait; begin was recorded after it */
+    double      ms;
+};
+
 struct forward_cuda {
     struct engine       *e;
     struct backend_cuda *be;
@@ -40,6 +48,7 @@ struct forward_cuda {
     char         *dev;
 
     int32_t         *table, *shadow; /* [max_seqs][n_layer][n_block] pages: device, and what it holds */
+    uint64_t        *stamp;          /* [max_seqs] page_stamp of the sequence when all of its pages were looked through */
     struct attn_seg *seg;            /* [n_layer][max_run] */
     int32_t         *page, *pos;     /* [n_layer][max_tok]; [max_tok] */
     float           *margin;         /* [n_layer][max_run] */
@@ -48,6 +57,7 @@ struct forward_cuda {
     float           *sum;            /* [row][tile of a product] squares of the rows of x */
 
     struct draw_cuda *draw;
+    struct idle       idle;
 
     struct router_weights *router;   /* device pointers; NULL: none */
     float                 *router_mem;
@@ -102,13 +112,14 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     size_t               attn_bytes = attn_gpu_work_bytes(f->max_run, e->spec.n_head, e->spec.n_kv, e->spec.head);
     f->table = b->mem_new(b, n_table * 4);
     f->shadow = calloc((size_t)n_table, 4);
+    f->stamp = calloc((size_t)e->info.max_seqs, sizeof *f->stamp);
     f->seg = b->mem_new(b, runs * (int64_t)sizeof *f->seg);
     f->page = b->mem_new(b, (int64_t)e->spec.n_layer * e->max_tok * 4);
     f->pos = b->mem_new(b, (int64_t)e->max_tok * 4);
     f->margin = b->mem_new(b, runs * 4);
     f->attn.work = b->mem_new(b, (int64_t)attn_bytes);
     f->sum = b->mem_new(b, (int64_t)bucket_rows[BUCKETS - 1] * gemm_small_tiles(f->be->n_sm, e->spec.d) * 4);
-    if (!f->table || !f->shadow || !f->seg || !f->page || !f->pos || !f->margin || !f->attn.work || !f->sum)
+    if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->margin || !f->attn.work || !f->sum)
         return err_set(note, ERR_NOMEM, NULL, "no device memory for work lists");
     return cuda_check(cudaMallocHost((void **)&f->margin_host, (size_t)runs * 4), "pinned memory", note);
 }
@@ -162,6 +173,7 @@ enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct e
     if (err == OK) err = open_block(f, note);
     if (err == OK) err = open_lists(f, note);
     if (err == OK) err = open_routers(f, note);
+    for (int i = 0; i < 3 && err == OK; i++) err = cuda_check(cudaEventCreate(i < 2 ? &f->idle.end[i] : &f->idle.begin), "event", note);
     if (err == OK) err = draw_cuda_open(&f->draw, &f->ops, e->logit_tok, (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
     if (err == OK) err = warm_up(f, note);
     if (err == OK) *out = f;
@@ -184,8 +196,12 @@ void forward_cuda_close(struct forward_cuda *f)
     void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->margin, f->attn.work, f->sum, f->router_mem};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) cudaFree(device[i]);
+    cudaEvent_t const event[] = {f->idle.begin, f->idle.end[0], f->idle.end[1]};
+    for (size_t i = 0; i < sizeof event / sizeof *event; i++)
+        if (event[i]) cudaEventDestroy(event[i]);
     gemm_lt_close(f->lt);
     free(f->shadow);
+    free(f->stamp);
     free(f->router);
     free(f);
 }
@@ -203,9 +219,31 @@ static struct plan_gpu_args plan_args(const struct call *c)
         .sink_blocks = e->info.sink_blocks, .local_blocks = e->info.local_blocks};
 }
 
+/* Before the first thing that is sent after a wait. */
+static void idle_send(struct forward_cuda *f)
+{
+    if (f->idle.waited && cudaEventRecord(f->idle.begin, f->be->stream) == cudaSuccess) f->idle.open = true;
+    f->idle.waited = false;
+}
+
+/* Waits for all that was sent. */
+static enum err wait_device(struct forward_cuda *f)
+{
+    struct idle *t = &f->idle;
+    float        ms = 0;
+    if (t->waited) return OK;
+    if (cudaEventRecord(t->end[t->turn], f->be->stream) != cudaSuccess || cudaStreamSynchronize(f->be->stream) != cudaSuccess) return ERR_DEVICE;
+    if (t->open && cudaEventElapsedTime(&ms, t->end[!t->turn], t->begin) == cudaSuccess) t->ms += (double)ms;
+    t->turn = !t->turn;
+    t->waited = true;
+    t->open = false;
+    return OK;
+}
+
 static enum err send_block(struct call *c)
 {
     struct forward_cuda *f = c->f;
+    idle_send(f);
     *(int32_t *)host_at(c, f->at.n_patch) = c->n_patch;
     int64_t     bytes = f->at.patch + (int64_t)c->n_patch * 8;
     cudaError_t e = cudaMemcpyAsync(f->dev, f->host[c->block], (size_t)bytes, cudaMemcpyHostToDevice, f->be->stream);
@@ -241,6 +279,7 @@ static enum err patch_run(struct call *c, const struct span *sp)
 {
     struct forward_cuda *f = c->f;
     enum err             err = OK;
+    if (c->decode && sp->seq->page_stamp && sp->seq->page_stamp == f->stamp[sp->seq->slot]) return OK;
     int                  n = (sp->pos0 + sp->n - 1) / PAGE_TOK + 1;
     for (int l = c->layer0; l < c->layer1; l++) {
         const int32_t *now = sp->seq->page + (int64_t)l * sp->seq->page_stride;
@@ -258,6 +297,7 @@ static enum err patch_run(struct call *c, const struct span *sp)
             p[1] = now[i];
         }
     }
+    if (c->decode) f->stamp[sp->seq->slot] = sp->seq->page_stamp;
     return err;
 }
 
@@ -497,7 +537,9 @@ static enum err draw(struct forward_cuda *f, int n, const struct sample_row *row
     for (int at = 0, m; at < n; at += m) {
         m = draw_cuda_fit(f->draw, row + at, n - at);
         CHECK(m > 0); /* the lists hold a whole context and more */
-        TRY(draw_cuda_rows(f->draw, (const float *)e->mem.logits + at * V, e->mem.work, (int)V, m, row + at, out + at));
+        TRY(draw_cuda_send(f->draw, (const float *)e->mem.logits + at * V, e->mem.work, (int)V, m, row + at));
+        TRY(wait_device(f));
+        draw_cuda_take(f->draw, m, out + at);
     }
     return OK;
 }
@@ -603,8 +645,7 @@ static enum err take_bits(const struct call *c)
     int64_t              at = (int64_t)c->layer0 * f->max_run;
     if (!c->n_prompt) return OK;
     cudaError_t e = cudaMemcpyAsync(f->margin_host + at, f->margin + at, (size_t)n_layer * (size_t)f->max_run * 4, cudaMemcpyDeviceToHost, f->be->stream);
-    if (e == cudaSuccess) e = cudaStreamSynchronize(f->be->stream);
-    if (e != cudaSuccess) return ERR_DEVICE;
+    if (e != cudaSuccess || wait_device(f) != OK) return ERR_DEVICE;
     for (int i = 0; i < c->n_span; i++)
         for (int l = c->layer0; l < c->layer1; l++) {
             struct batch_seq *seq = c->span[i].seq;
@@ -644,6 +685,7 @@ static enum err draw_rows(struct call *c, int n, const int *row, const struct sa
         TRY(next_block(c));
         int32_t *to = host_at(c, f->at.row);
         for (int i = 0; i < m; i++) to[i] = row[at + i];
+        idle_send(f);
         if (cudaMemcpyAsync(dev_at(f, f->at.row), to, (size_t)m * 4, cudaMemcpyHostToDevice, f->be->stream) != cudaSuccess) return ERR_DEVICE;
         TRY(head(c, m, dev_at(f, f->at.row)));
         TRY(draw(f, m, sample + at, out + at)); /* waits, so the block is free again */
@@ -711,12 +753,14 @@ enum err forward_cuda_step(struct forward_cuda *f, const struct batch *b, struct
     const int most = bucket_rows[BUCKETS - 1];
     int64_t   t0 = clock_ns();
     enum err  err = OK;
+    f->idle.ms = 0;
     for (int at = 0; at < b->n_row && err == OK; at += most)
         err = step_rows(f, b->row + at, b->n_row - at < most ? b->n_row - at : most, out->row + at);
     int64_t t1 = clock_ns();
     if (b->n_piece) memset(out->drew, 0, (size_t)b->n_piece);
     if (err == OK) err = step_pieces(f, b, out);
-    if (err == OK && cudaStreamSynchronize(f->be->stream) != cudaSuccess) err = ERR_DEVICE;
+    if (err == OK) err = wait_device(f);
+    out->idle_ns = (int64_t)(f->idle.ms * 1e6);
     out->decode_ns = t1 - t0;
     out->prefill_ns = clock_ns() - t1;
     return err == OK ? OK : err_set(note, err, NULL, "the step failed: %s", cudaGetErrorString(cudaGetLastError()));

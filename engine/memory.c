@@ -75,17 +75,27 @@ static char *row_at(const struct memory *m, int32_t block, int tok)
     return (char *)m->stream + ((int64_t)block * PAGE_TOK + tok % PAGE_TOK) * m->row_bytes;
 }
 
+/* Rows from t on that lie side by side in the stream as they do in the sequence: one move carries them. */
+static int run_end(const struct memory *m, int slot, int t, int tok1)
+{
+    int32_t block = *block_of(m, slot, t);
+    int     end = block_end(t, tok1);
+    while (end < tok1 && *block_of(m, slot, end) == ++block) end = block_end(end, tok1);
+    return end;
+}
+
 void memory_stream_put(struct memory *m, struct backend *b, int slot, int tok0, int tok1, const void *rows)
 {
     const char *from = rows;
-    for (int t = tok0, end; t < tok1; t = end) {
+    for (int t = tok0; t < tok1; t = block_end(t, tok1)) {
         int32_t *block = block_of(m, slot, t);
-        end = block_end(t, tok1);
-        if (*block < 0) {
-            CHECK(m->n_free > 0); /* the caller keeps to max_prefill_tok */
-            *block = m->free_block[--m->n_free];
-        }
-        b->move(b, row_at(m, *block, t), from, (end - t) * m->row_bytes);
+        if (*block >= 0) continue;
+        CHECK(m->n_free > 0); /* the caller keeps to max_prefill_tok */
+        *block = m->free_block[--m->n_free];
+    }
+    for (int t = tok0, end; t < tok1; t = end) {
+        end = run_end(m, slot, t, tok1);
+        b->move(b, row_at(m, *block_of(m, slot, t), t), from, (end - t) * m->row_bytes);
         from += (end - t) * m->row_bytes;
     }
 }
@@ -95,8 +105,8 @@ void memory_stream_get(const struct memory *m, struct backend *b, int slot, int 
     char *to = rows;
     for (int t = tok0, end; t < tok1; t = end) {
         int32_t block = *block_of(m, slot, t);
-        end = block_end(t, tok1);
         CHECK(block >= 0); /* pieces come in order */
+        end = run_end(m, slot, t, tok1);
         b->move(b, to, row_at(m, block, t), (end - t) * m->row_bytes);
         to += (end - t) * m->row_bytes;
     }
@@ -104,7 +114,7 @@ void memory_stream_get(const struct memory *m, struct backend *b, int slot, int 
 
 void memory_stream_drop(struct memory *m, int slot)
 {
-    for (int i = 0; i < m->blocks_per_seq; i++) {
+    for (int i = m->blocks_per_seq - 1; i >= 0; i--) { /* so that the next prompt takes them in their order */
         int32_t *block = block_of(m, slot, i * PAGE_TOK);
         if (*block >= 0) m->free_block[m->n_free++] = *block;
         *block = -1;

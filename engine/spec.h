@@ -30,7 +30,7 @@ struct rope_scaling {
 enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
 
 /* Angle of dimension pair i for one step of position, before any factors of the file: base^(-2i/K), scaled. */
-double rope_frequency(const struct rope_scaling *r, double base, int head, int i);
+float rope_frequency(const struct rope_scaling *r, double base, int head, int i);
 
 struct spec {
     char                 name[96];

@@ -73,37 +73,60 @@ static bool is_permuted(const struct loader *ld, const struct part_row *p)
 
 static bool is_stopped(const struct loader *ld) { return ld->l->stop && *ld->l->stop; }
 
+/* A thread's own, kept from tensor to tensor. */
 struct buffer {
-    void    *raw;
-    int32_t *rows;
+    const struct backend *b;
+    void                 *raw;
+    int32_t              *rows;
+    int64_t               raw_bytes, n_row;
 };
 
+static void buffer_free(struct buffer *buf)
+{
+    if (buf->b->host_free) buf->b->host_free(buf->raw);
+    else free(buf->raw);
+    free(buf->rows);
+    buf->raw = buf->rows = NULL;
+    buf->raw_bytes = buf->n_row = 0;
+}
+
+static bool buffer_fit(struct buffer *buf, int64_t raw_bytes, int64_t n_row)
+{
+    if (raw_bytes <= buf->raw_bytes && n_row <= buf->n_row) return true;
+    raw_bytes = raw_bytes > buf->raw_bytes ? raw_bytes : buf->raw_bytes;
+    n_row = n_row > buf->n_row ? n_row : buf->n_row;
+    buffer_free(buf);
+    buf->raw = buf->b->host_new ? buf->b->host_new(raw_bytes) : malloc((size_t)raw_bytes);
+    buf->rows = malloc((size_t)n_row * sizeof *buf->rows);
+    if (!buf->raw || !buf->rows) return false;
+    buf->raw_bytes = raw_bytes;
+    buf->n_row = n_row;
+    return true;
+}
+
 /* n_row rows of a tensor into w at row0. group: rows that must stay together (a head, where rows are permuted). */
-static enum err load_rows(struct loader *ld, struct weight *w, int row0, const struct source_tensor *t, int group,
+static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *w, int row0, const struct source_tensor *t, int group,
                           struct err_note *note)
 {
     int64_t row_bytes = quant_bytes(t->dt, t->k), per = PIECE_BYTES / row_bytes / group * group;
     if (per < group) per = group;
     if (per > t->n) per = t->n;
-    struct buffer buf = {malloc((size_t)(per * row_bytes)), malloc((size_t)per * sizeof *buf.rows)};
-    enum err      e = buf.raw && buf.rows ? OK : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
-    for (int64_t i = 0; e == OK && i < per; i++) buf.rows[i] = permuted_row((int)i, group);
+    enum err e = buffer_fit(buf, per * row_bytes, per) ? OK : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+    for (int64_t i = 0; e == OK && i < per; i++) buf->rows[i] = permuted_row((int)i, group);
     for (int64_t at = 0; e == OK && at < t->n; at += per) {
         int64_t n = at + per < t->n ? per : t->n - at;
         if (is_stopped(ld)) {
             e = err_set(note, ERR_CANCELLED, NULL, "loading was stopped");
             break;
         }
-        e = source_read(ld->l->src, t, at * row_bytes, n * row_bytes, buf.raw, note);
-        if (e == OK && !quant_finite(t->dt, buf.raw, n * t->k)) atomic_fetch_add(&ld->n_bad, 1);
-        if (e == OK) ld->l->backend->weight_part(w, row0 + (int)at, (int)n, buf.raw, t->dt, group > 1 ? buf.rows : NULL);
+        e = source_read(ld->l->src, t, at * row_bytes, n * row_bytes, buf->raw, note);
+        if (e == OK && !quant_finite(t->dt, buf->raw, n * t->k)) atomic_fetch_add(&ld->n_bad, 1);
+        if (e == OK) ld->l->backend->weight_part(w, row0 + (int)at, (int)n, buf->raw, t->dt, group > 1 ? buf->rows : NULL);
     }
-    free(buf.raw);
-    free(buf.rows);
     return e;
 }
 
-static enum err load_top(struct loader *ld, const struct job *j, struct err_note *note)
+static enum err load_top(struct loader *ld, struct buffer *buf, const struct job *j, struct err_note *note)
 {
     struct source_tensor t;
     const struct spec   *s = ld->l->spec;
@@ -112,12 +135,12 @@ static enum err load_top(struct loader *ld, const struct job *j, struct err_note
     enum err e = find(ld, top_names[j->slot][ld->naming], s->n_vocab, s->d, &t, note);
     if (e == OK)
         e = b->weight_new(j->w, s->n_vocab, s->d, table ? t.dt : b->hold_type(b, t.dt), table ? WEIGHT_TABLE : WEIGHT_GEMM, note);
-    if (e == OK) e = load_rows(ld, j->w, 0, &t, 1, note);
+    if (e == OK) e = load_rows(ld, buf, j->w, 0, &t, 1, note);
     return e == OK ? b->weight_done(b, j->w, note) : e;
 }
 
 /* Parts of different types are held as a tensor of fp32 would be if one of them is, else as one of 16 bits. */
-static enum err load_matrix(struct loader *ld, const struct job *j, struct err_note *note)
+static enum err load_matrix(struct loader *ld, struct buffer *buf, const struct job *j, struct err_note *note)
 {
     const struct spec   *s = ld->l->spec;
     struct backend      *b = ld->l->backend;
@@ -140,7 +163,7 @@ static enum err load_matrix(struct loader *ld, const struct job *j, struct err_n
     for (int i = 0, part = 0, row0 = 0; i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != j->slot) continue;
-        if ((e = load_rows(ld, j->w, row0, &t[part++], is_permuted(ld, p) ? s->head : 1, note)) != OK) return e;
+        if ((e = load_rows(ld, buf, j->w, row0, &t[part++], is_permuted(ld, p) ? s->head : 1, note)) != OK) return e;
         row0 += spec_dim(s, p->n);
     }
     return b->weight_done(b, j->w, note);
@@ -266,11 +289,14 @@ static enum err list_jobs(struct loader *ld, struct err_note *note)
 static void run_jobs(struct loader *ld)
 {
 #pragma omp parallel num_threads(ld->l->backend->n_thread)
-    for (;;) {
+    for (struct buffer buf = {.b = ld->l->backend};;) {
         int i = atomic_fetch_add(&ld->next, 1);
-        if (i >= ld->n_job) break;
+        if (i >= ld->n_job) {
+            buffer_free(&buf);
+            break;
+        }
         struct err_note note = {0};
-        enum err        e = ld->job[i].layer < 0 ? load_top(ld, &ld->job[i], &note) : load_matrix(ld, &ld->job[i], &note);
+        enum err        e = ld->job[i].layer < 0 ? load_top(ld, &buf, &ld->job[i], &note) : load_matrix(ld, &buf, &ld->job[i], &note);
 #pragma omp critical(weights_progress)
         {
             ld->done += ld->job[i].bytes;

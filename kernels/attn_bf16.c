@@ -8,6 +8,7 @@
  * they are merged in page order. */
 #include "kernels/attn_blocks.h"
 #include "kernels/cpu_int.h"
+#include "kernels/cpu_math.h"
 #include "kernels/kv_page.h"
 #include "kernels/quant.h"
 
@@ -22,14 +23,18 @@
 enum { TILE_TOK = 8, LIST_TOK = 32, ROWS = 6, ROW_MAX = 48, HEAD_MAX = 256, HALF = 64, PART_PAGES = 8 };
 
 struct rows {
-    _Alignas(64) uint16_t q[ROW_MAX][HEAD_MAX]; /* scaled by scale * log2(e) */
+    _Alignas(64) uint16_t q[ROW_MAX * HEAD_MAX]; /* [n][head], scaled by scale * log2(e) */
     _Alignas(64) float    s[ROW_MAX][PAGE_TOK];
     _Alignas(64) uint16_t p[ROW_MAX][PAGE_TOK];
-    _Alignas(64) float    o[ROW_MAX][HEAD_MAX];
-    float m[ROW_MAX], l[ROW_MAX];
+    _Alignas(64) float    o[ROW_MAX * HEAD_MAX]; /* [n][head] */
+    _Alignas(64) float    l[ROW_MAX][16]; /* sums of weights, by key modulo 16 */
+    float m[ROW_MAX];
     int   pos[ROW_MAX];
     int   n, head;
 };
+
+static inline float    *o_at(struct rows *t, int r) { return t->o + r * t->head; }
+static inline uint16_t *q_at(struct rows *t, int r) { return t->q + r * t->head; }
 
 INLINE __m512bh pair(const uint16_t *p)
 {
@@ -38,23 +43,24 @@ INLINE __m512bh pair(const uint16_t *p)
     return (__m512bh)_mm512_set1_epi32(v);
 }
 
-/* 2^x for x <= 0; 0 far below. Taylor at the nearest integer, degree 4: relative error under 5e-5, a fortieth of bf16's rounding of the
- * weights that it makes. */
+/* 2^x for x <= 0, 2^-126 below that. Taylor at the nearest integer, degree 4: relative error under 5e-5, a fortieth of bf16's rounding of the
+ * weights that it makes. The integer part goes into the exponent as an integer. NaN stays NaN (maximum: the second where one is NaN). */
 INLINE __m512 exp2_16(__m512 x)
 {
-    __m512 n = _mm512_roundscale_ps(x, 8), f = _mm512_sub_ps(x, n);
-    __m512 p = _mm512_set1_ps(9.6181291e-3f);
+    const __m512 magic = _mm512_set1_ps(12582912.0f); /* 1.5 * 2^23: the sum's low bits are the nearest integer */
+    __m512       y = _mm512_max_ps(_mm512_set1_ps(-126.0f), x), n = _mm512_add_ps(y, magic), f = _mm512_sub_ps(y, _mm512_sub_ps(n, magic));
+    __m512       p = _mm512_set1_ps(9.6181291e-3f);
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(p, n);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
 }
 
-/* Scores of R rows (a constant) against a page of keys: [8 x 16 tokens][K/2 pairs]. */
-INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k)
+/* Scores of R rows (a constant) against a page of keys: [8 x 16 tokens][K/2 pairs]; n_key of them count, the others' may stay as they were. */
+INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k, int n_key)
 {
-    for (int half = 0; half < 2; half++, k += 4 * 16 * t->head) {
+    for (int half = 0; half * 64 < n_key; half++, k += 4 * 16 * t->head) {
         __m512 a[ROWS][4];
 #pragma GCC unroll 6
         for (int r = 0; r < R; r++)
@@ -68,7 +74,7 @@ INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k)
                 w[j] = (__m512bh)_mm512_loadu_si512(k + j * 16 * t->head + i * 16);
 #pragma GCC unroll 6
             for (int r = 0; r < R; r++) {
-                __m512bh q = pair(&t->q[r0 + r][i]);
+                __m512bh q = pair(q_at(t, r0 + r) + i);
 #pragma GCC unroll 4
                 for (int j = 0; j < 4; j++)
                     a[r][j] = _mm512_dpbf16_ps(a[r][j], w[j], q);
@@ -82,15 +88,15 @@ INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k)
     }
 }
 
-/* Online softmax of one row over the page: n_key of its keys count. */
-INLINE void soften_row(struct rows *t, int r, int n_key)
+/* Online softmax of one row over the page: n_key of its keys count; all: every one, a constant. */
+INLINE void soften(struct rows *t, int r, const bool all, int n_key)
 {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512        v[8], sum = _mm512_setzero_ps();
     __mmask16     in[8];
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
-        in[j] = _mm512_cmplt_epi32_mask(_mm512_add_epi32(lane, _mm512_set1_epi32(16 * j)), _mm512_set1_epi32(n_key));
+        in[j] = all ? 0xffff : _mm512_cmplt_epi32_mask(lane, _mm512_set1_epi32(n_key - 16 * j));
         v[j] = _mm512_mask_blend_ps(in[j], _mm512_set1_ps(-INFINITY), _mm512_load_ps(&t->s[r][16 * j]));
     }
     __m512 x0 = _mm512_max_ps(_mm512_max_ps(v[0], v[1]), _mm512_max_ps(v[2], v[3]));
@@ -98,26 +104,45 @@ INLINE void soften_row(struct rows *t, int r, int n_key)
     float  page = _mm512_reduce_max_ps(_mm512_max_ps(x0, x1));
     float  max = page > t->m[r] ? page : t->m[r]; /* finite: a visited page has a visible key */
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; j++)
-        v[j] = _mm512_maskz_mov_ps(in[j], exp2_16(_mm512_sub_ps(v[j], _mm512_set1_ps(max))));
+    for (int j = 0; j < 8; j++) {
+        v[j] = exp2_16(_mm512_sub_ps(v[j], _mm512_set1_ps(max)));
+        v[j] = all ? v[j] : _mm512_maskz_mov_ps(in[j], v[j]);
+    }
 #pragma GCC unroll 4
     for (int j = 0; j < 8; j += 2) {
         sum = _mm512_add_ps(sum, _mm512_add_ps(v[j], v[j + 1]));
         _mm512_store_si512(&t->p[r][16 * j], (__m512i)_mm512_cvtne2ps_pbh(v[j + 1], v[j]));
     }
-    float l = _mm512_reduce_add_ps(sum);
     if (max > t->m[r]) {
         __m512 keep = exp2_16(_mm512_set1_ps(t->m[r] - max));
-        t->l[r] = t->l[r] * _mm512_cvtss_f32(keep) + l;
+        _mm512_store_ps(t->l[r], _mm512_fmadd_ps(_mm512_load_ps(t->l[r]), keep, sum));
         t->m[r] = max;
         for (int i = 0; i < t->head; i += 16)
-            _mm512_store_ps(&t->o[r][i], _mm512_mul_ps(_mm512_load_ps(&t->o[r][i]), keep));
+            _mm512_store_ps(o_at(t, r) + i, _mm512_mul_ps(_mm512_load_ps(o_at(t, r) + i), keep));
     } else {
-        t->l[r] += l;
+        _mm512_store_ps(t->l[r], _mm512_add_ps(_mm512_load_ps(t->l[r]), sum));
     }
 }
 
+ISA static __attribute__((noinline)) void soften_all(struct rows *t, int r) { soften(t, r, true, PAGE_TOK); }
+ISA static __attribute__((noinline)) void soften_some(struct rows *t, int r, int n_key) { soften(t, r, false, n_key); }
+
 /* o += p v for R rows and 64 columns from c on; n_key keys of the page are written (the last pair may be half). */
+INLINE void value_pair(const struct rows *t, int r0, const int R, const uint16_t *v, int i, __mmask32 m, __m512 (*a)[4])
+{
+    __m512bh w[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+        w[j] = (__m512bh)_mm512_maskz_loadu_epi16(m, v + 32 * j);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++) {
+        __m512bh p = pair(&t->p[r0 + r][2 * i]);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            a[r][j] = _mm512_dpbf16_ps(a[r][j], w[j], p);
+    }
+}
+
 INLINE void value_rows(struct rows *t, int r0, const int R, const uint16_t *v, int c, int n_key)
 {
     __m512 a[ROWS][4];
@@ -125,30 +150,21 @@ INLINE void value_rows(struct rows *t, int r0, const int R, const uint16_t *v, i
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
-            a[r][j] = _mm512_load_ps(&t->o[r0 + r][c + 16 * j]);
-    for (int i = 0; i < (n_key + 1) / 2; i++) {
-        __mmask32 m = 2 * i + 1 < n_key ? 0xffffffffu : 0x55555555u; /* an unwritten value may be anything, even NaN */
-        __m512bh  w[4];
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            w[j] = (__m512bh)_mm512_maskz_loadu_epi16(m, v + (i * t->head + c + 16 * j) * 2);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; r++) {
-            __m512bh p = pair(&t->p[r0 + r][2 * i]);
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; j++)
-                a[r][j] = _mm512_dpbf16_ps(a[r][j], w[j], p);
-        }
-    }
+            a[r][j] = _mm512_load_ps(o_at(t, r0 + r) + c + 16 * j);
+    v += 2 * c;
+    for (int i = 0; i < n_key / 2; i++, v += 2 * t->head)
+        value_pair(t, r0, R, v, i, 0xffffffffu, a);
+    if (n_key % 2)
+        value_pair(t, r0, R, v, n_key / 2, 0x55555555u, a); /* an unwritten value may be anything, even NaN */
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
-            _mm512_store_ps(&t->o[r0 + r][c + 16 * j], a[r][j]);
+            _mm512_store_ps(o_at(t, r0 + r) + c + 16 * j, a[r][j]);
 }
 
 #define EACH(R)                                                                                                        \
-    ISA static __attribute__((noinline)) void score_##R(struct rows *t, int r, const uint16_t *k) { score_rows(t, r, R, k); } \
+    ISA static __attribute__((noinline)) void score_##R(struct rows *t, int r, const uint16_t *k, int n) { score_rows(t, r, R, k, n); } \
     ISA static __attribute__((noinline)) void value_##R(struct rows *t, int r, const uint16_t *v, int c, int n)        \
     {                                                                                                                  \
         value_rows(t, r, R, v, c, n);                                                                                  \
@@ -160,14 +176,17 @@ ISA static void visit(struct rows *t, const uint16_t *pool, int64_t k_half, int6
 {
     int r = 0;
     for (; r + 6 <= t->n; r += 6)
-        score_6(t, r, pool + k_half);
+        score_6(t, r, pool + k_half, n_key);
     for (; r + 3 <= t->n; r += 3)
-        score_3(t, r, pool + k_half);
+        score_3(t, r, pool + k_half, n_key);
     for (; r < t->n; r++)
-        score_1(t, r, pool + k_half);
+        score_1(t, r, pool + k_half, n_key);
     for (r = 0; r < t->n; r++) {
         int n = t->pos[r] - block * PAGE_TOK + 1;
-        soften_row(t, r, n < PAGE_TOK ? n : PAGE_TOK);
+        if (n >= PAGE_TOK)
+            soften_all(t, r);
+        else
+            soften_some(t, r, n);
     }
     for (int c = 0; c < t->head; c += HALF) {
         r = 0;
@@ -181,7 +200,7 @@ ISA static void visit(struct rows *t, const uint16_t *pool, int64_t k_half, int6
 }
 
 /* Query rows r0 .. r0+n of the run, heads h0 .. h0+n_h. */
-static void begin(struct rows *t, const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
+ISA static void begin(struct rows *t, const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
 {
     const float scale = a->scale * 1.44269504f; /* softmax in powers of two */
     t->n = n * n_h;
@@ -191,10 +210,10 @@ static void begin(struct rows *t, const struct attn_args *a, const struct attn_s
             int          i = r * n_h + h;
             const float *q = (const float *)a->q + (s->row0 + r0 + r) * a->q_stride + (h0 + h) * a->head;
             for (int k = 0; k < a->head; k++)
-                t->q[i][k] = f32_to_bf16(q[k] * scale);
-            memset(t->o[i], 0, (size_t)a->head * sizeof(float));
+                q_at(t, i)[k] = f32_to_bf16(q[k] * scale);
+            memset(o_at(t, i), 0, (size_t)a->head * sizeof(float));
             t->m[i] = -INFINITY;
-            t->l[i] = 0;
+            memset(t->l[i], 0, sizeof t->l[i]);
             t->pos[i] = s->pos0 + r0 + r;
         }
 }
@@ -208,7 +227,7 @@ static void walk(struct rows *t, const struct attn_args *a, const struct attn_se
     }
 }
 
-static void prefill_tile(const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
+ISA static void prefill_tile(const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
 {
     struct rows t;
     begin(&t, a, s, r0, n, h0, n_h);
@@ -218,9 +237,9 @@ static void prefill_tile(const struct attn_args *a, const struct attn_seg *s, in
         for (int h = 0; h < n_h; h++) {
             int    i = r * n_h + h;
             float *o = (float *)a->out + (s->row0 + r0 + r) * a->out_stride + (h0 + h) * a->head;
-            float  inv = t.l[i] > 0 ? 1.0f / t.l[i] : 0.0f;
+            float  l = fold16(t.l[i]), inv = l > 0 ? 1.0f / l : 0.0f;
             for (int k = 0; k < a->head; k++)
-                o[k] = t.o[i][k] * inv;
+                o[k] = o_at(&t, i)[k] * inv;
         }
 }
 
@@ -284,9 +303,9 @@ static void decode_part(const struct op_ctx *c, const struct attn_args *a, int s
     walk(&t, a, s, &w, per, g);
     for (int h = 0; h < rep; h++) {
         float *p = part_at(c, a, seg, part, g * rep + h);
-        memcpy(p, t.o[h], (size_t)a->head * sizeof *p);
+        memcpy(p, o_at(&t, h), (size_t)a->head * sizeof *p);
         p[a->head] = t.m[h];
-        p[a->head + 1] = t.l[h];
+        p[a->head + 1] = fold16(t.l[h]);
     }
 }
 

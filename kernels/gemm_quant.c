@@ -28,10 +28,8 @@ static const struct layout layouts[DT_COUNT] = {
 };
 
 struct quant_acts {
-    int8_t  *q; /* a row's hi, then its lo */
-    float   *d, *s;
-    int32_t *is;
-    int      max_tok, max_k;
+    struct quant_x *x; /* [tiles of rows][blocks] */
+    int             max_tok, max_k;
     const struct quant_kernels *kernels;
 };
 
@@ -201,15 +199,12 @@ enum err quant_acts_new(struct quant_acts **out, int max_tok, int max_k, struct 
 {
     struct quant_acts *a = calloc(1, sizeof *a);
     if (a) {
-        size_t n = 2 * (size_t)max_tok * (size_t)max_k, nb = n / 2 / QUANT_BLOCK + 16;
+        size_t n = (size_t)((max_tok + QUANT_ROWS - 1) / QUANT_ROWS) * (size_t)(max_k / QUANT_BLOCK + 1);
         *a = (struct quant_acts){.max_tok = max_tok, .max_k = max_k, .kernels = best_kernels()};
-        a->q = aligned_alloc(64, (n + 63) / 64 * 64);
-        a->d = malloc(nb * sizeof *a->d);
-        a->s = malloc(nb * sizeof *a->s);
-        a->is = malloc(nb * sizeof *a->is);
+        a->x = aligned_alloc(64, n * sizeof *a->x);
     }
     *out = a;
-    if (a && a->q && a->d && a->s && a->is)
+    if (a && a->x)
         return OK;
     quant_acts_free(a);
     *out = NULL;
@@ -220,17 +215,8 @@ void quant_acts_free(struct quant_acts *a)
 {
     if (!a)
         return;
-    free(a->q);
-    free(a->d);
-    free(a->s);
-    free(a->is);
+    free(a->x);
     free(a);
-}
-
-static struct quant_row act_row(const struct quant_acts *a, int64_t row, int k)
-{
-    int64_t nb = k / QUANT_BLOCK;
-    return (struct quant_row){a->q + 2 * row * k, a->q + (2 * row + 1) * k, a->d + row * nb, a->s + row * nb, a->is + row * nb};
 }
 
 /* To nearest, ties to even, by the 1.5 * 2^23 trick; |x| < 2^21, or anything where x is not finite. */
@@ -242,27 +228,35 @@ static inline int32_t nearest(float x)
     return (int32_t)((uint32_t)v - 0x4b400000u);
 }
 
-void quant_row_plain(const float *x, int k, const struct quant_row *r)
+void quant_row_plain(const float *x, int k, float coarse, struct quant_x *to, int row)
 {
-    for (int b = 0; b < k / QUANT_BLOCK; b++, x += QUANT_BLOCK) {
-        float max = 0, odd = 0; /* odd: 0, or NaN when a value is not finite */
-        for (int i = 0; i < QUANT_BLOCK; i++) {
-            float v = fabsf(x[i]);
-            max = v > max ? v : max;
+    const int n_block = k / QUANT_BLOCK;
+    float     sum_max = 0;
+    for (int b = 0; b < n_block; b++) {
+        float max = 0;
+        for (int i = b * QUANT_BLOCK; i < (b + 1) * QUANT_BLOCK; i++)
+            max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
+        to[b].d[row] = max;
+        sum_max += max;
+    }
+    const float loud = coarse * (sum_max / (float)n_block);
+    for (int b = 0; b < n_block; b++, x += QUANT_BLOCK, to++) {
+        float max = to->d[row], odd = 0; /* odd: 0, or NaN when a value is not finite */
+        for (int i = 0; i < QUANT_BLOCK; i++)
             odd += x[i] * 0.0f;
-        }
         float   inv = max > QUANT_TINY && odd == 0.0f ? QUANT_MAX / max : 0.0f;
         int32_t sum = 0;
+        to->low[row] = max > loud;
         for (int i = 0; i < QUANT_BLOCK; i++) {
-            int32_t v = odd == 0.0f ? nearest(x[i] * inv) : 0, hi = (v + 128) >> 8, lo = v - 256 * hi;
+            int32_t v = odd == 0.0f ? nearest(x[i] * inv) : 0, hi = (v + 128) >> 8, lo = to->low[row] ? v - 256 * hi : 0;
             lo = lo < -127 ? -127 : lo; /* so that its sign can be turned in 8 bits */
-            r->hi[b * QUANT_BLOCK + i] = (int8_t)hi;
-            r->lo[b * QUANT_BLOCK + i] = (int8_t)lo;
+            to->q[i / 4][row][0][i % 4] = (int8_t)hi;
+            to->q[i / 4][row][1][i % 4] = (int8_t)lo;
             sum += 256 * hi + lo;
         }
-        r->d[b] = odd == 0.0f ? max * (1 / QUANT_MAX) : NAN; /* not finite comes out not finite, so that it is noticed */
-        r->s[b] = r->d[b] * (float)sum;
-        r->is[b] = sum;
+        to->d[row] = odd == 0.0f ? max * (1 / QUANT_MAX) : NAN; /* not finite comes out not finite, so that it is noticed */
+        to->s[row] = to->d[row] * (float)sum;
+        to->is[row] = sum;
     }
 }
 
@@ -283,34 +277,38 @@ PLAIN_INLINE void plain_quants(const uint8_t *q, const enum quant_form form, int
             }
 }
 
-PLAIN_INLINE void plain_rows(const struct quant_tile *t, const enum quant_form form, float (*f)[QUANT_GROUP])
+PLAIN_INLINE void plain_rows(const struct quant_tile *t, int g, const enum quant_form form, quant_out f)
 {
-    memset(f, 0, (size_t)t->m * sizeof *f);
+    memset(f, 0, sizeof(quant_out));
     for (int b = 0; b < t->n_block; b++) {
-        const uint8_t *w = t->w + (int64_t)b * quant_block_bytes(form);
-        float          wd[QUANT_GROUP], wm[QUANT_GROUP];
-        int16_t        z[QUANT_GROUP][QUANT_BLOCK];
-        int32_t        x[QUANT_BLOCK];
+        const uint8_t        *w = t->w + g * t->group_bytes + (int64_t)b * quant_block_bytes(form);
+        const struct quant_x *p = &t->x[b];
+        float                 wd[QUANT_GROUP], wm[QUANT_GROUP];
+        int16_t               z[QUANT_GROUP][QUANT_BLOCK];
+        int32_t               x[QUANT_BLOCK];
         load_head(w, form, wd, wm);
         plain_quants(w + quant_head_bytes(form), form, z);
         for (int m = 0; m < t->m; m++) {
-            const int64_t at = m * t->q_stride + b * QUANT_BLOCK, i = m * t->s_stride + b;
             for (int k = 0; k < QUANT_BLOCK; k++)
-                x[k] = 256 * t->hi[at + k] + t->lo[at + k];
+                x[k] = 256 * p->q[k / 4][m][0][k % 4] + p->q[k / 4][m][1][k % 4];
             for (int r = 0; r < QUANT_GROUP; r++) {
                 int32_t c = 0;
                 for (int k = 0; k < QUANT_BLOCK; k++)
                     c += z[r][k] * x[k];
-                f[m][r] = fmaf(wd[r] * t->d[i], (float)c, f[m][r]);
+                f[m][r] = fmaf(wd[r] * p->d[m], (float)c, f[m][r]);
                 if (form != QUANT_BYTE128)
-                    f[m][r] = fmaf(wm[r], t->s[i], f[m][r]);
+                    f[m][r] = fmaf(wm[r], p->s[m], f[m][r]);
             }
         }
     }
 }
 
 #define PLAIN(name, FORM)                                                                          \
-    CPU_CLONES static void name(const struct quant_tile *t, float (*f)[QUANT_GROUP]) { plain_rows(t, FORM, f); }
+    CPU_CLONES static void name(const struct quant_tile *t, quant_out *f)                          \
+    {                                                                                              \
+        for (int g = 0; g < t->n_group; g++)                                                       \
+            plain_rows(t, g, FORM, f[g]);                                                          \
+    }
 PLAIN(plain_nibble, QUANT_NIBBLE)
 PLAIN(plain_nibble_k, QUANT_NIBBLE_K)
 PLAIN(plain_byte, QUANT_BYTE)
@@ -326,44 +324,62 @@ static const struct quant_kernels plain = {{[QUANT_NIBBLE] = plain_nibble,
 
 const struct quant_kernels *quant_kernels_plain(void) { return &plain; }
 
-/* One group of outputs for all rows. */
-static void walk_group(const struct gemm_args *a, const struct quant_acts *x, quant_kernel *kernel, int g, int64_t group_bytes)
+/* Rows that go through all groups before the next rows: their integers stay in the second-level cache. */
+enum { CHUNK_ROWS = 128 };
+/* So few rows are made integers sooner by one thread than two threads meet. */
+enum { FEW_ROWS = 2 };
+
+static struct quant_x *act_tile(const struct quant_acts *x, int row, int k) { return x->x + (int64_t)(row / QUANT_ROWS) * (k / QUANT_BLOCK); }
+
+/* Rows [t0, t1) of one or two groups of outputs. */
+static void walk_groups(const struct gemm_args *a, const struct quant_acts *x, quant_kernel *kernel, struct quant_tile tile, int g, int t0, int t1)
 {
-    const struct cpu_weight *h = a->w->impl;
-    const int K = a->w->k;
-    float     f[QUANT_ROWS][QUANT_GROUP];
-    for (int t = 0; t < a->n_tok; t += QUANT_ROWS) {
-        int              m = a->n_tok - t < QUANT_ROWS ? a->n_tok - t : QUANT_ROWS;
-        struct quant_row r = act_row(x, t, K);
-        struct quant_tile tile = {.w = (const uint8_t *)h->packed + g * group_bytes, .hi = r.hi, .lo = r.lo, .d = r.d, .s = r.s, .is = r.is,
-                                  .q_stride = 2 * K, .s_stride = K / QUANT_BLOCK, .n_block = K / QUANT_BLOCK, .m = m};
+    quant_out f[2];
+    for (int t = t0; t < t1; t += QUANT_ROWS) {
+        tile.x = act_tile(x, t, a->w->k);
+        tile.m = t1 - t < QUANT_ROWS ? t1 - t : QUANT_ROWS;
+        tile.cold = t == t0;
         kernel(&tile, f);
-        for (int i = 0; i < m; i++) {
-            float *y = (float *)a->y + (t + i) * a->y_stride + g * QUANT_GROUP;
-            for (int o = 0; o < QUANT_GROUP && a->add; o++)
-                f[i][o] += y[o];
-            memcpy(y, f[i], sizeof f[i]);
-        }
+        for (int i = 0; i < tile.m; i++)
+            for (int h = 0; h < tile.n_group; h++) {
+                float *y = (float *)a->y + (t + i) * a->y_stride + (g + h) * QUANT_GROUP;
+                for (int o = 0; o < QUANT_GROUP; o++)
+                    y[o] = a->add ? f[h][i][o] + y[o] : f[h][i][o];
+            }
     }
+}
+
+static void quantise_rows(const struct gemm_args *a, const struct quant_acts *x, float coarse, int t0, int t1)
+{
+    for (int t = t0; t < t1; t++)
+        x->kernels->quantise((const float *)a->x + t * a->x_stride, a->w->k, coarse, act_tile(x, t, a->w->k), t % QUANT_ROWS);
 }
 
 void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
 {
-    struct quant_acts   *x = c->scratch->quant;
-    const struct layout *l = &layouts[a->w->dt];
-    quant_kernel        *kernel = x->kernels->by_form[l->form];
+    struct quant_acts       *x = c->scratch->quant;
+    const struct cpu_weight *h = a->w->impl;
+    const struct layout     *l = &layouts[a->w->dt];
+    quant_kernel            *kernel = x->kernels->by_form[l->form];
     const int     K = a->w->k, groups = a->w->n / QUANT_GROUP;
     const int64_t group_bytes = (int64_t)(K / QUANT_BLOCK) * quant_block_bytes(l->form);
+    const float   coarse = a->coarse ? QUANT_COARSE : 0;
     CHECK(a->n_tok <= x->max_tok && K <= x->max_k);
+    const int alone = a->n_tok <= FEW_ROWS ? a->n_tok : 0;
+    quantise_rows(a, x, coarse, 0, alone);
 #pragma omp parallel num_threads(c->n_thread)
     {
+        if (!alone) {
 #pragma omp for schedule(static)
-        for (int t = 0; t < a->n_tok; t++) {
-            struct quant_row r = act_row(x, t, K);
-            x->kernels->quantise((const float *)a->x + t * a->x_stride, K, &r);
+            for (int t = 0; t < a->n_tok; t++)
+                quantise_rows(a, x, coarse, t, t + 1);
         }
-#pragma omp for schedule(static)
-        for (int g = 0; g < groups; g++)
-            walk_group(a, x, kernel, g, group_bytes);
+        for (int t = 0; t < a->n_tok; t += CHUNK_ROWS)
+#pragma omp for schedule(static) nowait
+            for (int g = 0; g < groups; g += 2) {
+                struct quant_tile tile = {.w = (const uint8_t *)h->packed + g * group_bytes, .group_bytes = group_bytes,
+                                          .n_block = K / QUANT_BLOCK, .n_group = groups - g < 2 ? 1 : 2};
+                walk_groups(a, x, kernel, tile, g, t, a->n_tok - t < CHUNK_ROWS ? a->n_tok : t + CHUNK_ROWS);
+            }
     }
 }

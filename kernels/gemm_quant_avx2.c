@@ -10,7 +10,7 @@
 #define AVX2 __attribute__((target("avx2,fma,f16c")))
 #define INLINE AVX2 static inline __attribute__((always_inline))
 
-enum { HALF = 8, ROWS = 4 };
+enum { HALF = 8, ROWS = QUANT_ROWS, NEXT = sizeof(int8_t[QUANT_ROWS][2][4]) /* from four inputs to the next four */ };
 
 INLINE __m256i four(const int8_t *p)
 {
@@ -34,7 +34,7 @@ INLINE __m256i nibble_dot(const __m256i *z, const int8_t *p)
     __m256i c = _mm256_maddubs_epi16(z[0], four(p));
 #pragma GCC unroll 8
     for (int v = 1; v < 8; v++)
-        c = _mm256_add_epi16(c, _mm256_maddubs_epi16(z[v], four(p + 4 * v)));
+        c = _mm256_add_epi16(c, _mm256_maddubs_epi16(z[v], four(p + NEXT * v)));
     return widen(c);
 }
 
@@ -44,10 +44,10 @@ INLINE __m256i byte_dot(const __m256i *z, const int8_t *p)
     __m256i sum = _mm256_setzero_si256();
 #pragma GCC unroll 2
     for (int h = 0; h < 8; h += 4) {
-        __m256i c = _mm256_maddubs_epi16(z[h], four(p + 4 * h));
+        __m256i c = _mm256_maddubs_epi16(z[h], four(p + NEXT * h));
 #pragma GCC unroll 4
         for (int v = h + 1; v < h + 4; v++)
-            c = _mm256_add_epi16(c, _mm256_maddubs_epi16(z[v], four(p + 4 * v)));
+            c = _mm256_add_epi16(c, _mm256_maddubs_epi16(z[v], four(p + NEXT * v)));
         sum = _mm256_add_epi32(sum, widen(c));
     }
     return sum;
@@ -59,7 +59,7 @@ INLINE __m256i byte128_dot(const __m256i *z, const int8_t *p)
     __m256i sum = _mm256_setzero_si256();
 #pragma GCC unroll 8
     for (int v = 0; v < 8; v++)
-        sum = _mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(_mm256_abs_epi8(z[v]), _mm256_sign_epi8(four(p + 4 * v), z[v]))));
+        sum = _mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(_mm256_abs_epi8(z[v]), _mm256_sign_epi8(four(p + NEXT * v), z[v]))));
     return sum;
 }
 
@@ -81,26 +81,28 @@ INLINE void load_quants(const uint8_t *q, const enum quant_form form, __m256i *z
     }
 }
 
-/* Outputs [8 * h, 8 * h + 8) of M rows from m0 on; M and form are constants at every use. */
-INLINE void half_rows(const struct quant_tile *t, int m0, int h, const int M, const enum quant_form form, float (*out)[QUANT_GROUP])
+/* Outputs [8 * h, 8 * h + 8) of group g, for M rows from m0 on; M and form are constants at every use. */
+INLINE void half_rows(const struct quant_tile *t, int g, int m0, int h, const int M, const enum quant_form form, quant_out out)
 {
-    const uint8_t *w = t->w;
+    const uint8_t *w = t->w + g * t->group_bytes;
     __m256         f[ROWS];
 #pragma GCC unroll 4
     for (int m = 0; m < M; m++)
         f[m] = _mm256_setzero_ps();
     for (int b = 0; b < t->n_block; b++, w += quant_block_bytes(form)) {
+        const struct quant_x *x = &t->x[b];
         __m256i z[8];
         __m256  wd = load_head(w, form, 0, h), wm = form == QUANT_BYTE128 ? wd : load_head(w, form, 1, h);
         load_quants(w + quant_head_bytes(form) + 32 * h, form, z);
 #pragma GCC unroll 4
-        for (int m = 0; m < M; m++) {
-            const int64_t at = (m0 + m) * t->q_stride + b * QUANT_BLOCK, i = (m0 + m) * t->s_stride + b;
-            __m256i       hi = _mm256_slli_epi32(dot(z, t->hi + at, form), 8);
-            __m256        c = _mm256_cvtepi32_ps(_mm256_add_epi32(hi, dot(z, t->lo + at, form)));
-            f[m] = _mm256_fmadd_ps(_mm256_mul_ps(wd, _mm256_set1_ps(t->d[i])), c, f[m]);
+        for (int m = m0; m < m0 + M; m++) {
+            __m256i n = _mm256_slli_epi32(dot(z, x->q[0][m][0], form), 8);
+            if (x->low[m])
+                n = _mm256_add_epi32(n, dot(z, x->q[0][m][1], form));
+            __m256 c = _mm256_cvtepi32_ps(n);
+            f[m - m0] = _mm256_fmadd_ps(_mm256_mul_ps(wd, _mm256_set1_ps(x->d[m])), c, f[m - m0]);
             if (form != QUANT_BYTE128)
-                f[m] = _mm256_fmadd_ps(wm, _mm256_set1_ps(t->s[i]), f[m]);
+                f[m - m0] = _mm256_fmadd_ps(wm, _mm256_set1_ps(x->s[m]), f[m - m0]);
         }
     }
 #pragma GCC unroll 4
@@ -108,31 +110,25 @@ INLINE void half_rows(const struct quant_tile *t, int m0, int h, const int M, co
         _mm256_storeu_ps(out[m0 + m] + HALF * h, f[m]);
 }
 
+#define STEP(name, FORM, M)                                                                        \
+    AVX2 static __attribute__((noinline)) void name##_##M(const struct quant_tile *t, int g, int m0, int h, quant_out f) \
+    {                                                                                              \
+        half_rows(t, g, m0, h, M, FORM, f);                                                        \
+    }
 #define STEPS(name, FORM)                                                                          \
-    AVX2 static __attribute__((noinline)) void name##_4(const struct quant_tile *t, int m0, int h, float (*f)[QUANT_GROUP]) \
+    STEP(name, FORM, 4)                                                                            \
+    STEP(name, FORM, 2)                                                                            \
+    STEP(name, FORM, 1)                                                                            \
+    static void name(const struct quant_tile *t, quant_out *f)                                     \
     {                                                                                              \
-        half_rows(t, m0, h, 4, FORM, f);                                                           \
-    }                                                                                              \
-    AVX2 static __attribute__((noinline)) void name##_2(const struct quant_tile *t, int m0, int h, float (*f)[QUANT_GROUP]) \
-    {                                                                                              \
-        half_rows(t, m0, h, 2, FORM, f);                                                           \
-    }                                                                                              \
-    AVX2 static __attribute__((noinline)) void name##_1(const struct quant_tile *t, int m0, int h, float (*f)[QUANT_GROUP]) \
-    {                                                                                              \
-        half_rows(t, m0, h, 1, FORM, f);                                                           \
-    }                                                                                              \
-    static void name(const struct quant_tile *t, float (*f)[QUANT_GROUP])                          \
-    {                                                                                              \
-        for (int h = 0; h < QUANT_GROUP / HALF; h++) {                                             \
-            int m = 0;                                                                             \
-            for (; m + 4 <= t->m; m += 4)                                                          \
-                name##_4(t, m, h, f);                                                              \
-            if (t->m - m >= 2) {                                                                   \
-                name##_2(t, m, h, f);                                                              \
-                m += 2;                                                                            \
-            }                                                                                      \
-            if (m < t->m)                                                                          \
-                name##_1(t, m, h, f);                                                              \
+        for (int i = 0; i < t->n_group * QUANT_GROUP / HALF; i++) {                                \
+            int g = i / 2, h = i % 2;                                                              \
+            if (t->m == 4)                                                                         \
+                name##_4(t, g, 0, h, f[g]);                                                        \
+            if (t->m == 2 || t->m == 3)                                                            \
+                name##_2(t, g, 0, h, f[g]);                                                        \
+            if (t->m % 2)                                                                          \
+                name##_1(t, g, t->m - 1, h, f[g]);                                                 \
         }                                                                                          \
     }
 STEPS(avx2_nibble, QUANT_NIBBLE)

@@ -23,135 +23,149 @@ INLINE __m512 head(const uint8_t *w, const enum quant_form form, int i)
     return quant_is_k(form) ? _mm512_loadu_ps(w + 64 * i) : _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(w + 32 * i)));
 }
 
-/* M and form are constants at every use, so the accumulators stay in registers. */
-INLINE void nibble_rows(const struct quant_tile *t, int m0, const int M, const enum quant_form form, float (*out)[QUANT_GROUP])
+enum { AHEAD = 8 };
+
+/* Inputs 4v .. 4v + 4 of a block's 16 outputs. */
+INLINE __m512i quants(const uint8_t *q, const enum quant_form form, int v)
 {
-    __m512        f[8];
-    const __m512i low = _mm512_set1_epi8(15);
-    const uint8_t *w = t->w;
-#pragma GCC unroll 8
-    for (int m = 0; m < M; m++)
-        f[m] = _mm512_setzero_ps();
-    for (int b = 0; b < t->n_block; b++, w += quant_block_bytes(form)) {
-        __m512  wd = head(w, form, 0), wm = head(w, form, 1);
-        __m512i z[8];
+    __m512i u = _mm512_loadu_si512(q + 64 * (quant_is_nibble(form) ? v % 4 : v));
+    if (!quant_is_nibble(form))
+        return u;
+    return _mm512_and_si512(v < 4 ? u : _mm512_srli_epi16(u, 4), _mm512_set1_epi8(15));
+}
+
+/* One block of M rows from m0 on and G groups, added to out. M, m0, G, form and low (the block has low bytes) are constants at every use:
+ * the block's sums are M * G or twice that registers that take turns, so that none waits for its last product, and a broadcast serves all
+ * groups. */
+INLINE void block(const uint8_t *w, int64_t group_bytes, const struct quant_x *x, const int M, const int m0, const int G,
+                  const enum quant_form form, const bool low, quant_out *out)
+{
+    const bool off128 = form == QUANT_BYTE128;
+    __m512i    hi[4][2], lo[4][2];
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; v++) {
-            __m512i u = _mm512_loadu_si512(w + quant_head_bytes(form) + 64 * v);
-            z[v] = _mm512_and_si512(u, low);
-            z[4 + v] = _mm512_and_si512(_mm512_srli_epi16(u, 4), low);
-            _mm_prefetch((const char *)w + 2560 + 64 * v, _MM_HINT_T0);
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
+        for (int g = 0; g < G; g++) {
+            hi[m][g] = _mm512_setzero_si512();
+            lo[m][g] = off128 ? _mm512_set1_epi32(-128 * x->is[m0 + m]) : _mm512_setzero_si512();
         }
-        _mm_prefetch((const char *)w + 2560 + 256, _MM_HINT_T0);
 #pragma GCC unroll 8
-        for (int m = 0; m < M; m++) {
-            const int64_t at = (m0 + m) * t->q_stride + b * QUANT_BLOCK, i = (m0 + m) * t->s_stride + b;
-            __m512i       hi = _mm512_setzero_si512(), lo = hi;
-#pragma GCC unroll 8
-            for (int v = 0; v < 8; v++) {
-                hi = _mm512_dpbusd_epi32(hi, z[v], four(t->hi + at + 4 * v));
-                lo = _mm512_dpbusd_epi32(lo, z[v], four(t->lo + at + 4 * v));
+    for (int v = 0; v < 8; v++) {
+        __m512i z[2];
+#pragma GCC unroll 2
+        for (int g = 0; g < G; g++)
+            z[g] = quants(w + g * group_bytes + quant_head_bytes(form), form, v);
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
+            for (int g = 0; g < G; g++) {
+                hi[m][g] = _mm512_dpbusd_epi32(hi[m][g], z[g], four(x->q[v][m0 + m][0]));
+                if (low)
+                    lo[m][g] = _mm512_dpbusd_epi32(lo[m][g], z[g], four(x->q[v][m0 + m][1]));
             }
-            __m512 c = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(hi, 8), lo));
-            f[m] = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(t->d[i])), c, f[m]);
-            f[m] = _mm512_fmadd_ps(wm, _mm512_set1_ps(t->s[i]), f[m]);
-        }
     }
-#pragma GCC unroll 8
-    for (int m = 0; m < M; m++)
-        _mm512_storeu_ps(out[m0 + m], f[m]);
-}
-
-INLINE void byte_rows(const struct quant_tile *t, int m0, const int M, const enum quant_form form, float (*out)[QUANT_GROUP])
-{
-    __m512         f[8];
-    const uint8_t *w = t->w;
-    const bool     off128 = form == QUANT_BYTE128;
-#pragma GCC unroll 8
-    for (int m = 0; m < M; m++)
-        f[m] = _mm512_setzero_ps();
-    for (int b = 0; b < t->n_block; b++, w += quant_block_bytes(form)) {
-        __m512  wd = head(w, form, 0), wm = off128 ? wd : head(w, form, 1);
-        __m512i z[8];
-#pragma GCC unroll 8
-        for (int v = 0; v < 8; v++) {
-            z[v] = _mm512_loadu_si512(w + quant_head_bytes(form) + 64 * v);
-            _mm_prefetch((const char *)w + 4352 + 64 * v, _MM_HINT_T0);
-        }
-#pragma GCC unroll 8
+#pragma GCC unroll 2
+    for (int g = 0; g < G; g++) {
+        __m512 wd = head(w + g * group_bytes, form, 0), wm = off128 ? wd : head(w + g * group_bytes, form, 1);
+#pragma GCC unroll 4
         for (int m = 0; m < M; m++) {
-            const int64_t at = (m0 + m) * t->q_stride + b * QUANT_BLOCK, i = (m0 + m) * t->s_stride + b;
-            __m512i       hi = _mm512_setzero_si512(), lo = off128 ? _mm512_set1_epi32(-128 * t->is[i]) : hi;
-#pragma GCC unroll 8
-            for (int v = 0; v < 8; v++) {
-                hi = _mm512_dpbusd_epi32(hi, z[v], four(t->hi + at + 4 * v));
-                lo = _mm512_dpbusd_epi32(lo, z[v], four(t->lo + at + 4 * v));
-            }
-            __m512 c = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(hi, 8), lo));
-            f[m] = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(t->d[i])), c, f[m]);
+            __m512i n = _mm512_slli_epi32(hi[m][g], 8);
+            __m512  c = _mm512_cvtepi32_ps(low || off128 ? _mm512_add_epi32(n, lo[m][g]) : n);
+            __m512  f = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(x->d[m0 + m])), c, _mm512_loadu_ps(out[g][m0 + m]));
             if (!off128)
-                f[m] = _mm512_fmadd_ps(wm, _mm512_set1_ps(t->s[i]), f[m]);
+                f = _mm512_fmadd_ps(wm, _mm512_set1_ps(x->s[m0 + m]), f);
+            _mm512_storeu_ps(out[g][m0 + m], f);
         }
     }
-#pragma GCC unroll 8
-    for (int m = 0; m < M; m++)
-        _mm512_storeu_ps(out[m0 + m], f[m]);
 }
 
-/* Rows in steps of 8, 4, 2, 1: each step is its own function so that its registers are its own. */
-#define STEPS(name, CALL)                                                                          \
-    VNNI static __attribute__((noinline)) void name##_8(const struct quant_tile *t, int m0, float (*f)[QUANT_GROUP]) { CALL(8); } \
-    VNNI static __attribute__((noinline)) void name##_4(const struct quant_tile *t, int m0, float (*f)[QUANT_GROUP]) { CALL(4); } \
-    VNNI static __attribute__((noinline)) void name##_2(const struct quant_tile *t, int m0, float (*f)[QUANT_GROUP]) { CALL(2); } \
-    VNNI static __attribute__((noinline)) void name##_1(const struct quant_tile *t, int m0, float (*f)[QUANT_GROUP]) { CALL(1); } \
-    static void name(const struct quant_tile *t, float (*f)[QUANT_GROUP])                          \
-    {                                                                                              \
-        int m = 0;                                                                                 \
-        for (; m + 8 <= t->m; m += 8)                                                              \
-            name##_8(t, m, f);                                                                     \
-        if (t->m - m >= 4) {                                                                       \
-            name##_4(t, m, f);                                                                     \
-            m += 4;                                                                                \
-        }                                                                                          \
-        if (t->m - m >= 2) {                                                                       \
-            name##_2(t, m, f);                                                                     \
-            m += 2;                                                                                \
-        }                                                                                          \
-        if (m < t->m)                                                                              \
-            name##_1(t, m, f);                                                                     \
+/* M rows from m0 on of G groups; the sums over blocks are in memory. */
+INLINE void rows(const struct quant_tile *t, const int M, const int m0, const int G, const enum quant_form form, quant_out *out)
+{
+    const uint8_t *w = t->w;
+    for (int g = 0; g < G; g++)
+        for (int m = 0; m < M; m++)
+            _mm512_storeu_ps(out[g][m0 + m], _mm512_setzero_ps());
+    for (int b = 0; b < t->n_block; b++, w += quant_block_bytes(form)) {
+        if (t->cold) { /* some blocks ahead: this tile's, then the next one's */
+            const uint8_t *next = w + AHEAD * quant_block_bytes(form) + (b + AHEAD < t->n_block ? 0 : (G - 1) * t->group_bytes);
+#pragma GCC unroll 2
+            for (int g = 0; g < G; g++)
+#pragma GCC unroll 10
+                for (int i = 0; i < quant_block_bytes(form); i += 64)
+                    _mm_prefetch((const char *)next + g * t->group_bytes + i, _MM_HINT_T0);
+        }
+        uint32_t low = 0;
+        memcpy(&low, t->x[b].low + m0, (size_t)M);
+        if (low)
+            block(w, t->group_bytes, &t->x[b], M, m0, G, form, true, out);
+        else
+            block(w, t->group_bytes, &t->x[b], M, m0, G, form, false, out);
     }
-#define NIBBLE(M) nibble_rows(t, m0, M, QUANT_NIBBLE, f)
-#define NIBBLE_K(M) nibble_rows(t, m0, M, QUANT_NIBBLE_K, f)
-#define BYTE(M) byte_rows(t, m0, M, QUANT_BYTE, f)
-#define BYTE_K(M) byte_rows(t, m0, M, QUANT_BYTE_K, f)
-#define BYTE128(M) byte_rows(t, m0, M, QUANT_BYTE128, f)
-STEPS(vnni_nibble, NIBBLE)
-STEPS(vnni_nibble_k, NIBBLE_K)
-STEPS(vnni_byte, BYTE)
-STEPS(vnni_byte_k, BYTE_K)
-STEPS(vnni_byte128, BYTE128)
+}
+
+/* Each number of rows and groups is its own function so that its registers are its own. */
+#define STEP(name, FORM, M, M0, G)                                                                 \
+    VNNI static __attribute__((noinline)) void name##_##M##_##M0##_##G(const struct quant_tile *t, quant_out *f) { rows(t, M, M0, G, FORM, f); }
+#define STEPS(name, FORM)                                                                          \
+    STEP(name, FORM, 4, 0, 2)                                                                      \
+    STEP(name, FORM, 4, 0, 1)                                                                      \
+    STEP(name, FORM, 2, 0, 2)                                                                      \
+    STEP(name, FORM, 2, 0, 1)                                                                      \
+    STEP(name, FORM, 1, 0, 2)                                                                      \
+    STEP(name, FORM, 1, 0, 1)                                                                      \
+    STEP(name, FORM, 1, 2, 2)                                                                      \
+    STEP(name, FORM, 1, 2, 1)                                                                      \
+    static void name(const struct quant_tile *t, quant_out *f)                                     \
+    {                                                                                              \
+        const bool two = t->n_group == 2;                                                          \
+        if (t->m == 4)                                                                             \
+            (two ? name##_4_0_2 : name##_4_0_1)(t, f);                                             \
+        if (t->m == 2 || t->m == 3)                                                                \
+            (two ? name##_2_0_2 : name##_2_0_1)(t, f);                                             \
+        if (t->m == 3)                                                                             \
+            (two ? name##_1_2_2 : name##_1_2_1)(t, f);                                             \
+        if (t->m == 1)                                                                             \
+            (two ? name##_1_0_2 : name##_1_0_1)(t, f);                                             \
+    }
+STEPS(vnni_nibble, QUANT_NIBBLE)
+STEPS(vnni_nibble_k, QUANT_NIBBLE_K)
+STEPS(vnni_byte, QUANT_BYTE)
+STEPS(vnni_byte_k, QUANT_BYTE_K)
+STEPS(vnni_byte128, QUANT_BYTE128)
 
 /* See quant_row_plain, whose bits these are. */
-VNNI static void quantise(const float *x, int k, const struct quant_row *r)
+VNNI static void quantise(const float *x, int k, float coarse, struct quant_x *to, int row)
 {
     const __m512i half = _mm512_set1_epi32(128), least = _mm512_set1_epi32(-127);
-    for (int b = 0; b < k / QUANT_BLOCK; b++) {
+    const int     n_block = k / QUANT_BLOCK;
+    float         sum_max = 0;
+    for (int b = 0; b < n_block; b++) {
+        __m512 a = _mm512_abs_ps(_mm512_loadu_ps(x + b * QUANT_BLOCK)), c = _mm512_abs_ps(_mm512_loadu_ps(x + b * QUANT_BLOCK + 16));
+        to[b].d[row] = _mm512_reduce_max_ps(_mm512_max_ps(a, c));
+        sum_max += to[b].d[row];
+    }
+    const float loud = coarse * (sum_max / (float)n_block);
+    for (int b = 0; b < n_block; b++, to++) {
         __m512  v[2] = {_mm512_loadu_ps(x + b * QUANT_BLOCK), _mm512_loadu_ps(x + b * QUANT_BLOCK + 16)};
-        float   max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v[0]), _mm512_abs_ps(v[1])));
+        float   max = to->d[row];
         __m512i sum = _mm512_setzero_si512();
         bool    finite = !(_mm512_fpclass_ps_mask(v[0], 0x99) | _mm512_fpclass_ps_mask(v[1], 0x99)); /* NaNs and infinities */
         __m512  inv = _mm512_set1_ps(max > QUANT_TINY && finite ? QUANT_MAX / max : 0.0f);
+        to->low[row] = max > loud;
         for (int i = 0; i < 2; i++) {
             __m512i n = finite ? _mm512_cvtps_epi32(_mm512_mul_ps(v[i], inv)) : _mm512_setzero_si512();
             __m512i hi = _mm512_srai_epi32(_mm512_add_epi32(n, half), 8);
-            __m512i lo = _mm512_max_epi32(_mm512_sub_epi32(n, _mm512_slli_epi32(hi, 8)), least);
-            _mm_storeu_si128((void *)(r->hi + b * QUANT_BLOCK + 16 * i), _mm512_cvtepi32_epi8(hi));
-            _mm_storeu_si128((void *)(r->lo + b * QUANT_BLOCK + 16 * i), _mm512_cvtepi32_epi8(lo));
+            __m512i lo = to->low[row] ? _mm512_max_epi32(_mm512_sub_epi32(n, _mm512_slli_epi32(hi, 8)), least) : _mm512_setzero_si512();
+            __m128i h = _mm512_cvtepi32_epi8(hi), l = _mm512_cvtepi32_epi8(lo);
+            __m128i p[2] = {_mm_unpacklo_epi32(h, l), _mm_unpackhi_epi32(h, l)}; /* two times four inputs each */
+            for (int j = 0; j < 4; j++)
+                _mm_storel_epi64((void *)to->q[4 * i + j][row], j % 2 ? _mm_unpackhi_epi64(p[j / 2], p[j / 2]) : p[j / 2]);
             sum = _mm512_add_epi32(sum, _mm512_add_epi32(_mm512_slli_epi32(hi, 8), lo));
         }
-        r->d[b] = finite ? max * (1 / QUANT_MAX) : NAN;
-        r->is[b] = _mm512_reduce_add_epi32(sum);
-        r->s[b] = r->d[b] * (float)r->is[b];
+        to->d[row] = finite ? max * (1 / QUANT_MAX) : NAN;
+        to->is[row] = _mm512_reduce_add_epi32(sum);
+        to->s[row] = to->d[row] * (float)to->is[row];
     }
 }
 

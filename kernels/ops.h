@@ -57,6 +57,7 @@ struct gemm_args {
     int                  n_tok;
     bool                 add;    /* residual */
     bool                 decode; /* rows of the decode phase (a backend may use another kernel; never depends on n_tok) */
+    bool                 coarse; /* CPU, quantised weights: inputs that the row's others dwarf may be rounded to 8 bits */
     bool                 y_f32;  /* CUDA: y is fp32 whatever the type of activations (logits) */
 };
 

@@ -10,14 +10,14 @@
 
 enum { HEAD_MAX = 512 };
 
-static void norm_head(float *out, const float *x, const float *w, int n, float eps)
+static inline __attribute__((always_inline)) void norm_head(float *out, const float *x, const float *w, int n, float eps)
 {
     float scale = w ? 1.0f / sqrtf(dot_f32(x, x, n) / (float)n + eps) : 1.0f;
     for (int i = 0; i < n; i++)
         out[i] = w ? w[i] * (x[i] * scale) : x[i];
 }
 
-static void rotate(float *x, const float *cs, int n)
+static inline __attribute__((always_inline)) void rotate(float *x, const float *cs, int n)
 {
     int h = n / 2;
     for (int i = 0; i < h; i++) {
@@ -28,7 +28,7 @@ static void rotate(float *x, const float *cs, int n)
 }
 
 /* One token's key (v = 0) or value into its page. */
-static void write_page(const struct op_ctx *c, const struct qkrope_args *a, int t, int g, int v, const float *x)
+static inline __attribute__((always_inline)) void write_page(const struct op_ctx *c, const struct qkrope_args *a, int t, int g, int v, const float *x)
 {
     const int K = a->head, row = a->pos[t] % PAGE_TOK;
     int64_t   half = kv_half(a->page[t], a->n_kv, g, v, K);
@@ -41,7 +41,7 @@ static void write_page(const struct op_ctx *c, const struct qkrope_args *a, int 
     }
 }
 
-static void qkrope_row(const struct op_ctx *c, const struct qkrope_args *a, int t)
+CPU_CLONES static void qkrope_row(const struct op_ctx *c, const struct qkrope_args *a, int t)
 {
     const int    K = a->head, H = a->n_head, G = a->n_kv;
     const float *row = (const float *)a->qkv + t * a->qkv_stride;

@@ -4,7 +4,7 @@
 #include "kernels/cpu.h"
 #include "kernels/cpu_math.h"
 
-static void norm_row(float *out, const float *y, const float *w, int d, float eps)
+static inline __attribute__((always_inline)) void norm_row(float *out, const float *y, const float *w, int d, float eps)
 {
     float scale = 1.0f / sqrtf(dot_f32(y, y, d) / (float)d + eps);
     for (int i = 0; i < d; i++)

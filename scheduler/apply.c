@@ -135,7 +135,7 @@ void apply_row(struct sched_core *k, struct seq *s, const struct sample_out *out
     struct request *r = s->req;
     s->moved_ns = k->now_ns;
     s->pos++;
-    for (int l = 0; l < k->lim.n_layer; l++) /* before the next token: its block decides what falls out of the window */
+    for (int l = 0; seq_on_new_page(s) && l < k->lim.n_layer; l++) /* before the next token: its block decides what falls out of the window */
         if (s->view.route[l] == ROUTE_SPARSE) {
             int given = kvmap_give_dead(&s->map, k->pool, l, k->lim.sink_blocks, k->lim.local_blocks, s->pos / PAGE_TOK);
             atomic_fetch_add_explicit(&k->stats->pages_given_back, (uint64_t)given, memory_order_relaxed);

@@ -8,7 +8,7 @@
 
 bool kvmap_init(struct kvmap *m, int n_layer, int stride)
 {
-    *m = (struct kvmap){.n_layer = n_layer, .stride = stride};
+    *m = (struct kvmap){.n_layer = n_layer, .stride = stride, .stamp = 1};
     size_t n = (size_t)n_layer * (size_t)stride;
     m->page = malloc(n * sizeof *m->page);
     m->low = calloc((size_t)n_layer, sizeof *m->low);
@@ -56,6 +56,7 @@ bool kvmap_take(struct kvmap *m, struct kvpool *pool, int layer, int block0, int
             CHECK(kvpool_take(pool, 1, &p[i]));
     m->held[layer] += n;
     m->n_held += n;
+    m->stamp += n > 0;
     return true;
 }
 
@@ -66,6 +67,7 @@ void kvmap_share(struct kvmap *m, struct kvpool *pool, int layer, int block, int
     row(m, layer)[block] = page;
     m->held[layer]++;
     m->n_held++;
+    m->stamp++;
 }
 
 int kvmap_give_dead(struct kvmap *m, struct kvpool *pool, int layer, int sink_blocks, int local_blocks, int next)

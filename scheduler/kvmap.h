@@ -14,6 +14,7 @@ struct kvmap {
     int     *low;    /* [L] blocks in [sink, low) are given back already: where the next sweep begins */
     int     *held;   /* [L] pages held now */
     int      n_held; /* in all layers */
+    uint64_t stamp;  /* grows whenever a page comes in, never 0 */
 };
 
 bool kvmap_init(struct kvmap *m, int n_layer, int stride); /* false: out of memory */

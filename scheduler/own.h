@@ -28,6 +28,7 @@ struct scheduler {
     double                   served_now; /* of the key admitted last */
     double                   waiting_ms; /* predicted time of all that wait */
     int64_t                  look_ns;    /* deadlines were last looked at */
+    int64_t                  step_end_ns; /* of the step in the turn before; 0: there was none */
     /* one step's buffers */
     struct plan         plan;
     struct batch        batch;

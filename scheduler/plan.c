@@ -200,7 +200,7 @@ static void plan_rows(struct plan *p, const struct plan_limits *lim, struct seq 
         if (!s->req || s->phase != SEQ_DECODE || request_room(s->req) == 0)
             continue;
         int need = 0, b = s->pos / PAGE_TOK;
-        for (int l = 0; l < lim->n_layer; l++)
+        for (int l = 0; seq_on_new_page(s) && l < lim->n_layer; l++)
             need += kvmap_lack(&s->map, l, b, b + 1);
         if (need > *n_free)
             continue; /* rests until pages come back; admission and preemption see to it that they do */

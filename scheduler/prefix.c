@@ -119,7 +119,6 @@ static void drop_page(struct prefix *p, struct prefix_node *n, int layer)
         return;
     kvpool_drop(p->c.pool, n->page[layer]);
     n->page[layer] = -1;
-    p->given_up++;
 }
 
 void prefix_node_free(struct prefix *p, struct prefix_node *n)
@@ -148,6 +147,7 @@ static bool give_up_node(struct prefix *p)
     if (list_empty(&p->age))
         return false;
     struct prefix_node *n = LIST_ITEM(p->age.prev, struct prefix_node, age);
+    int                 before = kvpool_n_kept(p->c.pool);
     if (n->fill) {
         CHECK(n == n->fill->node[n->fill->n - 1]);
         n->fill->n--; /* the prompt that is being read will be kept up to here */
@@ -155,6 +155,7 @@ static bool give_up_node(struct prefix *p)
         leave_index(p, n);
     }
     prefix_node_free(p, n);
+    p->given_up += (uint64_t)(before - kvpool_n_kept(p->c.pool));
     return true;
 }
 
@@ -204,11 +205,13 @@ void prefix_node_mark(struct prefix *p, struct prefix_node *n, int n_block)
 
 static void trim(struct prefix *p, struct prefix_node *n)
 {
+    int before = kvpool_n_kept(p->c.pool);
     list_remove(&n->loose);
     n->whole = false;
     for (int l = 0; l < p->c.n_layer; l++)
         if (n->route[l] == ROUTE_SPARSE)
             drop_page(p, n, l);
+    p->given_up += (uint64_t)(before - kvpool_n_kept(p->c.pool));
 }
 
 bool prefix_give_up_one(struct prefix *p)

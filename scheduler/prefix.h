@@ -61,7 +61,7 @@ void prefix_make_room(struct prefix *p, int n); /* gives pages up until n are fr
 
 struct prefix_count {
     int      n_node, n_page; /* kept now */
-    uint64_t given_up;       /* pages, ever */
+    uint64_t given_up;       /* pages, ever: for want of room, not copies or what came to nothing */
 };
 struct prefix_count prefix_count(const struct prefix *p);
 void                prefix_check(const struct prefix *p); /* aborts unless lists, tree and pool agree */

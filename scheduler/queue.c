@@ -1,5 +1,9 @@
 /* queue: the waiting list in its order, admission, and the promises that make every admitted request able to finish. */
+#include <math.h>
+#include <string.h>
+
 #include "base/check.h"
+#include "scheduler/bias.h"
 #include "scheduler/own.h"
 #include "scheduler/reuse.h"
 
@@ -106,6 +110,22 @@ static struct seq *free_slot(struct scheduler *s)
     return NULL;
 }
 
+/* How far the routers' margins are moved for this request: settled once, whatever becomes of it later. */
+static float settle_bias(struct scheduler *s, struct request *r)
+{
+    struct request_bias *b = r->bias;
+    if (!b || (!b->on && (s->conf.route_bias_max <= 0 || !memchr(r->use.route, ROUTE_OPEN, (size_t)s->info->n_layer))))
+        return 0;
+    if (b->on)
+        return b->value;
+    b->on = true;
+    b->value = bias_of(s->conf.route_bias_max, &(struct bias_state){.waiting = atomic_load(&s->waiting_n), .queue_len = s->conf.queue_len,
+                                                                    .promised = s->core.promised, .n_page = s->core.lim.n_page});
+    atomic_store_explicit(&s->stats.bias_micro, llround((double)b->value * 1e6), memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->stats.biased, b->value != 0, memory_order_relaxed);
+    return b->value;
+}
+
 static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
 {
     leave_list(s, r);
@@ -124,6 +144,7 @@ static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
     q->view.n_prompt = r->n_prompt;
     q->view.route = r->use.route;
     q->view.margin = r->use.margin;
+    q->view.route_bias = settle_bias(s, r);
     q->view.min_full = r->route_ask == ROUTE_ASK_MIN_FULL ? r->route_min_full : 0;
     s->core.promised += q->promised;
     q->view.n_cached = 0;
@@ -157,6 +178,17 @@ static void count_layer_pages(struct scheduler *s)
     }
 }
 
+/* Of several choices of one prompt the first to run computes it, and the others go on behind its pages: so they wait for those. */
+static bool awaits_kin(const struct scheduler *s, const struct request *r)
+{
+    bool awaits = false;
+    if (!r->kin || r->swapped || r->use.n_answer > 0 || !reuse_would(&s->core, r))
+        return false;
+    for (int i = 0; i < s->info->max_seqs; i++)
+        awaits |= s->seq[i].req && s->seq[i].req->kin == r->kin && s->seq[i].phase == SEQ_PREFILL;
+    return awaits;
+}
+
 static struct request *pick(struct scheduler *s)
 {
     struct admit_ask ask[ADMIT_WINDOW];
@@ -167,6 +199,8 @@ static struct request *pick(struct scheduler *s)
         if (n == ADMIT_WINDOW)
             break;
         r[n] = LIST_ITEM(it, struct request, node);
+        if (awaits_kin(s, r[n]))
+            continue;
         int n_tok = r[n]->n_prompt + queue_promised_new(s, r[n]);
         ask[n] = (struct admit_ask){.priority = r[n]->priority, .n_prompt = r[n]->swapped ? 0 : r[n]->n_prompt, .n_tok = n_tok,
                                     .pages = plan_promise(&s->core.lim, r[n]->use.route, n_tok) + plan_transient(&s->core.lim, r[n]->n_prompt),

@@ -53,6 +53,12 @@ struct request_use {
     struct request_price price;  /* of route_only */
 };
 
+/* What was added to the routers' margins of all choices of one prompt, so that they have one route: settled when the first is admitted. */
+struct request_bias {
+    bool  on;    /* under --route-bias-max, with bits for routers to decide */
+    float value; /* 0 or less */
+};
+
 struct request {
     /* given by the maker, constant */
     uint64_t          id;
@@ -66,9 +72,11 @@ struct request {
     enum route_ask    route_ask;
     const uint8_t    *route_mask;    /* [L] for ROUTE_ASK_MASK */
     int               route_min_full;
+    struct request_bias *bias;       /* memory of the maker, one for all choices of a prompt; NULL: none wanted */
     bool              route_only;    /* ends, with FINISH_ROUTED and its price, as soon as its route is known; max_new is for the price */
     int               priority;      /* lower first */
     uint32_t          key_id;        /* the API key's, for fairness between keys; 0: none */
+    const void       *kin;           /* equal for the choices of one prompt of one call, looked at for that alone; NULL: none */
     const char       *cache_salt;    /* the prefix cache shares only among equal ones; NULL: none */
     struct sample_out *prompt_out;   /* [n_prompt] or NULL */
     int               prompt_top;

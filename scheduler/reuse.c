@@ -43,6 +43,18 @@ static bool may_pin(const struct sched_core *k, const struct seq *s, const uint8
     return k->pin && full >= s->view.min_full;
 }
 
+/* A prompt's last tokens that are computed whatever the cache has: one row at least, those that the router pools at the end, and what
+ * the end decides about is not shared. */
+static int rest_of(const struct sched_core *k, bool open)
+{
+    return max_of(max_of(1, k->info->tail_tok), open ? k->info->router_pool_size : 0);
+}
+
+bool reuse_would(const struct sched_core *k, const struct request *r)
+{
+    return k->prefix && !r->prompt_out && r->n_prompt - rest_of(k, k->info->has_router) >= PAGE_TOK;
+}
+
 /* Takes the hit where there is room for it. */
 static bool take(struct sched_core *k, struct seq *s, const struct prefix_hit *h, int room)
 {
@@ -67,9 +79,8 @@ static void begin(struct sched_core *k, struct seq *s, int room, int sum_layers)
     struct request   *r = s->req;
     struct prefix_hit h = {0};
     bool              open = settle_bits(k, s);
-    /* one row at least is computed, and those that the router pools at the end; what the end decides about is not shared */
-    int               rest = max_of(max_of(1, k->info->tail_tok), open ? k->info->router_pool_size : 0);
-    struct prefix_ask ask = {.key_id = r->key_id, .salt = r->cache_salt, .tok = r->prompt, .n_tok = r->n_prompt - rest, .route = s->view.route};
+    struct prefix_ask ask = {.key_id = r->key_id, .salt = r->cache_salt, .tok = r->prompt, .n_tok = r->n_prompt - rest_of(k, open),
+                             .route = s->view.route};
     if (!r->prompt_out && s->n_stray < STRAYS_MOST && ask.n_tok > 0) /* scores of a prompt want all its rows */
         h = prefix_find(k->prefix, &ask);
     if (h.n_block > 0 && !take(k, s, &h, room))
@@ -90,7 +101,6 @@ void reuse_begin(struct sched_core *k, struct seq *s, int room)
     if (!k->prefix)
         return;
     begin(k, s, room, 0);
-    atomic_fetch_add_explicit(&k->stats->prefix_queries, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&k->stats->prefix_query_tok, (uint64_t)s->req->n_prompt, memory_order_relaxed);
 }
 
@@ -131,7 +141,7 @@ void reuse_commit(struct sched_core *k, struct seq *s)
     if (s->req->use.n_answer > 0)
         return; /* replayed: told before */
     s->req->use.n_cached = s->view.n_cached;
-    atomic_fetch_add_explicit(&k->stats->prefix_hits, s->view.n_cached > 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(s->view.n_cached > 0 ? &k->stats->prefix_hits : &k->stats->prefix_misses, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&k->stats->cached_tok, (uint64_t)s->view.n_cached, memory_order_relaxed);
 }
 

@@ -10,6 +10,9 @@
 void reuse_begin(struct sched_core *k, struct seq *s, int room);
 void reuse_begin_again(struct sched_core *k, struct seq *s, int room); /* the engine says that it strayed */
 
+/* Whether this waiting request will go on behind pages of an equal prompt, once those are there. */
+bool reuse_would(const struct sched_core *k, const struct request *r);
+
 void reuse_note(struct sched_core *k, struct seq *s, const struct plan_piece *q); /* this was computed */
 void reuse_commit(struct sched_core *k, struct seq *s);                           /* all of the prompt was */
 void reuse_leave(struct sched_core *k, struct seq *s);

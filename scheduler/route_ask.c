@@ -25,7 +25,7 @@ enum err route_ask_parse(const char *word, const struct engine_info *m, uint8_t 
     return OK;
 }
 
-enum err route_ask_resolve(struct request *r, const struct engine_info *m, const uint8_t *dflt, struct err_note *note)
+static enum err resolve(struct request *r, const struct engine_info *m, const uint8_t *dflt, struct err_note *note)
 {
     size_t   L = (size_t)m->n_layer;
     uint8_t *bit = r->use.route;
@@ -48,4 +48,14 @@ enum err route_ask_resolve(struct request *r, const struct engine_info *m, const
         return OK;
     }
     return err_set(note, ERR_INTERNAL, "route", "asked for in no known way");
+}
+
+/* A layer that the plan names reads what the plan says, whatever a client asks: so its pages are kept by the plan's bit. */
+enum err route_ask_resolve(struct request *r, const struct engine_info *m, const uint8_t *dflt, struct err_note *note)
+{
+    enum err err = resolve(r, m, dflt, note);
+    for (int l = 0; m->fixed_route && l < m->n_layer; l++)
+        if (m->fixed_route[l] != ROUTE_OPEN)
+            r->use.route[l] = m->fixed_route[l];
+    return err;
 }

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "scheduler/own.h"
 #include "scheduler/reuse.h"
@@ -273,7 +274,7 @@ static void make_room(struct scheduler *s)
         return;
     for (int i = 0; i < p->n_row; i++) {
         const struct seq *q = s->slot[p->row[i].seq];
-        for (int l = 0; l < s->info->n_layer; l++)
+        for (int l = 0; seq_on_new_page(q) && l < s->info->n_layer; l++)
             n += kvmap_lack(&q->map, l, q->pos / PAGE_TOK, q->pos / PAGE_TOK + 1);
     }
     for (int i = 0; i < p->n_piece; i++)
@@ -291,8 +292,9 @@ static void fill_batch(struct scheduler *s)
     for (int i = 0; i < p->n_row; i++) {
         struct seq *q = s->slot[p->row[i].seq];
         int         b = q->pos / PAGE_TOK;
-        for (int l = 0; l < s->info->n_layer; l++)
+        for (int l = 0; seq_on_new_page(q) && l < s->info->n_layer; l++)
             CHECK(kvmap_take(&q->map, s->core.pool, l, b, b + 1));
+        q->view.page_stamp = q->map.stamp;
         s->batch.row[i] = (struct batch_row){.seq = &q->view, .pos = q->pos, .sample = sample_of(q)};
     }
     for (int i = 0; i < p->n_piece; i++) {
@@ -300,6 +302,7 @@ static void fill_batch(struct scheduler *s)
         struct seq              *q = s->slot[w->seq];
         for (int l = w->layer0; l < w->layer1; l++)
             CHECK(kvmap_take(&q->map, s->core.pool, l, w->tok0 / PAGE_TOK, blocks_of(w->tok1)));
+        q->view.page_stamp = q->map.stamp;
         s->batch.piece[i] = (struct batch_piece){.seq = &q->view, .layer0 = w->layer0, .layer1 = w->layer1, .tok0 = w->tok0,
                                                  .tok1 = w->tok1, .sample = sample_of(q),
                                                  .prompt_top = q->req->prompt_top};
@@ -308,6 +311,21 @@ static void fill_batch(struct scheduler *s)
         s->batch.piece[i].sample.n_hist = q->req->n_prompt; /* a replayed prompt draws its first token from the prompt alone */
         s->batch.piece[i].sample.pos = q->req->n_prompt;
     }
+}
+
+/* Of the time between two steps, and within this one, in which the engine waited for us although there was work. */
+static void count_idle(struct scheduler *s, int64_t begin_ns)
+{
+    const struct plan *p = &s->plan;
+    int64_t            idle = 0;
+    if (s->step_end_ns > 0) {
+        idle = s->out.idle_ns >= 0 ? s->out.idle_ns : begin_ns - s->step_end_ns;
+        atomic_fetch_add_explicit(&s->stats.idle_ns, (uint64_t)idle, memory_order_relaxed);
+        atomic_fetch_add_explicit(&s->stats.chain_ns, (uint64_t)(s->core.now_ns - s->step_end_ns), memory_order_relaxed);
+    }
+    s->step_end_ns = s->core.now_ns;
+    log_line(LOG_DEBUG, "step", "begin_us=%lld us=%lld decode_us=%lld idle_us=%lld rows=%d pieces=%d planned_prefill_ms=%.2f", (long long)(begin_ns / 1000),
+             (long long)((s->core.now_ns - begin_ns) / 1000), (long long)(s->out.decode_ns / 1000), (long long)(idle / 1000), p->n_row, p->n_piece, p->prefill_ms);
 }
 
 static enum err run_step(struct scheduler *s)
@@ -324,6 +342,7 @@ static enum err run_step(struct scheduler *s)
     }
     s->core.now_ns = clock_ns();
     hist_add(&s->stats.step, s->core.now_ns - t0);
+    count_idle(s, t0);
     atomic_fetch_add_explicit(&s->stats.steps, 1, memory_order_relaxed);
     if (p->n_row)
         cost_learn(&s->cost.decode, p->decode_work, (double)s->out.decode_ns * 1e-6);
@@ -359,7 +378,7 @@ static void end_all(struct scheduler *s, enum err why)
     books_count(s);
 }
 
-enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *err)
+static enum turn turn(struct scheduler *s, struct request *first, enum err *err)
 {
     s->core.now_ns = clock_ns();
     atomic_store_explicit(&s->stats.heartbeat_ns, s->core.now_ns, memory_order_relaxed);
@@ -377,8 +396,10 @@ enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *e
     books_count(s);
     int n_free = kvpool_n_free(s->core.pool) + kvpool_n_idle(s->core.pool) - (s->info->n_page - s->core.lim.n_page);
     plan_step(&s->plan, &s->core.lim, &s->cost, s->slot, s->info->max_seqs, n_free > 0 ? n_free : 0, s->core.now_ns);
-    if (s->plan.n_row + s->plan.n_piece == 0)
+    if (s->plan.n_row + s->plan.n_piece == 0) {
+        s->step_end_ns = 0;
         return TURN_IDLE;
+    }
     *err = run_step(s);
     if (!*err)
         return TURN_WORKED;
@@ -386,6 +407,14 @@ enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *e
     end_all(s, ERR_DEVICE);
     *err = ERR_DEVICE;
     return TURN_OVER;
+}
+
+enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *err)
+{
+    uint64_t  taken = heap_taken();
+    enum turn t = turn(s, first, err);
+    atomic_fetch_add_explicit(&s->stats.taken_bytes, heap_taken() - taken, memory_order_relaxed);
+    return t;
 }
 
 enum err scheduler_run(struct scheduler *s)

@@ -13,12 +13,13 @@
 
 struct scheduler_conf {
     int         queue_len;       /* requests that wait at once; over it is ERR_QUEUE_FULL */
-    int         chunk_tok;       /* --prefill-chunk-tokens: most prompt tokens in one piece, multiple of PAGE_TOK */
+    int         chunk_tok;       /* --prefill-chunk-tokens: most prompt tokens in one piece, multiple of PAGE_TOK; 0: the engine's */
     int         default_max_tok; /* promise for requests that name no max_tokens */
     double      itl_target_ms;   /* prefill pieces fill what is left of it while streams run; 0: from the measured decode step */
     int64_t     swap_bytes;      /* host memory for pages of preempted requests; 0: none, they are computed again */
     int64_t     prefix_bytes;    /* KV pages that the prefix cache may keep; 0: no cache; < 0: half of the pool */
     const char *route_reuse;     /* --route-reuse: "exact" (NULL) or "pin" */
+    double      route_bias_max;  /* most that routers' margins are lowered under load; 0: never */
     const char *route_policy;    /* --route-policy: "none" "order" "balance"; NULL: order */
     int64_t     queue_timeout_ms, first_token_timeout_ms, progress_timeout_ms, request_timeout_ms; /* 0: none */
     const char *route;           /* --route: "auto" "full" "sparse" or L characters of 0 and 1 */
@@ -45,11 +46,16 @@ struct scheduler_stats {
     _Atomic uint64_t pages_given_back;                         /* dead pages of sparse layers */
     _Atomic uint64_t timed_out;                                /* ended by a deadline; in finished_error too */
     _Atomic uint64_t steps, preemptions, swaps;
-    _Atomic uint64_t prefix_queries, prefix_query_tok, prefix_hits; /* prompts looked up, their tokens; prompts that went on behind cached pages */
+    _Atomic uint64_t idle_ns, chain_ns;                        /* waited for us, of the time in which step followed step */
+    _Atomic uint64_t taken_bytes;                              /* taken from the allocator by the engine thread's turns */
+    _Atomic uint64_t prefix_query_tok;                         /* tokens of prompts looked up */
+    _Atomic uint64_t prefix_hits, prefix_misses;               /* prompts computed behind cached pages, and from their first token */
     _Atomic uint64_t prefix_strays, prefix_given_up;           /* prompts begun again as their route differed; pages given up */
     _Atomic int64_t  pages_cached, pages_idle;                 /* kept by the prefix cache; of those without any other owner */
     _Atomic uint64_t full_layer_requests[256];                 /* routed requests for which layer l was full */
     _Atomic uint64_t full_layers_hist[257];                    /* routed requests by number of full layers */
+    _Atomic uint64_t biased;                                   /* prompts admitted with margins lowered */
+    _Atomic int64_t  bias_micro;                               /* millionths that the last admitted prompt's were moved by */
     _Atomic uint64_t routed;                                   /* requests whose route is known */
     _Atomic int64_t  heartbeat_ns;                             /* clock_ns of the engine thread's last turn */
     _Atomic int64_t  oldest_waiting_ns;                        /* submit time of the oldest unserved request, 0: none */

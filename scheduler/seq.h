@@ -27,6 +27,9 @@ struct seq {
     struct batch_seq view;     /* what the engine sees */
 };
 
+/* Decode takes pages for the first token of a page alone: all others go where the one before them is. */
+static inline bool seq_on_new_page(const struct seq *q) { return q->pos % PAGE_TOK == 0; }
+
 static inline int blocks_of(int n_tok) { return (n_tok + PAGE_TOK - 1) / PAGE_TOK; }
 
 /* Places left for token events (one is always kept for DONE). */

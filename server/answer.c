@@ -232,6 +232,8 @@ static void write_route(struct json_out *o, const char *key, const struct engine
     json_out_string(o, "mask", mask.data ? mask.data : "", mask.len);
     json_out_int(o, "full_layers", full);
     json_out_int(o, "sparse_layers", model->n_layer - full);
+    if (r->bias && r->bias->on)
+        json_out_float(o, "bias", r->bias->value);
     json_out_int(o, "kv_bytes", pages * model->page_bytes);
     json_out_int(o, "kv_bytes_full", pages_full * model->page_bytes);
     json_out_end(o);

@@ -207,6 +207,7 @@ static enum err open_scheduler(struct server *s)
         .prefix_bytes = c->prefix_cache_bytes,
         .route_reuse = c->route_reuse,
         .route_policy = c->route_policy,
+        .route_bias_max = c->route_bias_max,
         .queue_timeout_ms = c->queue_timeout_ms,
         .first_token_timeout_ms = c->first_token_timeout_ms,
         .progress_timeout_ms = c->progress_timeout_ms,

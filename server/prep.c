@@ -29,6 +29,7 @@ struct prep {
     const int32_t         *allow_id;
     uint8_t               *route; /* [L] for ROUTE_ASK_MASK */
     enum route_ask         route_ask;
+    struct request_bias   *bias; /* of the prompt at hand */
     uint64_t               seed;
     int                    n_made; /* requests so far */
 };
@@ -136,6 +137,7 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
     r->min_new = c->p.min_tokens;
     r->route_ask = c->route_ask;
     r->route_mask = c->route;
+    r->bias = c->bias;
     r->route_min_full = c->p.min_full_layers;
     r->route_only = routes;
     r->priority = c->p.priority;
@@ -178,8 +180,13 @@ static enum err add_prompt(struct prep *c, int prompt_i, struct token_vec *ids)
     const size_t n_before = ids->n;
     truncate_prompt(c, ids);
     enum err e = answer_room(c, ids->n, &max_new, &given);
+    c->bias = arena_alloc(&a->mem, sizeof *c->bias);
+    if (!e && !c->bias)
+        e = no_memory(c->in->note);
     for (int i = 0; i < a->n_per_prompt && !e; i++)
         e = make_request(c, ids, i, max_new, given, &a->request[prompt_i * a->n_per_prompt + i]);
+    for (int i = 0; i < a->n_per_prompt && a->n_per_prompt > 1 && !e; i++)
+        a->request[prompt_i * a->n_per_prompt + i]->kin = &a->prompt[prompt_i];
     if (!e)
         a->prompt[prompt_i] = (struct ask_prompt){.id = a->request[prompt_i * a->n_per_prompt]->prompt, .n = (int)ids->n};
     return !e && c->p.echo ? keep_text(c, prompt_i, ids, ids->n < n_before) : e;

@@ -7,9 +7,13 @@
 
 #include "base/check.h"
 
+enum { POOL = 50, HEAD = 16, BLOCKS_MOST = 64, MANY = -1 };
+
 struct cursor {
     const int32_t *tok;
     int            layer, at;
+    int            n_hash;               /* of hash, made so far */
+    uint64_t       hash[BLOCKS_MOST + 1]; /* of the tokens before a block */
 };
 
 struct engine {
@@ -17,7 +21,7 @@ struct engine {
     struct engine_info info;
     struct cursor     *cur;  /* [max_seqs] */
     uint64_t          *content; /* [n_page] whose block of which layer was written there */
-    int               *step_owner; /* [n_page] slot that used the page in this step, + 1 */
+    int               *writer, *reader; /* [n_page] slot that did so in this step, + 1; MANY; 0: none */
     int                steps;
 };
 
@@ -27,8 +31,11 @@ struct engine *fake_open(const struct fake_conf *c)
     e->c = *c;
     e->cur = calloc((size_t)c->max_seqs, sizeof *e->cur);
     e->content = calloc((size_t)c->n_page, sizeof *e->content);
-    e->step_owner = calloc((size_t)c->n_page, sizeof *e->step_owner);
-    e->info = (struct engine_info){.name = "fake", .n_layer = c->n_layer, .n_vocab = 1000, .n_head = 4, .n_kv = 2, .head = 16,
+    e->writer = calloc((size_t)c->n_page, sizeof *e->writer);
+    e->reader = calloc((size_t)c->n_page, sizeof *e->reader);
+    CHECK(c->max_len <= BLOCKS_MOST * PAGE_TOK);
+    e->info = (struct engine_info){.name = "fake", .n_layer = c->n_layer, .n_vocab = 1000, .n_head = 4, .n_kv = 2, .head = HEAD,
+                                   .router_pool_size = POOL, .resumes = c->resumes, .tail_tok = c->tail_tok,
                                    .d_model = 64, .max_len = c->max_len, .max_seqs = c->max_seqs, .max_prefill_tok = c->max_prefill_tok,
                                    .chunk_tok = c->chunk_tok, .n_page = c->n_page, .page_bytes = 1024, .has_router = c->has_router,
                                    .sink_blocks = c->sink_blocks, .local_blocks = c->local_blocks, .sparse_streams = c->sparse_streams};
@@ -40,7 +47,8 @@ void engine_close(struct engine *e)
     if (!e)
         return;
     free(e->cur);
-    free(e->step_owner);
+    free(e->writer);
+    free(e->reader);
     free(e->content);
     free(e);
 }
@@ -56,31 +64,89 @@ int32_t fake_token(const int32_t *tok, int n)
     return (int32_t)(h >> 20) & 511;
 }
 
-uint8_t fake_bit(const int32_t *tok, int n_prompt, int layer)
+static int head_of(int n_prompt) { return n_prompt < POOL ? n_prompt : POOL; }
+
+static uint8_t bit_of(int first, const int32_t *tok, int n_prompt, int layer)
 {
-    return (fake_token(tok, n_prompt) + layer * 3) % 5 < 2 ? ROUTE_FULL : ROUTE_SPARSE;
+    int n = head_of(n_prompt);
+    return (first + (fake_token(tok + n_prompt - n, n) % 4 == 0) + layer * 3) % 5 < 2 ? ROUTE_FULL : ROUTE_SPARSE;
 }
 
-static uint64_t content_of(const struct batch_seq *s, int layer, int block)
+uint8_t fake_bit(const int32_t *tok, int n_prompt, int layer) { return bit_of(fake_token(tok, head_of(n_prompt)), tok, n_prompt, layer); }
+
+uint8_t fake_bit_moved(const int32_t *tok, int n_prompt, int layer, float bias)
 {
-    return (uint64_t)(uintptr_t)s->tok * 1000003u + (uint64_t)layer * 65536u + (uint64_t)block;
+    float margin = fake_bit(tok, n_prompt, layer) == ROUTE_FULL ? 1 : -1;
+    return margin + bias > 0 ? ROUTE_FULL : ROUTE_SPARSE;
+}
+
+/* --- what stands in a page */
+
+static uint64_t mix(uint64_t h, uint64_t x) { return (h ^ x) * 1099511628211ull; }
+
+static uint64_t hash_tok(uint64_t h, const int32_t *tok, int from, int to)
+{
+    for (int i = from; i < to; i++)
+        h = mix(h, (uint64_t)(uint32_t)tok[i] + 1);
+    return h;
+}
+
+static uint64_t hash_before(struct cursor *c, const struct batch_seq *s, int block)
+{
+    c->hash[0] = 14695981039346656037ull;
+    for (; c->n_hash < block; c->n_hash++)
+        c->hash[c->n_hash + 1] = hash_tok(c->hash[c->n_hash], s->tok, c->n_hash * PAGE_TOK, (c->n_hash + 1) * PAGE_TOK);
+    return c->hash[block];
+}
+
+/* All prompt tokens up to its end, or that a generated one opened it; the bits of the layers below; where the kind looks at
+ * the prompt's end, that. */
+static uint64_t content_of(struct engine *e, const struct batch_seq *s, int layer, int block)
+{
+    struct cursor *c = &e->cur[s->slot];
+    int            from = block * PAGE_TOK, to = from + PAGE_TOK < s->n_prompt ? from + PAGE_TOK : s->n_prompt;
+    uint64_t       h = hash_before(c, s, block);
+    if (to == from + PAGE_TOK)
+        h = hash_before(c, s, block + 1);
+    else
+        h = mix(hash_tok(h, s->tok, from, to), from < to ? 1 : 2);
+    if (from < to && to > s->n_prompt - e->c.tail_tok)
+        h = mix(h, (uint64_t)s->n_prompt);
+    for (int l = 0; l < layer; l++)
+        h = mix(h, s->route[l]);
+    return mix(h, (uint64_t)layer * BLOCKS_MOST + (uint64_t)block);
+}
+
+static int32_t page_of(const struct engine *e, const struct batch_seq *s, int layer, int block)
+{
+    int32_t p = s->page[(int64_t)layer * s->page_stride + block];
+    CHECK(p >= 0 && p < e->c.n_page);
+    return p;
+}
+
+/* Nobody else has it in this step. */
+static void append_page(struct engine *e, const struct batch_seq *s, int layer, int block)
+{
+    int32_t p = page_of(e, s, layer, block);
+    CHECK(block >= s->n_cached / PAGE_TOK);
+    CHECK((e->writer[p] == 0 || e->writer[p] == s->slot + 1) && (e->reader[p] == 0 || e->reader[p] == s->slot + 1));
+    e->writer[p] = s->slot + 1;
 }
 
 static void write_page(struct engine *e, const struct batch_seq *s, int layer, int block)
 {
-    int32_t p = s->page[(int64_t)layer * s->page_stride + block];
-    CHECK(p >= 0 && p < e->c.n_page);
-    e->content[p] = content_of(s, layer, block);
+    append_page(e, s, layer, block);
+    e->content[page_of(e, s, layer, block)] = content_of(e, s, layer, block);
 }
 
-/* The page is there, in range, holds what was written for it, and no other sequence holds it in this step. */
+/* The page is there, in range, holds what was written for it, and nobody else writes it in this step. */
 static void use_page(struct engine *e, const struct batch_seq *s, int layer, int block)
 {
-    int32_t p = s->page[(int64_t)layer * s->page_stride + block];
-    CHECK(p >= 0 && p < e->c.n_page);
-    CHECK(e->step_owner[p] == 0 || e->step_owner[p] == s->slot + 1);
-    CHECK(e->content[p] == content_of(s, layer, block));
-    e->step_owner[p] = s->slot + 1;
+    int32_t p = page_of(e, s, layer, block);
+    CHECK(e->writer[p] == 0 || e->writer[p] == s->slot + 1);
+    CHECK(e->c.resumes || e->reader[p] == 0 || e->reader[p] == s->slot + 1);
+    CHECK(e->content[p] == content_of(e, s, layer, block));
+    e->reader[p] = e->reader[p] == 0 || e->reader[p] == s->slot + 1 ? s->slot + 1 : MANY;
 }
 
 /* Everything the query block `i` of this layer may read. */
@@ -91,22 +157,45 @@ static void use_visible(struct engine *e, const struct batch_seq *s, int layer, 
             use_page(e, s, layer, b);
 }
 
+/* What the router of a layer sums of the first rows: those hang on the bits below. */
+static float sum_of(const struct batch_seq *s, int layer)
+{
+    int n = head_of(s->n_prompt), first = fake_token(s->tok, n);
+    for (int l = 0; l < layer; l++)
+        first += s->route[l] << (9 + l);
+    return (float)first;
+}
+
+static void decide(const struct engine *e, struct batch_seq *s, int layer)
+{
+    float *kept = s->head_sum ? s->head_sum + (int64_t)layer * HEAD : NULL;
+    CHECK(e->c.has_router);
+    CHECK(s->n_cached == 0 || (kept && s->n_cached >= POOL && s->n_cached <= s->n_prompt - POOL && kept[0] == sum_of(s, layer)));
+    if (kept)
+        kept[0] = sum_of(s, layer);
+    s->route[layer] = batch_must_be_full(s, NULL, layer, e->c.n_layer) ? ROUTE_FULL : fake_bit_moved(s->tok, s->n_prompt, layer, s->route_bias);
+    s->strayed = s->n_cached > 0 && s->route[layer] != s->due[layer];
+}
+
 static void run_piece(struct engine *e, struct batch_piece *p)
 {
     struct batch_seq *s = p->seq;
     struct cursor    *c = &e->cur[s->slot];
-    if (p->layer0 == 0 && p->tok0 == 0)
-        *c = (struct cursor){.tok = s->tok};
+    int               from = s->n_cached;
+    CHECK(!s->strayed && from % PAGE_TOK == 0 && from < s->n_prompt && (from == 0 || e->c.resumes));
+    if (p->layer0 == 0 && p->tok0 == from)
+        *c = (struct cursor){.tok = s->tok, .at = from};
     CHECK(c->tok == s->tok && c->layer == p->layer0 && c->at == p->tok0);
     CHECK(p->tok1 > p->tok0 && p->tok1 <= s->n_prompt && p->tok1 - p->tok0 <= e->c.chunk_tok);
     CHECK(p->layer1 > p->layer0 && p->layer1 <= e->c.n_layer);
-    CHECK(p->layer1 == p->layer0 + 1 || (p->tok0 == 0 && p->tok1 == s->n_prompt));
+    CHECK(p->layer1 == p->layer0 + 1 || (p->tok0 == from && p->tok1 == s->n_prompt));
     CHECK(p->tok1 == s->n_prompt || p->tok1 % PAGE_TOK == 0);
     for (int l = p->layer0; l < p->layer1; l++) {
-        if (p->tok0 == 0 && s->route[l] == ROUTE_OPEN) {
-            CHECK(e->c.has_router);
-            s->route[l] = batch_must_be_full(s, NULL, l, e->c.n_layer) ? ROUTE_FULL : fake_bit(s->tok, s->n_prompt, l);
-        }
+        if (p->tok0 == from && s->route[l] == ROUTE_OPEN)
+            decide(e, s, l);
+        if (s->strayed)
+            return;
+        CHECK(from == 0 || s->route[l] == s->due[l]);
         bool full = s->route[l] == ROUTE_FULL || !e->c.sparse_streams;
         for (int b = p->tok0 / PAGE_TOK; b <= (p->tok1 - 1) / PAGE_TOK; b++) {
             write_page(e, s, l, b);
@@ -115,7 +204,7 @@ static void run_piece(struct engine *e, struct batch_piece *p)
     }
     bool done = p->tok1 == s->n_prompt;
     c->layer = done ? p->layer1 : p->layer0;
-    c->at = done ? 0 : p->tok1;
+    c->at = done ? from : p->tok1;
 }
 
 static void draw(const struct engine *e, const struct sample_row *r, struct sample_out *o)
@@ -129,7 +218,8 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
 {
     if (++e->steps == e->c.fail_at_step)
         return err_set(note, ERR_DEVICE, NULL, "the device broke");
-    memset(e->step_owner, 0, (size_t)e->c.n_page * sizeof *e->step_owner);
+    memset(e->writer, 0, (size_t)e->c.n_page * sizeof *e->writer);
+    memset(e->reader, 0, (size_t)e->c.n_page * sizeof *e->reader);
     for (int i = 0; i < b->n_row; i++) {
         const struct batch_row *r = &b->row[i];
         CHECK(r->pos >= r->seq->n_prompt && r->pos < e->c.max_len && r->sample.pos == r->sample.n_hist);
@@ -137,6 +227,8 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
             CHECK(r->seq->route[l] != ROUTE_OPEN);
             if (r->pos % PAGE_TOK == 0) /* the block begins; else what stands there is kept */
                 write_page(e, r->seq, l, r->pos / PAGE_TOK);
+            else
+                append_page(e, r->seq, l, r->pos / PAGE_TOK);
             use_visible(e, r->seq, l, r->pos / PAGE_TOK, r->seq->route[l] == ROUTE_FULL);
         }
         draw(e, &r->sample, &out->row[i]);

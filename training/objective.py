@@ -36,20 +36,30 @@ class Multipliers(nn.Module):
 
 class Prices(nn.Module):
     """lambda(group) (full - budget), full = share of full layers: one price per layer for all prompts of a group, raised by
-    gradient ascent while the group's mean is over its budget and lowered, down to 0, while it is under."""
+    gradient ascent while the group's mean is over its budget and lowered, down to 0, while it is under. damping > 0 adds
+    that much of the square by which a batch's mean is over its budget, without which price and share swing for long.
 
-    def __init__(self, budgets: dict[str, float], group: dict[str, str], start: float):
+    A budget is named by a group or by a task, which then is a group of its own."""
+
+    def __init__(self, budgets: dict[str, float], group: dict[str, str], start: float, damping: float = 0.0):
         super().__init__()
-        self.tasks, self.group = list(budgets), group
+        self.tasks, self.group, self.damping = list(budgets), group, damping
         self.register_buffer("budget", torch.tensor([budgets[g] for g in self.tasks]))
         self.lam = nn.Parameter(torch.full((1, len(self.tasks)), float(start)))
 
     def index(self, task: list[str], device) -> torch.Tensor:
-        return torch.tensor([self.tasks.index(self.group[t]) for t in task], device=device)
+        return torch.tensor([self.tasks.index(t if t in self.tasks else self.group[t]) for t in task], device=device)
 
     def penalty(self, share: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """share [B] of sparse layers -> [B]"""
-        return self.lam[0, index] * (1 - share - self.budget[index])
+        over = 1 - share - self.budget[index]
+        out = self.lam[0, index] * over
+        if self.damping:
+            zero = torch.zeros_like(self.budget)
+            count = zero.index_add(0, index, torch.ones_like(over)).clamp_min(1)
+            mean = zero.index_add(0, index, over) / count
+            out = out + self.damping * mean.clamp_min(0).square()[index]
+        return out
 
     @torch.no_grad()
     def clamp(self):

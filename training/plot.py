@@ -35,13 +35,16 @@ def training(log: str, out: str):
         a.plot([r["step"] for r in rows], smooth([r[name] for r in rows]), label=name)
     a.set(title="loss and its answer part (mean of 15 steps)", xlabel="step")
     a.legend()
-    for i, task in enumerate(rows[0]["lam1"]):
+    for i, task in enumerate(sorted({t for r in rows for t in r["share"]})):
         seen = [r for r in rows if task in r["share"]]
-        style = dict(color=f"C{i % 10}", ls="-" if GROUP[task] == "retrieval" else "--", label=task)
-        b.plot([r["step"] for r in seen], smooth([r["share"][task] for r in seen]), **style)
-        c.plot([r["step"] for r in rows], [r["lam1"][task] for r in rows], **style)
+        b.plot([r["step"] for r in seen], smooth([r["share"][task] for r in seen]), color=f"C{i % 10}",
+               ls="-" if GROUP[task] == "retrieval" else "--", label=task)
+    for i, name in enumerate(sorted(rows[0]["lam1"])):      # one per task, or per group of tasks
+        c.plot([r["step"] for r in rows], [r["lam1"][name] for r in rows], color=f"C{i % 10}",
+               ls="-" if GROUP.get(name, name) == "retrieval" else "--", label=name)
     b.set(title="share of sparse layers (dashed: holistic)", xlabel="step", ylim=(0, 1))
-    c.set(title="lambda 1", xlabel="step")
+    c.set(title="multipliers (lambda 1 of each task, or the price of a layer)", xlabel="step")
+    b.legend(fontsize=7, ncol=2)
     c.legend(fontsize=7, ncol=2)
     save(fig, out)
 

@@ -32,7 +32,7 @@ class Trainer:
         spec, c = backbone.spec, cfg["train"]
         self.routers = Routers(spec.n_layer, spec.head, **cfg["router"]).to(backbone.device)
         if cfg.get("budgets"):
-            self.mult = Prices(cfg["budgets"], GROUP, c["price_start"]).to(backbone.device)
+            self.mult = Prices(cfg["budgets"], GROUP, c["price_start"], c.get("price_damping", 0.0)).to(backbone.device)
             self.opt_lambda = torch.optim.SGD(self.mult.parameters(), lr=c["price_lr"], maximize=True)
         else:
             targets = {t: row["target"] for t, row in cfg["tasks"].items()}
@@ -43,11 +43,16 @@ class Trainer:
         self.step, self.spent_s, self.started = 0, 0.0, False
 
     def start_from(self, path: str):
-        """Weights of a router file that was trained before, for another window or budget perhaps."""
+        """Weights of a router file that was trained before, for another window or budget perhaps. start_scale < 1 shrinks its
+        margins: a finished router is so sure of its decisions that noise no longer turns any."""
         other = Routers.load(path)
         if other.sizes["pool_size"] != self.routers.sizes["pool_size"]:
             raise ValueError(f"{path}: its pool size is {other.sizes['pool_size']}")
         self.routers.load_state_dict(other.state_dict())
+        with torch.no_grad():
+            for layer in self.routers.layers:
+                for p in layer.cls_router_head_agnostic[4].parameters():
+                    p.mul_(self.cfg["train"].get("start_scale", 1.0))
         self.started = True
 
     # -- state ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 FLUXD_BIN names the binary (else build/fluxd), FLUXD_ASAN_BIN its sanitizer build (else build/asan/fluxd; hostile inputs go there
 when it exists), FLUXD_MODEL the model file, FLUXD_FLAGS more flags for every server, FLUXD_START_S the seconds a start may take.
+FLUXD_TEST_DEVICE=cuda runs every server on the GPU. What only the CPU engine has is skipped there by cpu_only, which says what it is.
 """
 import atexit
 import contextlib
@@ -23,7 +24,17 @@ BIN = os.environ.get("FLUXD_BIN", os.path.join(ROOT, "build/fluxd"))
 ASAN_BIN = os.environ.get("FLUXD_ASAN_BIN", os.path.join(ROOT, "build/asan/fluxd"))
 MODEL = os.environ.get("FLUXD_MODEL", os.path.join(ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
 START_S = float(os.environ.get("FLUXD_START_S", "60"))
+DEVICE = os.environ.get("FLUXD_TEST_DEVICE", "cpu")
 ERROR_KEYS = {"message", "type", "param", "code"}
+
+
+def on_gpu():
+    return DEVICE == "cuda"
+
+
+def cpu_only(what):
+    """Mark of tests of what the GPU's engine does not have; what: it, in words."""
+    return pytest.mark.skipif(on_gpu(), reason=f"the CPU engine's alone: {what}")
 
 
 def free_port():
@@ -55,7 +66,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.session = requests.Session()
         self.born = time.monotonic()
-        args = ["--model", MODEL, "--port", self.port, *os.environ.get("FLUXD_FLAGS", "").split(), *flags]
+        args = ["--model", MODEL, "--port", self.port, "--device", DEVICE, *os.environ.get("FLUXD_FLAGS", "").split(), *flags]
         self.proc, self.log = launch(*args, binary=binary, env=env, **more)
         if wait:
             self.wait_ready()

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from conftest import Server, need_binary
+from conftest import Server, need_binary, on_gpu
 
-FLAGS = ("--sink-size", "128", "--local-window-size", "256", "--max-num-seqs", "8")
+FLAGS = ("--sink-size", "128", "--local-window-size", "256", "--max-num-seqs", "64" if on_gpu() else "8")
 IDS = [(i * 7919) % 40_000 + 100 for i in range(700)]
 ALTERNATING = "10" * 15
 ASKS = {
@@ -66,6 +66,22 @@ def test_each_among_seven_others(pair, which):
         server.wait_metric("fluxd_requests_running", lambda v: v >= 5, 60)
         assert {k: g.result() for k, g in got.items()} == alone
         assert all(len(o.result()[0]) == 16 for o in others)
+
+
+@pytest.mark.skipif(not on_gpu(), reason="of the GPU's buckets of rows; the CPU's products do not know how many rows there are")
+@pytest.mark.parametrize("size", [2, 17, 64])
+@pytest.mark.parametrize("which", [0, 1], ids=["2048", "128"])
+def test_each_in_a_batch_of_other_routes(pair, which, size):
+    """The others run long enough to be there to the end; their routes and lengths go round."""
+    server, alone = pair[which], pair[2]
+    for k, a in ASKS.items():
+        server.wait_free()
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            others = [pool.submit(server.post, "/v1/completions", {**OTHERS[i % 4], "seed": i, "max_tokens": 150, "ignore_eos": True}) for i in range(size - 1)]
+            server.wait_metric("fluxd_requests_running", lambda v: v >= min(size - 1, 16), 60)
+            got = bits(server, a)
+            assert all(o.result().status_code == 200 for o in others)
+        assert got == alone[k], k
 
 
 def test_the_printed_numbers_keep_their_bits(pair):

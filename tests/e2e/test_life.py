@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import BIN, MODEL, Server, Stream, check_error, free_port, launch, need_binary, read_log
+from conftest import BIN, MODEL, Server, Stream, check_error, cpu_only, free_port, launch, need_binary, on_gpu, read_log
 
 MIB = 1 << 20
 
@@ -183,6 +183,7 @@ def resident(server):
         return int(re.search(r"VmRSS:\s+(\d+) kB", f.read()).group(1)) / 1024
 
 
+@cpu_only("weights and pages in host memory")
 def test_resident_memory_is_weights_and_pages_in_use_and_150_mib(make_server):
     s = make_server()
     m = re.search(r"weights_mib=([\d.]+) kv_pool_mib=([\d.]+) resident_mib=([\d.]+)", s.logged())
@@ -206,6 +207,20 @@ def test_resident_memory_is_weights_and_pages_in_use_and_150_mib(make_server):
     print(f"after it: resident {resident(s):.1f} MiB")
     assert resident(s) < weights + 150
     assert abs(s.metrics()["process_resident_memory_bytes"] / MIB - resident(s)) < 30
+
+
+@pytest.mark.skipif(not on_gpu(), reason="of the GPU's engine: weights and pages are not in host memory")
+def test_host_memory_with_a_gpu_is_under_1_gib_and_flat(make_server):
+    s = make_server()
+    first = resident(s)
+    ask = dict(prompt=[1000 + i % 900 for i in range(2000)], max_tokens=100, ignore_eos=True)
+    for _ in range(3):
+        s.complete(**ask)
+    warm = resident(s)
+    for _ in range(20):
+        s.complete(**ask)
+    print(f"resident {first:.0f} MiB when ready, {warm:.0f} after 3 requests, {resident(s):.0f} after 23")
+    assert resident(s) < 1024 and resident(s) < warm + 16
 
 
 def ticks(server):

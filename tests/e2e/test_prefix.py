@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from conftest import Server, check_error, need_binary
+from conftest import Server, check_error, cpu_only, need_binary
 
 FLAGS = ("--sink-size", "128", "--local-window-size", "256", "--prefill-chunk-tokens", "256")
 ROUTES = ["full", "sparse", "10" * 15, "1" * 15 + "0" * 15]
@@ -27,8 +27,8 @@ def pair(request):
     need_binary()
     servers = []
     try:
-        for more in (["--prefix-cache-bytes", "60M"], []):
-            servers.append(Server(*FLAGS, "--sparse-kind", request.param, "--kv-pool-bytes", "300M", *more))
+        for size in ("60M", "0"):
+            servers.append(Server(*FLAGS, "--sparse-kind", request.param, "--kv-pool-bytes", "300M", "--prefix-cache-bytes", size))
         yield servers
         for s in servers:
             assert s.stop() == 0
@@ -37,6 +37,7 @@ def pair(request):
             s.kill()
 
 
+@cpu_only("the prefix cache")
 def test_conversations_have_the_same_bits(pair):
     cached, cold = pair
     rng = random.Random(11)
@@ -56,6 +57,7 @@ def test_conversations_have_the_same_bits(pair):
     assert hits >= 5
 
 
+@cpu_only("the prefix cache")
 def test_salts_are_apart(pair):
     cached, _ = pair
     prompt = [7 * i % 30_000 + 200 for i in range(600)]
@@ -68,6 +70,7 @@ def test_salts_are_apart(pair):
         assert n == 0 and other == first
 
 
+@cpu_only("the prefix cache")
 def test_keys_are_apart(tmp_path):
     need_binary()
     keys = tmp_path / "keys"
@@ -100,3 +103,42 @@ def test_the_route_without_an_answer(pair):
         check_error(s.post("/v1/route", {"prompt": "x", "stream": True}), 400)
         check_error(s.post("/v1/route", {"prompt": "x", "route": "2"}), 400)
         assert s.alive()
+
+
+def choices(server, **fields):
+    r = server.post("/v1/completions", {"prompt": [17 * i % 30_000 + 200 for i in range(700)], "max_tokens": 5, "temperature": 1, "seed": 5, "ignore_eos": True,
+                                        "logprobs": 2, "return_token_ids": True, **fields}, timeout=300)
+    assert r.status_code == 200, r.text
+    whole = json.loads(r.text, parse_float=str)
+    return [(c["token_ids"], c["logprobs"]) for c in sorted(whole["choices"], key=lambda c: c["index"])], whole["usage"]
+
+
+def test_choices_of_one_prompt_share_its_pages(pair):
+    cached, cold = pair
+    before = cached.metrics()
+    for fields in ({"n": 6, "route": "1" * 15 + "0" * 15}, {"n": 3, "best_of": 3, "route": "10" * 15}, {"n": 2, "prompt": [[5 + i % 900 for i in range(400)], [9] * 300]}):
+        got, used = choices(cached, **fields)
+        want, used_cold = choices(cold, **fields)
+        assert got == want and len({str(g) for g in got}) > 1
+        assert used["prompt_tokens"] == used_cold["prompt_tokens"] and used["completion_tokens"] == used_cold["completion_tokens"] == 5 * len(got)
+        assert used["prompt_tokens_details"]["cached_tokens"] == 0  # the choice that is counted computed its prompt
+    after = cached.metrics()
+    moved = {k: after[f"fluxd_prefix_{k}_total"] - before[f"fluxd_prefix_{k}_total"] for k in ("hits", "misses", "restarts")}
+    assert moved == {"hits": 5 + 2 + 2, "misses": 4, "restarts": 0}, moved
+
+
+def test_layers_of_a_plan_keep_their_pages_whatever_route_is_asked():
+    need_binary()
+    s = Server(*FLAGS, "--layer-plan", "0-1:full,3:flex,5:reuse(3),8:window")
+    try:
+        prompt, seen = [19 * i % 30_000 + 200 for i in range(900)], []
+        for route in ("sparse", "0" * 30, "sparse"):
+            r = s.post("/v1/completions", {"prompt": prompt, "max_tokens": 3, "temperature": 0, "route": route, "return_token_ids": True})
+            assert r.status_code == 200, r.text
+            mask = r.json()["usage"]["attention_route"]["mask"]
+            assert mask[:2] == "11" and mask[3] == mask[5] == "1" and mask[8] == "0" and mask.count("1") == 4, mask
+            seen.append((r.json()["choices"][0]["token_ids"], r.json()["usage"]["prompt_tokens_details"]["cached_tokens"]))
+        assert seen[0][0] == seen[1][0] == seen[2][0] and [n for _, n in seen] == [0, 896, 896]
+        assert s.stop() == 0
+    finally:
+        s.kill()

@@ -153,16 +153,15 @@ static void not_finite_comes_out_not_finite(void **st)
 }
 
 /* Every instruction set that this processor has: the plain kernels' bits, for every type and number of rows. */
-static void instruction_sets_give_the_same_bits(void **st)
+static void same_bits(bool coarse)
 {
-    (void)st;
     const struct quant_kernels *sets[] = {quant_kernels_avx2(), quant_kernels_vnni()};
     struct op_ctx               c;
     static float                x[T * K], want[T * N], got[T * N];
     uint32_t                    seed = 17;
     assert_int_equal(cpu_open(&c, 2, DT_F32, T, K, N, NULL), OK);
     for (int i = 0; i < T * K; i++)
-        x[i] = (float)((int)(rnd(&seed) % 20001) - 10000) * (i / 32 % 7 ? 1e-4f : 3e-9f);
+        x[i] = (float)((int)(rnd(&seed) % 20001) - 10000) * (i / 32 % 7 ? 1e-4f : 3e-9f) * (coarse && rnd(&seed) % 100 == 0 ? 9 : 1);
     for (int k = 0; k < K; k++) /* the largest integers of both signs */
         x[k] = k % 3 ? 1 : -1;
     for (int i = 0; i < N_TYPE; i++) {
@@ -173,7 +172,7 @@ static void instruction_sets_give_the_same_bits(void **st)
         assert_int_equal(cpu_weight_new(&w, N, K, types[i], false, NULL), OK);
         cpu_weight_part(&w, 0, N, blocks, types[i], NULL);
         assert_int_equal(cpu_weight_done(&c, &w, NULL), OK);
-        struct gemm_args a = {.y = want, .x = x, .w = &w, .x_stride = K, .y_stride = N, .n_tok = T};
+        struct gemm_args a = {.y = want, .x = x, .w = &w, .x_stride = K, .y_stride = N, .n_tok = T, .coarse = coarse};
         quant_acts_use(c.scratch->quant, quant_kernels_plain());
         gemm_cpu(&c, &a);
         for (int s = 0; s < 2; s++) {
@@ -198,10 +197,61 @@ static void instruction_sets_give_the_same_bits(void **st)
     cpu_close(&c);
 }
 
+static void instruction_sets_give_the_same_bits(void **st)
+{
+    (void)st;
+    same_bits(false);
+    same_bits(true);
+}
+
+/* Of a coarse product: 16 bits for a row's loud blocks, 8 for the quiet ones. Each error alone: the other half of the inputs is exact in
+ * 8 bits, so that only one kind of block can err. */
+static void coarse_spares_the_quiet_blocks_alone(void **st)
+{
+    (void)st;
+    struct op_ctx c;
+    struct weight w;
+    static float  x[T * K], y[T * N], w32[N * K];
+    assert_int_equal(cpu_open(&c, 2, DT_F32, T, K, N, NULL), OK);
+    fill_blocks(DT_Q4_1, 4);
+    assert_int_equal(cpu_weight_new(&w, N, K, DT_Q4_1, false, NULL), OK);
+    cpu_weight_part(&w, 0, N, blocks, DT_Q4_1, NULL);
+    assert_int_equal(cpu_weight_done(&c, &w, NULL), OK);
+    assert_true(quant_to_f32(DT_Q4_1, blocks, w32, N * K));
+    for (int loud_errs = 0; loud_errs < 2; loud_errs++) {
+        uint32_t seed = 9;
+        for (int i = 0; i < T * K; i++) {
+            bool  loud = i / 32 % 4 == 0;
+            float odd = (float)(int)(rnd(&seed) % 20001) * 1e-4f - 1, even = i % 32 == 0 ? 1 : (float)((int)(rnd(&seed) % 255) - 127) / 127;
+            x[i] = (loud == loud_errs ? odd : even) * (loud ? 8 : 1);
+        }
+        struct gemm_args a = {.y = y, .x = x, .w = &w, .x_stride = K, .y_stride = N, .n_tok = T, .coarse = true};
+        gemm_cpu(&c, &a);
+        double err = 0, all = 0;
+        for (int t = 0; t < T; t++)
+            for (int n = 0; n < N; n++) {
+                double v = 0, part = 0;
+                for (int k = 0; k < K; k++) {
+                    v += (double)x[t * K + k] * (double)w32[n * K + k];
+                    if ((k / 32 % 4 == 0) == loud_errs)
+                        part += (double)x[t * K + k] * (double)w32[n * K + k];
+                }
+                err += (v - (double)y[t * N + n]) * (v - (double)y[t * N + n]);
+                all += part * part;
+            }
+        if (loud_errs)
+            assert_true(sqrt(err / all) < 4e-5);
+        else
+            assert_true(sqrt(err / all) > 1e-3 && sqrt(err / all) < 8e-3);
+    }
+    cpu_weight_free(&w);
+    cpu_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(packed_blocks_keep_their_values), cmocka_unit_test(products_equal_the_dequantised_ones),
                                    cmocka_unit_test(sixteen_bits_are_close), cmocka_unit_test(instruction_sets_give_the_same_bits),
-                                   cmocka_unit_test(not_finite_comes_out_not_finite)};
+                                   cmocka_unit_test(not_finite_comes_out_not_finite), cmocka_unit_test(coarse_spares_the_quiet_blocks_alone)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* bench: the engine alone, on the model given: prefill and decode by length, batch and share of sparse layers. One JSON line
  * per figure on stdout, a readable table on stderr.
- * usage: bench [MODEL [auto|bf16|f32 [prefill|decode [TOKENS]]]]   (TOKENS: that length or depth alone) */
+ * usage: bench [MODEL [auto|bf16|f32 [prefill|decode [TOKENS [SEQUENCES]]]]]   (that length or depth, so many sequences alone) */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,7 +103,7 @@ int main(int argc, char **argv)
     if (argc > 2)
         c.dtype = strcmp(argv[2], "f32") == 0 ? ENGINE_DTYPE_F32 : strcmp(argv[2], "bf16") == 0 ? ENGINE_DTYPE_BF16 : ENGINE_DTYPE_AUTO;
     const bool prefill = argc <= 3 || strcmp(argv[3], "prefill") == 0, decode = argc <= 3 || strcmp(argv[3], "decode") == 0;
-    const int  only = argc > 4 ? atoi(argv[4]) : 0;
+    const int  only = argc > 4 ? atoi(argv[4]) : 0, only_seqs = argc > 5 ? atoi(argv[5]) : 0;
     struct err_note note;
     struct bench b = {0};
     if (engine_open(&b.e, &c, &note)) {
@@ -141,7 +141,7 @@ int main(int argc, char **argv)
     for (int sparse = 0; decode && sparse <= 3; sparse += sparse ? 1 : 2)
         for (int n = 1; n <= 16; n *= 4)
             for (int i = 0; i < 3; i++) {
-                if (only && depth[i] != only) continue;
+                if ((only && depth[i] != only) || (only_seqs && n != only_seqs)) continue;
                 lay_pages(&b, n, depth[i] / PAGE_TOK + 2);
                 set_routes(&b, n, sparse);
                 double ms = decode_ms(&b, n, depth[i], 40);

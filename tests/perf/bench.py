@@ -35,10 +35,14 @@ def llama_prefill(where, model, n, threads):
 
 
 def llama_decode(where, model, depth, threads):
-    """Tokens a second of all sequences together, by their number; the prompt is shared, as bench's is."""
-    out = run(os.path.join(where, "llama-batched-bench"), "-m", model, "-t", threads, "-c", str(depth + 16 * 40 + 64), "-npp", str(depth), "-ntg", "32",
-              "-npl", ",".join(map(str, SEQUENCES)), "-pps", "--kv-unified", "--output-format", "jsonl")
-    return {row["pl"]: row["speed_tg"] for row in lines(out)}
+    """Tokens a second of all sequences together, by their number, the best of some runs; the prompt is shared, as bench's is."""
+    best = {}
+    for _ in range(3 if depth < 1000 else 2):
+        out = run(os.path.join(where, "llama-batched-bench"), "-m", model, "-t", threads, "-c", str(depth + 16 * 72 + 64), "-npp", str(depth), "-ntg", "64",
+                  "-npl", ",".join(map(str, SEQUENCES)), "-pps", "--kv-unified", "--output-format", "jsonl")
+        for row in lines(out):
+            best[row["pl"]] = max(best.get(row["pl"], 0), row["speed_tg"])
+    return best
 
 
 def measure(bench, model, where, threads):

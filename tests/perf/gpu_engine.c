@@ -10,6 +10,7 @@
 #include "engine/backend_cuda.h"
 #include "engine/forward.h"
 #include "engine/forward_cuda.h"
+#include "kernels/attn_gpu.h"
 #include "kernels/bench/fill.h"
 
 enum { MAX_LEN = 132096, SEQS = 64, CHUNK = 16384 };
@@ -185,6 +186,146 @@ static double prefill_ms(struct bench *b, int n)
     return ms;
 }
 
+/* --- rows of random routes: order of rows, and passes split by route */
+
+enum { ROUTE_ROWS = 32, ROUTE_DEPTH = 16384 };
+
+/* A route's place in Gray code's order, as scheduler/plan.c orders rows. */
+static uint64_t rank_of(const uint8_t *route, int n_layer)
+{
+    uint64_t g = 0;
+    for (int l = 0; l < n_layer; l++) g = g << 1 | (route[l] == ROUTE_FULL);
+    for (int k = 1; k < 64; k *= 2) g ^= g >> k;
+    return g;
+}
+
+/* n_kind different routes for the rows in turn, a quarter of the layers of each full, drawn by chance. */
+static void draw_routes(struct bench *b, int n_kind, uint64_t seed)
+{
+    const int L = b->e.spec.n_layer;
+    for (int s = 0; s < ROUTE_ROWS; s++) {
+        uint8_t *r = b->route + s * L;
+        if (s >= n_kind) {
+            memcpy(r, b->route + s % n_kind * L, (size_t)L);
+            continue;
+        }
+        memset(r, ROUTE_SPARSE, (size_t)L);
+        for (int full = 0; full < L / 4;) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            int l = (int)(seed >> 33) % L;
+            full += r[l] == ROUTE_SPARSE;
+            r[l] = ROUTE_FULL;
+        }
+    }
+}
+
+static void order_routes(struct bench *b)
+{
+    const int L = b->e.spec.n_layer;
+    uint8_t   t[256];
+    for (int i = 1; i < ROUTE_ROWS; i++)
+        for (int j = i; j > 0 && rank_of(b->route + j * L, L) < rank_of(b->route + (j - 1) * L, L); j--) {
+            memcpy(t, b->route + j * L, (size_t)L);
+            memcpy(b->route + j * L, b->route + (j - 1) * L, (size_t)L);
+            memcpy(b->route + (j - 1) * L, t, (size_t)L);
+        }
+}
+
+static bool is_seen(const struct bench *b, int s, int l, int i, int last)
+{
+    return b->route[s * b->e.spec.n_layer + l] == ROUTE_FULL || i < b->e.info.sink_blocks || i > last - b->e.info.local_blocks - 1;
+}
+
+/* Pages for what is seen alone: with all of them full this many rows would not fit. */
+static void lay_out_seen(struct bench *b)
+{
+    int     L = b->e.spec.n_layer, last = ROUTE_DEPTH / PAGE_TOK;
+    int64_t id = 0, n = b->e.mem.n_page, step = n * 5 / 8 | 1;
+    while (common(n, step) != 1) step++;
+    for (int s = 0; s < ROUTE_ROWS; s++)
+        for (int l = 0; l < L; l++)
+            for (int i = 0; i < b->stride; i++) b->page[((int64_t)s * L + l) * b->stride + i] = i <= last && is_seen(b, s, l, i, last) ? (int32_t)(id++ * step % n) : -1;
+    CHECK(id <= n);
+}
+
+/* Attention of all layers of one step, launch after launch; and the bytes that it must move. */
+static double attention_ms(struct bench *b, double *bytes)
+{
+    struct engine       *e = &b->e;
+    struct backend_cuda *be = (struct backend_cuda *)e->be;
+    const int            L = e->spec.n_layer, H = e->spec.n_head, G = e->spec.n_kv, K = e->spec.head, n_seg = L * ROUTE_ROWS;
+    struct attn_seg     *host = calloc((size_t)n_seg, sizeof *host), *seg = e->be->mem_new(e->be, n_seg * (int64_t)sizeof *host);
+    int64_t              table = (int64_t)n_seg * b->stride * 4, work = (int64_t)attn_gpu_work_bytes(ROUTE_ROWS, H, G, K);
+    int32_t             *page = e->be->mem_new(e->be, table);
+    struct attn_gpu      g = {.stream = be->stream, .n_sm = be->n_sm, .n_row = ROUTE_ROWS, .n_page = e->mem.n_page, .max_row = ROUTE_ROWS, .act = DT_BF16, .work = e->be->mem_new(e->be, work)};
+    cudaEvent_t          begin, end;
+    double               t[21];
+    CHECK(host && seg && page && g.work && cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess);
+    *bytes = 0;
+    for (int l = 0; l < L; l++)
+        for (int s = 0; s < ROUTE_ROWS; s++) {
+            bool full = b->route[s * L + l] == ROUTE_FULL;
+            host[l * ROUTE_ROWS + s] = (struct attn_seg){.row0 = s, .n_row = 1, .pos0 = ROUTE_DEPTH - 1, .kind = full ? ATTN_FULL : ATTN_STREAMING, .sink_blocks = 1, .local_blocks = 16,
+                                                         .page = page + ((int64_t)s * L + l) * b->stride};
+            *bytes += 4.0 * H * K + 4.0 * G * K * (full ? ROUTE_DEPTH : 17 * PAGE_TOK);
+        }
+    CHECK(e->be->copy_in(e->be, seg, host, n_seg * (int64_t)sizeof *host) == OK && e->be->copy_in(e->be, page, b->page, table) == OK);
+    for (int k = -2; k < 21; k++) {
+        float ms;
+        cudaEventRecord(begin, be->stream);
+        for (int l = 0; l < L; l++) {
+            struct attn_args a = {.out = e->mem.att, .q = e->mem.qkv, .out_stride = (int64_t)H * K, .q_stride = (int64_t)H * K, .pool = e->mem.pool, .seg = seg + (int64_t)l * ROUTE_ROWS,
+                                  .n_seg = ROUTE_ROWS, .n_head = H, .n_kv = G, .head = K, .scale = e->attn_scale, .decode = true};
+            CHECK(attn_decode_gpu(&a, &g) == OK);
+        }
+        cudaEventRecord(end, be->stream);
+        CHECK(cudaEventSynchronize(end) == cudaSuccess && cudaEventElapsedTime(&ms, begin, end) == cudaSuccess);
+        if (k >= 0) t[k] = (double)ms;
+    }
+    qsort(t, 21, sizeof *t, cmp);
+    e->be->mem_free(e->be, seg, 0);
+    e->be->mem_free(e->be, page, 0);
+    e->be->mem_free(e->be, g.work, 0);
+    free(host);
+    return t[10];
+}
+
+/* The rows in passes of one route each. */
+static double split_ms(struct bench *b, int n_kind)
+{
+    const int        L = b->e.spec.n_layer;
+    struct batch_row row[ROUTE_ROWS];
+    double           best = 1e9;
+    for (int k = 0; k < 4; k++) {
+        double sum = 0;
+        for (int kind = 0, from = 0; kind < n_kind; kind++) {
+            int n = 0;
+            for (; from + n < ROUTE_ROWS && memcmp(b->route + (from + n) * L, b->route + from * L, (size_t)L) == 0; n++)
+                row[n] = (struct batch_row){.seq = &b->seq[from + n], .pos = ROUTE_DEPTH - 1, .sample = greedy(ROUTE_DEPTH)};
+            sum += run_step(b, &(struct batch){.n_row = n, .row = row});
+            from += n;
+        }
+        best = fmin(best, sum);
+    }
+    return best;
+}
+
+static void bench_routes(struct bench *b)
+{
+    static const int kinds[] = {ROUTE_ROWS, 4};
+    for (int i = 0; i < 2; i++)
+        for (int ordered = 0; ordered < 2; ordered++) {
+            double bytes;
+            draw_routes(b, kinds[i], 11);
+            if (ordered) order_routes(b);
+            lay_out_seen(b);
+            double attn = attention_ms(b, &bytes), step = decode_ms(b, ROUTE_ROWS, ROUTE_DEPTH - 20, 15), split = ordered ? split_ms(b, kinds[i]) : 0;
+            printf("{\"bench\":\"routes\",\"rows\":%d,\"tokens\":%d,\"routes\":%d,\"ordered\":%d,\"attention_ms\":%.3f,\"byte_ms\":%.3f,\"over_percent\":%.1f,\"step_ms\":%.3f,\"split_ms\":%.3f}\n",
+                   ROUTE_ROWS, ROUTE_DEPTH, kinds[i], ordered, attn, bytes / 3.0e9, 100 * (attn / (bytes / 3.0e9) - 1), step, split);
+            fflush(stdout);
+        }
+}
+
 static void tell(const char *what, int n, int n_seq, int sparse, double ms)
 {
     printf("{\"bench\":\"%s\",\"tokens\":%d,\"sequences\":%d,\"sparse_percent\":%d,\"ms\":%.3f}\n", what, n, n_seq, sparse, ms);
@@ -199,16 +340,17 @@ static bool asked(int argc, char **argv, const char *word)
     return false;
 }
 
-/* usage: bench_engine [llama-3.1-8b] [decode | prefill] */
+/* usage: bench_engine [llama-3.1-8b] [decode | prefill | routes] */
 int main(int argc, char **argv)
 {
     static struct bench b;
     const struct shape *s = &shapes[asked(argc, argv, shapes[1].name)];
-    bool                decode = !asked(argc, argv, "prefill"), prefill = !asked(argc, argv, "decode");
+    bool                routes = asked(argc, argv, "routes"), decode = !routes && !asked(argc, argv, "prefill"), prefill = !routes && !asked(argc, argv, "decode");
     int64_t             t0 = clock_ns();
     open_bench(&b, s);
     fprintf(stderr, "%s on %s: weights %.1f GB, %d pages of %lld bytes, open in %.1f s\n", s->name, b.e.be->device, (double)b.e.w.bytes * 1e-9, b.e.mem.n_page,
             (long long)b.e.mem.page_bytes, clock_ms_since(t0) * 1e-3);
+    if (routes) bench_routes(&b);
     const int dec[][2] = {{1, 128}, {1, 8192}, {1, 32768}, {1, 131072 - 128}, {8, 128}, {8, 32768}, {32, 8192}, {64, 1024}};
     for (int sparse = 0; decode && sparse <= 4; sparse++)
         for (size_t i = 0; i < sizeof dec / sizeof *dec; i++)

@@ -7,7 +7,14 @@
 #include "tests/base/cm.h"
 #include "tests/fake_engine.h"
 
-enum { LIVE = 40, MOST_TOK = 1400, STEPS = 10000 };
+enum { LIVE = 40, MOST_TOK = 1400, STEPS = 10000, TALKS = 6, PAGES = 220 };
+
+/* What somebody said and was answered: others begin alike, the cache or not. */
+struct talk {
+    int            n;
+    enum route_ask ask;
+    int32_t        tok[MOST_TOK + 300];
+};
 
 struct client {
     struct request r;
@@ -21,6 +28,8 @@ struct fuzz {
     struct client    *c[LIVE]; /* NULL: free */
     uint32_t          seed;
     int               accepted, done, cancelled, failed, refused;
+    int               cache, n_page; /* pages */
+    struct talk       talk[TALKS];
     int               finished[FINISH_ERROR + 1];
 };
 
@@ -36,17 +45,21 @@ static void arrive(struct fuzz *f)
     if (f->c[i])
         return;
     struct client *c = f->c[i] = calloc(1, sizeof *c);
+    const struct talk *t = &f->talk[rnd(f, TALKS)];
+    int old = rnd(f, 4) ? (int)(rnd(f, 3) ? (uint32_t)t->n : rnd(f, (uint32_t)t->n + 1)) : 0; /* it goes on, or branches */
     int n_prompt = 1 + (int)rnd(f, rnd(f, 5) ? 300 : MOST_TOK);
+    n_prompt = old + n_prompt > MOST_TOK ? (old = 0, n_prompt) : old + n_prompt;
     c->r.n_prompt = n_prompt;
     c->r.max_new = (int)rnd(f, 200) + 1;
     c->r.max_new_given = rnd(f, 2);
     c->r.prompt = calloc((size_t)(n_prompt + c->r.max_new + 1), sizeof(int32_t));
     for (int k = 0; k < n_prompt; k++)
-        c->r.prompt[k] = (int32_t)rnd(f, 1000);
+        c->r.prompt[k] = k < old ? t->tok[k] : (int32_t)rnd(f, 1000);
     c->r.use.route = calloc(5, 1);
-    c->r.route_ask = (enum route_ask)rnd(f, 4);
+    c->r.route_ask = old && rnd(f, 4) ? t->ask : (enum route_ask)rnd(f, 4);
     c->r.priority = (int)rnd(f, 3) - 1;
-    c->r.key_id = rnd(f, 4);
+    c->r.key_id = f->cache ? rnd(f, 8) / 7 : rnd(f, 4);
+    c->r.cache_salt = rnd(f, 8) ? NULL : "salt";
     c->reads = true;
     struct err_note note;
     enum err        err = scheduler_submit(f->s, &c->r, &note);
@@ -78,8 +91,17 @@ static void read_events(struct fuzz *f, int i)
     }
     if (!c->n_done)
         return;
-    if (c->finish == FINISH_LENGTH)
+    if (c->finish == FINISH_LENGTH) {
+        struct talk *t = &f->talk[rnd(f, TALKS)];
         assert_int_equal(c->n_got, c->r.max_new);
+        assert_true(c->r.use.n_cached % PAGE_TOK == 0 && c->r.use.n_cached < c->r.n_prompt);
+        if (c->r.route_ask == ROUTE_ASK_AUTO)
+            for (int l = 0; l < 5; l++)
+                assert_int_equal(c->r.use.route[l], fake_bit(c->r.prompt, c->r.n_prompt, l));
+        t->n = c->r.n_prompt + c->n_got;
+        t->ask = c->r.route_ask;
+        memcpy(t->tok, c->r.prompt, (size_t)t->n * sizeof *t->tok);
+    }
     f->finished[c->finish]++;
     f->done++;
     free(c->r.prompt);
@@ -98,14 +120,16 @@ static void poll(struct fuzz *f)
             read_events(f, i);
 }
 
-static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, bool streams)
+/* cache: KB of pages, each of one; 0: none */
+static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, int cache)
 {
-    *f = (struct fuzz){.seed = seed};
-    struct fake_conf fc = {.n_layer = 5, .n_page = 220, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1, .local_blocks = 2,
+    bool streams = seed % 2;
+    *f = (struct fuzz){.seed = seed, .cache = cache, .n_page = cache > PAGES ? 2 * cache : PAGES};
+    struct fake_conf fc = {.n_layer = 5, .resumes = cache > 0, .tail_tok = cache && !streams ? 128 : 0, .n_page = f->n_page, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1, .local_blocks = 2,
                            .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = streams, .has_router = true, .bad_token = 77,
                            .fail_at_step = fail_at_step};
     f->e = fake_open(&fc);
-    struct scheduler_conf sc = {.queue_len = 24, .chunk_tok = 256, .default_max_tok = 32, .route = "auto", .swap_bytes = seed % 2 ? 100 * 1024 : 0,
+    struct scheduler_conf sc = {.queue_len = 24, .chunk_tok = 256, .default_max_tok = 32, .route = "auto", .swap_bytes = seed % 2 ? 100 * 1024 : 0, .prefix_bytes = cache * INT64_C(1024),
                                 .route_policy = seed % 3 == 0 ? "none" : seed % 3 == 1 ? "order" : "balance"};
     struct err_note note;
     assert_int_equal(scheduler_open(&f->s, &sc, f->e, &note), OK);
@@ -115,7 +139,9 @@ static void close_fuzz(struct fuzz *f)
 {
     assert_int_equal(f->done, f->accepted);
     books_check(f->s);
-    assert_int_equal(kvpool_n_free(f->s->core.pool), 220);
+    assert_int_equal(kvpool_n_free(f->s->core.pool) + kvpool_n_idle(f->s->core.pool), f->n_page);
+    prefix_make_room(f->s->core.prefix, f->n_page);
+    assert_int_equal(kvpool_n_free(f->s->core.pool), f->n_page);
     scheduler_close(f->s);
     engine_close(f->e);
 }
@@ -126,7 +152,7 @@ static void something_happens(struct fuzz *f)
     struct client *c = f->c[i];
     switch (rnd(f, 24)) {
     case 0:
-        queue_resize_pool(f->s, 60 + (int)rnd(f, 161));
+        queue_resize_pool(f->s, 60 + (int)rnd(f, (uint32_t)f->n_page - 59));
         break;
     case 1:
         if (c) {
@@ -158,13 +184,12 @@ static void settle(struct fuzz *f)
     }
 }
 
-static void random_events_leave_balanced_books(void **st)
+static void run_events(uint32_t first, uint32_t last, int cache)
 {
-    (void)st;
-    for (uint32_t seed = 1; seed <= 3; seed++) {
-        struct fuzz f;
-        enum err    err = OK;
-        open_fuzz(&f, seed, 0, seed % 2);
+    static struct fuzz f;
+    for (uint32_t seed = first; seed <= last; seed++) {
+        enum err err = OK;
+        open_fuzz(&f, seed, 0, cache);
         for (int i = 0; i < STEPS; i++) {
             something_happens(&f);
             assert_int_not_equal(scheduler_turn(f.s, NULL, &err), TURN_OVER);
@@ -177,20 +202,40 @@ static void random_events_leave_balanced_books(void **st)
         print_message("seed %u: %d accepted, %d refused; stop %d, length %d, cancelled %d, error %d; preemptions %d, swaps %d\n", seed, f.accepted,
                       f.refused, f.finished[FINISH_STOP], f.finished[FINISH_LENGTH], f.finished[FINISH_CANCELLED],
                       f.finished[FINISH_ERROR], (int)atomic_load(&f.s->stats.preemptions), (int)atomic_load(&f.s->stats.swaps));
-        assert_true((atomic_load(&f.s->stats.swaps) > 0) == seed % 2);
+        const struct scheduler_stats *n = &f.s->stats;
+        if (cache)
+            print_message("cache of %d: hits %d, misses %d, restarts %d, pages given up %d, cached tokens %d of %d\n", cache, (int)n->prefix_hits,
+                          (int)n->prefix_misses, (int)n->prefix_strays, (int)n->prefix_given_up, (int)n->cached_tok, (int)n->prompt_tok);
+        assert_true(!cache || n->prefix_given_up > 100);
+        assert_true(cache <= PAGES || (n->prefix_hits > 50 && n->prefix_strays > 5));
+        assert_true(cache > PAGES || (atomic_load(&f.s->stats.swaps) > 0) == seed % 2);
         assert_true(f.accepted > 300 && f.finished[FINISH_LENGTH] > 50 && f.finished[FINISH_CANCELLED] > 10 && f.finished[FINISH_ERROR] > 5);
-        assert_true(atomic_load(&f.s->stats.preemptions) > 0);
+        assert_true(cache > PAGES || atomic_load(&f.s->stats.preemptions) > 0);
         close_fuzz(&f);
     }
+}
+
+static void random_events_leave_balanced_books(void **st)
+{
+    (void)st;
+    run_events(1, 3, 0);
+}
+
+static void they_do_with_a_prefix_cache_of_any_size(void **st)
+{
+    (void)st;
+    run_events(4, 5, 40);
+    run_events(6, 7, 110);
+    run_events(8, 10, 500);
 }
 
 static void a_device_lost_at_any_step_ends_all_once(void **st)
 {
     (void)st;
     for (int step = 1; step < 200; step += 7) {
-        struct fuzz f;
-        enum err    err = OK;
-        open_fuzz(&f, (uint32_t)step, step, step % 2);
+        static struct fuzz f;
+        enum err           err = OK;
+        open_fuzz(&f, (uint32_t)step, step, step % 3 ? 110 : 0);
         enum turn t = TURN_IDLE;
         for (int i = 0; i < STEPS && t != TURN_OVER; i++) {
             something_happens(&f);
@@ -206,6 +251,7 @@ static void a_device_lost_at_any_step_ends_all_once(void **st)
 
 int main(void)
 {
-    const struct CMUnitTest t[] = {cmocka_unit_test(random_events_leave_balanced_books), cmocka_unit_test(a_device_lost_at_any_step_ends_all_once)};
+    const struct CMUnitTest t[] = {cmocka_unit_test(random_events_leave_balanced_books), cmocka_unit_test(they_do_with_a_prefix_cache_of_any_size),
+                                   cmocka_unit_test(a_device_lost_at_any_step_ends_all_once)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

@@ -222,6 +222,67 @@ static void swapped_requests_come_back_with_their_pages(void **st)
     }
 }
 
+/* The routers' words, moved by the bias that the request tells, and the floor where it comes to bear. */
+static void check_route(const struct ask *a, const struct fake_conf *c)
+{
+    const int need = a->r.route_ask == ROUTE_ASK_MIN_FULL ? a->r.route_min_full : 0;
+    int       full = 0;
+    for (int l = 0; l < c->n_layer; l++) {
+        uint8_t own = fake_bit_moved(a->r.prompt, a->r.n_prompt, l, a->r.bias->value);
+        assert_int_equal(a->r.use.route[l], full + c->n_layer - l <= need ? ROUTE_FULL : own);
+        full += a->r.use.route[l] == ROUTE_FULL;
+    }
+    assert_true(full >= need && full == a->r.use.full_layers);
+}
+
+static void routes_move_under_load_and_keep_their_floor_through_preemption(void **st)
+{
+    (void)st;
+    enum { N = 60 };
+    uint32_t            seed = 31;
+    struct fake_conf    c = SMALL;
+    struct request_bias bias[N / 2] = {0};
+    struct ask         *a[N];
+    int                 moved = 0, most = 0;
+    c.n_page = 70;
+    struct house *h = open_house_as(c, (struct scheduler_conf){.queue_len = N, .route_bias_max = 2}, false);
+    for (int i = 0; i < N; i++) {
+        a[i] = new_ask(&seed, 100 + (int)(rnd(&seed) % 400), 700);
+        a[i]->r.max_new_given = false;
+        a[i]->r.route_ask = i % 3 ? ROUTE_ASK_AUTO : ROUTE_ASK_MIN_FULL;
+        a[i]->r.route_min_full = i % (c.n_layer + 1);
+        a[i]->r.bias = &bias[i / 2]; /* choices of one prompt share it */
+        struct err_note note;
+        assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
+    }
+    assert_int_equal(pthread_create(&h->thread, NULL, engine_thread, h), 0);
+    serve(h, N);
+    const struct scheduler_stats *s = scheduler_stats(h->s);
+    assert_true(atomic_load(&s->preemptions) > 0);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(a[i]->finish, FINISH_LENGTH);
+        check_tokens(a[i]);
+        check_route(a[i], &c);
+        assert_true(a[i]->r.bias->on && a[i]->r.bias->value <= 0 && a[i]->r.bias->value >= -2);
+        moved += i % 2 && a[i]->r.bias->value < 0;
+        most += a[i]->r.bias->value == -2;
+    }
+    assert_true(moved > 0 && most > 0 && most < N); /* all of it, and parts */
+    assert_int_equal(atomic_load(&s->biased), moved);
+    struct request_bias none = {0};
+    struct ask         *last = new_ask(&seed, 200, 10);
+    struct err_note     note;
+    last->r.bias = &none;
+    assert_int_equal(scheduler_submit(h->s, &last->r, &note), OK);
+    serve(h, 1);
+    assert_true(none.on && none.value == 0); /* alone */
+    check_route(last, &c);
+    free_ask(last);
+    close_house(h);
+    for (int i = 0; i < N; i++)
+        free_ask(a[i]);
+}
+
 static void a_reader_that_stops_rests_and_goes_on(void **st)
 {
     (void)st;
@@ -472,7 +533,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_stops_rests_and_goes_on),       cmocka_unit_test(what_never_fits_is_refused_at_once),
         cmocka_unit_test(a_full_queue_refuses_and_counts),             cmocka_unit_test(a_lost_device_ends_all_with_an_error),
         cmocka_unit_test(a_row_that_is_not_finite_ends_alone),         cmocka_unit_test(stop_ids_end_and_min_tokens_ban),
-        cmocka_unit_test(swapped_requests_come_back_with_their_pages),
+        cmocka_unit_test(swapped_requests_come_back_with_their_pages), cmocka_unit_test(routes_move_under_load_and_keep_their_floor_through_preemption),
         cmocka_unit_test(a_request_that_waits_too_long_ends_and_others_stay), cmocka_unit_test(first_token_and_total_time_have_ends),
         cmocka_unit_test(a_client_that_does_not_read_is_no_lack_of_progress), cmocka_unit_test(the_time_to_come_back_follows_the_queue)};
     return cmocka_run_group_tests(t, NULL, NULL);

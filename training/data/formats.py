@@ -128,7 +128,11 @@ LIST_LINES = {
     "test": [("A customer ordered: {v}\n", "\nWhat was ordered most often?", "Most often customers ordered: ")],
 }
 CONTINUE = {
-    "train": ["Continue the text.", "Write what comes next.", "Please go on with this document."],
+    "train": ["Continue the text.", "Write what comes next.", "Please go on with this document.", "What follows after this passage?",
+              "Extend the document by one paragraph.", "Keep writing in the same style.", "Finish the section.",
+              "Complete the text above, nothing else.", "How does it continue?", "Write the next few sentences.", "Go on.",
+              "Add the part that is missing at the end.", "The text breaks off here. Write its continuation.",
+              "Proceed with the text as its author would.", "Take over at the last line and write further."],
     "test": ["Carry on from where the excerpt stops."],
 }
 INTROS = {
