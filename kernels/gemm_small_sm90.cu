@@ -1,8 +1,8 @@
 /* gemm_small: y[T, N] = x[T, K] w[N, K]^T for few rows of x, where the time is the weights' bytes.
  *
- * Weights are the 64-row operand of wgmma, the rows of x its 8..64 columns. A cluster of CTAs takes tiles of up to 128 rows of the
- * weight, each CTA an equal part of the columns, and adds the parts up through shared memory in the order of the columns: no sums
- * go through memory, and the cut hangs on the weight's shape alone.
+ * Weights are the 64-row operand of wgmma, the rows of x its 8..64 columns. A cluster of one, two or four CTAs takes tiles of up to 224
+ * rows of the weight, each CTA an equal part of the columns, and adds the parts up through shared memory in the order of the columns: no
+ * sums go through memory. Tiles are tall because every CTA reads x too. The cut hangs on the weight's shape alone.
  *
  * Between two products the memory must not rest: the next kernel is let in when a CTA's last loads are on their way, and fills its
  * ring with weights, which hang on no earlier kernel, while this one adds up, stores and ends. Let in earlier it would only take
@@ -15,18 +15,19 @@
 #include <cuda_runtime.h>
 
 enum {
-    TILE_N = 128, TILE_K = 64,
+    TILE_K = 64, BLOCK_N = 64, /* rows of one product's operand */
+    TILE_N = 224, /* rows of a tile at most */
     N_GROUP = 2, N_COMPUTE = 128 * N_GROUP,
     THREADS = N_COMPUTE + 32, /* computing warpgroups, then the loading warp */
     BAR_COMPUTE = 1,
     STAGES_MOST = 12,
-    PART_LD = TILE_N + 4, /* floats; lanes of a fragment meet every bank once */
+    PAD = 4, /* floats behind a row of sums: lanes of a fragment meet every bank once */
     SMEM_BYTES = 113 * 1024, /* two CTAs fit: the next product fills its ring beside this one's end */
-    CLUSTER = 4,
+    CLUSTER = 4, /* at most */
 };
 
 struct bars {
-    uint64_t full[STAGES_MOST], empty[STAGES_MOST], parts_there, parts_read;
+    uint64_t full[STAGES_MOST], empty[STAGES_MOST];
     float    scale[GEMM_SMALL_MAX_TOK]; /* of rows of x that are not yet normed */
 };
 
@@ -39,7 +40,11 @@ struct params {
     __nv_bfloat16       *normed; /* [T, n] with y_stride */
     const __nv_bfloat16 *norm;
     int                  n_tok, n, k, add, vec, gated, n_sum_in; /* n: columns of y */
-    int                  n_unit_k, tile_rows, tile_n, n_tile, tile_per_cluster, n_stage; /* tile_n: columns of y in a tile */
+    int                  n_unit_k, cluster, tile_rows, tile_n, n_tile, tile_first, tile_per_cluster; /* tile_n: columns of y in a tile */
+    int                  n_stage, bars_at; /* bytes from the ring's begin */
+#ifdef GEMM_TUNE
+    int                  lead, skew;
+#endif
 };
 
 __device__ __forceinline__ uint32_t cluster_rank() { uint32_t r; asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
@@ -51,17 +56,6 @@ __device__ __forceinline__ uint32_t map_rank(uint32_t addr, uint32_t rank)
 }
 __device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-__device__ __forceinline__ void mbar_arrive_at(uint64_t *bar, uint32_t rank)
-{
-    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(map_rank(smem_u32(bar), rank)) : "memory");
-}
-__device__ __forceinline__ void mbar_wait_cluster(uint64_t *bar, uint32_t parity)
-{
-    asm volatile("{\n.reg .pred done;\n"
-                 "again:\n"
-                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-                 "@!done bra again;\n}\n" ::"r"(smem_u32(bar)), "r"(parity) : "memory");
-}
 __device__ __forceinline__ float4 load_at(uint32_t addr)
 {
     float4 v;
@@ -70,7 +64,7 @@ __device__ __forceinline__ float4 load_at(uint32_t addr)
 }
 
 struct share {
-    int tile0, tile1, unit0, unit1; /* tiles of the cluster, columns of this CTA in units */
+    int tile0, tile1, unit0, unit1, first; /* tiles of the cluster, columns of this CTA in units, the one it begins with */
 };
 
 template <int M> __device__ void load_units(unsigned char *ring, bars &b, const params &p, const CUtensorMap *map_w, const CUtensorMap *map_x, const share &s)
@@ -85,28 +79,24 @@ template <int M> __device__ void load_units(unsigned char *ring, bars &b, const 
             tma_load_2d(ring + st * stage_bytes + w_bytes / 2, map_w, &b.full[st], u * TILE_K, p.n + tile * p.tile_n, once);
     };
     auto load_x = [&](int u, int st) { tma_load_2d(ring + st * stage_bytes + w_bytes, map_x, &b.full[st], u * TILE_K, 0, keep); };
+    auto unit = [&](int i) { int u = s.first + i % per; return u < s.unit1 ? u : u - per; };
 
     const int ahead = min(p.n_stage, n); /* weights hang on no earlier kernel, x does */
-    int       tile = s.tile0, u = s.unit0;
-    for (int i = 0; i < ahead; i++) {
-        load_w(tile, u, i);
-        if (++u == s.unit1)
-            u = s.unit0, tile++;
-    }
+    for (int i = 0; i < ahead; i++)
+        load_w(s.tile0 + i / per, unit(i), i);
     grid_wait();
-    for (int i = 0, ux = s.unit0; i < ahead; i++) {
-        load_x(ux, i);
-        if (++ux == s.unit1)
-            ux = s.unit0;
-    }
+    for (int i = 0; i < ahead; i++)
+        load_x(unit(i), i);
     for (int i = ahead, st = 0, phase = 0; i < n; i++) {
+#ifdef GEMM_TUNE
+        if (i == n - p.lead)
+            grid_launch_next();
+#endif
         if (st == p.n_stage)
             st = 0, phase ^= 1;
         mbar_wait(&b.empty[st], (uint32_t)phase);
-        load_w(tile, u, st);
-        load_x(u, st);
-        if (++u == s.unit1)
-            u = s.unit0, tile++;
+        load_w(s.tile0 + i / per, unit(i), st);
+        load_x(unit(i), st);
         st++;
     }
     grid_launch_next();
@@ -148,92 +138,101 @@ __device__ __forceinline__ void load_four(const params &p, const float *y, int n
 __device__ __forceinline__ float as_bf16(float x) { return __bfloat162float(__float2bfloat16(x)); }
 
 /* One row of a tile, four columns: the parts of all CTAs of the cluster in the order of the columns, then scale and bias. */
-__device__ __forceinline__ void sum_parts(const params &p, const float *part, float scale, int bias_at, float (&v)[4])
+__device__ __forceinline__ void sum_parts(const params &p, const float *part, float scale, int n, int shift, float (&v)[4])
 {
-    const uint32_t at = smem_u32(part);
-    float4         c[CLUSTER];
+    float4 sum = *(const float4 *)part;
+    if (p.cluster > 1) {
+        const uint32_t at = smem_u32(part);
+        float4         c[CLUSTER];
 #pragma unroll
-    for (int i = 0; i < CLUSTER; i++)
-        c[i] = load_at(map_rank(at, (uint32_t)i));
+        for (int i = 0; i < CLUSTER; i++)
+            if (i < p.cluster)
+                c[i] = load_at(map_rank(at, (uint32_t)i));
+        sum = c[0];
 #pragma unroll
-    for (int i = 1; i < CLUSTER; i++) {
-        c[0].x += c[i].x;
-        c[0].y += c[i].y;
-        c[0].z += c[i].z;
-        c[0].w += c[i].w;
+        for (int i = 1; i < CLUSTER; i++)
+            if (i < p.cluster) {
+                sum.x += c[i].x;
+                sum.y += c[i].y;
+                sum.z += c[i].z;
+                sum.w += c[i].w;
+            }
     }
-    v[0] = c[0].x * scale, v[1] = c[0].y * scale, v[2] = c[0].z * scale, v[3] = c[0].w * scale;
+    v[0] = sum.x * scale, v[1] = sum.y * scale, v[2] = sum.z * scale, v[3] = sum.w * scale;
     if (p.bias)
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            v[i] += __bfloat162float(p.bias[bias_at + i]);
+            if (n + i < p.n)
+                v[i] += __bfloat162float(p.bias[shift + n + i]);
 }
 
-/* Rows rank, rank + CLUSTER, .. of y: every CTA of the cluster adds up and stores a share of them, a warp a row. */
-template <int M, typename T> __device__ __forceinline__ void add_up(const params &p, const float *part, const bars &b, int tile, int rank)
+/* Row t of y in a tile, by a warp; part: its sums. */
+template <typename T> __device__ __forceinline__ void store_row(const params &p, const float *part, float scale, int tile, int t)
 {
-    constexpr int N = (M + CLUSTER * 8 - 1) / (CLUSTER * 8);
-    const int     warp = threadIdx.x / 32, row = threadIdx.x % 32 * 4, n = tile * p.tile_n + row;
-    const bool    mine = row < p.tile_n && n < p.n;
+    T    *y = (T *)p.y + t * p.y_stride;
+    float square = 0;
 #pragma unroll
-    for (int j = 0; j < N; j++) {
-        const int t = rank + CLUSTER * (warp + 8 * j);
-        if (t >= p.n_tok)
-            break;
-        T    *y = (T *)p.y + t * p.y_stride;
-        float v[4] = {}, old[4] = {}, sum = 0;
-        if (mine) {
-            if (p.add)
-                load_four(p, y, n, old);
-            sum_parts(p, part + t * PART_LD + row, p.sum_in ? b.scale[t] : 1.0f, n, v);
+    for (int h = 0; h < TILE_N; h += 128) {
+        const int row = h + threadIdx.x % 32 * 4, n = tile * p.tile_n + row;
+        if (row >= p.tile_n || n >= p.n)
+            continue;
+        float v[4], old[4] = {}, w[4];
+        if (p.add)
+            load_four(p, y, n, old);
+        sum_parts(p, part + row, scale, n, 0, v);
 #pragma unroll
-            for (int i = 0; i < 4; i++)
-                v[i] += old[i];
-            store_four(p, y, n, v);
-        }
+        for (int i = 0; i < 4; i++)
+            v[i] += old[i];
+        store_four(p, y, n, v);
         if (!p.sum_out)
             continue;
-        float w[4] = {};
-        if (mine) {
-            load_four(p, p.norm, n, w);
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                float r = n + i < p.n ? as_bf16(v[i]) : 0.0f;
-                sum += r * r;
-                w[i] *= r;
-            }
-            store_four(p, p.normed + t * p.y_stride, n, w);
-        }
-#pragma unroll
-        for (int m = 16; m > 0; m /= 2)
-            sum += __shfl_xor_sync(~0u, sum, m);
-        if (threadIdx.x % 32 == 0)
-            p.sum_out[t * p.n_tile + tile] = sum;
-    }
-}
-
-/* The same where the tile's first half are gates, the other half what they open; half a warp a row. */
-template <int M> __device__ __forceinline__ void add_up_gated(const params &p, const float *part, const bars &b, int tile, int rank)
-{
-    constexpr int N = (M + CLUSTER * 16 - 1) / (CLUSTER * 16);
-    const int     row = threadIdx.x % 16 * 4, n = tile * p.tile_n + row;
-    if (row >= p.tile_n || n >= p.n)
-        return;
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-        const int t = rank + CLUSTER * ((int)threadIdx.x / 16 + 16 * j);
-        if (t >= p.n_tok)
-            break;
-        const float scale = p.sum_in ? b.scale[t] : 1.0f;
-        float       gate[4], up[4];
-        sum_parts(p, part + t * PART_LD + row, scale, n, gate);
-        sum_parts(p, part + t * PART_LD + p.tile_n + row, scale, p.n + n, up);
+        load_four(p, p.norm, n, w);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            float g = as_bf16(gate[i]);
-            up[i] = as_bf16(up[i]) * (g / (1.0f + expf(-g)));
+            float r = n + i < p.n ? as_bf16(v[i]) : 0.0f;
+            square += r * r;
+            w[i] *= r;
         }
-        store_four(p, (__nv_bfloat16 *)p.y + t * p.y_stride, n, up);
+        store_four(p, p.normed + t * p.y_stride, n, w);
+    }
+    if (!p.sum_out)
+        return;
+#pragma unroll
+    for (int m = 16; m > 0; m /= 2)
+        square += __shfl_xor_sync(~0u, square, m);
+    if (threadIdx.x % 32 == 0)
+        p.sum_out[t * p.n_tile + tile] = square;
+}
+
+/* The same where the tile's first half are gates, the other half what they open. */
+__device__ __forceinline__ void store_row_gated(const params &p, const float *part, float scale, int tile, int t)
+{
+    const int row = threadIdx.x % 32 * 4, n = tile * p.tile_n + row;
+    float     gate[4], up[4];
+    if (row >= p.tile_n || n >= p.n)
+        return;
+    sum_parts(p, part + row, scale, n, 0, gate);
+    sum_parts(p, part + p.tile_n + row, scale, n, p.n, up);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float g = as_bf16(gate[i]);
+        up[i] = as_bf16(up[i]) * (g / (1.0f + expf(-g)));
+    }
+    store_four(p, (__nv_bfloat16 *)p.y + t * p.y_stride, n, up);
+}
+
+/* Rows t0, t0 + step, .. < t1 of a tile, a warp a row; part: the sums of row 0. */
+template <bool F32> __device__ __forceinline__ void store_rows(const params &p, const float *part, const bars &b, int tile, int t0, int step, int t1)
+{
+    for (int t = t0 + step * (int)(threadIdx.x / 32); t < t1; t += step * N_COMPUTE / 32) {
+        const float  scale = p.sum_in ? b.scale[t] : 1.0f;
+        const float *row = part + t * (p.tile_rows + PAD);
+        if constexpr (F32)
+            store_row<float>(p, row, scale, tile, t);
+        else if (p.gated)
+            store_row_gated(p, row, scale, tile, t);
+        else
+            store_row<__nv_bfloat16>(p, row, scale, tile, t);
     }
 }
 
@@ -256,104 +255,167 @@ template <int M> __device__ __forceinline__ void find_scales(const params &p, ba
     }
 }
 
-template <int M, bool F32>
-__device__ void compute_units(unsigned char *ring, float *part, bars &b, const params &p, const share &s, int rank)
+__device__ __forceinline__ void store_at(uint32_t addr, float v) { asm volatile("st.shared.f32 [%0], %1;" ::"r"(addr), "f"(v) : "memory"); }
+
+/* Sums of eight rows of y, [row of y][row of the tile]: a thread's two rows of y and two rows of each block of the tile. */
+template <int M, int BLOCKS> __device__ __forceinline__ void put_sums(const params &p, const float (&acc)[BLOCKS][M / 2], uint32_t part, int c)
+{
+    const int lane = threadIdx.x % 32, ld = (p.tile_rows + PAD) * 4;
+#pragma unroll
+    for (int j = 0; j < BLOCKS; j++) {
+        const int      row = (threadIdx.x / 128 * BLOCKS + j) * BLOCK_N + threadIdx.x % 128 / 32 * 16 + lane / 4;
+        const uint32_t to = part + lane % 4 * 2 * ld + row * 4;
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            if (row + k / 2 * 8 < p.tile_rows)
+                store_at(to + k % 2 * ld + k / 2 * 32, acc[j][4 * c + k]);
+    }
+}
+
+/* One of a CTA's several tiles, straight from registers: what its ring holds by now are the next one's weights. */
+template <int M, int BLOCKS> __device__ __forceinline__ void store_direct(const params &p, const float (&acc)[BLOCKS][M / 2], const bars &b, int tile)
+{
+    const int lane = threadIdx.x % 32;
+    bar_sync(BAR_COMPUTE, N_COMPUTE); /* the scales are there */
+#pragma unroll
+    for (int j = 0; j < BLOCKS; j++)
+#pragma unroll
+        for (int i = 0; i < M / 2; i++) {
+            const int row = (threadIdx.x / 128 * BLOCKS + j) * BLOCK_N + threadIdx.x % 128 / 32 * 16 + lane / 4 + i / 2 % 2 * 8;
+            const int n = tile * p.tile_n + row, t = i / 4 * 8 + lane % 4 * 2 + i % 2;
+            if (row >= p.tile_n || n >= p.n || t >= p.n_tok)
+                continue;
+            float *y = (float *)p.y + t * p.y_stride + n;
+            float  v = acc[j][i] * (p.sum_in ? b.scale[t] : 1.0f) + (p.bias ? __bfloat162float(p.bias[n]) : 0.0f);
+            *y = p.add ? v + __ldcg(y) : v;
+        }
+}
+
+/* A CTA's only tile: its sums lie where its weights were, and all CTAs of the cluster add up and store a share of the rows. */
+template <int M, bool F32, int BLOCKS>
+__device__ __forceinline__ void store_whole(const params &p, const float (&acc)[BLOCKS][M / 2], float *part, const bars &b, int tile, int rank)
+{
+    bar_sync(BAR_COMPUTE, N_COMPUTE);
+#pragma unroll
+    for (int c = 0; c < M / 8; c++)
+        put_sums<M, BLOCKS>(p, acc, smem_u32(part + c * 8 * (p.tile_rows + PAD)), c);
+    if (p.cluster == 1) {
+        bar_sync(BAR_COMPUTE, N_COMPUTE);
+    } else {
+        cluster_arrive();
+        cluster_wait();
+    }
+    store_rows<F32>(p, part, b, tile, rank, p.cluster, p.n_tok);
+    if (p.cluster > 1) {
+        cluster_arrive();
+        cluster_wait();
+    }
+}
+
+template <int M, bool F32, int BLOCKS>
+__device__ void compute_units(unsigned char *ring, bars &b, const params &p, const share &s, int rank)
 {
     const int group = threadIdx.x / 128, lane = threadIdx.x % 32, w_bytes = p.tile_rows * TILE_K * 2, stage_bytes = w_bytes + M * TILE_K * 2;
-    float     acc[M / 2];
+    float     acc[BLOCKS][M / 2];
     int       st = 0, phase = 0;
-    cluster_wait();
     grid_wait(); /* an earlier kernel may still read y */
     if (p.sum_in)
         find_scales<M>(p, b);
-    for (int tile = s.tile0, i = 0; tile < s.tile1; tile++, i++) {
+    for (int tile = s.tile0; tile < s.tile1; tile++) {
 #pragma unroll
-        for (int k = 0; k < M / 2; k++)
-            acc[k] = 0;
+        for (int k = 0; k < BLOCKS * M / 2; k++)
+            acc[k / (M / 2)][k % (M / 2)] = 0;
         for (int u = s.unit0; u < s.unit1; u++) {
             mbar_wait(&b.full[st], (uint32_t)phase);
             unsigned char *at = ring + st * stage_bytes;
-            uint64_t       w = wgmma_desc(at + group * 64 * TILE_K * 2, 0), x = wgmma_desc(at + w_bytes, 0);
-            pin(acc);
+            uint64_t       w = wgmma_desc(at + group * BLOCKS * BLOCK_N * TILE_K * 2, 0), x = wgmma_desc(at + w_bytes, 0);
+#pragma unroll
+            for (int j = 0; j < BLOCKS; j++)
+                pin(acc[j]);
             wgmma_fence();
 #pragma unroll
             for (int k = 0; k < TILE_K / 16; k++)
-                wgmma_ss(acc, w + 2 * k, x + 2 * k, 1);
+#pragma unroll
+                for (int j = 0; j < BLOCKS; j++)
+                    wgmma_ss(acc[j], w + j * (BLOCK_N * TILE_K * 2 / 16) + 2 * k, x + 2 * k, 1);
             wgmma_commit();
             wgmma_wait<0>();
-            pin(acc);
+#pragma unroll
+            for (int j = 0; j < BLOCKS; j++)
+                pin(acc[j]);
             __syncwarp();
             if (lane == 0)
                 mbar_arrive(&b.empty[st]);
             if (++st == p.n_stage)
                 st = 0, phase ^= 1;
         }
-        if (i > 0)
-            mbar_wait_cluster(&b.parts_read, (uint32_t)(i - 1) & 1);
-        float *to = part + lane % 4 * 2 * PART_LD + threadIdx.x / 32 * 16 + lane / 4;
-#pragma unroll
-        for (int k = 0; k < M / 2; k++)
-            to[(k / 4 * 8 + k % 2) * PART_LD + k / 2 % 2 * 8] = acc[k];
-        bar_sync(BAR_COMPUTE, N_COMPUTE);
-        if (threadIdx.x < CLUSTER)
-            mbar_arrive_at(&b.parts_there, threadIdx.x);
-        mbar_wait_cluster(&b.parts_there, (uint32_t)i & 1);
+        if (p.tile_per_cluster == 1) {
+            store_whole<M, F32, BLOCKS>(p, acc, (float *)ring, b, tile, rank);
+            return;
+        }
         if constexpr (F32)
-            add_up<M, float>(p, part, b, tile, rank);
-        else if (p.gated)
-            add_up_gated<M>(p, part, b, tile, rank);
-        else
-            add_up<M, __nv_bfloat16>(p, part, b, tile, rank);
-        bar_sync(BAR_COMPUTE, N_COMPUTE);
-        if (threadIdx.x < CLUSTER)
-            mbar_arrive_at(&b.parts_read, threadIdx.x);
+            store_direct<M, BLOCKS>(p, acc, b, tile);
     }
-    if (threadIdx.x == 0 && s.tile1 > s.tile0)
-        mbar_wait_cluster(&b.parts_read, (uint32_t)(s.tile1 - s.tile0 - 1) & 1);
 }
 
-template <int M, bool F32>
+/* BLOCKS: of 64 rows that a warpgroup multiplies. */
+template <int M, bool F32, int BLOCKS>
 __global__ void __launch_bounds__(THREADS, 2)
     gemm_small_kernel(const __grid_constant__ CUtensorMap map_w, const __grid_constant__ CUtensorMap map_x, const params p)
 {
     extern __shared__ __align__(1024) unsigned char raw[];
     unsigned char *ring = (unsigned char *)((uintptr_t)(raw + 1023) & ~(uintptr_t)1023);
-    float         *part = (float *)(ring + p.n_stage * (p.tile_rows + M) * TILE_K * 2);
-    bars          &b = *(bars *)(part + M * PART_LD);
-    const int      rank = (int)cluster_rank(), cluster = (int)blockIdx.x / CLUSTER;
+    bars          &b = *(bars *)(ring + p.bars_at);
+    const int      rank = (int)cluster_rank(), cluster = (int)blockIdx.x / p.cluster;
     if (threadIdx.x == 0) {
         for (int i = 0; i < p.n_stage; i++) {
             mbar_init(&b.full[i], 1);
             mbar_init(&b.empty[i], 4 * N_GROUP);
         }
-        mbar_init(&b.parts_there, CLUSTER);
-        mbar_init(&b.parts_read, CLUSTER);
         fence_mbar_init();
     }
     __syncthreads();
-    cluster_arrive();
-    const int tile0 = cluster * p.tile_per_cluster;
-    share     s = {tile0, min(p.n_tile, tile0 + p.tile_per_cluster), rank * p.n_unit_k / CLUSTER, (rank + 1) * p.n_unit_k / CLUSTER};
-    if (threadIdx.x >= N_COMPUTE) {
-        if (threadIdx.x == N_COMPUTE)
-            load_units<M>(ring, b, p, &map_w, &map_x, s);
-        __syncwarp();
-        cluster_wait();
-    } else {
-        compute_units<M, F32>(ring, part, b, p, s, rank);
+    const int tile0 = p.tile_first + cluster * p.tile_per_cluster;
+    share     s = {tile0, min(p.n_tile, tile0 + p.tile_per_cluster), rank * p.n_unit_k / p.cluster, (rank + 1) * p.n_unit_k / p.cluster, 0};
+    s.first = s.unit0;
+#ifdef GEMM_TUNE
+    if (s.unit1 > s.unit0)
+        s.first += cluster * p.skew % (s.unit1 - s.unit0);
+#endif
+    if (threadIdx.x < N_COMPUTE) {
+        compute_units<M, F32, BLOCKS>(ring, b, p, s, rank);
+        return;
     }
+    if (threadIdx.x == N_COMPUTE)
+        load_units<M>(ring, b, p, &map_w, &map_x, s);
+    __syncwarp();
+    if (p.cluster > 1)
+        for (int i = 0; i < 2; i++) { /* as the computing warps do: once the parts lie there, once they are read */
+            cluster_arrive();
+            cluster_wait();
+        }
 }
 
 struct plan {
-    int tile_rows, tile_n, n_tile, tile_per_cluster;
+    int cluster, tile_rows, tile_n, n_tile, tile_per_cluster;
 };
 
-/* How a product is cut: by the weight's shape alone. */
+#ifdef GEMM_TUNE
+int gemm_tune[4] = {0, 0, 4, 0}; /* lead, skew, cluster at most, first unit */
+#else
+static const int gemm_tune[4] = {0, 0, CLUSTER, 0};
+#endif
+
+/* How a product is cut: by the weight's shape alone. The largest cluster whose one tile is not too tall; else one CTA, several tiles. */
 static plan plan_of(int n_sm, int n, int gated)
 {
-    const int n_cluster = n_sm / CLUSTER, most = TILE_N / (1 + gated);
+    const int most = TILE_N / (1 + gated);
     plan      p;
-    p.tile_per_cluster = ((n + n_cluster - 1) / n_cluster + most - 1) / most;
+    p.cluster = gemm_tune[2];
+    while (p.cluster > 1 && n > n_sm / p.cluster * most)
+        p.cluster /= 2;
+    const int n_cluster = n_sm / p.cluster;
+    p.tile_per_cluster = (n + n_cluster * most - 1) / (n_cluster * most);
     p.tile_n = ((n + n_cluster * p.tile_per_cluster - 1) / (n_cluster * p.tile_per_cluster) + 7) / 8 * 8;
     p.tile_rows = p.tile_n * (1 + gated);
     p.n_tile = (n + p.tile_n - 1) / p.tile_n;
@@ -362,11 +424,23 @@ static plan plan_of(int n_sm, int n, int gated)
 
 int gemm_small_tiles(int n_sm, int n) { return plan_of(n_sm, n, 0).n_tile; }
 
-template <int M, bool F32> static enum err launch_as(const gemm_args *a, const gemm_more *more, const gemm_gpu *g)
+/* Shared memory: the ring, barriers; sums lie in the ring. Returns the bytes. */
+static int plan_smem(params *p, int m, int blocks)
+{
+    const int stage = (p->tile_rows + m) * TILE_K * 2, sums = m * (p->tile_rows + PAD) * 4, room = SMEM_BYTES - 1024 - (int)sizeof(bars);
+    const int read = blocks * N_GROUP * BLOCK_N * TILE_K * 2; /* products read blocks whole, also where a tile's rows end before */
+    p->n_stage = room / stage < STAGES_MOST ? room / stage : STAGES_MOST;
+    while (p->n_stage > 1 && (p->n_stage - 1) * stage + read > room)
+        p->n_stage--;
+    const int ring = (p->n_stage - 1) * stage + (read > stage ? read : stage);
+    p->bars_at = (ring > sums ? ring : sums) + 15 & ~15;
+    return 1024 + p->bars_at + (int)sizeof(bars);
+}
+
+template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args *a, const gemm_more *more, const gemm_gpu *g, const plan &cut)
 {
     const bool gated = more && more->gated;
     const int  n = gated ? a->w->n / 2 : a->w->n;
-    const plan cut = plan_of(g->n_sm, n, gated);
     params     p = {};
     p.y = a->y;
     p.bias = (const __nv_bfloat16 *)a->bias;
@@ -376,6 +450,7 @@ template <int M, bool F32> static enum err launch_as(const gemm_args *a, const g
     p.k = a->w->k;
     p.add = a->add;
     p.gated = gated;
+    p.vec = n % 4 == 0 && a->y_stride % 4 == 0 && (uintptr_t)a->y % 16 == 0;
     if (more && more->sum_in) {
         p.sum_in = more->sum_in;
         p.n_sum_in = gemm_small_tiles(g->n_sm, a->w->k);
@@ -385,24 +460,26 @@ template <int M, bool F32> static enum err launch_as(const gemm_args *a, const g
         p.sum_out = more->sum_out;
         p.normed = (__nv_bfloat16 *)more->normed;
         p.norm = (const __nv_bfloat16 *)more->norm;
+        p.vec = p.vec && (uintptr_t)p.normed % 8 == 0 && (uintptr_t)p.norm % 8 == 0;
     }
     p.n_unit_k = (a->w->k + TILE_K - 1) / TILE_K;
-    p.tile_per_cluster = cut.tile_per_cluster;
+    p.cluster = cut.cluster;
+    p.tile_per_cluster = F32 ? cut.tile_per_cluster : 1;
     p.tile_rows = cut.tile_rows;
     p.tile_n = cut.tile_n;
     p.n_tile = cut.n_tile;
-    p.vec = n % 4 == 0 && a->y_stride % 4 == 0 && (uintptr_t)a->y % 16 == 0;
-    const int stage_bytes = (p.tile_rows + M) * TILE_K * 2, fixed = M * PART_LD * 4 + (int)sizeof(bars) + 1024;
-    p.n_stage = (SMEM_BYTES - fixed) / stage_bytes;
-    if (p.n_stage > STAGES_MOST)
-        p.n_stage = STAGES_MOST;
+#ifdef GEMM_TUNE
+    p.lead = gemm_tune[0];
+    p.skew = gemm_tune[1];
+#endif
+    const int   bytes = plan_smem(&p, M, BLOCKS);
     CUtensorMap map_w, map_x;
     enum err    e = tensor_map_2d(&map_w, a->w->data, a->w->n, a->w->k, a->w->k, p.tile_n);
     if (e == OK)
         e = tensor_map_2d(&map_x, a->x, a->n_tok, a->w->k, a->x_stride, M);
     if (e != OK)
         return e;
-    auto *kernel = gemm_small_kernel<M, F32>;
+    auto *kernel = gemm_small_kernel<M, F32, BLOCKS>;
     static bool set;
     if (!set && (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SMEM_BYTES) != cudaSuccess ||
                  cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100) != cudaSuccess))
@@ -412,22 +489,35 @@ template <int M, bool F32> static enum err launch_as(const gemm_args *a, const g
     attr[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attr[0].val.programmaticStreamSerializationAllowed = 1;
     attr[1].id = cudaLaunchAttributeClusterDimension;
-    attr[1].val.clusterDim.x = CLUSTER;
+    attr[1].val.clusterDim.x = (unsigned)p.cluster;
     attr[1].val.clusterDim.y = 1;
     attr[1].val.clusterDim.z = 1;
     cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)((p.n_tile + p.tile_per_cluster - 1) / p.tile_per_cluster * CLUSTER));
     config.blockDim = dim3(THREADS);
-    config.dynamicSmemBytes = (size_t)(fixed + p.n_stage * stage_bytes);
+    config.dynamicSmemBytes = (size_t)bytes;
     config.stream = g->stream;
     config.attrs = attr;
     config.numAttrs = 2;
-    return cudaLaunchKernelEx(&config, kernel, map_w, map_x, p) == cudaSuccess ? OK : ERR_DEVICE;
+    const int n_cluster = (p.n_tile + cut.tile_per_cluster - 1) / cut.tile_per_cluster;
+    for (; p.tile_first < p.n_tile; p.tile_first += n_cluster * p.tile_per_cluster) {
+        const int n = (p.n_tile - p.tile_first + p.tile_per_cluster - 1) / p.tile_per_cluster;
+        config.gridDim = dim3((unsigned)((n < n_cluster ? n : n_cluster) * p.cluster));
+        if (cudaLaunchKernelEx(&config, kernel, map_w, map_x, p) != cudaSuccess)
+            return ERR_DEVICE;
+    }
+    return OK;
+}
+
+template <int M, bool F32> static enum err launch_blocks(const gemm_args *a, const gemm_more *more, const gemm_gpu *g)
+{
+    const bool gated = more && more->gated;
+    const plan cut = plan_of(g->n_sm, gated ? a->w->n / 2 : a->w->n, gated);
+    return cut.tile_rows <= N_GROUP * BLOCK_N ? launch_as<M, F32, 1>(a, more, g, cut) : launch_as<M, F32, 2>(a, more, g, cut);
 }
 
 template <int M> static enum err launch(const gemm_args *a, const gemm_more *more, const gemm_gpu *g)
 {
-    return a->y_f32 ? launch_as<M, true>(a, more, g) : launch_as<M, false>(a, more, g);
+    return a->y_f32 ? launch_blocks<M, true>(a, more, g) : launch_blocks<M, false>(a, more, g);
 }
 
 enum err gemm_small_sm90(const struct gemm_args *a, const struct gemm_more *more, const struct gemm_gpu *g)

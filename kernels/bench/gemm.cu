@@ -8,6 +8,7 @@
 #include <cuda_runtime.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <algorithm>
 #include <functional>
 #include <vector>
@@ -28,6 +29,9 @@
         }                                                                                           \
     } while (0)
 
+#ifdef GEMM_TUNE
+extern int gemm_tune[4];
+#endif
 enum { ROTATE_BYTES = 400 << 20, LT_WORK = 32 << 20 };
 
 __global__ static void fill(__nv_bfloat16 *p, int64_t n, uint32_t seed)
@@ -113,7 +117,7 @@ int main(int argc, char **argv)
         __nv_bfloat16 *w, *x, *y;
         CUDA(cudaMalloc(&w, (size_t)n * (size_t)k * 2 * (size_t)n_copy));
         CUDA(cudaMalloc(&x, (size_t)k * 64 * 2));
-        CUDA(cudaMalloc(&y, (size_t)n * 64 * 2));
+        CUDA(cudaMalloc(&y, (size_t)n * 64 * 4));
         fill<<<1024, 256>>>(w, (int64_t)n * k * n_copy, 1);
         fill<<<64, 256>>>(x, (int64_t)k * 64, 2);
         CUDA(cudaDeviceSynchronize());
@@ -135,10 +139,24 @@ int main(int argc, char **argv)
             }
             double own = graph_us(s, n_copy, [&](int i) {
                 struct weight wt = {DT_BF16, n, k, w + (int64_t)i * n * k, NULL};
-                gemm_args     a = {y, x, &wt, NULL, k, n, m, false, true};
+                gemm_args     a = {y, x, &wt, NULL, k, n, m, false, true, false, n > 100000}; /* logits are fp32 */
                 if (gemm_small_sm90(&a, NULL, &g) != OK)
                     exit(3);
             });
+#ifdef GEMM_TUNE
+            const int tunes[][4] = {{0, 0, 4}, {0, 1, 4}, {0, 7, 4}, {2, 0, 4}, {4, 0, 4}, {8, 0, 4}, {0, 0, 2}, {0, 1, 2}, {0, 0, 1}, {0, 1, 1}};
+            for (auto &t : tunes) {
+                memcpy(gemm_tune, t, sizeof t);
+                printf("  l%d s%d c%d %7.2f", t[0], t[1], t[2], graph_us(s, n_copy, [&](int i) {
+                    struct weight wt = {DT_BF16, n, k, w + (int64_t)i * n * k, NULL};
+                    gemm_args     a = {y, x, &wt, NULL, k, n, m, false, true, false, n > 100000}; /* logits are fp32 */
+                    if (gemm_small_sm90(&a, NULL, &g) != OK)
+                        exit(3);
+                }));
+            }
+            printf("\n");
+            memcpy(gemm_tune, tunes[0], sizeof tunes[0]);
+#endif
             double gb = (double)n * k * 2e-6; /* weights, in MB: MB/us = TB/s */
             printf("gemm %6d x %5d  T=%2d  %8.2f us  %5.3f TB/s  %3.0f%% of roof  cuBLASLt first %8.2f best %8.2f us  %5.2f %5.2f x anchor\n", n, k, m, own, gb / own,
                    gb / own / 3.0 * 100, first, blas, first / own, blas / own);

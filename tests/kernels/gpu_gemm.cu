@@ -234,7 +234,7 @@ static void norm_before_a_product(problem &p)
     for (size_t i = 0; i < s.size(); i++)
         s[i] = (float)(i * 7919 % 1009) * 0.37f;
     CUDA(cudaMemcpy(sum.p, s.data(), s.size() * 4, cudaMemcpyHostToDevice));
-    gemm_args a = {y.p, p.x, &wt, NULL, p.x_stride, p.n, T, false, true, true};
+    gemm_args a = {y.p, p.x, &wt, NULL, p.x_stride, p.n, T, false, true, false, true};
     gemm_more m = {};
     m.sum_in = (const float *)sum.p;
     m.eps = 1e-6f;
@@ -301,21 +301,22 @@ static void more_around_a_product(const int n, const int k)
 int main(int argc, char **argv)
 {
     bool small = argc > 1 && !strcmp(argv[1], "small");
-    const int shapes[][2] = {{128, 64}, {1, 8}, {136, 72}, {1000, 576}, {257, 4096}, {6144, 4096}, {4096, 4096}, {4096, 14336}, {28672, 4096}};
+    /* clusters of four, of two, single CTAs, single CTAs with several tiles */
+    const int shapes[][2] = {{128, 64}, {1, 8}, {136, 72}, {1000, 576}, {8203, 72}, {16008, 72}, {40004, 24}, {257, 4096}, {6144, 4096}, {4096, 4096}, {4096, 14336}, {28672, 4096}};
     for (auto &s : shapes) {
-        if (small && s[0] > 1000)
+        if (small && s[1] > 576)
             continue;
         problem p(s[0], s[1], 64);
         for (int n_tok : {1, 2, 7, 8, 9, 16, 17, 32, 33, 64}) {
             product_equals_sum(p, n_tok, false, false);
             product_equals_sum(p, n_tok, true, true);
         }
-        if (!small)
+        if (s[0] <= 1000 || !small)
             bits_do_not_hang_on_the_batch(p);
     }
-    const int around[][2] = {{128, 64}, {136, 72}, {576, 576}, {3072, 576}, {2560, 4096}, {4096, 4096}, {24576, 4096}};
+    const int around[][2] = {{128, 64}, {136, 72}, {576, 576}, {8208, 72}, {16016, 72}, {60000, 24}, {3072, 576}, {2560, 4096}, {4096, 4096}, {24576, 4096}};
     for (auto &s : around)
-        if (!small || s[0] <= 1000)
+        if (!small || (s[1] <= 576 && s[0] != 3072))
             more_around_a_product(s[0], s[1]);
     printf("gpu_gemm: %d checks, %d failed\n", n_check, n_fail);
     return n_fail != 0;
