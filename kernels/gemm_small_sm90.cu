@@ -20,10 +20,11 @@ enum {
     N_GROUP = 2, N_COMPUTE = 128 * N_GROUP,
     THREADS = N_COMPUTE + 32, /* computing warpgroups, then the loading warp */
     BAR_COMPUTE = 1,
-    STAGES_MOST = 20,
+    STAGES_MOST = 12,
     PAD = 4, /* floats behind a row of sums: lanes of a fragment meet every bank once */
     SMEM_BYTES = 113 * 1024, /* two CTAs fit: the next product fills its ring beside this one's end */
     CLUSTER = 4, /* at most */
+    LEAD = 2, /* loads left when the next kernel is let in */
 };
 
 struct bars {
@@ -42,24 +43,7 @@ struct params {
     int                  n_tok, n, k, add, vec, gated, n_sum_in; /* n: columns of y */
     int                  n_unit_k, cluster, tile_rows, tile_n, n_tile, tile_first, tile_per_cluster; /* tile_n: columns of y in a tile */
     int                  n_stage, bars_at; /* bytes from the ring's begin */
-    int                  step; /* units of columns in a stage */
-    int                  lead;
-#ifdef GEMM_TUNE
-    int                  fetch, launch;
-#endif
 };
-#ifdef GEMM_TUNE
-__device__ unsigned long long gemm_trace[16][132][8];
-__device__ __forceinline__ void mark(const params &p, int i)
-{
-    unsigned long long t;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t) :: "memory");
-    if (p.launch >= 0 && blockIdx.x < 132)
-        gemm_trace[p.launch][blockIdx.x][i] = t;
-}
-#else
-#define mark(p, i)
-#endif
 
 __device__ __forceinline__ uint32_t cluster_rank() { uint32_t r; asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
 __device__ __forceinline__ uint32_t map_rank(uint32_t addr, uint32_t rank)
@@ -78,46 +62,32 @@ __device__ __forceinline__ float4 load_at(uint32_t addr)
 }
 
 struct share {
-    int tile0, tile1, step0, step1; /* tiles of the cluster, columns of this CTA in steps of the ring */
+    int tile0, tile1, unit0, unit1; /* tiles of the cluster, columns of this CTA in units of TILE_K */
 };
 
 template <int M> __device__ void load_units(unsigned char *ring, bars &b, const params &p, const CUtensorMap *map_w, const CUtensorMap *map_x, const share &s)
 {
     const uint64_t once = l2_evict_first(), keep = l2_evict_last();
-    const int      w_bytes = p.tile_rows * TILE_K * 2, x_bytes = M * TILE_K * 2, stage_bytes = (w_bytes + x_bytes) * p.step;
-    const int      per = s.step1 - s.step0, n = (s.tile1 - s.tile0) * per;
+    const int      w_bytes = p.tile_rows * TILE_K * 2, stage_bytes = w_bytes + M * TILE_K * 2;
+    const int      per = s.unit1 - s.unit0, n = (s.tile1 - s.tile0) * per;
     auto           load_w = [&](int i, int st) {
-        const int tile = s.tile0 + i / per, u = (s.step0 + i % per) * p.step;
+        const int      tile = s.tile0 + i / per, column = (s.unit0 + i % per) * TILE_K;
+        unsigned char *to = ring + st * stage_bytes;
         mbar_arrive_tx(&b.full[st], (uint32_t)stage_bytes);
-        for (int j = 0; j < p.step; j++) {
-            unsigned char *to = ring + st * stage_bytes + j * w_bytes;
-            tma_load_2d(to, map_w, &b.full[st], (u + j) * TILE_K, tile * p.tile_n, once);
-            if (p.gated)
-                tma_load_2d(to + w_bytes / 2, map_w, &b.full[st], (u + j) * TILE_K, p.n + tile * p.tile_n, once);
-        }
+        tma_load_2d(to, map_w, &b.full[st], column, tile * p.tile_n, once);
+        if (p.gated)
+            tma_load_2d(to + w_bytes / 2, map_w, &b.full[st], column, p.n + tile * p.tile_n, once);
     };
-    auto load_x = [&](int i, int st) {
-        const int u = (s.step0 + i % per) * p.step;
-        for (int j = 0; j < p.step; j++)
-            tma_load_2d(ring + st * stage_bytes + p.step * w_bytes + j * x_bytes, map_x, &b.full[st], (u + j) * TILE_K, 0, keep);
-    };
+    auto load_x = [&](int i, int st) { tma_load_2d(ring + st * stage_bytes + w_bytes, map_x, &b.full[st], (s.unit0 + i % per) * TILE_K, 0, keep); };
 
     const int ahead = min(p.n_stage, n); /* weights hang on no earlier kernel, x does */
-    mark(p, 0);
     for (int i = 0; i < ahead; i++)
         load_w(i, i);
-#ifdef GEMM_TUNE
-    for (int i = ahead; i < min(n, ahead + p.fetch); i++)
-        for (int j = 0; j < p.step; j++)
-            asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(map_w), "r"(((s.step0 + i % per) * p.step + j) * TILE_K), "r"((s.tile0 + i / per) * p.tile_n) : "memory");
-#endif
-    mark(p, 1);
     grid_wait();
-    mark(p, 2);
     for (int i = 0; i < ahead; i++)
         load_x(i, i);
     for (int i = ahead, st = 0, phase = 0; i < n; i++) {
-        if (i == n - p.lead)
+        if (i == n - LEAD)
             grid_launch_next();
         if (st == p.n_stage)
             st = 0, phase ^= 1;
@@ -126,7 +96,6 @@ template <int M> __device__ void load_units(unsigned char *ring, bars &b, const 
         load_x(i, st);
         st++;
     }
-    mark(p, 3);
     grid_launch_next();
 }
 
@@ -347,7 +316,7 @@ __device__ __forceinline__ void store_whole(const params &p, const float (&acc)[
 template <int M, bool F32, int BLOCKS>
 __device__ void compute_units(unsigned char *ring, bars &b, const params &p, const share &s, int rank)
 {
-    const int group = threadIdx.x / 128, lane = threadIdx.x % 32, w_bytes = p.tile_rows * TILE_K * 2, x_bytes = M * TILE_K * 2, stage_bytes = (w_bytes + x_bytes) * p.step;
+    const int group = threadIdx.x / 128, lane = threadIdx.x % 32, w_bytes = p.tile_rows * TILE_K * 2, stage_bytes = w_bytes + M * TILE_K * 2;
     float     acc[BLOCKS][M / 2];
     int       st = 0, phase = 0;
     grid_wait(); /* an earlier kernel may still read y */
@@ -357,40 +326,30 @@ __device__ void compute_units(unsigned char *ring, bars &b, const params &p, con
 #pragma unroll
         for (int k = 0; k < BLOCKS * M / 2; k++)
             acc[k / (M / 2)][k % (M / 2)] = 0;
-        for (int u = s.step0; u < s.step1; u++) {
+        for (int u = s.unit0; u < s.unit1; u++) {
             mbar_wait(&b.full[st], (uint32_t)phase);
-#ifdef GEMM_TUNE
-            if (u == s.step0 && threadIdx.x == 0)
-                mark(p, 4);
-#endif
             unsigned char *at = ring + st * stage_bytes;
-            for (int i = 0; i < p.step; i++) {
-                uint64_t w = wgmma_desc(at + i * w_bytes + group * BLOCKS * BLOCK_N * TILE_K * 2, 0), x = wgmma_desc(at + p.step * w_bytes + i * x_bytes, 0);
+            uint64_t       w = wgmma_desc(at + group * BLOCKS * BLOCK_N * TILE_K * 2, 0), x = wgmma_desc(at + w_bytes, 0);
+#pragma unroll
+            for (int j = 0; j < BLOCKS; j++)
+                pin(acc[j]);
+            wgmma_fence();
+#pragma unroll
+            for (int k = 0; k < TILE_K / 16; k++)
 #pragma unroll
                 for (int j = 0; j < BLOCKS; j++)
-                    pin(acc[j]);
-                wgmma_fence();
+                    wgmma_ss(acc[j], w + j * (BLOCK_N * TILE_K * 2 / 16) + 2 * k, x + 2 * k, 1);
+            wgmma_commit();
+            wgmma_wait<0>();
 #pragma unroll
-                for (int k = 0; k < TILE_K / 16; k++)
-#pragma unroll
-                    for (int j = 0; j < BLOCKS; j++)
-                        wgmma_ss(acc[j], w + j * (BLOCK_N * TILE_K * 2 / 16) + 2 * k, x + 2 * k, 1);
-                wgmma_commit();
-                wgmma_wait<0>();
-#pragma unroll
-                for (int j = 0; j < BLOCKS; j++)
-                    pin(acc[j]);
-            }
+            for (int j = 0; j < BLOCKS; j++)
+                pin(acc[j]);
             __syncwarp();
             if (lane == 0)
                 mbar_arrive(&b.empty[st]);
             if (++st == p.n_stage)
                 st = 0, phase ^= 1;
         }
-#ifdef GEMM_TUNE
-        if (threadIdx.x == 0)
-            mark(p, 5);
-#endif
         if (p.tile_per_cluster == 1) {
             store_whole<M, F32, BLOCKS>(p, acc, (float *)ring, b, tile, rank);
             return;
@@ -418,14 +377,9 @@ __global__ void __launch_bounds__(THREADS, 2)
     }
     __syncthreads();
     const int tile0 = p.tile_first + cluster * p.tile_per_cluster;
-    const int n_step = (p.n_unit_k + p.step - 1) / p.step;
-    share     s = {tile0, min(p.n_tile, tile0 + p.tile_per_cluster), rank * n_step / p.cluster, (rank + 1) * n_step / p.cluster};
+    share     s = {tile0, min(p.n_tile, tile0 + p.tile_per_cluster), rank * p.n_unit_k / p.cluster, (rank + 1) * p.n_unit_k / p.cluster};
     if (threadIdx.x < N_COMPUTE) {
         compute_units<M, F32, BLOCKS>(ring, b, p, s, rank);
-#ifdef GEMM_TUNE
-        if (threadIdx.x == 0)
-            mark(p, 6);
-#endif
         return;
     }
     if (threadIdx.x == N_COMPUTE)
@@ -442,28 +396,12 @@ struct plan {
     int cluster, tile_rows, tile_n, n_tile, tile_per_cluster;
 };
 
-#ifdef GEMM_TUNE
-int gemm_tune[5] = {0, 0, 4, 1, -1}; /* lead, stages read to L2, cluster at most, units a stage, launch traced */
-unsigned long long (*gemm_trace_get())[132][8]
-{
-    static unsigned long long t[16][132][8];
-    cudaMemcpyFromSymbol(t, gemm_trace, sizeof t);
-    return t;
-}
-#else
-#ifndef GEMM_MOST
-#define GEMM_MOST CLUSTER
-#define GEMM_LEAD 2
-#endif
-static const int gemm_tune[4] = {GEMM_LEAD, 0, GEMM_MOST, 1};
-#endif
-
 /* How a product is cut: by the weight's shape alone. The largest cluster whose one tile is not too tall; else one CTA, several tiles. */
 static plan plan_of(int n_sm, int n, int gated)
 {
     const int most = TILE_N / (1 + gated);
     plan      p;
-    p.cluster = gemm_tune[2];
+    p.cluster = CLUSTER;
     while (p.cluster > 1 && n > n_sm / p.cluster * most)
         p.cluster /= 2;
     const int n_cluster = n_sm / p.cluster;
@@ -479,7 +417,7 @@ int gemm_small_tiles(int n_sm, int n) { return plan_of(n_sm, n, 0).n_tile; }
 /* Shared memory: the ring, barriers; sums lie in the ring. Returns the bytes. */
 static int plan_smem(params *p, int m, int blocks)
 {
-    const int stage = (p->tile_rows + m) * TILE_K * 2 * p->step, sums = m * (p->tile_rows + PAD) * 4, room = SMEM_BYTES - 1024 - (int)sizeof(bars);
+    const int stage = (p->tile_rows + m) * TILE_K * 2, sums = m * (p->tile_rows + PAD) * 4, room = SMEM_BYTES - 1024 - (int)sizeof(bars);
     const int read = blocks * N_GROUP * BLOCK_N * TILE_K * 2; /* products read blocks whole, also where a tile's rows end before */
     p->n_stage = room / stage < STAGES_MOST ? room / stage : STAGES_MOST;
     while (p->n_stage > 1 && (p->n_stage - 1) * stage + read > room)
@@ -520,14 +458,6 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     p.tile_rows = cut.tile_rows;
     p.tile_n = cut.tile_n;
     p.n_tile = cut.n_tile;
-#ifdef GEMM_TUNE
-    p.fetch = gemm_tune[1];
-    p.launch = gemm_tune[4];
-    if (gemm_tune[4] >= 0)
-        gemm_tune[4] = (gemm_tune[4] + 1) % 16;
-#endif
-    p.step = gemm_tune[3];
-    p.lead = gemm_tune[0];
     const int   bytes = plan_smem(&p, M, BLOCKS);
     CUtensorMap map_w, map_x;
     enum err    e = tensor_map_2d(&map_w, a->w->data, a->w->n, a->w->k, a->w->k, p.tile_n);

@@ -8,7 +8,6 @@
 #include <cuda_runtime.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <algorithm>
 #include <functional>
 #include <vector>
@@ -29,10 +28,6 @@
         }                                                                                           \
     } while (0)
 
-#ifdef GEMM_TUNE
-extern int gemm_tune[5];
-extern unsigned long long (*gemm_trace_get())[132][8];
-#endif
 enum { ROTATE_BYTES = 400 << 20, LT_WORK = 32 << 20 };
 
 __global__ static void fill(__nv_bfloat16 *p, int64_t n, uint32_t seed)
@@ -144,45 +139,6 @@ int main(int argc, char **argv)
                 if (gemm_small_sm90(&a, NULL, &g) != OK)
                     exit(3);
             });
-#ifdef GEMM_TUNE
-            const int tunes[][5] = {{0, 0, 4, 1, -1}, {1, 0, 4, 1, -1}, {2, 0, 4, 1, -1}, {3, 0, 4, 1, -1}, {2, 2, 4, 1, -1}, {2, 4, 4, 1, -1}, {2, 0, 4, 2, -1}, {1, 0, 4, 2, -1},
-                                    {2, 0, 2, 1, -1}, {2, 2, 2, 1, -1}, {2, 4, 2, 1, -1}, {2, 0, 2, 2, -1},
-                                    {0, 0, 1, 1, -1}, {2, 0, 1, 1, -1}, {4, 0, 1, 1, -1}, {8, 0, 1, 1, -1}, {4, 4, 1, 1, -1}, {4, 8, 1, 1, -1}, {4, 16, 1, 1, -1}, {1, 0, 1, 2, -1}, {2, 0, 1, 2, -1}, {4, 0, 1, 2, -1}, {4, 4, 1, 2, -1}};
-            for (auto &t : tunes) {
-                memcpy(gemm_tune, t, sizeof t);
-                auto go = [&](int i) {
-                    struct weight wt = {DT_BF16, n, k, w + (int64_t)i * n * k, NULL};
-                    gemm_args     a = {y, x, &wt, NULL, k, n, m, false, true, false, n > 100000};
-                    if (gemm_small_sm90(&a, NULL, &g) != OK)
-                        exit(3);
-                };
-                printf("  l%d f%d c%d k%d %7.2f\n", t[0], t[1], t[2], t[3], graph_us(s, n_copy, go));
-                if (t[0] == 2 && t[1] == 0 && t[3] == 1 && (m == 8 || m == 64) && n < 100000) { /* where the time goes: launches 2.. of 16 */
-                    gemm_tune[4] = 0;
-                    for (int i = 0; i < 16; i++)
-                        go(i % n_copy);
-                    CUDA(cudaStreamSynchronize(s));
-                    auto               tr = gemm_trace_get();
-                    unsigned long long t0 = tr[7][0][0];
-                    for (int l = 7; l < 10; l++) {
-                        printf("    ");
-                        for (int i = 0; i < 7; i++) {
-                            double sum = 0, lo = 1e9, hi = -1e9;
-                            int    c = 0;
-                            for (int b = 0; b < 132; b++)
-                                if (tr[l][b][0]) {
-                                    double d = ((double)tr[l][b][i] - (double)t0) * 1e-3;
-                                    sum += d, c++, lo = std::min(lo, d), hi = std::max(hi, d);
-                                }
-                            printf(" %d: %.2f [%.2f %.2f]", i, sum / c, lo, hi);
-                        }
-                        printf("\n");
-                    }
-                }
-            }
-            printf("\n");
-            memcpy(gemm_tune, tunes[0], sizeof tunes[0]);
-#endif
             double gb = (double)n * k * 2e-6; /* weights, in MB: MB/us = TB/s */
             printf("gemm %6d x %5d  T=%2d  %8.2f us  %5.3f TB/s  %3.0f%% of roof  cuBLASLt first %8.2f best %8.2f us  %5.2f %5.2f x anchor\n", n, k, m, own, gb / own,
                    gb / own / 3.0 * 100, first, blas, first / own, blas / own);
