@@ -25,7 +25,7 @@ LDLIBS  = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -lm -lpthread -l
 MALLOC  = $(if $(SAN),,-ljemalloc)
 CUDA_LIBS = $(if $(CUDA),-L$(CUDA_HOME)/lib64 -lcudart_static -lrt -lstdc++)
 
-CUDA_SRC = engine/backend_cuda.c engine/draw_cuda.c engine/forward_cuda.c kernels/gemm_lt.c # host code of the CUDA engine; needs the toolkit's headers
+CUDA_SRC = engine/backend_cuda.c engine/draw_cuda.c engine/call_cuda.c engine/forward_cuda.c kernels/gemm_lt.c # host code of the CUDA engine; needs the toolkit's headers
 SRC  = $(filter-out server/main.c $(CUDA_SRC),$(wildcard base/*.c kernels/*.c engine/*.c scheduler/*.c server/*.c)) $(if $(CUDA),$(CUDA_SRC))
 OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/ui_html.o
 UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*/test_*.c))
@@ -47,6 +47,7 @@ test: test-deps $(MODEL)
 	@$(MAKE) --no-print-directory house unit
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory e2e
+	@if [ -x $(TORCH_PY) ]; then $(MAKE) --no-print-directory test-training; else echo "training tests left out: 'make test-training' fetches PyTorch"; fi
 
 unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
@@ -70,7 +71,7 @@ e2e: $(BUILD)/fluxd $(BUILD)/tests/server/http_app $(BUILD)/tests/server/fault_a
 
 # The trainer's tests, on the CPU; PyTorch goes into an environment of its own (about 1 GB).
 TORCH_PY ?= build/venv-training/bin/python
-test-training:
+test-training: $(BUILD)/fluxd
 	@[ -x $(TORCH_PY) ] || { python3 -m venv build/venv-training && build/venv-training/bin/pip install -q -r training/requirements.txt pytest; }
 	@$(TORCH_PY) -m pytest -q -p no:cacheprovider training/tests
 
@@ -128,7 +129,7 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libfluxd.a tests/fake_engine.c
 	@$(CC) $(CFLAGS) -MMD -MP -o $@ $< $(if $(filter $(BUILD)/tests/scheduler/%,$@),tests/fake_engine.c) $(BUILD)/libfluxd.a $(LDLIBS) -lcmocka $(CUDA_LIBS)
 
 # The whole server, with an engine whose steps fail where a test asks for it.
-$(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o $(BUILD)/libfluxd.a
+$(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o $(if $(CUDA),build/gpu/fault_gpu.o) $(BUILD)/libfluxd.a
 	@mkdir -p $(@D)
 	@echo "  test  $@"
 	@$(CC) $(CFLAGS) -MMD -MP -Wl,--wrap=engine_step -o $@ $^ $(LDLIBS) $(MALLOC) $(CUDA_LIBS)

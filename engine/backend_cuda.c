@@ -1,6 +1,7 @@
 /* backend_cuda: device memory and weights. Products and attention are called by forward_cuda, which knows a whole call. */
 #include "engine/backend_cuda.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,9 +9,20 @@
 #include "base/check.h"
 #include "kernels/quant.h"
 
+enum { LOAD_THREADS = 16 }; /* that read weights: memory and bus are full with fewer */
+
 enum err cuda_check(cudaError_t e, const char *what, struct err_note *note)
 {
     return e == cudaSuccess ? OK : err_set(note, ERR_DEVICE, NULL, "CUDA: %s: %s", what, cudaGetErrorString(e));
+}
+
+enum err cuda_no_room(const char *what, struct err_note *note)
+{
+    size_t left = 0, all = 0;
+    cudaGetLastError();
+    cudaMemGetInfo(&left, &all);
+    return err_set(note, ERR_CONFIG, "--gpu-memory-utilization", "%s do not fit: %lld of the device's %lld MiB are free; lower it or --kv-pool-bytes", what, (long long)left >> 20,
+                   (long long)all >> 20);
 }
 
 static struct backend_cuda *of(const struct backend *b) { return (struct backend_cuda *)(uintptr_t)b; }
@@ -32,8 +44,12 @@ static enum err weight_new(struct weight *w, int n, int k, enum dtype hold, enum
     int64_t bytes = (int64_t)n * k * quant_type(device_hold)->block_bytes;
     *w = (struct weight){.dt = device_hold, .n = n, .k = k};
     if (cudaMalloc(&p, (size_t)bytes) != cudaSuccess) {
+        size_t left = 0, all = 0;
         cudaGetLastError();
-        return err_set(note, ERR_NOMEM, "--device", "a weight of %lld bytes does not fit the device's memory", (long long)bytes);
+        cudaMemGetInfo(&left, &all);
+        return err_set(note, ERR_CONFIG, "--device",
+                       "the weights do not fit: the next takes %lld MiB, and %lld of the device's %lld MiB are free: end what else holds its memory, or take a smaller model",
+                       (long long)bytes >> 20, (long long)left >> 20, (long long)all >> 20);
     }
     w->data = p;
     return OK;
@@ -177,7 +193,7 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
     c->b = (struct backend){
         .act = c->hold,
         .kv = c->hold,
-        .n_thread = conf->n_thread > 0 ? conf->n_thread : 8,
+        .n_thread = conf->n_thread > 0 ? conf->n_thread : omp_get_num_procs() < LOAD_THREADS ? omp_get_num_procs() : LOAD_THREADS,
         .hold_type = hold_type,
         .weight_new = weight_new,
         .weight_part = weight_part,

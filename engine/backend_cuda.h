@@ -18,4 +18,7 @@ struct backend_cuda {
 /* OK, or ERR_DEVICE with CUDA's words in note. */
 enum err cuda_check(cudaError_t e, const char *what, struct err_note *note);
 
+/* The device has no memory for what is made last: work lists, routers' weights, graphs. */
+enum err cuda_no_room(const char *what, struct err_note *note);
+
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "engine/backend_cuda.h"
 
 struct draw_cuda {
     struct gpu_ctx         ops;
@@ -25,10 +26,11 @@ enum err draw_cuda_open(struct draw_cuda **out, const struct gpu_ctx *ops, int m
     d->bytes = d->value_at + list_most * 4;
     size_t outs = (size_t)max_row * sizeof(struct sample_out);
     bool   ok = cudaMallocHost((void **)&d->host, (size_t)d->bytes) == cudaSuccess && cudaMalloc((void **)&d->dev, (size_t)d->bytes) == cudaSuccess &&
-              cudaMallocHost((void **)&d->out_host, outs) == cudaSuccess && cudaMalloc((void **)&d->out_dev, outs) == cudaSuccess;
+              cudaMallocHost((void **)&d->out_host, outs) == cudaSuccess && cudaMalloc((void **)&d->out_dev, outs) == cudaSuccess &&
+              cudaMemsetAsync(d->out_dev, 0, outs, ops->stream) == cudaSuccess; /* rows come down whole, whatever was asked for of their lists */
     if (!ok) {
         draw_cuda_close(d);
-        return err_set(note, ERR_NOMEM, NULL, "no memory for sampling on the device");
+        return cuda_no_room("lists for sampling", note);
     }
     *out = d;
     return OK;

@@ -20,7 +20,7 @@
 
 enum { SINK_DEFAULT = 128, WINDOW_DEFAULT = 1024, POOL_DEFAULT = 100, TRIANGLE_DEFAULT = 128, POOL_MOST = 8192 };
 enum { DEVICE_CHUNK = 8192, DEVICE_ROWS = 256 };
-enum { CHUNK_DEFAULT = 512, SEQS_DEFAULT = 16, LOGIT_TOK = 32, SEQS_MOST = 4096, CHUNK_MOST = 1 << 16, TOK_MOST = 1 << 24 };
+enum { CHUNK_DEFAULT = 1024, SEQS_DEFAULT = 16, LOGIT_TOK = 32, SEQS_MOST = 4096, CHUNK_MOST = 1 << 16, TOK_MOST = 1 << 24 };
 
 /* --- open */
 
@@ -124,12 +124,25 @@ static int64_t default_pool_bytes(void)
     return quarter > 0 && quarter < most ? quarter : most;
 }
 
+/* Query blocks of a choice: every sequence's; on a device, where a layer's choice is over with its call, those of one call. */
+static int64_t hold_blocks(const struct engine *e)
+{
+    int64_t n = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
+    return e->be->mem_left && !e->kinds.reuses ? e->max_tok / PAGE_TOK + e->info.max_seqs + 1 : n * e->info.max_seqs;
+}
+
+static int64_t work_of_choice(const struct engine *e)
+{
+    int64_t n = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
+    return e->be->mem_left ? choose_gpu_work(n, e->spec.n_head) : e->be->n_thread * choose_work(n, e->spec.head);
+}
+
 static enum err open_memory(struct engine *e, const struct engine_conf *c, struct err_note *note)
 {
     struct engine_info *i = &e->info;
     struct memory_conf  m = {.max_tok = e->max_tok, .router_tok = i->router_pool_size < i->max_len ? i->router_pool_size : i->max_len,
                              .logit_tok = e->logit_tok, .max_len = i->max_len, .max_seqs = i->max_seqs,
-                             .n_hold = e->kinds.n_hold, .n_thread = e->be->n_thread,
+                             .n_hold = e->kinds.n_hold, .hold_block = hold_blocks(e), .choose_work = work_of_choice(e),
                              .stream_tok = i->max_prefill_tok, .pool_bytes = c->kv_pool_bytes > 0 ? c->kv_pool_bytes : e->be->mem_left ? 0 : default_pool_bytes()};
     enum err err = memory_open(&e->mem, e->be, &e->spec, &m, note);
     if (err != OK) return err;
@@ -174,7 +187,8 @@ static enum err open_backend(struct engine *e, const struct engine_conf *c, cons
 {
 #ifdef FLUXD_CUDA
     bool     wanted = c->device == ENGINE_DEVICE_CUDA;
-    enum err err = wanted || (c->device == ENGINE_DEVICE_AUTO && c->dtype != ENGINE_DTYPE_F32) ? backend_cuda_open(&e->be, b, note) : ERR_CONFIG;
+    enum err err = wanted || (c->device == ENGINE_DEVICE_AUTO && c->dtype != ENGINE_DTYPE_F32) ? forward_cuda_takes(&e->spec, note) : ERR_CONFIG;
+    if (err == OK) err = backend_cuda_open(&e->be, b, note);
     if (err == OK || wanted) return err;
 #else
     if (c->device == ENGINE_DEVICE_CUDA) return err_set(note, ERR_CONFIG, "--device", "this build has no CUDA backend");
@@ -219,8 +233,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     struct backend_conf b = {.dtype = c->dtype, .n_thread = c->n_thread, .max_tok = e->max_tok, .memory_share = c->gpu_memory_utilization, .max_k = max_of(max_of(s->d, q), s->f),
                              .max_n = max_of(max_of(qkv, 2 * s->f), s->n_vocab)};
     if ((err = open_backend(e, c, &b, note)) != OK) return err;
-    if (e->be->mem_left && e->kinds.cpu_only)
-        return err_set(note, ERR_CONFIG, e->kinds.cpu_only, "this kind of attention runs on the CPU engine alone (--device cpu)");
+    e->info.on_host = !e->be->mem_left;
     e->info.resumes = !e->be->mem_left; /* the sum over a prompt's first rows is taken apart on the CPU alone */
     settle_device(e, c);
     l.backend = e->be;

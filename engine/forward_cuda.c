@@ -7,102 +7,15 @@
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "engine/backend_cuda.h"
-#include "engine/draw_cuda.h"
-#include "engine/forward.h"
-#include "kernels/attn_gpu.h"
-#include "kernels/gemm_gpu.h"
+#include "engine/call_cuda.h"
+#include "kernels/choose_gpu.h"
 #include "kernels/gemm_lt.h"
-#include "kernels/gpu_ops.h"
-#include "kernels/plan_gpu.h"
 
-enum { BLOCKS = 4, BUCKETS = 9, PATCH_MOST = 1 << 16 };
+static const int bucket_rows[CALL_BUCKETS] = {1, 2, 4, 8, 16, 32, 64, 128, 256};
 
-static const int bucket_rows[BUCKETS] = {1, 2, 4, 8, 16, 32, 64, 128, 256};
-
-/* What the host sends for a call. Offsets into one block of bytes, the same on the host and on the device. */
-struct layout {
-    int64_t run, route, tok, row, prompt, n_patch, patch, bytes;
-};
-
-/* Time in which the device had nothing to do: from the end of what was sent before a wait to the first thing sent after it. */
-struct idle {
-    cudaEvent_t begin, end[2];
-    int         turn;         /* end[turn] is of the next wait, the other one of the last */
-    bool        waited, open; /* nothing was sent since the last wait; begin was recorded after it */
-    double      ms;
-};
-
-struct forward_cuda {
-    struct engine       *e;
-    struct backend_cuda *be;
-    struct gpu_ctx       ops;
-    struct attn_gpu      attn;
-    struct gemm_gpu      small;
-    struct gemm_lt      *lt;
-
-    struct layout at;
-    char         *host[BLOCKS]; /* pinned; used in turn */
-    cudaEvent_t   sent[BLOCKS];
-    int           turn;
-    char         *dev;
-
-    int32_t         *table, *shadow; /* [max_seqs][n_layer][n_block] pages: device, and what it holds */
-    uint64_t        *stamp;          /* [max_seqs] page_stamp of the sequence when all of its pages were looked through */
-    struct attn_seg *seg;            /* [n_layer][max_run] */
-    int32_t         *page, *pos;     /* [n_layer][max_tok]; [max_tok] */
-    float           *margin;         /* [n_layer][max_run] */
-    float           *margin_host;    /* pinned, the same */
-    int              max_run, n_block;
-    float           *sum;            /* [row][tile of a product] squares of the rows of x */
-
-    struct draw_cuda *draw;
-    struct idle       idle;
-
-    struct router_weights *router;   /* device pointers; NULL: none */
-    float                 *router_mem;
-    cudaGraphExec_t        graph[BUCKETS];
-};
-
-/* One call, as it is launched. */
-struct call {
-    struct forward_cuda *f;
-    const struct span   *span;
-    int                  n_span, n_tok; /* what is launched for: padded to the bucket in decode */
-    int                  layer0, layer1;
-    bool                 decode;
-    int                  block;         /* host block in use */
-    int                  n_patch, n_prompt;
-};
-
-static int64_t round_up(int64_t n) { return (n + 255) / 256 * 256; }
-
-static void *host_at(const struct call *c, int64_t at) { return c->f->host[c->block] + at; }
-static void *dev_at(const struct forward_cuda *f, int64_t at) { return f->dev + at; }
+#define TRY(x) do { enum err err_ = (x); if (err_ != OK) return err_; } while (0)
 
 /* --- open */
-
-static enum err open_block(struct forward_cuda *f, struct err_note *note)
-{
-    const struct engine *e = f->e;
-    struct layout       *l = &f->at;
-    l->run = 0;
-    l->route = round_up(f->max_run * (int64_t)sizeof(struct plan_run));
-    l->prompt = l->route + round_up((int64_t)f->max_run * e->spec.n_layer);
-    l->row = l->prompt + round_up(f->max_run * (int64_t)sizeof(struct router_gpu_prompt));
-    l->n_patch = l->row + round_up(4LL * (e->logit_tok > 2 * e->info.router_pool_size ? e->logit_tok : 2 * e->info.router_pool_size));
-    l->tok = l->n_patch + 256;
-    l->patch = l->tok + round_up((int64_t)e->max_tok * 4);
-    l->bytes = l->patch + (int64_t)PATCH_MOST * 8;
-    for (int i = 0; i < BLOCKS; i++) {
-        enum err err = cuda_check(cudaMallocHost((void **)&f->host[i], (size_t)l->bytes), "pinned memory", note);
-        if (err == OK) err = cuda_check(cudaEventCreateWithFlags(&f->sent[i], cudaEventDisableTiming), "event", note);
-        if (err != OK) return err;
-        memset(f->host[i], 0, (size_t)l->bytes);
-    }
-    f->dev = f->be->b.mem_new(&f->be->b, l->bytes);
-    return f->dev ? OK : err_set(note, ERR_NOMEM, NULL, "no device memory for work lists");
-}
 
 static enum err open_lists(struct forward_cuda *f, struct err_note *note)
 {
@@ -118,10 +31,33 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     f->pos = b->mem_new(b, (int64_t)e->max_tok * 4);
     f->margin = b->mem_new(b, runs * 4);
     f->attn.work = b->mem_new(b, (int64_t)attn_bytes);
-    f->sum = b->mem_new(b, (int64_t)bucket_rows[BUCKETS - 1] * gemm_small_tiles(f->be->n_sm, e->spec.d) * 4);
+    f->sum = b->mem_new(b, (int64_t)bucket_rows[CALL_BUCKETS - 1] * gemm_small_tiles(f->be->n_sm, e->spec.d) * 4);
     if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->margin || !f->attn.work || !f->sum)
-        return err_set(note, ERR_NOMEM, NULL, "no device memory for work lists");
+        return cuda_no_room("work lists", note);
     return cuda_check(cudaMallocHost((void **)&f->margin_host, (size_t)runs * 4), "pinned memory", note);
+}
+
+/* The table of kinds, as the device reads it. */
+static enum err open_kinds(struct forward_cuda *f, struct err_note *note)
+{
+    const struct engine *e = f->e;
+    struct backend      *b = &f->be->b;
+    const int            n_layer = e->spec.n_layer, n_head = e->spec.n_head;
+    struct plan_kind(*k)[2] = calloc((size_t)n_layer, sizeof *k);
+    f->kind = b->mem_new(b, n_layer * (int64_t)sizeof *k);
+    f->fixed = b->mem_new(b, n_layer);
+    f->full_head = b->mem_new(b, (int64_t)n_layer * n_head);
+    enum err err = k && f->kind && f->fixed && f->full_head ? OK : ERR_NOMEM;
+    for (int i = 0; i < 2 * n_layer && err == OK; i++) {
+        const struct kind *from = &e->kinds.side[i / 2][i % 2];
+        k[i / 2][i % 2] = (struct plan_kind){.prefill = from->prefill, .decode = from->decode, .sink_blocks = from->no_sink ? 0 : e->info.sink_blocks,
+                                             .hold = from->hold, .full_head = f->full_head + (int64_t)(i / 2) * n_head};
+    }
+    if (err == OK) err = b->copy_in(b, f->kind, k, n_layer * (int64_t)sizeof *k);
+    if (err == OK) err = b->copy_in(b, f->fixed, e->kinds.fixed, n_layer);
+    if (err == OK) err = b->copy_in(b, f->full_head, e->kinds.head, (int64_t)n_layer * n_head);
+    free(k);
+    return err == OK ? OK : err_set(note, err, NULL, "the kinds of layers could not be copied to the device");
 }
 
 /* The routers' fp32 weights, layer after layer as they lie on the host. */
@@ -136,7 +72,7 @@ static enum err open_routers(struct forward_cuda *f, struct err_note *note)
     for (int i = 0; i < 5; i++) one += (in[i] + 1) * out[i];
     f->router_mem = f->be->b.mem_new(&f->be->b, one * n_layer * 4);
     f->router = calloc((size_t)n_layer, sizeof *f->router);
-    if (!f->router_mem || !f->router) return err_set(note, ERR_NOMEM, NULL, "no device memory for the routers");
+    if (!f->router_mem || !f->router) return cuda_no_room("the routers' weights", note);
     float *to = f->router_mem;
     enum err err = OK;
     for (int l = 0; l < n_layer; l++) {
@@ -156,22 +92,34 @@ static enum err open_routers(struct forward_cuda *f, struct err_note *note)
 
 static enum err warm_up(struct forward_cuda *f, struct err_note *note);
 
+enum err forward_cuda_takes(const struct spec *s, struct err_note *note)
+{
+    const int per_kv = s->n_head / s->n_kv;
+    if ((s->head != 64 && s->head != 128) || s->n_head % s->n_kv || per_kv > 8)
+        return err_set(note, ERR_CONFIG, "--device", "cuda takes head sizes 64 and 128 and up to 8 query heads for a kv head; this model has %d and %d", s->head, per_kv);
+    if (s->d % 8 || s->f % 8 || s->d > 16384)
+        return err_set(note, ERR_CONFIG, "--device", "cuda takes widths that are multiples of 8, up to 16384; this model has %d and %d", s->d, s->f);
+    return OK;
+}
+
 enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct err_note *note)
 {
     struct forward_cuda *f = calloc(1, sizeof *f);
     if (!f) return err_set(note, ERR_NOMEM, NULL, "out of memory");
     f->e = e;
     f->be = (struct backend_cuda *)e->be;
-    f->max_run = e->info.max_seqs > bucket_rows[BUCKETS - 1] ? e->info.max_seqs : bucket_rows[BUCKETS - 1];
+    f->max_run = e->info.max_seqs > bucket_rows[CALL_BUCKETS - 1] ? e->info.max_seqs : bucket_rows[CALL_BUCKETS - 1];
     f->n_block = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
     f->ops = (struct gpu_ctx){.stream = f->be->stream, .n_sm = f->be->n_sm, .act = e->be->act, .kv = e->be->kv};
+    f->hold_block = e->kinds.n_hold ? e->mem.keep_bytes / 8 / e->kinds.n_hold / (e->spec.n_head * keep_words(f)) : 0;
     f->attn = (struct attn_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm, .n_row = e->max_tok, .n_page = e->mem.n_page, .max_row = f->max_run, .act = e->be->act};
     f->small = (struct gemm_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm};
     enum err err = e->info.max_seqs <= ATTN_MAX_SEG && e->max_tok >= f->max_run
                        ? OK : err_set(note, ERR_CONFIG, "--max-num-seqs", "cuda takes at most 256 sequences, and pieces of at least as many tokens");
     if (err == OK) err = gemm_lt_open(&f->lt, f->be->stream, note);
-    if (err == OK) err = open_block(f, note);
+    if (err == OK) err = call_open_blocks(f, note);
     if (err == OK) err = open_lists(f, note);
+    if (err == OK) err = open_kinds(f, note);
     if (err == OK) err = open_routers(f, note);
     for (int i = 0; i < 3 && err == OK; i++) err = cuda_check(cudaEventCreate(i < 2 ? &f->idle.end[i] : &f->idle.begin), "event", note);
     if (err == OK) err = draw_cuda_open(&f->draw, &f->ops, e->logit_tok, (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
@@ -185,15 +133,15 @@ void forward_cuda_close(struct forward_cuda *f)
 {
     if (!f) return;
     cudaStreamSynchronize(f->be->stream);
-    for (int i = 0; i < BUCKETS; i++)
+    for (int i = 0; i < CALL_BUCKETS; i++)
         if (f->graph[i]) cudaGraphExecDestroy(f->graph[i]);
-    for (int i = 0; i < BLOCKS; i++) {
+    for (int i = 0; i < CALL_BLOCKS; i++) {
         if (f->sent[i]) cudaEventDestroy(f->sent[i]);
         if (f->host[i]) cudaFreeHost(f->host[i]);
     }
     if (f->margin_host) cudaFreeHost(f->margin_host);
     draw_cuda_close(f->draw);
-    void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->margin, f->attn.work, f->sum, f->router_mem};
+    void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->margin, f->attn.work, f->sum, f->router_mem, f->kind, f->fixed, f->full_head};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) cudaFree(device[i]);
     cudaEvent_t const event[] = {f->idle.begin, f->idle.end[0], f->idle.end[1]};
@@ -204,138 +152,6 @@ void forward_cuda_close(struct forward_cuda *f)
     free(f->stamp);
     free(f->router);
     free(f);
-}
-
-/* --- what a call sends */
-
-static struct plan_gpu_args plan_args(const struct call *c)
-{
-    struct forward_cuda *f = c->f;
-    const struct engine *e = f->e;
-    return (struct plan_gpu_args){
-        .run = dev_at(f, f->at.run), .route = dev_at(f, f->at.route), .table = f->table, .patch = dev_at(f, f->at.patch),
-        .n_patch = dev_at(f, f->at.n_patch), .seg = f->seg, .page = f->page, .pos = f->pos, .n_run = c->n_span, .n_tok = c->n_tok,
-        .n_layer = e->spec.n_layer, .n_block = f->n_block, .max_run = f->max_run, .max_tok = e->max_tok, .layer0 = c->layer0, .layer1 = c->layer1,
-        .sink_blocks = e->info.sink_blocks, .local_blocks = e->info.local_blocks};
-}
-
-/* Before the first thing that is sent after a wait. */
-static void idle_send(struct forward_cuda *f)
-{
-    if (f->idle.waited && cudaEventRecord(f->idle.begin, f->be->stream) == cudaSuccess) f->idle.open = true;
-    f->idle.waited = false;
-}
-
-/* Waits for all that was sent. */
-static enum err wait_device(struct forward_cuda *f)
-{
-    struct idle *t = &f->idle;
-    float        ms = 0;
-    if (t->waited) return OK;
-    if (cudaEventRecord(t->end[t->turn], f->be->stream) != cudaSuccess || cudaStreamSynchronize(f->be->stream) != cudaSuccess) return ERR_DEVICE;
-    if (t->open && cudaEventElapsedTime(&ms, t->end[!t->turn], t->begin) == cudaSuccess) t->ms += (double)ms;
-    t->turn = !t->turn;
-    t->waited = true;
-    t->open = false;
-    return OK;
-}
-
-static enum err send_block(struct call *c)
-{
-    struct forward_cuda *f = c->f;
-    idle_send(f);
-    *(int32_t *)host_at(c, f->at.n_patch) = c->n_patch;
-    int64_t     bytes = f->at.patch + (int64_t)c->n_patch * 8;
-    cudaError_t e = cudaMemcpyAsync(f->dev, f->host[c->block], (size_t)bytes, cudaMemcpyHostToDevice, f->be->stream);
-    if (e == cudaSuccess) e = cudaEventRecord(f->sent[c->block], f->be->stream);
-    return e == cudaSuccess ? OK : ERR_DEVICE;
-}
-
-static enum err next_block(struct call *c)
-{
-    c->block = c->f->turn++ % BLOCKS;
-    c->n_patch = 0;
-    return cudaEventSynchronize(c->f->sent[c->block]) == cudaSuccess ? OK : ERR_DEVICE;
-}
-
-/* More patches than a block holds go ahead of the call, by themselves. */
-static enum err flush_patches(struct call *c)
-{
-    struct call          ahead = *c;
-    struct plan_gpu_args a;
-    char                *full = c->f->host[c->block];
-    ahead.n_span = ahead.n_tok = 0;
-    enum err err = send_block(&ahead);
-    a = plan_args(&ahead);
-    a.layer1 = a.layer0 + 1;
-    if (err == OK) err = plan_gpu(&a, c->f->be->stream);
-    if (err == OK) err = next_block(c);
-    if (err == OK) memcpy(c->f->host[c->block], full, (size_t)c->f->at.patch);
-    return err;
-}
-
-/* Pages of a run's visible blocks that the device does not know yet. A page given back is not read again, so -1 is no news. */
-static enum err patch_run(struct call *c, const struct span *sp)
-{
-    struct forward_cuda *f = c->f;
-    enum err             err = OK;
-    if (c->decode && sp->seq->page_stamp && sp->seq->page_stamp == f->stamp[sp->seq->slot]) return OK;
-    int                  n = (sp->pos0 + sp->n - 1) / PAGE_TOK + 1;
-    for (int l = c->layer0; l < c->layer1; l++) {
-        const int32_t *now = sp->seq->page + (int64_t)l * sp->seq->page_stride;
-        int64_t        base = ((int64_t)sp->seq->slot * f->e->spec.n_layer + l) * f->n_block;
-        int32_t       *was = f->shadow + base;
-        if (memcmp(was, now, (size_t)n * 4) == 0) continue;
-        for (int i = 0; i < n && err == OK; i++) {
-            if (was[i] == now[i]) continue;
-            was[i] = now[i];
-            if (now[i] < 0) continue;
-            CHECK(now[i] < f->e->mem.n_page);
-            if (c->n_patch == PATCH_MOST) err = flush_patches(c);
-            int32_t *p = (int32_t *)host_at(c, f->at.patch) + 2 * (int64_t)c->n_patch++;
-            p[0] = (int32_t)(base + i);
-            p[1] = now[i];
-        }
-    }
-    if (c->decode) f->stamp[sp->seq->slot] = sp->seq->page_stamp;
-    return err;
-}
-
-static int dense_from(const struct engine *e, const struct batch_seq *seq)
-{
-    int s = seq->n_prompt, n = e->flux.triangle_n_last;
-    return s - (n < s - 1 ? n : s - 1);
-}
-
-static void write_run(struct call *c, int i)
-{
-    const struct engine *e = c->f->e;
-    const struct span   *sp = &c->span[i];
-    struct plan_run     *run = (struct plan_run *)host_at(c, c->f->at.run) + i;
-    int32_t             *tok = (int32_t *)host_at(c, c->f->at.tok) + sp->row0;
-    CHECK(sp->pos0 >= 0 && sp->pos0 + sp->n <= e->info.max_len);
-    *run = (struct plan_run){.slot = sp->seq->slot, .row0 = sp->row0, .n_row = sp->n, .pos0 = sp->pos0, .dense_from = dense_from(e, sp->seq),
-                             .kind = {c->decode ? ATTN_STREAMING : e->flux.sparse_kind, ATTN_FULL}};
-    for (int r = 0; r < sp->n; r++) {
-        tok[r] = sp->seq->tok[sp->pos0 + r];
-        CHECK(tok[r] >= 0 && tok[r] < e->spec.n_vocab);
-    }
-    memcpy((uint8_t *)host_at(c, c->f->at.route) + (int64_t)i * e->spec.n_layer, sp->seq->route, (size_t)e->spec.n_layer);
-}
-
-/* Into the block that next_block has picked. */
-static enum err write_call(struct call *c, int n_real)
-{
-    enum err err = OK;
-    for (int i = 0; i < n_real && err == OK; i++) {
-        write_run(c, i);
-        err = patch_run(c, &c->span[i]);
-    }
-    for (int i = n_real; i < c->n_span; i++) {
-        ((struct plan_run *)host_at(c, c->f->at.run))[i] = (struct plan_run){.row0 = c->n_tok};
-        ((int32_t *)host_at(c, c->f->at.tok))[i] = 0;
-    }
-    return err;
 }
 
 /* --- one layer */
@@ -425,6 +241,39 @@ static enum err rope(const struct call *c, int layer, int n_tok, const int32_t *
                                             .n_tok = n_tok, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head}, &c->f->ops);
 }
 
+/* The share of a query block's score that its chosen blocks reach (XAttention 2503.16428; FlexPrefill's gamma). */
+static float threshold_of(int rule) { return rule == CHOOSE_FLEX ? 0.95f : 0.9f; }
+
+/* Where a bit is open or a choice hangs on it, the kernels look at the kind that the device has settled by then. */
+static enum err choose(const struct call *c, const struct span *sp, int i, int layer, int bit)
+{
+    struct forward_cuda *f = c->f;
+    const struct engine *e = f->e;
+    const struct spec   *s = &e->spec;
+    const struct kind   *k = &e->kinds.side[layer][bit], *other = &e->kinds.side[layer][!bit];
+    const int            words = keep_words(f);
+    const int64_t        width = (int64_t)s->n_head * s->head, at = k->hold * f->hold_block + call_keep_block(c, i);
+    struct choose_args   a = {.q = (const char *)e->mem.q + sp->row0 * width * (f->be->hold == DT_F32 ? 4 : 2), .q_stride = width, .pool = e->mem.pool,
+                              .page = f->table + ((int64_t)sp->seq->slot * s->n_layer + layer) * f->n_block, .pos0 = sp->pos0, .n_row = sp->n,
+                              .n_prompt = sp->seq->n_prompt, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head, .rule = k->rule,
+                              .threshold = threshold_of(k->rule), .keep = (uint64_t *)e->mem.keep + at * s->n_head * words, .head_stride = words,
+                              .block_stride = (int64_t)s->n_head * words, .mean = e->mem.mean, .work = e->mem.choose, .work_stride = e->mem.choose_bytes / 4};
+    struct choose_gpu    g = {.stream = f->be->stream, .act = e->be->act, .seg = f->seg + (int64_t)layer * f->max_run + i,
+                              .kind = sp->seq->route[layer] != ROUTE_OPEN || other->rule == k->rule ? -1 : k->prefill};
+    return choose_gpu(&a, &g);
+}
+
+static enum err choose_all(const struct call *c, int layer)
+{
+    const struct kind *side = c->f->e->kinds.side[layer];
+    for (int i = 0; i < c->n_span; i++) {
+        const int bit = c->span[i].seq->route[layer];
+        const int from = bit == ROUTE_OPEN ? side[0].rule >= 0 ? 0 : 1 : bit;
+        if (side[from].rule >= 0) TRY(choose(c, &c->span[i], i, layer, from));
+    }
+    return OK;
+}
+
 static enum err attention(const struct call *c, int layer)
 {
     struct forward_cuda *f = c->f;
@@ -433,30 +282,39 @@ static enum err attention(const struct call *c, int layer)
     struct attn_args     a = {.out = e->mem.att, .q = e->mem.q, .out_stride = width, .q_stride = width, .pool = e->mem.pool,
                               .seg = f->seg + (int64_t)layer * f->max_run, .n_seg = c->n_span, .n_head = e->spec.n_head, .n_kv = e->spec.n_kv,
                               .head = e->spec.head, .scale = e->attn_scale, .decode = c->decode};
-    return c->decode ? attn_decode_gpu(&a, &f->attn) : attn_prefill_gpu(&a, &f->attn);
+    if (c->decode) return attn_decode_gpu(&a, &f->attn);
+    TRY(choose_all(c, layer));
+    return attn_prefill_gpu(&a, &f->attn);
 }
 
-#define TRY(x) do { enum err err_ = (x); if (err_ != OK) return err_; } while (0)
-
-static enum err router(const struct call *c, int layer, int n_prompt)
+/* Decides n of the call's prompts from the first-th on. */
+static enum err router(const struct call *c, int layer, int first, int n)
 {
     struct forward_cuda *f = c->f;
     const struct engine *e = f->e;
-    return router_gpu(&(struct router_gpu_args){.q_raw = e->mem.q_raw, .q_stride = (int64_t)e->spec.n_head * e->spec.head, .n_prompt = n_prompt,
-                                                .prompt = dev_at(f, f->at.prompt), .pool_size = e->info.router_pool_size, .w = f->router[layer],
+    int                  n_left = 0;
+    for (int l = layer; l < e->spec.n_layer; l++) n_left += e->kinds.fixed[l] != ROUTE_SPARSE;
+    return router_gpu(&(struct router_gpu_args){.q_raw = e->mem.q_raw, .q_stride = (int64_t)e->spec.n_head * e->spec.head, .n_prompt = n,
+                                                .prompt = (struct router_gpu_prompt *)dev_at(f, f->at.prompt) + first, .pool_size = e->info.router_pool_size, .w = f->router[layer],
                                                 .n_head = e->spec.n_head, .head = e->spec.head, .seg = f->seg + (int64_t)layer * f->max_run,
-                                                .margin = f->margin + (int64_t)layer * f->max_run, .full_kind = ATTN_FULL, .sparse_kind = e->flux.sparse_kind,
-                                                .n_below = layer - c->layer0, .n_left = e->spec.n_layer - layer, .seg_stride = f->max_run}, &f->ops);
+                                                .margin = f->margin + (int64_t)layer * f->max_run, .full_kind = e->kinds.side[layer][1].prefill, .sparse_kind = e->kinds.side[layer][0].prefill,
+                                                .n_below = layer - c->layer0, .n_left = n_left, .fixed = f->fixed + layer, .seg_stride = f->max_run}, &f->ops);
 }
 
-/* Queries of the rows that the router pools, for a prompt that is not whole in this call: the first and the last P. */
-static enum err route_apart(const struct call *c, int layer)
+static int pooled_rows(const struct engine *e, const struct batch_seq *seq)
+{
+    return e->info.router_pool_size < seq->n_prompt ? e->info.router_pool_size : seq->n_prompt;
+}
+
+/* The call's prompt i, whose rows are not all in the call: the queries of those that the router pools, the first and the last P, are
+ * computed here as the layer will, in the buffers that the call itself needs next. */
+static enum err route_apart(const struct call *c, int layer, int i, const struct batch_seq *seq)
 {
     struct engine              *e = c->f->e;
     const struct layer_weights *w = &e->w.layer[layer];
-    const struct batch_seq     *seq = c->span[0].seq;
-    int                         p = e->info.router_pool_size < seq->n_prompt ? e->info.router_pool_size : seq->n_prompt, tail = seq->n_prompt - p;
+    const int                   p = pooled_rows(e, seq), tail = seq->n_prompt - p;
     const int32_t              *tok = dev_at(c->f, c->f->at.row);
+    if (layer == 0) TRY(call_send_rows(c, seq->tok, p, seq->tok + tail, p));
     for (int half = 0; half < 2; half++) {
         int tok0 = half ? tail : 0;
         if (layer == 0)
@@ -466,8 +324,28 @@ static enum err route_apart(const struct call *c, int layer)
     }
     TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], 2 * p, false));
     TRY(rope(c, layer, 2 * p, c->f->pos, NULL, true)); /* positions do not matter to what the router reads */
-    return router(c, layer, 1);
+    return router(c, layer, i, 1);
 }
+
+static bool is_whole(const struct span *sp) { return sp->n == sp->seq->n_prompt; }
+
+static enum err attend(const struct call *c, int layer)
+{
+    struct engine              *e = c->f->e;
+    const struct layer_weights *w = &e->w.layer[layer];
+    for (int i = 0, apart = c->n_whole; apart < c->n_whole + c->n_apart; i++)
+        if (!is_whole(&c->span[i]) && c->span[i].seq->route[layer] == ROUTE_OPEN) TRY(route_apart(c, layer, apart++, c->span[i].seq));
+    TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok));
+    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], c->n_tok, false));
+    TRY(rope(c, layer, c->n_tok, c->f->pos, c->f->page + (int64_t)layer * e->max_tok, c->n_whole > 0));
+    if (c->n_whole > 0) TRY(router(c, layer, 0, c->n_whole));
+    TRY(attention(c, layer));
+    return product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true);
+}
+
+static bool skips_attention(const struct engine *e, int layer) { return e->kinds.side[layer][0].prefill == ATTN_NONE; } /* a plan's word, whatever the bit */
+
+static const void *first_norm(const struct engine *e, int layer) { return e->w.layer[layer].vec[skips_attention(e, layer) ? VEC_FFN_NORM : VEC_ATTN_NORM]; }
 
 /* A layer of decode on Hopper: the products do the norms and what stands between gate, up and down themselves. */
 static enum err run_layer_fused(const struct call *c, int layer)
@@ -483,13 +361,20 @@ static enum err run_layer_fused(const struct call *c, int layer)
                      down = product_args(f, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, n, true, true);
     struct gemm_more            normed = {.sum_in = f->sum, .eps = e->spec.eps}, gated = {.sum_in = f->sum, .eps = e->spec.eps, .gated = true},
                                 to_ffn = {.sum_out = f->sum, .normed = e->mem.h, .norm = w->vec[VEC_FFN_NORM]},
-                                to_next = {.sum_out = f->sum, .normed = last ? e->mem.last_h : e->mem.h, .norm = last ? e->w.norm : e->w.layer[layer + 1].vec[VEC_ATTN_NORM]};
+                                to_next = {.sum_out = f->sum, .normed = last ? e->mem.last_h : e->mem.h, .norm = last ? e->w.norm : first_norm(e, layer + 1)};
     gu.y_stride = e->spec.f;
-    if (layer == 0) TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], n));
-    TRY(run_small(f, &qkv, layer == 0 ? NULL : &normed));
-    TRY(rope(c, layer, n, f->pos, f->page + (int64_t)layer * e->max_tok, false));
-    TRY(attention(c, layer));
-    TRY(run_small(f, &o, &to_ffn));
+    if (layer == 0) {
+        TRY(norm(c, e->mem.h, e->mem.x, first_norm(e, 0), n));
+        normed.sum_in = NULL;
+    }
+    if (skips_attention(e, layer)) {
+        gated.sum_in = normed.sum_in;
+    } else {
+        TRY(run_small(f, &qkv, &normed));
+        TRY(rope(c, layer, n, f->pos, f->page + (int64_t)layer * e->max_tok, false));
+        TRY(attention(c, layer));
+        TRY(run_small(f, &o, &to_ffn));
+    }
     TRY(run_small(f, &gu, &gated));
     return run_small(f, &down, &to_next);
 }
@@ -499,14 +384,7 @@ static enum err run_layer(const struct call *c, int layer)
     struct engine              *e = c->f->e;
     const struct layer_weights *w = &e->w.layer[layer];
     int64_t                     F = e->spec.f;
-    bool                        open = c->n_prompt > 0, whole = c->layer1 > c->layer0 + 1 || c->span[0].n == c->span[0].seq->n_prompt;
-    if (open && !whole) TRY(route_apart(c, layer));
-    TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok));
-    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], c->n_tok, false));
-    TRY(rope(c, layer, c->n_tok, c->f->pos, c->f->page + (int64_t)layer * e->max_tok, open && whole));
-    if (open && whole) TRY(router(c, layer, c->n_prompt));
-    TRY(attention(c, layer));
-    TRY(product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true));
+    if (!skips_attention(e, layer)) TRY(attend(c, layer));
     TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_FFN_NORM], c->n_tok));
     TRY(product(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, c->n_tok, false));
     TRY(swiglu_gpu(&(struct swiglu_args){.out = e->mem.ff, .gu = e->mem.gu, .gu_stride = 2 * F, .out_stride = F, .n_tok = c->n_tok, .f = (int)F}, &c->f->ops));
@@ -538,7 +416,7 @@ static enum err draw(struct forward_cuda *f, int n, const struct sample_row *row
         m = draw_cuda_fit(f->draw, row + at, n - at);
         CHECK(m > 0); /* the lists hold a whole context and more */
         TRY(draw_cuda_send(f->draw, (const float *)e->mem.logits + at * V, e->mem.work, (int)V, m, row + at));
-        TRY(wait_device(f));
+        TRY(call_wait(f));
         draw_cuda_take(f->draw, m, out + at);
     }
     return OK;
@@ -549,7 +427,7 @@ static enum err draw(struct forward_cuda *f, int n, const struct sample_row *row
 static enum err decode_launch(const struct call *c)
 {
     struct engine       *e = c->f->e;
-    struct plan_gpu_args a = plan_args(c);
+    struct plan_gpu_args a = call_plan_args(c);
     TRY(plan_gpu(&a, c->f->be->stream));
     TRY(embed_gpu(&(struct embed_args){.out = e->mem.x, .table = &e->w.embed, .id = dev_at(c->f, c->f->at.tok), .n_tok = c->n_tok, .d = e->spec.d}, &c->f->ops));
     if (uses_small(c->f)) {
@@ -586,9 +464,9 @@ static enum err step_rows(struct forward_cuda *f, const struct batch_row *row, i
         e->sample[i] = row[i].sample;
     }
     struct call c = {.f = f, .span = e->span, .n_span = bucket_rows[bucket], .n_tok = bucket_rows[bucket], .layer1 = e->spec.n_layer, .decode = true};
-    TRY(next_block(&c));
-    TRY(write_call(&c, n));
-    TRY(send_block(&c));
+    TRY(call_next_block(&c));
+    TRY(call_write(&c, n));
+    TRY(call_send(&c));
     TRY(decode_graph(&c, bucket));
     return draw(f, n, e->sample, out);
 }
@@ -598,43 +476,50 @@ static enum err warm_up(struct forward_cuda *f, struct err_note *note)
 {
     struct engine *e = f->e;
     enum err       err = plan_products(f);
-    for (int i = 0; i < BUCKETS && err == OK; i++) {
+    for (int i = 0; i < CALL_BUCKETS && err == OK; i++) {
         if (i > 0 && bucket_rows[i - 1] >= e->info.max_seqs) break;
         struct call c = {.f = f, .span = e->span, .n_span = bucket_rows[i], .n_tok = bucket_rows[i], .layer1 = e->spec.n_layer, .decode = true};
-        if ((err = next_block(&c)) == OK && (err = write_call(&c, 0)) == OK && (err = send_block(&c)) == OK) err = decode_graph(&c, i);
+        if ((err = call_next_block(&c)) == OK && (err = call_write(&c, 0)) == OK && (err = call_send(&c)) == OK) err = decode_graph(&c, i);
     }
-    if (err != OK) return err_set(note, err, NULL, "the device's first steps failed: %s", cudaGetErrorString(cudaGetLastError()));
+    cudaError_t why = err == OK ? cudaSuccess : cudaGetLastError();
+    if (why == cudaErrorMemoryAllocation) return cuda_no_room("graphs of decode steps", note);
+    if (err != OK) return err_set(note, err, NULL, "the device's first steps failed: %s", cudaGetErrorString(why));
     return cuda_check(cudaStreamSynchronize(f->be->stream), "first steps", note);
 }
 
 /* --- prompts */
 
-/* Runs whose bits this call decides: in a whole prompt every open layer's, else the layer's when its first rows come. */
+/* Does the router decide a layer of this call for the span? Bits that a plan gives, and those of models without routers, are settled here. */
+static bool settle_bits(const struct call *c, const struct span *sp)
+{
+    const struct engine *e = c->f->e;
+    bool                 open = false;
+    for (int l = c->layer0; l < c->layer1; l++) {
+        uint8_t *bit = &sp->seq->route[l], fixed = e->kinds.fixed[l];
+        if (*bit == ROUTE_OPEN && (fixed != ROUTE_OPEN || !c->f->router)) *bit = fixed == ROUTE_OPEN ? ROUTE_FULL : fixed;
+        open |= *bit == ROUTE_OPEN;
+    }
+    CHECK(!open || sp->pos0 == 0); /* a bit is decided when its prompt begins the layer */
+    return open;
+}
+
+/* Runs whose bits this call decides: in a whole prompt every open layer's, else the layer's when its first rows come. Those of whole prompts
+ * come first in the list: one launch decides them all, each of the others is pooled by itself. */
 static void find_prompts(struct call *c)
 {
     struct engine            *e = c->f->e;
     struct router_gpu_prompt *p = host_at(c, c->f->at.prompt);
-    for (int i = 0; i < c->n_span; i++) {
-        const struct span *sp = &c->span[i];
-        bool               open = false;
-        for (int l = c->layer0; l < c->layer1; l++) {
-            if (sp->seq->route[l] == ROUTE_OPEN && !c->f->router) sp->seq->route[l] = ROUTE_FULL;
-            open |= sp->seq->route[l] == ROUTE_OPEN;
+    for (int whole = 1; whole >= 0; whole--)
+        for (int i = 0; i < c->n_span; i++) {
+            const struct span *sp = &c->span[i];
+            if (is_whole(sp) != whole || !settle_bits(c, sp)) continue;
+            int full = 0, rows = pooled_rows(e, sp->seq);
+            for (int l = 0; l < c->layer0; l++) full += sp->seq->route[l] == ROUTE_FULL;
+            if (rows == e->info.router_pool_size) rows *= 2; /* a prompt shorter than P is its own first and last rows */
+            p[c->n_whole + c->n_apart] = (struct router_gpu_prompt){.row0 = whole ? sp->row0 : 0, .n_row = whole ? sp->n : rows, .run = i, .bias = sp->seq->route_bias,
+                                                                   .need = sp->seq->min_full - full};
+            *(whole ? &c->n_whole : &c->n_apart) += 1;
         }
-        if (!open) continue;
-        int full = 0;
-        for (int l = 0; l < c->layer0; l++) full += sp->seq->route[l] == ROUTE_FULL;
-        CHECK(sp->pos0 == 0); /* a bit is decided when its prompt begins the layer */
-        bool whole = sp->n == sp->seq->n_prompt;
-        int  pool = e->info.router_pool_size < sp->seq->n_prompt ? e->info.router_pool_size : sp->seq->n_prompt;
-        int  rows = pool < e->info.router_pool_size ? pool : 2 * pool; /* a prompt shorter than P is its own first and last rows */
-        p[c->n_prompt++] = (struct router_gpu_prompt){.row0 = whole ? sp->row0 : 0, .n_row = whole ? sp->n : rows, .run = i, .bias = sp->seq->route_bias,
-                                                              .need = sp->seq->min_full - full};
-        if (whole || c->layer0 > 0) continue;
-        int32_t *tok = host_at(c, c->f->at.row);
-        memcpy(tok, sp->seq->tok, (size_t)pool * 4);
-        memcpy(tok + pool, sp->seq->tok + sp->seq->n_prompt - pool, (size_t)pool * 4);
-    }
 }
 
 /* After the layers: what the device decided. */
@@ -643,15 +528,15 @@ static enum err take_bits(const struct call *c)
     struct forward_cuda *f = c->f;
     const int            n_layer = c->layer1 - c->layer0;
     int64_t              at = (int64_t)c->layer0 * f->max_run;
-    if (!c->n_prompt) return OK;
+    if (!c->n_whole && !c->n_apart) return OK;
     cudaError_t e = cudaMemcpyAsync(f->margin_host + at, f->margin + at, (size_t)n_layer * (size_t)f->max_run * 4, cudaMemcpyDeviceToHost, f->be->stream);
-    if (e != cudaSuccess || wait_device(f) != OK) return ERR_DEVICE;
+    if (e != cudaSuccess || call_wait(f) != OK) return ERR_DEVICE;
     for (int i = 0; i < c->n_span; i++)
         for (int l = c->layer0; l < c->layer1; l++) {
             struct batch_seq *seq = c->span[i].seq;
             if (seq->route[l] != ROUTE_OPEN) continue;
             float margin = f->margin_host[(int64_t)l * f->max_run + i];
-            seq->route[l] = margin > 0 || batch_must_be_full(seq, NULL, l, f->e->spec.n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
+            seq->route[l] = margin > 0 || batch_must_be_full(seq, f->e->info.fixed_route, l, f->e->spec.n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
             if (seq->margin) seq->margin[l] = margin;
         }
     return OK;
@@ -660,11 +545,11 @@ static enum err take_bits(const struct call *c)
 static enum err run_pieces(struct call *c)
 {
     struct engine *e = c->f->e;
-    TRY(next_block(c));
+    TRY(call_next_block(c));
     find_prompts(c);
-    TRY(write_call(c, c->n_span));
-    TRY(send_block(c));
-    struct plan_gpu_args a = plan_args(c);
+    TRY(call_write(c, c->n_span));
+    TRY(call_send(c));
+    struct plan_gpu_args a = call_plan_args(c);
     TRY(plan_gpu(&a, c->f->be->stream));
     if (c->layer0 == 0)
         TRY(embed_gpu(&(struct embed_args){.out = e->mem.x, .table = &e->w.embed, .id = dev_at(c->f, c->f->at.tok), .n_tok = c->n_tok, .d = e->spec.d}, &c->f->ops));
@@ -682,13 +567,9 @@ static enum err draw_rows(struct call *c, int n, const int *row, const struct sa
     struct forward_cuda *f = c->f;
     for (int at = 0, m; at < n; at += m) {
         m = n - at < f->e->logit_tok ? n - at : f->e->logit_tok;
-        TRY(next_block(c));
-        int32_t *to = host_at(c, f->at.row);
-        for (int i = 0; i < m; i++) to[i] = row[at + i];
-        idle_send(f);
-        if (cudaMemcpyAsync(dev_at(f, f->at.row), to, (size_t)m * 4, cudaMemcpyHostToDevice, f->be->stream) != cudaSuccess) return ERR_DEVICE;
+        TRY(call_send_rows(c, row + at, m, NULL, 0));
         TRY(head(c, m, dev_at(f, f->at.row)));
-        TRY(draw(f, m, sample + at, out + at)); /* waits, so the block is free again */
+        TRY(draw(f, m, sample + at, out + at));
     }
     return OK;
 }
@@ -750,7 +631,7 @@ static enum err step_pieces(struct forward_cuda *f, const struct batch *b, struc
 
 enum err forward_cuda_step(struct forward_cuda *f, const struct batch *b, struct step_out *out, struct err_note *note)
 {
-    const int most = bucket_rows[BUCKETS - 1];
+    const int most = bucket_rows[CALL_BUCKETS - 1];
     int64_t   t0 = clock_ns();
     enum err  err = OK;
     f->idle.ms = 0;
@@ -759,7 +640,7 @@ enum err forward_cuda_step(struct forward_cuda *f, const struct batch *b, struct
     int64_t t1 = clock_ns();
     if (b->n_piece) memset(out->drew, 0, (size_t)b->n_piece);
     if (err == OK) err = step_pieces(f, b, out);
-    if (err == OK) err = wait_device(f);
+    if (err == OK) err = call_wait(f);
     out->idle_ns = (int64_t)(f->idle.ms * 1e6);
     out->decode_ns = t1 - t0;
     out->prefill_ns = clock_ns() - t1;

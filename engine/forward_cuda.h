@@ -7,6 +7,9 @@
 
 struct forward_cuda;
 
+/* Whether the kernels take the model's shape; said by name before anything is loaded. */
+enum err forward_cuda_takes(const struct spec *s, struct err_note *note);
+
 /* After weights and memory are there; captures nothing yet. */
 enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct err_note *note);
 void     forward_cuda_close(struct forward_cuda *f); /* NULL is fine */

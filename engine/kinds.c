@@ -143,6 +143,7 @@ static enum err link_sources(struct reader *r)
     for (int l = 0; l < r->conf->n_layer; l++) {
         int s = r->source[l];
         if (s < 0) continue;
+        k->reuses = true;
         if (k->fixed[s] != ROUTE_OPEN && k->side[s][0].prefill == ATTN_FULL) k->side[s][0].rule = k->side[s][1].rule = CHOOSE_XATTN;
         if (k->fixed[s] == ROUTE_OPEN || k->side[s][0].rule < 0)
             return err_set(r->note, ERR_CONFIG, "--layer-plan", "layer %d reuses the choice of layer %d, which the plan must name as full, xattn, retrieval or flex", l, s);
@@ -177,7 +178,6 @@ static void settle(struct kinds *k, const struct kinds_conf *c)
         if (k->fixed[l] != ROUTE_FULL && kind != ATTN_STREAMING && kind != ATTN_NONE) k->streams = false;
         for (int bit = 0; bit < 2; bit++) k->side[l][bit].full_head = k->head + (int64_t)l * c->n_head;
     }
-    k->cpu_only = c->plan && *c->plan ? "--layer-plan" : c->sparse == ATTN_LIST ? "--sparse-kind" : c->full == ATTN_LIST ? "--retrieval-mode" : NULL;
 }
 
 enum err kinds_open(struct kinds *k, const struct kinds_conf *c, struct err_note *note)

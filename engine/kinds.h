@@ -26,7 +26,7 @@ struct kinds {
     uint8_t      *head;      /* [L][H] */
     int           n_hold;    /* choices of a prompt that live at once; 0: nothing chooses */
     bool          streams;   /* every layer with bit 0 reads only sink and window while prompts run */
-    const char   *cpu_only;  /* setting that only the CPU engine can follow; NULL */
+    bool          reuses;    /* a layer takes a choice that another one made */
 };
 
 struct kinds_conf {

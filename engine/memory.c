@@ -24,26 +24,48 @@ static enum err stream_open(struct memory *m, struct backend *b, const struct me
     return OK;
 }
 
-enum err memory_open(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note)
+static enum err open_workspaces(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note)
 {
-    int64_t act = quant_type(b->act)->block_bytes;
+    int64_t act = quant_type(b->act)->block_bytes, left = b->mem_left ? b->mem_left(b) : 0;
     bool    ok = true;
-    *m = (struct memory){.row_bytes = s->d * act};
 #define MEMORY_NEW(name, rows, cols, elem)                                                         \
     m->name##_bytes = (int64_t)(rows) * (cols) * (elem);                                           \
     m->workspace_bytes += m->name##_bytes;                                                         \
     ok = (m->name = b->mem_new(b, m->name##_bytes)) && ok;
     MEMORY_BUFFERS(MEMORY_NEW)
 #undef MEMORY_NEW
-    m->page_bytes = (int64_t)s->n_kv * 2 * PAGE_TOK * s->head * quant_type(b->kv)->block_bytes;
-    int64_t most = (int64_t)c->max_seqs * s->n_layer * ((c->max_len + PAGE_TOK - 1) / PAGE_TOK); /* more can never be used */
     ok = stream_open(m, b, c) == OK && ok;
-    int64_t n = (c->pool_bytes || !b->mem_left ? c->pool_bytes : b->mem_left(b) - POOL_LEAVES) / m->page_bytes;
+    if (ok) return OK;
+    if (!b->mem_left) return err_set(note, ERR_NOMEM, NULL, "no memory for workspaces");
+    return err_set(note, ERR_CONFIG, "--prefill-chunk-tokens",
+                   "workspaces of %lld MiB do not fit the %lld MiB of the device that are free beside the weights: lower --prefill-chunk-tokens, --max-model-len or "
+                   "--max-num-seqs", (long long)m->workspace_bytes >> 20, (long long)left >> 20);
+}
+
+static enum err open_pool(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note)
+{
+    int64_t left = b->mem_left ? b->mem_left(b) : 0, want = c->pool_bytes || !b->mem_left ? c->pool_bytes : left - POOL_LEAVES;
+    int64_t most = (int64_t)c->max_seqs * s->n_layer * ((c->max_len + PAGE_TOK - 1) / PAGE_TOK); /* more can never be used */
+    int64_t n = (want > 0 ? want : 0) / m->page_bytes;
+    if (!c->pool_bytes && b->mem_left && n < s->n_layer)
+        return err_set(note, ERR_CONFIG, "--gpu-memory-utilization",
+                       "of the part of the device's memory that may be taken %lld MiB are left beside weights and workspaces, of which %lld are kept for graphs and libraries: "
+                       "no room for KV pages; raise it, lower --prefill-chunk-tokens or --max-model-len, or end what else holds the device's memory",
+                       (long long)left >> 20, (long long)POOL_LEAVES >> 20);
     m->n_page = (int)(n < most ? n : most < INT32_MAX ? most : INT32_MAX);
     m->pool = b->mem_new(b, m->n_page * m->page_bytes);
-    ok = m->pool && n >= 0 && ok;
-    if (!ok) return err_set(note, ERR_NOMEM, NULL, "no memory for workspaces and the KV pool of %lld bytes", (long long)c->pool_bytes);
-    return OK;
+    if (m->pool) return OK;
+    if (!b->mem_left) return err_set(note, ERR_NOMEM, "--kv-pool-bytes", "no memory for a KV pool of %lld bytes", (long long)c->pool_bytes);
+    return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "a KV pool of %lld MiB does not fit the %lld MiB of the device that are free beside weights and workspaces: lower it",
+                   (long long)(m->n_page * m->page_bytes) >> 20, (long long)left >> 20);
+}
+
+enum err memory_open(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note)
+{
+    *m = (struct memory){.row_bytes = s->d * (int64_t)quant_type(b->act)->block_bytes};
+    m->page_bytes = (int64_t)s->n_kv * 2 * PAGE_TOK * s->head * quant_type(b->kv)->block_bytes;
+    enum err err = open_workspaces(m, b, s, c, note);
+    return err == OK ? open_pool(m, b, s, c, note) : err;
 }
 
 void memory_close(struct memory *m, struct backend *b)

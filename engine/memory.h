@@ -31,8 +31,8 @@
     X(tok_row, c->logit_tok,  1,                                   4)                              \
     X(pooled, 1,              s->head,                             4)                              \
     X(rope,   c->max_len,     s->head,                             4)     /* cos, sin */          \
-    X(keep,   (int64_t)c->n_hold * c->max_seqs * memory_blocks(c), memory_keep_words(s, c), 8) /* blocks chosen, as bits */ \
-    X(choose, c->n_hold ? c->n_thread : 0, choose_work(memory_blocks(c), s->head), 4)              \
+    X(keep,   c->n_hold * c->hold_block, memory_keep_words(s, c),          8)     /* blocks chosen, as bits */ \
+    X(choose, c->n_hold ? 1 : 0, c->choose_work,                   4)                              \
     X(mean,   c->n_hold ? s->n_kv : 0, (int64_t)memory_blocks(c) * s->head, 4)
 
 struct memory_conf {
@@ -41,7 +41,8 @@ struct memory_conf {
     int     logit_tok;  /* rows of one product with the head */
     int     max_len, max_seqs;
     int     n_hold;     /* choices of blocks that a prompt has at once */
-    int     n_thread;
+    int64_t hold_block; /* query blocks that each of them has room for */
+    int64_t choose_work; /* floats */
     int     stream_tok; /* prompt tokens whose residual stream is held at once */
     int64_t pool_bytes; /* 0: what is left of the device's memory */
 };

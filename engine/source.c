@@ -130,13 +130,35 @@ bool source_invent(const struct source *s, const char *name, int64_t n, int64_t 
     return true;
 }
 
-/* Even in [-r, r) with the deviation 1/sqrt(k): products keep their size. Four numbers a hash. */
+/* Even in [-r, r) with the deviation 1/sqrt(k): products keep their size. Four numbers a hash; a batch of hashes, then their numbers,
+ * which the compiler vectorises. */
+enum { BATCH = 64 };
+
+static void fill_batch(const struct source_tensor *t, int64_t group, float scale, uint16_t *to)
+{
+    uint16_t draw[4 * BATCH];
+    for (int i = 0; i < BATCH; i++) {
+        const uint64_t h = mix((uint64_t)(uintptr_t)t->impl + (uint64_t)(group + i));
+        for (int j = 0; j < 4; j++) draw[4 * i + j] = (uint16_t)(h >> 16 * j);
+    }
+    for (int i = 0; i < 4 * BATCH; i++) {
+        const uint32_t u = f32_bits((float)((int)draw[i] - 32768) * scale); /* finite */
+        to[i] = (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+    }
+}
+
 static void fill_random(const struct source_tensor *t, int64_t first, int64_t n, uint16_t *to)
 {
     const float scale = (float)(sqrt(3.0 / (double)t->k) / 32768);
-    for (int64_t i = 0; i < n; i++) {
-        uint64_t h = mix((uint64_t)(uintptr_t)t->impl + (uint64_t)((first + i) / 4)) >> (first + i) % 4 * 16;
-        to[i] = t->impl ? f32_to_bf16((float)((int)(h & 0xffff) - 32768) * scale) : f32_to_bf16(1);
+    for (int64_t i = 0; i < n;) {
+        const int64_t at = first + i;
+        if (at % 4 == 0 && n - i >= 4 * BATCH) {
+            fill_batch(t, at / 4, scale, to + i);
+            i += 4 * BATCH;
+        } else {
+            const uint64_t h = mix((uint64_t)(uintptr_t)t->impl + (uint64_t)(at / 4)) >> at % 4 * 16;
+            to[i++] = f32_to_bf16((float)((int)(h & 0xffff) - 32768) * scale);
+        }
     }
 }
 
@@ -145,7 +167,11 @@ enum err source_read(const struct source *s, const struct source_tensor *t, int6
 {
     if (s->form == FORM_GGUF) return gguf_read(s->g, t->impl, from, n_bytes, to, note);
     if (s->form == FORM_DUMMY) {
-        fill_random(t, from / 2, n_bytes / 2, to);
+        const int64_t n = n_bytes / 2;
+        uint16_t     *v = to;
+        if (t->impl) fill_random(t, from / 2, n, v);
+        else
+            for (int64_t i = 0; i < n; i++) v[i] = f32_to_bf16(1);
         return OK;
     }
     const struct hf_tensor *h = t->impl;

@@ -17,7 +17,7 @@ enum { PIECE_BYTES = 1 << 20, NAME_BYTES = 96 };
 struct job {
     struct weight *w;
     int            layer, slot; /* layer < 0: slot is enum top_tensor */
-    int64_t        bytes;       /* in the file */
+    int64_t        bytes;       /* in the file, or as invented */
 };
 
 struct loader {
@@ -258,14 +258,16 @@ static int cmp_job(const void *a, const void *b)
 
 static void add_job(struct loader *ld, struct weight *w, int layer, int slot)
 {
+    const struct spec   *s = ld->l->spec;
     struct source_tensor t;
     char                 name[NAME_BYTES];
     int64_t              bytes = 0;
-    if (layer < 0) bytes = source_find(ld->l->src, top_names[slot][ld->naming], &t) ? t.n_bytes : 0;
+    if (layer < 0) bytes = find(ld, top_names[slot][ld->naming], s->n_vocab, s->d, &t, NULL) == OK ? t.n_bytes : 0;
     for (int i = 0; layer >= 0 && i < n_matrix_part; i++) {
-        if (matrix_parts[i].slot != slot) continue;
-        part_name(ld, layer, matrix_parts[i].name[ld->naming], ".weight", name);
-        if (source_find(ld->l->src, name, &t)) bytes += t.n_bytes;
+        const struct part_row *p = &matrix_parts[i];
+        if (p->slot != slot) continue;
+        part_name(ld, layer, p->name[ld->naming], ".weight", name);
+        if (find(ld, name, spec_dim(s, p->n), spec_dim(s, p->k), &t, NULL) == OK) bytes += t.n_bytes;
     }
     ld->job[ld->n_job++] = (struct job){.w = w, .layer = layer, .slot = slot, .bytes = bytes};
     ld->total += bytes;

@@ -1,8 +1,9 @@
 /* attn_bf16: attention over bf16 pages with AVX-512 bf16 pair products, head sizes of 64, 128, ... Same walk and same online
  * softmax as attn_cpu.c; queries and weights are rounded to bf16, sums are fp32.
  *
- * A tile is TILE_TOK query tokens with all query heads of one kv head; its rows go through a page six at a time, so that keys
- * and values are read from the cache once for six rows. A row's bits do not depend on its tile.
+ * A tile is up to TILE_TOK query tokens with all query heads of one kv head; its rows go through a page six at a time - scores, weights,
+ * values - so that keys and values are read from the cache once for six rows, and what is between them stays in the first one. The first six
+ * fetch the page that follows. A row's bits do not depend on its tile.
  * Where every head has its own list of blocks, a tile is LIST_TOK tokens of one head.
  * A decode row is cut into at most ATTN_PARTS parts of whole pages, by its own length alone, which threads take in any order;
  * they are merged in page order. */
@@ -20,12 +21,12 @@
 #define ISA __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
 #define INLINE ISA static inline __attribute__((always_inline))
 
-enum { TILE_TOK = 8, LIST_TOK = 32, ROWS = 6, ROW_MAX = 48, HEAD_MAX = 256, HALF = 64, PART_PAGES = 8 };
+enum { TILE_TOK = 32, ROWS = 6, ROW_MAX = 96, HEAD_MAX = 256, HALF = 64, PART_PAGES = 8 };
 
 struct rows {
     _Alignas(64) uint16_t q[ROW_MAX * HEAD_MAX]; /* [n][head], scaled by scale * log2(e) */
-    _Alignas(64) float    s[ROW_MAX][PAGE_TOK];
-    _Alignas(64) uint16_t p[ROW_MAX][PAGE_TOK];
+    _Alignas(64) float    s[ROWS][PAGE_TOK]; /* scores and weights of the rows at work */
+    _Alignas(64) uint16_t p[ROWS][PAGE_TOK];
     _Alignas(64) float    o[ROW_MAX * HEAD_MAX]; /* [n][head] */
     _Alignas(64) float    l[ROW_MAX][16]; /* sums of weights, by key modulo 16 */
     float m[ROW_MAX];
@@ -43,22 +44,30 @@ INLINE __m512bh pair(const uint16_t *p)
     return (__m512bh)_mm512_set1_epi32(v);
 }
 
-/* 2^x for x <= 0, 2^-126 below that. Taylor at the nearest integer, degree 4: relative error under 5e-5, a fortieth of bf16's rounding of the
- * weights that it makes. The integer part goes into the exponent as an integer. NaN stays NaN (maximum: the second where one is NaN). */
+/* 2^x for x <= 0, also -inf. x = n + f with f in [0, 1); a polynomial of degree 4 that is 1 at 0, relative error under 3e-6, far below bf16's
+ * rounding of the weights that it makes; n goes into the exponent. NaN stays NaN. */
 INLINE __m512 exp2_16(__m512 x)
 {
-    const __m512 magic = _mm512_set1_ps(12582912.0f); /* 1.5 * 2^23: the sum's low bits are the nearest integer */
-    __m512       y = _mm512_max_ps(_mm512_set1_ps(-126.0f), x), n = _mm512_add_ps(y, magic), f = _mm512_sub_ps(y, _mm512_sub_ps(n, magic));
-    __m512       p = _mm512_set1_ps(9.6181291e-3f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
+    __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    __m512 p = _mm512_set1_ps(1.34266829e-2f);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.22424765e-2f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.41280198e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.93044841e-1f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
+    return _mm512_scalef_ps(p, x);
 }
 
-/* Scores of R rows (a constant) against a page of keys: [8 x 16 tokens][K/2 pairs]; n_key of them count, the others' may stay as they were. */
-INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k, int n_key)
+/* 256 bytes to come. */
+INLINE void fetch(const uint16_t *p)
+{
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+        _mm_prefetch((const char *)p + 64 * j, _MM_HINT_T0);
+}
+
+/* Scores of R rows (a constant) against a page of keys: [8 x 16 tokens][K/2 pairs]; n_key of them count, the others' may stay as they were.
+ * ahead: the next page's keys, or NULL. */
+INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k, const uint16_t *ahead, int n_key)
 {
     for (int half = 0; half * 64 < n_key; half++, k += 4 * 16 * t->head) {
         __m512 a[ROWS][4];
@@ -69,6 +78,8 @@ INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k, i
                 a[r][j] = _mm512_setzero_ps();
         for (int i = 0; i < t->head; i += 2) {
             __m512bh w[4];
+            if (ahead)
+                fetch(ahead + (half * t->head + i) * 64);
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++)
                 w[j] = (__m512bh)_mm512_loadu_si512(k + j * 16 * t->head + i * 16);
@@ -84,12 +95,12 @@ INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k, i
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++)
-                _mm512_store_ps(&t->s[r0 + r][half * 64 + j * 16], a[r][j]);
+                _mm512_store_ps(&t->s[r][half * 64 + j * 16], a[r][j]);
     }
 }
 
-/* Online softmax of one row over the page: n_key of its keys count; all: every one, a constant. */
-INLINE void soften(struct rows *t, int r, const bool all, int n_key)
+/* Online softmax of row r, the i-th at work, over the page: n_key of its keys count; all: every one, a constant. */
+INLINE void soften(struct rows *t, int r, int i, const bool all, int n_key)
 {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512        v[8], sum = _mm512_setzero_ps();
@@ -97,7 +108,7 @@ INLINE void soften(struct rows *t, int r, const bool all, int n_key)
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
         in[j] = all ? 0xffff : _mm512_cmplt_epi32_mask(lane, _mm512_set1_epi32(n_key - 16 * j));
-        v[j] = _mm512_mask_blend_ps(in[j], _mm512_set1_ps(-INFINITY), _mm512_load_ps(&t->s[r][16 * j]));
+        v[j] = _mm512_mask_blend_ps(in[j], _mm512_set1_ps(-INFINITY), _mm512_load_ps(&t->s[i][16 * j]));
     }
     __m512 x0 = _mm512_max_ps(_mm512_max_ps(v[0], v[1]), _mm512_max_ps(v[2], v[3]));
     __m512 x1 = _mm512_max_ps(_mm512_max_ps(v[4], v[5]), _mm512_max_ps(v[6], v[7]));
@@ -111,24 +122,24 @@ INLINE void soften(struct rows *t, int r, const bool all, int n_key)
 #pragma GCC unroll 4
     for (int j = 0; j < 8; j += 2) {
         sum = _mm512_add_ps(sum, _mm512_add_ps(v[j], v[j + 1]));
-        _mm512_store_si512(&t->p[r][16 * j], (__m512i)_mm512_cvtne2ps_pbh(v[j + 1], v[j]));
+        _mm512_store_si512(&t->p[i][16 * j], (__m512i)_mm512_cvtne2ps_pbh(v[j + 1], v[j]));
     }
     if (max > t->m[r]) {
         __m512 keep = exp2_16(_mm512_set1_ps(t->m[r] - max));
         _mm512_store_ps(t->l[r], _mm512_fmadd_ps(_mm512_load_ps(t->l[r]), keep, sum));
         t->m[r] = max;
-        for (int i = 0; i < t->head; i += 16)
-            _mm512_store_ps(o_at(t, r) + i, _mm512_mul_ps(_mm512_load_ps(o_at(t, r) + i), keep));
+        for (int c = 0; c < t->head; c += 16)
+            _mm512_store_ps(o_at(t, r) + c, _mm512_mul_ps(_mm512_load_ps(o_at(t, r) + c), keep));
     } else {
         _mm512_store_ps(t->l[r], _mm512_add_ps(_mm512_load_ps(t->l[r]), sum));
     }
 }
 
-ISA static __attribute__((noinline)) void soften_all(struct rows *t, int r) { soften(t, r, true, PAGE_TOK); }
-ISA static __attribute__((noinline)) void soften_some(struct rows *t, int r, int n_key) { soften(t, r, false, n_key); }
+ISA static __attribute__((noinline)) void soften_all(struct rows *t, int r, int i) { soften(t, r, i, true, PAGE_TOK); }
+ISA static __attribute__((noinline)) void soften_some(struct rows *t, int r, int i, int n_key) { soften(t, r, i, false, n_key); }
 
 /* o += p v for R rows and 64 columns from c on; n_key keys of the page are written (the last pair may be half). */
-INLINE void value_pair(const struct rows *t, int r0, const int R, const uint16_t *v, int i, __mmask32 m, __m512 (*a)[4])
+INLINE void value_pair(const struct rows *t, const int R, const uint16_t *v, int i, __mmask32 m, __m512 (*a)[4])
 {
     __m512bh w[4];
 #pragma GCC unroll 4
@@ -136,14 +147,14 @@ INLINE void value_pair(const struct rows *t, int r0, const int R, const uint16_t
         w[j] = (__m512bh)_mm512_maskz_loadu_epi16(m, v + 32 * j);
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++) {
-        __m512bh p = pair(&t->p[r0 + r][2 * i]);
+        __m512bh p = pair(&t->p[r][2 * i]);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
             a[r][j] = _mm512_dpbf16_ps(a[r][j], w[j], p);
     }
 }
 
-INLINE void value_rows(struct rows *t, int r0, const int R, const uint16_t *v, int c, int n_key)
+INLINE void value_rows(struct rows *t, int r0, const int R, const uint16_t *v, const uint16_t *ahead, int c, int n_key)
 {
     __m512 a[ROWS][4];
 #pragma GCC unroll 6
@@ -152,10 +163,13 @@ INLINE void value_rows(struct rows *t, int r0, const int R, const uint16_t *v, i
         for (int j = 0; j < 4; j++)
             a[r][j] = _mm512_load_ps(o_at(t, r0 + r) + c + 16 * j);
     v += 2 * c;
-    for (int i = 0; i < n_key / 2; i++, v += 2 * t->head)
-        value_pair(t, r0, R, v, i, 0xffffffffu, a);
+    for (int i = 0; i < n_key / 2; i++, v += 2 * t->head) {
+        if (ahead)
+            fetch(ahead + 2 * c + 2 * i * t->head);
+        value_pair(t, R, v, i, 0xffffffffu, a);
+    }
     if (n_key % 2)
-        value_pair(t, r0, R, v, n_key / 2, 0x55555555u, a); /* an unwritten value may be anything, even NaN */
+        value_pair(t, R, v, n_key / 2, 0x55555555u, a); /* an unwritten value may be anything, even NaN */
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
@@ -164,38 +178,34 @@ INLINE void value_rows(struct rows *t, int r0, const int R, const uint16_t *v, i
 }
 
 #define EACH(R)                                                                                                        \
-    ISA static __attribute__((noinline)) void score_##R(struct rows *t, int r, const uint16_t *k, int n) { score_rows(t, r, R, k, n); } \
-    ISA static __attribute__((noinline)) void value_##R(struct rows *t, int r, const uint16_t *v, int c, int n)        \
+    ISA static __attribute__((noinline)) void score_##R(struct rows *t, int r, const uint16_t *k, const uint16_t *ahead, int n) \
     {                                                                                                                  \
-        value_rows(t, r, R, v, c, n);                                                                                  \
+        score_rows(t, r, R, k, ahead, n);                                                                              \
+    }                                                                                                                  \
+    ISA static __attribute__((noinline)) void value_##R(struct rows *t, int r, const uint16_t *v, const uint16_t *ahead, int c, int n) \
+    {                                                                                                                  \
+        value_rows(t, r, R, v, ahead, c, n);                                                                           \
     }
 EACH(6) EACH(3) EACH(1)
 
-/* All rows against one block. n_key: keys of the page that the last row sees. */
-ISA static void visit(struct rows *t, const uint16_t *pool, int64_t k_half, int64_t v_half, int block, int n_key)
+/* All rows against one block. k: its keys, the values follow them; ahead: those of the next block, or NULL. n_key: keys of the page that the
+ * last row sees. */
+ISA static void visit(struct rows *t, const uint16_t *k, const uint16_t *ahead, int block, int n_key)
 {
-    int r = 0;
-    for (; r + 6 <= t->n; r += 6)
-        score_6(t, r, pool + k_half, n_key);
-    for (; r + 3 <= t->n; r += 3)
-        score_3(t, r, pool + k_half, n_key);
-    for (; r < t->n; r++)
-        score_1(t, r, pool + k_half, n_key);
-    for (r = 0; r < t->n; r++) {
-        int n = t->pos[r] - block * PAGE_TOK + 1;
-        if (n >= PAGE_TOK)
-            soften_all(t, r);
-        else
-            soften_some(t, r, n);
-    }
-    for (int c = 0; c < t->head; c += HALF) {
-        r = 0;
-        for (; r + 6 <= t->n; r += 6)
-            value_6(t, r, pool + v_half, c, n_key);
-        for (; r + 3 <= t->n; r += 3)
-            value_3(t, r, pool + v_half, c, n_key);
-        for (; r < t->n; r++)
-            value_1(t, r, pool + v_half, c, n_key);
+    const int half = PAGE_TOK * t->head;
+    for (int r = 0, n; r < t->n; r += n) {
+        const uint16_t *k2 = r == 0 ? ahead : NULL, *v2 = k2 ? k2 + half : NULL;
+        n = t->n - r >= 6 ? 6 : t->n - r >= 3 ? 3 : 1;
+        (n == 6 ? score_6 : n == 3 ? score_3 : score_1)(t, r, k, k2, n_key);
+        for (int i = 0; i < n; i++) {
+            int seen = t->pos[r + i] - block * PAGE_TOK + 1;
+            if (seen >= PAGE_TOK)
+                soften_all(t, r + i, i);
+            else
+                soften_some(t, r + i, i, seen);
+        }
+        for (int c = 0; c < t->head; c += HALF)
+            (n == 6 ? value_6 : n == 3 ? value_3 : value_1)(t, r, k + half, v2, c, n_key);
     }
 }
 
@@ -220,10 +230,13 @@ ISA static void begin(struct rows *t, const struct attn_args *a, const struct at
 
 static void walk(struct rows *t, const struct attn_args *a, const struct attn_seg *s, struct attn_walk *w, int most, int g)
 {
-    for (int b; most > 0 && (b = attn_walk_next(w)) >= 0; most--) {
-        int n = t->pos[t->n - 1] - b * PAGE_TOK + 1;
-        visit(t, a->pool, kv_half(s->page[b], a->n_kv, g, 0, a->head), kv_half(s->page[b], a->n_kv, g, 1, a->head), b,
-              n < PAGE_TOK ? n : PAGE_TOK);
+    for (int b = attn_walk_next(w), next; most > 0 && b >= 0; most--, b = next) {
+        const uint16_t *pool = a->pool, *ahead = NULL;
+        int             n = t->pos[t->n - 1] - b * PAGE_TOK + 1;
+        next = most > 1 ? attn_walk_next(w) : -1;
+        if (next >= 0)
+            ahead = pool + kv_half(s->page[next], a->n_kv, g, 0, a->head);
+        visit(t, pool + kv_half(s->page[b], a->n_kv, g, 0, a->head), ahead, b, n < PAGE_TOK ? n : PAGE_TOK);
     }
 }
 
@@ -243,12 +256,18 @@ ISA static void prefill_tile(const struct attn_args *a, const struct attn_seg *s
         }
 }
 
-/* Where heads choose their own blocks a tile has one head, and more tokens. */
-static int tile_tok(const struct attn_seg *s) { return s->kind == ATTN_LIST ? LIST_TOK : TILE_TOK; }
-
-static int tile_end(const struct attn_seg *s, int r0)
+/* Query tokens of a tile: a power of two, so that a tile lies in one block. */
+static int tile_tok(int heads)
 {
-    int pos = s->pos0 + r0, end = (pos / tile_tok(s) + 1) * tile_tok(s);
+    int n = TILE_TOK;
+    while (n * heads > ROW_MAX)
+        n /= 2;
+    return n;
+}
+
+static int tile_end(const struct attn_seg *s, int tile, int r0)
+{
+    int pos = s->pos0 + r0, end = (pos / tile + 1) * tile;
     if (s->kind == ATTN_TRIANGLE && pos < s->dense_from && s->dense_from < end)
         end = s->dense_from;
     return end - s->pos0 < s->n_row ? end - s->pos0 : s->n_row;
@@ -257,14 +276,14 @@ static int tile_end(const struct attn_seg *s, int r0)
 static void prefill(struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s)
 {
     const int rep = a->n_head / a->n_kv, heads = s->kind == ATTN_LIST ? 1 : rep, n_group = a->n_head / heads;
-    const int tile = tile_tok(s), first = s->pos0 / tile, n_tile = (s->pos0 + s->n_row - 1) / tile - first + 1;
-#pragma omp parallel for num_threads(c->n_thread) collapse(2) schedule(dynamic, 2)
+    const int tile = tile_tok(heads), first = s->pos0 / tile, n_tile = (s->pos0 + s->n_row - 1) / tile - first + 1;
+#pragma omp parallel for num_threads(c->n_thread) collapse(2) schedule(dynamic)
     for (int i = n_tile - 1; i >= 0; i--) /* longest first */
         for (int g = 0; g < n_group; g++) {
             int r0 = i == 0 ? 0 : (first + i) * tile - s->pos0;
             int end = (first + i + 1) * tile - s->pos0;
             for (int r1; r0 < end && r0 < s->n_row; r0 = r1) {
-                r1 = tile_end(s, r0);
+                r1 = tile_end(s, tile, r0);
                 prefill_tile(a, s, r0, r1 - r0, g * heads, heads);
             }
         }
@@ -330,13 +349,23 @@ static void merge(const struct op_ctx *c, const struct attn_args *a, int seg, in
         o[k] /= sum;
 }
 
+static int parts_of(const struct attn_args *a, int seg, int h)
+{
+    int pages = visited(&a->seg[seg], h), per = part_pages(pages);
+    return (pages + per - 1) / per;
+}
+
 static void decode(struct op_ctx *c, const struct attn_args *a)
 {
+    int most = 0;
+    for (int s = 0; s < a->n_seg; s++)
+        for (int h = 0; h < a->n_head; h += a->n_head / a->n_kv)
+            most = parts_of(a, s, h) > most ? parts_of(a, s, h) : most;
 #pragma omp parallel num_threads(c->n_thread)
     {
 #pragma omp for collapse(3) schedule(dynamic)
         for (int s = 0; s < a->n_seg; s++)
-            for (int part = 0; part < ATTN_PARTS; part++)
+            for (int part = 0; part < most; part++)
                 for (int g = 0; g < a->n_kv; g++) {
                     int pages = visited(&a->seg[s], g * (a->n_head / a->n_kv)), per = part_pages(pages);
                     if (part * per < pages)
@@ -344,10 +373,8 @@ static void decode(struct op_ctx *c, const struct attn_args *a)
                 }
 #pragma omp for collapse(2) schedule(static)
         for (int s = 0; s < a->n_seg; s++)
-            for (int h = 0; h < a->n_head; h++) {
-                int pages = visited(&a->seg[s], h), per = part_pages(pages);
-                merge(c, a, s, h, (pages + per - 1) / per);
-            }
+            for (int h = 0; h < a->n_head; h++)
+                merge(c, a, s, h, parts_of(a, s, h));
     }
 }
 
@@ -355,7 +382,7 @@ static bool suits(const struct op_ctx *c, const struct attn_args *a)
 {
     if (!__builtin_cpu_supports("avx512bf16") || a->head % HALF || a->head > HEAD_MAX)
         return false;
-    if (a->n_head / a->n_kv > ROW_MAX / TILE_TOK)
+    if (a->n_head / a->n_kv > ROW_MAX)
         return false;
     return !a->decode || a->n_seg <= c->scratch->max_tok;
 }

@@ -40,7 +40,7 @@ template <int K> struct loader {
         if (b == it.n && it.n >= 0) {
             b = 0;
             if (pieces.take(it)) {
-                const attn_span span = span_of(p.seg[it.row]);
+                const attn_span span = span_of(p.seg[it.row], it.kv * (p.n_head / p.n_kv));
                 n_sink = span.n_sink;
                 local0 = p.seg[it.row].pos0 / TILE_N + 1 - span.n_local - span.n_sink;
             } else {

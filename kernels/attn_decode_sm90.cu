@@ -29,7 +29,7 @@ template <int K> __device__ void load_pages(smem<K> &sm, const piece_params &p, 
     bool           waited = false;
     while (walk.take(it)) {
         const attn_seg &s = p.seg[it.row];
-        attn_span       span = span_of(s);
+        attn_span       span = span_of(s, it.kv * (p.n_head / p.n_kv));
         int             local0 = s.pos0 / TILE_N + 1 - span.n_local - span.n_sink;
         int             page = 0;
         for (int b = 0; b < it.n; b++) {

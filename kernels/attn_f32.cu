@@ -274,7 +274,7 @@ template <int K> __device__ void decode_piece(decode_smem<K> &sm, const decode_p
 {
     const int       warp = threadIdx.x / 32, lane = threadIdx.x % 32, key0 = warp * 32, per_kv = p.n_head / p.n_kv;
     const attn_seg &s = p.seg[it.row];
-    const attn_span span = span_of(s);
+    const attn_span span = span_of(s, it.kv * (p.n_head / p.n_kv));
     const int       local0 = s.pos0 / TILE_N + 1 - span.n_local - span.n_sink, tail = it.chunk == it.n_chunk - 1 ? it.n - 1 : -1;
     float           o[HEADS][K / 32] = {}, m[HEADS], l[HEADS] = {};
 #pragma unroll

@@ -1,7 +1,7 @@
 /* attn_gpu: what the attention kernels need beside attn_args. Host side; one per stream, engine thread only.
  *
- * Segments of one launch may be of any kind, mixed. Prefill takes full, streaming, triangle, list and none; decode the
- * same but list, since the query heads of a kv head walk its blocks together. A list is either offsets and block indexes or, where
+ * Segments of one launch may be of any kind, mixed. Prefill takes all kinds; decode all but list, since the query heads of a kv head walk
+ * its blocks together, and for the same reason decode's split goes by the first query head of each kv head. A list is either offsets and block indexes or, where
  * attn_seg.keep is given, bits as `choose` writes them. Query block i of a run is the rows whose
  * position lies in [128 i, 128 i + 128), wherever the run starts, so a row's bits do not depend on how a prompt was cut. */
 #ifndef FLUXD_KERNELS_ATTN_GPU_H

@@ -40,7 +40,8 @@ struct piece_params {
 };
 
 struct row_plan {
-    int n_block[ATTN_MAX_SEG]; /* visible blocks of each row */
+    int n_block[ATTN_MAX_SEG]; /* visible blocks of each row; split: of its full kv heads, which come first */
+    int split[ATTN_MAX_SEG];   /* 0, or kv heads that are full << 24 | visible blocks of the others */
     int end_block[ATTN_MAX_SEG], end_item[ATTN_MAX_SEG]; /* running sums over rows, all kv heads */
 };
 struct gather_smem {
@@ -48,10 +49,11 @@ struct gather_smem {
     int   last;
 };
 
-__device__ __forceinline__ attn_span span_of(const attn_seg &s)
+/* head: the kv head's first query head */
+__device__ __forceinline__ attn_span span_of(const attn_seg &s, int head)
 {
     int       block = s.pos0 / TILE_N;
-    bool      full = s.kind == ATTN_FULL || (s.kind == ATTN_TRIANGLE && s.pos0 >= s.dense_from);
+    bool      full = s.kind == ATTN_FULL || (s.kind == ATTN_TRIANGLE && s.pos0 >= s.dense_from) || (s.kind == ATTN_SPLIT && s.full_head[head]);
     attn_span span = {block + 1, 0};
     if (s.n_row <= 0 || s.kind == ATTN_NONE)
         span.n_local = 0;
@@ -73,13 +75,15 @@ struct item {
 
 /* Walks a CTA's pieces. Every warp keeps its own copy and so they agree without talking. */
 struct item_walk {
-    const int *n_block, *end_block, *end_item;
-    int        n_seg, n_kv;
-    int        row, kv, chunk;
-    int        start, stop; /* next piece's first block, counted over everything; where the CTA's share ends */
+    const int          *n_block, *split, *end_block, *end_item;
+    const piece_params &p;
+    int                 n_seg, n_kv;
+    int                 row, kv, chunk; /* kv: in the order of the row's heads */
+    int                 start, stop; /* next piece's first block, counted over everything; where the CTA's share ends */
 
-    __device__ item_walk(const row_plan &plan, const piece_params &p)
-        : n_block(plan.n_block), end_block(plan.end_block), end_item(plan.end_item), n_seg(p.n_seg), n_kv(p.n_kv), row(0), kv(0), chunk(0)
+    __device__ item_walk(const row_plan &plan, const piece_params &p_)
+        : n_block(plan.n_block), split(plan.split), end_block(plan.end_block), end_item(plan.end_item), p(p_), n_seg(p_.n_seg), n_kv(p_.n_kv), row(0), kv(0),
+          chunk(0)
     {
         int64_t total = end_block[n_seg - 1];
         start = (int)(total * blockIdx.x / gridDim.x);
@@ -94,14 +98,39 @@ struct item_walk {
         }
         if (start >= stop)
             return;
-        int nb = n_block[row], cs = chunk_of(nb), off = start - (row ? end_block[row - 1] : 0);
-        kv = off / nb;
+        int nb = n_block[row], off = start - (row ? end_block[row - 1] : 0), n_full = split[row] ? split[row] >> 24 : n_kv;
+        if (off >= n_full * nb) {
+            off -= n_full * nb;
+            nb = split[row] & 0xffffff;
+            kv = n_full;
+        }
+        int cs = chunk_of(nb), first_kv = kv;
+        kv += off / nb;
+        off += first_kv * nb; /* as if all heads before were like this one */
         chunk = (off - kv * nb + cs - 1) / cs; /* a piece belongs to the CTA in whose share it starts */
         start += chunk * cs - (off - kv * nb);
         if (chunk * cs >= nb) {
             start -= chunk * cs - nb;
             next_head();
         }
+    }
+    __device__ int blocks_now() const { return split[row] && kv >= split[row] >> 24 ? split[row] & 0xffffff : n_block[row]; }
+    /* Number of the row's pieces before head kv's, whose own are n_chunk each. */
+    __device__ int items_before(int n_chunk) const
+    {
+        const int n_full = split[row] >> 24, nb = n_block[row], cs = chunk_of(nb);
+        return !split[row] || kv < n_full ? kv * n_chunk : n_full * ((nb + cs - 1) / cs) + (kv - n_full) * n_chunk;
+    }
+    /* The kv head that comes at place kv: of a split row the full ones first. */
+    __device__ int kv_now() const
+    {
+        if (!split[row])
+            return kv;
+        const int per_kv = p.n_head / n_kv, n_full = split[row] >> 24;
+        int       left = kv < n_full ? kv : kv - n_full, at = 0;
+        for (;; at++)
+            if ((p.seg[row].full_head[at * per_kv] != 0) == (kv < n_full) && left-- == 0)
+                return at;
     }
     __device__ void next_head()
     {
@@ -117,14 +146,14 @@ struct item_walk {
     {
         if (start >= stop)
             return false;
-        int nb = n_block[row], cs = chunk_of(nb);
+        int nb = blocks_now(), cs = chunk_of(nb);
         it.row = row;
-        it.kv = kv;
+        it.kv = kv_now();
         it.chunk = chunk;
         it.n_chunk = (nb + cs - 1) / cs;
         it.first = chunk * cs;
         it.n = min(cs, nb - it.first);
-        it.id = (row ? end_item[row - 1] : 0) + kv * it.n_chunk + chunk;
+        it.id = (row ? end_item[row - 1] : 0) + items_before(it.n_chunk) + chunk;
         start += it.n;
         if (++chunk == it.n_chunk)
             next_head();
@@ -136,15 +165,27 @@ struct item_walk {
 static __device__ void plan_rows(row_plan &plan, const piece_params &p)
 {
     for (int r = threadIdx.x; r < p.n_seg; r += blockDim.x) {
-        attn_span span = span_of(p.seg[r]);
+        const attn_seg &s = p.seg[r];
+        attn_span       span = span_of(s, 0);
         plan.n_block[r] = span.n_local + span.n_sink;
+        plan.split[r] = 0;
+        if (s.kind != ATTN_SPLIT || s.n_row <= 0)
+            continue;
+        const attn_span few = attn_streaming(s.pos0 / TILE_N, s.sink_blocks, s.local_blocks);
+        int             n_full = 0;
+        for (int kv = 0; kv < p.n_kv; kv++)
+            n_full += s.full_head[kv * (p.n_head / p.n_kv)] != 0;
+        plan.n_block[r] = s.pos0 / TILE_N + 1;
+        if (n_full < p.n_kv)
+            plan.split[r] = n_full << 24 | (few.n_local + few.n_sink);
     }
     __syncthreads();
     if (threadIdx.x < 32) {
         int lane = threadIdx.x, blocks = 0, items = 0;
         for (int r0 = 0; r0 < p.n_seg; r0 += 32) {
-            int nb = r0 + lane < p.n_seg ? plan.n_block[r0 + lane] : 0, cs = chunk_of(nb);
-            int b = nb * p.n_kv, n = (nb + cs - 1) / cs * p.n_kv;
+            int nb = r0 + lane < p.n_seg ? plan.n_block[r0 + lane] : 0, sp = r0 + lane < p.n_seg ? plan.split[r0 + lane] : 0;
+            int few = sp & 0xffffff, n_full = sp ? sp >> 24 : p.n_kv, cs = chunk_of(nb), few_cs = chunk_of(few);
+            int b = nb * n_full + few * (p.n_kv - n_full), n = (nb + cs - 1) / cs * n_full + (few + few_cs - 1) / few_cs * (p.n_kv - n_full);
             for (int d = 1; d < 32; d *= 2) {
                 int ub = __shfl_up_sync(~0u, b, d), un = __shfl_up_sync(~0u, n, d);
                 b += lane >= d ? ub : 0;

@@ -136,7 +136,7 @@ template <int KEY_BYTES> __device__ walk walk_tile_of(const attn_seg &s, int n_h
     w.tail_block = w.tail_rows ? b.last : -1;
     w.span.n_local = w.block + 1;
     w.span.n_sink = 0;
-    if (!dense)
+    if (!dense && !(s.kind == ATTN_SPLIT && s.full_head[w.info.head]))
         w.span = attn_streaming(w.block, s.sink_blocks, s.local_blocks);
     w.info.n_block = w.span.n_local + w.span.n_sink;
     w.info.diagonal = 1;

@@ -327,9 +327,17 @@ const struct quant_kernels *quant_kernels_plain(void) { return &plain; }
 /* Rows that go through all groups before the next rows: their integers stay in the second-level cache. */
 enum { CHUNK_ROWS = 128 };
 /* So few rows are made integers sooner by one thread than two threads meet. */
-enum { FEW_ROWS = 2 };
+enum { FEW_ROWS = 4 };
 
 static struct quant_x *act_tile(const struct quant_acts *x, int row, int k) { return x->x + (int64_t)(row / QUANT_ROWS) * (k / QUANT_BLOCK); }
+
+CPU_CLONES static void put_tile(float *y, int64_t y_stride, bool add, quant_out *f, int m, int n_group)
+{
+    for (int i = 0; i < m; i++, y += y_stride)
+        for (int h = 0; h < n_group; h++)
+            for (int o = 0; o < QUANT_GROUP; o++)
+                y[h * QUANT_GROUP + o] = add ? f[h][i][o] + y[h * QUANT_GROUP + o] : f[h][i][o];
+}
 
 /* Rows [t0, t1) of one or two groups of outputs. */
 static void walk_groups(const struct gemm_args *a, const struct quant_acts *x, quant_kernel *kernel, struct quant_tile tile, int g, int t0, int t1)
@@ -340,12 +348,7 @@ static void walk_groups(const struct gemm_args *a, const struct quant_acts *x, q
         tile.m = t1 - t < QUANT_ROWS ? t1 - t : QUANT_ROWS;
         tile.cold = t == t0;
         kernel(&tile, f);
-        for (int i = 0; i < tile.m; i++)
-            for (int h = 0; h < tile.n_group; h++) {
-                float *y = (float *)a->y + (t + i) * a->y_stride + (g + h) * QUANT_GROUP;
-                for (int o = 0; o < QUANT_GROUP; o++)
-                    y[o] = a->add ? f[h][i][o] + y[o] : f[h][i][o];
-            }
+        put_tile((float *)a->y + t * a->y_stride + g * QUANT_GROUP, a->y_stride, a->add, f, tile.m, tile.n_group);
     }
 }
 
@@ -370,9 +373,9 @@ void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
 #pragma omp parallel num_threads(c->n_thread)
     {
         if (!alone) {
-#pragma omp for schedule(static)
-            for (int t = 0; t < a->n_tok; t++)
-                quantise_rows(a, x, coarse, t, t + 1);
+#pragma omp for schedule(static) /* a tile's rows share their cache lines */
+            for (int t = 0; t < a->n_tok; t += QUANT_ROWS)
+                quantise_rows(a, x, coarse, t, a->n_tok - t < QUANT_ROWS ? a->n_tok : t + QUANT_ROWS);
         }
         for (int t = 0; t < a->n_tok; t += CHUNK_ROWS)
 #pragma omp for schedule(static) nowait

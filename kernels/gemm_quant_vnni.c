@@ -25,83 +25,101 @@ INLINE __m512 head(const uint8_t *w, const enum quant_form form, int i)
 
 enum { AHEAD = 8 };
 
-/* Inputs 4v .. 4v + 4 of a block's 16 outputs. */
-INLINE __m512i quants(const uint8_t *q, const enum quant_form form, int v)
+/* The integers of one block, added to a: hi bytes (half 0) or lo bytes (half 1) times the weights of M rows from m0 on and G groups. M, m0, G and
+ * form are constants at every use. A nibble vector is read once for inputs 4v and 16 + 4v on, a broadcast serves all groups. */
+INLINE void products(const uint8_t *q, int64_t group_bytes, const struct quant_x *x, const int M, const int m0, const int G,
+                     const enum quant_form form, const int half, __m512i (*a)[2])
 {
-    __m512i u = _mm512_loadu_si512(q + 64 * (quant_is_nibble(form) ? v % 4 : v));
-    if (!quant_is_nibble(form))
-        return u;
-    return _mm512_and_si512(v < 4 ? u : _mm512_srli_epi16(u, 4), _mm512_set1_epi8(15));
+    const bool nibble = quant_is_nibble(form);
+    const int  n_vector = nibble ? 4 : 8, n_half = nibble ? 2 : 1;
+#pragma GCC unroll 8
+    for (int v = 0; v < n_vector; v++) {
+        __m512i u[2];
+#pragma GCC unroll 2
+        for (int g = 0; g < G; g++)
+            u[g] = _mm512_loadu_si512(q + g * group_bytes + 64 * v);
+#pragma GCC unroll 2
+        for (int h = 0; h < n_half; h++) {
+            __m512i z[2];
+#pragma GCC unroll 2
+            for (int g = 0; g < G; g++)
+                z[g] = nibble ? _mm512_and_si512(h ? _mm512_srli_epi16(u[g], 4) : u[g], _mm512_set1_epi8(15)) : u[g];
+#pragma GCC unroll 4
+            for (int m = 0; m < M; m++) {
+                __m512i w = four(x->q[v + 4 * h][m0 + m][half]);
+#pragma GCC unroll 2
+                for (int g = 0; g < G; g++)
+                    a[m][g] = _mm512_dpbusd_epi32(a[m][g], z[g], w);
+            }
+        }
+    }
 }
 
-/* One block of M rows from m0 on and G groups, added to out. M, m0, G, form and low (the block has low bytes) are constants at every use:
- * the block's sums are M * G or twice that registers that take turns, so that none waits for its last product, and a broadcast serves all
- * groups. */
+/* One block of M rows and G groups, added to f. The sums of the hi bytes are shifted into place before the lo bytes' are added to them. */
 INLINE void block(const uint8_t *w, int64_t group_bytes, const struct quant_x *x, const int M, const int m0, const int G,
-                  const enum quant_form form, const bool low, quant_out *out)
+                  const enum quant_form form, __m512 (*f)[2])
 {
-    const bool off128 = form == QUANT_BYTE128;
-    __m512i    hi[4][2], lo[4][2];
+    const bool     off128 = form == QUANT_BYTE128;
+    const uint8_t *q = w + quant_head_bytes(form);
+    __m512i        a[4][2];
+    uint32_t       low = 0;
 #pragma GCC unroll 4
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 2
-        for (int g = 0; g < G; g++) {
-            hi[m][g] = _mm512_setzero_si512();
-            lo[m][g] = off128 ? _mm512_set1_epi32(-128 * x->is[m0 + m]) : _mm512_setzero_si512();
-        }
-#pragma GCC unroll 8
-    for (int v = 0; v < 8; v++) {
-        __m512i z[2];
+        for (int g = 0; g < G; g++)
+            a[m][g] = _mm512_setzero_si512();
+    products(q, group_bytes, x, M, m0, G, form, 0, a);
+#pragma GCC unroll 4
+    for (int m = 0; m < M; m++)
 #pragma GCC unroll 2
         for (int g = 0; g < G; g++)
-            z[g] = quants(w + g * group_bytes + quant_head_bytes(form), form, v);
-#pragma GCC unroll 4
-        for (int m = 0; m < M; m++)
-#pragma GCC unroll 2
-            for (int g = 0; g < G; g++) {
-                hi[m][g] = _mm512_dpbusd_epi32(hi[m][g], z[g], four(x->q[v][m0 + m][0]));
-                if (low)
-                    lo[m][g] = _mm512_dpbusd_epi32(lo[m][g], z[g], four(x->q[v][m0 + m][1]));
-            }
-    }
+            a[m][g] = _mm512_slli_epi32(a[m][g], 8);
+    memcpy(&low, x->low + m0, (size_t)M);
+    if (low)
+        products(q, group_bytes, x, M, m0, G, form, 1, a);
 #pragma GCC unroll 2
     for (int g = 0; g < G; g++) {
         __m512 wd = head(w + g * group_bytes, form, 0), wm = off128 ? wd : head(w + g * group_bytes, form, 1);
 #pragma GCC unroll 4
         for (int m = 0; m < M; m++) {
-            __m512i n = _mm512_slli_epi32(hi[m][g], 8);
-            __m512  c = _mm512_cvtepi32_ps(low || off128 ? _mm512_add_epi32(n, lo[m][g]) : n);
-            __m512  f = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(x->d[m0 + m])), c, _mm512_loadu_ps(out[g][m0 + m]));
+            __m512i n = off128 ? _mm512_sub_epi32(a[m][g], _mm512_set1_epi32(128 * x->is[m0 + m])) : a[m][g];
+            f[m][g] = _mm512_fmadd_ps(_mm512_mul_ps(wd, _mm512_set1_ps(x->d[m0 + m])), _mm512_cvtepi32_ps(n), f[m][g]);
             if (!off128)
-                f = _mm512_fmadd_ps(wm, _mm512_set1_ps(x->s[m0 + m]), f);
-            _mm512_storeu_ps(out[g][m0 + m], f);
+                f[m][g] = _mm512_fmadd_ps(wm, _mm512_set1_ps(x->s[m0 + m]), f[m][g]);
         }
     }
 }
 
-/* M rows from m0 on of G groups; the sums over blocks are in memory. */
+/* M rows from m0 on of G groups; all sums stay in registers. */
 INLINE void rows(const struct quant_tile *t, const int M, const int m0, const int G, const enum quant_form form, quant_out *out)
 {
-    const uint8_t *w = t->w;
-    for (int g = 0; g < G; g++)
-        for (int m = 0; m < M; m++)
-            _mm512_storeu_ps(out[g][m0 + m], _mm512_setzero_ps());
-    for (int b = 0; b < t->n_block; b++, w += quant_block_bytes(form)) {
-        if (t->cold) { /* some blocks ahead: this tile's, then the next one's */
-            const uint8_t *next = w + AHEAD * quant_block_bytes(form) + (b + AHEAD < t->n_block ? 0 : (G - 1) * t->group_bytes);
+    const uint8_t        *w = t->w;
+    const struct quant_x *x = t->x;
+    const int64_t         group_bytes = t->group_bytes;
+    const int             n_block = t->n_block;
+    const bool            cold = t->cold;
+    __m512                f[4][2];
+#pragma GCC unroll 4
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
+        for (int g = 0; g < G; g++)
+            f[m][g] = _mm512_setzero_ps();
+    for (int b = 0; b < n_block; b++, w += quant_block_bytes(form), x++) {
+        if (cold) { /* some blocks ahead: this tile's, then the next one's */
+            const uint8_t *next = w + AHEAD * quant_block_bytes(form) + (b + AHEAD < n_block ? 0 : (G - 1) * group_bytes);
 #pragma GCC unroll 2
             for (int g = 0; g < G; g++)
 #pragma GCC unroll 10
                 for (int i = 0; i < quant_block_bytes(form); i += 64)
-                    _mm_prefetch((const char *)next + g * t->group_bytes + i, _MM_HINT_T0);
+                    _mm_prefetch((const char *)next + g * group_bytes + i, _MM_HINT_T0);
         }
-        uint32_t low = 0;
-        memcpy(&low, t->x[b].low + m0, (size_t)M);
-        if (low)
-            block(w, t->group_bytes, &t->x[b], M, m0, G, form, true, out);
-        else
-            block(w, t->group_bytes, &t->x[b], M, m0, G, form, false, out);
+        block(w, group_bytes, x, M, m0, G, form, f);
     }
+#pragma GCC unroll 4
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
+        for (int g = 0; g < G; g++)
+            _mm512_storeu_ps(out[g][m0 + m], f[m][g]);
 }
 
 /* Each number of rows and groups is its own function so that its registers are its own. */

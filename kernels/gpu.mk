@@ -5,12 +5,12 @@ NVCCFLAGS ?= -std=c++17 -O3 -lineinfo -I.
 SM90      := -gencode=arch=compute_90a,code=sm_90a
 PORTABLE  := -gencode='arch=compute_80,code=[sm_80,compute_80]'
 GPU_SRC   := kernels/tensor_map.cu kernels/plan_gpu.cu kernels/attn_gpu.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/attn_prefill_mma.cu \
-             kernels/attn_decode_mma.cu kernels/attn_f32.cu kernels/gemm_small_sm90.cu \
+             kernels/attn_decode_mma.cu kernels/attn_f32.cu kernels/choose_gpu.cu kernels/gemm_small_sm90.cu \
              kernels/norm_gpu.cu kernels/rows_gpu.cu kernels/qkrope_gpu.cu kernels/router_gpu.cu kernels/sample_gpu.cu
-GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/attn_gpu.cuh kernels/attn_tile.cuh kernels/attn_piece.cuh kernels/mma.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/philox.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
+GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/choose_gpu.h kernels/attn_gpu.cuh kernels/attn_tile.cuh kernels/attn_piece.cuh kernels/mma.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/philox.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
 GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
 
-GPU_TESTS   := build/gpu/test_attn build/gpu/test_gemm build/gpu/test_ops
+GPU_TESTS   := build/gpu/test_attn build/gpu/test_choose build/gpu/test_gemm build/gpu/test_lt build/gpu/test_plan build/gpu/test_ops
 GPU_BENCHES := build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops
 
 build/gpu/%.o: kernels/%.cu $(GPU_HDR)
@@ -18,16 +18,27 @@ build/gpu/%.o: kernels/%.cu $(GPU_HDR)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(if $(findstring _sm90,$<),-Xptxas -warn-spills,$(PORTABLE)) -c $< -o $@
 build/gpu/test_%: tests/kernels/gpu_%.cu tests/kernels/gpu_attn_ref.h $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) -o $@
+build/gpu/fault_gpu.o: tests/server/fault_gpu.cu tests/server/fault_gpu.h
+	@mkdir -p build/gpu
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -c $< -o $@
 # The small ops meet the plain C references.
 REF_O := $(patsubst %,build/gpu/engine/kernels/%_ref.o,rmsnorm qkrope swiglu router sample)
 build/gpu/test_ops: tests/kernels/gpu_ops.cu $(GPU_OBJ) $(REF_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
+# What the CPU chooses by definition.
+build/gpu/test_choose: tests/kernels/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/choose_ref.o
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
+# Host code that loads cuBLASLt.
+build/gpu/test_lt: tests/kernels/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,kernels/gemm_lt base/err base/check base/log base/clock)
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -ldl -o $@
+build/gpu/test_plan: tests/kernels/gpu_plan.cu build/gpu/plan_gpu.o
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
 build/gpu/bench_%: kernels/bench/%.cu $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) -lcublasLt -o $@
 
 # The engine on the device, without the CPU's: C sources by gcc, random weights.
 ENGINE_C := base/err.c base/check.c base/log.c base/clock.c kernels/quant.c kernels/gemm_lt.c \
-            engine/memory.c engine/forward.c engine/backend_cuda.c engine/draw_cuda.c engine/forward_cuda.c tests/perf/gpu_engine.c
+            engine/memory.c engine/kinds.c engine/forward.c engine/backend_cuda.c engine/draw_cuda.c engine/call_cuda.c engine/forward_cuda.c tests/perf/gpu_engine.c
 ENGINE_O := $(ENGINE_C:%.c=build/gpu/engine/%.o)
 GPU_BENCHES += build/gpu/bench_engine
 build/gpu/engine/%.o: %.c

@@ -49,7 +49,8 @@ struct router_gpu_args {
     struct attn_seg                *seg;    /* this layer's; seg[run].kind is written where it is negative (open); NULL: not */
     float                          *margin; /* margin[run] is written; > 0 means full */
     int32_t                         full_kind, sparse_kind;
-    int32_t                         n_below, n_left; /* layers of this call below this one; this one and all behind it */
+    int32_t                         n_below, n_left; /* layers of this call below this one; this one and those behind it that may be full */
+    const uint8_t                  *fixed;           /* device: bits that a plan gives the layers (2: none), this layer's first; NULL: it gives none */
     int64_t                         seg_stride;      /* from one layer's seg to the next's */
 };
 enum err router_gpu(const struct router_gpu_args *a, const struct gpu_ctx *g);

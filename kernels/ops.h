@@ -84,7 +84,7 @@ enum attn_kind {
     ATTN_TRIANGLE,  /* streaming, but rows with pos >= dense_from are full */
     ATTN_LIST,      /* per (query block, query head) list of blocks, ascending */
     ATTN_NONE,      /* layer is skipped: out = 0 */
-    ATTN_SPLIT,     /* some query heads full, the others streaming; CPU only */
+    ATTN_SPLIT,     /* some query heads full, the others streaming (CUDA: whole kv heads) */
     ATTN_KIND_COUNT
 };
 
@@ -137,10 +137,13 @@ struct choose_args {
     uint64_t      *keep;         /* out: bit b of the words of (head, query block of the run): block b is kept */
     int64_t        head_stride, block_stride; /* words between heads, between query blocks */
     float         *mean;         /* CHOOSE_FLEX: scratch, [G, key blocks, K] */
-    float         *work;         /* scratch: work_stride floats for each thread, at least choose_work(key blocks, K) */
+    float         *work;         /* scratch: work_stride floats for each thread, at least choose_work(key blocks, K); CUDA: choose_gpu_work */
     int64_t        work_stride;
 };
 static inline int64_t choose_work(int64_t n_block, int head) { return n_block * 66 + 10 * 16 * (int64_t)head; }
+/* CUDA: scores of this many pairs of query and key blocks at once, of eight groups in each head. */
+enum { CHOOSE_GPU_PAIRS = 1 << 15 };
+static inline int64_t choose_gpu_work(int64_t n_block, int n_head) { return 8 * n_head * (n_block > CHOOSE_GPU_PAIRS ? n_block : CHOOSE_GPU_PAIRS); }
 
 /* Adds rows of q (after q_norm, before RoPE) to a sequence's pooled sum: sum[k] += sum over rows and heads, in row order.
  * pool_sum is fp32 [K]. */

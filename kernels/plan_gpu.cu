@@ -36,8 +36,16 @@ static __global__ void plan_kernel(const plan_gpu_args a)
         s.n_row = r.n_row;
         s.pos0 = r.pos0;
         int bit = a.route[i * a.n_layer + layer];
-        s.kind = bit < 2 ? r.kind[bit] : -1;
-        s.sink_blocks = a.sink_blocks;
+        const plan_kind *side = a.kind[layer], &k = side[bit & 1];
+        s.kind = bit > 1 ? -1 : a.decode ? k.decode : k.prefill;
+        s.sink_blocks = k.sink_blocks;
+        s.full_head = k.full_head;
+        const int hold = bit < 2 ? k.hold : max(side[0].hold, side[1].hold);
+        if (hold >= 0 && a.keep) {
+            s.keep = a.keep + (hold * a.hold_stride + r.keep) * a.n_head * a.keep_words;
+            s.keep_head_stride = a.keep_words;
+            s.keep_block_stride = (int64_t)a.n_head * a.keep_words;
+        }
         s.local_blocks = a.local_blocks;
         s.dense_from = r.dense_from;
         s.page = a.table + ((int64_t)r.slot * a.n_layer + layer) * a.n_block;

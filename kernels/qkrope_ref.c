@@ -75,7 +75,7 @@ void qkrope_ref(struct op_ctx *c, const struct qkrope_args *a)
 
 void qkrope_cpu(struct op_ctx *c, const struct qkrope_args *a)
 {
-#pragma omp parallel for num_threads(c->n_thread) if (a->n_tok > 16) schedule(static)
+#pragma omp parallel for num_threads(c->n_thread) if (a->n_tok > 3) schedule(static)
     for (int t = 0; t < a->n_tok; t++)
         qkrope_row(c, a, t);
 }

@@ -143,7 +143,7 @@ static __device__ bool must_be_full(const router_gpu_args &a, const router_gpu_p
         return false;
     int n = a.n_left;
     for (int i = 1; i <= a.n_below; i++)
-        n += a.seg[p.run - i * a.seg_stride].kind == a.full_kind;
+        n += a.fixed && a.fixed[-i] < 2 ? a.fixed[-i] : a.seg[p.run - i * a.seg_stride].kind == a.full_kind;
     return n <= p.need;
 }
 

@@ -1,6 +1,7 @@
 /* sample: from logits to one token. Order as in the field's servers: bias and bans, penalties, temperature, min_p, top_k,
  * top_p, draw. Sets are found by a search for a threshold over the floats' own order, so nothing is sorted; ties go to the
  * lower id. Rows are independent of each other. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -17,15 +18,22 @@ CPU_CLONES static double log_sum_exp(const float *l, int n)
     float m[LANES], s[LANES] = {0};
     for (int j = 0; j < LANES; j++)
         m[j] = -INFINITY;
-    float nan = 0;
-    for (int i = 0; i < n; i++) {
+    float odd[LANES] = {0}; /* 0, or NaN when a logit is NaN or +inf: -inf times 0 is NaN too, so that it counts as the least number */
+    for (int i = 0; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) {
+            m[j] = l[i + j] > m[j] ? l[i + j] : m[j];
+            odd[j] += (l[i + j] < -FLT_MAX ? -FLT_MAX : l[i + j]) * 0.0f;
+        }
+    for (int i = n / LANES * LANES; i < n; i++) {
         m[i % LANES] = l[i] > m[i % LANES] ? l[i] : m[i % LANES];
-        nan += l[i] - l[i] == 0 || l[i] == -INFINITY ? 0.0f : 1.0f;
+        odd[i % LANES] += (l[i] < -FLT_MAX ? -FLT_MAX : l[i]) * 0.0f;
     }
-    float max = m[0];
-    for (int j = 1; j < LANES; j++)
+    float max = m[0], any = odd[0];
+    for (int j = 1; j < LANES; j++) {
         max = m[j] > max ? m[j] : max;
-    if (nan > 0 || max == -INFINITY)
+        any += odd[j];
+    }
+    if (any != 0 || max == -INFINITY) /* NaN is not 0 */
         return NAN;
     for (int i = 0; i + LANES <= n; i += LANES)
         for (int j = 0; j < LANES; j++)
@@ -86,12 +94,28 @@ static void bend(const struct sample_row *r, const float *l, float *x, int32_t *
         x[r->hist[i]] -= r->frequency;
 }
 
+CPU_CLONES static float max_of(const float *x, int n)
+{
+    float m[LANES], max = x[0];
+    for (int j = 0; j < LANES; j++)
+        m[j] = x[0];
+    for (int i = 0; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
+    for (int i = n / LANES * LANES; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (int j = 0; j < LANES; j++)
+        max = m[j] > max ? m[j] : max;
+    return max;
+}
+
+/* The first of the largest; no NaN among them. */
 static int arg_max(const float *x, int n)
 {
-    int best = 0;
-    for (int i = 1; i < n; i++)
-        if (x[i] > x[best])
-            best = i;
+    float max = max_of(x, n);
+    int   best = 0;
+    while (x[best] < max)
+        best++;
     return best;
 }
 

@@ -58,16 +58,19 @@ static double remaining_ms(const struct plan_limits *lim, const struct cost *c, 
     return layers > sparse ? ms + (layers - sparse) * part_ms(lim, c, ROUTE_FULL, s->view.n_cached, n) : ms;
 }
 
-/* The most tokens from tok0 on that fit the budget in this layer: whole pages, at least one piece. */
+/* Tokens from tok0 on that fit the budget in this layer: whole pages, at least one piece. A target is kept; a stretch is met on
+ * average, as near as whole pages come to it (a page takes a good part of a small model's step). */
 static int fit_tokens(const struct plan_limits *lim, const struct cost *c, const struct seq *s, int tok0, double budget)
 {
-    int n = s->req->n_prompt, best = tok0 + PIECE_TOK - tok0 % PIECE_TOK;
+    int    n = s->req->n_prompt, best = tok0 + PIECE_TOK - tok0 % PIECE_TOK, bit = s->view.route[s->layer];
+    double ms = part_ms(lim, c, bit, tok0, best), over = lim->itl_target_ms > 0 ? 0 : 0.5;
     while (best < n && best - tok0 < lim->chunk_tok) {
         int    next = best + PIECE_TOK;
-        double ms = part_ms(lim, c, s->view.route[s->layer], tok0, next);
-        if (ms > budget || next - tok0 > lim->chunk_tok)
+        double more = part_ms(lim, c, bit, tok0, next);
+        if (more - over * (more - ms) > budget || next - tok0 > lim->chunk_tok)
             break;
         best = next;
+        ms = more;
     }
     return best < n ? best : n;
 }
@@ -134,7 +137,7 @@ static double prefill_budget(const struct plan_limits *lim, double decode_ms, in
 {
     if (n_row == 0)
         return lim->alone_ms;
-    return lim->itl_target_ms > 0 ? fmax(lim->itl_target_ms - decode_ms, 0) : decode_ms;
+    return fmax((lim->itl_target_ms > 0 ? lim->itl_target_ms : lim->stretch * decode_ms) - decode_ms, 0);
 }
 
 /* --- order */

@@ -19,7 +19,8 @@ struct plan_limits {
     int    n_layer, chunk_tok, n_page;
     int    sink_blocks, local_blocks;
     bool   sparse_streams;
-    double itl_target_ms; /* 0: a multiple of the decode pass */
+    double itl_target_ms; /* a step with rows, at most; 0: as stretch says */
+    double stretch;       /* a step with rows, over its decode pass */
     double alone_ms;      /* prefill time of a step in which nobody decodes */
     enum route_policy route_policy;
     double age;           /* ms of remaining time that a ms of waiting is worth; 0: none, 1 in service */

@@ -14,6 +14,9 @@
 #include "scheduler/route_ask.h"
 
 enum { IDLE_BEAT_MS = 1000, BUSY_BEAT_MS = 50, PASS_MOST = 32 };
+/* Gaps beside a prompt, over those without: a host's cores have the prompt take at most 1.8 times as long as alone (2.5 / 1.5, and
+ * what a step costs besides); on a device, where decode leaves the arithmetic idle, gaps stay below twice their own. */
+static const double STRETCH_HOST = 2.5, STRETCH_DEVICE = 1.8;
 static const double ALONE_STEP_MS = 60; /* longest prefill step while nobody decodes: how late a newcomer is noticed */
 
 static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
@@ -84,7 +87,9 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     s->core = (struct sched_core){.engine = e, .stats = &s->stats, .info = m, .pin = conf->route_reuse && strcmp(conf->route_reuse, "pin") == 0};
     s->core.lim = (struct plan_limits){.n_layer = m->n_layer, .n_page = m->n_page, .sink_blocks = m->sink_blocks,
                                        .local_blocks = m->local_blocks, .sparse_streams = m->sparse_streams,
-                                       .itl_target_ms = conf->itl_target_ms, .alone_ms = ALONE_STEP_MS, .age = 1, .pass_most = PASS_MOST,
+                                       .itl_target_ms = conf->itl_target_ms,
+                                       .stretch = conf->itl_stretch > 0 ? conf->itl_stretch : m->on_host ? STRETCH_HOST : STRETCH_DEVICE,
+                                       .alone_ms = ALONE_STEP_MS, .age = 1, .pass_most = PASS_MOST,
                                        .route_policy = policy_of(conf->route_policy)};
     int chunk = conf->chunk_tok > 0 && conf->chunk_tok < m->chunk_tok ? conf->chunk_tok : m->chunk_tok;
     s->core.lim.chunk_tok = chunk < PAGE_TOK ? PAGE_TOK : chunk / PAGE_TOK * PAGE_TOK;

@@ -3,6 +3,8 @@
     python -m training.plot training LOG.jsonl OUT.png
     python -m training.plot layers EVAL_DIR OUT.png          share of full layers by task and layer
     python -m training.plot recall EVAL_DIR ROUTE OUT.png    recall by length and depth of the retrieval tasks
+
+EVAL_DIR may be several folders, a comma between them: parts of one evaluation.
 """
 from __future__ import annotations
 
@@ -21,6 +23,10 @@ from training.data.tasks import GROUP
 def read(path: str) -> list[dict]:
     with (lzma.open(path, "rt") if path.endswith(".xz") else open(path)) as f:
         return [json.loads(line) for line in f]
+
+
+def read_all(folders: str, route: str) -> list[dict]:
+    return [r for folder in folders.split(",") for r in read(os.path.join(folder, route + ".jsonl"))]
 
 
 def smooth(values, width: int = 15):
@@ -49,8 +55,8 @@ def training(log: str, out: str):
     save(fig, out)
 
 
-def layers(folder: str, out: str):
-    rows = read(os.path.join(folder, "routed.jsonl"))
+def layers(folders: str, out: str):
+    rows = read_all(folders, "routed")
     tasks = sorted({r["task"] for r in rows}, key=lambda t: (GROUP[t], t))
     table = []
     for t in tasks:
@@ -63,8 +69,8 @@ def layers(folder: str, out: str):
     save(fig, out)
 
 
-def recall(folder: str, route: str, out: str, n_bins: int = 5):
-    rows = [r for r in read(os.path.join(folder, route + ".jsonl")) if r["depth"] >= 0]
+def recall(folders: str, route: str, out: str, n_bins: int = 5):
+    rows = [r for r in read_all(folders, route) if r["depth"] >= 0]
     lengths = sorted({r["n_tok"] for r in rows})
     table, counts = [], []
     for b in range(n_bins):

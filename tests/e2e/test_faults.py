@@ -7,10 +7,11 @@ import time
 
 import pytest
 
-from conftest import ROOT, Server, Stream, check_error, need_binary
+from conftest import ROOT, Server, Stream, check_error, need_binary, on_gpu
 
 APP = os.environ.get("FAULT_APP", os.path.join(ROOT, "build/tests/server/fault_app"))
-MARK, LOST, NAN, SLOW = 4242, 1, 2, 3
+MARK, LOST, NAN, SLOW, PAGE, ADDRESS, SPIN = 4242, 1, 2, 3, 4, 5, 6
+gpu_only = pytest.mark.skipif(not on_gpu(), reason="a GPU that breaks")
 
 
 @pytest.fixture
@@ -52,12 +53,13 @@ def read(stream):
 def test_a_lost_device_is_told_to_all_and_ends_the_process_with_70(make_faulty):
     s = make_faulty("--max-num-seqs", "6")
     long = dict(max_tokens=4000, ignore_eos=True, temperature=0)
-    streams = [Stream(s, "/v1/completions", prompt=f"Stream {i}", **long) for i in range(5)]
+    streams = [Stream(s, "/v1/completions", prompt=f"Stream {i}", **long) for i in range(4)] + [Stream(s, "/v1/completions", **{**fault(SLOW, 20), **long})]
     with concurrent.futures.ThreadPoolExecutor(10) as pool:
         reading = [pool.submit(read, x) for x in streams]
         s.wait_metric("fluxd_requests_decoding", 5)
-        doomed = pool.submit(s.post, "/v1/completions", fault(LOST, length=800))
-        s.wait_metric("fluxd_requests_prefilling", 1)
+        time.sleep(0.3)  # the fifth holds the engine up, so that the next ones come together
+        doomed = pool.submit(s.post, "/v1/completions", {**fault(LOST, length=800), "priority": -1})
+        time.sleep(0.3)
         waiting = [pool.submit(s.post, "/v1/completions", {"prompt": "Waits", **long}) for _ in range(3)]
         check_error(doomed.result(), 500, "device_failure")
         t0 = time.monotonic()
@@ -88,6 +90,57 @@ def test_a_sequence_without_finite_logits_fails_alone(make_faulty):
     assert s.metrics()['fluxd_requests_finished_total{reason="error"}'] == 2
     s.wait_free()
     assert s.complete(**ask)["choices"][0]["text"] == want
+
+
+def test_a_page_of_nan_fails_its_own_request_alone(make_faulty):
+    s = make_faulty()
+    ask = dict(prompt="Once upon a time", max_tokens=60, temperature=0, ignore_eos=True, logprobs=1)
+    want = s.complete(**ask)["choices"][0]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        mates = [pool.submit(s.complete, **ask) for _ in range(3)]
+        s.wait_metric("fluxd_requests_decoding", lambda v: v > 0)
+        with Stream(s, "/v1/completions", **fault(PAGE)) as x:
+            text, code, done, _ = read(x)
+        assert text and code == "model_output_invalid" and not done
+        assert [m.result()["choices"][0] for m in mates] == [want] * 3
+    s.wait_free()
+    for _ in range(3):  # whoever gets the page next is none the worse for what it held
+        assert s.complete(**ask)["choices"][0] == want
+    assert s.complete([7] * 700, max_tokens=4, ignore_eos=True)["usage"]["completion_tokens"] == 4
+    assert s.metrics()['fluxd_requests_finished_total{reason="error"}'] == 1
+
+
+@gpu_only
+def test_a_kernel_that_writes_nowhere_is_told_to_all_and_ends_the_process_with_70(make_faulty):
+    s = make_faulty("--max-num-seqs", "4")
+    long = dict(max_tokens=4000, ignore_eos=True, temperature=0)
+    streams = [Stream(s, "/v1/completions", prompt=f"Stream {i}", **long) for i in range(3)]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        reading = [pool.submit(read, x) for x in streams]
+        s.wait_metric("fluxd_requests_decoding", 3)
+        check_error(s.post("/v1/completions", fault(ADDRESS)), 500, "device_failure")
+        t0 = time.monotonic()
+        ends = [r.result() for r in reading]
+        assert s.proc.wait(5) == 70 and time.monotonic() - t0 < 1
+    for text, code, done, last in ends:
+        assert text and code == "device_failure" and not done and last - t0 < 1
+    assert "engine is lost" in s.logged() and "illegal memory access" in s.logged()
+    again = make_faulty(port=s.port)
+    assert again.complete("The capital of France is", max_tokens=3)["choices"][0]["text"]
+
+
+@gpu_only
+def test_a_kernel_that_never_ends_is_told_to_all_and_ends_the_process_with_70(make_faulty):
+    s = make_faulty("--step-timeout-ms", "600")
+    with Stream(s, "/v1/completions", prompt="Once", max_tokens=4000, ignore_eos=True) as mate, \
+            Stream(s, "/v1/completions", **fault(SPIN)) as x, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        reading = [pool.submit(read, x), pool.submit(read, mate)]
+        t0 = time.monotonic()
+        assert s.proc.wait(15) == 70 and time.monotonic() - t0 < 8
+        for text, code, done, _ in (r.result() for r in reading):
+            assert code == "device_failure" and not done
+    again = make_faulty(port=s.port)
+    assert again.complete("The capital of France is", max_tokens=3)["choices"][0]["text"]
 
 
 def test_a_stalled_engine_is_unhealthy_and_recovers(make_faulty):

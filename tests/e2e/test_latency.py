@@ -8,6 +8,7 @@ import pytest
 from conftest import Server, Stream, need_binary, on_gpu
 
 PROMPT_TOK, TIMES = 6000, 4
+PROMPTS = 16 if on_gpu() else 1  # a GPU is through with one of them in 25 ms
 IDLE_S = 1.5 if on_gpu() else 4  # a GPU is through with a stream of 6,000 tokens in some seconds
 
 
@@ -20,7 +21,7 @@ def gaps_between(stamps, begin, end):
     return [b - a for a, b in zip(inside, inside[1:])]
 
 
-def measure(server):
+def measure(server, salt):
     """p99 gap in ms: idle, and while the long prompt is in prefill; and how many gaps each is of."""
     stamps = []
     with concurrent.futures.ThreadPoolExecutor(2) as pool, Stream(server, "/v1/completions", prompt="Once upon a time", max_tokens=6000, ignore_eos=True) as s:
@@ -38,8 +39,8 @@ def measure(server):
         t0 = time.monotonic()
         time.sleep(IDLE_S)
         t1 = time.monotonic()
-        ids = [(i * 7919) % 40_000 + 100 for i in range(PROMPT_TOK)]
-        long = pool.submit(server.complete, ids, max_tokens=1)
+        ids = [(i * 7919 + salt) % 40_000 + 100 for i in range(PROMPT_TOK)]
+        long = pool.submit(server.complete, [ids] * PROMPTS, max_tokens=1)
         long.result()
         t2 = time.monotonic()
         assert not reading.done(), "the stream ended before the prompt did"
@@ -48,7 +49,7 @@ def measure(server):
         s.conn.sock.shutdown(socket.SHUT_RDWR)
     idle, busy = gaps_between(stamps, t0, t1), gaps_between(stamps, t1, t2)
     assert len(idle) > 50 and len(busy) > 20, (len(idle), len(busy))
-    print(f"p99 gap: idle {p99(idle) * 1e3:.1f} ms of {len(idle)}, during prefill of {PROMPT_TOK} tokens {p99(busy) * 1e3:.1f} ms of {len(busy)}; "
+    print(f"p99 gap: idle {p99(idle) * 1e3:.1f} ms of {len(idle)}, during prefill of {PROMPTS} x {PROMPT_TOK} tokens {p99(busy) * 1e3:.1f} ms of {len(busy)}; "
           f"median {sorted(idle)[len(idle) // 2] * 1e3:.1f} and {sorted(busy)[len(busy) // 2] * 1e3:.1f} ms; prefill took {t2 - t1:.1f} s")
     return p99(idle), p99(busy)
 
@@ -65,8 +66,8 @@ def quiet():
 
 
 def test_a_stream_keeps_its_pace_beside_a_long_prefill(quiet):
-    idle, busy = measure(quiet)
+    idle, busy = measure(quiet, 0)
     if busy >= TIMES * idle:  # others use the machine too: once more, the same bound
         quiet.wait_free()
-        idle, busy = measure(quiet)
+        idle, busy = measure(quiet, 1)  # another prompt: the first one's pages are cached
     assert busy < TIMES * idle

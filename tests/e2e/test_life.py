@@ -1,15 +1,17 @@
 """The process: start, readiness, memory, idleness, signals, exit codes."""
 import concurrent.futures
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 
-from conftest import BIN, MODEL, Server, Stream, check_error, cpu_only, free_port, launch, need_binary, on_gpu, read_log
+from conftest import BIN, DEVICE, MODEL, ROOT, Server, Stream, check_error, cpu_only, free_port, launch, need_binary, on_gpu, read_log
 
 MIB = 1 << 20
 
@@ -49,6 +51,31 @@ def test_bad_settings_exit_with_2_and_name_the_flag(flags):
     code, text = exit_of("--model", MODEL, "--port", free_port(), *flags)
     assert code == 2, text
     assert flags[0].lstrip("-") in text.splitlines()[-1], text
+
+
+gpu_only = pytest.mark.skipif(not on_gpu(), reason="of the GPU's engine and its memory")
+
+
+def shape(folder, **changes):
+    """A model of placeholder weights in the folder: Llama 3.1 8B's sizes but for the changes."""
+    sys.path.insert(0, os.path.join(ROOT, "tests/perf"))
+    from gpu_serve import make_model
+
+    (folder / "config.json").write_text(json.dumps({**make_model(str(folder), "llama-3.1-8b"), **changes}))
+    return folder
+
+
+HUGE = dict(hidden_size=32768, intermediate_size=131072, num_attention_heads=256, num_key_value_heads=32, num_hidden_layers=16, vocab_size=256)
+
+
+@gpu_only
+@pytest.mark.parametrize("changes, flags, words", [({"num_hidden_layers": 2}, ["--kv-pool-bytes", "4000G", "--max-num-seqs", "256"], ["KV pool", "lower it", "--kv-pool-bytes"]),
+                                                   ({}, ["--gpu-memory-utilization", "0.05"], ["no room for KV pages", "raise it", "--gpu-memory-utilization"]),
+                                                   (HUGE, [], ["weights do not fit"])], ids=["pool", "share", "weights"])
+def test_what_does_not_fit_the_device_is_named_and_what_to_set(changes, flags, words, tmp_path):
+    code, text = exit_of("--model", shape(tmp_path, **changes), "--load-format", "dummy", "--device", DEVICE, "--port", free_port(), *flags, timeout=60)
+    last = text.splitlines()[-1]
+    assert code == 2 and "MiB" in last and all(w in last for w in words), text
 
 
 def test_no_model_named_exits_with_2():
@@ -209,7 +236,7 @@ def test_resident_memory_is_weights_and_pages_in_use_and_150_mib(make_server):
     assert abs(s.metrics()["process_resident_memory_bytes"] / MIB - resident(s)) < 30
 
 
-@pytest.mark.skipif(not on_gpu(), reason="of the GPU's engine: weights and pages are not in host memory")
+@gpu_only
 def test_host_memory_with_a_gpu_is_under_1_gib_and_flat(make_server):
     s = make_server()
     first = resident(s)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from conftest import Server, check_error, cpu_only, need_binary
+from conftest import Server, check_error, cpu_only, need_binary, on_gpu
 
 FLAGS = ("--sink-size", "128", "--local-window-size", "256", "--prefill-chunk-tokens", "256")
 ROUTES = ["full", "sparse", "10" * 15, "1" * 15 + "0" * 15]
@@ -42,10 +42,10 @@ def test_conversations_have_the_same_bits(pair):
     cached, cold = pair
     rng = random.Random(11)
     hits = 0
-    for _ in range(8):
+    for _ in range(4):
         prompt, route = [], rng.choice(ROUTES)
-        for turn in range(4):
-            prompt = prompt + [rng.randrange(100, 40_000) for _ in range(rng.choice([40, 130, 257, 300]))]
+        for turn in range(3):
+            prompt = prompt + [rng.randrange(100, 40_000) for _ in range(rng.choice([130, 257, 300]))]
             if rng.random() < 0.3:
                 route = rng.choice(ROUTES)
             got, n = bits(cached, prompt, route=route)
@@ -54,7 +54,7 @@ def test_conversations_have_the_same_bits(pair):
             assert none == 0 and n % 128 == 0 and n < len(prompt)
             hits += n > 0
             prompt = prompt + got[0]
-    assert hits >= 5
+    assert hits >= 3
 
 
 @cpu_only("the prefix cache")
@@ -116,7 +116,7 @@ def choices(server, **fields):
 def test_choices_of_one_prompt_share_its_pages(pair):
     cached, cold = pair
     before = cached.metrics()
-    for fields in ({"n": 6, "route": "1" * 15 + "0" * 15}, {"n": 3, "best_of": 3, "route": "10" * 15}, {"n": 2, "prompt": [[5 + i % 900 for i in range(400)], [9] * 300]}):
+    for fields in ({"n": 4, "route": "1" * 15 + "0" * 15}, {"n": 3, "best_of": 3, "route": "10" * 15}, {"n": 2, "prompt": [[5 + i % 900 for i in range(400)], [9] * 300]}):
         got, used = choices(cached, **fields)
         want, used_cold = choices(cold, **fields)
         assert got == want and len({str(g) for g in got}) > 1
@@ -124,9 +124,10 @@ def test_choices_of_one_prompt_share_its_pages(pair):
         assert used["prompt_tokens_details"]["cached_tokens"] == 0  # the choice that is counted computed its prompt
     after = cached.metrics()
     moved = {k: after[f"fluxd_prefix_{k}_total"] - before[f"fluxd_prefix_{k}_total"] for k in ("hits", "misses", "restarts")}
-    assert moved == {"hits": 5 + 2 + 2, "misses": 4, "restarts": 0}, moved
+    assert moved == ({"hits": 0, "misses": 0, "restarts": 0} if on_gpu() else {"hits": 3 + 2 + 2, "misses": 4, "restarts": 0}), moved
 
 
+@cpu_only("layer plans")
 def test_layers_of_a_plan_keep_their_pages_whatever_route_is_asked():
     need_binary()
     s = Server(*FLAGS, "--layer-plan", "0-1:full,3:flex,5:reuse(3),8:window")

@@ -11,8 +11,8 @@ import time
 from conftest import Server, need_binary
 from test_faults import APP, SLOW, fault
 
-ARRIVALS = int(os.environ.get("FLUXD_ARRIVALS", "60"))
-LEAVERS = int(os.environ.get("FLUXD_LEAVERS", "120"))
+ARRIVALS = int(os.environ.get("FLUXD_ARRIVALS", "32"))
+LEAVERS = int(os.environ.get("FLUXD_LEAVERS", "40"))
 SMALL = ("--kv-pool-bytes", "16M", "--max-num-seqs", "8", "--queue-len", str(ARRIVALS + 1), "--local-window-size", "128", "--prefill-chunk-tokens", "128")
 
 
@@ -109,7 +109,7 @@ def test_clients_that_leave_in_any_state_leave_nothing(make_server):
         m = s.metrics()
         return m["process_resident_memory_bytes"], m["process_open_fds"]
 
-    rss, fds = some(60)
+    rss, fds = some(30)
     time.sleep(1.1)  # the process is looked at once a second
     rss, fds = some(4)
     some(LEAVERS)

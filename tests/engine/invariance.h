@@ -9,7 +9,7 @@
 
 #include "tests/engine/hash_router.h"
 
-enum { CHUNK = 160, N_SEQ = 8, N_OUT = 4, PROMPT_MOST = 420, LONG = 7 };
+enum { CHUNK = 160, N_SEQ = 8, N_OUT = 4, PROMPT_MOST = 420, LONG = 7, BATCH_MOST = 64 };
 
 static const char *model_path;
 
@@ -187,19 +187,73 @@ static void alone_in_company_and_in_pieces_are_bit_equal_auto(void **state)
     check_dtype(ENGINE_DTYPE_AUTO);
 }
 
-static struct engine *open_routed(void)
+/* Request 0 as row n / 2 of n, among requests of other lengths and routes. */
+static void run_among(struct engine *e, int n, struct outcome *o)
+{
+    static struct drive d[BATCH_MOST];
+    struct batch_row    row[BATCH_MOST];
+    struct batch_piece  piece[BATCH_MOST];
+    struct sample_out   out[BATCH_MOST];
+    uint8_t             drew[BATCH_MOST];
+    const int           L = engine_info(e)->n_layer;
+    for (int i = 0, first_page = 0; i < n; i++) {
+        int32_t tok[PROMPT_MOST];
+        char    route[DRIVE_LAYER + 1];
+        int     seq = i == n / 2 ? 0 : N_SEQ + i, len = seq ? 1 + i * 11 % 40 : lengths[0];
+        for (int t = 0; t < len; t++) tok[t] = prompt_tok(e, seq, t);
+        drive_init(&d[i], e, i, tok, len, route_of(e, seq, route), first_page);
+        first_page += pages_of(e, len);
+        piece[i] = drive_piece(&d[i], 0, L, 0, len);
+    }
+    for (int k = 0; k < N_OUT; k++) {
+        struct batch    b = {.n_row = k ? n : 0, .n_piece = k ? 0 : n, .row = row, .piece = piece};
+        struct step_out to = {.row = out, .piece = out, .drew = drew};
+        for (int i = 0; i < n; i++) row[i] = drive_row(&d[i]);
+        assert_int_equal(engine_step(e, &b, &to, NULL), OK);
+        for (int i = 0; i < n; i++) d[i].tok[d[i].n_tok++] = out[i].id;
+        o->out[k] = out[n / 2];
+    }
+    keep(o, &d[n / 2]);
+    for (int i = 0; i < n; i++) drive_fini(&d[i]);
+}
+
+static void a_request_is_alike_alone_again_and_in_batches_of_2_17_and_64(void **state)
+{
+    (void)state;
+    for (int dtype = 0; dtype < 2; dtype++) {
+        struct engine_conf c = drive_conf(model_path, dtype ? ENGINE_DTYPE_F32 : ENGINE_DTYPE_AUTO, CHUNK);
+        c.max_seqs = BATCH_MOST;
+        c.local_window_size = 128;
+        struct engine *e = drive_open(&c);
+        struct outcome alone, other;
+        run_alone(e, 0, 5, 300, CHUNK, false, &alone);
+        run_alone(e, 0, 5, 300, CHUNK, false, &other);
+        assert_same_outcome(&alone, &other);
+        for (int n = 2; n <= BATCH_MOST; n = n == 2 ? 17 : n == 17 ? 64 : 65) {
+            run_among(e, n, &other);
+            assert_same_outcome(&alone, &other);
+        }
+        run_alone(e, 0, 9, 20, 64, false, &other);
+        assert_same_outcome(&alone, &other);
+        engine_close(e);
+    }
+}
+
+static struct engine *open_routed(int sparse_kind, int retrieval_kind)
 {
     char  path[] = "/tmp/fluxd-router-XXXXXX";
     int   fd = mkstemp(path);
     float bias[DRIVE_LAYER] = {0};
     assert_true(fd >= 0);
     close(fd);
-    struct engine_conf c = drive_conf(model_path, ENGINE_DTYPE_AUTO, CHUNK);
+    struct engine_conf c = drive_conf(model_path, ENGINE_DTYPE_AUTO, sparse_kind < 0 && retrieval_kind < 0 ? CHUNK : PROMPT_MOST);
     struct engine     *e = drive_open(&c);
     const int          L = engine_info(e)->n_layer;
     hash_router_write(path, 5, L, 2, engine_info(e)->head, bias, "{\"pool_size\":\"150.0\",\"local_window_size\":\"128\"}");
     engine_close(e);
     c.router = path;
+    c.sparse_kind = sparse_kind;
+    c.retrieval_kind = retrieval_kind;
     e = drive_open(&c);
     remove(path);
     assert_int_equal(engine_info(e)->router_pool_size, 150);
@@ -210,7 +264,7 @@ static struct engine *open_routed(void)
 static void routers_decide_alike_in_company_and_in_pieces(void **state)
 {
     (void)state;
-    struct engine *e = open_routed();
+    struct engine *e = open_routed(-1, -1);
     const int      L = engine_info(e)->n_layer;
     int            mixed = 0;
     check_invariance(e, true);
@@ -219,6 +273,41 @@ static void routers_decide_alike_in_company_and_in_pieces(void **state)
     for (int l = 0; l < L; l++) mixed += o.route[l] == ROUTE_FULL;
     assert_true(mixed > 0 && mixed < L);
     engine_close(e);
+}
+
+/* As check_invariance, in pieces that end on page edges: there a choice of blocks is its query block's alone. */
+static void check_choices(struct engine *e, bool open)
+{
+    static struct outcome alone;
+    static struct crowd   crowd, other;
+    int                   n_page = 0;
+    for (int s = 0; s < N_SEQ; s++) n_page += pages_of(e, lengths[s]);
+    poison_pages(e, n_page);
+    run_crowd(&crowd, e, 256, open);
+    run_crowd(&other, e, 128, open);
+    for (int s = 0; s < N_SEQ; s++) {
+        run_alone(e, s, 5, 100, PROMPT_MOST, open, &alone);
+        assert_same_outcome(&alone, &crowd.o[s]);
+        assert_same_outcome(&alone, &other.o[s]);
+    }
+}
+
+static void chosen_blocks_are_alike_in_company_and_in_pieces(void **state)
+{
+    (void)state;
+    static const struct { int sparse, full; } kinds[] = {{ATTN_LIST, ATTN_FULL}, {ATTN_STREAMING, ATTN_LIST}, {ATTN_LIST, ATTN_LIST}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct engine *e = open_routed(kinds[i].sparse, kinds[i].full);
+        check_choices(e, true);
+        engine_close(e);
+    }
+    for (int dtype = 0; dtype < 2; dtype++) { /* a choice that lives on in another layer, and kinds that no router decides */
+        struct engine_conf c = drive_conf(model_path, dtype ? ENGINE_DTYPE_F32 : ENGINE_DTYPE_AUTO, PROMPT_MOST);
+        c.layer_plan = "0:flex,1:reuse(0)";
+        struct engine *e = drive_open(&c);
+        check_choices(e, true);
+        engine_close(e);
+    }
 }
 
 /* A sequence whose routers' words are moved; its route by the rule, from the margins it tells; and its tokens by that route given. */
@@ -251,7 +340,7 @@ static void check_moved(struct engine *e, int seq, int chunk, int min_full, floa
 static void a_floor_makes_the_layers_left_full_and_a_bias_moves_the_margins(void **state)
 {
     (void)state;
-    struct engine *e = open_routed();
+    struct engine *e = open_routed(-1, -1);
     const int      L = engine_info(e)->n_layer, floors[] = {L / 4, L / 2, L - 1}, seqs[] = {0, LONG};
     int            forced = 0, kept = 0;
     for (int i = 0; i < 2; i++) {
@@ -362,7 +451,8 @@ static void prompt_scores_do_not_depend_on_pieces(void **state)
 #define INVARIANCE_TESTS                                                                           \
     cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_auto),                           \
         cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_f32),                        \
-        cmocka_unit_test(routers_decide_alike_in_company_and_in_pieces),                                                   \
+        cmocka_unit_test(a_request_is_alike_alone_again_and_in_batches_of_2_17_and_64),            \
+        cmocka_unit_test(routers_decide_alike_in_company_and_in_pieces), cmocka_unit_test(chosen_blocks_are_alike_in_company_and_in_pieces), \
         cmocka_unit_test(a_floor_makes_the_layers_left_full_and_a_bias_moves_the_margins),                           \
         cmocka_unit_test(sparse_layers_never_read_pages_outside_sink_and_window),                  \
         cmocka_unit_test(a_row_without_finite_logits_is_bad_alone), cmocka_unit_test(prompt_scores_do_not_depend_on_pieces)

@@ -11,7 +11,7 @@
 
 #include "base/strbuf.h"
 
-enum { TINY_L = 6, TINY_D = 64, TINY_H = 4, TINY_G = 2, TINY_K = 16, TINY_F = 96, TINY_V = 320, TINY_LEN = 4096, TINY_TENSORS = 2 + 9 * TINY_L };
+enum { TINY_L = 6, TINY_D = 64, TINY_H = 4, TINY_G = 2, TINY_K = 64, TINY_F = 96, TINY_V = 320, TINY_LEN = 4096, TINY_TENSORS = 2 + 9 * TINY_L, TINY_KEYS = 18 };
 enum { TINY_F32 = 0, TINY_Q4_1 = 3, TINY_Q8_0 = 8 }; /* the format's type numbers */
 enum { TINY_KIND_U32 = 4, TINY_KIND_I32 = 5, TINY_KIND_F32 = 6, TINY_KIND_BOOL = 7, TINY_KIND_STR = 8, TINY_KIND_ARR = 9 };
 
@@ -123,7 +123,7 @@ static inline void tiny_gguf_build(struct strbuf *b)
     strbuf_puts(b, "GGUF");
     tiny_u32(b, 3);
     tiny_u64(b, (uint64_t)n);
-    tiny_u64(b, 17);
+    tiny_u64(b, TINY_KEYS);
     tiny_key_str(b, "general.architecture", "llama");
     tiny_key_str(b, "general.name", "tiny");
     tiny_key_u32(b, "llama.block_count", TINY_L);
@@ -132,6 +132,7 @@ static inline void tiny_gguf_build(struct strbuf *b)
     tiny_key_u32(b, "llama.feed_forward_length", TINY_F);
     tiny_key_u32(b, "llama.attention.head_count", TINY_H);
     tiny_key_u32(b, "llama.attention.head_count_kv", TINY_G);
+    tiny_key_u32(b, "llama.attention.key_length", TINY_K); /* as devices take them */
     tiny_key_f32(b, "llama.rope.freq_base", 10000);
     tiny_key_f32(b, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     tiny_key_str(b, "tokenizer.ggml.model", "gpt2");

@@ -1,5 +1,5 @@
 /* Attention on the GPU against its definition, over lengths, groups, kinds and cuts; unwritten page tails hold NaN.
- * usage: gpu_attn [small]   (small: what compute-sanitizer can chew) */
+ * usage: gpu_attn [small | race] [sm90 | mma | f32]   (small: what compute-sanitizer can chew; race: what its racecheck can) */
 #include "kernels/attn_gpu.h"
 #include "tests/kernels/gpu_attn_ref.h"
 
@@ -132,6 +132,12 @@ struct world {
             CUDA(cudaDeviceSynchronize());
             if (r.kind == ATTN_LIST)
                 make_list(s, r.list_share, r.seed);
+            if (r.kind == ATTN_SPLIT) { /* whole kv heads: every third, from one that changes */
+                std::vector<uint8_t> full((size_t)H);
+                for (int h = 0; h < H; h++)
+                    full[(size_t)h] = (h / (H / G) + r.seed) % 3 == 0;
+                s.full_head = upload(full);
+            }
             if (r.kind == ATTN_STREAMING)
                 for (int b = r.sink; b <= r.pos0 / 128 - r.local; b++)
                     page[(size_t)b] = -1;
@@ -278,7 +284,7 @@ static uint32_t poison(uint32_t) { return (uint32_t)POISON << 16 | POISON; }
 /* Every run's rows near the reference, every other element untouched. */
 template <typename T> static void compare_as(world &w, const char *law, bool decode, double rel_most, double bound)
 {
-    static const char *kinds[] = {"full", "streaming", "triangle", "list", "none"};
+    static const char *kinds[] = {"full", "streaming", "triangle", "list", "none", "split"};
     std::vector<T>        got = w.launch<T>(decode);
     std::vector<float>    ref = w.reference();
     std::vector<char>     owned((size_t)w.n_row, 0);
@@ -366,10 +372,13 @@ static std::vector<run> prefill_runs(const std::vector<int> &lens)
         v.push_back({ATTN_STREAMING, n, 0, n, 1, 2, seed++, 0});
         v.push_back({ATTN_STREAMING, n, 0, n, 0, 1, seed++, 0});
         v.push_back({ATTN_STREAMING, n, 0, n, 1, 16, seed++, 0});
+        v.push_back({ATTN_STREAMING, n, 0, n, 1, 40, seed++, 0}); /* all of any length here */
         v.push_back({ATTN_TRIANGLE, n, 0, n, 1, 3, seed++, 0});
         v.push_back({ATTN_LIST, n, 0, n, 0, 1, seed++, 30});
         v.push_back({ATTN_LIST, n, 0, n, 0, 1, seed++, -1});
         v.push_back({ATTN_NONE, n, 0, n, 0, 1, seed++, 0});
+        v.push_back({ATTN_SPLIT, n, 0, n, 1, 2, seed++, 0});
+        v.push_back({ATTN_SPLIT, n, n / 2, n - n / 2, 1, 1, seed++, 0});
         if (n > 128) { /* later pieces of a prompt, cut anywhere */
             v.push_back({ATTN_FULL, n, n - 100, 100, 0, 1, seed++, 0});
             v.push_back({ATTN_STREAMING, n, n / 2 + 3, n - n / 2 - 3, 2, 3, seed++, 0});
@@ -389,8 +398,11 @@ static std::vector<run> decode_runs(const std::vector<int> &lens)
         v.push_back({ATTN_STREAMING, n, n - 1, 1, 0, 1, seed++, 0});
         v.push_back({ATTN_FULL, n, n - 1, 0, 1, 16, seed++, 0}); /* a padding slot */
         v.push_back({ATTN_STREAMING, n, n - 1, 1, 1, 16, seed++, 0});
+        v.push_back({ATTN_STREAMING, n, n - 1, 1, 1, 80, seed++, 0}); /* all of any length here */
         v.push_back({ATTN_TRIANGLE, n, n - 1, 1, 1, 3, seed++, 0});
         v.push_back({ATTN_NONE, n, n - 1, 1, 0, 1, seed++, 0});
+        for (int i = 0; i < 3; i++) /* each with other kv heads full, one of them with none where there are few */
+            v.push_back({ATTN_SPLIT, n, n - 1, 1, 1, 2, seed++, 0});
     }
     return v;
 }
@@ -398,9 +410,9 @@ static std::vector<run> decode_runs(const std::vector<int> &lens)
 /* A prompt's rows have the same bits in one piece and in pieces, beside others and alone. */
 template <typename T> static void prefill_bits_do_not_hang_on_the_cut(int H, int G, int K, int len)
 {
-    const int kinds[] = {ATTN_FULL, ATTN_STREAMING, ATTN_TRIANGLE};
+    const int kinds[] = {ATTN_FULL, ATTN_STREAMING, ATTN_TRIANGLE, ATTN_LIST, ATTN_SPLIT};
     for (int kind : kinds) {
-        world whole(H, G, K, {{kind, len, 0, len, 1, 2, 9, 0}});
+        world whole(H, G, K, {{kind, len, 0, len, 1, 2, 9, 40}});
         std::vector<T> a = whole.template launch<T>(false), again = whole.template launch<T>(false);
         check(a == again, "prefill_repeats_its_bits", "second launch differs");
         for (int piece : {100, 128, 333}) {
@@ -409,6 +421,8 @@ template <typename T> static void prefill_bits_do_not_hang_on_the_cut(int H, int
             for (int p = 0; p < len; p += piece) {
                 s.row0 = s.pos0 = p;
                 s.n_row = std::min(piece, len - p);
+                if (s.keep)
+                    s.keep = whole.seg[0].keep + p / 128 * s.keep_block_stride;
                 cut.push_back(s);
             }
             std::vector<attn_seg> keep = whole.seg;
@@ -474,6 +488,17 @@ static void few()
     }
 }
 
+static void fewest()
+{
+    for (int K : {64, 128}) {
+        world p(2, 1, K, {{ATTN_FULL, 200, 0, 200, 0, 1, 1, 0}, {ATTN_STREAMING, 300, 130, 170, 1, 1, 2, 0}, {ATTN_LIST, 140, 0, 140, 0, 1, 3, 50},
+                          {ATTN_SPLIT, 140, 0, 140, 0, 1, 4, 0}});
+        compare(p, "prefill_equals_definition", false);
+        world d(4, 2, K, {{ATTN_FULL, 1200, 1199, 1, 0, 1, 1, 0}, {ATTN_STREAMING, 300, 299, 1, 1, 1, 2, 0}, {ATTN_SPLIT, 700, 699, 1, 1, 1, 3, 0}});
+        compare(d, "decode_equals_definition", true);
+    }
+}
+
 static void all()
 {
     const int shapes[][2] = {{1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}, {6, 1}, {7, 1}, {8, 1}, {4, 4}, {16, 4}};
@@ -484,6 +509,8 @@ static void all()
             compare(p, "prefill_equals_definition", false);
             world d(s[0], s[1], K, decode_runs({1, 127, 128, 129, 1000, 4097, 8192}));
             compare(d, "decode_equals_definition", true);
+            world l(s[0], s[1], K, prefill_runs({4097}));
+            compare(l, "prefill_equals_definition", false);
         }
         world p(32, 8, K, prefill_runs({4097}));
         compare(p, "prefill_equals_definition", false);
@@ -507,13 +534,15 @@ int main(int argc, char **argv)
         const char   *name;
         bool          runs;
     } kernels[] = {{ATTN_USE_SM90, "sm90", prop.major == 9 && prop.minor == 0}, {ATTN_USE_MMA, "mma", true}, {ATTN_USE_BEST, "f32", true}};
-    oracle_is_right();
+    const char *size = argc > 1 ? argv[1] : "";
+    if (strcmp(size, "race"))
+        oracle_is_right();
     for (auto &k : kernels) {
-        if (!k.runs)
+        if (!k.runs || (argc > 2 && strcmp(argv[2], k.name)))
             continue;
         int failed = n_fail, checked = n_check;
         use = k.use;
-        argc > 1 && !strcmp(argv[1], "small") ? few() : all();
+        !strcmp(size, "race") ? fewest() : !strcmp(size, "small") ? few() : all();
         printf("%s: %d checks, %d failed\n", k.name, n_check - checked, n_fail - failed);
     }
     printf("gpu_attn: %d checks, %d failed\n", n_check, n_fail);

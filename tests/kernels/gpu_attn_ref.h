@@ -20,6 +20,7 @@ __host__ __device__ inline bool ref_sees(const attn_seg &s, int t, int j, int h)
     case ATTN_FULL: return true;
     case ATTN_STREAMING: return near;
     case ATTN_TRIANGLE: return t >= s.dense_from || near;
+    case ATTN_SPLIT: return s.full_head[h] || near;
     default: break;
     }
     int            first = s.pos0 / 128, n_q = (s.pos0 + s.n_row - 1) / 128 - first + 1;

@@ -208,14 +208,17 @@ template <typename T, typename KV> static void qkrope_equals_reference(int n_tok
     const int            stride = (H + 2 * G) * K + 8, n_page = n_tok / PAGE_TOK + 3;
     std::vector<T>       qkv = random_of<T>((size_t)(n_tok * stride), 2), qn = random_of<T>((size_t)K, 1, 1), kn = random_of<T>((size_t)K, 1, 1);
     std::vector<float>   rope((size_t)((n_tok + 300) * K)), in = floats(qkv), qnf = floats(qn), knf = floats(kn);
-    std::vector<int32_t> pos((size_t)n_tok), page((size_t)n_tok);
+    std::vector<int32_t> pos((size_t)n_tok), page((size_t)n_tok), order((size_t)n_page);
+    for (int i = 0; i < n_page; i++)
+        order[(size_t)i] = i;
+    std::shuffle(order.begin(), order.end(), rng);
     for (size_t i = 0; i + 1 < rope.size(); i += 2) {
         rope[i] = cosf((float)i);
         rope[i + 1] = sinf((float)i);
     }
-    for (int t = 0; t < n_tok; t++) { /* pages in falling order; some tokens are not written */
+    for (int t = 0; t < n_tok; t++) { /* pages in any order; some tokens are not written */
         pos[(size_t)t] = t + 100;
-        page[(size_t)t] = t % 7 == 3 ? -1 : n_page - 1 - (t + 100) / PAGE_TOK;
+        page[(size_t)t] = t % 7 == 3 ? -1 : order[(size_t)((t + 100) / PAGE_TOK)];
     }
     std::vector<float> q((size_t)(n_tok * H * K)), q_raw(q), pool((size_t)(n_page * G * 2 * PAGE_TOK * K), NAN);
     op_ctx             c = {1, DT_F32, NULL};
@@ -486,7 +489,7 @@ static void sample_equals_reference(int V, enum shape shape, int draws)
 
 template <typename T> static void all_of_type()
 {
-    for (int n_tok : {1, 7, 128, 129, small ? 130 : 4097})
+    for (int n_tok : {1, 7, 127, 128, 129, small ? 130 : 4097})
         for (int d : {8, 576, 4096})
             if (!small || n_tok * d < 200000) {
                 embed_and_gather_move_rows<T, bf16>(n_tok, d);
@@ -504,11 +507,18 @@ template <typename T> static void all_of_type()
             qkrope_equals_reference<T, T>(n_tok, h[0], h[1], h[2], true, true);
             qkrope_equals_reference<T, T>(n_tok, h[0], h[1], h[2], false, false);
         }
+    for (int K : {64, 128})
+        for (int H = 1; H <= 8 && !small; H++)
+            for (int n_tok : {1, 127, 128, 129, 4097})
+                qkrope_equals_reference<T, T>(n_tok, H, 1, K, H % 2, n_tok % 2);
     qkrope_equals_reference<T, bf16>(128, 4, 2, 64, true, true);
     if (!small)
         qkrope_equals_reference<T, T>(4097, 32, 8, 128, true, true);
     router_equals_reference<T>(9, 64, 100, 2, {1, 7, 0, 99, 150, 200, 700});
     router_equals_reference<T>(32, 128, 100, 2, {128, 129, small ? 130 : 4097});
+    for (int K : {64, 128})
+        for (int H = 1; H <= 8 && !small; H++)
+            router_equals_reference<T>(H, K, 100, H % 2 ? 2 : 1, {1, 127, 128, 129, 4097});
     router_equals_reference<T>(2, 16, 3, 1, {5, 6, 7});
     router_equals_reference<T>(3, 96, 150, 2, {300});
     router_equals_reference<T>(4, 256, 10, 1, {25});

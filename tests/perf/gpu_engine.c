@@ -13,15 +13,21 @@
 #include "kernels/attn_gpu.h"
 #include "kernels/bench/fill.h"
 
-enum { MAX_LEN = 132096, SEQS = 64, CHUNK = 16384 };
+enum { MAX_LEN = 132096, SEQS = 64, CHUNK = 16384, TINY_CHUNK = 128 };
 
 static const struct shape {
     const char *name;
     struct spec spec;
     bool        qk_norm;
+    const char *plan;       /* kinds of single layers */
+    int64_t     pool_bytes; /* 0: what is left */
+    int         seqs;       /* 0: SEQS */
 } shapes[] = {
     {"qwen3-8b", {.n_layer = 36, .d = 4096, .n_head = 32, .n_kv = 8, .head = 128, .f = 12288, .n_vocab = 151936, .eps = 1e-6f, .rope_base = 1e6}, true},
     {"llama-3.1-8b", {.n_layer = 32, .d = 4096, .n_head = 32, .n_kv = 8, .head = 128, .f = 14336, .n_vocab = 128256, .eps = 1e-5f, .rope_base = 5e5}, false},
+    /* every kind in a model that compute-sanitizer can chew */
+    {.name = "tiny", .spec = {.n_layer = 10, .d = 256, .n_head = 6, .n_kv = 2, .head = 64, .f = 512, .n_vocab = 1000, .eps = 1e-5f, .rope_base = 1e4}, .qk_norm = true,
+     .plan = "2:xattn,3:flex,4:reuse(3),5:none,6:split(1),7:window,8:triangle,9:retrieval", .pool_bytes = 64 << 20, .seqs = 4},
 };
 
 struct bench {
@@ -92,20 +98,26 @@ static void new_rope(struct engine *e)
     free(rope);
 }
 
-static void open_bench(struct bench *b, const struct shape *s)
+static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
 {
     struct err_note     note = {0};
     struct engine      *e = &b->e;
     struct backend_conf conf = {0};
+    const int           seqs = s->seqs ? s->seqs : SEQS;
     e->spec = s->spec;
-    e->info = (struct engine_info){.max_len = MAX_LEN, .max_seqs = SEQS, .chunk_tok = CHUNK, .sink_blocks = 1, .local_blocks = 16, .router_pool_size = 100};
-    e->flux = (struct flux_spec){.sparse_kind = ATTN_STREAMING, .sink_size = 128, .local_window_size = 2048, .pool_size = 100, .triangle_n_last = 128};
+    e->info = (struct engine_info){.max_len = MAX_LEN, .max_seqs = seqs, .chunk_tok = CHUNK, .sink_blocks = 1, .local_blocks = 16, .router_pool_size = 100};
+    e->flux = (struct flux_spec){.sparse_kind = sparse_kind, .sink_size = 128, .local_window_size = 2048, .pool_size = 100, .triangle_n_last = 128};
     e->attn_scale = 1.0f / sqrtf((float)s->spec.head);
     e->max_tok = CHUNK;
     e->logit_tok = SEQS;
     must(backend_cuda_open(&e->be, &conf, &note), &note);
     new_weights(e, s->qk_norm, &note);
-    struct memory_conf m = {.max_tok = CHUNK, .router_tok = 100, .logit_tok = SEQS, .max_len = MAX_LEN, .max_seqs = SEQS, .stream_tok = MAX_LEN};
+    struct kinds_conf  kinds = {.n_layer = s->spec.n_layer, .n_head = s->spec.n_head, .n_kv = s->spec.n_kv, .sparse = sparse_kind, .full = ATTN_FULL, .plan = s->plan};
+    struct memory_conf m = {.max_tok = CHUNK, .router_tok = 100, .logit_tok = SEQS, .max_len = MAX_LEN, .max_seqs = seqs, .stream_tok = MAX_LEN,
+                            .pool_bytes = s->pool_bytes, .hold_block = CHUNK / PAGE_TOK + seqs + 1, .choose_work = choose_gpu_work((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK, s->spec.n_head)};
+    must(kinds_open(&e->kinds, &kinds, &note), &note);
+    m.n_hold = e->kinds.n_hold;
+    if (e->kinds.reuses) m.hold_block = (int64_t)seqs * ((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK);
     must(memory_open(&e->mem, e->be, &e->spec, &m, &note), &note);
     fill_random(e->mem.pool, e->mem.n_page * e->mem.page_bytes / 2, 3, 0, 1);
     new_rope(e);
@@ -170,15 +182,15 @@ static double decode_ms(struct bench *b, int n_seq, int depth, int steps)
 }
 
 /* As the scheduler would cut it: whole where it fits a call, else layer by layer in chunks. */
-static double prefill_ms(struct bench *b, int n)
+static double prefill_ms(struct bench *b, int n, int chunk)
 {
     double           ms = 0;
     const int        L = b->e.spec.n_layer;
     struct batch_seq *seq = &b->seq[0];
     seq->n_prompt = n;
-    for (int l = 0; l < (n <= CHUNK ? 1 : L); l++)
-        for (int at = 0; at < n; at += CHUNK) {
-            struct batch_piece p = {.seq = seq, .layer0 = l, .layer1 = n <= CHUNK ? L : l + 1, .tok0 = at, .tok1 = at + CHUNK < n ? at + CHUNK : n, .sample = greedy(n)};
+    for (int l = 0; l < (n <= chunk ? 1 : L); l++)
+        for (int at = 0; at < n; at += chunk) {
+            struct batch_piece p = {.seq = seq, .layer0 = l, .layer1 = n <= chunk ? L : l + 1, .tok0 = at, .tok1 = at + chunk < n ? at + chunk : n, .sample = greedy(n)};
             ms += run_step(b, &(struct batch){.n_piece = 1, .piece = &p});
         }
     seq->n_prompt = 1;
@@ -248,7 +260,7 @@ static void lay_out_seen(struct bench *b)
     CHECK(id <= n);
 }
 
-/* Attention of all layers of one step, launch after launch; and the bytes that it must move. */
+/* Attention of all layers of one step, in one graph; and the bytes that it must move. */
 static double attention_ms(struct bench *b, double *bytes)
 {
     struct engine       *e = &b->e;
@@ -270,18 +282,25 @@ static double attention_ms(struct bench *b, double *bytes)
             *bytes += 4.0 * H * K + 4.0 * G * K * (full ? ROUTE_DEPTH : 17 * PAGE_TOK);
         }
     CHECK(e->be->copy_in(e->be, seg, host, n_seg * (int64_t)sizeof *host) == OK && e->be->copy_in(e->be, page, b->page, table) == OK);
+    cudaGraph_t     graph;
+    cudaGraphExec_t exec;
+    CHECK(cudaStreamBeginCapture(be->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess); /* as decode steps run */
+    for (int l = 0; l < L; l++) {
+        struct attn_args a = {.out = e->mem.att, .q = e->mem.qkv, .out_stride = (int64_t)H * K, .q_stride = (int64_t)H * K, .pool = e->mem.pool, .seg = seg + (int64_t)l * ROUTE_ROWS,
+                              .n_seg = ROUTE_ROWS, .n_head = H, .n_kv = G, .head = K, .scale = e->attn_scale, .decode = true};
+        CHECK(attn_decode_gpu(&a, &g) == OK);
+    }
+    CHECK(cudaStreamEndCapture(be->stream, &graph) == cudaSuccess && cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess);
     for (int k = -2; k < 21; k++) {
         float ms;
         cudaEventRecord(begin, be->stream);
-        for (int l = 0; l < L; l++) {
-            struct attn_args a = {.out = e->mem.att, .q = e->mem.qkv, .out_stride = (int64_t)H * K, .q_stride = (int64_t)H * K, .pool = e->mem.pool, .seg = seg + (int64_t)l * ROUTE_ROWS,
-                                  .n_seg = ROUTE_ROWS, .n_head = H, .n_kv = G, .head = K, .scale = e->attn_scale, .decode = true};
-            CHECK(attn_decode_gpu(&a, &g) == OK);
-        }
+        CHECK(cudaGraphLaunch(exec, be->stream) == cudaSuccess);
         cudaEventRecord(end, be->stream);
         CHECK(cudaEventSynchronize(end) == cudaSuccess && cudaEventElapsedTime(&ms, begin, end) == cudaSuccess);
         if (k >= 0) t[k] = (double)ms;
     }
+    cudaGraphExecDestroy(exec);
+    cudaGraphDestroy(graph);
     qsort(t, 21, sizeof *t, cmp);
     e->be->mem_free(e->be, seg, 0);
     e->be->mem_free(e->be, page, 0);
@@ -340,16 +359,30 @@ static bool asked(int argc, char **argv, const char *word)
     return false;
 }
 
-/* usage: bench_engine [llama-3.1-8b] [decode | prefill | routes] */
+/* Prompts whole and in pieces, decode of several rows. */
+static int run_tiny(struct bench *b, bool race)
+{
+    const int more = race ? 140 : 650;
+    for (int sparse = race ? 2 : 0; sparse <= 2; sparse += 2) {
+        CHECK(lay_out(b, 3, more + 54, sparse));
+        tell("prefill", 128, 1, sparse * 25, prefill_ms(b, 128, TINY_CHUNK));
+        tell("prefill", more, 1, sparse * 25, prefill_ms(b, more, TINY_CHUNK));
+        tell("decode", more, 3, sparse * 25, decode_ms(b, 3, more, 2));
+    }
+    return 0;
+}
+
+/* usage: bench_engine [llama-3.1-8b | tiny [race: the least that racecheck can chew]] [decode | prefill | routes] [xattn: what sparse layers do in prefill] */
 int main(int argc, char **argv)
 {
     static struct bench b;
-    const struct shape *s = &shapes[asked(argc, argv, shapes[1].name)];
+    const struct shape *s = &shapes[asked(argc, argv, shapes[1].name) ? 1 : asked(argc, argv, shapes[2].name) ? 2 : 0];
     bool                routes = asked(argc, argv, "routes"), decode = !routes && !asked(argc, argv, "prefill"), prefill = !routes && !asked(argc, argv, "decode");
     int64_t             t0 = clock_ns();
-    open_bench(&b, s);
+    open_bench(&b, s, asked(argc, argv, "xattn") ? ATTN_LIST : ATTN_STREAMING);
     fprintf(stderr, "%s on %s: weights %.1f GB, %d pages of %lld bytes, open in %.1f s\n", s->name, b.e.be->device, (double)b.e.w.bytes * 1e-9, b.e.mem.n_page,
             (long long)b.e.mem.page_bytes, clock_ms_since(t0) * 1e-3);
+    if (s->plan) return run_tiny(&b, asked(argc, argv, "race"));
     if (routes) bench_routes(&b);
     const int dec[][2] = {{1, 128}, {1, 8192}, {1, 32768}, {1, 131072 - 128}, {8, 128}, {8, 32768}, {32, 8192}, {64, 1024}};
     for (int sparse = 0; decode && sparse <= 4; sparse++)
@@ -359,8 +392,8 @@ int main(int argc, char **argv)
     for (int sparse = 0; prefill && sparse <= 4; sparse++)
         for (int i = 0; i < 4; i++)
             if (lay_out(&b, 1, pre[i], sparse)) {
-                double best = prefill_ms(&b, pre[i]);
-                for (int k = 0; k < (pre[i] <= 32768 ? 2 : 0); k++) best = fmin(best, prefill_ms(&b, pre[i]));
+                double best = prefill_ms(&b, pre[i], CHUNK);
+                for (int k = 0; k < (pre[i] <= 32768 ? 2 : 0); k++) best = fmin(best, prefill_ms(&b, pre[i], CHUNK));
                 tell("prefill", pre[i], 1, sparse * 25, best);
             }
     return 0;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How exact the server is on a device, against the CPU's exact mode and against transformers, with the small model's real weights.
 
-usage: gpu_precision.py save  BIN MODEL.gguf FILE [--router FILE] [--flags "..."]   on any machine: tokens, logprobs and routes of the exact mode
+usage: gpu_precision.py save  BIN MODEL.gguf FILE [--router FILE] [--flags "..."]   on any machine: tokens, logprobs, routes and margins of the exact mode
        gpu_precision.py check BIN MODEL.gguf FILE [--router FILE] [--flags "..."]   on the device: the same with --dtype f32, then bf16
        gpu_precision.py torch BIN MODEL.gguf [--flags "..."]                        on the device: logprobs of prompts, beside transformers' (needs PyTorch,
                                                                                     transformers, gguf; PYTHONPATH must hold this tree's root)
@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from gpu_serve import ROOT, Server  # noqa: E402
 
 TEXTS = ["README.md", "engine/forward.c", "scheduler/plan.c", "training/README.md", "tests/perf/RESULTS.md"]
+CLEAR = 0.02  # a router's margin from which on its bit must be the same
 LENGTHS = [17, 60, 128, 129, 300, 511, 700, 1000, 1500, 2500]
 
 
@@ -45,8 +46,10 @@ def answers(server, prompts):
     out = []
     for ids in prompts:
         r = post(server, "/v1/completions", {"prompt": ids, "max_tokens": 32, "temperature": 0, "ignore_eos": True, "logprobs": 1, "return_token_ids": True})
-        c, route = r["choices"][0], r["usage"].get("attention_route")
-        out.append({"ids": c["token_ids"], "logprobs": c["logprobs"]["token_logprobs"], "route": route})
+        c, told = r["choices"][0], post(server, "/v1/route", {"prompt": ids})
+        mask = r["usage"]["attention_route"]["mask"]
+        assert mask == told["attention_route"]["mask"]
+        out.append({"ids": c["token_ids"], "logprobs": c["logprobs"]["token_logprobs"], "mask": mask, "margins": told["margins"]})
     return out
 
 
@@ -64,11 +67,6 @@ def save(a):
         s.stop()
 
 
-def bits_of(route):
-    r = route[0] if isinstance(route, list) else route
-    return r["bits"] if isinstance(r, dict) and "bits" in r else r
-
-
 def check(a):
     with open(a.file) as f:
         want = json.load(f)
@@ -78,13 +76,18 @@ def check(a):
             got = answers(s, want["prompts"])
         finally:
             s.stop()
-        same, worst, routes = 0, 0.0, 0
+        same, worst, margin, clear, kept, near = 0, 0.0, 0.0, 0, 0, 0
         for g, w in zip(got, want["answers"]):
             n = next((i for i, (x, y) in enumerate(zip(g["ids"], w["ids"])) if x != y), 32)
             same += n == 32
             worst = max([worst, *(abs(x - y) for x, y in zip(g["logprobs"][:n], w["logprobs"][:n]))])
-            routes += g["route"] == w["route"]
-        print(json.dumps({"dtype": dtype, "answers": len(got), "same_tokens": same, "worst_logprob_difference": worst, "same_routes": routes}), flush=True)
+            if w["margins"] and all(m is not None for m in w["margins"]):
+                clear += sum(abs(m) > CLEAR for m in w["margins"])
+                kept += sum(abs(m) > CLEAR and x == y for m, x, y in zip(w["margins"], w["mask"], g["mask"]))
+                near += sum(abs(m) <= CLEAR and x != y for m, x, y in zip(w["margins"], w["mask"], g["mask"]))
+                margin = max([margin, *(abs(x - y) for x, y in zip(g["margins"], w["margins"]))])
+        print(json.dumps({"dtype": dtype, "answers": len(got), "same_tokens": same, "worst_logprob_difference": worst, "clear_bits": clear, "of_them_equal": kept,
+                          "others_that_differ": near, "worst_margin_difference": margin}), flush=True)
 
 
 def errors(got, want):

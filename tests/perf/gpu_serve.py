@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import math
+import multiprocessing
 import os
 import random
 import re
@@ -63,7 +64,8 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = tempfile.NamedTemporaryFile(suffix=".log", delete=False)
         born = time.monotonic()
-        self.proc = subprocess.Popen([binary, "--model", model, "--port", str(self.port), *flags], stdout=self.log, stderr=self.log)
+        self.proc = subprocess.Popen([binary, "--model", model, "--port", str(self.port), *flags], stdout=self.log, stderr=self.log,
+                                     env={k: v for k, v in os.environ.items() if not k.startswith("FLUXD_")})
         self.ready_s = None
         while self.ready_s is None:
             if self.proc.poll() is not None:
@@ -116,6 +118,34 @@ COUNTERS = {"steps": "fluxd_engine_steps_total", "run_s": "fluxd_engine_run_seco
             "allocated_bytes": "fluxd_engine_allocated_bytes_total", "preemptions": "fluxd_preemptions_total"}
 
 
+async def read_stamps(target, b, stamps):
+    reader, writer = await target.open()
+    try:
+        writer.write(target.request("POST", "/v1/completions", json.dumps({**b, "stream": True}).encode()))
+        rest = b""
+        while part := await reader.read(1 << 16):
+            now = time.monotonic()
+            *frames, rest = (rest + part).split(b"\n\n")
+            stamps += [now] * sum(b"data: {" in f for f in frames)
+    finally:
+        writer.close()
+
+
+def watch(url, bodies, pipe):
+    """A process of its own, so that what the others send does not hold up its clock: arrival times of every stream's tokens."""
+    async def go():
+        stamps = [[] for _ in bodies]
+        tasks = [asyncio.create_task(read_stamps(Target(url), b, s)) for b, s in zip(bodies, stamps)]
+        while not pipe.poll():
+            await asyncio.sleep(0.2)
+        for t in tasks:
+            t.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return stamps
+
+    pipe.send(asyncio.run(go()))
+
+
 class Run:
     def __init__(self, server, model, n_layer):
         self.server, self.model, self.n_layer = server, model, n_layer
@@ -135,6 +165,10 @@ class Run:
             answer = await ask(target, "/v1/completions", b, 60)
             assert answer.ok, answer.error
         self.counters()
+        return await self.together(bodies)
+
+    async def together(self, bodies):
+        target = Target(self.server.url)
         return await asyncio.gather(*(ask(target, "/v1/completions", b, 300) for b in bodies))
 
     def throughput(self, n, n_in, n_out, sparse):
@@ -148,23 +182,26 @@ class Run:
                 "output_tok_s": round(sum(a.tok for a in answers) / (end - begin), 1), "ttft_s": [round(quantile(firsts, q), 3) for q in (0.5, 1)],
                 "gap_ms": [round(quantile(gaps, q), 2) for q in (0.5, 0.99, 1)], **self.counters()}
 
-    async def streams_and(self, prompts, seconds):
+    def streams_and(self, prompts, seconds):
         """p99 gaps of 8 streams: idle for some seconds, then while the prompts run; and the prompts' own time."""
-        target, answers = Target(self.server.url), []
+        here, there = multiprocessing.Pipe()
         long = [body(self.rng, self.model, 100, 20000, sparse_route(self.n_layer, i)) for i in range(8)]
-        tasks = [asyncio.create_task(asyncio.wait_for(self.watch(target, b, answers), 300)) for b in long]
-        await asyncio.sleep(1.5)
+        watcher = multiprocessing.Process(target=watch, args=(self.server.url, long, there), daemon=True)
+        watcher.start()
+        time.sleep(2)
+        self.counters()
         t0 = time.monotonic()
-        await asyncio.sleep(seconds)
+        time.sleep(seconds)
         t1 = time.monotonic()
         idle_counters = self.counters()
-        done = await asyncio.gather(*(ask(target, "/v1/completions", b, 280) for b in prompts))
+        done = asyncio.run(self.together(prompts))
         t2 = time.monotonic()
         counters = self.counters()
-        for t in tasks:
-            t.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        here.send("enough")
+        answers = here.recv()
+        watcher.join()
         assert all(a.ok for a in done), [a.error for a in done]
+        assert len(answers) == 8 and all(a and a[0] < t0 and a[-1] > t2 for a in answers), "a stream was not there all the time"
 
         def gaps(begin, end):
             out = []
@@ -178,26 +215,12 @@ class Run:
                 "n": [len(idle), len(busy)], "p99_ratio": round(quantile(busy, 0.99) / quantile(idle, 0.99), 2),
                 "p99_to_idle_median": round(quantile(busy, 0.99) / quantile(idle, 0.5), 2), "prompts_s": round(t2 - t1, 2), "idle": idle_counters, "busy": counters}
 
-    async def watch(self, target, b, answers):
-        reader, writer = await target.open()
-        stamps = []
-        answers.append(stamps)
-        try:
-            writer.write(target.request("POST", "/v1/completions", json.dumps({**b, "stream": True}).encode()))
-            rest = b""
-            while part := await reader.read(1 << 16):
-                now = time.monotonic()
-                *frames, rest = (rest + part).split(b"\n\n")
-                stamps += [now] * sum(b"data: {" in f for f in frames)
-        finally:
-            writer.close()
-
     def gap(self, n, n_in):
         prompts = [body(self.rng, self.model, n_in, 1, sparse_route(self.n_layer, i)) for i in range(n)]
         alone = asyncio.run(self.all(prompts))
         begin, end = min(a.sent for a in alone), max(a.ended for a in alone)
         self.counters()
-        out = {"prompts": n, "tokens": n_in, "alone_s": round(end - begin, 2), **asyncio.run(self.streams_and(prompts, 2.5))}
+        out = {"prompts": n, "tokens": n_in, "alone_s": round(end - begin, 2), **self.streams_and(prompts, 2.5)}
         time.sleep(0.5)
         return out
 

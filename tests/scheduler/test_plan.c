@@ -60,7 +60,7 @@ struct world {
 static struct world *open_world(void)
 {
     struct world *w = calloc(1, sizeof *w);
-    w->lim = (struct plan_limits){.n_layer = L, .chunk_tok = 512, .n_page = 1000, .sink_blocks = 1, .local_blocks = 2, .sparse_streams = true, .alone_ms = 50, .age = 1, .pass_most = 32};
+    w->lim = (struct plan_limits){.n_layer = L, .chunk_tok = 512, .n_page = 1000, .sink_blocks = 1, .local_blocks = 2, .sparse_streams = true, .alone_ms = 50, .stretch = 2, .age = 1, .pass_most = 32};
     w->cost = (struct cost){.prefill.unit = {0, 0.02, 0.000002}, .decode.unit = {8, 1, 0}};
     w->p = (struct plan){.row = w->row, .piece = w->piece, .pick = w->pick, .max_piece = 8};
     for (int i = 0; i < 8; i++) {

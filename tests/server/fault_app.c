@@ -5,13 +5,23 @@
  * of its answer are drawn:
  *   1  the device is lost
  *   2  the logits of this sequence are NaN
- *   3  one step takes argument * 100 ms */
+ *   3  one step takes argument * 100 ms
+ *   4  the sequence's first page of KV, in a layer that sees all of it, is filled with NaN
+ *   5  on a GPU: a kernel writes where nothing is
+ *   6  on a GPU: a kernel never ends */
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#include "engine/engine.h"
+#include "base/check.h"
+#include "engine/state.h"
+#ifdef FLUXD_CUDA
+#include "engine/backend_cuda.h"
+#include "tests/server/fault_gpu.h"
+#endif
 
-enum { FAULT_MARK = 4242, FAULT_LOST = 1, FAULT_NAN, FAULT_SLOW, AFTER_TOK = 2 };
+enum { FAULT_MARK = 4242, FAULT_LOST = 1, FAULT_NAN, FAULT_SLOW, FAULT_PAGE, FAULT_ADDRESS, FAULT_SPIN, AFTER_TOK = 2 };
 
 enum err __real_engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note);
 enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note);
@@ -22,6 +32,28 @@ static int fault_of(const struct batch_row *r)
     return s->n_prompt >= 4 && s->tok[0] == FAULT_MARK && s->tok[1] == FAULT_MARK && r->pos == s->n_prompt + AFTER_TOK - 1 ? s->tok[2] : 0;
 }
 
+static void spoil_page(struct engine *e, const struct batch_seq *s)
+{
+    void *nan = malloc((size_t)e->mem.page_bytes);
+    CHECK(nan);
+    memset(nan, 0xff, (size_t)e->mem.page_bytes); /* in bf16 and in fp32 alike */
+    CHECK(engine_page_write(e, s->page[0], nan) == OK);
+    free(nan);
+}
+
+static void break_device(struct engine *e, int fault)
+{
+#ifdef FLUXD_CUDA
+    cudaStream_t stream = ((struct backend_cuda *)e->be)->stream;
+    if (e->cuda && fault == FAULT_ADDRESS)
+        CHECK(fault_gpu_address(stream));
+    if (e->cuda && fault == FAULT_SPIN)
+        CHECK(fault_gpu_spin(stream));
+#endif
+    (void)e;
+    (void)fault;
+}
+
 enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note)
 {
     for (int i = 0; i < b->n_row; i++) {
@@ -29,6 +61,9 @@ enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step
             return err_set(note, ERR_DEVICE, NULL, "the device was lost in a test");
         if (fault_of(&b->row[i]) == FAULT_SLOW)
             usleep(100000u * (unsigned)b->row[i].seq->tok[3]);
+        if (fault_of(&b->row[i]) == FAULT_PAGE)
+            spoil_page(e, b->row[i].seq);
+        break_device(e, fault_of(&b->row[i]));
     }
     const enum err failed = __real_engine_step(e, b, out, note);
     for (int i = 0; !failed && i < b->n_row; i++)

@@ -84,10 +84,14 @@ def read_text(path: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def collect(root: str, min_chars: int = 1200, max_doc: int = 120_000):
-    """-> documents {source, licence, genre, split, text}; exact duplicates are dropped across all sources."""
+def collect(roots: list[str], min_chars: int = 1200, max_doc: int = 120_000):
+    """-> documents {source, licence, genre, split, text}. A source is taken from the first root that has it; exact duplicates
+    are dropped across all sources and roots."""
     seen, docs = set(), []
-    for source, pattern, genre, split, licence, budget in SOURCES:
+    for root, row in ((root, row) for root in roots for row in SOURCES):
+        source, pattern, genre, split, licence, budget = row
+        if any(d["source"] == source and d["root"] != root for d in docs):
+            continue
         files = sorted(f for p in pattern.split(";") for f in glob.glob(os.path.join(root, p), recursive=True)
                        if os.path.isfile(f) and not f.endswith((".pdf", ".png", ".epub")))
         random.Random(source).shuffle(files)     # a budget then takes a sample, the same on every machine
@@ -99,8 +103,8 @@ def collect(root: str, min_chars: int = 1200, max_doc: int = 120_000):
                     continue
                 seen.add(key)
                 budget -= len(text)
-                docs.append(dict(source=source, licence=licence, genre=genre, split=split, text=text))
-    return docs
+                docs.append(dict(root=root, source=source, licence=licence, genre=genre, split=split, text=text))
+    return [{k: v for k, v in d.items() if k != "root"} for d in docs]
 
 
 def write(docs, path: str):
@@ -144,11 +148,7 @@ def main():
     ap.add_argument("--out", required=True)
     ap.add_argument("--root", action="append", help="roots to look under, default /", default=None)
     a = ap.parse_args()
-    docs, have = [], set()
-    for root in a.root or ["/"]:
-        found = collect(root)
-        docs += [d for d in found if d["source"] not in have]
-        have |= {d["source"] for d in found}
+    docs = collect(a.root or ["/"])
     write(docs, a.out)
     for source, _, genre, split, licence, _ in SOURCES:
         size = sum(len(d["text"]) for d in docs if d["source"] == source)

@@ -132,7 +132,12 @@ CONTINUE = {
               "Extend the document by one paragraph.", "Keep writing in the same style.", "Finish the section.",
               "Complete the text above, nothing else.", "How does it continue?", "Write the next few sentences.", "Go on.",
               "Add the part that is missing at the end.", "The text breaks off here. Write its continuation.",
-              "Proceed with the text as its author would.", "Take over at the last line and write further."],
+              "Proceed with the text as its author would.", "Take over at the last line and write further.",
+              "Produce the next part of this file.", "Give me more of this.", "And then?", "Generate the following lines.",
+              "Pick up the thread and keep going.", "Resume here.", "Append what is still to come.", "Next part, please.",
+              "Write on until the passage is complete.", "What would the author write now?", "Autocomplete this document.",
+              "Keep the tone and format, and continue from the last word.", "Print the rest of it.", "Draft the remainder.",
+              "Fill in what comes after the final sentence.", "More, please."],
     "test": ["Carry on from where the excerpt stops."],
 }
 INTROS = {
@@ -146,6 +151,7 @@ SYSTEMS = {
     "test": ["You are a careful reader.", "Reply in as few words as possible."],
 }
 QUESTION_LEADS = {
-    "train": ["\n\n{q}\n", "\n\nQuestion: {q}\nAnswer: ", "\n\n{q}\n\n"],
+    "train": ["\n\n{q}\n", "\n\nQuestion: {q}\nAnswer: ", "\n\n{q}\n\n", "\n\nTask: {q}\n", "\n\nInstruction: {q}\nAnswer: ",
+              "\n\n---\n{q}\n", "\n\nNow do this: {q}\n", "\n\nMy request is this. {q}\n"],
     "test": ["\n\nPlease answer: {q}\n", "\n\nQ. {q}\nA. "],
 }

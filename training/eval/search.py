@@ -43,7 +43,7 @@ def main():
     late = lambda: bool(a.max_seconds) and time.monotonic() - begin > a.max_seconds
     out = dict(args=vars(a), routes={}, measured=[])
     for goal in a.goals.split(","):
-        target, value = StaticValue(runner), []
+        target = StaticValue(runner)
 
         def of(route, keep=False):
             by_task = target.measure(route, keep)[0]

@@ -1,9 +1,11 @@
 """Data laws: splits share nothing, samples fit, answers stand where they are said to stand."""
+import gzip
+
 import pytest
 
 from training.data import formats as fm
 from training.data.batches import Batches
-from training.data.corpus import SOURCES, Corpus
+from training.data.corpus import SOURCES, Corpus, collect
 from training.data.tasks import HOLISTIC, LM_TASKS, RETRIEVAL, Builder
 
 
@@ -63,3 +65,21 @@ def test_batches_are_a_function_of_seed_and_step(tokenizer, corpus_file):
     n = x.tokens.shape[1]
     for row, target, owner in zip(x.rows.tolist(), x.target.tolist(), x.owner.tolist()):
         assert row // n == owner and int(x.tokens[owner, row % n + 1]) == target
+
+
+def test_a_source_comes_from_the_first_root_that_has_it_and_no_text_comes_twice(tmp_path):
+    train = next(row for row in SOURCES if row[1].endswith("jargon.txt.gz"))
+    policy = next(row for row in SOURCES if row[1].endswith("policy.txt.gz"))
+
+    def put(root, row, text):
+        path = tmp_path / root / row[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(text.encode()))
+    text, other = "a line of words\n" * 200, "another line of words\n" * 200
+    put("one", train, text)
+    put("two", train, other)
+    put("two", policy, text)                        # the held-out source repeats a training text
+    docs = collect([str(tmp_path / "one"), str(tmp_path / "two")])
+    assert [(d["source"], d["text"]) for d in docs] == [(train[0], text.strip())]
+    put("two", policy, "held-out words\n" * 200)
+    assert [d["source"] for d in collect([str(tmp_path / "one"), str(tmp_path / "two")])] == [train[0], policy[0]]

@@ -1,10 +1,12 @@
 """Evaluation laws: intervals, scores against full, the greedy search."""
+import json
 import math
 import random
 
 import pytest
 import torch
 
+from training.eval import report
 from training.eval.static_routes import Between, greedy, top, uniform
 from training.eval.stats import bootstrap, wilson
 from training.eval.suite import means, summarise
@@ -53,3 +55,30 @@ def test_static_routes_have_the_size_asked_for():
     for n in range(31):
         assert sum(uniform(30, n)) == n
     assert top([0.1, 0.9, 0.5], 2) == [0, 1, 1]
+
+
+def test_the_report_pairs_prompts_and_weighs_cells_not_prompts(tmp_path):
+    rng = random.Random(1)
+    hits = {("needle", n, i): rng.random() < 0.6 for n, count in ((1024, 40), (4096, 80)) for i in range(count)}
+    loss = {("lm", 1024, i): rng.uniform(1, 3) for i in range(40)}
+
+    def write(part, route, keep, more, layers):
+        rows = [dict(task=t, n_tok=n, i=i, hit=int(hit and keep), nll=0.0, full_layers=layers) for (t, n, i), hit in hits.items()]
+        rows += [dict(task=t, n_tok=n, i=i, hit=0, nll=x + more, full_layers=layers) for (t, n, i), x in loss.items()]
+        (tmp_path / part).mkdir(exist_ok=True)
+        (tmp_path / part / f"{route}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    for part in "ab":
+        write(part, "full", 1, 0.0, 1.0)
+        write(part, "routed", 1, 0.02, 0.25)
+        write(part, "uniform", 0, 0.1, 0.25)
+    r = report.report(report.read([str(tmp_path / p) for p in "ab"]))
+    routed, mean = r["routes"]["routed"], lambda n: sum(h for k, h in hits.items() if k[1] == n) / sum(k[1] == n for k in hits)
+    assert routed["all"]["n"] == 2 * 160 and routed["all"]["full_share"] == 0.25
+    assert abs(routed["retrieval"]["score"] - (mean(1024) + mean(4096)) / 2) < 1e-9
+    assert abs(routed["lm@1024"]["ppl_ratio"] - math.exp(0.02)) < 1e-6
+    # The same loss more on every prompt, the same answers: paired differences have no spread where single scores have one.
+    minus = r["routed_minus"]["full"]
+    assert minus["retrieval"]["ci"] == [0.0, 0.0] and routed["retrieval"]["ci"][0] < routed["retrieval"]["ci"][1]
+    assert minus["holistic"]["ci"][0] == pytest.approx(math.exp(-0.02) - 1) and minus["recall@4096"]["ratio"] == 1.0
+    assert r["routed_minus"]["uniform"]["all"]["ci"][0] > 0
+    assert "| uniform | 320 | 0.250" in report.tables(r)

@@ -6,6 +6,7 @@ import threading
 from training.data.corpus import Corpus
 from training.data.tasks import Builder
 from training.eval.run_http import Client
+from training.eval.timing import ask
 
 
 def serve(answer):
@@ -15,7 +16,8 @@ def serve(answer):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             seen.append(body)
-            out = json.dumps(answer(body)).encode()
+            out = answer(body)
+            out = (out if isinstance(out, str) else json.dumps(out)).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(out)))
             self.end_headers()
@@ -51,3 +53,16 @@ def test_answers_and_texts_are_scored(tokenizer, corpus_file):
         assert client.score(tokenizer, lm, 900, 2)["nll"] == 2.0
     finally:
         server.shutdown()
+
+
+def test_timing_takes_the_first_piece_the_median_gap_and_what_the_server_tells():
+    events = [{"choices": [{"text": t}]} for t in ("", "a", "b", "c")]
+    events.append({"choices": [], "usage": {"attention_route": {"full_layers": 3, "kv_bytes": 77}}})
+    text = "".join(f"data: {json.dumps(e)}\n\n" for e in events) + "data: [DONE]\n\n"
+    server, url, seen = serve(lambda body: text)
+    try:
+        row = ask(url, [1, 2, 3], "auto", 3, 10)
+    finally:
+        server.shutdown()
+    assert row["full_layers"] == 3 and row["kv_bytes"] == 77 and 0 <= row["gap_ms"] <= row["ttft_ms"]
+    assert seen[0]["stream"] and seen[0]["ignore_eos"] and seen[0]["route"] == "auto" and seen[0]["max_tokens"] == 3

@@ -1,6 +1,5 @@
 """The runner and the search's measure on the tiny model."""
 import pytest
-import torch
 
 from training.data.corpus import Corpus
 from training.data.tasks import Builder

@@ -28,7 +28,7 @@ def trainer(out, tokenizer, corpus_file, steps=4, **train):
     cfg["train"].update(train, steps=steps)
     torch.manual_seed(0)
     builder = Builder(tokenizer, Corpus.read(corpus_file, "train"))
-    batches = Batches(builder, {"needle": 1, "lm": 1}, {512: 1.0}, 2048, 1, 30, pad=0, lm_rows=16)
+    batches = Batches(builder, {"needle": 1, "lm": 1}, {512: 1.0}, 2048, 1, 60, pad=0, lm_rows=16)
     out.mkdir(exist_ok=True)
     return Trainer(cfg, Backbone(SPEC, random_weights(SPEC), Attention(128, 128)), batches, str(out))
 
@@ -102,8 +102,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, tokenizer, corpus_f
 
 
 def test_pressure_alone_brings_every_task_to_its_target(tmp_path, tokenizer, corpus_file):
-    t = trainer(tmp_path / "c", tokenizer, corpus_file, steps=20, lambda_start=[5.0, 5.0], lambda_lr=0.0,
-                validate_every=20, lr=2e-2)
+    t = trainer(tmp_path / "c", tokenizer, corpus_file, steps=40, lambda_start=[5.0, 5.0], lambda_lr=0.0,
+                validate_every=40, lr=2e-2)
     t.run(log=lambda s: None)
     rows = [json.loads(x) for x in open(tmp_path / "c" / "log.jsonl")]
     share = rows[-1]["valid"]["share"]
