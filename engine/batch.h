@@ -27,7 +27,7 @@ struct batch_seq {
     /* A prompt that goes on behind pages which another prompt with the same beginning wrote (engine_info.resumes). */
     int            n_cached;    /* leading tokens in such pages: every layer's pieces begin behind them. A multiple of PAGE_TOK below
                                    n_prompt; while bits are open also P or more, and n_prompt - P or less */
-    const uint8_t *due;         /* [L] the bits under which those pages were written */
+    const uint8_t *due;         /* [L] the bits under which those pages were written; OPEN: any would have written the same */
     float         *head_sum;    /* [L][head] what the router pools of the first P rows: read where an open bit is decided and n_cached > 0,
                                    written where n_cached is 0; NULL: not wanted */
     bool           strayed;     /* out: a decided bit is not the due one. Later bits stay open, and nothing else that comes of

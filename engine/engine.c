@@ -72,6 +72,7 @@ static enum err settle_sizes(struct engine *e, const struct engine_conf *c, stru
     i->local_blocks = blocks(e->flux.local_window_size);
     i->router_pool_size = e->flux.pool_size;
     i->sparse_streams = e->kinds.streams;
+    if (e->kinds.alike) i->common_blocks = i->sink_blocks + i->local_blocks; /* the first query block that is kept from a key comes behind them */
     i->fixed_route = c->layer_plan && *c->layer_plan ? e->kinds.fixed : NULL;
     i->has_router = e->routers.layer != NULL;
     for (int l = 0; l < e->spec.n_layer; l++)

@@ -52,6 +52,7 @@ struct engine_info {
     bool        sparse_streams; /* sparse layers read only sink and window during prefill too: their dead pages go at once */
     bool        on_host;        /* computes on the host's cores */
     bool        resumes;        /* prompts may go on behind pages of another prompt (batch_seq.n_cached) */
+    int         common_blocks;  /* leading blocks of a prompt whose keys and values are the same bits under every route */
     int         tail_tok;       /* what a prompt's last tokens, so many, leave in pages depends on where it ends (triangle) */
     const uint8_t *fixed_route; /* [n_layer] enum route_bit that the layer plan gives a layer, ROUTE_OPEN where requests may decide; NULL: no plan */
     int         n_eos;

@@ -164,7 +164,7 @@ static void decide(const struct call *c, const struct span *sp, int layer, bool 
     e->be->op.router(e->be->ctx, &a);
     seq->route[layer] = margin > 0 || batch_must_be_full(seq, e->info.fixed_route, layer, e->spec.n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
     if (seq->margin) seq->margin[layer] = margin;
-    seq->strayed = seq->n_cached > 0 && seq->route[layer] != seq->due[layer];
+    seq->strayed = seq->n_cached > 0 && seq->due[layer] != ROUTE_OPEN && seq->route[layer] != seq->due[layer];
 }
 
 /* Whether this span must decide its layer's bit now; bits that a plan gives, and those of models without routers, are settled here. */

@@ -172,10 +172,11 @@ static void place_choices(struct reader *r, int *until)
 
 static void settle(struct kinds *k, const struct kinds_conf *c)
 {
-    k->streams = true;
+    k->streams = k->alike = true;
     for (int l = 0; l < c->n_layer; l++) {
         int kind = k->side[l][0].prefill;
         if (k->fixed[l] != ROUTE_FULL && kind != ATTN_STREAMING && kind != ATTN_NONE) k->streams = false;
+        if (k->fixed[l] == ROUTE_OPEN && (kind == ATTN_LIST || k->side[l][1].prefill != ATTN_FULL)) k->alike = false;
         for (int bit = 0; bit < 2; bit++) k->side[l][bit].full_head = k->head + (int64_t)l * c->n_head;
     }
 }

@@ -236,7 +236,7 @@ static bool serves(const struct prefix *p, const struct prefix_node *n, const ui
     bool                      open = false;
     for (int l = 0; l < p->c.n_layer; l++) {
         open = open || route[l] == ROUTE_OPEN;
-        if (route[l] != ROUTE_OPEN && route[l] != n->route[l])
+        if (route[l] != ROUTE_OPEN && n->route[l] != ROUTE_OPEN && route[l] != n->route[l])
             return false;
     }
     if (!open)
@@ -293,12 +293,13 @@ struct prefix_hit prefix_find(struct prefix *p, const struct prefix_ask *ask)
 
 const uint8_t *prefix_route(const struct prefix_hit *h) { return h->node->route; }
 
-void prefix_share(struct prefix *p, const struct prefix_hit *h, struct kvmap *map)
+void prefix_share(struct prefix *p, const struct prefix_hit *h, const uint8_t *route, struct kvmap *map)
 {
-    const int window = h->n_block - p->c.local_blocks + 1; /* the next query stands in block n_block */
+    const int      window = h->n_block - p->c.local_blocks + 1; /* the next query stands in block n_block */
+    const uint8_t *bit = h->node->route[0] == ROUTE_OPEN ? route : h->node->route;
     for (const struct prefix_node *n = h->node; n; n = n->up)
         for (int l = 0; l < p->c.n_layer; l++) {
-            if (p->c.streams && n->route[l] == ROUTE_SPARSE && n->block >= p->c.sink_blocks && n->block < window)
+            if (p->c.streams && bit[l] == ROUTE_SPARSE && n->block >= p->c.sink_blocks && n->block < window)
                 continue;
             CHECK(n->page[l] >= 0);
             kvmap_share(map, p->c.pool, l, n->block, n->page[l]);

@@ -1,7 +1,8 @@
 /* prefix: the prefix cache. Which KV pages hold which tokens under which route, beyond the life of the request that wrote them.
  * Engine thread only; allocates everything at open but the routers' sums.
  *
- * A node is one full page of prompt tokens in all layers, under one route; it hangs on the node of the page before it. Nodes are
+ * A node is one full page of prompt tokens in all layers, under one route, or under all while those cannot differ yet; it hangs on
+ * the node of the page before it. Nodes are
  * found by a chained keyed hash and believed only after key, salt and tokens were compared. A page kept here has no owner: it is
  * given up whenever somebody needs it, oldest nodes first, and before them the pages of sparse layers behind which no prompt
  * ended or branched yet. A node is always as recent as those that hang on it, so what is given up has nothing hanging on it. */
@@ -17,6 +18,7 @@ struct prefix;
 struct prefix_conf {
     int           n_layer, max_seqs, max_blocks; /* blocks: of the longest sequence */
     int           sink_blocks, local_blocks;
+    int           common_blocks; /* leading blocks whose pages are the same under every route */
     bool          streams;  /* sparse layers read only sink and window in prefill; else they need every page too */
     int           n_sum;    /* floats of a router's sum; 0: no routers */
     int           sum_tok;  /* tokens it is made of: the first P */
@@ -43,10 +45,10 @@ struct prefix_hit {
 };
 /* The longest prefix after which a prompt can go on. Borrowed until the next call that may give pages up. */
 struct prefix_hit prefix_find(struct prefix *p, const struct prefix_ask *ask);
-const uint8_t    *prefix_route(const struct prefix_hit *h);
+const uint8_t    *prefix_route(const struct prefix_hit *h); /* [L] under which its pages were written; all OPEN: any would have written the same */
 
-/* The pages that a prompt which goes on behind the hit will read: into an empty map, which becomes an owner of each. */
-void prefix_share(struct prefix *p, const struct prefix_hit *h, struct kvmap *map);
+/* The pages that a prompt of this route which goes on behind the hit will read: into an empty map, which becomes an owner of each. */
+void prefix_share(struct prefix *p, const struct prefix_hit *h, const uint8_t *route, struct kvmap *map);
 
 /* A prompt of this slot begins: what it computes behind the hit (node NULL: all) shall be kept. sum_layers: of the sums of this
  * slot's last run, those of so many layers still hold. */

@@ -126,7 +126,10 @@ static void settle_loose(struct prefix *p, struct prefix_node *n)
 
 static struct prefix_node *commit_one(struct prefix *p, struct prefix_fill *f, struct prefix_node *n, struct prefix_node *up, const uint8_t *route)
 {
-    memcpy(n->route, route, (size_t)p->c.n_layer);
+    if (n->block < p->c.common_blocks)
+        memset(n->route, ROUTE_OPEN, (size_t)p->c.n_layer);
+    else
+        memcpy(n->route, route, (size_t)p->c.n_layer);
     n->whole = true;
     n->fill = NULL;
     if (n->up != up) { /* the page before was there already */

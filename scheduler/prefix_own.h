@@ -22,7 +22,7 @@ struct prefix_node {
     float              *sum;    /* [L][n_sum] where block is the last that the router's sum needs; NULL: none */
     uint8_t            *has_sum; /* [L], with sum */
     int32_t            *page;   /* [L] -1: none */
-    uint8_t            *route;  /* [L] */
+    uint8_t            *route;  /* [L] all OPEN: the page is the same under every route */
     int32_t             tok[PAGE_TOK];
 };
 

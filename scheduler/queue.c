@@ -45,6 +45,12 @@ static void insert(struct scheduler *s, struct request *r)
     tell_retry(s);
 }
 
+static bool never_fits(const struct scheduler *s, const struct request *r)
+{
+    return plan_promise(&s->core.lim, r->use.route, r->n_prompt + r->max_new) + plan_transient(&s->core.lim, r->n_prompt) >
+           s->core.lim.n_page;
+}
+
 void queue_put(struct scheduler *s, struct request *r)
 {
     int    n_new = queue_promised_new(s, r), most = s->info->max_seqs;
@@ -54,6 +60,10 @@ void queue_put(struct scheduler *s, struct request *r)
     r->work_ms = prompt_ms + row_ms * n_new;
     r->order_ns = (int64_t)(prompt_ms * 1e6 + s->core.lim.age * (double)r->submit_ns);
     insert(s, r);
+    if (!never_fits(s, r))
+        return;
+    queue_drop(s, r); /* the pool has become smaller since it was accepted */
+    apply_end(&s->core, NULL, r, FINISH_ERROR, ERR_KV_CAPACITY);
 }
 
 /* What it costs to compute its pages again: the prompt, and a row per token of the answer. */
@@ -255,12 +265,6 @@ void queue_extend_promises(struct scheduler *s)
             queue_put_back(s, youngest(s));
         }
     }
-}
-
-static bool never_fits(const struct scheduler *s, const struct request *r)
-{
-    return plan_promise(&s->core.lim, r->use.route, r->n_prompt + r->max_new) + plan_transient(&s->core.lim, r->n_prompt) >
-           s->core.lim.n_page;
 }
 
 void queue_resize_pool(struct scheduler *s, int n_page)

@@ -5,9 +5,10 @@
 
 #include "base/check.h"
 
-enum { STRAYS_MOST = 3 /* then the prompt is computed from its first token, whatever the cache has */ };
+enum { STRAYS_MOST = 3 /* then the prompt takes only pages that every route has in common */ };
 
 static int max_of(int a, int b) { return a > b ? a : b; }
+static int min_of(int a, int b) { return a < b ? a : b; }
 
 /* Bits that a plan gives need no router, so they are known before the engine says so. */
 static bool settle_bits(const struct sched_core *k, struct seq *s)
@@ -34,10 +35,13 @@ int reuse_promise(const struct sched_core *k, const struct seq *s, int n_tok)
     return n;
 }
 
-/* A prompt that must have a number of full layers takes no route that has fewer: its own is decided behind the pages. */
+/* A prompt that must have a number of full layers takes no route that has fewer: its own is decided behind the pages. So is that of one
+ * behind pages of no route in particular. */
 static bool may_pin(const struct sched_core *k, const struct seq *s, const uint8_t *route)
 {
     int full = 0;
+    if (route[0] == ROUTE_OPEN)
+        return false;
     for (int l = 0; l < k->lim.n_layer; l++)
         full += route[l] == ROUTE_FULL;
     return k->pin && full >= s->view.min_full;
@@ -68,7 +72,7 @@ static bool take(struct sched_core *k, struct seq *s, const struct prefix_hit *h
         k->promised += promise - s->promised;
         s->promised = promise;
     }
-    prefix_share(k->prefix, h, &s->map);
+    prefix_share(k->prefix, h, s->view.route, &s->map);
     if (may_pin(k, s, prefix_route(h)))
         memcpy(s->view.route, prefix_route(h), (size_t)k->lim.n_layer);
     return true;
@@ -81,7 +85,9 @@ static void begin(struct sched_core *k, struct seq *s, int room, int sum_layers)
     bool              open = settle_bits(k, s);
     struct prefix_ask ask = {.key_id = r->key_id, .salt = r->cache_salt, .tok = r->prompt, .n_tok = r->n_prompt - rest_of(k, open),
                              .route = s->view.route};
-    if (!r->prompt_out && s->n_stray < STRAYS_MOST && ask.n_tok > 0) /* scores of a prompt want all its rows */
+    if (s->n_stray >= STRAYS_MOST)
+        ask.n_tok = min_of(ask.n_tok, k->info->common_blocks * PAGE_TOK);
+    if (!r->prompt_out && ask.n_tok > 0) /* scores of a prompt want all its rows */
         h = prefix_find(k->prefix, &ask);
     if (h.n_block > 0 && !take(k, s, &h, room))
         h = (struct prefix_hit){0};

@@ -69,7 +69,7 @@ static enum err open_prefix(struct scheduler *s, struct err_note *note)
     if (most < m->n_layer || !m->resumes)
         return OK;
     struct prefix_conf c = {.n_layer = m->n_layer, .max_seqs = m->max_seqs, .max_blocks = blocks_of(m->max_len), .sink_blocks = m->sink_blocks,
-                            .local_blocks = m->local_blocks, .streams = m->sparse_streams, .n_sum = m->has_router ? m->head : 0,
+                            .local_blocks = m->local_blocks, .common_blocks = m->common_blocks, .streams = m->sparse_streams, .n_sum = m->has_router ? m->head : 0,
                             .sum_tok = m->router_pool_size, .max_pages = (int)most, .pool = s->core.pool};
     return prefix_open(&s->core.prefix, &c) ? err_set(note, ERR_NOMEM, NULL, "no memory for the prefix cache") : OK;
 }

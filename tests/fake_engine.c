@@ -35,7 +35,7 @@ struct engine *fake_open(const struct fake_conf *c)
     e->reader = calloc((size_t)c->n_page, sizeof *e->reader);
     CHECK(c->max_len <= BLOCKS_MOST * PAGE_TOK);
     e->info = (struct engine_info){.name = "fake", .n_layer = c->n_layer, .n_vocab = 1000, .n_head = 4, .n_kv = 2, .head = HEAD,
-                                   .router_pool_size = POOL, .resumes = c->resumes, .tail_tok = c->tail_tok,
+                                   .router_pool_size = POOL, .resumes = c->resumes, .common_blocks = c->common_blocks, .tail_tok = c->tail_tok,
                                    .d_model = 64, .max_len = c->max_len, .max_seqs = c->max_seqs, .max_prefill_tok = c->max_prefill_tok,
                                    .chunk_tok = c->chunk_tok, .n_page = c->n_page, .page_bytes = 1024, .has_router = c->has_router,
                                    .sink_blocks = c->sink_blocks, .local_blocks = c->local_blocks, .sparse_streams = c->sparse_streams};
@@ -112,7 +112,7 @@ static uint64_t content_of(struct engine *e, const struct batch_seq *s, int laye
         h = mix(hash_tok(h, s->tok, from, to), from < to ? 1 : 2);
     if (from < to && to > s->n_prompt - e->c.tail_tok)
         h = mix(h, (uint64_t)s->n_prompt);
-    for (int l = 0; l < layer; l++)
+    for (int l = 0; l < layer && block >= e->c.common_blocks; l++)
         h = mix(h, s->route[l]);
     return mix(h, (uint64_t)layer * BLOCKS_MOST + (uint64_t)block);
 }
@@ -157,11 +157,11 @@ static void use_visible(struct engine *e, const struct batch_seq *s, int layer, 
             use_page(e, s, layer, b);
 }
 
-/* What the router of a layer sums of the first rows: those hang on the bits below. */
-static float sum_of(const struct batch_seq *s, int layer)
+/* What the router of a layer sums of the first rows: those hang on the bits below, unless all routes have them in common. */
+static float sum_of(const struct engine *e, const struct batch_seq *s, int layer)
 {
     int n = head_of(s->n_prompt), first = fake_token(s->tok, n);
-    for (int l = 0; l < layer; l++)
+    for (int l = 0; l < layer && e->c.common_blocks == 0; l++)
         first += s->route[l] << (9 + l);
     return (float)first;
 }
@@ -170,11 +170,11 @@ static void decide(const struct engine *e, struct batch_seq *s, int layer)
 {
     float *kept = s->head_sum ? s->head_sum + (int64_t)layer * HEAD : NULL;
     CHECK(e->c.has_router);
-    CHECK(s->n_cached == 0 || (kept && s->n_cached >= POOL && s->n_cached <= s->n_prompt - POOL && kept[0] == sum_of(s, layer)));
+    CHECK(s->n_cached == 0 || (kept && s->n_cached >= POOL && s->n_cached <= s->n_prompt - POOL && kept[0] == sum_of(e, s, layer)));
     if (kept)
-        kept[0] = sum_of(s, layer);
+        kept[0] = sum_of(e, s, layer);
     s->route[layer] = batch_must_be_full(s, NULL, layer, e->c.n_layer) ? ROUTE_FULL : fake_bit_moved(s->tok, s->n_prompt, layer, s->route_bias);
-    s->strayed = s->n_cached > 0 && s->route[layer] != s->due[layer];
+    s->strayed = s->n_cached > 0 && s->due[layer] != ROUTE_OPEN && s->route[layer] != s->due[layer];
 }
 
 static void run_piece(struct engine *e, struct batch_piece *p)
@@ -195,7 +195,7 @@ static void run_piece(struct engine *e, struct batch_piece *p)
             decide(e, s, l);
         if (s->strayed)
             return;
-        CHECK(from == 0 || s->route[l] == s->due[l]);
+        CHECK(from == 0 || s->due[l] == ROUTE_OPEN || s->route[l] == s->due[l]);
         bool full = s->route[l] == ROUTE_FULL || !e->c.sparse_streams;
         for (int b = p->tok0 / PAGE_TOK; b <= (p->tok1 - 1) / PAGE_TOK; b++) {
             write_page(e, s, l, b);

@@ -160,9 +160,16 @@ template <typename T> static void bits_do_not_hang_on_the_batch(problem<T> &p, b
     }
 }
 
-template <typename T> static void all_of_type(struct gemm_lt *lt, bool small)
+/* One open library a type: it keeps an algorithm for each of up to 32 shapes. */
+template <typename T> static void all_of_type(bool small)
 {
-    const int shapes[][2] = {{960, 576}, {576, 1536}, {6144, 4096}, {4096, 12288}};
+    const int       shapes[][2] = {{960, 576}, {576, 1536}, {6144, 4096}, {4096, 12288}};
+    struct gemm_lt *lt = NULL;
+    struct err_note note = {};
+    if (gemm_lt_open(&lt, 0, &note) != OK) {
+        printf("%s\n", note.text);
+        exit(2);
+    }
     for (auto &s : shapes) {
         if (small && s[1] > 1000)
             continue;
@@ -180,20 +187,14 @@ template <typename T> static void all_of_type(struct gemm_lt *lt, bool small)
         bits_do_not_hang_on_the_batch(p, false);
         bits_do_not_hang_on_the_batch(p, true);
     }
+    gemm_lt_close(lt);
 }
 
 int main(int argc, char **argv)
 {
-    const bool      small = argc > 1 && !strcmp(argv[1], "small");
-    struct gemm_lt *lt = NULL;
-    struct err_note note = {};
-    if (gemm_lt_open(&lt, 0, &note) != OK) {
-        printf("%s\n", note.text);
-        return 2;
-    }
-    all_of_type<__nv_bfloat16>(lt, small);
-    all_of_type<float>(lt, small);
-    gemm_lt_close(lt);
+    const bool small = argc > 1 && !strcmp(argv[1], "small");
+    all_of_type<__nv_bfloat16>(small);
+    all_of_type<float>(small);
     printf("gpu_lt: %d checks, %d failed\n", n_check, n_fail);
     return n_fail != 0;
 }

@@ -17,6 +17,7 @@ struct world {
     uint64_t       content[PAGES];
     uint32_t       seed;
     bool           streams;
+    int            common;
 };
 
 static int rnd(struct world *w, int n)
@@ -25,18 +26,21 @@ static int rnd(struct world *w, int n)
     return (int)((w->seed >> 8) % (uint32_t)n);
 }
 
-static void open_world(struct world *w, int max_pages, bool streams, bool hash_nothing)
+static void open_common(struct world *w, int max_pages, bool streams, bool hash_nothing, int common)
 {
     memset(w, 0, sizeof *w);
     w->seed = 7;
     w->streams = streams;
+    w->common = common;
     w->pool = kvpool_new(PAGES);
-    struct prefix_conf c = {.n_layer = L, .max_seqs = SLOTS, .max_blocks = BLOCKS, .sink_blocks = SINK, .local_blocks = LOCAL, .streams = streams,
+    struct prefix_conf c = {.n_layer = L, .max_seqs = SLOTS, .max_blocks = BLOCKS, .sink_blocks = SINK, .local_blocks = LOCAL, .common_blocks = common, .streams = streams,
                             .n_sum = SUM, .sum_tok = 100, .max_pages = max_pages, .hash_nothing = hash_nothing, .pool = w->pool};
     assert_int_equal(prefix_open(&w->p, &c), OK);
     for (int i = 0; i < SLOTS; i++)
         assert_true(kvmap_init(&w->map[i], L, BLOCKS));
 }
+
+static void open_world(struct world *w, int max_pages, bool streams, bool hash_nothing) { open_common(w, max_pages, streams, hash_nothing, 0); }
 
 static void check(const struct world *w)
 {
@@ -55,13 +59,13 @@ static void close_world(struct world *w)
     kvpool_free(w->pool);
 }
 
-/* What stands in a page: all tokens up to its end, and the bits of the layers below. */
-static uint64_t content_of(const struct prefix_ask *a, const uint8_t *route, int layer, int block)
+/* What stands in a page: all tokens up to its end, and the bits of the layers below, unless all routes have it in common. */
+static uint64_t content_of(const struct world *w, const struct prefix_ask *a, const uint8_t *route, int layer, int block)
 {
     uint64_t h = 1469598103934665603u + a->key_id * 77u + (a->salt ? (unsigned char)a->salt[0] : 0u);
     for (int i = 0; i < (block + 1) * PAGE_TOK; i++)
         h = (h ^ (uint64_t)(uint32_t)a->tok[i]) * 1099511628211u;
-    for (int l = 0; l < layer; l++)
+    for (int l = 0; l < layer && block >= w->common; l++)
         h = (h ^ route[l]) * 1099511628211u;
     return h * 31 + (uint64_t)layer;
 }
@@ -70,6 +74,8 @@ static bool visible(const struct world *w, int bit, int query, int b)
 {
     return bit == ROUTE_FULL || !w->streams || b < SINK || b > query - LOCAL;
 }
+
+static const uint8_t MIXED[L] = {1, 0, 1, 0}, OTHER[L] = {1, 0, 0, 0}, FULL[L] = {1, 1, 1, 1}, OPEN[L] = {2, 2, 2, 2};
 
 struct run {
     struct prefix_ask ask;
@@ -85,19 +91,19 @@ static int run_prompt(struct world *w, int slot, struct run *r, bool commit)
     r->hit = prefix_find(w->p, &r->ask);
     int from = r->hit.n_block, blocks = (r->n_tok + PAGE_TOK - 1) / PAGE_TOK;
     if (from)
-        assert_memory_equal(prefix_route(&r->hit), r->route, L);
+        assert_memory_equal(prefix_route(&r->hit), from <= w->common ? OPEN : r->route, L);
     if (from)
-        prefix_share(w->p, &r->hit, m);
+        prefix_share(w->p, &r->hit, r->ask.route, m);
     prefix_begin(w->p, slot, &r->ask, &r->hit, 0);
     for (int l = 0; l < L; l++)
         for (int b = from; b < blocks; b++) {
             prefix_make_room(w->p, 1);
             assert_true(kvmap_take(m, w->pool, l, b, b + 1));
-            w->content[m->page[l * BLOCKS + b]] = content_of(&r->ask, r->route, l, b);
+            w->content[m->page[l * BLOCKS + b]] = content_of(w, &r->ask, r->route, l, b);
             for (int k = 0; k <= b; k++) {
                 int32_t page = m->page[l * BLOCKS + k];
                 if (visible(w, r->route[l], b, k))
-                    assert_true(page >= 0 && w->content[page] == content_of(&r->ask, r->route, l, k));
+                    assert_true(page >= 0 && w->content[page] == content_of(w, &r->ask, r->route, l, k));
             }
             prefix_note(w->p, slot, l, b, b + 1 < r->ask.n_tok / PAGE_TOK ? b + 1 : r->ask.n_tok / PAGE_TOK, m);
             if (r->route[l] == ROUTE_SPARSE && (w->streams || b == blocks - 1))
@@ -127,8 +133,6 @@ static void fill_tokens(struct world *w, int32_t *tok, int from, int n)
     for (int i = from; i < n; i++)
         tok[i] = rnd(w, 1000);
 }
-
-static const uint8_t MIXED[L] = {1, 0, 1, 0}, OTHER[L] = {1, 0, 0, 0}, FULL[L] = {1, 1, 1, 1}, OPEN[L] = {2, 2, 2, 2};
 
 static struct run run_of(const int32_t *tok, int n, const uint8_t *route)
 {
@@ -186,6 +190,27 @@ static void another_route_key_salt_or_token_never_hits(void **st)
         assert_int_equal(once(&w, &r), 3);
         close_world(&w);
     }
+}
+
+/* A prompt of another route goes on behind what cannot differ yet, and its own run there serves the first one. */
+static void leading_pages_serve_every_route(void **st)
+{
+    (void)st;
+    struct world w;
+    int32_t      tok[TOK];
+    open_common(&w, 300, true, false, SINK + LOCAL);
+    fill_tokens(&w, tok, 0, TOK);
+    struct run r = run_of(tok, 6 * PAGE_TOK + 9, MIXED), o = run_of(tok, 6 * PAGE_TOK + 9, OTHER);
+    assert_int_equal(once(&w, &r), 0);
+    assert_int_equal(once(&w, &o), SINK + LOCAL);
+    assert_int_equal(once(&w, &r), 6);
+    assert_int_equal(once(&w, &o), 6);
+    assert_int_equal(prefix_count(w.p).n_node, SINK + LOCAL + 2 * 3);
+    o.ask.route = o.route = FULL;
+    assert_int_equal(once(&w, &o), SINK + LOCAL);
+    o.ask.key_id = 1;
+    assert_int_equal(once(&w, &o), 0);
+    close_world(&w);
 }
 
 /* Bits that a router decides need what it pooled of the first rows, from a run in which it decided them. */
@@ -255,12 +280,12 @@ static void random_conversations_agree(void **st)
 {
     (void)st;
     static const uint8_t *const routes[] = {MIXED, OTHER, FULL};
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < 8; kind++) {
         struct world w;
         static int32_t talk[6][TOK];
         int          len[6], hits = 0;
         bool         busy[SLOTS] = {0};
-        open_world(&w, kind & 1 ? 90 : 250, kind & 2, kind == 3);
+        open_common(&w, kind & 1 ? 90 : 250, kind & 2, kind % 4 == 3, kind & 4 ? SINK + LOCAL : 0);
         for (int i = 0; i < 6; i++)
             fill_tokens(&w, talk[i], 0, len[i] = 200);
         for (int i = 0; i < 1500; i++) {
@@ -293,7 +318,7 @@ int main(void)
 {
     const struct CMUnitTest t[] = {
         cmocka_unit_test(a_longer_prompt_goes_on_where_the_last_ended), cmocka_unit_test(another_route_key_salt_or_token_never_hits),
-        cmocka_unit_test(open_bits_need_the_routers_sums),              cmocka_unit_test(a_page_is_given_up_before_anybody_goes_without),
+        cmocka_unit_test(leading_pages_serve_every_route),              cmocka_unit_test(open_bits_need_the_routers_sums),              cmocka_unit_test(a_page_is_given_up_before_anybody_goes_without),
         cmocka_unit_test(a_prompt_that_comes_to_nothing_leaves_nothing), cmocka_unit_test(random_conversations_agree),
     };
     return cmocka_run_group_tests(t, NULL, NULL);
