@@ -49,6 +49,7 @@ struct forward_cuda {
     float           *margin;         /* [n_layer][max_run] */
     float           *margin_host;    /* pinned, the same */
     int              max_run, n_block;
+    float           *sum;            /* [row][tile of a product] squares of the rows of x */
     int64_t          hold_block;     /* query blocks that a choice has room for */
 
     struct draw_cuda *draw;

@@ -31,8 +31,8 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     f->pos = b->mem_new(b, (int64_t)e->max_tok * 4);
     f->margin = b->mem_new(b, runs * 4);
     f->attn.work = b->mem_new(b, (int64_t)attn_bytes);
-    f->small.work = b->mem_new(b, (int64_t)gemm_small_work_bytes(f->be->n_sm));
-    if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->margin || !f->attn.work || !f->small.work)
+    f->sum = b->mem_new(b, (int64_t)bucket_rows[CALL_BUCKETS - 1] * gemm_small_tiles(f->be->n_sm, e->spec.d) * 4);
+    if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->margin || !f->attn.work || !f->sum)
         return cuda_no_room("work lists", note);
     return cuda_check(cudaMallocHost((void **)&f->margin_host, (size_t)runs * 4), "pinned memory", note);
 }
@@ -141,7 +141,7 @@ void forward_cuda_close(struct forward_cuda *f)
     }
     if (f->margin_host) cudaFreeHost(f->margin_host);
     draw_cuda_close(f->draw);
-    void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->margin, f->attn.work, f->small.work, f->router_mem, f->kind, f->fixed, f->full_head};
+    void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->margin, f->attn.work, f->sum, f->router_mem, f->kind, f->fixed, f->full_head};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) cudaFree(device[i]);
     cudaEvent_t const event[] = {f->idle.begin, f->idle.end[0], f->idle.end[1]};
@@ -165,18 +165,29 @@ static struct gemm_args product_args(const struct forward_cuda *f, void *y, cons
 /* On Hopper decode goes through our kernel: it starts while the one before it ends, which cuBLASLt's do not. */
 static bool uses_small(const struct forward_cuda *f) { return f->be->hopper && f->be->hold == DT_BF16; }
 
-static enum err run_product(const struct forward_cuda *f, const struct gemm_args *a)
+static enum err run_small(const struct forward_cuda *f, const struct gemm_args *a, const struct gemm_more *more)
 {
-    enum err err = OK;
-    if (!a->decode || !uses_small(f)) return gemm_lt(f->lt, a);
+    enum err  err = OK;
+    const int tiles = gemm_small_tiles(f->be->n_sm, f->e->spec.d);
     for (int at = 0; at < a->n_tok && err == OK; at += GEMM_SMALL_MAX_TOK) {
         struct gemm_args part = *a;
+        struct gemm_more m = more ? *more : (struct gemm_more){0};
+        if (m.sum_in) m.sum_in += at * tiles;
+        if (m.sum_out) {
+            m.sum_out += at * tiles;
+            m.normed = (uint16_t *)m.normed + at * a->y_stride;
+        }
         part.n_tok = a->n_tok - at < GEMM_SMALL_MAX_TOK ? a->n_tok - at : GEMM_SMALL_MAX_TOK;
         part.x = (const uint16_t *)a->x + at * a->x_stride;
         part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
-        err = gemm_small_sm90(&part, &f->small);
+        err = gemm_small_sm90(&part, &m, &f->small);
     }
     return err;
+}
+
+static enum err run_product(const struct forward_cuda *f, const struct gemm_args *a)
+{
+    return a->decode && uses_small(f) ? run_small(f, a, NULL) : gemm_lt(f->lt, a);
 }
 
 static enum err product(const struct call *c, void *y, const void *x, const struct weight *w, const void *bias, int n_tok, bool add)
@@ -332,12 +343,48 @@ static enum err attend(const struct call *c, int layer)
     return product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true);
 }
 
+static bool skips_attention(const struct engine *e, int layer) { return e->kinds.side[layer][0].prefill == ATTN_NONE; } /* a plan's word, whatever the bit */
+
+static const void *first_norm(const struct engine *e, int layer) { return e->w.layer[layer].vec[skips_attention(e, layer) ? VEC_FFN_NORM : VEC_ATTN_NORM]; }
+
+/* A layer of decode on Hopper: the products do the norms and what stands between gate, up and down themselves. */
+static enum err run_layer_fused(const struct call *c, int layer)
+{
+    struct forward_cuda        *f = c->f;
+    struct engine              *e = f->e;
+    const struct layer_weights *w = &e->w.layer[layer];
+    const bool                  last = layer + 1 == e->spec.n_layer;
+    const int                   n = c->n_tok;
+    struct gemm_args            qkv = product_args(f, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], n, false, true),
+                     o = product_args(f, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, n, true, true),
+                     gu = product_args(f, e->mem.ff, e->mem.h, &w->mat[MAT_GATE_UP], NULL, n, false, true),
+                     down = product_args(f, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, n, true, true);
+    struct gemm_more            normed = {.sum_in = f->sum, .eps = e->spec.eps}, gated = {.sum_in = f->sum, .eps = e->spec.eps, .gated = true},
+                                to_ffn = {.sum_out = f->sum, .normed = e->mem.h, .norm = w->vec[VEC_FFN_NORM]},
+                                to_next = {.sum_out = f->sum, .normed = last ? e->mem.last_h : e->mem.h, .norm = last ? e->w.norm : first_norm(e, layer + 1)};
+    gu.y_stride = e->spec.f;
+    if (layer == 0) {
+        TRY(norm(c, e->mem.h, e->mem.x, first_norm(e, 0), n));
+        normed.sum_in = NULL;
+    }
+    if (skips_attention(e, layer)) {
+        gated.sum_in = normed.sum_in;
+    } else {
+        TRY(run_small(f, &qkv, &normed));
+        TRY(rope(c, layer, n, f->pos, f->page + (int64_t)layer * e->max_tok, false));
+        TRY(attention(c, layer));
+        TRY(run_small(f, &o, &to_ffn));
+    }
+    TRY(run_small(f, &gu, &gated));
+    return run_small(f, &down, &to_next);
+}
+
 static enum err run_layer(const struct call *c, int layer)
 {
     struct engine              *e = c->f->e;
     const struct layer_weights *w = &e->w.layer[layer];
     int64_t                     F = e->spec.f;
-    if (e->kinds.side[layer][0].prefill != ATTN_NONE) TRY(attend(c, layer)); /* none: a plan's word, whatever the bit */
+    if (!skips_attention(e, layer)) TRY(attend(c, layer));
     TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_FFN_NORM], c->n_tok));
     TRY(product(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, c->n_tok, false));
     TRY(swiglu_gpu(&(struct swiglu_args){.out = e->mem.ff, .gu = e->mem.gu, .gu_stride = 2 * F, .out_stride = F, .n_tok = c->n_tok, .f = (int)F}, &c->f->ops));
@@ -383,6 +430,11 @@ static enum err decode_launch(const struct call *c)
     struct plan_gpu_args a = call_plan_args(c);
     TRY(plan_gpu(&a, c->f->be->stream));
     TRY(embed_gpu(&(struct embed_args){.out = e->mem.x, .table = &e->w.embed, .id = dev_at(c->f, c->f->at.tok), .n_tok = c->n_tok, .d = e->spec.d}, &c->f->ops));
+    if (uses_small(c->f)) {
+        for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer_fused(c, l));
+        struct gemm_args logits = product_args(c->f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, c->n_tok, false, true);
+        return run_small(c->f, &logits, &(struct gemm_more){.sum_in = c->f->sum, .eps = e->spec.eps});
+    }
     for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer(c, l));
     return head(c, c->n_tok, NULL);
 }

@@ -17,6 +17,7 @@ template <int K> struct smem {
     row_plan      plan;
 };
 
+/* The rows' last pages hold what the kernel before this one writes; work lists, page lists and all other pages were there before it. */
 template <int K> __device__ void load_pages(smem<K> &sm, const piece_params &p, const CUtensorMap *map)
 {
     constexpr int  STAGES = smem<K>::STAGES;
@@ -25,6 +26,7 @@ template <int K> __device__ void load_pages(smem<K> &sm, const piece_params &p, 
     item_walk      walk(sm.plan, p);
     item           it;
     uint32_t       i = 0;
+    bool           waited = false;
     while (walk.take(it)) {
         const attn_seg &s = p.seg[it.row];
         attn_span       span = span_of(s, it.kv * (p.n_head / p.n_kv));
@@ -36,6 +38,10 @@ template <int K> __device__ void load_pages(smem<K> &sm, const piece_params &p, 
                 page = s.page[step < span.n_sink ? step : local0 + step];
             }
             int row = (__shfl_sync(~0u, page, b % 32) * p.n_kv + it.kv) * 2 * TILE_N;
+            if (!waited && it.chunk == it.n_chunk - 1 && b == it.n - 1) {
+                grid_wait();
+                waited = true;
+            }
             for (int kv = 0; kv < 2; kv++, i++) {
                 uint32_t st = i % STAGES;
                 mbar_wait(&sm.empty[st], (i / STAGES & 1) ^ 1);
@@ -120,11 +126,15 @@ template <int K> __global__ void __launch_bounds__(THREADS, 1) attn_decode_kerne
         fence_mbar_init();
         tma_prefetch_map(&map);
     }
+    grid_launch_next();
     plan_rows(sm.plan, p);
-    clear_rows<K, __nv_bfloat16>(p);
     if (warp == 0)
         load_pages(sm, p, &map);
-    else if (warp <= COMPUTE_WARPS)
+    grid_wait();
+    clear_rows<K, __nv_bfloat16>(p);
+    if (warp == 0)
+        return;
+    if (warp <= COMPUTE_WARPS)
         compute_pieces(sm, p, warp - 1);
     else
         gather_pieces(sm, p);
@@ -143,8 +153,17 @@ template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
         return e;
     if (cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
         return ERR_DEVICE;
-    attn_decode_kernel<K><<<g->n_sm, THREADS, bytes, g->stream>>>(map, p);
-    return cudaGetLastError() == cudaSuccess ? OK : ERR_DEVICE;
+    cudaLaunchAttribute attr = {};
+    attr.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attr.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)g->n_sm);
+    config.blockDim = dim3(THREADS);
+    config.dynamicSmemBytes = bytes;
+    config.stream = g->stream;
+    config.attrs = &attr;
+    config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, attn_decode_kernel<K>, map, p) == cudaSuccess ? OK : ERR_DEVICE;
 }
 
 enum err attn_decode_sm90(const struct attn_args *a, const struct attn_gpu *g)

@@ -1,8 +1,12 @@
 /* gemm_small: y[T, N] = x[T, K] w[N, K]^T for few rows of x, where the time is the weights' bytes.
  *
- * Weights are the 64-row operand of wgmma, the rows of x its 8..64 columns. The weight matrix is a line of units (128 rows x
- * 64 columns, 16 KB), tile after tile; every CTA reads an equal run of that line, wherever it begins, so all SMs finish
- * together. A tile that two or more CTAs share is added up by the last of them to finish, in the order of the line. */
+ * Weights are the 64-row operand of wgmma, the rows of x its 8..64 columns. A cluster of one, two or four CTAs takes tiles of up to 224
+ * rows of the weight, each CTA an equal part of the columns, and adds the parts up through shared memory in the order of the columns: no
+ * sums go through memory. Tiles are tall because every CTA reads x too. The cut hangs on the weight's shape alone.
+ *
+ * Between two products the memory must not rest: the next kernel is let in when a CTA's last loads are on their way, and fills its
+ * ring with weights, which hang on no earlier kernel, while this one adds up, stores and ends. Let in earlier it would only take
+ * this one's bandwidth. */
 #include "kernels/gemm_gpu.h"
 #include "kernels/sm90.cuh"
 #include "kernels/tensor_map.h"
@@ -11,221 +15,507 @@
 #include <cuda_runtime.h>
 
 enum {
-    TILE_N = 128, TILE_K = 64,
-    N_GROUP = 2,
-    THREADS = 128 * N_GROUP + 32, /* computing warpgroups, then the loading warp */
+    TILE_K = 64, BLOCK_N = 64, /* rows of one product's operand */
+    TILE_N = 224, /* rows of a tile at most */
+    N_GROUP = 2, N_COMPUTE = 128 * N_GROUP,
+    THREADS = N_COMPUTE + 32, /* computing warpgroups, then the loading warp */
     BAR_COMPUTE = 1,
-    COUNTER_BYTES = 16384,
+    STAGES_MOST = 12,
+    PAD = 4, /* floats behind a row of sums: lanes of a fragment meet every bank once */
+    SMEM_BYTES = 113 * 1024, /* two CTAs fit: the next product fills its ring beside this one's end */
+    CLUSTER = 4, /* at most */
+    LEAD = 2, /* loads left when the next kernel is let in */
 };
 
-template <int M> struct smem {
-    static constexpr int STAGES = M <= 16 ? 6 : M == 32 ? 5 : 4; /* two CTAs fit: the next product fills its ring beside this one */
-    __nv_bfloat16 w[STAGES][TILE_N * TILE_K];
-    __nv_bfloat16 x[STAGES][M * TILE_K];
-    uint64_t      full[STAGES], empty[STAGES];
-    int           last;
+struct bars {
+    uint64_t full[STAGES_MOST], empty[STAGES_MOST];
+    float    scale[GEMM_SMALL_MAX_TOK]; /* of rows of x that are not yet normed */
 };
 
 struct params {
     void                *y;
     const __nv_bfloat16 *bias;
     int64_t              y_stride;
-    int                 *counter; /* [tile] CTAs that are done */
-    float4              *part;    /* [CTA][its first tile, its last tile][M / 8][thread] */
-    int                  n_tok, n, n_unit_k, add;
+    const float         *sum_in;
+    float               *sum_out, eps;
+    __nv_bfloat16       *normed; /* [T, n] with y_stride */
+    const __nv_bfloat16 *norm;
+    int                  n_tok, n, k, add, vec, gated, n_sum_in; /* n: columns of y */
+    int                  n_unit_k, cluster, tile_rows, tile_n, n_tile, tile_first, tile_per_cluster; /* tile_n: columns of y in a tile */
+    int                  n_stage, bars_at; /* bytes from the ring's begin */
 };
 
-/* The line of units and each CTA's share of it. */
-__device__ __forceinline__ int unit_begin(int cta, int n_unit) { return (int)((int64_t)cta * n_unit / gridDim.x); }
-__device__ __forceinline__ int unit_owner(int unit, int n_unit) { return (int)((((int64_t)unit + 1) * gridDim.x - 1) / n_unit); }
-
-template <int M> __device__ void load_units(smem<M> &sm, const params &p, const CUtensorMap *map_w, const CUtensorMap *map_x, int begin, int end)
+__device__ __forceinline__ uint32_t cluster_rank() { uint32_t r; asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
+__device__ __forceinline__ uint32_t map_rank(uint32_t addr, uint32_t rank)
 {
-    constexpr int  STAGES = smem<M>::STAGES;
-    const uint64_t once = l2_evict_first(), keep = l2_evict_last();
-    auto           load_w = [&](int u, int st) {
-        mbar_arrive_tx(&sm.full[st], (TILE_N + M) * TILE_K * 2);
-        tma_load_2d(sm.w[st], map_w, &sm.full[st], u % p.n_unit_k * TILE_K, u / p.n_unit_k * TILE_N, once);
-    };
-    auto load_x = [&](int u, int st) { tma_load_2d(sm.x[st], map_x, &sm.full[st], u % p.n_unit_k * TILE_K, 0, keep); };
+    uint32_t r;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(addr), "r"(rank));
+    return r;
+}
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+__device__ __forceinline__ float4 load_at(uint32_t addr)
+{
+    float4 v;
+    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(addr) : "memory");
+    return v;
+}
 
-    const int ahead = min(STAGES, end - begin); /* weights hang on no earlier kernel, x does */
+struct share {
+    int tile0, tile1, unit0, unit1; /* tiles of the cluster, columns of this CTA in units of TILE_K */
+};
+
+template <int M> __device__ void load_units(unsigned char *ring, bars &b, const params &p, const CUtensorMap *map_w, const CUtensorMap *map_x, const share &s)
+{
+    const uint64_t once = l2_evict_first(), keep = l2_evict_last();
+    const int      w_bytes = p.tile_rows * TILE_K * 2, stage_bytes = w_bytes + M * TILE_K * 2;
+    const int      per = s.unit1 - s.unit0, n = (s.tile1 - s.tile0) * per;
+    auto           load_w = [&](int i, int st) {
+        const int      tile = s.tile0 + i / per, column = (s.unit0 + i % per) * TILE_K;
+        unsigned char *to = ring + st * stage_bytes;
+        mbar_arrive_tx(&b.full[st], (uint32_t)stage_bytes);
+        tma_load_2d(to, map_w, &b.full[st], column, tile * p.tile_n, once);
+        if (p.gated)
+            tma_load_2d(to + w_bytes / 2, map_w, &b.full[st], column, p.n + tile * p.tile_n, once);
+    };
+    auto load_x = [&](int i, int st) { tma_load_2d(ring + st * stage_bytes + w_bytes, map_x, &b.full[st], (s.unit0 + i % per) * TILE_K, 0, keep); };
+
+    const int ahead = min(p.n_stage, n); /* weights hang on no earlier kernel, x does */
     for (int i = 0; i < ahead; i++)
-        load_w(begin + i, i);
+        load_w(i, i);
     grid_wait();
     for (int i = 0; i < ahead; i++)
-        load_x(begin + i, i);
-    for (int i = ahead; i < end - begin; i++) {
-        mbar_wait(&sm.empty[i % STAGES], (i / STAGES & 1) ^ 1);
-        load_w(begin + i, i % STAGES);
-        load_x(begin + i, i % STAGES);
+        load_x(i, i);
+    for (int i = ahead, st = 0, phase = 0; i < n; i++) {
+        if (i == n - LEAD)
+            grid_launch_next();
+        if (st == p.n_stage)
+            st = 0, phase ^= 1;
+        mbar_wait(&b.empty[st], (uint32_t)phase);
+        load_w(i, st);
+        load_x(i, st);
+        st++;
     }
+    grid_launch_next();
 }
 
-template <int M, bool F32> __device__ __forceinline__ void store_tile(const params &p, const float (&acc)[M / 2], int tile)
+/* Four columns of y from n on. */
+__device__ __forceinline__ void store_four(const params &p, __nv_bfloat16 *y, int n, const float (&v)[4])
 {
-    const int lane = threadIdx.x % 32, row0 = tile * TILE_N + threadIdx.x / 32 * 16 + lane / 4;
+    if (p.vec && n + 4 <= p.n)
+        *(uint2 *)(y + n) = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
+    else
+        for (int i = 0; i < 4 && n + i < p.n; i++)
+            y[n + i] = __float2bfloat16(v[i]);
+}
+__device__ __forceinline__ void store_four(const params &p, float *y, int n, const float (&v)[4])
+{
+    if (p.vec && n + 4 <= p.n)
+        *(float4 *)(y + n) = make_float4(v[0], v[1], v[2], v[3]);
+    else
+        for (int i = 0; i < 4 && n + i < p.n; i++)
+            y[n + i] = v[i];
+}
+__device__ __forceinline__ void load_four(const params &p, const __nv_bfloat16 *y, int n, float (&v)[4])
+{
+    if (p.vec && n + 4 <= p.n) {
+        uint2 u = __ldcg((const uint2 *)(y + n));
+        v[0] = __uint_as_float(u.x << 16), v[1] = __uint_as_float(u.x & 0xffff0000u);
+        v[2] = __uint_as_float(u.y << 16), v[3] = __uint_as_float(u.y & 0xffff0000u);
+    } else {
+        for (int i = 0; i < 4; i++)
+            v[i] = n + i < p.n ? __uint_as_float((uint32_t)__ldcg((const unsigned short *)(y + n + i)) << 16) : 0.0f; /* bf16's own __ldcg may move before its condition */
+    }
+}
+__device__ __forceinline__ void load_four(const params &p, const float *y, int n, float (&v)[4])
+{
+    for (int i = 0; i < 4; i++)
+        v[i] = n + i < p.n ? __ldcg(y + n + i) : 0.0f;
+}
+__device__ __forceinline__ float as_bf16(float x) { return __bfloat162float(__float2bfloat16(x)); }
+
+/* One row of a tile, four columns: the parts of all CTAs of the cluster in the order of the columns, then scale and bias. */
+__device__ __forceinline__ void sum_parts(const params &p, const float *part, float scale, int n, int shift, float (&v)[4])
+{
+    float4 sum = *(const float4 *)part;
+    if (p.cluster > 1) {
+        const uint32_t at = smem_u32(part);
+        float4         c[CLUSTER];
 #pragma unroll
-    for (int i = 0; i < M / 2; i++) {
-        int n = row0 + i / 2 % 2 * 8, t = i / 4 * 8 + lane % 4 * 2 + i % 2;
-        if (n >= p.n || t >= p.n_tok)
+        for (int i = 0; i < CLUSTER; i++)
+            if (i < p.cluster)
+                c[i] = load_at(map_rank(at, (uint32_t)i));
+        sum = c[0];
+#pragma unroll
+        for (int i = 1; i < CLUSTER; i++)
+            if (i < p.cluster) {
+                sum.x += c[i].x;
+                sum.y += c[i].y;
+                sum.z += c[i].z;
+                sum.w += c[i].w;
+            }
+    }
+    v[0] = sum.x * scale, v[1] = sum.y * scale, v[2] = sum.z * scale, v[3] = sum.w * scale;
+    if (p.bias)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (n + i < p.n)
+                v[i] += __bfloat162float(p.bias[shift + n + i]);
+}
+
+/* Row t of y in a tile, by a warp; part: its sums. */
+template <typename T> __device__ __forceinline__ void store_row(const params &p, const float *part, float scale, int tile, int t)
+{
+    T    *y = (T *)p.y + t * p.y_stride;
+    float square = 0;
+#pragma unroll
+    for (int h = 0; h < TILE_N; h += 128) {
+        const int row = h + threadIdx.x % 32 * 4, n = tile * p.tile_n + row;
+        if (row >= p.tile_n || n >= p.n)
             continue;
-        float v = acc[i] + (p.bias ? __bfloat162float(p.bias[n]) : 0.0f);
-        if constexpr (F32) {
-            float *y = (float *)p.y + t * p.y_stride + n;
-            *y = p.add ? v + *y : v;
-        } else {
-            __nv_bfloat16 *y = (__nv_bfloat16 *)p.y + t * p.y_stride + n;
-            *y = __float2bfloat16(p.add ? v + __bfloat162float(*y) : v);
-        }
-    }
-}
-
-/* A tile shared with other CTAs: leave this CTA's part; whoever is last adds all parts up and stores. */
-template <int M, bool F32> __device__ void share_tile(smem<M> &sm, const params &p, float (&acc)[M / 2], int tile, int n_unit)
-{
-    const int t = threadIdx.x, ks = p.n_unit_k;
-    auto      slot = [&](int cta) {
-        int second = unit_begin(cta, n_unit) / ks != tile;
-        return p.part + (int64_t)(cta * 2 + second) * (M / 8) * (128 * N_GROUP) + t;
-    };
-    float4 *mine = slot(blockIdx.x);
+        float v[4], old[4] = {}, w[4];
+        if (p.add)
+            load_four(p, y, n, old);
+        sum_parts(p, part + row, scale, n, 0, v);
 #pragma unroll
-    for (int i = 0; i < M / 8; i++)
-        __stcg(mine + i * 128 * N_GROUP, make_float4(acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]));
-    const int first = unit_owner(tile * ks, n_unit), last = unit_owner((tile + 1) * ks - 1, n_unit);
-    bar_sync(BAR_COMPUTE, 128 * N_GROUP);
-    if (t == 0) {
-        __threadfence();
-        sm.last = atomicAdd(&p.counter[tile], 1) == last - first;
-        if (sm.last)
-            p.counter[tile] = 0;
-        __threadfence();
+        for (int i = 0; i < 4; i++)
+            v[i] += old[i];
+        store_four(p, y, n, v);
+        if (!p.sum_out)
+            continue;
+        load_four(p, p.norm, n, w);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float r = n + i < p.n ? as_bf16(v[i]) : 0.0f;
+            square += r * r;
+            w[i] *= r;
+        }
+        store_four(p, p.normed + t * p.y_stride, n, w);
     }
-    bar_sync(BAR_COMPUTE, 128 * N_GROUP);
-    if (!sm.last)
+    if (!p.sum_out)
         return;
 #pragma unroll
-    for (int i = 0; i < M / 2; i++)
-        acc[i] = 0;
-    for (int cta = first; cta <= last; cta++) {
-        const float4 *part = slot(cta);
-#pragma unroll
-        for (int i = 0; i < M / 8; i++) {
-            float4 v = __ldcg(part + i * 128 * N_GROUP);
-            acc[4 * i] += v.x;
-            acc[4 * i + 1] += v.y;
-            acc[4 * i + 2] += v.z;
-            acc[4 * i + 3] += v.w;
-        }
-    }
-    store_tile<M, F32>(p, acc, tile);
+    for (int m = 16; m > 0; m /= 2)
+        square += __shfl_xor_sync(~0u, square, m);
+    if (threadIdx.x % 32 == 0)
+        p.sum_out[t * p.n_tile + tile] = square;
 }
 
-template <int M, bool F32> __device__ void compute_units(smem<M> &sm, const params &p, int begin, int end, int n_unit)
+/* The same where the tile's first half are gates, the other half what they open. */
+__device__ __forceinline__ void store_row_gated(const params &p, const float *part, float scale, int tile, int t)
 {
-    constexpr int STAGES = smem<M>::STAGES;
-    const int     group = threadIdx.x / 128, ks = p.n_unit_k;
-    float         acc[M / 2];
-    grid_wait(); /* an earlier kernel may still read y and the workspace */
-    for (int u = begin, i = 0; u < end;) {
-        const int tile = u / ks, stop = min(end, (tile + 1) * ks);
-        const bool whole = u == tile * ks && stop == (tile + 1) * ks;
-        for (int fresh = 0; u < stop; u++, i++, fresh = 1) {
-            int st = i % STAGES;
-            mbar_wait(&sm.full[st], i / STAGES & 1);
-            uint64_t w = wgmma_desc(sm.w[st] + group * 64 * TILE_K, 0), x = wgmma_desc(sm.x[st], 0);
-            pin(acc);
+    const int row = threadIdx.x % 32 * 4, n = tile * p.tile_n + row;
+    float     gate[4], up[4];
+    if (row >= p.tile_n || n >= p.n)
+        return;
+    sum_parts(p, part + row, scale, n, 0, gate);
+    sum_parts(p, part + p.tile_n + row, scale, n, p.n, up);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float g = as_bf16(gate[i]);
+        up[i] = as_bf16(up[i]) * (g / (1.0f + expf(-g)));
+    }
+    store_four(p, (__nv_bfloat16 *)p.y + t * p.y_stride, n, up);
+}
+
+/* Rows t0, t0 + step, .. < t1 of a tile, a warp a row; part: the sums of row 0. */
+template <bool F32> __device__ __forceinline__ void store_rows(const params &p, const float *part, const bars &b, int tile, int t0, int step, int t1)
+{
+    for (int t = t0 + step * (int)(threadIdx.x / 32); t < t1; t += step * N_COMPUTE / 32) {
+        const float  scale = p.sum_in ? b.scale[t] : 1.0f;
+        const float *row = part + t * (p.tile_rows + PAD);
+        if constexpr (F32)
+            store_row<float>(p, row, scale, tile, t);
+        else if (p.gated)
+            store_row_gated(p, row, scale, tile, t);
+        else
+            store_row<__nv_bfloat16>(p, row, scale, tile, t);
+    }
+}
+
+/* Rows of x are normed by what the product before them left: the squares of each row, tile by tile. */
+template <int M> __device__ __forceinline__ void find_scales(const params &p, bars &b)
+{
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+#pragma unroll
+    for (int j = 0; j < M / 8; j++) {
+        const int t = warp + 8 * j;
+        float     sum = 0;
+        if (t < p.n_tok)
+            for (int i = lane; i < p.n_sum_in; i += 32)
+                sum += __ldcg(p.sum_in + t * p.n_sum_in + i);
+#pragma unroll
+        for (int m = 16; m > 0; m /= 2)
+            sum += __shfl_xor_sync(~0u, sum, m);
+        if (lane == 0)
+            b.scale[t] = 1.0f / sqrtf(sum / (float)p.k + p.eps);
+    }
+}
+
+__device__ __forceinline__ void store_at(uint32_t addr, float v) { asm volatile("st.shared.f32 [%0], %1;" ::"r"(addr), "f"(v) : "memory"); }
+
+/* Sums of eight rows of y, [row of y][row of the tile]: a thread's two rows of y and two rows of each block of the tile. */
+template <int M, int BLOCKS> __device__ __forceinline__ void put_sums(const params &p, const float (&acc)[BLOCKS][M / 2], uint32_t part, int c)
+{
+    const int lane = threadIdx.x % 32, ld = (p.tile_rows + PAD) * 4;
+#pragma unroll
+    for (int j = 0; j < BLOCKS; j++) {
+        const int      row = (threadIdx.x / 128 * BLOCKS + j) * BLOCK_N + threadIdx.x % 128 / 32 * 16 + lane / 4;
+        const uint32_t to = part + lane % 4 * 2 * ld + row * 4;
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            if (row + k / 2 * 8 < p.tile_rows)
+                store_at(to + k % 2 * ld + k / 2 * 32, acc[j][4 * c + k]);
+    }
+}
+
+/* One of a CTA's several tiles, straight from registers: what its ring holds by now are the next one's weights. */
+template <int M, int BLOCKS> __device__ __forceinline__ void store_direct(const params &p, const float (&acc)[BLOCKS][M / 2], const bars &b, int tile)
+{
+    const int lane = threadIdx.x % 32;
+    bar_sync(BAR_COMPUTE, N_COMPUTE); /* the scales are there */
+#pragma unroll
+    for (int j = 0; j < 2 * BLOCKS; j++) {
+        const int row = (threadIdx.x / 128 * BLOCKS + j / 2) * BLOCK_N + threadIdx.x % 128 / 32 * 16 + lane / 4 + j % 2 * 8, n = tile * p.tile_n + row;
+        if (row >= p.tile_n || n >= p.n)
+            continue;
+        const float bias = p.bias ? __bfloat162float(p.bias[n]) : 0.0f;
+#pragma unroll
+        for (int i = 0; i < M / 4; i++) {
+            const int t = i / 2 * 8 + lane % 4 * 2 + i % 2;
+            if (t >= p.n_tok)
+                continue;
+            float *y = (float *)p.y + t * p.y_stride + n;
+            float  v = acc[j / 2][i / 2 * 4 + j % 2 * 2 + i % 2] * (p.sum_in ? b.scale[t] : 1.0f) + bias;
+            *y = p.add ? v + __ldcg(y) : v;
+        }
+    }
+}
+
+/* A CTA's only tile: its sums lie where its weights were, and all CTAs of the cluster add up and store a share of the rows. */
+template <int M, bool F32, int BLOCKS>
+__device__ __forceinline__ void store_whole(const params &p, const float (&acc)[BLOCKS][M / 2], float *part, const bars &b, int tile, int rank)
+{
+    bar_sync(BAR_COMPUTE, N_COMPUTE);
+#pragma unroll
+    for (int c = 0; c < M / 8; c++)
+        put_sums<M, BLOCKS>(p, acc, smem_u32(part + c * 8 * (p.tile_rows + PAD)), c);
+    if (p.cluster == 1) {
+        bar_sync(BAR_COMPUTE, N_COMPUTE);
+    } else {
+        cluster_arrive();
+        cluster_wait();
+    }
+    store_rows<F32>(p, part, b, tile, rank, p.cluster, p.n_tok);
+    if (p.cluster > 1) {
+        cluster_arrive();
+        cluster_wait();
+    }
+}
+
+template <int M, bool F32, int BLOCKS>
+__device__ void compute_units(unsigned char *ring, bars &b, const params &p, const share &s, int rank)
+{
+    const int group = threadIdx.x / 128, lane = threadIdx.x % 32, w_bytes = p.tile_rows * TILE_K * 2, stage_bytes = w_bytes + M * TILE_K * 2;
+    float     acc[BLOCKS][M / 2];
+    int       st = 0, phase = 0;
+    grid_wait(); /* an earlier kernel may still read y */
+    if (p.sum_in)
+        find_scales<M>(p, b);
+    for (int tile = s.tile0; tile < s.tile1; tile++) {
+#pragma unroll
+        for (int k = 0; k < BLOCKS * M / 2; k++)
+            acc[k / (M / 2)][k % (M / 2)] = 0;
+        for (int u = s.unit0; u < s.unit1; u++) {
+            mbar_wait(&b.full[st], (uint32_t)phase);
+            unsigned char *at = ring + st * stage_bytes;
+            uint64_t       w = wgmma_desc(at + group * BLOCKS * BLOCK_N * TILE_K * 2, 0), x = wgmma_desc(at + w_bytes, 0);
+#pragma unroll
+            for (int j = 0; j < BLOCKS; j++)
+                pin(acc[j]);
             wgmma_fence();
 #pragma unroll
             for (int k = 0; k < TILE_K / 16; k++)
-                wgmma_ss(acc, w + 2 * k, x + 2 * k, k ? 1 : fresh);
+#pragma unroll
+                for (int j = 0; j < BLOCKS; j++)
+                    wgmma_ss(acc[j], w + j * (BLOCK_N * TILE_K * 2 / 16) + 2 * k, x + 2 * k, 1);
             wgmma_commit();
             wgmma_wait<0>();
-            pin(acc);
+#pragma unroll
+            for (int j = 0; j < BLOCKS; j++)
+                pin(acc[j]);
             __syncwarp();
-            if (threadIdx.x % 32 == 0)
-                mbar_arrive(&sm.empty[st]);
+            if (lane == 0)
+                mbar_arrive(&b.empty[st]);
+            if (++st == p.n_stage)
+                st = 0, phase ^= 1;
         }
-        if (whole)
-            store_tile<M, F32>(p, acc, tile);
-        else
-            share_tile<M, F32>(sm, p, acc, tile, n_unit);
+        if (p.tile_per_cluster == 1) {
+            store_whole<M, F32, BLOCKS>(p, acc, (float *)ring, b, tile, rank);
+            return;
+        }
+        if constexpr (F32)
+            store_direct<M, BLOCKS>(p, acc, b, tile);
     }
 }
 
-template <int M, bool F32>
+/* BLOCKS: of 64 rows that a warpgroup multiplies. */
+template <int M, bool F32, int BLOCKS>
 __global__ void __launch_bounds__(THREADS, 2)
     gemm_small_kernel(const __grid_constant__ CUtensorMap map_w, const __grid_constant__ CUtensorMap map_x, const params p)
 {
     extern __shared__ __align__(1024) unsigned char raw[];
-    smem<M> &sm = *(smem<M> *)((uintptr_t)(raw + 1023) & ~(uintptr_t)1023);
+    unsigned char *ring = (unsigned char *)((uintptr_t)(raw + 1023) & ~(uintptr_t)1023);
+    bars          &b = *(bars *)(ring + p.bars_at);
+    const int      rank = (int)cluster_rank(), cluster = (int)blockIdx.x / p.cluster;
     if (threadIdx.x == 0) {
-        for (int i = 0; i < smem<M>::STAGES; i++) {
-            mbar_init(&sm.full[i], 1);
-            mbar_init(&sm.empty[i], 4 * N_GROUP);
+        for (int i = 0; i < p.n_stage; i++) {
+            mbar_init(&b.full[i], 1);
+            mbar_init(&b.empty[i], 4 * N_GROUP);
         }
         fence_mbar_init();
     }
     __syncthreads();
-    grid_launch_next();
-    const int n_unit = (p.n + TILE_N - 1) / TILE_N * p.n_unit_k;
-    const int begin = unit_begin(blockIdx.x, n_unit), end = unit_begin(blockIdx.x + 1, n_unit);
-    if (threadIdx.x >= 128 * N_GROUP) {
-        if (threadIdx.x == 128 * N_GROUP)
-            load_units<M>(sm, p, &map_w, &map_x, begin, end);
-    } else {
-        compute_units<M, F32>(sm, p, begin, end, n_unit);
+    const int tile0 = p.tile_first + cluster * p.tile_per_cluster;
+    share     s = {tile0, min(p.n_tile, tile0 + p.tile_per_cluster), rank * p.n_unit_k / p.cluster, (rank + 1) * p.n_unit_k / p.cluster};
+    if (threadIdx.x < N_COMPUTE) {
+        compute_units<M, F32, BLOCKS>(ring, b, p, s, rank);
+        return;
     }
+    if (threadIdx.x == N_COMPUTE)
+        load_units<M>(ring, b, p, &map_w, &map_x, s);
+    __syncwarp();
+    if (p.cluster > 1)
+        for (int i = 0; i < 2; i++) { /* as the computing warps do: once the parts lie there, once they are read */
+            cluster_arrive();
+            cluster_wait();
+        }
 }
 
-size_t gemm_small_work_bytes(int n_sm)
+struct plan {
+    int cluster, tile_rows, tile_n, n_tile, tile_per_cluster;
+};
+
+/* How a product is cut: by the weight's shape alone. The largest cluster whose one tile is not too tall; else one CTA, several tiles. */
+static plan plan_of(int n_sm, int n, int gated)
 {
-    return COUNTER_BYTES + (size_t)n_sm * 2 * TILE_N * GEMM_SMALL_MAX_TOK * sizeof(float);
+    const int most = TILE_N / (1 + gated);
+    plan      p;
+    p.cluster = CLUSTER;
+    while (p.cluster > 1 && n > n_sm / p.cluster * most)
+        p.cluster /= 2;
+    const int n_cluster = n_sm / p.cluster;
+    p.tile_per_cluster = (n + n_cluster * most - 1) / (n_cluster * most);
+    p.tile_n = ((n + n_cluster * p.tile_per_cluster - 1) / (n_cluster * p.tile_per_cluster) + 7) / 8 * 8;
+    p.tile_rows = p.tile_n * (1 + gated);
+    p.n_tile = (n + p.tile_n - 1) / p.tile_n;
+    return p;
 }
 
-template <int M, bool F32> static enum err launch_as(const gemm_args *a, const gemm_gpu *g)
+int gemm_small_tiles(int n_sm, int n) { return plan_of(n_sm, n, 0).n_tile; }
+
+/* Shared memory: the ring, barriers; sums lie in the ring. Returns the bytes. */
+static int plan_smem(params *p, int m, int blocks)
 {
-    constexpr int bytes = sizeof(smem<M>) + 1024;
-    static_assert(2 * (bytes + 1024) <= 233472, "shared memory of two CTAs");
+    const int stage = (p->tile_rows + m) * TILE_K * 2, sums = m * (p->tile_rows + PAD) * 4, room = SMEM_BYTES - 1024 - (int)sizeof(bars);
+    const int read = blocks * N_GROUP * BLOCK_N * TILE_K * 2; /* products read blocks whole, also where a tile's rows end before */
+    p->n_stage = room / stage < STAGES_MOST ? room / stage : STAGES_MOST;
+    while (p->n_stage > 1 && (p->n_stage - 1) * stage + read > room)
+        p->n_stage--;
+    const int ring = (p->n_stage - 1) * stage + (read > stage ? read : stage);
+    p->bars_at = (ring > sums ? ring : sums) + 15 & ~15;
+    return 1024 + p->bars_at + (int)sizeof(bars);
+}
+
+template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args *a, const gemm_more *more, const gemm_gpu *g, const plan &cut)
+{
+    const bool gated = more && more->gated;
+    const int  n = gated ? a->w->n / 2 : a->w->n;
+    params     p = {};
+    p.y = a->y;
+    p.bias = (const __nv_bfloat16 *)a->bias;
+    p.y_stride = a->y_stride;
+    p.n_tok = a->n_tok;
+    p.n = n;
+    p.k = a->w->k;
+    p.add = a->add;
+    p.gated = gated;
+    p.vec = n % 4 == 0 && a->y_stride % 4 == 0 && (uintptr_t)a->y % 16 == 0;
+    if (more && more->sum_in) {
+        p.sum_in = more->sum_in;
+        p.n_sum_in = gemm_small_tiles(g->n_sm, a->w->k);
+        p.eps = more->eps;
+    }
+    if (more && more->sum_out) {
+        p.sum_out = more->sum_out;
+        p.normed = (__nv_bfloat16 *)more->normed;
+        p.norm = (const __nv_bfloat16 *)more->norm;
+        p.vec = p.vec && (uintptr_t)p.normed % 8 == 0 && (uintptr_t)p.norm % 8 == 0;
+    }
+    p.n_unit_k = (a->w->k + TILE_K - 1) / TILE_K;
+    p.cluster = cut.cluster;
+    p.tile_per_cluster = F32 ? cut.tile_per_cluster : 1;
+    p.tile_rows = cut.tile_rows;
+    p.tile_n = cut.tile_n;
+    p.n_tile = cut.n_tile;
+    const int   bytes = plan_smem(&p, M, BLOCKS);
     CUtensorMap map_w, map_x;
-    enum err    e = tensor_map_2d(&map_w, a->w->data, a->w->n, a->w->k, a->w->k, TILE_N);
+    enum err    e = tensor_map_2d(&map_w, a->w->data, a->w->n, a->w->k, a->w->k, p.tile_n);
     if (e == OK)
         e = tensor_map_2d(&map_x, a->x, a->n_tok, a->w->k, a->x_stride, M);
     if (e != OK)
         return e;
-    params p = {a->y, (const __nv_bfloat16 *)a->bias, a->y_stride, (int *)g->work, (float4 *)((char *)g->work + COUNTER_BYTES),
-                a->n_tok, a->w->n, (a->w->k + TILE_K - 1) / TILE_K, a->add};
-    if (cudaFuncSetAttribute(gemm_small_kernel<M, F32>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
+    auto *kernel = gemm_small_kernel<M, F32, BLOCKS>;
+    static bool set;
+    if (!set && (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SMEM_BYTES) != cudaSuccess ||
+                 cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100) != cudaSuccess))
         return ERR_DEVICE;
-    const int           n_unit = (a->w->n + TILE_N - 1) / TILE_N * p.n_unit_k;
-    cudaLaunchAttribute attr = {};
-    attr.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attr.val.programmaticStreamSerializationAllowed = 1;
+    set = true;
+    cudaLaunchAttribute attr[2] = {};
+    attr[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attr[0].val.programmaticStreamSerializationAllowed = 1;
+    attr[1].id = cudaLaunchAttributeClusterDimension;
+    attr[1].val.clusterDim.x = (unsigned)p.cluster;
+    attr[1].val.clusterDim.y = 1;
+    attr[1].val.clusterDim.z = 1;
     cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)(n_unit < g->n_sm ? n_unit : g->n_sm));
     config.blockDim = dim3(THREADS);
-    config.dynamicSmemBytes = bytes;
+    config.dynamicSmemBytes = (size_t)bytes;
     config.stream = g->stream;
-    config.attrs = &attr;
-    config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, gemm_small_kernel<M, F32>, map_w, map_x, p) == cudaSuccess ? OK : ERR_DEVICE;
+    config.attrs = attr;
+    config.numAttrs = 2;
+    const int n_cluster = (p.n_tile + cut.tile_per_cluster - 1) / cut.tile_per_cluster;
+    for (; p.tile_first < p.n_tile; p.tile_first += n_cluster * p.tile_per_cluster) {
+        const int n = (p.n_tile - p.tile_first + p.tile_per_cluster - 1) / p.tile_per_cluster;
+        config.gridDim = dim3((unsigned)((n < n_cluster ? n : n_cluster) * p.cluster));
+        if (cudaLaunchKernelEx(&config, kernel, map_w, map_x, p) != cudaSuccess)
+            return ERR_DEVICE;
+    }
+    return OK;
 }
 
-template <int M> static enum err launch(const gemm_args *a, const gemm_gpu *g)
+template <int M, bool F32> static enum err launch_blocks(const gemm_args *a, const gemm_more *more, const gemm_gpu *g)
 {
-    return a->y_f32 ? launch_as<M, true>(a, g) : launch_as<M, false>(a, g);
+    const bool gated = more && more->gated;
+    const plan cut = plan_of(g->n_sm, gated ? a->w->n / 2 : a->w->n, gated);
+    return cut.tile_rows <= N_GROUP * BLOCK_N ? launch_as<M, F32, 1>(a, more, g, cut) : launch_as<M, F32, 2>(a, more, g, cut);
 }
 
-enum err gemm_small_sm90(const struct gemm_args *a, const struct gemm_gpu *g)
+template <int M> static enum err launch(const gemm_args *a, const gemm_more *more, const gemm_gpu *g)
+{
+    return a->y_f32 ? launch_blocks<M, true>(a, more, g) : launch_blocks<M, false>(a, more, g);
+}
+
+enum err gemm_small_sm90(const struct gemm_args *a, const struct gemm_more *more, const struct gemm_gpu *g)
 {
     const struct weight *w = a->w;
-    if (a->n_tok < 1 || a->n_tok > GEMM_SMALL_MAX_TOK || w->dt != DT_BF16 || !w->data || w->n < 1 || w->k < 8 || w->k % 8 || a->x_stride % 8 ||
-        (w->n + TILE_N - 1) / TILE_N > COUNTER_BYTES / (int)sizeof(int))
+    if (a->n_tok < 1 || a->n_tok > GEMM_SMALL_MAX_TOK || w->dt != DT_BF16 || !w->data || w->n < 1 || w->k < 8 || w->k % 8 || a->x_stride % 8 || g->n_sm < CLUSTER)
+        return ERR_INVALID_VALUE;
+    if (more && ((more->gated && (w->n % 2 || a->y_f32 || a->add || more->sum_out)) || (more->sum_out && a->y_f32)))
         return ERR_INVALID_VALUE;
     if (a->n_tok <= 8)
-        return launch<8>(a, g);
+        return launch<8>(a, more, g);
     if (a->n_tok <= 16)
-        return launch<16>(a, g);
-    return a->n_tok <= 32 ? launch<32>(a, g) : launch<64>(a, g);
+        return launch<16>(a, more, g);
+    return a->n_tok <= 32 ? launch<32>(a, more, g) : launch<64>(a, more, g);
 }

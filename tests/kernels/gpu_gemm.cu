@@ -1,6 +1,7 @@
 /* Small-batch products on the GPU against plain fp32 sums, over shapes, row counts, strides, bias and residual.
- * usage: gpu_gemm [small] */
+ * usage: gpu_gemm [small | tiny] (for the sanitizers) */
 #include "kernels/gemm_gpu.h"
+#include "kernels/gpu_ops.h"
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -57,7 +58,6 @@ struct problem {
     int64_t x_stride, y_stride;
     bf16 *x, *w, *y, *y0, *bias;
     float *ref;
-    void *work;
     int n_sm;
 
     problem(int n_, int k_, int rows_) : n(n_), k(k_), rows(rows_), x_stride(k_ + 8), y_stride(n_ + 24)
@@ -71,8 +71,6 @@ struct problem {
         cudaDeviceProp prop;
         CUDA(cudaGetDeviceProperties(&prop, 0));
         n_sm = prop.multiProcessorCount;
-        CUDA(cudaMalloc(&work, gemm_small_work_bytes(n_sm)));
-        CUDA(cudaMemset(work, 0, gemm_small_work_bytes(n_sm)));
         fill<<<256, 256>>>(x, rows * x_stride, 1, 2);
         fill<<<1024, 256>>>(w, (int64_t)n * k, 2, 1);
         fill<<<256, 256>>>(y0, rows * y_stride, 3, 8);
@@ -81,7 +79,7 @@ struct problem {
     }
     ~problem()
     {
-        for (void *p : {(void *)x, (void *)w, (void *)y, (void *)y0, (void *)bias, (void *)ref, work})
+        for (void *p : {(void *)x, (void *)w, (void *)y, (void *)y0, (void *)bias, (void *)ref})
             cudaFree(p);
     }
     /* Rows [t0, t0 + n_tok) alone. y starts as y0 (add) or poison. */
@@ -89,13 +87,13 @@ struct problem {
     {
         struct weight wt = {DT_BF16, n, k, w, NULL};
         gemm_args     a = {y + t0 * y_stride, x + t0 * x_stride, &wt, with_bias ? bias : NULL, x_stride, y_stride, n_tok, add, true};
-        gemm_gpu      g = {0, n_sm, work};
+        gemm_gpu      g = {0, n_sm};
         std::vector<uint16_t> v((size_t)(rows * y_stride), POISON);
         if (add)
             CUDA(cudaMemcpy(y, y0, v.size() * 2, cudaMemcpyDeviceToDevice));
         else
             CUDA(cudaMemcpy(y, v.data(), v.size() * 2, cudaMemcpyHostToDevice));
-        if (gemm_small_sm90(&a, &g) != OK) {
+        if (gemm_small_sm90(&a, NULL, &g) != OK) {
             printf("launch failed: %s\n", cudaGetErrorString(cudaGetLastError()));
             exit(2);
         }
@@ -155,21 +153,172 @@ static void bits_do_not_hang_on_the_batch(problem &p)
     }
 }
 
+/* --- what a product does besides: the norm before it, the norm after it, silu(gate) * up */
+
+static void run(const gemm_args &a, const gemm_more *more, const problem &p)
+{
+    gemm_gpu g = {0, p.n_sm};
+    if (gemm_small_sm90(&a, more, &g) != OK) {
+        printf("launch failed: %s\n", cudaGetErrorString(cudaGetLastError()));
+        exit(2);
+    }
+    CUDA(cudaDeviceSynchronize());
+}
+template <typename T> static std::vector<T> fetch(const void *p, size_t n)
+{
+    std::vector<T> v(n);
+    CUDA(cudaMemcpy(v.data(), p, n * sizeof(T), cudaMemcpyDeviceToHost));
+    return v;
+}
+/* Zeroed device memory that lives as long as the test. */
+struct mem {
+    void *p;
+    explicit mem(size_t bytes)
+    {
+        CUDA(cudaMalloc(&p, bytes));
+        CUDA(cudaMemset(p, 0, bytes));
+    }
+    ~mem() { cudaFree(p); }
+};
+
+/* y and the squares and rows for the next product come of one launch; y has the bits it has without them. */
+static void norm_after_a_product(problem &p, int t0, int n_tok)
+{
+    struct weight wt = {DT_BF16, p.n, p.k, p.w, NULL};
+    const int     tiles = gemm_small_tiles(p.n_sm, p.n);
+    mem           sum((size_t)(64 * tiles) * 4), normed((size_t)(64 * p.y_stride) * 2);
+    gemm_args     a = {p.y, p.x + t0 * p.x_stride, &wt, NULL, p.x_stride, p.y_stride, n_tok, true, true};
+    gemm_more     m = {};
+    m.sum_out = (float *)sum.p;
+    m.normed = normed.p;
+    m.norm = p.bias;
+    CUDA(cudaMemcpy(p.y, p.y0 + t0 * p.y_stride, (size_t)(n_tok * p.y_stride) * 2, cudaMemcpyDeviceToDevice));
+    run(a, &m, p);
+    auto y = fetch<uint16_t>(p.y, (size_t)(n_tok * p.y_stride)), nx = fetch<uint16_t>(normed.p, (size_t)(64 * p.y_stride)), norm = fetch<uint16_t>(p.bias, (size_t)p.n);
+    auto s = fetch<float>(sum.p, (size_t)(64 * tiles));
+    CUDA(cudaMemcpy(p.y, p.y0 + t0 * p.y_stride, (size_t)(n_tok * p.y_stride) * 2, cudaMemcpyDeviceToDevice));
+    run(a, NULL, p);
+    auto   plain = fetch<uint16_t>(p.y, (size_t)(n_tok * p.y_stride));
+    int    wrong = 0, other = plain != y;
+    double worst = 0;
+    for (int t = 0; t < 64; t++) {
+        double want = 0, got = 0;
+        for (int i = 0; i < p.y_stride; i++) {
+            bool     in = t < n_tok && i < p.n;
+            float    v = in ? to_float(y[(size_t)(t * p.y_stride + i)]) : 0, w = in ? v * to_float(norm[(size_t)i]) : 0;
+            uint16_t b;
+            bf16     r = __float2bfloat16(w);
+            memcpy(&b, &r, 2);
+            wrong += in ? nx[(size_t)(t * p.y_stride + i)] != b : nx[(size_t)(t * p.y_stride + i)] != 0;
+            want += (double)v * v;
+        }
+        for (int i = 0; i < tiles; i++)
+            got += s[(size_t)(t * tiles + i)];
+        if (want > 0)
+            worst = fmax(worst, fabs(got / want - 1));
+        else
+            wrong += got != 0;
+    }
+    char text[160];
+    snprintf(text, sizeof text, "N=%d K=%d T=%d: y differs %d, normed wrong %d, squares off by %.1e", p.n, p.k, n_tok, other, wrong, worst);
+    check(!other && wrong == 0 && worst < 1e-5, "norm_after_a_product", text);
+}
+
+/* Rows scaled by what the squares say: y (fp32) is the plain product times 1 / sqrt(mean + eps), and stands alone in its bits. */
+static void norm_before_a_product(problem &p)
+{
+    struct weight      wt = {DT_BF16, p.n, p.k, p.w, NULL};
+    const int          tiles = gemm_small_tiles(p.n_sm, p.k), T = 64;
+    mem                sum((size_t)(T * tiles) * 4), y((size_t)T * (size_t)p.n * 4);
+    std::vector<float> s((size_t)(T * tiles));
+    for (size_t i = 0; i < s.size(); i++)
+        s[i] = (float)(i * 7919 % 1009) * 0.37f;
+    CUDA(cudaMemcpy(sum.p, s.data(), s.size() * 4, cudaMemcpyHostToDevice));
+    gemm_args a = {y.p, p.x, &wt, NULL, p.x_stride, p.n, T, false, true, false, true};
+    gemm_more m = {};
+    m.sum_in = (const float *)sum.p;
+    m.eps = 1e-6f;
+    run(a, NULL, p);
+    auto plain = fetch<float>(y.p, (size_t)T * (size_t)p.n);
+    run(a, &m, p);
+    auto   all = fetch<float>(y.p, (size_t)T * (size_t)p.n);
+    double worst = 0;
+    for (int t = 0; t < T; t++) {
+        double q = 0;
+        for (int i = 0; i < tiles; i++)
+            q += s[(size_t)(t * tiles + i)];
+        double scale = 1 / sqrt(q / p.k + 1e-6);
+        for (int i = 0; i < p.n; i++)
+            worst = fmax(worst, fabs(all[(size_t)(t * p.n + i)] - plain[(size_t)(t * p.n + i)] * scale) / (fabs(plain[(size_t)(t * p.n + i)] * scale) + 1e-30));
+    }
+    bool same = true;
+    for (int n : {1, 5, 16, 33}) {
+        a.n_tok = n;
+        a.x = p.x + 11 * p.x_stride;
+        m.sum_in = (const float *)sum.p + 11 * tiles;
+        run(a, &m, p);
+        auto part = fetch<float>(y.p, (size_t)n * (size_t)p.n);
+        same &= memcmp(part.data(), all.data() + (size_t)11 * (size_t)p.n, part.size() * 4) == 0;
+    }
+    char text[128];
+    snprintf(text, sizeof text, "N=%d K=%d: off by %.1e, bits alone as among others %d", p.n, p.k, worst, same);
+    check(worst < 1e-5 && same, "norm_before_a_product", text);
+}
+
+/* Gated products have the bits of the product and swiglu after it, for any number of rows. */
+static void gated_is_product_then_swiglu(problem &p, int n_tok)
+{
+    const int     f = p.n / 2;
+    struct weight wt = {DT_BF16, p.n, p.k, p.w, NULL};
+    mem           gu((size_t)n_tok * (size_t)p.n * 2), want((size_t)n_tok * (size_t)f * 2), got((size_t)n_tok * (size_t)f * 2);
+    gemm_args     a = {gu.p, p.x, &wt, NULL, p.x_stride, p.n, n_tok, false, true};
+    gemm_more     m = {};
+    m.gated = true;
+    run(a, NULL, p);
+    swiglu_args sw = {want.p, gu.p, p.n, f, n_tok, f};
+    gpu_ctx     ctx = {0, p.n_sm, DT_BF16, DT_BF16};
+    if (swiglu_gpu(&sw, &ctx) != OK)
+        exit(2);
+    a.y = got.p;
+    a.y_stride = f;
+    run(a, &m, p);
+    char text[96];
+    snprintf(text, sizeof text, "N=%d K=%d T=%d", p.n, p.k, n_tok);
+    check(fetch<uint16_t>(want.p, (size_t)n_tok * (size_t)f) == fetch<uint16_t>(got.p, (size_t)n_tok * (size_t)f), "gated_is_product_then_swiglu", text);
+}
+
+static void more_around_a_product(const int n, const int k, const std::vector<int> &rows)
+{
+    problem p(n, k, 64);
+    for (int n_tok : rows)
+        norm_after_a_product(p, n_tok > 60 ? 0 : 3, n_tok);
+    norm_before_a_product(p);
+    if (n % 16 == 0)
+        for (int n_tok : rows)
+            gated_is_product_then_swiglu(p, n_tok);
+}
+
 int main(int argc, char **argv)
 {
-    bool small = argc > 1 && !strcmp(argv[1], "small");
-    const int shapes[][2] = {{128, 64}, {1, 8}, {136, 72}, {1000, 576}, {257, 4096}, {6144, 4096}, {4096, 4096}, {4096, 14336}, {28672, 4096}};
+    const bool             tiny = argc > 1 && !strcmp(argv[1], "tiny"), small = tiny || (argc > 1 && !strcmp(argv[1], "small"));
+    const std::vector<int> rows = tiny ? std::vector<int>{8, 9, 17, 64} : std::vector<int>{1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 64};
+    /* clusters of four, of two, single CTAs, single CTAs with several tiles */
+    const int shapes[][2] = {{128, 64}, {1, 8}, {136, 72}, {1000, 576}, {8203, 72}, {16008, 72}, {40004, 24}, {257, 4096}, {6144, 4096}, {4096, 4096}, {4096, 14336}, {28672, 4096}};
     for (auto &s : shapes) {
-        if (small && s[0] > 1000)
+        if (small && s[1] > 576)
             continue;
         problem p(s[0], s[1], 64);
-        for (int n_tok : {1, 2, 7, 8, 9, 16, 17, 32, 33, 64}) {
+        for (int n_tok : rows) {
             product_equals_sum(p, n_tok, false, false);
             product_equals_sum(p, n_tok, true, true);
         }
-        if (!small)
+        if (!tiny && (s[0] <= 1000 || !small))
             bits_do_not_hang_on_the_batch(p);
     }
+    const int around[][2] = {{128, 64}, {136, 72}, {576, 576}, {8208, 72}, {16016, 72}, {60000, 24}, {3072, 576}, {2560, 4096}, {4096, 4096}, {24576, 4096}};
+    for (auto &s : around)
+        if (!small || (s[1] <= 576 && s[0] != 3072))
+            more_around_a_product(s[0], s[1], rows);
     printf("gpu_gemm: %d checks, %d failed\n", n_check, n_fail);
     return n_fail != 0;
 }
