@@ -65,7 +65,7 @@ def shape(folder, **changes):
     return folder
 
 
-HUGE = dict(hidden_size=32768, intermediate_size=131072, num_attention_heads=256, num_key_value_heads=32, num_hidden_layers=16, vocab_size=256)
+HUGE = dict(hidden_size=16384, intermediate_size=16384, num_attention_heads=128, num_key_value_heads=16, num_hidden_layers=64, vocab_size=256)
 
 
 @gpu_only
