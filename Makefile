@@ -93,8 +93,9 @@ include kernels/gpu.mk
 cuda: $(GPU_OBJ)
 test-gpu: $(GPU_TESTS)
 	@set -e; for t in $(GPU_TESTS); do echo "== $$t"; $$t; done
+PARTS ?= kernels engine
 bench-gpu: $(GPU_BENCHES)
-	@set -e; for b in $(GPU_BENCHES); do echo "== $$b"; $$b; done
+	python3 kernels/bench/run.py build/gpu build/gpu/bench.jsonl $(PARTS)
 else
 cuda:
 	@echo "no nvcc: CUDA sources are not compiled"

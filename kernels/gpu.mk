@@ -11,19 +11,20 @@ GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/choose_
 GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
 
 GPU_TESTS   := build/gpu/test_attn build/gpu/test_choose build/gpu/test_gemm build/gpu/test_lt build/gpu/test_plan build/gpu/test_ops
-GPU_BENCHES := build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops
+GPU_BENCHES := build/gpu/bench_roof build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops
+TEST_HDR    := tests/kernels/gpu_test.cuh tests/kernels/gpu_attn_ref.h
 
 build/gpu/%.o: kernels/%.cu $(GPU_HDR)
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(if $(findstring _sm90,$<),-Xptxas -warn-spills,$(PORTABLE)) -c $< -o $@
-build/gpu/test_%: tests/kernels/gpu_%.cu tests/kernels/gpu_attn_ref.h $(GPU_OBJ)
+build/gpu/test_%: tests/kernels/gpu_%.cu $(TEST_HDR) $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) -o $@
 build/gpu/fault_gpu.o: tests/server/fault_gpu.cu tests/server/fault_gpu.h
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -c $< -o $@
 # The small ops meet the plain C references.
 REF_O := $(patsubst %,build/gpu/engine/kernels/%_ref.o,rmsnorm qkrope swiglu router sample)
-build/gpu/test_ops: tests/kernels/gpu_ops.cu $(GPU_OBJ) $(REF_O)
+build/gpu/test_ops: tests/kernels/gpu_ops.cu $(TEST_HDR) $(GPU_OBJ) $(REF_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
 # What the CPU chooses by definition.
 build/gpu/test_choose: tests/kernels/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/choose_ref.o
@@ -33,8 +34,8 @@ build/gpu/test_lt: tests/kernels/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,ker
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -ldl -o $@
 build/gpu/test_plan: tests/kernels/gpu_plan.cu build/gpu/plan_gpu.o
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
-build/gpu/bench_%: kernels/bench/%.cu $(GPU_OBJ)
-	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) -lcublasLt -o $@
+build/gpu/bench_%: kernels/bench/%.cu kernels/bench/bench.cuh kernels/bench/fill.h build/gpu/bench_fill.o $(GPU_OBJ)
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< build/gpu/bench_fill.o $(GPU_OBJ) -lcublasLt -o $@
 
 # The engine on the device, without the CPU's: C sources by gcc, random weights.
 ENGINE_C := base/err.c base/check.c base/log.c base/clock.c kernels/quant.c kernels/gemm_lt.c \

@@ -1,55 +1,20 @@
 /* Attention kernels, timed. Random data, shuffled pages, L2 flushed before every timed launch, median.
- * usage: bench_attn [prefill] [decode] [long] [routing] [choose] [mma] [out.jsonl]   (long: the 128k prefill rows too; routing: layers
+ * usage: bench_attn [prefill] [decode] [long] [routing] [choose] [mma]   (long: the 128k prefill rows too; routing: layers
  * against heads; choose: blocks chosen on the device, and attention over them) */
 #include "kernels/attn_gpu.h"
+#include "kernels/bench/bench.cuh"
 #include "kernels/choose_gpu.h"
 
 #include <cuda_bf16.h>
-#include <cuda_runtime.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <algorithm>
 #include <random>
-#include <vector>
 
-#define CUDA(x)                                                                                     \
-    do {                                                                                            \
-        cudaError_t e_ = (x);                                                                       \
-        if (e_ != cudaSuccess) {                                                                    \
-            fprintf(stderr, "%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));      \
-            exit(2);                                                                                \
-        }                                                                                           \
-    } while (0)
-
-static FILE *json;
 static enum attn_use use; /* mma: the kernels of devices without Hopper's */
 static void *flush_d;
-enum { FLUSH_BYTES = 256 << 20 };
+static const float UNIT = 1.7320508f; /* uniform numbers of variance 1 */
 
-__global__ static void fill_random(uint32_t *p, int64_t n, uint32_t seed)
-{
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
-        uint64_t x = ((uint64_t)seed << 40 ^ (uint64_t)i) * 0x9e3779b97f4a7c15ull;
-        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
-        x = (x ^ x >> 27) * 0x94d049bb133111ebull;
-        x ^= x >> 31;
-        float  u = ((uint32_t)x + 0.5f) * 2.3283064e-10f, v = (uint32_t)(x >> 32) * 2.3283064e-10f, r = sqrtf(-2 * logf(u));
-        __nv_bfloat162 y = __floats2bfloat162_rn(r * cosf(6.2831853f * v), r * sinf(6.2831853f * v));
-        p[i] = *(uint32_t *)&y;
-    }
-}
-
-/* Evicts L2 with clean lines, so that no write-back falls into the timed launch. */
-__global__ static void read_all(const uint4 *p, int64_t n, uint32_t *sink)
-{
-    uint32_t x = 0;
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x)
-        x ^= p[i].x ^ p[i].w;
-    if (x == 0x12345678)
-        *sink = x;
-}
+static void flush() { read_all<<<1024, 256>>>((const uint4 *)flush_d, FLUSH_BYTES / 16, (uint32_t *)flush_d); }
 
 struct seq {
     int      len, kind, sink, local;
@@ -123,8 +88,8 @@ struct setup {
         size_t pool_n = (size_t)n_page * (size_t)G * 2 * PAGE_TOK * (size_t)K, q_n = (size_t)n_row * (size_t)H * (size_t)K;
         a = {};
         void *pool = alloc(pool_n * 2), *q = alloc(q_n * 2);
-        fill_random<<<1024, 256>>>((uint32_t *)pool, (int64_t)pool_n / 2, 1);
-        fill_random<<<1024, 256>>>((uint32_t *)q, (int64_t)q_n / 2, 2);
+        fill_random(pool, (int64_t)pool_n, 1, 0, UNIT);
+        fill_random(q, (int64_t)q_n, 2, 0, UNIT);
         a.pool = pool;
         a.q = q;
         a.out = alloc(q_n * 2);
@@ -155,47 +120,23 @@ struct setup {
         for (void *p : mem)
             cudaFree(p);
     }
-    double median_ms(int repeats)
+    double ms(int repeats)
     {
-        std::vector<float>       ms;
-        std::vector<cudaEvent_t> ev((size_t)repeats * 2);
-        for (cudaEvent_t &e : ev)
-            CUDA(cudaEventCreate(&e));
-        for (int i = -2; i < repeats; i++) {
-            read_all<<<1024, 256>>>((const uint4 *)flush_d, FLUSH_BYTES / 16, (uint32_t *)flush_d);
-            if (i >= 0)
-                CUDA(cudaEventRecord(ev[(size_t)i * 2], 0));
-            enum err e = decode ? attn_decode_gpu(&a, &g) : attn_prefill_gpu(&a, &g);
-            if (e != OK)
+        return median_ms(0, repeats, [&] {
+            if ((decode ? attn_decode_gpu(&a, &g) : attn_prefill_gpu(&a, &g)) != OK)
                 exit(3);
-            if (i >= 0)
-                CUDA(cudaEventRecord(ev[(size_t)i * 2 + 1], 0));
-        }
-        CUDA(cudaDeviceSynchronize());
-        for (int i = 0; i < repeats; i++) {
-            float t;
-            CUDA(cudaEventElapsedTime(&t, ev[(size_t)i * 2], ev[(size_t)i * 2 + 1]));
-            ms.push_back(t);
-        }
-        for (cudaEvent_t &e : ev)
-            cudaEventDestroy(e);
-        std::sort(ms.begin(), ms.end());
-        return ms[ms.size() / 2];
+        }, flush);
     }
 };
 
-/* anchor: the best figure of FlashAttention-3 or FlexAttention on this device, see docs (TFLOP/s, TB/s, or ms if < 0). */
-static void row(const char *name, const std::vector<seq> &seqs, bool decode, double anchor, int repeats, int K = 128)
+static void row(const char *name, const std::vector<seq> &seqs, bool decode, int repeats, int K = 128)
 {
     setup  s(seqs, decode, 32, 8, K);
-    double ms = s.median_ms(repeats), tf = s.flop / ms * 1e-9, tb = s.bytes / ms * 1e-9;
-    double rate = decode ? tb : tf, roof = decode ? 3.0 : 786.0;
-    double ratio = anchor < 0 ? -anchor / ms : anchor > 0 ? rate / anchor : 0;
-    printf("%-34s %9.4f ms  %7.1f TFLOP/s  %6.3f TB/s  %4.0f%% of roof  %5.2f x anchor\n", name, ms, tf, tb, 100 * rate / roof, ratio);
+    double ms = s.ms(repeats), tf = s.flop / ms * 1e-9, tb = s.bytes / ms * 1e-9;
+    fprintf(stderr, "%-34s %9.4f ms  %7.1f TFLOP/s  %6.3f TB/s\n", name, ms, tf, tb);
+    printf("{\"bench\":\"attn\",\"name\":\"%s%s\",\"ms\":%.5f,\"%s\":%.4f,\"repeats\":%d}\n", name, use == ATTN_USE_MMA ? ", portable" : "", ms, decode ? "tbps" : "tflops",
+           decode ? tb : tf, repeats);
     fflush(stdout);
-    if (json)
-        fprintf(json, "{\"bench\":\"attn\",\"name\":\"%s\",\"ms\":%.5f,\"tflops\":%.2f,\"tbps\":%.4f,\"anchor_ratio\":%.3f,\"repeats\":%d}\n", name,
-                ms, tf, tb, ratio, repeats);
 }
 static std::vector<seq> same(int n, int len, int kind) { return std::vector<seq>((size_t)n, seq{len, kind, 1, 16}); }
 static std::vector<seq> mixed(int n, int len, int every)
@@ -227,17 +168,16 @@ static void layers_against_heads(int n, int len)
                 v.push_back({len, way == 2 ? ATTN_SPLIT : full ? ATTN_FULL : ATTN_STREAMING, 1, 16, mask});
             }
             setup  s(v, true, 32, 8, 128);
-            double one = s.median_ms(51);
+            double one = s.ms(51);
             ms[way] += one;
             gb[way] += s.bytes * 1e-9;
             most[way] = std::max(most[way], one);
         }
     }
     for (int way = 0; way < 3; way++) {
-        printf("decode B%d %dk, 75%% sparse by %-21s  four layers %8.4f ms, the longest %8.4f, %6.3f TB/s\n", n, len / 1024, by[way], ms[way], most[way], gb[way] / ms[way]);
-        if (json)
-            fprintf(json, "{\"bench\":\"routing\",\"batch\":%d,\"tokens\":%d,\"by\":\"%s\",\"ms\":%.5f,\"longest_ms\":%.5f,\"tbps\":%.4f}\n", n, len, by[way], ms[way],
-                    most[way], gb[way] / ms[way]);
+        fprintf(stderr, "decode B%d %dk, 75%% sparse by %-21s  four layers %8.4f ms, the longest %8.4f, %6.3f TB/s\n", n, len / 1024, by[way], ms[way], most[way], gb[way] / ms[way]);
+        printf("{\"bench\":\"routing\",\"batch\":%d,\"tokens\":%d,\"by\":\"%s\",\"ms\":%.5f,\"longest_ms\":%.5f,\"tbps\":%.4f}\n", n, len, by[way], ms[way],
+               most[way], gb[way] / ms[way]);
     }
     fflush(stdout);
 }
@@ -266,13 +206,7 @@ static void choice(int len, int rule, float threshold)
     a.work = (float *)s.alloc((size_t)a.work_stride * 4);
     a.mean = (float *)s.alloc((size_t)G * (size_t)n_block * (size_t)K * 4);
     uint64_t   *keep = (uint64_t *)s.alloc((size_t)n_block * (size_t)H * (size_t)words * 8);
-    cudaEvent_t ev[2];
-    std::vector<float> ms;
-    CUDA(cudaEventCreate(&ev[0]));
-    CUDA(cudaEventCreate(&ev[1]));
-    for (int i = -1; i < 11; i++) {
-        read_all<<<1024, 256>>>((const uint4 *)flush_d, FLUSH_BYTES / 16, (uint32_t *)flush_d);
-        CUDA(cudaEventRecord(ev[0], 0));
+    double      ms = median_ms(0, 11, [&] {
         for (int at = 0; at < len; at += piece) {
             struct choose_gpu g = {0, DT_BF16, NULL, -1};
             a.pos0 = at;
@@ -282,14 +216,7 @@ static void choice(int len, int rule, float threshold)
             if (choose_gpu(&a, &g) != OK)
                 exit(3);
         }
-        CUDA(cudaEventRecord(ev[1], 0));
-        CUDA(cudaDeviceSynchronize());
-        float t;
-        CUDA(cudaEventElapsedTime(&t, ev[0], ev[1]));
-        if (i >= 0)
-            ms.push_back(t);
-    }
-    std::sort(ms.begin(), ms.end());
+    }, flush);
     std::vector<uint64_t> got((size_t)n_block * (size_t)H * (size_t)words);
     CUDA(cudaMemcpy(got.data(), keep, got.size() * 8, cudaMemcpyDeviceToHost));
     double kept = 0, causal = 0.5 * n_block * (n_block + 1.0) * H;
@@ -302,13 +229,12 @@ static void choice(int len, int rule, float threshold)
     seg.keep_head_stride = a.head_stride;
     seg.keep_block_stride = a.block_stride;
     s.a.seg = s.upload(std::vector<attn_seg>(1, seg));
-    double attn = s.median_ms(5);
-    printf("prefill %dk %s, threshold %.2f: choice %8.3f ms, attention over %4.1f%% of the blocks %8.3f ms\n", len / 1024, rule == CHOOSE_FLEX ? "flex" : "xattn", threshold,
-           ms[ms.size() / 2], 100 * kept / causal, attn);
+    double attn = s.ms(5);
+    fprintf(stderr, "prefill %dk %s, threshold %.2f: choice %8.3f ms, attention over %4.1f%% of the blocks %8.3f ms\n", len / 1024, rule == CHOOSE_FLEX ? "flex" : "xattn", threshold,
+           ms, 100 * kept / causal, attn);
+    printf("{\"bench\":\"choose\",\"tokens\":%d,\"rule\":%d,\"threshold\":%.2f,\"choice_ms\":%.4f,\"density\":%.4f,\"attention_ms\":%.4f}\n", len, rule, threshold,
+           ms, kept / causal, attn);
     fflush(stdout);
-    if (json)
-        fprintf(json, "{\"bench\":\"choose\",\"tokens\":%d,\"rule\":%d,\"threshold\":%.2f,\"choice_ms\":%.4f,\"density\":%.4f,\"attention_ms\":%.4f}\n", len, rule, threshold,
-                ms[ms.size() / 2], kept / causal, attn);
 }
 
 int main(int argc, char **argv)
@@ -322,39 +248,37 @@ int main(int argc, char **argv)
         choose |= !strcmp(argv[i], "choose");
         if (!strcmp(argv[i], "mma"))
             use = ATTN_USE_MMA;
-        if (strstr(argv[i], ".jsonl"))
-            json = fopen(argv[i], "a");
     }
     CUDA(cudaMalloc(&flush_d, FLUSH_BYTES));
     CUDA(cudaMemset(flush_d, 1, FLUSH_BYTES));
     if (prefill) {
-        row("prefill full 4k", same(1, 4096, ATTN_FULL), false, 612, 41);
-        row("prefill full 8k", same(1, 8192, ATTN_FULL), false, 713, 21);
-        row("prefill full 32k", same(1, 32768, ATTN_FULL), false, 677, 21);
-        row("prefill streaming 8k", same(1, 8192, ATTN_STREAMING), false, -0.43, 41);
-        row("prefill streaming 32k", same(1, 32768, ATTN_STREAMING), false, -2.30, 21);
-        row("prefill streaming 128k", same(1, 131072, ATTN_STREAMING), false, -9.80, 21);
+        row("prefill full 4k", same(1, 4096, ATTN_FULL), false, 41);
+        row("prefill full 8k", same(1, 8192, ATTN_FULL), false, 21);
+        row("prefill full 32k", same(1, 32768, ATTN_FULL), false, 21);
+        row("prefill streaming 8k", same(1, 8192, ATTN_STREAMING), false, 41);
+        row("prefill streaming 32k", same(1, 32768, ATTN_STREAMING), false, 21);
+        row("prefill streaming 128k", same(1, 131072, ATTN_STREAMING), false, 21);
     }
     if (prefill && extra) {
-        row("prefill full 128k", same(1, 131072, ATTN_FULL), false, 692, 5);
-        row("prefill triangle 128k", same(1, 131072, ATTN_TRIANGLE), false, 0, 11);
-        row("prefill full 16 x 2k", same(16, 2048, ATTN_FULL), false, 0, 21);
-        row("prefill full 32k, K=64", same(1, 32768, ATTN_FULL), false, 0, 11, 64);
+        row("prefill full 128k", same(1, 131072, ATTN_FULL), false, 5);
+        row("prefill triangle 128k", same(1, 131072, ATTN_TRIANGLE), false, 11);
+        row("prefill full 16 x 2k", same(16, 2048, ATTN_FULL), false, 21);
+        row("prefill full 32k, K=64", same(1, 32768, ATTN_FULL), false, 11, 64);
     }
     if (decode) {
-        row("decode B1 8k", same(1, 8192, ATTN_FULL), true, 1.07, 101);
-        row("decode B1 32k", same(1, 32768, ATTN_FULL), true, 1.94, 101);
-        row("decode B1 128k", same(1, 131072, ATTN_FULL), true, 2.62, 51);
-        row("decode B8 32k", same(8, 32768, ATTN_FULL), true, 2.85, 51);
-        row("decode B32 8k", same(32, 8192, ATTN_FULL), true, 2.87, 51);
-        row("decode B64 4k", same(64, 4096, ATTN_FULL), true, 2.86, 51);
-        row("decode B1, nothing to do", same(1, 128, ATTN_NONE), true, 0, 101);
-        row("decode B1 32k streaming", same(1, 32768, ATTN_STREAMING), true, 0, 101);
-        row("decode B32 8k streaming", same(32, 8192, ATTN_STREAMING), true, 0, 51);
-        row("decode B8 32k, 1 of 4 full", mixed(8, 32768, 4), true, 0, 51);
-        row("decode B32 32k, 1 of 4 full", mixed(32, 32768, 4), true, 0, 51);
-        row("decode B256 1k", same(256, 1024, ATTN_FULL), true, 0, 51);
-        row("decode B8 32k, K=64", same(8, 32768, ATTN_FULL), true, 0, 51, 64);
+        row("decode B1 8k", same(1, 8192, ATTN_FULL), true, 101);
+        row("decode B1 32k", same(1, 32768, ATTN_FULL), true, 101);
+        row("decode B1 128k", same(1, 131072, ATTN_FULL), true, 51);
+        row("decode B8 32k", same(8, 32768, ATTN_FULL), true, 51);
+        row("decode B32 8k", same(32, 8192, ATTN_FULL), true, 51);
+        row("decode B64 4k", same(64, 4096, ATTN_FULL), true, 51);
+        row("decode B1, nothing to do", same(1, 128, ATTN_NONE), true, 101);
+        row("decode B1 32k streaming", same(1, 32768, ATTN_STREAMING), true, 101);
+        row("decode B32 8k streaming", same(32, 8192, ATTN_STREAMING), true, 51);
+        row("decode B8 32k, 1 of 4 full", mixed(8, 32768, 4), true, 51);
+        row("decode B32 32k, 1 of 4 full", mixed(32, 32768, 4), true, 51);
+        row("decode B256 1k", same(256, 1024, ATTN_FULL), true, 51);
+        row("decode B8 32k, K=64", same(8, 32768, ATTN_FULL), true, 51, 64);
     }
     if (routing) {
         layers_against_heads(8, 32768);
@@ -366,7 +290,5 @@ int main(int argc, char **argv)
             choice(len, CHOOSE_XATTN, 0.3f);
             choice(len, CHOOSE_FLEX, 0.95f);
         }
-    if (json)
-        fclose(json);
     return 0;
 }

@@ -1,25 +1,12 @@
 /* Small-batch products, timed beside cuBLASLt in the same run. Weights rotate through more than L2 holds; each figure is
  * the median over replays of a graph that runs every copy once, divided by the number of copies.
- * usage: bench_gemm [out.jsonl] */
+ * usage: bench_gemm */
 #include "kernels/gemm_gpu.h"
+#include "kernels/bench/bench.cuh"
 
 #include <cublasLt.h>
 #include <cuda_bf16.h>
-#include <cuda_runtime.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <algorithm>
-#include <functional>
-#include <vector>
 
-#define CUDA(x)                                                                                     \
-    do {                                                                                            \
-        cudaError_t e_ = (x);                                                                       \
-        if (e_ != cudaSuccess) {                                                                    \
-            fprintf(stderr, "%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));      \
-            exit(2);                                                                                \
-        }                                                                                           \
-    } while (0)
 #define LT(x)                                                                                       \
     do {                                                                                            \
         if ((x) != CUBLAS_STATUS_SUCCESS) {                                                         \
@@ -29,47 +16,6 @@
     } while (0)
 
 enum { ROTATE_BYTES = 400 << 20, LT_WORK = 32 << 20 };
-
-__global__ static void fill(__nv_bfloat16 *p, int64_t n, uint32_t seed)
-{
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
-        uint64_t x = ((uint64_t)seed << 40 ^ (uint64_t)i) * 0x9e3779b97f4a7c15ull;
-        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
-        x = (x ^ x >> 27) * 0x94d049bb133111ebull;
-        p[i] = __float2bfloat16((float)(uint32_t)(x >> 32) * 2.3283064e-10f - 0.5f);
-    }
-}
-
-static double graph_us(cudaStream_t s, int n_copy, const std::function<void(int)> &launch)
-{
-    cudaGraph_t     graph;
-    cudaGraphExec_t exec;
-    launch(0);
-    CUDA(cudaStreamSynchronize(s));
-    CUDA(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
-    for (int i = 0; i < n_copy; i++)
-        launch(i);
-    CUDA(cudaStreamEndCapture(s, &graph));
-    CUDA(cudaGraphInstantiate(&exec, graph, 0));
-    cudaEvent_t a, b;
-    CUDA(cudaEventCreate(&a));
-    CUDA(cudaEventCreate(&b));
-    std::vector<float> ms;
-    for (int i = -2; i < 21; i++) {
-        CUDA(cudaEventRecord(a, s));
-        CUDA(cudaGraphLaunch(exec, s));
-        CUDA(cudaEventRecord(b, s));
-        CUDA(cudaEventSynchronize(b));
-        float t;
-        CUDA(cudaEventElapsedTime(&t, a, b));
-        if (i >= 0)
-            ms.push_back(t);
-    }
-    std::sort(ms.begin(), ms.end());
-    cudaGraphExecDestroy(exec);
-    cudaGraphDestroy(graph);
-    return ms[ms.size() / 2] * 1e3 / n_copy;
-}
 
 /* y^T[n, m] = w x^T as cuBLASLt's columns see it, with the algorithms it proposes, its first choice first. */
 struct lt_product {
@@ -96,12 +42,10 @@ struct lt_product {
     }
 };
 
-int main(int argc, char **argv)
+int main(void)
 {
-    FILE *json = argc > 1 ? fopen(argv[1], "a") : NULL;
     const int shapes[][2] = {{6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}, {128256, 4096}};
-    cudaDeviceProp prop;
-    CUDA(cudaGetDeviceProperties(&prop, 0));
+    const int n_sm = n_sm_here();
     cudaStream_t s;
     CUDA(cudaStreamCreate(&s));
     cublasLtHandle_t lt;
@@ -114,11 +58,10 @@ int main(int argc, char **argv)
         CUDA(cudaMalloc(&w, (size_t)n * (size_t)k * 2 * (size_t)n_copy));
         CUDA(cudaMalloc(&x, (size_t)k * 64 * 2));
         CUDA(cudaMalloc(&y, (size_t)n * 64 * 4));
-        fill<<<1024, 256>>>(w, (int64_t)n * k * n_copy, 1);
-        fill<<<64, 256>>>(x, (int64_t)k * 64, 2);
-        CUDA(cudaDeviceSynchronize());
+        fill_random(w, (int64_t)n * k * n_copy, 1, 0, 0.5f);
+        fill_random(x, (int64_t)k * 64, 2, 0, 0.5f);
         for (int m : {1, 8, 16, 32, 64}) {
-            gemm_gpu   g = {s, prop.multiProcessorCount};
+            gemm_gpu   g = {s, n_sm};
             lt_product p(lt, m, n, k);
             float      one = 1, zero = 0;
             double     first = 0, blas = 0;
@@ -140,18 +83,14 @@ int main(int argc, char **argv)
                     exit(3);
             });
             double gb = (double)n * k * 2e-6; /* weights, in MB: MB/us = TB/s */
-            printf("gemm %6d x %5d  T=%2d  %8.2f us  %5.3f TB/s  %3.0f%% of roof  cuBLASLt first %8.2f best %8.2f us  %5.2f %5.2f x anchor\n", n, k, m, own, gb / own,
-                   gb / own / 3.0 * 100, first, blas, first / own, blas / own);
+            fprintf(stderr, "gemm %6d x %5d  T=%2d  %8.2f us  %5.3f TB/s  cuBLASLt first %8.2f best %8.2f us  %5.2f %5.2f x anchor\n", n, k, m, own, gb / own, first, blas,
+                    first / own, blas / own);
+            printf("{\"bench\":\"gemm\",\"n\":%d,\"k\":%d,\"t\":%d,\"us\":%.3f,\"tbps\":%.4f,\"cublaslt_us\":%.3f,\"cublaslt_best_us\":%.3f}\n", n, k, m, own, gb / own, first, blas);
             fflush(stdout);
-            if (json)
-                fprintf(json, "{\"bench\":\"gemm\",\"n\":%d,\"k\":%d,\"t\":%d,\"us\":%.3f,\"tbps\":%.4f,\"cublaslt_us\":%.3f,\"cublaslt_best_us\":%.3f,\"anchor_ratio\":%.3f}\n", n, k,
-                        m, own, gb / own, first, blas, blas / own);
         }
         cudaFree(w);
         cudaFree(x);
         cudaFree(y);
     }
-    if (json)
-        fclose(json);
     return 0;
 }

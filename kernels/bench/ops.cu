@@ -1,40 +1,16 @@
-/* The small operations at the shapes of Qwen3-8B: microseconds beside the floor of the bytes that must move at 3.0 TB/s. Buffers rotate
+/* The small operations at the shapes of Qwen3-8B: microseconds, and the bytes that must move. Buffers rotate
  * through more than L2 holds; each figure is the median over replays of a graph that runs every copy once, divided by their number.
- * usage: bench_ops [out.jsonl] */
+ * usage: bench_ops */
 #include "kernels/gpu_ops.h"
+#include "kernels/bench/bench.cuh"
 
 #include <cuda_bf16.h>
-#include <cuda_runtime.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <algorithm>
-#include <functional>
-#include <vector>
-
-#define CUDA(x)                                                                                     \
-    do {                                                                                            \
-        cudaError_t e_ = (x);                                                                       \
-        if (e_ != cudaSuccess) {                                                                    \
-            fprintf(stderr, "%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));      \
-            exit(2);                                                                                \
-        }                                                                                           \
-    } while (0)
 
 enum { D = 4096, H = 32, G = 8, K = 128, F = 12288, V = 151936, POOL = 100, COPIES_MOST = 48 };
 static const size_t ROTATE_BYTES = (size_t)400 << 20;
-typedef __nv_bfloat16 bf16;
-static FILE   *json;
 static gpu_ctx ctx;
 
-__global__ static void fill_bf16(bf16 *p, int64_t n)
-{
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
-        uint64_t x = (uint64_t)i * 0x9e3779b97f4a7c15ull;
-        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
-        p[i] = __float2bfloat16((float)(uint32_t)(x >> 32) * 2.3283064e-10f - 0.5f);
-    }
-}
 /* Roughly normal, with a few high ones: what logits look like. */
 __global__ static void fill_f32(float *p, int64_t n, float spread, bool peaks)
 {
@@ -52,7 +28,7 @@ static void *room(size_t bytes)
 {
     void *p;
     CUDA(cudaMalloc(&p, bytes));
-    fill_bf16<<<2048, 256>>>((bf16 *)p, (int64_t)(bytes / 2));
+    fill_random(p, (int64_t)(bytes / 2), 1, 0, 0.5f);
     return p;
 }
 static float *floats(size_t n, float spread, bool peaks)
@@ -70,47 +46,18 @@ template <typename T> static T *copy_of(const std::vector<T> &v)
     return p;
 }
 
-static double graph_us(int n_copy, const std::function<enum err(int)> &launch)
-{
-    cudaGraph_t     graph;
-    cudaGraphExec_t exec;
-    if (launch(0) != OK) {
-        fprintf(stderr, "launch failed: %s\n", cudaGetErrorString(cudaGetLastError()));
-        exit(2);
-    }
-    CUDA(cudaDeviceSynchronize());
-    CUDA(cudaStreamBeginCapture(ctx.stream, cudaStreamCaptureModeThreadLocal));
-    for (int i = 0; i < n_copy; i++)
-        launch(i);
-    CUDA(cudaStreamEndCapture(ctx.stream, &graph));
-    CUDA(cudaGraphInstantiate(&exec, graph, 0));
-    cudaEvent_t a, b;
-    CUDA(cudaEventCreate(&a));
-    CUDA(cudaEventCreate(&b));
-    std::vector<float> ms;
-    for (int i = -2; i < 21; i++) {
-        CUDA(cudaEventRecord(a, ctx.stream));
-        CUDA(cudaGraphLaunch(exec, ctx.stream));
-        CUDA(cudaEventRecord(b, ctx.stream));
-        CUDA(cudaEventSynchronize(b));
-        float t;
-        CUDA(cudaEventElapsedTime(&t, a, b));
-        if (i >= 0)
-            ms.push_back(t);
-    }
-    std::sort(ms.begin(), ms.end());
-    CUDA(cudaGraphExecDestroy(exec));
-    CUDA(cudaGraphDestroy(graph));
-    return ms[ms.size() / 2] * 1e3 / n_copy;
-}
-
 /* bytes: what one run must move; launch(i) works on copy i. */
 static void row(const char *op, int n_tok, double bytes, int n_copy, const std::function<enum err(int)> &launch)
 {
-    double us = graph_us(n_copy, launch), floor_us = bytes / 3e6;
-    printf("%-16s T %6d  %9.2f us   floor %9.2f us   %5.2f TB/s\n", op, n_tok, us, floor_us, bytes / us * 1e-6);
-    if (json)
-        fprintf(json, "{\"bench\": \"op\", \"op\": \"%s\", \"n_tok\": %d, \"us\": %.3f, \"floor_us\": %.3f}\n", op, n_tok, us, floor_us);
+    double us = graph_us(ctx.stream, n_copy, [&](int i) {
+        if (launch(i) != OK) {
+            fprintf(stderr, "launch failed: %s\n", cudaGetErrorString(cudaGetLastError()));
+            exit(2);
+        }
+    });
+    fprintf(stderr, "%-16s T %6d  %9.2f us   %5.2f TB/s\n", op, n_tok, us, bytes / us * 1e-6);
+    printf("{\"bench\":\"op\",\"op\":\"%s\",\"n_tok\":%d,\"us\":%.3f,\"bytes\":%.0f}\n", op, n_tok, us, bytes);
+    fflush(stdout);
 }
 static int copies(double bytes) { return (int)fmax(1, fmin((double)COPIES_MOST, ceil((double)ROTATE_BYTES / bytes))); }
 
@@ -214,15 +161,11 @@ static void sample(const char *name, int n_row, bool peaks, const sample_gpu_row
         CUDA(cudaFree(x));
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-    json = argc > 1 ? fopen(argv[1], "w") : NULL;
-    cudaDeviceProp prop;
-    CUDA(cudaGetDeviceProperties(&prop, 0));
-    ctx.n_sm = prop.multiProcessorCount;
+    ctx.n_sm = n_sm_here();
     ctx.act = ctx.kv = DT_BF16;
     CUDA(cudaStreamCreate(&ctx.stream));
-    printf("%s, %d SMs\n", prop.name, ctx.n_sm);
     for (int T : {1, 32, 8192})
         layer_ops(T);
     router(1, 32768);
@@ -241,7 +184,5 @@ int main(int argc, char **argv)
         greedy.n_top = 20;
         sample("greedy top 20", n_row, true, greedy);
     }
-    if (json)
-        fclose(json);
     return 0;
 }

@@ -2,10 +2,8 @@
  * usage: gpu_attn [small | race] [sm90 | mma | f32]   (small: what compute-sanitizer can chew; race: what its racecheck can) */
 #include "kernels/attn_gpu.h"
 #include "tests/kernels/gpu_attn_ref.h"
+#include "tests/kernels/gpu_test.cuh"
 
-#include <cuda_runtime.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <algorithm>
 #include <random>
@@ -14,26 +12,7 @@
 typedef __nv_bfloat16 bf16;
 enum { POISON = 0x7fc1 }; /* a NaN no kernel writes by chance */
 
-static int           n_fail, n_check;
 static enum attn_use use; /* the kernels at hand; BEST: those of fp32 */
-
-#define CUDA(x)                                                                                     \
-    do {                                                                                            \
-        cudaError_t e_ = (x);                                                                       \
-        if (e_ != cudaSuccess) {                                                                    \
-            printf("%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));               \
-            exit(2);                                                                                \
-        }                                                                                           \
-    } while (0)
-
-static void check(bool ok, const char *law, const char *detail)
-{
-    n_check++;
-    if (ok)
-        return;
-    n_fail++;
-    printf("FAIL %s: %s\n", law, detail);
-}
 
 /* One number of N(0, 1) from a key, the same on both sides. */
 __host__ __device__ static float draw(uint32_t a, uint32_t b)
@@ -545,6 +524,5 @@ int main(int argc, char **argv)
         !strcmp(size, "race") ? fewest() : !strcmp(size, "small") ? few() : all();
         printf("%s: %d checks, %d failed\n", k.name, n_check - checked, n_fail - failed);
     }
-    printf("gpu_attn: %d checks, %d failed\n", n_check, n_fail);
-    return n_fail != 0;
+    return report("gpu_attn");
 }

@@ -6,12 +6,10 @@
  * clear the sets must be equal. Where it is not they must reach the threshold less SUM, with blocks that are no worse than those left out.
  * usage: gpu_choose [small | race]   (small: what compute-sanitizer can chew; race: what its racecheck can) */
 #include "kernels/choose_gpu.h"
+#include "tests/kernels/gpu_test.cuh"
 
 #include <cuda_bf16.h>
-#include <cuda_runtime.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <algorithm>
 #include <random>
@@ -25,25 +23,8 @@ void choose_ref(struct op_ctx *c, const struct choose_args *a);
 typedef __nv_bfloat16 bf16;
 static const double SCORE = 2e-5, SUM = 5e-6; /* fp32 products of 16 K numbers, exponentials, sums */
 
-static int  n_fail, n_check, n_clear, n_set;
+static int  n_clear, n_set;
 static bool f32; /* the kernels at hand */
-
-#define CUDA(x)                                                                                     \
-    do {                                                                                            \
-        cudaError_t e_ = (x);                                                                       \
-        if (e_ != cudaSuccess) {                                                                    \
-            printf("%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));               \
-            exit(2);                                                                                \
-        }                                                                                           \
-    } while (0)
-
-static void check(bool ok, const char *law, const char *detail)
-{
-    n_check++;
-    n_fail += !ok;
-    if (!ok)
-        printf("FAIL %s: %s\n", law, detail);
-}
 
 /* A prompt: q as it comes out of RoPE, pages shuffled. Queries and keys share directions here and there, so that scores are uneven. */
 struct prompt {
@@ -321,6 +302,5 @@ int main(int argc, char **argv)
         printf("%s: %s\n", f32 ? "f32" : "bf16", text);
         check(race || n_clear > 0.95 * n_set, "most_choices_are_clear", text);
     }
-    printf("gpu_choose: %d checks, %d failed\n", n_check, n_fail);
-    return n_fail != 0;
+    return report("gpu_choose");
 }

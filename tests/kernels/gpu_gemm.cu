@@ -2,36 +2,15 @@
  * usage: gpu_gemm [small | tiny] (for the sanitizers) */
 #include "kernels/gemm_gpu.h"
 #include "kernels/gpu_ops.h"
+#include "tests/kernels/gpu_test.cuh"
 
 #include <cuda_bf16.h>
-#include <cuda_runtime.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <vector>
 
 typedef __nv_bfloat16 bf16;
 enum { POISON = 0x7fc1 };
-static int n_fail, n_check;
-
-#define CUDA(x)                                                                                     \
-    do {                                                                                            \
-        cudaError_t e_ = (x);                                                                       \
-        if (e_ != cudaSuccess) {                                                                    \
-            printf("%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));               \
-            exit(2);                                                                                \
-        }                                                                                           \
-    } while (0)
-
-static void check(bool ok, const char *law, const char *detail)
-{
-    n_check++;
-    if (ok)
-        return;
-    n_fail++;
-    printf("FAIL %s: %s\n", law, detail);
-}
 
 __global__ static void fill(bf16 *p, int64_t n, uint32_t seed, float size)
 {
@@ -319,6 +298,5 @@ int main(int argc, char **argv)
     for (auto &s : around)
         if (!small || (s[1] <= 576 && s[0] != 3072))
             more_around_a_product(s[0], s[1], rows);
-    printf("gpu_gemm: %d checks, %d failed\n", n_check, n_fail);
-    return n_fail != 0;
+    return report("gpu_gemm");
 }

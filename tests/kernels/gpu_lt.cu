@@ -1,36 +1,15 @@
 /* Products by cuBLASLt on the GPU against plain fp32 sums, for the rows of prompts and of decode, in bf16 and fp32, with bias and residual;
  * and a row's bits alone and among any number of others.
  * usage: gpu_lt [small] */
+#include "tests/kernels/gpu_test.cuh"
+
 #include <cuda_bf16.h>
-#include <cuda_runtime.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <vector>
 
 extern "C" {
 #include "kernels/gemm_lt.h"
-}
-
-static int n_fail, n_check;
-
-#define CUDA(x)                                                                                     \
-    do {                                                                                            \
-        cudaError_t e_ = (x);                                                                       \
-        if (e_ != cudaSuccess) {                                                                    \
-            printf("%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));               \
-            exit(2);                                                                                \
-        }                                                                                           \
-    } while (0)
-
-static void check(bool ok, const char *law, const char *detail)
-{
-    n_check++;
-    if (ok)
-        return;
-    n_fail++;
-    printf("FAIL %s: %s\n", law, detail);
 }
 
 __host__ __device__ static float wide(float x) { return x; }
@@ -195,6 +174,5 @@ int main(int argc, char **argv)
     const bool small = argc > 1 && !strcmp(argv[1], "small");
     all_of_type<__nv_bfloat16>(small);
     all_of_type<float>(small);
-    printf("gpu_lt: %d checks, %d failed\n", n_check, n_fail);
-    return n_fail != 0;
+    return report("gpu_lt");
 }

@@ -2,42 +2,21 @@
  * usage: gpu_ops [small | race [bf16|f32|sample]]   (small: what compute-sanitizer can chew; race: what its racecheck can) */
 #include "kernels/gpu_ops.h"
 #include "kernels/philox.h"
+#include "tests/kernels/gpu_test.cuh"
 
 extern "C" {
 #include "kernels/cpu.h"
 }
 #include <cuda_bf16.h>
-#include <cuda_runtime.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <algorithm>
 #include <random>
 #include <vector>
 
 typedef __nv_bfloat16 bf16;
-static int  n_fail, n_check;
 static bool small;
 static std::mt19937 rng(1);
-
-#define CUDA(x)                                                                                     \
-    do {                                                                                            \
-        cudaError_t e_ = (x);                                                                       \
-        if (e_ != cudaSuccess) {                                                                    \
-            printf("%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));               \
-            exit(2);                                                                                \
-        }                                                                                           \
-    } while (0)
-
-static void check(bool ok, const char *law, const char *detail)
-{
-    n_check++;
-    if (ok)
-        return;
-    n_fail++;
-    printf("FAIL %s: %s\n", law, detail);
-}
 
 /* --- numbers of either type, on both sides */
 
@@ -551,6 +530,5 @@ int main(int argc, char **argv)
         if (!small)
             sample_equals_reference(151936, (enum shape)s, s < 2 ? 8 : 1);
     }
-    printf("gpu_ops: %d checks, %d failed\n", n_check, n_fail);
-    return n_fail != 0;
+    return report("gpu_ops");
 }

@@ -2,33 +2,12 @@
  * every layer, patches of the page tables.
  * usage: gpu_plan */
 #include "kernels/plan_gpu.h"
+#include "tests/kernels/gpu_test.cuh"
 
-#include <cuda_runtime.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <algorithm>
 #include <random>
 #include <vector>
-
-static int n_fail, n_check;
-
-#define CUDA(x)                                                                                     \
-    do {                                                                                            \
-        cudaError_t e_ = (x);                                                                       \
-        if (e_ != cudaSuccess) {                                                                    \
-            printf("%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));               \
-            exit(2);                                                                                \
-        }                                                                                           \
-    } while (0)
-
-static void check(bool ok, const char *law, const char *detail)
-{
-    n_check++;
-    n_fail += !ok;
-    if (!ok)
-        printf("FAIL %s: %s\n", law, detail);
-}
 
 enum { LAYERS = 6, SLOTS = 70, BLOCKS = 40, HEADS = 4, WORDS = 1, HOLDS = 2, HOLD_BLOCKS = 500, MAX_RUN = 64, LOCAL = 3 };
 
@@ -172,6 +151,5 @@ int main()
         for (int bucket : {1, 2, 32, 64})
             if (bucket >= n)
                 p.one(std::vector<int>((size_t)n, 1), bucket - n, bucket - n, 0, LAYERS, true, false);
-    printf("gpu_plan: %d checks, %d failed\n", n_check, n_fail);
-    return n_fail != 0;
+    return report("gpu_plan");
 }

@@ -345,9 +345,40 @@ static void bench_routes(struct bench *b)
         }
 }
 
-static void tell(const char *what, int n, int n_seq, int sparse, double ms)
+/* What a step cannot do without: bytes of weights and of keys and values, operations of products and of visible pairs (PaLM, appendix B). */
+struct need {
+    double bytes, product_flop, attention_flop;
+};
+
+/* Keys that the token at pos sees in a layer. */
+static double keys_of(const struct bench *b, int seq, int layer, int pos)
 {
-    printf("{\"bench\":\"%s\",\"tokens\":%d,\"sequences\":%d,\"sparse_percent\":%d,\"ms\":%.3f}\n", what, n, n_seq, sparse, ms);
+    const int block = pos / PAGE_TOK, sink = b->e.info.sink_blocks, local = b->e.info.local_blocks;
+    if (b->route[seq * b->e.spec.n_layer + layer] == ROUTE_FULL || block - local + 1 <= sink) return pos + 1;
+    return (double)(sink + local - 1) * PAGE_TOK + pos % PAGE_TOK + 1;
+}
+
+/* n_seq sequences with n tokens each before the step; prompt: the step is all of one prompt's n. Only a last token meets the output matrix. */
+static struct need need_of(const struct bench *b, int n, int n_seq, bool prompt)
+{
+    const struct spec *s = &b->e.spec;
+    const double       head = (double)s->n_vocab * s->d, layers = (double)b->e.w.bytes / 2 - 2 * head, rows = prompt ? n : n_seq;
+    struct need        x = {.bytes = 2 * (layers + head), .product_flop = 2 * (layers * rows + head * (prompt ? 1 : rows))};
+    for (int q = 0; q < n_seq; q++)
+        for (int l = 0; l < s->n_layer; l++)
+            for (int t = prompt ? 0 : n; t < (prompt ? n : n + 1); t++) {
+                double keys = keys_of(b, q, l, t);
+                x.attention_flop += 4.0 * s->n_head * s->head * keys;
+                x.bytes += 4.0 * s->n_kv * s->head * (prompt ? 1 : keys); /* a prompt's keys and values are written; those read again may stay in L2 */
+            }
+    return x;
+}
+
+static void tell(const struct bench *b, const char *what, int n, int n_seq, int sparse, double ms)
+{
+    struct need x = need_of(b, n, n_seq, strcmp(what, "prefill") == 0);
+    printf("{\"bench\":\"%s\",\"tokens\":%d,\"sequences\":%d,\"sparse_percent\":%d,\"ms\":%.3f,\"bytes\":%.0f,\"product_flop\":%.0f,\"attention_flop\":%.0f}\n", what, n, n_seq,
+           sparse, ms, x.bytes, x.product_flop, x.attention_flop);
     fprintf(stderr, "%-8s %6d tokens %3d sequences %3d%% sparse %10.3f ms\n", what, n, n_seq, sparse, ms);
     fflush(stdout);
 }
@@ -365,9 +396,9 @@ static int run_tiny(struct bench *b, bool race)
     const int more = race ? 140 : 650;
     for (int sparse = race ? 2 : 0; sparse <= 2; sparse += 2) {
         CHECK(lay_out(b, 3, more + 54, sparse));
-        tell("prefill", 128, 1, sparse * 25, prefill_ms(b, 128, TINY_CHUNK));
-        tell("prefill", more, 1, sparse * 25, prefill_ms(b, more, TINY_CHUNK));
-        tell("decode", more, 3, sparse * 25, decode_ms(b, 3, more, 2));
+        tell(b, "prefill", 128, 1, sparse * 25, prefill_ms(b, 128, TINY_CHUNK));
+        tell(b, "prefill", more, 1, sparse * 25, prefill_ms(b, more, TINY_CHUNK));
+        tell(b, "decode", more, 3, sparse * 25, decode_ms(b, 3, more, 2));
     }
     return 0;
 }
@@ -387,14 +418,14 @@ int main(int argc, char **argv)
     const int dec[][2] = {{1, 128}, {1, 8192}, {1, 32768}, {1, 131072 - 128}, {8, 128}, {8, 32768}, {32, 8192}, {64, 1024}};
     for (int sparse = 0; decode && sparse <= 4; sparse++)
         for (size_t i = 0; i < sizeof dec / sizeof *dec; i++)
-            if (lay_out(&b, dec[i][0], dec[i][1] + 64, sparse)) tell("decode", dec[i][1], dec[i][0], sparse * 25, decode_ms(&b, dec[i][0], dec[i][1], 15));
+            if (lay_out(&b, dec[i][0], dec[i][1] + 64, sparse)) tell(&b, "decode", dec[i][1], dec[i][0], sparse * 25, decode_ms(&b, dec[i][0], dec[i][1], 15));
     const int pre[] = {2048, 8192, 32768, 131072};
     for (int sparse = 0; prefill && sparse <= 4; sparse++)
         for (int i = 0; i < 4; i++)
             if (lay_out(&b, 1, pre[i], sparse)) {
                 double best = prefill_ms(&b, pre[i], CHUNK);
                 for (int k = 0; k < (pre[i] <= 32768 ? 2 : 0); k++) best = fmin(best, prefill_ms(&b, pre[i], CHUNK));
-                tell("prefill", pre[i], 1, sparse * 25, best);
+                tell(&b, "prefill", pre[i], 1, sparse * 25, best);
             }
     return 0;
 }
