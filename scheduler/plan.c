@@ -160,9 +160,9 @@ struct elder {
     int     priority; /* of the first */
 };
 
-static bool is_senior(const struct elder *e, const struct request *prompt)
+static bool is_senior(const struct plan_limits *lim, const struct elder *e, const struct request *prompt)
 {
-    return e->told_ns <= prompt->submit_ns || e->priority < prompt->priority;
+    return prompt->submit_ns - (int64_t)(lim->burst_ms * 1e6) >= e->told_ns || e->priority < prompt->priority;
 }
 
 static double prefill_budget(const struct plan_limits *lim, double decode_ms, int n_row, bool burst)
@@ -270,7 +270,7 @@ void plan_step(struct plan *p, const struct plan_limits *lim, const struct cost 
             p->pick[n_pick++] = (struct plan_pick){prompt_key(lim, cost, seq[i], now_ns), i};
     sort_picks(p->pick, n_pick);
     for (int k = 0; k < n_pick; k++) /* those before one of a burst share its time: it would fill the step anyway */
-        if (!is_senior(&elder, seq[p->pick[k].seq]->req))
+        if (!is_senior(lim, &elder, seq[p->pick[k].seq]->req))
             n_burst = k + 1;
     double decode_ms = cost_ms(&cost->decode, p->decode_work);
     for (int k = 0; k < n_pick; k++) {

@@ -5,9 +5,9 @@
  * first that have least left to do (less what they have waited, so that long ones are not starved), up to the time that is
  * left. So a prompt is overtaken only by those that came at most its own remaining time after it.
  *
- * That time follows seniority. A stream is senior to a prompt if it was told its first token before the prompt came, or has a
- * higher priority: its gaps are stretched by little. A prompt none of the rows is senior to came together with them, as one of
- * a burst, and waits for its own first token: a step may last up to a bound for it. */
+ * That time follows seniority. A stream is senior to a prompt if it was told its first token before the prompt came (by
+ * burst_ms: what a burst needs to arrive), or has a higher priority: its gaps are stretched by little. A prompt none of the rows
+ * is senior to came together with them, as one of a burst, and waits for its own first token: a step may last burst_ms for it. */
 #ifndef FLUXD_SCHEDULER_PLAN_H
 #define FLUXD_SCHEDULER_PLAN_H
 

@@ -267,8 +267,10 @@ static void pieces_of_a_layer_are_even(void **st)
         }
 }
 
+static const int64_t MS = 1000000;
+
 /* One stream and one prompt beside it; the decode pass takes 10 ms. */
-static struct world *open_pair(double stretch, double burst_ms, int64_t told_ns, int64_t submit_ns)
+static struct world *open_pair(double stretch, double burst_ms, int told_ms, int submit_ms)
 {
     struct world *w = open_world();
     w->cost = (struct cost){.prefill.unit = {0, 0.002, 0}, .decode.unit = {10, 0, 0}}; /* a page takes 0.256 ms */
@@ -276,33 +278,33 @@ static struct world *open_pair(double stretch, double burst_ms, int64_t told_ns,
     w->lim.stretch = stretch;
     w->lim.burst_ms = burst_ms;
     put(w, 0, SEQ_DECODE, 100);
-    w->req[0].first_tok_ns = told_ns;
+    w->req[0].first_tok_ns = told_ms * MS;
     put(w, 1, SEQ_PREFILL, 1 << 17);
-    w->req[1].submit_ns = submit_ns;
+    w->req[1].submit_ns = submit_ms * MS;
     return w;
 }
 
 static double prefill_ms(struct world *w)
 {
-    plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1 << 20, 1000);
+    plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1 << 20, 1000 * MS);
     assert_true(w->p.n_piece > 0);
     return w->p.prefill_ms;
 }
 
 static bool near(double x, double ms) { return fabs(x - ms) < 0.5; }
 
-static void streams_are_protected_from_prompts_that_came_after_their_first_token(void **st)
+static void streams_are_protected_from_prompts_that_came_after_them(void **st)
 {
     (void)st;
     const struct {
         double  stretch, burst_ms, target_ms;
-        int64_t told_ns, submit_ns;
+        int     told_ms, submit_ms;
         double  want_ms; /* of prefill */
-    } row[] = {{1.6, 25, 0, 500, 700, 6},  {1.6, 25, 0, 500, 500, 6},  {1.6, 25, 0, 500, 499, 15}, {1.6, 25, 0, 500, 1, 15},
+    } row[] = {{1.6, 25, 0, 500, 700, 6},  {1.6, 25, 0, 500, 525, 6},  {1.6, 25, 0, 500, 524, 15}, {1.6, 25, 0, 500, 1, 15},
                {1.6, 0, 0, 500, 499, 6},   {1.6, 12, 0, 500, 499, 6},  {3, 25, 0, 500, 499, 16.4},   {3, 25, 0, 500, 700, 16.4},
                {1.6, 25, 14, 500, 499, 4}, {1.6, 25, 14, 500, 700, 4}, {1.6, 25, 22, 500, 499, 12}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        struct world *w = open_pair(row[i].stretch, row[i].burst_ms, row[i].told_ns, row[i].submit_ns);
+        struct world *w = open_pair(row[i].stretch, row[i].burst_ms, row[i].told_ms, row[i].submit_ms);
         w->lim.itl_target_ms = row[i].target_ms;
         assert_true(near(prefill_ms(w), row[i].want_ms));
         close_world(w);
@@ -314,9 +316,9 @@ static void one_senior_stream_protects_the_step(void **st)
     (void)st;
     struct world *w = open_pair(1.6, 25, 500, 400);
     put(w, 2, SEQ_DECODE, 100);
-    w->req[2].first_tok_ns = 450;
+    w->req[2].first_tok_ns = 450 * MS;
     assert_true(near(prefill_ms(w), 15));
-    w->req[2].first_tok_ns = 300;
+    w->req[2].first_tok_ns = 300 * MS;
     assert_true(near(prefill_ms(w), 6));
     while (request_room(&w->req[2])) /* its client does not read: it is no row of the step */
         request_push(&w->req[2], &(struct event){.kind = EVENT_TOKEN});
@@ -343,15 +345,15 @@ static void who_goes_before_one_of_a_burst_shares_its_time(void **st)
     (void)st;
     struct world *w = open_pair(1.6, 25, 500, 400);
     put(w, 2, SEQ_PREFILL, 1000);
-    w->req[2].submit_ns = 700;
+    w->req[2].submit_ns = 700 * MS;
     assert_true(near(prefill_ms(w), 15));
     assert_int_equal(w->piece[0].seq, 2);
     assert_int_equal(w->piece[0].layer1 - w->piece[0].layer0, L); /* 8 ms of work */
-    w->req[1].submit_ns = 700; /* all came later */
+    w->req[1].submit_ns = 700 * MS; /* all came later */
     assert_true(near(prefill_ms(w), 6));
     put(w, 2, SEQ_PREFILL, 250);
-    w->req[2].submit_ns = 400; /* 2 ms of work of the burst, then the newcomer */
-    w->req[1].submit_ns = 700;
+    w->req[2].submit_ns = 400 * MS; /* 2 ms of work of the burst, then the newcomer */
+    w->req[1].submit_ns = 700 * MS;
     assert_true(near(prefill_ms(w), 6));
     assert_int_equal(w->piece[0].seq, 2);
     close_world(w);
@@ -364,7 +366,7 @@ int main(void)
         cmocka_unit_test(all_that_can_decode_does_and_prefill_gets_its_share), cmocka_unit_test(a_short_prompt_runs_through_and_overtakes_a_long_one),
         cmocka_unit_test(what_waited_long_goes_first), cmocka_unit_test(a_full_ring_rests), cmocka_unit_test(a_short_pool_still_moves),
         cmocka_unit_test(promises_count_open_layers_as_full), cmocka_unit_test(a_stretch_is_met_and_a_target_is_kept),
-        cmocka_unit_test(pieces_of_a_layer_are_even), cmocka_unit_test(streams_are_protected_from_prompts_that_came_after_their_first_token),
+        cmocka_unit_test(pieces_of_a_layer_are_even), cmocka_unit_test(streams_are_protected_from_prompts_that_came_after_them),
         cmocka_unit_test(one_senior_stream_protects_the_step), cmocka_unit_test(a_stream_of_higher_priority_is_senior),
         cmocka_unit_test(who_goes_before_one_of_a_burst_shares_its_time), cmocka_unit_test(a_step_of_256_rows_is_planned_in_100_us)};
     return cmocka_run_group_tests(t, NULL, NULL);

@@ -7,7 +7,7 @@ enum { N = 3000, FEW = 800 };
 
 static struct sim_result run(enum trace t, const char *policy, bool age, int n)
 {
-    struct sim_conf c = {.trace = t, .policy = policy, .age = age, .n = n, .load = 0.7, .seed = 9};
+    struct sim_conf c = {.trace = t, .policy = policy, .age = age, .target_ms = 40, .n = n, .load = 0.7, .seed = 9};
     return sim_run(&c);
 }
 
@@ -41,7 +41,7 @@ static void age_bounds_the_longest_wait(void **st)
 static void a_burst_over_the_queue_is_served_or_refused(void **st)
 {
     (void)st;
-    struct sim_conf   c = {.trace = TRACE_DOCUMENTS, .policy = "order", .age = true, .n = SIM_QUEUE + 1000, .load = 1000, .seed = 3};
+    struct sim_conf   c = {.trace = TRACE_DOCUMENTS, .policy = "order", .age = true, .target_ms = 40, .n = SIM_QUEUE + 1000, .load = 1000, .seed = 3};
     struct sim_result r = sim_run(&c);
     assert_true(r.n_refused > 0 && r.n_done >= SIM_QUEUE);
     assert_int_equal(r.n_done + r.n_refused, r.n_sent);
