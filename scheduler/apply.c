@@ -122,6 +122,8 @@ static void take_token(struct sched_core *k, struct seq *s, const struct sample_
     hist_add(r->use.n_answer == 1 ? &k->stats->ttft : &k->stats->itl,
              k->now_ns - (r->use.n_answer == 1 ? r->submit_ns : s->last_tok_ns));
     s->last_tok_ns = k->now_ns;
+    if (r->use.n_answer == 1)
+        r->first_tok_ns = k->now_ns;
     request_push(r, &(struct event){.kind = EVENT_TOKEN, .token = *out, .last = stop});
     announce(k, r);
     if (stop)

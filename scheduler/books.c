@@ -64,6 +64,7 @@ void books_check_quick(const struct scheduler *s)
         const struct seq *q = &s->seq[i];
         CHECK((q->req != NULL) == (q->phase != SEQ_FREE));
         CHECK(q->req || (q->map.n_held == 0 && q->promised == 0));
+        CHECK(q->phase != SEQ_DECODE || q->req->first_tok_ns >= q->req->submit_ns);
         held += q->map.n_held;
         promised += q->promised;
     }

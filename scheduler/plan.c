@@ -1,6 +1,7 @@
 /* plan: see plan.h. */
 #include "scheduler/plan.h"
 
+#include <limits.h>
 #include <math.h>
 
 enum { PIECE_TOK = PAGE_TOK }; /* smallest piece; pieces end on page edges so that a page is written by one piece */
@@ -58,6 +59,8 @@ static double remaining_ms(const struct plan_limits *lim, const struct cost *c, 
     return layers > sparse ? ms + (layers - sparse) * part_ms(lim, c, ROUTE_FULL, s->view.n_cached, n) : ms;
 }
 
+static int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
 /* Tokens from tok0 on that fit the budget in this layer: whole pages, at least one piece. A target is kept; a stretch is met on
  * average, as near as whole pages come to it (a page takes a good part of a small model's step). */
 static int fit_tokens(const struct plan_limits *lim, const struct cost *c, const struct seq *s, int tok0, double budget)
@@ -75,6 +78,22 @@ static int fit_tokens(const struct plan_limits *lim, const struct cost *c, const
     return best < n ? best : n;
 }
 
+/* Of what fits, no more than makes the pieces of the layer's rest take equal time: as many pieces, none the small end of big ones. */
+static int even_tokens(const struct plan_limits *lim, const struct cost *c, const struct seq *s, int tok0, double budget)
+{
+    int    n = s->req->n_prompt, bit = s->view.route[s->layer], tok1 = fit_tokens(lim, c, s, tok0, budget);
+    double ms = part_ms(lim, c, bit, tok0, tok1), rest = part_ms(lim, c, bit, tok0, n);
+    double each = tok1 - tok0 == lim->chunk_tok ? fmax(ms, budget) : ms; /* of as few as can be */
+    double share = rest / fmax(ceil(rest / each - 1e-6), ceil_div(n - tok0, lim->chunk_tok));
+    for (int less; tok1 < n && (less = tok1 - PIECE_TOK) > tok0; tok1 = less) {
+        double less_ms = part_ms(lim, c, bit, tok0, less);
+        if ((less_ms + ms) / 2 <= share)
+            break;
+        ms = less_ms;
+    }
+    return tok1;
+}
+
 static int piece_pages(const struct seq *s, const struct plan_piece *q)
 {
     int n = 0;
@@ -88,7 +107,7 @@ struct ask {
     const struct cost        *cost;
     const struct seq         *seq;
     double                    budget;
-    bool                      must; /* the first prompt moves even where there is no time left */
+    bool                      first; /* it moves even where there is no time left, and in even pieces, as each step's time is its own */
 };
 
 static bool add_piece(struct plan *p, const struct ask *a, struct plan_piece q, int *n_free)
@@ -118,14 +137,16 @@ static bool plan_prompt(struct plan *p, const struct ask *a, int i, int *n_free)
         int    k = one * a->lim->n_layer <= left ? a->lim->n_layer : (int)(fmax(left, 0) / one);
         if (k > a->lim->n_layer - s->layer)
             k = a->lim->n_layer - s->layer;
+        if (k > 0 && a->first)
+            k = ceil_div(a->lim->n_layer - s->layer, ceil_div(a->lim->n_layer - s->layer, k));
         if (k > 0 && add_piece(p, a, (struct plan_piece){i, s->layer, s->layer + k, from, n}, n_free))
             return true;
     }
     int    small = s->tok + PIECE_TOK - s->tok % PIECE_TOK;
     double least = part_ms(a->lim, a->cost, s->view.route[s->layer], s->tok, small < n ? small : n);
-    if (!a->must && least > left)
+    if (!a->first && least > left)
         return false;
-    int tok1 = fit_tokens(a->lim, a->cost, s, s->tok, left);
+    int tok1 = (a->first ? even_tokens : fit_tokens)(a->lim, a->cost, s, s->tok, left);
     struct plan_piece q = {i, s->layer, s->layer + 1, s->tok, tok1};
     if (add_piece(p, a, q, n_free))
         return true;
@@ -133,11 +154,23 @@ static bool plan_prompt(struct plan *p, const struct ask *a, int i, int *n_free)
     return add_piece(p, a, q, n_free);
 }
 
-static double prefill_budget(const struct plan_limits *lim, double decode_ms, int n_row)
+/* Of a step's rows. */
+struct elder {
+    int64_t told_ns;  /* when the first of them was told its first token */
+    int     priority; /* of the first */
+};
+
+static bool is_senior(const struct plan_limits *lim, const struct elder *e, const struct request *prompt)
+{
+    return prompt->submit_ns - (int64_t)(lim->burst_ms * 1e6) >= e->told_ns || e->priority < prompt->priority;
+}
+
+static double prefill_budget(const struct plan_limits *lim, double decode_ms, int n_row, bool burst)
 {
     if (n_row == 0)
         return lim->alone_ms;
-    return fmax((lim->itl_target_ms > 0 ? lim->itl_target_ms : lim->stretch * decode_ms) - decode_ms, 0);
+    double step_ms = lim->itl_target_ms > 0 ? lim->itl_target_ms : fmax(lim->stretch * decode_ms, burst ? lim->burst_ms : 0);
+    return fmax(step_ms - decode_ms, 0);
 }
 
 /* --- order */
@@ -195,9 +228,10 @@ static double pages_read(const struct plan_limits *lim, const struct seq *s)
     return (double)full * all + (double)(lim->n_layer - full) * (all < window ? all : window);
 }
 
-static void plan_rows(struct plan *p, const struct plan_limits *lim, struct seq *const *seq, int n, int *n_free)
+static struct elder plan_rows(struct plan *p, const struct plan_limits *lim, struct seq *const *seq, int n, int *n_free)
 {
-    double pages = 0;
+    struct elder e = {INT64_MAX, INT_MAX};
+    double       pages = 0;
     for (int i = 0; i < n; i++) {
         const struct seq *s = seq[i];
         if (!s->req || s->phase != SEQ_DECODE || request_room(s->req) == 0)
@@ -209,6 +243,10 @@ static void plan_rows(struct plan *p, const struct plan_limits *lim, struct seq 
             continue; /* rests until pages come back; admission and preemption see to it that they do */
         *n_free -= need;
         pages += pages_read(lim, s);
+        if (s->req->first_tok_ns < e.told_ns)
+            e.told_ns = s->req->first_tok_ns;
+        if (s->req->priority < e.priority)
+            e.priority = s->req->priority;
         uint64_t key = lim->route_policy == ROUTE_POLICY_NONE ? 0 : plan_route_rank(s->view.route, lim->n_layer);
         p->pick[p->n_row++] = (struct plan_pick){key, i};
     }
@@ -216,6 +254,7 @@ static void plan_rows(struct plan *p, const struct plan_limits *lim, struct seq 
     for (int i = 0; i < p->n_row; i++)
         p->row[i].seq = p->pick[i].seq;
     p->decode_work = cost_rows(p->n_row, pages);
+    return e;
 }
 
 void plan_step(struct plan *p, const struct plan_limits *lim, const struct cost *cost, struct seq *const *seq, int n,
@@ -224,16 +263,19 @@ void plan_step(struct plan *p, const struct plan_limits *lim, const struct cost 
     p->n_row = p->n_piece = 0;
     p->prefill_ms = 0;
     p->prefill_work = (struct cost_work){0};
-    plan_rows(p, lim, seq, n, &n_free);
-    int n_pick = 0;
+    struct elder elder = plan_rows(p, lim, seq, n, &n_free);
+    int n_pick = 0, n_burst = 0;
     for (int i = 0; i < n; i++)
         if (seq[i]->req && seq[i]->phase == SEQ_PREFILL)
             p->pick[n_pick++] = (struct plan_pick){prompt_key(lim, cost, seq[i], now_ns), i};
     sort_picks(p->pick, n_pick);
-    double budget = prefill_budget(lim, cost_ms(&cost->decode, p->decode_work), p->n_row);
+    for (int k = 0; k < n_pick; k++) /* those before one of a burst share its time: it would fill the step anyway */
+        if (!is_senior(lim, &elder, seq[p->pick[k].seq]->req))
+            n_burst = k + 1;
+    double decode_ms = cost_ms(&cost->decode, p->decode_work);
     for (int k = 0; k < n_pick; k++) {
         int        i = p->pick[k].seq;
-        struct ask a = {lim, cost, seq[i], budget, k == 0};
+        struct ask a = {lim, cost, seq[i], prefill_budget(lim, decode_ms, p->n_row, k < n_burst), k == 0};
         if (!plan_prompt(p, &a, i, &n_free))
             break;
     }

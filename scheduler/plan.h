@@ -3,7 +3,11 @@
  *
  * The rule: every sequence that can take a token decodes, all in one pass, ordered by route; then prompts get pieces, those
  * first that have least left to do (less what they have waited, so that long ones are not starved), up to the time that is
- * left. So a prompt is overtaken only by those that came at most its own remaining time after it. */
+ * left. So a prompt is overtaken only by those that came at most its own remaining time after it.
+ *
+ * That time follows seniority. A stream is senior to a prompt if it was told its first token before the prompt came (by
+ * burst_ms: what a burst needs to arrive), or has a higher priority: its gaps are stretched by little. A prompt none of the rows
+ * is senior to came together with them, as one of a burst, and waits for its own first token: a step may last burst_ms for it. */
 #ifndef FLUXD_SCHEDULER_PLAN_H
 #define FLUXD_SCHEDULER_PLAN_H
 
@@ -21,6 +25,7 @@ struct plan_limits {
     bool   sparse_streams;
     double itl_target_ms; /* a step with rows, at most; 0: as stretch says */
     double stretch;       /* a step with rows, over its decode pass */
+    double burst_ms;      /* a step none of whose rows is senior to the prompt, at most, where that is more; 0: as stretch says */
     double alone_ms;      /* prefill time of a step in which nobody decodes */
     enum route_policy route_policy;
     double age;           /* ms of remaining time that a ms of waiting is worth; 0: none, 1 in service */

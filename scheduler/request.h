@@ -97,6 +97,7 @@ struct request {
     void             *seq;
     void             *swapped;       /* its pages in host memory, while it waits preempted */
     int64_t           submit_ns;
+    int64_t           first_tok_ns;  /* its first token was told; 0: none was yet. Stays when it is preempted */
     int64_t           order_ns;      /* place in the queue: arrival plus predicted prefill */
     int64_t           moved_ns;      /* when it last came forward, while it waits */
     double            work_ms;       /* predicted for all of it */

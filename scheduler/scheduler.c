@@ -89,7 +89,7 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
                                        .local_blocks = m->local_blocks, .sparse_streams = m->sparse_streams,
                                        .itl_target_ms = conf->itl_target_ms,
                                        .stretch = conf->itl_stretch > 0 ? conf->itl_stretch : m->on_host ? STRETCH_HOST : STRETCH_DEVICE,
-                                       .alone_ms = ALONE_STEP_MS, .age = 1, .pass_most = PASS_MOST,
+                                       .burst_ms = conf->itl_burst_ms, .alone_ms = ALONE_STEP_MS, .age = 1, .pass_most = PASS_MOST,
                                        .route_policy = policy_of(conf->route_policy)};
     int chunk = conf->chunk_tok > 0 && conf->chunk_tok < m->chunk_tok ? conf->chunk_tok : m->chunk_tok;
     s->core.lim.chunk_tok = chunk < PAGE_TOK ? PAGE_TOK : chunk / PAGE_TOK * PAGE_TOK;

@@ -17,6 +17,7 @@ struct scheduler_conf {
     int         default_max_tok; /* promise for requests that name no max_tokens */
     double      itl_target_ms;   /* prefill pieces fill what is left of it while streams run; 0: as itl_stretch says */
     double      itl_stretch;     /* a step beside running streams, over its decode pass; 0: by device */
+    double      itl_burst_ms;    /* a step for a prompt that came before all of its streams' first tokens; 0: as itl_stretch says */
     int64_t     swap_bytes;      /* host memory for pages of preempted requests; 0: none, they are computed again */
     int64_t     prefix_bytes;    /* KV pages that the prefix cache may keep; 0: no cache; < 0: half of the pool */
     const char *route_reuse;     /* --route-reuse: "exact" (NULL) or "pin" */

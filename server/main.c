@@ -206,6 +206,7 @@ static enum err open_scheduler(struct server *s)
         .default_max_tok = (int)c->default_max_tokens,
         .itl_target_ms = c->itl_target_ms,
         .itl_stretch = c->itl_stretch,
+        .itl_burst_ms = c->itl_burst_ms,
         .swap_bytes = c->swap_space_bytes,
         .prefix_bytes = c->prefix_cache_bytes,
         .route_reuse = c->route_reuse,

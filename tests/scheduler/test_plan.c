@@ -1,4 +1,5 @@
 /* plan, kvmap, kvpool: the pure parts. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -214,7 +215,8 @@ static void a_step_of_256_rows_is_planned_in_100_us(void **st)
         kvmap_fini(&seq[i].map);
 }
 
-/* A target is kept; a stretch is met by the nearest number of whole pages, so on average. */
+/* A target is kept; a stretch is met by the nearest number of whole pages, so on average. The layer is so
+ * long that cutting it evenly changes nothing. */
 static void a_stretch_is_met_and_a_target_is_kept(void **st)
 {
     (void)st;
@@ -226,12 +228,135 @@ static void a_stretch_is_met_and_a_target_is_kept(void **st)
             w->lim.stretch = 2.5;
             w->lim.itl_target_ms = target ? 2.5 * ms : 0;
             put(w, 0, SEQ_DECODE, 100);
-            put(w, 1, SEQ_PREFILL, 8000);
-            plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1000, 0);
+            put(w, 1, SEQ_PREFILL, 1 << 20);
+            plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1 << 20, 0);
             double off = w->p.prefill_ms - 1.5 * ms;
             assert_true(target ? off <= 1e-9 && off > -2.57 : off <= 1.281 && off >= -1.281);
             close_world(w);
         }
+}
+
+/* A layer that needs several pieces gets no more of them than it must, and none is the small rest of big ones. */
+static void pieces_of_a_layer_are_even(void **st)
+{
+    (void)st;
+    const double PAGE_MS = 2.56;
+    for (int way = 0; way < 4; way++)
+        for (double budget = 2 * PAGE_MS; budget < 80; budget += 0.71) {
+            bool target = way % 2;
+            struct world *w = open_world();
+            w->cost = (struct cost){.prefill.unit = {0, 0.02, 0}, .decode.unit = {budget, 0, 0}};
+            w->lim.itl_target_ms = target ? 2 * budget : 0;
+            w->lim.chunk_tok = 20 * PAGE_TOK;
+            put(w, 0, SEQ_DECODE, 100);
+            put(w, 1, SEQ_PREFILL, 50 * PAGE_TOK - (way < 2 ? 3 : 0));
+            int n_piece = 0, most = 0, least = INT32_MAX, fit = (int)(budget / PAGE_MS + (target ? 0 : 0.5));
+            while (w->seq[1].tok < w->req[1].n_prompt) {
+                plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1000, 0);
+                assert_int_equal(w->p.n_piece, 1);
+                assert_true(w->p.prefill_ms <= (target ? budget : budget + PAGE_MS / 2) + 1e-9);
+                int pages = blocks_of(w->piece[0].tok1 - w->piece[0].tok0);
+                most = pages > most ? pages : most;
+                least = pages < least ? pages : least;
+                w->seq[1].tok = w->piece[0].tok1;
+                n_piece++;
+            }
+            fit = fit < 20 ? fit : 20;
+            assert_true(n_piece == (50 + fit - 1) / fit && most - least <= 1);
+            close_world(w);
+        }
+}
+
+static const int64_t MS = 1000000;
+
+/* One stream and one prompt beside it; the decode pass takes 10 ms. */
+static struct world *open_pair(double stretch, double burst_ms, int told_ms, int submit_ms)
+{
+    struct world *w = open_world();
+    w->cost = (struct cost){.prefill.unit = {0, 0.002, 0}, .decode.unit = {10, 0, 0}}; /* a page takes 0.256 ms */
+    w->lim.chunk_tok = 1 << 13;
+    w->lim.stretch = stretch;
+    w->lim.burst_ms = burst_ms;
+    put(w, 0, SEQ_DECODE, 100);
+    w->req[0].first_tok_ns = told_ms * MS;
+    put(w, 1, SEQ_PREFILL, 1 << 17);
+    w->req[1].submit_ns = submit_ms * MS;
+    return w;
+}
+
+static double prefill_ms(struct world *w)
+{
+    plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1 << 20, 1000 * MS);
+    assert_true(w->p.n_piece > 0);
+    return w->p.prefill_ms;
+}
+
+static bool near(double x, double ms) { return fabs(x - ms) < 0.5; }
+
+static void streams_are_protected_from_prompts_that_came_after_them(void **st)
+{
+    (void)st;
+    const struct {
+        double  stretch, burst_ms, target_ms;
+        int     told_ms, submit_ms;
+        double  want_ms; /* of prefill */
+    } row[] = {{1.6, 25, 0, 500, 700, 6},  {1.6, 25, 0, 500, 525, 6},  {1.6, 25, 0, 500, 524, 15}, {1.6, 25, 0, 500, 1, 15},
+               {1.6, 0, 0, 500, 499, 6},   {1.6, 12, 0, 500, 499, 6},  {3, 25, 0, 500, 499, 16.4},   {3, 25, 0, 500, 700, 16.4},
+               {1.6, 25, 14, 500, 499, 4}, {1.6, 25, 14, 500, 700, 4}, {1.6, 25, 22, 500, 499, 12}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct world *w = open_pair(row[i].stretch, row[i].burst_ms, row[i].told_ms, row[i].submit_ms);
+        w->lim.itl_target_ms = row[i].target_ms;
+        assert_true(near(prefill_ms(w), row[i].want_ms));
+        close_world(w);
+    }
+}
+
+static void one_senior_stream_protects_the_step(void **st)
+{
+    (void)st;
+    struct world *w = open_pair(1.6, 25, 500, 400);
+    put(w, 2, SEQ_DECODE, 100);
+    w->req[2].first_tok_ns = 450 * MS;
+    assert_true(near(prefill_ms(w), 15));
+    w->req[2].first_tok_ns = 300 * MS;
+    assert_true(near(prefill_ms(w), 6));
+    while (request_room(&w->req[2])) /* its client does not read: it is no row of the step */
+        request_push(&w->req[2], &(struct event){.kind = EVENT_TOKEN});
+    assert_true(near(prefill_ms(w), 15));
+    close_world(w);
+}
+
+/* Ageing does not cross priorities, so a prompt that starves behind higher ones must not lengthen their steps meanwhile. */
+static void a_stream_of_higher_priority_is_senior(void **st)
+{
+    (void)st;
+    struct world *w = open_pair(1.6, 25, 500, 400);
+    w->req[1].priority = 1;
+    assert_true(near(prefill_ms(w), 6));
+    w->req[0].priority = 2;
+    assert_true(near(prefill_ms(w), 15));
+    close_world(w);
+}
+
+/* A newcomer before a long prompt of the burst does not wait through long steps for the little that a stretch would leave it; behind
+ * the last of a burst it has that little. */
+static void who_goes_before_one_of_a_burst_shares_its_time(void **st)
+{
+    (void)st;
+    struct world *w = open_pair(1.6, 25, 500, 400);
+    put(w, 2, SEQ_PREFILL, 1000);
+    w->req[2].submit_ns = 700 * MS;
+    assert_true(near(prefill_ms(w), 15));
+    assert_int_equal(w->piece[0].seq, 2);
+    assert_int_equal(w->piece[0].layer1 - w->piece[0].layer0, L); /* 8 ms of work */
+    w->req[1].submit_ns = 700 * MS; /* all came later */
+    assert_true(near(prefill_ms(w), 6));
+    put(w, 2, SEQ_PREFILL, 250);
+    w->req[2].submit_ns = 400 * MS; /* 2 ms of work of the burst, then the newcomer */
+    w->req[1].submit_ns = 700 * MS;
+    assert_true(near(prefill_ms(w), 6));
+    assert_int_equal(w->piece[0].seq, 2);
+    close_world(w);
 }
 
 int main(void)
@@ -241,6 +366,8 @@ int main(void)
         cmocka_unit_test(all_that_can_decode_does_and_prefill_gets_its_share), cmocka_unit_test(a_short_prompt_runs_through_and_overtakes_a_long_one),
         cmocka_unit_test(what_waited_long_goes_first), cmocka_unit_test(a_full_ring_rests), cmocka_unit_test(a_short_pool_still_moves),
         cmocka_unit_test(promises_count_open_layers_as_full), cmocka_unit_test(a_stretch_is_met_and_a_target_is_kept),
-        cmocka_unit_test(a_step_of_256_rows_is_planned_in_100_us)};
+        cmocka_unit_test(pieces_of_a_layer_are_even), cmocka_unit_test(streams_are_protected_from_prompts_that_came_after_them),
+        cmocka_unit_test(one_senior_stream_protects_the_step), cmocka_unit_test(a_stream_of_higher_priority_is_senior),
+        cmocka_unit_test(who_goes_before_one_of_a_burst_shares_its_time), cmocka_unit_test(a_step_of_256_rows_is_planned_in_100_us)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

@@ -65,6 +65,7 @@ struct ask {
     int            n_got, n_done;
     enum finish    finish;
     int            cancel_after; /* tokens; -1: never */
+    int64_t        told_ns;      /* first_tok_ns when the first token was read */
 };
 
 static uint32_t rnd(uint32_t *s)
@@ -106,9 +107,10 @@ static void serve(struct house *h, int n_want)
             struct event e;
             while (request_next_event(&a->r, &e)) {
                 assert_int_equal(a->n_done, 0); /* nothing after DONE */
-                if (e.kind == EVENT_TOKEN)
+                if (e.kind == EVENT_TOKEN) {
+                    a->told_ns = a->n_got == 0 ? a->r.first_tok_ns : a->told_ns;
                     a->got[a->n_got++] = e.token.id;
-                else {
+                } else {
                     a->n_done++;
                     a->finish = e.finish;
                     done++;
@@ -129,6 +131,7 @@ static void check_tokens(const struct ask *a)
 {
     for (int i = 0; i < a->n_got; i++)
         assert_int_equal(a->got[i], fake_token(a->r.prompt, a->r.n_prompt + i));
+    assert_true(a->n_got == 0 || (a->told_ns >= a->r.submit_ns && a->told_ns == a->r.first_tok_ns)); /* preempted or not */
     if (a->finish == FINISH_LENGTH)
         assert_int_equal(a->n_got, a->r.max_new);
 }

@@ -13,7 +13,9 @@ int main(int argc, char **argv)
     static const struct {
         const char *title, *policy;
         bool        age;
-    } row[] = {{"none", "none", true}, {"order", "order", true}, {"balance, no ageing", "balance", false}, {"balance", "balance", true}};
+        double      target_ms, burst_ms;
+    } row[] = {{"none", "none", true, 40, 0},          {"order", "order", true, 40, 0},   {"balance, no ageing", "balance", false, 40, 0},
+               {"balance", "balance", true, 40, 0},    {"order, stretch", "order", true, 0, 0}, {"order, burst 100", "order", true, 0, 100}};
     int    n = argc > 1 ? atoi(argv[1]) : 100000;
     double whole = 0;
     if (n < 1)
@@ -24,7 +26,7 @@ int main(int argc, char **argv)
     for (int t = 0; t < N_TRACES; t++)
         for (size_t p = 0; p < sizeof row / sizeof *row; p++) {
             double t0 = cpu_s();
-            struct sim_conf   c = {.trace = (enum trace)t, .policy = row[p].policy, .age = row[p].age, .n = n, .load = LOAD, .seed = 5};
+            struct sim_conf   c = {.trace = (enum trace)t, .policy = row[p].policy, .age = row[p].age, .target_ms = row[p].target_ms, .burst_ms = row[p].burst_ms, .n = n, .load = LOAD, .seed = 5};
             struct sim_result r = sim_run(&c);
             printf("%-10s %-19s %8.0f %9.0f %9.0f %7.1f %7.0f %6d %7lld %6d %7lld %6.3f %6.1f\n", trace_name[t], row[p].title, r.ttft50_ms,
                    r.ttft99_ms, r.ttft_most_ms, r.itl99_ms, r.tok_per_s, r.n_refused, (long long)r.pages_peak, r.passed_most,

@@ -26,6 +26,7 @@ struct engine {
     struct engine_info info;
     uint32_t           seed;
     double             busy_ms;
+    const struct scheduler *s; /* whose laws are looked at */
 };
 
 static uint32_t sim_rnd(uint32_t *s)
@@ -88,9 +89,35 @@ static double sim_piece_ms(const struct engine *e, const struct batch_piece *p)
     return ms;
 }
 
+static bool has_senior(const struct scheduler *s, const struct request *prompt)
+{
+    for (int i = 0; i < s->plan.n_row; i++) {
+        const struct request *r = s->slot[s->plan.row[i].seq]->req;
+        if (r->priority < prompt->priority || (double)(prompt->submit_ns - r->first_tok_ns) >= s->core.lim.burst_ms * 1e6)
+            return true;
+    }
+    return false;
+}
+
+/* A step with rows: to the target, else to the stretch, or to the burst's bound where a prompt has no senior among them; as near as a
+ * smallest piece comes to it. By the prices it was planned with. */
+static void check_step(const struct scheduler *s)
+{
+    const struct plan_limits *lim = &s->core.lim;
+    bool   burst = false;
+    double decode_ms = cost_ms(&s->cost.decode, s->plan.decode_work);
+    if (s->plan.n_row == 0 || s->plan.n_piece == 0)
+        return;
+    for (int i = 0; i < SIM_SEQS; i++)
+        burst |= s->seq[i].req && s->seq[i].phase == SEQ_PREFILL && !has_senior(s, s->seq[i].req);
+    double most_ms = lim->itl_target_ms > 0 ? lim->itl_target_ms : fmax(lim->stretch * decode_ms, burst ? lim->burst_ms : 0);
+    CHECK(s->plan.prefill_ms <= fmax(most_ms - decode_ms, 0) + cost_ms(&s->cost.prefill, cost_piece(PAGE_TOK, 1, SIM_MAX_LEN)));
+}
+
 enum err engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note)
 {
     (void)note;
+    check_step(e->s);
     double noise = (0.95 + 0.1 * sim_u(&e->seed)) * (sim_rnd(&e->seed) % 500 ? 1 : 4);
     double decode = b->n_row ? sim_decode_ms(e, b) * noise : 0, prefill = 0;
     for (int i = 0; i < b->n_row; i++)
@@ -167,6 +194,7 @@ struct sim_conf {
     enum trace  trace;
     const char *policy; /* --route-policy */
     bool        age;
+    double      target_ms, burst_ms; /* --itl-target-ms (0: the stretch of a device), --itl-burst-ms */
     int         n;
     double      load;
     uint32_t    seed;
@@ -290,10 +318,11 @@ static void sim_open(struct sim *w, const struct sim_conf *c)
                                      .max_len = SIM_MAX_LEN, .max_seqs = SIM_SEQS, .max_prefill_tok = 2 * SIM_MAX_LEN, .chunk_tok = 2048,
                                      .n_page = SIM_PAGES, .page_bytes = 1 << 19, .has_router = true, .sink_blocks = 1, .local_blocks = 8,
                                      .sparse_streams = true};
-    struct scheduler_conf sc = {.queue_len = SIM_QUEUE, .chunk_tok = 2048, .default_max_tok = 1024, .itl_target_ms = 40, .route = "auto",
-                                .route_policy = c->policy};
+    struct scheduler_conf sc = {.queue_len = SIM_QUEUE, .chunk_tok = 2048, .default_max_tok = 1024, .itl_target_ms = c->target_ms, .itl_burst_ms = c->burst_ms,
+                                .route = "auto", .route_policy = c->policy};
     struct err_note note;
     CHECK(scheduler_open(&w->s, &sc, &w->e, &note) == OK);
+    w->e.s = w->s;
     if (!c->age) {
         w->s->core.lim.age = 0;
         w->s->core.lim.pass_most = INT32_MAX;
