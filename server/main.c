@@ -100,6 +100,8 @@ static int word_index(const char *word, const char *const *list, int n)
     return 0;
 }
 
+static enum err check_shape(void *arg, const struct engine_info *shape, struct err_note *note);
+
 static enum err open_engine(struct server *s)
 {
     static const char *const dtype[] = {"auto", "bf16", "f32"}, *const device[] = {"auto", "cuda", "cpu"};
@@ -126,6 +128,8 @@ static enum err open_engine(struct server *s)
         .local_window_size = (int)c->local_window_size,
         .triangle_n_last = (int)c->triangle_n_last,
         .router_pool_size = (int)c->router_pool_size,
+        .check = check_shape,
+        .check_arg = s,
         .progress = on_progress,
         .progress_arg = s,
         .stop = &s->stop,
@@ -133,10 +137,9 @@ static enum err open_engine(struct server *s)
     return engine_open(&s->engine, &conf, &s->note);
 }
 
-static enum err open_tokenizer(struct server *s)
+static enum err open_tokenizer(struct server *s, int n_vocab)
 {
     const struct text_assets *t = s->assets;
-    const int n_vocab = engine_info(s->engine)->n_vocab;
     if (t->n_piece > n_vocab)
         return err_set(&s->note, ERR_MODEL_FILE, t->file, "%s: %d tokens, but the model has only %d", t->file, t->n_piece,
                        n_vocab);
@@ -180,6 +183,8 @@ static enum err template_from_file(struct server *s)
                      : tmpl_compile(&s->chat_template, text, n, &s->note);
     fclose(f);
     free(text);
+    if (!e && !tmpl_mentions(s->chat_template, "messages"))
+        return err_set(&s->note, ERR_CONFIG, "--chat-template", "%.150s is no chat template: it never reads messages", path);
     if (e != ERR_MODEL_FILE)
         return e;
     const struct err_note why = s->note; /* the operator named this file */
@@ -197,10 +202,10 @@ static enum err open_template(struct server *s)
     return e == ERR_MODEL_FILE ? err_set(&s->note, e, s->assets->template_file, "%.150s: chat template: %s", s->assets->template_file, why.text) : e;
 }
 
-static enum err open_scheduler(struct server *s)
+static struct scheduler_conf scheduler_conf_of(struct server *s)
 {
     const struct config *c = &s->config;
-    struct scheduler_conf conf = {
+    return (struct scheduler_conf){
         .queue_len = (int)c->queue_len,
         .chunk_tok = (int)c->prefill_chunk_tokens,
         .default_max_tok = (int)c->default_max_tokens,
@@ -219,20 +224,27 @@ static enum err open_scheduler(struct server *s)
         .wake = on_wake,
         .wake_arg = s,
     };
-    return scheduler_open(&s->scheduler, &conf, s->engine, &s->note);
+}
+
+/* All that can be refused is refused before the weights are read, which may take minutes. */
+static enum err check_shape(void *arg, const struct engine_info *shape, struct err_note *note)
+{
+    struct server *s = arg;
+    const struct scheduler_conf conf = scheduler_conf_of(s);
+    enum err e = scheduler_check(&conf, shape, note);
+    if (!e)
+        e = text_assets_open(&s->assets, s->config.model, note);
+    if (!e)
+        e = open_tokenizer(s, shape->n_vocab);
+    return e ? e : open_template(s);
 }
 
 static enum err load(struct server *s)
 {
+    const struct scheduler_conf conf = scheduler_conf_of(s);
     enum err e = open_engine(s);
     if (!e)
-        e = text_assets_open(&s->assets, s->config.model, &s->note);
-    if (!e)
-        e = open_tokenizer(s);
-    if (!e)
-        e = open_template(s);
-    if (!e)
-        e = open_scheduler(s);
+        e = scheduler_open(&s->scheduler, &conf, s->engine, &s->note);
     if (!e && s->stop)
         e = err_set(&s->note, ERR_CANCELLED, NULL, "%s", err_text(ERR_CANCELLED));
     return e;
