@@ -486,6 +486,20 @@ def test_a_full_queue_is_429_and_counts(make_server):
             assert int(a.headers["Retry-After"]) >= 1
 
 
+# --- A: the routes
+
+def test_head_is_answered_where_get_is(hostile):
+    import requests
+
+    model = hostile.get("/v1/models").json()["data"][0]["id"]
+    for path in ("/", "/health", "/ready", "/version", "/v1/limits", "/v1/models", f"/v1/models/{model}", "/v1/models/nope", "/metrics"):
+        got, head = hostile.get(path), requests.head(hostile.url + path, timeout=30)
+        assert head.status_code == got.status_code and head.content == b"" and head.headers["Content-Type"] == got.headers["Content-Type"]
+        assert path == "/metrics" or head.headers["Content-Length"] == got.headers["Content-Length"]
+    r = requests.head(hostile.url + COMPLETIONS, timeout=30)
+    assert r.status_code == 405 and r.headers["Allow"] == "POST"
+
+
 # --- I: keys
 
 KEY = "sk-right-key-1"
