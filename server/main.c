@@ -4,6 +4,7 @@
  * uv_async. The door is open before the model is loaded: /health answers, all else says 503 until the engine thread
  * publishes. */
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -498,8 +499,10 @@ static void on_staged(uv_async_t *async)
 
 static void prepare_process(void)
 {
+    static const int meaningless[] = {SIGPIPE, SIGUSR1, SIGUSR2};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
-    sigaction(SIGPIPE, &ignore, NULL);
+    for (size_t i = 0; i < sizeof meaningless / sizeof *meaningless; i++)
+        sigaction(meaningless[i], &ignore, NULL);
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;
@@ -625,8 +628,17 @@ static void spin_less(char **argv)
     execv(self, argv); /* where it fails, serving is only less steady */
 }
 
+/* Where a standard file is closed, the next one opened would take its number, and the log would be written into a socket. */
+static void hold_standard_files(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) == -1)
+            _exit(EXIT_INTERNAL);
+}
+
 int main(int argc, char **argv)
 {
+    hold_standard_files();
     spin_less(argv);
     static struct server s; /* zero; it lives as long as the process */
     enum config_ask ask;

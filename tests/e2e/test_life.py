@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import requests
 
 from conftest import BIN, DEVICE, MODEL, ROOT, Server, Stream, check_error, cpu_only, free_port, launch, need_binary, on_gpu, read_log
 
@@ -238,6 +239,29 @@ def test_sigterm_while_loading_ends_at_once():
         s.kill()
 
 
+def test_without_standard_files_no_line_of_the_log_goes_elsewhere():
+    port = free_port()
+    proc = subprocess.Popen(["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', BIN, "--model", MODEL, "--port", str(port), "--device", DEVICE])
+    try:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                if requests.get(f"http://127.0.0.1:{port}/ready", timeout=5).status_code == 200:
+                    break
+            except OSError:
+                assert time.monotonic() < end and proc.poll() is None
+                time.sleep(0.05)
+        assert requests.post(f"http://127.0.0.1:{port}/v1/completions", json={"prompt": "a", "max_tokens": 2}, timeout=30).status_code == 200
+        proc.send_signal(signal.SIGHUP)  # it is logged
+        assert requests.get(f"http://127.0.0.1:{port}/health", timeout=5).json() == {"status": "ok"}
+        assert [os.readlink(f"/proc/{proc.pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+        proc.terminate()
+        assert proc.wait(20) == 0
+    finally:
+        proc.kill()
+        proc.wait()
+
+
 # --- memory and idleness
 
 def resident(server):
@@ -385,9 +409,8 @@ def test_signals_that_mean_nothing_change_nothing(server):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         got = pool.submit(server.complete, "Signals", max_tokens=30)
         while not got.done():
-            server.proc.send_signal(signal.SIGHUP)
-            server.proc.send_signal(signal.SIGPIPE)
-            server.proc.send_signal(signal.SIGWINCH)
+            for meaningless in (signal.SIGHUP, signal.SIGPIPE, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2):
+                server.proc.send_signal(meaningless)
             time.sleep(0.01)
     assert got.result()["choices"][0]["text"] == want
 
