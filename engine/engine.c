@@ -42,6 +42,7 @@ static enum err settle_flux(struct engine *e, const struct engine_conf *c, struc
     f->pool_size = settle(c->router_pool_size, r->pool_size, s->pool_size, POOL_DEFAULT);
     f->triangle_n_last = settle(c->triangle_n_last, r->triangle_n_last, s->triangle_n_last, TRIANGLE_DEFAULT);
     f->retrieval_kind = settle(c->retrieval_kind, r->retrieval_kind, s->retrieval_kind, ATTN_FULL);
+    if (f->triangle_n_last < 1) return err_set(note, ERR_CONFIG, "--triangle-n-last", "must be at least 1 token");
     if (f->local_window_size < 1) return err_set(note, ERR_CONFIG, "--local-window-size", "must be at least 1 token");
     if (f->pool_size < 1 || f->pool_size > POOL_MOST)
         return err_set(note, ERR_CONFIG, "--router-pool-size", "must be in 1..%d tokens", POOL_MOST);
@@ -118,11 +119,35 @@ static enum err open_rope(struct engine *e, struct err_note *note)
     return err == OK ? OK : err_set(note, err, NULL, "no memory for the table of angles");
 }
 
+static int64_t host_bytes(void)
+{
+    const int64_t n = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    return n > 0 ? n : INT64_MAX;
+}
+
 static int64_t default_pool_bytes(void)
 {
-    const int64_t most = 8LL << 30;
-    int64_t       quarter = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 4;
-    return quarter > 0 && quarter < most ? quarter : most;
+    const int64_t most = 8LL << 30, quarter = host_bytes() / 4;
+    return quarter < most ? quarter : most;
+}
+
+static int64_t pool_bytes(const struct engine *e, const struct engine_conf *c)
+{
+    return c->kv_pool_bytes > 0 ? c->kv_pool_bytes : e->be->mem_left ? 0 : default_pool_bytes();
+}
+
+/* A pool that can serve nobody, or that the host does not have (what a device has is known once weights are there). */
+static enum err check_pool(struct engine *e, const struct engine_conf *c, struct err_note *note)
+{
+    const int64_t want = pool_bytes(e, c), page = memory_page_bytes(e->be, &e->spec), n = want / page,
+                  most = memory_pages_most(&e->spec, e->info.max_seqs, e->info.max_len), used = (n < most ? n : most) * page;
+    e->info.page_bytes = page;
+    if (want > 0 && n < e->spec.n_layer)
+        return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "must be at least %lld: a page of %lld bytes for each of %d layers",
+                       (long long)(page * e->spec.n_layer), (long long)page, e->spec.n_layer);
+    if (!e->be->mem_left && used > host_bytes())
+        return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "must be less than this machine's memory, %lld MiB", (long long)(host_bytes() >> 20));
+    return OK;
 }
 
 /* Query blocks of a choice: every sequence's; on a device, where a layer's choice is over with its call, those of one call. */
@@ -144,15 +169,12 @@ static enum err open_memory(struct engine *e, const struct engine_conf *c, struc
     struct memory_conf  m = {.max_tok = e->max_tok, .router_tok = i->router_pool_size < i->max_len ? i->router_pool_size : i->max_len,
                              .logit_tok = e->logit_tok, .max_len = i->max_len, .max_seqs = i->max_seqs,
                              .n_hold = e->kinds.n_hold, .hold_block = hold_blocks(e), .choose_work = work_of_choice(e),
-                             .stream_tok = i->max_prefill_tok, .pool_bytes = c->kv_pool_bytes > 0 ? c->kv_pool_bytes : e->be->mem_left ? 0 : default_pool_bytes()};
+                             .stream_tok = i->max_prefill_tok, .pool_bytes = pool_bytes(e, c)};
     enum err err = memory_open(&e->mem, e->be, &e->spec, &m, note);
     if (err != OK) return err;
     i->n_page = e->mem.n_page;
     i->page_bytes = e->mem.page_bytes;
     i->workspace_bytes = e->mem.workspace_bytes;
-    if (i->n_page < e->spec.n_layer)
-        return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "the KV pool must hold one page of %lld bytes for each of %d layers",
-                       (long long)i->page_bytes, e->spec.n_layer);
     e->seg = calloc((size_t)e->max_tok, sizeof *e->seg);
     e->span = calloc((size_t)e->max_tok, sizeof *e->span);
     e->row = calloc((size_t)e->max_tok, sizeof *e->row);
@@ -162,23 +184,28 @@ static enum err open_memory(struct engine *e, const struct engine_conf *c, struc
     return open_rope(e, note);
 }
 
-static void fill_info(struct engine *e)
+static void fill_shape(struct engine *e)
 {
     struct engine_info *i = &e->info;
     const struct spec  *s = &e->spec;
     snprintf(i->name, sizeof i->name, "%s", s->name);
     snprintf(i->family, sizeof i->family, "%s", s->family->name);
-    snprintf(i->device, sizeof i->device, "%s", e->be->device);
-    snprintf(i->weights, sizeof i->weights, "%s", e->w.held);
     i->n_layer = s->n_layer;
     i->n_vocab = s->n_vocab;
     i->n_head = s->n_head;
     i->n_kv = s->n_kv;
     i->head = s->head;
     i->d_model = s->d;
-    i->weight_bytes = e->w.bytes + e->routers.bytes;
     i->n_eos = s->n_eos;
     memcpy(i->eos, s->eos, sizeof s->eos);
+}
+
+static void fill_weights(struct engine *e)
+{
+    struct engine_info *i = &e->info;
+    snprintf(i->device, sizeof i->device, "%s", e->be->device);
+    snprintf(i->weights, sizeof i->weights, "%s", e->w.held);
+    i->weight_bytes = e->w.bytes + e->routers.bytes;
 }
 
 static int max_of(int a, int b) { return a > b ? a : b; }
@@ -237,10 +264,13 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     e->info.on_host = !e->be->mem_left;
     e->info.resumes = !e->be->mem_left; /* the sum over a prompt's first rows is taken apart on the CPU alone */
     settle_device(e, c);
+    fill_shape(e);
+    if ((err = check_pool(e, c, note)) != OK) return err;
+    if (c->check && (err = c->check(c->check_arg, &e->info, note)) != OK) return err;
     l.backend = e->be;
     if ((err = weights_load(&e->w, &l, note)) != OK) return err;
     if ((err = open_memory(e, c, note)) != OK) return err;
-    fill_info(e);
+    fill_weights(e);
     return open_forward(e, note);
 }
 

@@ -14,6 +14,7 @@
 enum engine_dtype { ENGINE_DTYPE_AUTO, ENGINE_DTYPE_BF16, ENGINE_DTYPE_F32 };
 enum engine_device { ENGINE_DEVICE_AUTO, ENGINE_DEVICE_CUDA, ENGINE_DEVICE_CPU };
 
+struct engine_info;
 /* Settings; -1 or NULL means "the checkpoint's own, else the default" (interfaces: settings). */
 struct engine_conf {
     const char        *model;         /* directory or .gguf */
@@ -36,6 +37,10 @@ struct engine_conf {
     void             (*progress)(void *arg, const char *what, double share);
     void              *progress_arg;
     const volatile int *stop;         /* set by anyone: loading gives up with ERR_CANCELLED; may be NULL */
+    /* Called before weights are read, with all of the info but device, pages and bytes of weights: what it refuses,
+     * opening refuses. May be NULL. */
+    enum err         (*check)(void *arg, const struct engine_info *shape, struct err_note *note);
+    void              *check_arg;
 };
 
 struct engine_info {

@@ -8,6 +8,16 @@
 
 static const int64_t POOL_LEAVES = 2LL << 30; /* of a device, to work lists, graphs and the libraries */
 
+int64_t memory_page_bytes(const struct backend *b, const struct spec *s)
+{
+    return (int64_t)s->n_kv * 2 * PAGE_TOK * s->head * quant_type(b->kv)->block_bytes;
+}
+
+int64_t memory_pages_most(const struct spec *s, int max_seqs, int max_len)
+{
+    return (int64_t)max_seqs * s->n_layer * ((max_len + PAGE_TOK - 1) / PAGE_TOK);
+}
+
 static enum err stream_open(struct memory *m, struct backend *b, const struct memory_conf *c)
 {
     m->max_seqs = c->max_seqs;
@@ -45,7 +55,7 @@ static enum err open_workspaces(struct memory *m, struct backend *b, const struc
 static enum err open_pool(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note)
 {
     int64_t left = b->mem_left ? b->mem_left(b) : 0, want = c->pool_bytes || !b->mem_left ? c->pool_bytes : left - POOL_LEAVES;
-    int64_t most = (int64_t)c->max_seqs * s->n_layer * ((c->max_len + PAGE_TOK - 1) / PAGE_TOK); /* more can never be used */
+    int64_t most = memory_pages_most(s, c->max_seqs, c->max_len);
     int64_t n = (want > 0 ? want : 0) / m->page_bytes;
     if (!c->pool_bytes && b->mem_left && n < s->n_layer)
         return err_set(note, ERR_CONFIG, "--gpu-memory-utilization",
@@ -63,7 +73,7 @@ static enum err open_pool(struct memory *m, struct backend *b, const struct spec
 enum err memory_open(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note)
 {
     *m = (struct memory){.row_bytes = s->d * (int64_t)quant_type(b->act)->block_bytes};
-    m->page_bytes = (int64_t)s->n_kv * 2 * PAGE_TOK * s->head * quant_type(b->kv)->block_bytes;
+    m->page_bytes = memory_page_bytes(b, s);
     enum err err = open_workspaces(m, b, s, c, note);
     return err == OK ? open_pool(m, b, s, c, note) : err;
 }

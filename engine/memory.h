@@ -69,6 +69,8 @@ struct memory {
     int64_t  workspace_bytes; /* all of the above but the pool */
 };
 
+int64_t  memory_page_bytes(const struct backend *b, const struct spec *s);
+int64_t  memory_pages_most(const struct spec *s, int max_seqs, int max_len); /* more can never be used */
 enum err memory_open(struct memory *out, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note);
 void     memory_close(struct memory *m, struct backend *b);
 

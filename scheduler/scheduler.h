@@ -65,6 +65,8 @@ struct scheduler_stats {
 };
 
 struct scheduler;
+/* What the shape (engine_conf.check) or the machine refuses of the settings: ERR_CONFIG that names one. scheduler_open relies on it for all but the route. */
+enum err scheduler_check(const struct scheduler_conf *conf, const struct engine_info *shape, struct err_note *note);
 /* engine is borrowed and must outlive the scheduler. Checks conf.route against the model (ERR_CONFIG, param "--route"). */
 enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *conf, struct engine *e, struct err_note *note);
 void     scheduler_close(struct scheduler *s); /* after scheduler_run returned; NULL is fine */

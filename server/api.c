@@ -116,6 +116,7 @@ static enum err open_env(struct api *api, struct err_note *note)
         .chat = {.tmpl = a->chat_template,
                  .tokenizer = a->tokenizer,
                  .tokens = api->chat_tokens,
+                 .max_len = api->model.max_len,
                  .eos_id = eos >= 0 || api->model.n_eos == 0 ? eos : api->model.eos[0],
                  .text_bytes_most = text_bytes_most(a)},
         .model = &api->model,

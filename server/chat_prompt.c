@@ -42,7 +42,10 @@ struct render {
     const struct params          *p;
     struct json_in               *in;
     struct arena                  mem;
-    struct json_str               last; /* text of the last message */
+    struct json_str               last;  /* text of the last message */
+    const cJSON                  *calls; /* of the last message that has some */
+    bool                          no_text; /* a message with calls has null as content */
+    bool                          empty_for_none;
 };
 
 static enum err no_memory(const struct render *r) { return err_set(r->in->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM)); }
@@ -131,6 +134,7 @@ static enum err read_content(struct render *r, const struct message *m, struct j
         return read_parts(r, m->content.node, out);
     case JSON_KIND_NULL:
         *out = (struct json_str){0};
+        r->no_text = true;
         if (m->role == ROLE_ASSISTANT && m->tool_calls && m->tool_calls->child)
             return OK;
         return json_in_fail(r->in, ERR_MISSING_FIELD, "content", "is required");
@@ -139,13 +143,44 @@ static enum err read_content(struct render *r, const struct message *m, struct j
     }
 }
 
+static enum err check_calls(struct render *r, const struct message *m)
+{
+    int i = 0;
+    if (!m->tool_calls || !m->tool_calls->child)
+        return OK;
+    if (m->role != ROLE_ASSISTANT)
+        return json_in_fail(r->in, ERR_INVALID_VALUE, "tool_calls", "belongs to messages of the assistant");
+    for (const cJSON *c = m->tool_calls->child; c; c = c->next, i++)
+        if (!cJSON_IsObject(c))
+            return json_in_fail(r->in, ERR_INVALID_TYPE, "tool_calls", "must hold objects, but element %d is none", i);
+    r->calls = m->tool_calls;
+    return OK;
+}
+
+/* A result belongs to one of the calls made last. */
+static enum err check_result(struct render *r, const struct message *m)
+{
+    if (m->role != ROLE_TOOL)
+        return OK;
+    if (!m->tool_call_id.p)
+        return json_in_fail(r->in, ERR_MISSING_FIELD, "tool_call_id", "is required in messages of the role \"tool\"");
+    for (const cJSON *c = r->calls ? r->calls->child : NULL; c; c = c->next) {
+        const cJSON *id = json_in_get(c, "id");
+        if (cJSON_IsString(id) && !strcmp(id->valuestring, m->tool_call_id.p))
+            return OK;
+    }
+    return json_in_fail(r->in, ERR_INVALID_VALUE, "tool_call_id", "must be the id of a call in the last message that has tool_calls");
+}
+
 static enum err add_message(struct render *r, struct tmpl_value *list, const cJSON *node)
 {
     struct message  m = {0};
     struct json_str content;
     enum err        e = json_in_read(r->in, node, message_row, &m);
-    if (!e && m.tool_calls && m.role != ROLE_ASSISTANT)
-        e = json_in_fail(r->in, ERR_INVALID_VALUE, "tool_calls", "belongs to messages of the assistant");
+    if (!e)
+        e = check_calls(r, &m);
+    if (!e)
+        e = check_result(r, &m);
     if (!e)
         e = read_content(r, &m, &content);
     if (e)
@@ -153,7 +188,7 @@ static enum err add_message(struct render *r, struct tmpl_value *list, const cJS
     const char        *role = role_word[m.role];
     struct tmpl_value *d = tmpl_dict(&r->mem);
     bool               ok = d && put(r, d, "role", tmpl_str(&r->mem, role, strlen(role), TMPL_OURS));
-    ok = ok && put(r, d, "content", content.p ? outside(r, &content) : tmpl_none(&r->mem));
+    ok = ok && put(r, d, "content", content.p || r->empty_for_none ? outside(r, &content) : tmpl_none(&r->mem));
     ok = ok && (!m.name.p || put(r, d, "name", outside(r, &m.name)));
     ok = ok && (!m.tool_call_id.p || put(r, d, "tool_call_id", outside(r, &m.tool_call_id)));
     ok = ok && (!m.reasoning.p || put(r, d, "reasoning_content", outside(r, &m.reasoning)));
@@ -262,7 +297,9 @@ enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct par
 {
     if (n <= env->text_bytes_most || env->text_bytes_most == 0 || p->truncate != 0)
         return OK;
-    return json_in_fail(in, ERR_CONTEXT_LENGTH, param, "has %zu bytes, which are more tokens than the model takes", n);
+    return err_set(in->note, ERR_CONTEXT_LENGTH, param,
+                   "This model's maximum context length is %d tokens. However, your %s has %zu bytes, which are more: the prompt is too long.",
+                   env->max_len, param, n);
 }
 
 static enum err render(struct render *r, struct token_vec *out)
@@ -300,6 +337,13 @@ enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct para
     struct render r = {.env = env, .p = p, .in = in};
     arena_init(&r.mem, TMPL_MAX_ARENA_BYTES);
     enum err e = render(&r, out);
+    arena_fini(&r.mem);
+    if (e != ERR_TEMPLATE || !r.no_text)
+        return e;
+    /* Templates that ask whether a content is none and templates that add it to a text are both about. */
+    r = (struct render){.env = env, .p = p, .in = in, .empty_for_none = true};
+    arena_init(&r.mem, TMPL_MAX_ARENA_BYTES);
+    e = render(&r, out);
     arena_fini(&r.mem);
     return e;
 }

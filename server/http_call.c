@@ -251,7 +251,7 @@ static enum MHD_Result see_header(void *arg, enum MHD_ValueKind kind, const char
 
 static enum http_method method_of(const char *word)
 {
-    if (!strcmp(word, "GET"))
+    if (!strcmp(word, "GET") || !strcmp(word, "HEAD")) /* RFC 9110, 9.3.2; the library leaves the body out */
         return HTTP_GET;
     if (!strcmp(word, "POST"))
         return HTTP_POST;
@@ -262,7 +262,7 @@ static enum http_method method_of(const char *word)
 
 static const char *method_name(enum http_method m)
 {
-    return m == HTTP_GET ? "GET" : m == HTTP_POST ? "POST" : "OPTIONS";
+    return m == HTTP_GET ? "GET, HEAD" : m == HTTP_POST ? "POST" : "OPTIONS";
 }
 
 static bool path_matches(const struct http_route *r, const char *url)

@@ -138,6 +138,8 @@ static enum err check_header_line(struct guard *g, const char *p, size_t n, stru
     while (end > v && (end[-1] == ' ' || end[-1] == '\t'))
         end--;
     guard_header(g, p, (size_t)(colon - p), v, (size_t)(end - v));
+    if (end < p + n && equals(p, (size_t)(colon - p), "Content-Length"))
+        g->length_bad = true; /* the library takes no space behind it, and would say so in HTML */
     if (g->name_bad)
         return err_set(note, ERR_INVALID_REQUEST, NULL, "a header name holds a forbidden character");
     if (g->value_bad)

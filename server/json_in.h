@@ -103,7 +103,8 @@ struct json_any {
  *   OBJECT ARRAY   *_items: members or elements
  *   ANY            with min < max arrays of integers are welcome, with these bounds and *_items; else they are not
  *   IGNORE         accepted whatever it holds: it means nothing here
- *   REJECT         ERR_UNSUPPORTED unless it asks for nothing: null, false, "", [], {}, `neutral`, or only `words` */
+ *   REJECT         ERR_UNSUPPORTED unless it asks for nothing: null, false, "", [], {}, `neutral`, or only `words`;
+ *                  JSON_TRUE_NEUTRAL: true and not false; JSON_EMPTY_ASKS: {} asks for something */
 #define JSON_TYPE_LIST(X)                                                                                              \
     X(JSON_BOOL, bool, bool)                                                                                           \
     X(JSON_INT, int64_t, int)                                                                                          \
@@ -134,6 +135,7 @@ enum json_row_flags {
     JSON_NOT_NULL = 2,  /* null: ERR_INVALID_TYPE */
     JSON_ABOVE_MIN = 4, /* fmin itself is out of range: (fmin, fmax] */
     JSON_NO_TARGET = 8, /* checked, not stored */
+    JSON_TRUE_NEUTRAL = 16, JSON_EMPTY_ASKS = 32, /* of JSON_REJECT */
 };
 
 struct json_row {

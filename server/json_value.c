@@ -284,7 +284,10 @@ static bool is_neutral(const struct json_row *row, const cJSON *node)
         }
         return true;
     }
-    return cJSON_IsFalse(node) || (cJSON_IsObject(node) && node->child == NULL);
+    if (cJSON_IsObject(node)) {
+        return node->child == NULL && !(row->flags & JSON_EMPTY_ASKS);
+    }
+    return cJSON_IsBool(node) && !cJSON_IsTrue(node) == !(row->flags & JSON_TRUE_NEUTRAL);
 }
 
 enum err json_value_reject(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)

@@ -4,6 +4,7 @@
  * uv_async. The door is open before the model is loaded: /health answers, all else says 503 until the engine thread
  * publishes. */
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -100,6 +101,8 @@ static int word_index(const char *word, const char *const *list, int n)
     return 0;
 }
 
+static enum err check_shape(void *arg, const struct engine_info *shape, struct err_note *note);
+
 static enum err open_engine(struct server *s)
 {
     static const char *const dtype[] = {"auto", "bf16", "f32"}, *const device[] = {"auto", "cuda", "cpu"};
@@ -126,6 +129,8 @@ static enum err open_engine(struct server *s)
         .local_window_size = (int)c->local_window_size,
         .triangle_n_last = (int)c->triangle_n_last,
         .router_pool_size = (int)c->router_pool_size,
+        .check = check_shape,
+        .check_arg = s,
         .progress = on_progress,
         .progress_arg = s,
         .stop = &s->stop,
@@ -133,10 +138,9 @@ static enum err open_engine(struct server *s)
     return engine_open(&s->engine, &conf, &s->note);
 }
 
-static enum err open_tokenizer(struct server *s)
+static enum err open_tokenizer(struct server *s, int n_vocab)
 {
     const struct text_assets *t = s->assets;
-    const int n_vocab = engine_info(s->engine)->n_vocab;
     if (t->n_piece > n_vocab)
         return err_set(&s->note, ERR_MODEL_FILE, t->file, "%s: %d tokens, but the model has only %d", t->file, t->n_piece,
                        n_vocab);
@@ -180,6 +184,8 @@ static enum err template_from_file(struct server *s)
                      : tmpl_compile(&s->chat_template, text, n, &s->note);
     fclose(f);
     free(text);
+    if (!e && !tmpl_mentions(s->chat_template, "messages"))
+        return err_set(&s->note, ERR_CONFIG, "--chat-template", "%.150s is no chat template: it never reads messages", path);
     if (e != ERR_MODEL_FILE)
         return e;
     const struct err_note why = s->note; /* the operator named this file */
@@ -197,10 +203,10 @@ static enum err open_template(struct server *s)
     return e == ERR_MODEL_FILE ? err_set(&s->note, e, s->assets->template_file, "%.150s: chat template: %s", s->assets->template_file, why.text) : e;
 }
 
-static enum err open_scheduler(struct server *s)
+static struct scheduler_conf scheduler_conf_of(struct server *s)
 {
     const struct config *c = &s->config;
-    struct scheduler_conf conf = {
+    return (struct scheduler_conf){
         .queue_len = (int)c->queue_len,
         .chunk_tok = (int)c->prefill_chunk_tokens,
         .default_max_tok = (int)c->default_max_tokens,
@@ -220,20 +226,27 @@ static enum err open_scheduler(struct server *s)
         .wake = on_wake,
         .wake_arg = s,
     };
-    return scheduler_open(&s->scheduler, &conf, s->engine, &s->note);
+}
+
+/* All that can be refused is refused before the weights are read, which may take minutes. */
+static enum err check_shape(void *arg, const struct engine_info *shape, struct err_note *note)
+{
+    struct server *s = arg;
+    const struct scheduler_conf conf = scheduler_conf_of(s);
+    enum err e = scheduler_check(&conf, shape, note);
+    if (!e)
+        e = text_assets_open(&s->assets, s->config.model, note);
+    if (!e)
+        e = open_tokenizer(s, shape->n_vocab);
+    return e ? e : open_template(s);
 }
 
 static enum err load(struct server *s)
 {
+    const struct scheduler_conf conf = scheduler_conf_of(s);
     enum err e = open_engine(s);
     if (!e)
-        e = text_assets_open(&s->assets, s->config.model, &s->note);
-    if (!e)
-        e = open_tokenizer(s);
-    if (!e)
-        e = open_template(s);
-    if (!e)
-        e = open_scheduler(s);
+        e = scheduler_open(&s->scheduler, &conf, s->engine, &s->note);
     if (!e && s->stop)
         e = err_set(&s->note, ERR_CANCELLED, NULL, "%s", err_text(ERR_CANCELLED));
     return e;
@@ -487,8 +500,10 @@ static void on_staged(uv_async_t *async)
 
 static void prepare_process(void)
 {
+    static const int meaningless[] = {SIGPIPE, SIGUSR1, SIGUSR2};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
-    sigaction(SIGPIPE, &ignore, NULL);
+    for (size_t i = 0; i < sizeof meaningless / sizeof *meaningless; i++)
+        sigaction(meaningless[i], &ignore, NULL);
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;
@@ -614,8 +629,17 @@ static void spin_less(char **argv)
     execv(self, argv); /* where it fails, serving is only less steady */
 }
 
+/* Where a standard file is closed, the next one opened would take its number, and the log would be written into a socket. */
+static void hold_standard_files(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) == -1)
+            _exit(EXIT_INTERNAL);
+}
+
 int main(int argc, char **argv)
 {
+    hold_standard_files();
     spin_less(argv);
     static struct server s; /* zero; it lives as long as the process */
     enum config_ask ask;

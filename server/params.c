@@ -50,6 +50,7 @@ static const struct json_row sampling_row[] = {
     F("priority", JSON_INT32, priority, .min = INT32_MIN, .max = INT32_MAX),
     F("stream", JSON_BOOL, stream),
     F("stream_options", JSON_OBJECT, stream_options),
+    F("continuous_usage_stats", JSON_BOOL, continuous_usage), /* stream_options' own says it as well */
     F("response_format", JSON_OBJECT, response_format),
     F("route", JSON_ANY, route, .max = 1, .max_items = 4096),
     F("cache_salt", JSON_STRING, cache_salt, .max = NAME_BYTES_MOST),
@@ -58,7 +59,7 @@ static const struct json_row sampling_row[] = {
     REJECTED("bad_words"),
     REJECTED("prompt_logprobs"),
     REJECTED("structured_outputs"),
-    REJECTED("guided_json"),
+    REJECTED("guided_json", .flags = JSON_EMPTY_ASKS), /* {} is a schema: any JSON */
     REJECTED("guided_regex"),
     REJECTED("guided_choice"),
     REJECTED("guided_grammar"),
@@ -88,13 +89,30 @@ static const struct json_row foreign_row[] = {
     REJECTED("grammar"),
     REJECTED("ebnf"),
     REJECTED("regex"),
-    REJECTED("json_schema"),
+    REJECTED("json_schema", .flags = JSON_EMPTY_ASKS),
     REJECTED("structural_tag"),
     REJECTED("guided_whitespace_pattern"),
     REJECTED("stop_regex"),
     REJECTED("no_stop_trim"),
     REJECTED("custom_logit_processor"),
     REJECTED("lora_path"),
+    REJECTED("input_ids"),
+    REJECTED("stop_sequences"),
+    REJECTED("max_length"),
+    REJECTED("max_output_tokens"),
+    REJECTED_BUT("num_predict", -1),
+    REJECTED("options"),
+    REJECTED("format"),
+    REJECTED("return_full_text"),
+    REJECTED("negative_prompt"),
+    REJECTED_BUT("guidance_scale", 1),
+    REJECTED_BUT("num_beams", 1),
+    REJECTED_BUT("no_repeat_ngram_size", 0),
+    REJECTED_BUT("penalty_alpha", 0),
+    REJECTED_BUT("top_n_sigma", -1),
+    REJECTED("do_sample", .flags = JSON_TRUE_NEUTRAL), /* false is greedy: temperature 0 here */
+    REJECTED("include_reasoning", .flags = JSON_TRUE_NEUTRAL),
+    REJECTED("separate_reasoning", .flags = JSON_TRUE_NEUTRAL),
     {.name = NULL},
 };
 
@@ -145,7 +163,7 @@ static const struct json_row chat_row[] = {
     REJECTED("modalities", .words = words_neutral),
     REJECTED("reasoning_effort", .words = words_neutral),
     REJECTED("verbosity", .words = words_neutral),
-    REJECTED("web_search_options"),
+    REJECTED("web_search_options", .flags = JSON_EMPTY_ASKS), /* {} turns it on */
     {.name = NULL},
 };
 
@@ -283,6 +301,8 @@ static enum err check_response_format(const struct params *p, struct json_in *in
 
 static enum err check_stream(struct params *p, struct json_in *in)
 {
+    if (p->continuous_usage && !p->stream)
+        return json_in_fail(in, ERR_INVALID_VALUE, "continuous_usage_stats", "is allowed only with \"stream\": true");
     if (!p->stream_options)
         return OK;
     if (!p->stream)

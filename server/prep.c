@@ -55,7 +55,7 @@ static void truncate_prompt(const struct prep *c, struct token_vec *v)
 
 static bool by_messages(const struct prep *c) { return c->p.messages != NULL; }
 
-/* How many ids the answer may have. */
+/* How many ids the answer may have. Clients know the words of OpenAI's refusal, and "prompt is too long", and shorten their history. */
 static enum err answer_room(const struct prep *c, size_t n_prompt, int *max_new, bool *given)
 {
     const char   *param = by_messages(c) ? "messages" : "prompt";
@@ -64,12 +64,13 @@ static enum err answer_room(const struct prep *c, size_t n_prompt, int *max_new,
     if (n_prompt == 0)
         return json_in_fail(c->in, ERR_INVALID_VALUE, param, "must have at least one token");
     if (room < 0 || (room == 0 && c->p.max_tokens != 0))
-        return json_in_fail(c->in, ERR_CONTEXT_LENGTH, param, "has %zu tokens, but the model takes %d with the answer", n_prompt,
-                            c->env->model->max_len);
+        return err_set(c->in->note, ERR_CONTEXT_LENGTH, param,
+                       "This model's maximum context length is %d tokens, answer included. However, your %s has %zu tokens: the prompt is too long.",
+                       c->env->model->max_len, param, n_prompt);
     if (c->p.max_tokens > room)
-        return json_in_fail(c->in, ERR_CONTEXT_LENGTH, c->p.max_completion_tokens >= 0 ? "max_completion_tokens" : "max_tokens",
-                            "is %d and the prompt has %zu tokens, but the model takes %d together", (int)c->p.max_tokens, n_prompt,
-                            c->env->model->max_len);
+        return err_set(c->in->note, ERR_CONTEXT_LENGTH, c->p.max_completion_tokens >= 0 ? "max_completion_tokens" : "max_tokens",
+                       "This model's maximum context length is %d tokens. However, you requested %lld tokens (%zu in the %s, %d in the completion).",
+                       c->env->model->max_len, (long long)n_prompt + c->p.max_tokens, n_prompt, param, (int)c->p.max_tokens);
     *max_new = c->p.max_tokens >= 0                ? c->p.max_tokens
                : c->a->endpoint == API_COMPLETIONS && room > COMPLETION_MAX_TOKENS ? COMPLETION_MAX_TOKENS
                                                    : (int)room;

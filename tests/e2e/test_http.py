@@ -185,6 +185,7 @@ MALFORMED = [
     ("GET on a POST path", get("/echo"), 405, "method_not_allowed"),
     ("form body", f"POST /echo HTTP/1.1\r\n{H}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\nConnection: close\r\n\r\na=b", 415, "unsupported_media_type"),
     ("gzip body", f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Encoding: gzip\r\nContent-Length: 3\r\nConnection: close\r\n\r\n\x1f\x8b\x08", 415, "unsupported_media_type"),
+    ("space behind a length", f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Length: 2 \r\nConnection: close\r\n\r\nab", 400, "invalid_request"),
     ("header block of 17 KiB", f"GET /hello HTTP/1.1\r\n{H}X: {'a' * 17000}\r\n\r\n", 431, "headers_too_large"),
     ("target of 20 KiB", f"GET /{'a' * 20000} HTTP/1.1\r\n{H}\r\n", 431, "headers_too_large"),
 ]
@@ -224,6 +225,21 @@ def test_bad_chunks_are_refused_and_closed(server, chunk):
 
 def test_allow_names_the_methods(server):
     assert server.ask(get("/echo")).headers["allow"] == "POST"
+    assert server.ask(get("/hello").replace("GET", "PUT", 1)).headers["allow"] == "GET, HEAD"
+
+
+def test_head_is_get_without_a_body(server):
+    whole = server.ask(get("/hello"))
+    with server.connect() as s:
+        s.sendall(f"HEAD /hello HTTP/1.1\r\n{H}\r\n".encode() * 3 + get("/hello").replace("GET", "HEAD", 1).encode())
+        raw = read_all(s)
+    heads = [Answer(h + b"\r\n\r\n") for h in raw.split(b"\r\n\r\n")[:-1]]
+    assert len(heads) == 4 and raw.endswith(b"\r\n\r\n")
+    for a in heads:
+        assert a.status == 200 and a.headers["content-length"] == str(len(whole.body)) and a.headers["content-type"] == whole.headers["content-type"]
+    for path, status in (("/echo", 405), ("/nope", 404)):
+        a = server.ask(get(path).replace("GET", "HEAD", 1))
+        assert a.status == status and a.body == b"" and int(a.headers["content-length"]) > 0
 
 
 def test_a_body_of_one_byte_chunks_is_flat(server):

@@ -187,7 +187,7 @@ COMMON_FIELDS = {
     "logit_bias": "otttttto", "seed": "otootttt", "ignore_eos": "ootttttt", "min_tokens": "otovtttt",
     "include_stop_str_in_output": "ootttttt", "skip_special_tokens": "ootttttt", "add_special_tokens": "ootttttt",
     "return_token_ids": "ootttttt", "truncate_prompt_tokens": "otvotttt", "priority": "otootttt", "route": "ottttvvu",
-    "bad_words": "ouuuuooo", "structured_outputs": "ouuuuooo", "guided_json": "ouuuuooo", "guided_regex": "ouuuuooo", "use_beam_search": "ouuuuooo",
+    "bad_words": "ouuuuooo", "structured_outputs": "ouuuuooo", "guided_json": "ouuuuoou", "json_schema": "ouuuuoou", "do_sample": "oouuuooo", "continuous_usage_stats": "ovtttttt", "guided_regex": "ouuuuooo", "use_beam_search": "ouuuuooo",
     "max_completion_tokens": "otvvtttt", "grammar": "ouuuuooo", "regex": "ouuuuooo", "max_new_tokens": "ouuuuooo", "typical_p": "ouuuuooo", "mirostat": "ououuooo",
     "logits_processors": "ouuuuooo", "length_penalty": "ouuuuooo", "prompt_logprobs": "ouuuuooo",
     "user": "ottttott", "store": "oooooooo", "metadata": "otttttto", "service_tier": "oooooooo", "parallel_tool_calls": "oooooooo",
@@ -199,6 +199,7 @@ CHAT_FIELDS = {
     "chat_template_kwargs": "otttttto", "add_generation_prompt": "ootttttt", "continue_final_message": "ootttttt",
     "tools": "ouuuuooo", "functions": "ouuuuooo", "tool_choice": "ouuuuooo", "function_call": "ouuuuooo", "chat_template": "ouuuuooo",
     "documents": "ouuuuooo", "audio": "ouuuuooo", "prediction": "oooooooo", "echo": "ouuuuooo",
+    "web_search_options": "ouuuuoou",
 }
 CODES = {"t": "invalid_type", "v": "invalid_value", "u": "unsupported_parameter", "m": "missing_required_parameter"}
 
@@ -265,6 +266,27 @@ def test_C02_messages_must_be_messages(hostile):
         e = check_error(send(hostile, CHAT, {"messages": bad}), 400)
         assert e["param"] == param, (bad, e)
     assert send(hostile, COMPLETIONS, {"prompt": ...}).json()["error"]["param"] == "prompt"
+
+
+def test_C06_a_tools_result_belongs_to_a_call(hostile):
+    user, call = {"role": "user", "content": "a"}, {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+    for history, code in (([user, {"role": "tool", "content": "r"}], "missing_required_parameter"), ([user, {"role": "tool", "content": "r", "tool_call_id": "c1"}], "invalid_value"),
+                          ([user, call, {"role": "tool", "content": "r", "tool_call_id": "c2"}], "invalid_value"),
+                          ([user, {**call, "tool_calls": ["c1"]}, {"role": "tool", "content": "r", "tool_call_id": "c1"}], "invalid_type")):
+        e = check_error(send(hostile, CHAT, {"messages": history}), 400, code)
+        assert e["param"] in (f"messages[{len(history) - 1}].tool_call_id", "messages[1].tool_calls")
+    for calls in (call, {**call, "content": ""}, {**call, "content": "f"}):  # null: this model's template adds the content to a text
+        for last in ([], [user]):
+            r = send(hostile, CHAT, {"messages": [user, calls, {"role": "tool", "content": "r", "tool_call_id": "c1"}, *last]})
+            assert r.status_code == 200, r.text
+    assert send(hostile, CHAT, {"messages": [{**user, "tool_calls": []}]}).status_code == 200
+
+
+def test_what_is_too_long_is_refused_in_words_that_clients_know(hostile):
+    for path, field, body in ((CHAT, "messages", {"messages": [{"role": "user", "content": "a " * CONTEXT}]}), (COMPLETIONS, "prompt", {"prompt": "a " * CONTEXT}),
+                              (COMPLETIONS, "prompt", {"prompt": [1] * (CONTEXT + 1)}), (COMPLETIONS, "prompt", {"prompt": "a" * (4 << 20)}), (COMPLETIONS, "max_tokens", {"max_tokens": CONTEXT})):
+        e = check_error(send(hostile, path, body), 400, "context_length_exceeded", field)
+        assert e["message"].startswith(f"This model's maximum context length is {CONTEXT} tokens") and ("prompt is too long" in e["message"] or "you requested" in e["message"])
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", "video_url"])
@@ -462,6 +484,20 @@ def test_a_full_queue_is_429_and_counts(make_server):
         if a.status_code == 429:
             check_error(a, 429, "queue_full")
             assert int(a.headers["Retry-After"]) >= 1
+
+
+# --- A: the routes
+
+def test_head_is_answered_where_get_is(hostile):
+    import requests
+
+    model = hostile.get("/v1/models").json()["data"][0]["id"]
+    for path in ("/", "/health", "/ready", "/version", "/v1/limits", "/v1/models", f"/v1/models/{model}", "/v1/models/nope", "/metrics"):
+        got, head = hostile.get(path), requests.head(hostile.url + path, timeout=30)
+        assert head.status_code == got.status_code and head.content == b"" and head.headers["Content-Type"] == got.headers["Content-Type"]
+        assert path == "/metrics" or head.headers["Content-Length"] == got.headers["Content-Length"]
+    r = requests.head(hostile.url + COMPLETIONS, timeout=30)
+    assert r.status_code == 405 and r.headers["Allow"] == "POST"
 
 
 # --- I: keys

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import requests
 
 from conftest import BIN, DEVICE, MODEL, ROOT, Server, Stream, check_error, cpu_only, free_port, launch, need_binary, on_gpu, read_log
 
@@ -51,6 +52,24 @@ def test_bad_settings_exit_with_2_and_name_the_flag(flags):
     code, text = exit_of("--model", MODEL, "--port", free_port(), *flags)
     assert code == 2, text
     assert flags[0].lstrip("-") in text.splitlines()[-1], text
+
+
+@pytest.mark.parametrize("flags,words", [
+    (["--route", "fast"], "30 characters"), (["--route", "1" * 31], "30 characters"), (["--route", ""], "30 characters"), (["--route", "FULL"], "30 characters"),
+    (["--triangle-n-last", "0"], "at least 1 token"), (["--local-window-size", "0"], "at least 1 token"), (["--router-pool-size", "9000"], "1..8192"),
+    (["--kv-pool-bytes", "1K"], "at least"), (["--swap-space-bytes", "1000000G"], "MiB"), (["--layer-plan", "30:full"], "30"),
+    (["--chat-template", os.path.join(ROOT, "README.md")], "never reads messages"), (["--chat-template", "/dev/null"], "never reads messages"), (["--chat-template", ROOT], "file"), (["--chat-template", MODEL], "file")], ids=lambda v: " ".join(v)[-40:] if isinstance(v, list) else v)
+def test_what_the_model_or_machine_refuses_is_refused_before_weights_are_read(flags, words):
+    code, text = exit_of("--model", MODEL, "--port", free_port(), *flags)
+    last = text.splitlines()[-1]
+    assert code == 2 and last.startswith(f"fluxd: {flags[0]}: ") and words in last, text
+    assert "loading" not in text, text
+
+
+@cpu_only("the pool is the host's memory")
+def test_a_pool_that_the_machine_does_not_have_is_refused():
+    code, text = exit_of("--model", MODEL, "--port", free_port(), "--kv-pool-bytes", "100000G", "--max-num-seqs", "4096")
+    assert code == 2 and "--kv-pool-bytes: must be less than this machine's memory" in text.splitlines()[-1] and "loading" not in text, text
 
 
 gpu_only = pytest.mark.skipif(not on_gpu(), reason="of the GPU's engine and its memory")
@@ -109,6 +128,24 @@ def test_bad_model_files_exit_with_3_and_are_named(tmp_path, what):
     code, text = exit_of("--model", path, "--port", free_port())
     assert code == 3, text
     assert os.path.basename(path) in text.splitlines()[-1], text
+
+
+def test_a_broken_template_file_is_refused_before_weights_are_read(tmp_path):
+    path = tmp_path / "broken.jinja"
+    path.write_text("{% for m in messages %}\n{{ m.content }\n{% endfor %}")
+    code, text = exit_of("--model", MODEL, "--port", free_port(), "--chat-template", path)
+    assert code == 2 and "--chat-template: " in text.splitlines()[-1] and "broken.jinja: line 2" in text.splitlines()[-1] and "loading" not in text, text
+
+
+def test_a_broken_template_in_the_model_is_refused_before_weights_are_read(tmp_path):
+    with open(MODEL, "rb") as f:
+        data = bytearray(f.read())
+    at = data.index(b"{% for message in messages %}")
+    data[at:at + 8] = b"{% fork "
+    path = tmp_path / "template.gguf"
+    path.write_bytes(data)
+    code, text = exit_of("--model", path, "--port", free_port())
+    assert code == 3 and "template.gguf: chat template: line 1" in text.splitlines()[-1] and "loading" not in text, text
 
 
 def test_a_bad_router_file_is_refused(tmp_path):
@@ -200,6 +237,29 @@ def test_sigterm_while_loading_ends_at_once():
         assert time.monotonic() - start < 2
     finally:
         s.kill()
+
+
+def test_without_standard_files_no_line_of_the_log_goes_elsewhere():
+    port = free_port()
+    proc = subprocess.Popen(["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', BIN, "--model", MODEL, "--port", str(port), "--device", DEVICE])
+    try:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                if requests.get(f"http://127.0.0.1:{port}/ready", timeout=5).status_code == 200:
+                    break
+            except OSError:
+                assert time.monotonic() < end and proc.poll() is None
+                time.sleep(0.05)
+        assert requests.post(f"http://127.0.0.1:{port}/v1/completions", json={"prompt": "a", "max_tokens": 2}, timeout=30).status_code == 200
+        proc.send_signal(signal.SIGHUP)  # it is logged
+        assert requests.get(f"http://127.0.0.1:{port}/health", timeout=5).json() == {"status": "ok"}
+        assert [os.readlink(f"/proc/{proc.pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+        proc.terminate()
+        assert proc.wait(20) == 0
+    finally:
+        proc.kill()
+        proc.wait()
 
 
 # --- memory and idleness
@@ -349,9 +409,8 @@ def test_signals_that_mean_nothing_change_nothing(server):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         got = pool.submit(server.complete, "Signals", max_tokens=30)
         while not got.done():
-            server.proc.send_signal(signal.SIGHUP)
-            server.proc.send_signal(signal.SIGPIPE)
-            server.proc.send_signal(signal.SIGWINCH)
+            for meaningless in (signal.SIGHUP, signal.SIGPIPE, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2):
+                server.proc.send_signal(meaningless)
             time.sleep(0.01)
     assert got.result()["choices"][0]["text"] == want
 
