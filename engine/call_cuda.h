@@ -46,8 +46,6 @@ struct forward_cuda {
     struct plan_kind (*kind)[2];     /* [n_layer] by route bit: e->kinds for the device */
     uint8_t         *fixed, *full_head; /* [n_layer]; [n_layer][H]: the same */
     int32_t         *page, *pos;     /* [n_layer][max_tok]; [max_tok] */
-    float           *margin;         /* [n_layer][max_run] */
-    float           *margin_host;    /* pinned, the same */
     int              max_run, n_block;
     float           *sum;            /* [row][tile of a product] squares of the rows of x */
     int64_t          hold_block;     /* query blocks that a choice has room for */
@@ -55,8 +53,10 @@ struct forward_cuda {
     struct draw_cuda *draw;
     struct idle       idle;
 
-    struct router_weights *router;   /* device pointers; NULL: none */
+    struct router_weights *router;   /* device pointers; NULL: none. What follows is route_cuda's too */
     float                 *router_mem;
+    float                 *margin, *margin_host;     /* [n_layer][max_run]; the same, pinned */
+    float                 *head_sum, *head_sum_host; /* sums over the first rows of a call's prompts; the same, pinned */
     cudaGraphExec_t        graph[CALL_BUCKETS];
 };
 

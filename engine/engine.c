@@ -262,7 +262,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
                              .max_n = max_of(max_of(qkv, 2 * s->f), s->n_vocab)};
     if ((err = open_backend(e, c, &b, note)) != OK) return err;
     e->info.on_host = !e->be->mem_left;
-    e->info.resumes = !e->be->mem_left; /* the sum over a prompt's first rows is taken apart on the CPU alone */
+    e->info.resumes = true;
     settle_device(e, c);
     fill_shape(e);
     if ((err = check_pool(e, c, note)) != OK) return err;

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "engine/call_cuda.h"
+#include "engine/route_cuda.h"
 #include "kernels/choose_gpu.h"
 #include "kernels/gemm_lt.h"
 
@@ -29,12 +30,11 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     f->seg = b->mem_new(b, runs * (int64_t)sizeof *f->seg);
     f->page = b->mem_new(b, (int64_t)e->spec.n_layer * e->max_tok * 4);
     f->pos = b->mem_new(b, (int64_t)e->max_tok * 4);
-    f->margin = b->mem_new(b, runs * 4);
     f->attn.work = b->mem_new(b, (int64_t)attn_bytes);
     f->sum = b->mem_new(b, (int64_t)bucket_rows[CALL_BUCKETS - 1] * gemm_small_tiles(f->be->n_sm, e->spec.d) * 4);
-    if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->margin || !f->attn.work || !f->sum)
+    if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->attn.work || !f->sum)
         return cuda_no_room("work lists", note);
-    return cuda_check(cudaMallocHost((void **)&f->margin_host, (size_t)runs * 4), "pinned memory", note);
+    return OK;
 }
 
 /* The table of kinds, as the device reads it. */
@@ -58,36 +58,6 @@ static enum err open_kinds(struct forward_cuda *f, struct err_note *note)
     if (err == OK) err = b->copy_in(b, f->full_head, e->kinds.head, (int64_t)n_layer * n_head);
     free(k);
     return err == OK ? OK : err_set(note, err, NULL, "the kinds of layers could not be copied to the device");
-}
-
-/* The routers' fp32 weights, layer after layer as they lie on the host. */
-static enum err open_routers(struct forward_cuda *f, struct err_note *note)
-{
-    const struct engine *e = f->e;
-    int                  K = e->spec.head, n_layer = e->spec.n_layer;
-    if (!e->routers.layer) return OK;
-    const int     n_out = e->routers.layer[0].n_out;
-    const int64_t in[5] = {K, 8 * K, 2 * K, 4 * K, K}, out[5] = {8 * K, 2 * K, 4 * K, K, n_out};
-    int64_t       one = 0;
-    for (int i = 0; i < 5; i++) one += (in[i] + 1) * out[i];
-    f->router_mem = f->be->b.mem_new(&f->be->b, one * n_layer * 4);
-    f->router = calloc((size_t)n_layer, sizeof *f->router);
-    if (!f->router_mem || !f->router) return cuda_no_room("the routers' weights", note);
-    float *to = f->router_mem;
-    enum err err = OK;
-    for (int l = 0; l < n_layer; l++) {
-        const struct router_weights *w = &e->routers.layer[l];
-        f->router[l].n_out = w->n_out;
-        for (int i = 0; i < 5 && err == OK; i++) {
-            f->router[l].w[i] = to;
-            err = f->be->b.copy_in(&f->be->b, to, w->w[i], in[i] * out[i] * 4);
-            to += in[i] * out[i];
-            f->router[l].b[i] = to;
-            if (err == OK) err = f->be->b.copy_in(&f->be->b, to, w->b[i], out[i] * 4);
-            to += out[i];
-        }
-    }
-    return err == OK ? OK : err_set(note, err, NULL, "the routers could not be copied to the device");
 }
 
 static enum err warm_up(struct forward_cuda *f, struct err_note *note);
@@ -120,7 +90,7 @@ enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct e
     if (err == OK) err = call_open_blocks(f, note);
     if (err == OK) err = open_lists(f, note);
     if (err == OK) err = open_kinds(f, note);
-    if (err == OK) err = open_routers(f, note);
+    if (err == OK) err = route_cuda_open(f, note);
     for (int i = 0; i < 3 && err == OK; i++) err = cuda_check(cudaEventCreate(i < 2 ? &f->idle.end[i] : &f->idle.begin), "event", note);
     if (err == OK) err = draw_cuda_open(&f->draw, &f->ops, e->logit_tok, (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
     if (err == OK) err = warm_up(f, note);
@@ -139,9 +109,9 @@ void forward_cuda_close(struct forward_cuda *f)
         if (f->sent[i]) cudaEventDestroy(f->sent[i]);
         if (f->host[i]) cudaFreeHost(f->host[i]);
     }
-    if (f->margin_host) cudaFreeHost(f->margin_host);
+    route_cuda_close(f);
     draw_cuda_close(f->draw);
-    void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->margin, f->attn.work, f->sum, f->router_mem, f->kind, f->fixed, f->full_head};
+    void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->attn.work, f->sum, f->kind, f->fixed, f->full_head};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) cudaFree(device[i]);
     cudaEvent_t const event[] = {f->idle.begin, f->idle.end[0], f->idle.end[1]};
@@ -150,7 +120,6 @@ void forward_cuda_close(struct forward_cuda *f)
     gemm_lt_close(f->lt);
     free(f->shadow);
     free(f->stamp);
-    free(f->router);
     free(f);
 }
 
@@ -287,58 +256,36 @@ static enum err attention(const struct call *c, int layer)
     return attn_prefill_gpu(&a, &f->attn);
 }
 
-/* Decides n of the call's prompts from the first-th on. */
-static enum err router(const struct call *c, int layer, int first, int n)
-{
-    struct forward_cuda *f = c->f;
-    const struct engine *e = f->e;
-    int                  n_left = 0;
-    for (int l = layer; l < e->spec.n_layer; l++) n_left += e->kinds.fixed[l] != ROUTE_SPARSE;
-    return router_gpu(&(struct router_gpu_args){.q_raw = e->mem.q_raw, .q_stride = (int64_t)e->spec.n_head * e->spec.head, .n_prompt = n,
-                                                .prompt = (struct router_gpu_prompt *)dev_at(f, f->at.prompt) + first, .pool_size = e->info.router_pool_size, .w = f->router[layer],
-                                                .n_head = e->spec.n_head, .head = e->spec.head, .seg = f->seg + (int64_t)layer * f->max_run,
-                                                .margin = f->margin + (int64_t)layer * f->max_run, .full_kind = e->kinds.side[layer][1].prefill, .sparse_kind = e->kinds.side[layer][0].prefill,
-                                                .n_below = layer - c->layer0, .n_left = n_left, .fixed = f->fixed + layer, .seg_stride = f->max_run}, &f->ops);
-}
-
-static int pooled_rows(const struct engine *e, const struct batch_seq *seq)
-{
-    return e->info.router_pool_size < seq->n_prompt ? e->info.router_pool_size : seq->n_prompt;
-}
-
 /* The call's prompt i, whose rows are not all in the call: the queries of those that the router pools, the first and the last P, are
- * computed here as the layer will, in the buffers that the call itself needs next. */
+ * computed here as the layer will, in the buffers that the call itself needs next. Behind cached pages only the last are. */
 static enum err route_apart(const struct call *c, int layer, int i, const struct batch_seq *seq)
 {
     struct engine              *e = c->f->e;
     const struct layer_weights *w = &e->w.layer[layer];
-    const int                   p = pooled_rows(e, seq), tail = seq->n_prompt - p;
+    const int                   p = route_cuda_pooled_rows(e, seq), tok0[2] = {seq->n_prompt - p, 0}, n_end = seq->n_cached > 0 ? 1 : 2;
     const int32_t              *tok = dev_at(c->f, c->f->at.row);
-    if (layer == 0) TRY(call_send_rows(c, seq->tok, p, seq->tok + tail, p));
-    for (int half = 0; half < 2; half++) {
-        int tok0 = half ? tail : 0;
+    if (layer == 0) TRY(call_send_rows(c, seq->tok + tok0[0], p, seq->tok + tok0[1], n_end > 1 ? p : 0));
+    for (int end = 0; end < n_end; end++) {
         if (layer == 0)
-            TRY(embed_gpu(&(struct embed_args){.out = e->mem.rx, .table = &e->w.embed, .id = tok + half * p, .n_tok = p, .d = e->spec.d}, &c->f->ops));
-        else memory_stream_get(&e->mem, e->be, seq->slot, tok0, tok0 + p, e->mem.rx);
-        TRY(norm(c, memory_row(&e->mem, e->mem.h, half * p), e->mem.rx, w->vec[VEC_ATTN_NORM], p));
+            TRY(embed_gpu(&(struct embed_args){.out = e->mem.rx, .table = &e->w.embed, .id = tok + end * p, .n_tok = p, .d = e->spec.d}, &c->f->ops));
+        else memory_stream_get(&e->mem, e->be, seq->slot, tok0[end], tok0[end] + p, e->mem.rx);
+        TRY(norm(c, memory_row(&e->mem, e->mem.h, (n_end - 1 - end) * p), e->mem.rx, w->vec[VEC_ATTN_NORM], p));
     }
-    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], 2 * p, false));
-    TRY(rope(c, layer, 2 * p, c->f->pos, NULL, true)); /* positions do not matter to what the router reads */
-    return router(c, layer, i, 1);
+    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], n_end * p, false));
+    TRY(rope(c, layer, n_end * p, c->f->pos, NULL, true)); /* positions do not matter to what the router reads */
+    return route_cuda_decide(c, layer, i, 1);
 }
-
-static bool is_whole(const struct span *sp) { return sp->n == sp->seq->n_prompt; }
 
 static enum err attend(const struct call *c, int layer)
 {
     struct engine              *e = c->f->e;
     const struct layer_weights *w = &e->w.layer[layer];
     for (int i = 0, apart = c->n_whole; apart < c->n_whole + c->n_apart; i++)
-        if (!is_whole(&c->span[i]) && c->span[i].seq->route[layer] == ROUTE_OPEN) TRY(route_apart(c, layer, apart++, c->span[i].seq));
+        if (!route_cuda_is_whole(&c->span[i]) && c->span[i].seq->route[layer] == ROUTE_OPEN) TRY(route_apart(c, layer, apart++, c->span[i].seq));
     TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok));
     TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], c->n_tok, false));
     TRY(rope(c, layer, c->n_tok, c->f->pos, c->f->page + (int64_t)layer * e->max_tok, c->n_whole > 0));
-    if (c->n_whole > 0) TRY(router(c, layer, 0, c->n_whole));
+    if (c->n_whole > 0) TRY(route_cuda_decide(c, layer, 0, c->n_whole));
     TRY(attention(c, layer));
     return product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true);
 }
@@ -489,66 +436,14 @@ static enum err warm_up(struct forward_cuda *f, struct err_note *note)
 
 /* --- prompts */
 
-/* Does the router decide a layer of this call for the span? Bits that a plan gives, and those of models without routers, are settled here. */
-static bool settle_bits(const struct call *c, const struct span *sp)
-{
-    const struct engine *e = c->f->e;
-    bool                 open = false;
-    for (int l = c->layer0; l < c->layer1; l++) {
-        uint8_t *bit = &sp->seq->route[l], fixed = e->kinds.fixed[l];
-        if (*bit == ROUTE_OPEN && (fixed != ROUTE_OPEN || !c->f->router)) *bit = fixed == ROUTE_OPEN ? ROUTE_FULL : fixed;
-        open |= *bit == ROUTE_OPEN;
-    }
-    CHECK(!open || sp->pos0 == 0); /* a bit is decided when its prompt begins the layer */
-    return open;
-}
-
-/* Runs whose bits this call decides: in a whole prompt every open layer's, else the layer's when its first rows come. Those of whole prompts
- * come first in the list: one launch decides them all, each of the others is pooled by itself. */
-static void find_prompts(struct call *c)
-{
-    struct engine            *e = c->f->e;
-    struct router_gpu_prompt *p = host_at(c, c->f->at.prompt);
-    for (int whole = 1; whole >= 0; whole--)
-        for (int i = 0; i < c->n_span; i++) {
-            const struct span *sp = &c->span[i];
-            if (is_whole(sp) != whole || !settle_bits(c, sp)) continue;
-            int full = 0, rows = pooled_rows(e, sp->seq);
-            for (int l = 0; l < c->layer0; l++) full += sp->seq->route[l] == ROUTE_FULL;
-            if (rows == e->info.router_pool_size) rows *= 2; /* a prompt shorter than P is its own first and last rows */
-            p[c->n_whole + c->n_apart] = (struct router_gpu_prompt){.row0 = whole ? sp->row0 : 0, .n_row = whole ? sp->n : rows, .run = i, .bias = sp->seq->route_bias,
-                                                                   .need = sp->seq->min_full - full};
-            *(whole ? &c->n_whole : &c->n_apart) += 1;
-        }
-}
-
-/* After the layers: what the device decided. */
-static enum err take_bits(const struct call *c)
-{
-    struct forward_cuda *f = c->f;
-    const int            n_layer = c->layer1 - c->layer0;
-    int64_t              at = (int64_t)c->layer0 * f->max_run;
-    if (!c->n_whole && !c->n_apart) return OK;
-    cudaError_t e = cudaMemcpyAsync(f->margin_host + at, f->margin + at, (size_t)n_layer * (size_t)f->max_run * 4, cudaMemcpyDeviceToHost, f->be->stream);
-    if (e != cudaSuccess || call_wait(f) != OK) return ERR_DEVICE;
-    for (int i = 0; i < c->n_span; i++)
-        for (int l = c->layer0; l < c->layer1; l++) {
-            struct batch_seq *seq = c->span[i].seq;
-            if (seq->route[l] != ROUTE_OPEN) continue;
-            float margin = f->margin_host[(int64_t)l * f->max_run + i];
-            seq->route[l] = margin > 0 || batch_must_be_full(seq, f->e->info.fixed_route, l, f->e->spec.n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
-            if (seq->margin) seq->margin[l] = margin;
-        }
-    return OK;
-}
-
 static enum err run_pieces(struct call *c)
 {
     struct engine *e = c->f->e;
     TRY(call_next_block(c));
-    find_prompts(c);
+    route_cuda_find(c);
     TRY(call_write(c, c->n_span));
     TRY(call_send(c));
+    TRY(route_cuda_send_sums(c));
     struct plan_gpu_args a = call_plan_args(c);
     TRY(plan_gpu(&a, c->f->be->stream));
     if (c->layer0 == 0)
@@ -623,7 +518,7 @@ static enum err step_pieces(struct forward_cuda *f, const struct batch *b, struc
             const struct span *sp = &e->span[i];
             memory_stream_put(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n, memory_row(&e->mem, e->mem.x, sp->row0));
         }
-        TRY(take_bits(&c));
+        TRY(route_cuda_take(&c));
         if (p->layer1 == e->spec.n_layer) TRY(end_prompts(&c, b, first, out));
     }
     return OK;

@@ -39,7 +39,7 @@ build/gpu/bench_%: kernels/bench/%.cu kernels/bench/bench.cuh kernels/bench/fill
 
 # The engine on the device, without the CPU's: C sources by gcc, random weights.
 ENGINE_C := base/err.c base/check.c base/log.c base/clock.c kernels/quant.c kernels/gemm_lt.c \
-            engine/memory.c engine/kinds.c engine/forward.c engine/backend_cuda.c engine/draw_cuda.c engine/call_cuda.c engine/forward_cuda.c tests/perf/gpu_engine.c
+            engine/memory.c engine/kinds.c engine/forward.c engine/backend_cuda.c engine/draw_cuda.c engine/call_cuda.c engine/route_cuda.c engine/forward_cuda.c tests/perf/gpu_engine.c
 ENGINE_O := $(ENGINE_C:%.c=build/gpu/engine/%.o)
 GPU_BENCHES += build/gpu/bench_engine
 build/gpu/engine/%.o: %.c

@@ -33,12 +33,14 @@ enum err swiglu_gpu(const struct swiglu_args *a, const struct gpu_ctx *g); /* f 
 enum err gather_gpu(const struct gather_args *a, const struct gpu_ctx *g); /* d % 8 == 0; row < 0: out's row is left alone */
 
 /* Layer Router, one launch for a layer and all prompts that it decides: pooling of the first and last pool_size rows of each prompt's
- * q_raw (both clipped to the prompt; where they overlap, a row counts twice), the MLP, the choice. */
+ * q_raw (both clipped to the prompt; where they overlap, a row counts twice), the MLP, the choice. What the first rows add up to is made by
+ * itself and the last rows are added to it, so a prompt that goes on behind them with that sum has the bits of one with all its rows. */
 struct router_gpu_prompt {
     int32_t row0, n_row; /* its rows of q_raw; n_row 0: skipped */
     int32_t run;         /* index into seg and margin */
     float   bias;        /* added to the full side's margin */
     int32_t need;        /* layers from layer0 on that must be full; 0 or less: the router's word is enough */
+    int32_t resumed;     /* its first rows are not there (n_row >= pool_size are, to its end): head_sum has what they add up to */
 };
 struct router_gpu_args {
     const void                     *q_raw; /* [T, H, K] of type act */
@@ -52,6 +54,8 @@ struct router_gpu_args {
     int32_t                         n_below, n_left; /* layers of this call below this one; this one and those behind it that may be full */
     const uint8_t                  *fixed;           /* device: bits that a plan gives the layers (2: none), this layer's first; NULL: it gives none */
     int64_t                         seg_stride;      /* from one layer's seg to the next's */
+    float                          *head_sum;        /* device [n_prompt][K] sum of q over the first rows and all heads: read where resumed, else
+                                                        written; NULL: not kept, and nobody resumed */
 };
 enum err router_gpu(const struct router_gpu_args *a, const struct gpu_ctx *g);
 

@@ -2,19 +2,20 @@
  *
  * A cluster of eight blocks takes a prompt. Each pools an eighth of its rows; the sums go to every block's shared memory, as does each
  * product's eighth of outputs, so a layer of the MLP ends with one barrier of the cluster and nothing passes through global memory.
- * One warp a sum, lanes along the inputs: the order is fixed and knows nothing of other prompts. Devices without clusters run one block
- * a prompt. */
+ * One warp a sum, lanes along the inputs: the order is fixed and knows nothing of other prompts. Four eighths are the prompt's first rows:
+ * what those add up to may be kept, and stands for them when another prompt goes on behind the same rows. Devices without clusters run one
+ * block a prompt, which takes one eighth after the other. */
 #include "kernels/gpu_ops.cuh"
 
 #include <cooperative_groups.h>
 
 namespace cg = cooperative_groups;
 
-enum { THREADS = 512, WARPS = THREADS / 32, CLUSTER = 8, VEC = 8, HEAD_MAX = 256, WIDE_MAX = 8 * HEAD_MAX };
+enum { THREADS = 512, WARPS = THREADS / 32, PARTS = 8, CLUSTER = PARTS, VEC = 8, HEAD_MAX = 256, WIDE_MAX = 8 * HEAD_MAX };
 
 struct router_smem {
     float part[THREADS * VEC];          /* [group of heads][K] */
-    float sum[CLUSTER][HEAD_MAX];       /* of each block */
+    float sum[PARTS][HEAD_MAX];         /* of each eighth of the pooled rows */
     float x[2][WIDE_MAX];               /* inputs and outputs of a product, in turn */
 };
 
@@ -55,13 +56,13 @@ static __device__ __forceinline__ void prefetch_l2(const float *p, int n, const 
         asm volatile("prefetch.global.L2 [%0];" ::"l"(p + i));
 }
 
-/* Sum over this block's share of the pooled rows and all heads, to every block's sum[rank]. */
-template <typename T> static __device__ void pool(router_smem &s, const router_gpu_args &a, const router_gpu_prompt &p, const team &team)
+/* Sum over one eighth of the pooled rows and all heads, to every block's sum[part]. */
+template <typename T> static __device__ void pool_part(router_smem &s, const router_gpu_args &a, const router_gpu_prompt &p, int part, const team &team)
 {
     const int n_end = min(a.pool_size, p.n_row), n = 2 * n_end, tail = p.n_row - n_end;
     const int per_head = a.head / VEC, n_group = THREADS / per_head;
     const int group = threadIdx.x / per_head, v = threadIdx.x % per_head * VEC;
-    const int begin = n * team.rank / team.size, end = n * (team.rank + 1) / team.size;
+    const int begin = n * part / PARTS, end = n * (part + 1) / PARTS;
     float     acc[VEC] = {};
     if (group < n_group)
         for (int h = group; h < a.n_head; h += n_group)
@@ -82,13 +83,31 @@ template <typename T> static __device__ void pool(router_smem &s, const router_g
         for (int i = 0; i < n_group; i++)
             sum += s.part[i * a.head + k];
         for (int r = 0; r < team.size; r++)
-            team.of(&s.sum[team.rank][k], r)[0] = sum;
+            team.of(&s.sum[part][k], r)[0] = sum;
+    }
+}
+
+/* The mean to every block's x[0]. In a prompt that goes on behind cached pages the kept sum stands for the first rows. */
+template <typename T> static __device__ void pool(router_smem &s, const router_gpu_args &a, const router_gpu_prompt &p, const team &team)
+{
+    const int n = 2 * min(a.pool_size, p.n_row), first = p.resumed ? PARTS / 2 : 0;
+    float    *kept = a.head_sum ? a.head_sum + (int64_t)(blockIdx.x / team.size) * a.head : NULL;
+    for (int part = team.rank; part < PARTS; part += team.size) {
+        if (part < first)
+            continue;
+        if (part >= team.size)
+            __syncthreads(); /* the part before has been added up */
+        pool_part<T>(s, a, p, part, team);
     }
     team.sync();
     for (int k = threadIdx.x; k < a.head; k += THREADS) {
-        float sum = 0;
-        for (int r = 0; r < team.size; r++)
-            sum += s.sum[r][k];
+        float sum = p.resumed ? kept[k] : 0;
+        for (int i = first; i < PARTS / 2; i++)
+            sum += s.sum[i][k];
+        if (!p.resumed && kept && team.rank == 0)
+            kept[k] = sum;
+        for (int i = PARTS / 2; i < PARTS; i++)
+            sum += s.sum[i][k];
         s.x[0][k] = sum / ((float)n * (float)a.n_head);
     }
     __syncthreads();

@@ -17,6 +17,7 @@ enum { IDLE_BEAT_MS = 1000, BUSY_BEAT_MS = 50, PASS_MOST = 32 };
 /* Gaps beside a prompt, over those without: a host's cores have the prompt take at most 1.8 times as long as alone (2.5 / 1.5, and
  * what a step costs besides); on a device, where decode leaves the arithmetic idle, gaps stay below twice their own. */
 static const double STRETCH_HOST = 2.5, STRETCH_DEVICE = 1.6;
+static const int64_t PREFIX_BYTES_HOST = 256 << 20, PREFIX_BYTES_DEVICE = 0;
 static const double ALONE_STEP_MS = 60; /* longest prefill step while nobody decodes: how late a newcomer is noticed */
 
 static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
@@ -59,11 +60,12 @@ static enum route_policy policy_of(const char *word)
                                                   : ROUTE_POLICY_ORDER;
 }
 
-/* Pages of --prefix-cache-bytes; none where the engine cannot go on behind them. */
+/* Pages of --prefix-cache-bytes; none where the engine cannot go on behind them. A host's pool is touched as it is used, so what stays there
+ * is memory taken from others. */
 static enum err open_prefix(struct scheduler *s, struct err_note *note)
 {
     const struct engine_info *m = s->info;
-    int64_t most = s->conf.prefix_bytes < 0 ? m->n_page / 2 : s->conf.prefix_bytes / m->page_bytes;
+    int64_t most = (s->conf.prefix_bytes >= 0 ? s->conf.prefix_bytes : m->on_host ? PREFIX_BYTES_HOST : PREFIX_BYTES_DEVICE) / m->page_bytes;
     if (most > m->n_page)
         most = m->n_page;
     if (most < m->n_layer || !m->resumes)

@@ -19,7 +19,7 @@ struct scheduler_conf {
     double      itl_stretch;     /* a step beside running streams, over its decode pass; 0: by device */
     double      itl_burst_ms;    /* a step for a prompt that came before all of its streams' first tokens; 0: as itl_stretch says */
     int64_t     swap_bytes;      /* host memory for pages of preempted requests; 0: none, they are computed again */
-    int64_t     prefix_bytes;    /* KV pages that the prefix cache may keep; 0: no cache; < 0: half of the pool */
+    int64_t     prefix_bytes;    /* of KV pages that the prefix cache may keep; 0: no cache; < 0: by device */
     const char *route_reuse;     /* --route-reuse: "exact" (NULL) or "pin" */
     double      route_bias_max;  /* most that routers' margins are lowered under load; 0: never */
     const char *route_policy;    /* --route-policy: "none" "order" "balance"; NULL: order */

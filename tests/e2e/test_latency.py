@@ -39,8 +39,8 @@ def measure(server, salt):
         t0 = time.monotonic()
         time.sleep(IDLE_S)
         t1 = time.monotonic()
-        ids = [(i * 7919 + salt) % 40_000 + 100 for i in range(PROMPT_TOK)]
-        long = pool.submit(server.complete, [ids] * PROMPTS, max_tokens=1)
+        prompts = [[(i * 7919 + salt * PROMPTS + k) % 40_000 + 100 for i in range(PROMPT_TOK)] for k in range(PROMPTS)]  # none begins like another
+        long = pool.submit(server.complete, prompts, max_tokens=1)
         long.result()
         t2 = time.monotonic()
         assert not reading.done(), "the stream ended before the prompt did"

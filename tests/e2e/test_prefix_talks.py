@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from conftest import ROOT, Server, Stream, cpu_only, need_binary
+from conftest import ROOT, Server, Stream, need_binary
 
 N_TALK = int(os.environ.get("FLUXD_TALKS", "0"))
 FEW = {"streaming": 4, "triangle": 2, "both-xattn": 1, "plan": 1}
@@ -154,7 +154,6 @@ def talk(pair, rng, past, failed):
         failed.append(e)
 
 
-@cpu_only("the prefix cache")
 @pytest.mark.parametrize("kind", list(KINDS) if N_TALK else list(FEW))
 def test_answers_have_the_bits_of_a_server_without_cache(kind):
     need_binary()

@@ -119,7 +119,6 @@ def test_a_floor_beyond_what_a_plan_leaves_is_refused(make_server):
     assert mask == "1" * 20 + "0" * 10  # all that may be
 
 
-@cpu_only("the prefix cache")
 @pytest.mark.parametrize("which", ["cached", "pinned"])
 def test_behind_cached_pages_the_bits_are_the_same(servers, which):
     rng, hits = random.Random(5), 0

@@ -70,19 +70,21 @@ static inline struct batch_piece drive_piece(struct drive *d, int layer0, int la
     return (struct batch_piece){.seq = &d->seq, .layer0 = layer0, .layer1 = layer1, .tok0 = tok0, .tok1 = tok1, .sample = d->sample};
 }
 
-/* The whole prompt: at once if it fits the workspace, else layer by layer in pieces of at most `chunk` tokens. */
+/* The whole prompt, or what comes behind its cached tokens: at once if it fits the workspace, else layer by layer in pieces of at most `chunk`
+ * tokens. Nothing is drawn where it strays. */
 static inline struct sample_out drive_prefill(struct drive *d, int chunk)
 {
-    int                n = d->seq.n_prompt, L = engine_info(d->e)->n_layer;
+    int                n = d->seq.n_prompt, from = d->seq.n_cached, L = engine_info(d->e)->n_layer;
     struct sample_out  got = {0};
     uint8_t            drew = 0;
     struct step_out    out = {.piece = &got, .drew = &drew};
-    bool               whole = n <= chunk;
+    bool               whole = n - from <= chunk;
     for (int l = 0; l < L; l += whole ? L : 1)
-        for (int t = 0; t < n; t += chunk) {
+        for (int t = from; t < n; t += chunk) {
             assert_int_equal(drew, 0);
             struct batch_piece p = drive_piece(d, l, whole ? L : l + 1, t, t + chunk < n ? t + chunk : n);
             assert_int_equal(engine_step(d->e, &(struct batch){.n_piece = 1, .piece = &p}, &out, NULL), OK);
+            if (d->seq.strayed) return got;
         }
     assert_int_equal(drew, 1);
     d->tok[d->n_tok++] = got.id;

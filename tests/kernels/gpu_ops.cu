@@ -261,6 +261,7 @@ template <typename T> static void router_equals_reference(int H, int K, int P, i
     for (auto &s : seg)
         s.kind = -1;
     array<attn_seg>                 seg_g(seg);
+    array<float>                    sum_g((size_t)(n * K));
     std::vector<array<float> *>     held;
     router_gpu_args                 a = {q_g.p, stride, prompt_g.p, n, P, H, K, h.w, seg_g.p, margin_g.p, ATTN_FULL, ATTN_TRIANGLE};
     for (int i = 0; i < 5; i++) {
@@ -271,7 +272,11 @@ template <typename T> static void router_equals_reference(int H, int K, int P, i
     }
     gpu_ctx g = context<T>();
     launched(router_gpu(&a, &g));
-    std::vector<float>    got = margin_g.get();
+    std::vector<float>    unkept = margin_g.get();
+    seg_g.put(seg);
+    a.head_sum = sum_g.p;
+    launched(router_gpu(&a, &g));
+    std::vector<float>    got = margin_g.get(), kept = sum_g.get();
     std::vector<attn_seg> kinds = seg_g.get();
     for (int i = 0; i < n; i++) {
         std::vector<float> sum((size_t)K);
@@ -282,6 +287,15 @@ template <typename T> static void router_equals_reference(int H, int K, int P, i
         }
         pool_args   first = {sum.data(), &qf[(size_t)(prompt[(size_t)i].row0 * stride)], stride, p, H, K}, last = first;
         last.q = (const float *)first.q + (rows - p) * stride;
+        check(!memcmp(&unkept[(size_t)run], &got[(size_t)run], 4), "router_decides_alike_where_sums_are_kept", "bits differ");
+        std::vector<float> exact((size_t)K);
+        for (int k = 0; k < K; k++) {
+            double d = 0;
+            for (int r = 0; r < p * H; r++)
+                d += (double)qf[(size_t)((prompt[(size_t)i].row0 + r / H) * stride + r % H * K + k)];
+            exact[(size_t)k] = (float)d;
+        }
+        expect_near(std::vector<float>(kept.begin() + i * K, kept.begin() + (i + 1) * K), exact, "router_keeps_the_sum_of_the_first_rows", "kept sum");
         pool_ref(NULL, &first);
         pool_ref(NULL, &last);
         float       ref;
@@ -291,9 +305,29 @@ template <typename T> static void router_equals_reference(int H, int K, int P, i
         snprintf(text, sizeof text, "%s H=%d K=%d P=%d n=%d: %.6f, reference %.6f", name_of<T>(), H, K, P, rows, got[(size_t)run], ref);
         check(fabsf(got[(size_t)run] - ref) < 1e-4f, "router_equals_reference", text);
         check(kinds[(size_t)run].kind == (got[(size_t)run] > 0 ? ATTN_FULL : ATTN_TRIANGLE), "router_writes_the_kind", text);
-        a.prompt = prompt_g.p + i, a.n_prompt = 1, a.margin = alone_g.p;
+        a.prompt = prompt_g.p + i, a.n_prompt = 1, a.margin = alone_g.p, a.head_sum = NULL;
         launched(router_gpu(&a, &g));
         check(same_bits(&alone_g.get()[(size_t)run], &got[(size_t)run], 1), "router_decides_a_prompt_alone", text);
+    }
+    /* Those that have P rows or more go on behind rows that are not there, once with as many of them left as may be, once with P; the others begin. */
+    for (int all = 0; all < 2; all++) {
+        std::vector<router_gpu_prompt> behind = prompt;
+        std::vector<T>                 rest = q;
+        for (int i = 0; i < n; i++) {
+            router_gpu_prompt &r = behind[(size_t)i];
+            const int          gone = all ? r.n_row - P : std::min(P, r.n_row - P);
+            if (gone <= 0)
+                continue;
+            std::fill_n(rest.begin() + r.row0 * stride, gone * stride, from_f32<T>(NAN));
+            r.row0 += gone, r.n_row -= gone, r.resumed = 1;
+        }
+        array<T>                 rest_g(rest);
+        array<router_gpu_prompt> behind_g(behind);
+        array<float>             again_g((size_t)(n + 1));
+        a.q_raw = rest_g.p, a.prompt = behind_g.p, a.n_prompt = n, a.margin = again_g.p, a.head_sum = sum_g.p;
+        launched(router_gpu(&a, &g));
+        check(same_bits(again_g.get().data(), got.data(), (size_t)(n + 1)), "router_decides_alike_behind_kept_sums", fmt("H=%d K=%d P=%d T of %d bytes", H, K, P, (int)sizeof(T)));
+        check(same_bits(sum_g.get().data(), kept.data(), (size_t)(n * K)), "router_reads_kept_sums", fmt("H=%d K=%d P=%d T of %d bytes", H, K, P, (int)sizeof(T)));
     }
     for (auto *p : held)
         delete p;

@@ -258,7 +258,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         config = make_model(folder, a.shape)
         n_layer = config["num_hidden_layers"]
-        flags = ["--served-model-name", a.shape, "--local-window-size", "2048", *a.flags]
+        flags = ["--served-model-name", a.shape, "--local-window-size", "2048", "--prefix-cache-bytes", "0", *a.flags]  # the same prompts run alone and beside streams
         flags += [] if a.model else ["--load-format", "dummy"]
         if "capacity" in a.scenario:
             flags += ["--kv-pool-bytes", "12G"]
