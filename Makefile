@@ -60,7 +60,7 @@ asan:
 .PHONY: asan-units asan-run
 asan-units: $(QUICK)
 asan-run:
-	@set -e; for t in $(QUICK); do echo "== $$t"; ASAN_OPTIONS=detect_leaks=1 $$t; done
+	@set -e; for t in $(QUICK); do echo "== $$t"; ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=allocator_may_return_null=1 $$t; done
 
 tsan:
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-units

@@ -4,6 +4,7 @@
 #ifndef FLUXD_ENGINE_ENGINE_H
 #define FLUXD_ENGINE_ENGINE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,7 +37,7 @@ struct engine_conf {
     /* Called now and then while loading, from the loading thread(s), one at a time. */
     void             (*progress)(void *arg, const char *what, double share);
     void              *progress_arg;
-    const volatile int *stop;         /* set by anyone: loading gives up with ERR_CANCELLED; may be NULL */
+    const atomic_bool *stop;          /* set by anyone: loading gives up with ERR_CANCELLED; may be NULL */
     /* Called before weights are read, with all of the info but device, pages and bytes of weights: what it refuses,
      * opening refuses. May be NULL. */
     enum err         (*check)(void *arg, const struct engine_info *shape, struct err_note *note);

@@ -71,7 +71,7 @@ static bool is_permuted(const struct loader *ld, const struct part_row *p)
     return (p->flags & PART_ROPE) && ld->naming == NAMING_GGUF && ld->l->spec->family->gguf_permuted;
 }
 
-static bool is_stopped(const struct loader *ld) { return ld->l->stop && *ld->l->stop; }
+static bool is_stopped(const struct loader *ld) { return ld->l->stop && atomic_load(ld->l->stop); }
 
 /* A thread's own, kept from tensor to tensor. */
 struct buffer {

@@ -2,6 +2,7 @@
 #ifndef FLUXD_ENGINE_WEIGHTS_H
 #define FLUXD_ENGINE_WEIGHTS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,7 +34,7 @@ struct weights_load {
     struct backend     *backend;
     void              (*progress)(void *arg, const char *what, double share); /* one at a time; may be NULL */
     void               *progress_arg;
-    const volatile int *stop; /* may be NULL */
+    const atomic_bool  *stop; /* may be NULL */
 };
 
 /* Every tensor that spec asks for is there with its shape; nothing is read. */

@@ -62,7 +62,7 @@ struct server {
 
     pthread_t thread;
     _Atomic(enum stage) stage;
-    volatile int stop; /* loading is to give up */
+    atomic_bool stop;  /* loading is to give up */
     sem_t may_close;   /* the loop has read every event */
 
     /* engine thread; the loop reads them once the stage says so */
@@ -247,7 +247,7 @@ static enum err load(struct server *s)
     enum err e = open_engine(s);
     if (!e)
         e = scheduler_open(&s->scheduler, &conf, s->engine, &s->note);
-    if (!e && s->stop)
+    if (!e && atomic_load(&s->stop))
         e = err_set(&s->note, ERR_CANCELLED, NULL, "%s", err_text(ERR_CANCELLED));
     return e;
 }
@@ -329,7 +329,7 @@ static void end_now(struct server *s, enum err why)
     s->ending = true;
     s->ending_ns = clock_ns();
     s->app.state = APP_DRAINING;
-    s->stop = 1;
+    atomic_store(&s->stop, true);
     if (s->app.scheduler && atomic_load(&s->stage) == STAGE_LOADED)
         scheduler_stop(s->app.scheduler, why);
     uv_timer_start(&s->tick, on_tick, 0, TICK_MS);

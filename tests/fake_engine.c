@@ -1,6 +1,7 @@
 /* fake_engine: see fake_engine.h. */
 #include "tests/fake_engine.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ struct engine {
     struct cursor     *cur;  /* [max_seqs] */
     uint64_t          *content; /* [n_page] whose block of which layer was written there */
     int               *writer, *reader; /* [n_page] slot that did so in this step, + 1; MANY; 0: none */
-    int                steps;
+    atomic_int         steps; /* others than the engine thread look at it */
 };
 
 struct engine *fake_open(const struct fake_conf *c)
@@ -54,7 +55,7 @@ void engine_close(struct engine *e)
 }
 
 const struct engine_info *engine_info(const struct engine *e) { return &e->info; }
-int                       fake_steps(const struct engine *e) { return e->steps; }
+int                       fake_steps(const struct engine *e) { return atomic_load(&e->steps); }
 
 int32_t fake_token(const int32_t *tok, int n)
 {
@@ -216,7 +217,7 @@ static void draw(const struct engine *e, const struct sample_row *r, struct samp
 
 enum err engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note)
 {
-    if (++e->steps == e->c.fail_at_step)
+    if (atomic_fetch_add(&e->steps, 1) + 1 == e->c.fail_at_step)
         return err_set(note, ERR_DEVICE, NULL, "the device broke");
     memset(e->writer, 0, (size_t)e->c.n_page * sizeof *e->writer);
     memset(e->reader, 0, (size_t)e->c.n_page * sizeof *e->reader);

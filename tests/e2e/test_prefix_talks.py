@@ -44,9 +44,14 @@ class Pair:
     def __init__(self, *flags):
         self.both = []
         self.flags = flags
-        self.n = dict(asks=0, hits=0, left=0)
+        self.n, self.lock = dict(asks=0, turns=0, rerouted=0, hits=0, left=0), threading.Lock()
         for size in ("60M" if N_TALK else "30M", "0"):
             self.both.append(Server(*BASE, *flags, "--prefix-cache-bytes", size))
+
+    def count(self, **more):
+        with self.lock:
+            for k, n in more.items():
+                self.n[k] += n
 
     def kill(self):
         for s in self.both:
@@ -93,9 +98,9 @@ def a_route(rng):
 
 
 def compare(pair, rng, body):
-    """One ask in one of the ways a client has; gives the answer's ids."""
+    """One ask in one of the ways a client has; gives the answer's ids and route."""
     cached, cold = pair.both
-    pair.n["asks"] += 1
+    pair.count(asks=1)
     want, none = said(cold, body)
     assert none == 0
     way = rng.random()
@@ -106,12 +111,12 @@ def compare(pair, rng, body):
     else:
         if way < 0.3:  # a client that leaves, and comes again
             said_in_frames(cached, {**body, "max_tokens": 40}, leave_after=rng.randrange(3))
-            pair.n["left"] += 1
+            pair.count(left=1)
         got, n = said(cached, body)
         assert got == want, (n, body)
     assert n % 128 == 0 and n < len(body["prompt"])
-    pair.n["hits"] += n > 0
-    return want["ids"]
+    pair.count(hits=n > 0)
+    return want["ids"], want["mask"]
 
 
 def compare_route(pair, body):
@@ -130,7 +135,7 @@ def talk(pair, rng, past, failed):
     """One conversation: it grows, sometimes from another's earlier turn, and changes its route."""
     try:
         prompt = list(rng.choice(past)) if past and rng.random() < 0.4 else text(rng, pair, rng.randrange(30, 420))
-        prompt, route = prompt[: LONGEST - 300], a_route(rng)
+        prompt, route, before = prompt[: LONGEST - 300], a_route(rng), None
         for _ in range(rng.randrange(1, TURNS + 1)):
             prompt = prompt + text(rng, pair, rng.choice([1, 12, 40, 130, 257, 300]))
             if len(prompt) > LONGEST:
@@ -138,7 +143,9 @@ def talk(pair, rng, past, failed):
             if rng.random() < 0.35:
                 route = a_route(rng)
             body = body_of(rng, prompt, route)
-            answer = compare(pair, rng, body)
+            answer, mask = compare(pair, rng, body)
+            pair.count(turns=1, rerouted=mask != (before or mask))
+            before = mask
             past.append(prompt)
             again = rng.random()
             if again < 0.1:
