@@ -319,12 +319,20 @@ static bool starts_with(const char *s, const char *head)
     return !strncmp(s, head, strlen(head));
 }
 
+/* Kubernetes gives every container variables about the services of its namespace: FLUXD_SERVICE_HOST, FLUXD_SERVICE_PORT...,
+ * FLUXD_PORT_8000_TCP... and FLUXD_PORT=tcp://10.0.0.1:8000 where one is called fluxd. They are nobody's settings. */
+static bool is_service_link(const char *variable)
+{
+    return starts_with(variable, "FLUXD_SERVICE_HOST=") || starts_with(variable, "FLUXD_SERVICE_PORT") || starts_with(variable, "FLUXD_PORT_") ||
+           (starts_with(variable, "FLUXD_PORT=") && strstr(variable, "://"));
+}
+
 /* FLUXD_CONFIG and FLUXD_API_KEY are no rows of the table. */
 static enum err load_environment(struct loader *l, char *const *environ)
 {
     for (; *environ; environ++) {
         const char *eq = strchr(*environ, '=');
-        if (!eq || !starts_with(*environ, "FLUXD_"))
+        if (!eq || !starts_with(*environ, "FLUXD_") || is_service_link(*environ))
             continue;
         if (starts_with(*environ, "FLUXD_CONFIG=") || starts_with(*environ, "FLUXD_API_KEY="))
             continue;

@@ -99,7 +99,8 @@ void http_conn_cut(struct http_conn *c)
 static void on_left(uv_poll_t *p, int status, int events);
 
 /* The block is looked at, not taken, so the socket stays readable: the wake level is set above what was seen. A wake
- * without more bytes is then the peer's end. */
+ * without more bytes is then the peer's end. It must fit the socket's buffer, of 128 KiB by default: so 64 KiB is the
+ * setting's bound. */
 static void look(struct http_conn *c)
 {
     struct http *h = c->http;

@@ -489,7 +489,8 @@ static void on_staged(uv_async_t *async)
     if (stage == STAGE_LOADED || stage == STAGE_LOADING)
         return;
     api_poll(&s->app);
-    s->exit_code = exit_code_of(s->result);
+    if (!s->exit_code) /* else the watch has found it hanging, though it came back to its end */
+        s->exit_code = exit_code_of(s->result);
     s->failed = stage == STAGE_FAILED && s->exit_code != EXIT_OK;
     if (stage == STAGE_STOPPED && s->result)
         log_line(LOG_ERROR, "the engine is lost", "error=%s", err_name(s->result));

@@ -171,6 +171,14 @@ def test_a_step_that_never_ends_is_told_to_all_and_ends_the_process_with_70(make
     assert "the engine hangs" in s.logged()
 
 
+def test_a_step_that_ends_too_late_ends_the_process_with_70(make_faulty):
+    s = make_faulty("--step-timeout-ms", "600")
+    with Stream(s, "/v1/completions", **fault(SLOW, 12)) as x:  # 1.2 s: the engine comes back while the end waits for it
+        text, code, done, _ = read(x)
+        assert code == "device_failure" and not done
+    assert s.proc.wait(5) == 70, s.logged()
+
+
 def test_an_engine_that_hangs_does_not_hold_up_the_end(make_faulty):
     s = make_faulty()
     with Stream(s, "/v1/completions", **fault(SLOW, 200)) as x, concurrent.futures.ThreadPoolExecutor(1) as pool:

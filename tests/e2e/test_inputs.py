@@ -500,6 +500,12 @@ def test_head_is_answered_where_get_is(hostile):
     assert r.status_code == 405 and r.headers["Allow"] == "POST"
 
 
+def test_headers_up_to_the_settings_bound_are_read(make_server):
+    s = make_server("--max-header-bytes", "64K")
+    assert s.get("/version", headers={"X-Long": "a" * 65_000}).status_code == 200
+    check_error(s.get("/version", headers={"X-Long": "a" * 66_000}), 431, "headers_too_large")
+
+
 # --- I: keys
 
 KEY = "sk-right-key-1"

@@ -47,7 +47,7 @@ def retry_once(test):
 @pytest.mark.parametrize("flags", [["--no-such-flag"], ["--port", "99999"], ["--port", "x"], ["--max-num-seqs", "0"], ["--dtype", "f64"], ["--route", "fast"],
                                    ["--route", "1" * 29], ["--prefill-chunk-tokens", "100"], ["--kv-pool-bytes", "-5"], ["--host", "nowhere"], ["--port"], ["stray"],
                                    ["--max-model-len", "9000000"], ["--api-key-file", "/nonexistent"], ["--chat-template", "/nonexistent"], ["--itl-target-ms", "nan"],
-                                   ["--max-num-seqs", "1e1"], ["--port", "80 "], ["--sink-size", "-2"]], ids=" ".join)
+                                   ["--max-num-seqs", "1e1"], ["--max-header-bytes", "128K"], ["--port", "80 "], ["--sink-size", "-2"]], ids=" ".join)
 def test_bad_settings_exit_with_2_and_name_the_flag(flags):
     code, text = exit_of("--model", MODEL, "--port", free_port(), *flags)
     assert code == 2, text

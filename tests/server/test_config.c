@@ -90,7 +90,8 @@ static void flag_beats_variable_beats_file_beats_default(void **state)
     (void)state;
     char *file = (char *)(uintptr_t)write_file(
         "port = 1111\nqueue-len = 2222 ; why\n# a word\nmax-num-seqs = 33\nmodel = from-file\n");
-    char **variable = LIST("FLUXD_PORT=4444", "FLUXD_QUEUE_LEN=5555", "HOME=/", "FLUXDX=1");
+    char **variable = LIST("FLUXD_PORT=4444", "FLUXD_QUEUE_LEN=5555", "HOME=/", "FLUXDX=1", "FLUXD_SERVICE_HOST=10.0.0.1", "FLUXD_SERVICE_PORT_HTTP=8000",
+                           "FLUXD_PORT_8000_TCP_ADDR=10.0.0.1", "FLUXD_PORT=tcp://10.0.0.1:8000");
     struct loaded l = load(LIST("--config", file, "--port=7777", "--port=6666"), variable);
     unlink(file);
     assert_int_equal(l.e, OK);
