@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+
 enum { SHAPES_MOST = 32, CANDIDATES = 16, PROMPT_ROWS = 4096, WORK_BYTES = 32 << 20 };
 
 /* A decode algorithm is the one with the least sum over these of weight x log(time). */
@@ -16,16 +18,19 @@ enum { N_TUNE = sizeof tune_rows / sizeof *tune_rows };
 
 #define LT_CALLS(X)                                                                                \
     X(cublasLtCreate) X(cublasLtDestroy) X(cublasLtMatmul) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy) \
-    X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate) X(cublasLtMatrixLayoutDestroy)                \
+    X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate) X(cublasLtMatrixLayoutDestroy) X(cublasLtMatrixLayoutSetAttribute) \
     X(cublasLtMatmulPreferenceCreate) X(cublasLtMatmulPreferenceDestroy) X(cublasLtMatmulPreferenceSetAttribute)  \
     X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmulAlgoConfigGetAttribute)
 
+/* A shape keeps its descriptions: each product writes its rows, strides and bias into them, and allocates nothing. */
 struct shape {
-    int                   n, k;
-    bool                  add, bias, decode, y_f32;
-    enum dtype            dt;
-    bool                  alone; /* rows go one by one: no algorithm gave a row the same bits alone and among others */
-    cublasLtMatmulAlgo_t  algo;
+    int                    n, k;
+    bool                   add, bias, decode, y_f32;
+    enum dtype             dt;
+    bool                   alone; /* rows go one by one: no algorithm gave a row the same bits alone and among others */
+    cublasLtMatmulAlgo_t   algo;
+    cublasLtMatmulDesc_t   op;
+    cublasLtMatrixLayout_t w_layout, x_layout, y_layout;
 };
 
 struct gemm_lt {
@@ -38,6 +43,27 @@ struct gemm_lt {
     LT_CALLS(LT_FIELD)
 #undef LT_FIELD
 };
+
+static bool describe(struct gemm_lt *g, struct shape *s)
+{
+    cublasOperation_t turn = CUBLAS_OP_T;
+    cudaDataType_t    type = s->dt == DT_F32 ? CUDA_R_32F : CUDA_R_16BF, y_type = s->y_f32 ? CUDA_R_32F : type;
+    cublasLtEpilogue_t end = s->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT; /* bias in the type of y */
+    return g->cublasLtMatmulDescCreate(&s->op, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_TRANSA, &turn, sizeof turn) == CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &end, sizeof end) == CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatrixLayoutCreate(&s->w_layout, type, (uint64_t)s->k, (uint64_t)s->n, s->k) == CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatrixLayoutCreate(&s->x_layout, type, (uint64_t)s->k, 1, s->k) == CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatrixLayoutCreate(&s->y_layout, y_type, (uint64_t)s->n, 1, s->n) == CUBLAS_STATUS_SUCCESS;
+}
+
+static void forget(struct gemm_lt *g, struct shape *s)
+{
+    cublasLtMatrixLayout_t const layout[] = {s->w_layout, s->x_layout, s->y_layout};
+    for (int i = 0; i < 3; i++)
+        if (layout[i]) g->cublasLtMatrixLayoutDestroy(layout[i]);
+    if (s->op) g->cublasLtMatmulDescDestroy(s->op);
+}
 
 static const char *const lib_names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"};
 
@@ -63,39 +89,25 @@ enum err gemm_lt_open(struct gemm_lt **out, cudaStream_t stream, struct err_note
 void gemm_lt_close(struct gemm_lt *g)
 {
     if (!g) return;
+    for (int i = 0; i < g->n_shape; i++) forget(g, &g->shape[i]);
     if (g->handle) g->cublasLtDestroy(g->handle);
     if (g->work) cudaFree(g->work);
     if (g->lib) dlclose(g->lib);
     free(g);
 }
 
-/* The descriptions of one product. */
-struct product {
-    cublasLtMatmulDesc_t   op;
-    cublasLtMatrixLayout_t w, x, y;
-};
-
-static void product_free(struct gemm_lt *g, struct product *p)
+static bool set_rows(struct gemm_lt *g, cublasLtMatrixLayout_t layout, int n_tok, int64_t stride)
 {
-    if (p->op) g->cublasLtMatmulDescDestroy(p->op);
-    if (p->w) g->cublasLtMatrixLayoutDestroy(p->w);
-    if (p->x) g->cublasLtMatrixLayoutDestroy(p->x);
-    if (p->y) g->cublasLtMatrixLayoutDestroy(p->y);
+    const uint64_t n = (uint64_t)n_tok;
+    return g->cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_COLS, &n, sizeof n) == CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_LD, &stride, sizeof stride) == CUBLAS_STATUS_SUCCESS;
 }
 
-static bool product_new(struct gemm_lt *g, const struct gemm_args *a, int n_tok, struct product *p)
+/* Makes the shape's descriptions those of n_tok rows of a product. */
+static bool set_product(struct gemm_lt *g, const struct shape *s, const struct gemm_args *a, int n_tok)
 {
-    cublasOperation_t turn = CUBLAS_OP_T;
-    cudaDataType_t    type = a->w->dt == DT_F32 ? CUDA_R_32F : CUDA_R_16BF, y_type = a->y_f32 ? CUDA_R_32F : type;
-    cublasLtEpilogue_t end = a->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT; /* bias in the type of y */
-    *p = (struct product){0};
-    return g->cublasLtMatmulDescCreate(&p->op, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_TRANSA, &turn, sizeof turn) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &end, sizeof end) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias, sizeof a->bias) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatrixLayoutCreate(&p->w, type, (uint64_t)a->w->k, (uint64_t)a->w->n, a->w->k) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatrixLayoutCreate(&p->x, type, (uint64_t)a->w->k, (uint64_t)n_tok, a->x_stride) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatrixLayoutCreate(&p->y, y_type, (uint64_t)a->w->n, (uint64_t)n_tok, a->y_stride) == CUBLAS_STATUS_SUCCESS;
+    return g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias, sizeof a->bias) == CUBLAS_STATUS_SUCCESS &&
+           set_rows(g, s->x_layout, n_tok, a->x_stride) && set_rows(g, s->y_layout, n_tok, a->y_stride);
 }
 
 static bool splits(struct gemm_lt *g, const cublasLtMatmulAlgo_t *algo)
@@ -109,43 +121,39 @@ static bool splits(struct gemm_lt *g, const cublasLtMatmulAlgo_t *algo)
 }
 
 /* What the library proposes for n_tok rows, without algorithms that split sums, after the *n it has already; no algorithm twice. */
-static bool propose(struct gemm_lt *g, const struct gemm_args *a, int n_tok, cublasLtMatmulAlgo_t *algo, int *n)
+static bool propose(struct gemm_lt *g, const struct shape *s, const struct gemm_args *a, int n_tok, cublasLtMatmulAlgo_t *algo, int *n)
 {
-    struct product                  p;
     cublasLtMatmulPreference_t      pref = NULL;
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
     size_t                          bytes = WORK_BYTES;
     int                             n_found = 0;
-    bool ok = product_new(g, a, n_tok, &p) && g->cublasLtMatmulPreferenceCreate(&pref) == CUBLAS_STATUS_SUCCESS &&
+    bool ok = set_product(g, s, a, n_tok) && g->cublasLtMatmulPreferenceCreate(&pref) == CUBLAS_STATUS_SUCCESS &&
               g->cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes) == CUBLAS_STATUS_SUCCESS &&
-              g->cublasLtMatmulAlgoGetHeuristic(g->handle, p.op, p.w, p.x, p.y, p.y, pref, CANDIDATES, found, &n_found) == CUBLAS_STATUS_SUCCESS;
+              g->cublasLtMatmulAlgoGetHeuristic(g->handle, s->op, s->w_layout, s->x_layout, s->y_layout, s->y_layout, pref, CANDIDATES, found, &n_found) == CUBLAS_STATUS_SUCCESS;
     for (int i = 0; ok && i < n_found; i++) {
         bool known = splits(g, &found[i].algo);
         for (int k = 0; k < *n && !known; k++) known = memcmp(&algo[k], &found[i].algo, sizeof *algo) == 0;
         if (!known) algo[(*n)++] = found[i].algo;
     }
     if (pref) g->cublasLtMatmulPreferenceDestroy(pref);
-    product_free(g, &p);
     return ok;
 }
 
-static bool multiply(struct gemm_lt *g, const struct gemm_args *a, const cublasLtMatmulAlgo_t *algo)
+static bool multiply(struct gemm_lt *g, const struct shape *s, const struct gemm_args *a, const cublasLtMatmulAlgo_t *algo)
 {
-    struct product p;
-    float          one = 1, beta = a->add ? 1 : 0;
-    bool ok = product_new(g, a, a->n_tok, &p) &&
-              g->cublasLtMatmul(g->handle, p.op, &one, a->w->data, p.w, a->x, p.x, &beta, a->y, p.y, a->y, p.y, algo, g->work, WORK_BYTES, g->stream) == CUBLAS_STATUS_SUCCESS;
-    product_free(g, &p);
-    return ok;
+    const float one = 1, beta = a->add ? 1 : 0;
+    return set_product(g, s, a, a->n_tok) && g->cublasLtMatmul(g->handle, s->op, &one, a->w->data, s->w_layout, a->x, s->x_layout, &beta, a->y, s->y_layout, a->y, s->y_layout,
+                                                               algo, g->work, WORK_BYTES, g->stream) == CUBLAS_STATUS_SUCCESS;
 }
 
 /* --- tuning for decode: on the weight itself, with rows and results of its own */
 
 struct tune {
-    struct gemm_lt  *g;
-    struct gemm_args a;
-    char            *x, *y, *flush;
-    cudaEvent_t      start, end;
+    struct gemm_lt     *g;
+    const struct shape *s;
+    struct gemm_args    a;
+    char               *x, *y, *flush;
+    cudaEvent_t         start, end;
 };
 
 static void tune_close(struct tune *t)
@@ -157,10 +165,10 @@ static void tune_close(struct tune *t)
     if (t->end) cudaEventDestroy(t->end);
 }
 
-static bool tune_open(struct tune *t, struct gemm_lt *g, const struct gemm_args *a)
+static bool tune_open(struct tune *t, struct gemm_lt *g, const struct shape *s, const struct gemm_args *a)
 {
     size_t elem = a->w->dt == DT_F32 ? 4 : 2, x_bytes = DECODE_MOST * (size_t)a->w->k * elem;
-    *t = (struct tune){.g = g, .a = *a};
+    *t = (struct tune){.g = g, .s = s, .a = *a};
     char *host = malloc(x_bytes);
     bool  ok = host && cudaMalloc((void **)&t->x, x_bytes) == cudaSuccess && cudaMalloc((void **)&t->y, DECODE_MOST * (size_t)a->w->n * 4) == cudaSuccess &&
               cudaMalloc((void **)&t->flush, FLUSH_BYTES) == cudaSuccess && cudaEventCreate(&t->start) == cudaSuccess && cudaEventCreate(&t->end) == cudaSuccess;
@@ -188,7 +196,7 @@ static float time_of(struct tune *t, const cublasLtMatmulAlgo_t *algo, int n_tok
     for (int i = 0; i < TUNE_RUNS; i++) {
         cudaMemsetAsync(t->flush, i, FLUSH_BYTES, t->g->stream);
         cudaEventRecord(t->start, t->g->stream);
-        if (!multiply(t->g, &t->a, algo)) return -1;
+        if (!multiply(t->g, t->s, &t->a, algo)) return -1;
         cudaEventRecord(t->end, t->g->stream);
         if (cudaEventSynchronize(t->end) != cudaSuccess || cudaEventElapsedTime(&ms, t->start, t->end) != cudaSuccess) return -1;
         if (best < 0 || ms < best) best = ms;
@@ -205,7 +213,7 @@ static bool results(struct tune *t, const cublasLtMatmulAlgo_t *algo, int first,
     size_t elem = t->a.w->dt == DT_F32 ? 4 : 2, seen = seen_bytes(t);
     t->a.x = t->x + (size_t)first * (size_t)t->a.w->k * elem;
     t->a.n_tok = n_tok;
-    return multiply(t->g, &t->a, algo) &&
+    return multiply(t->g, t->s, &t->a, algo) &&
            cudaMemcpy2DAsync(out, seen, t->y, (size_t)t->a.w->n * (t->a.y_f32 ? 4 : elem), seen, (size_t)n_tok, cudaMemcpyDeviceToHost, t->g->stream) == cudaSuccess &&
            cudaStreamSynchronize(t->g->stream) == cudaSuccess;
 }
@@ -229,9 +237,9 @@ static bool choose_decode(struct gemm_lt *g, const struct gemm_args *a, struct s
     struct tune          t;
     int                  n = 0, first = -1;
     double               best = INFINITY;
-    bool                 ok = tune_open(&t, g, a);
+    bool                 ok = tune_open(&t, g, s, a);
     char                *want = malloc(2 * DECODE_MOST * seen_bytes(&t)), *room = want ? want + DECODE_MOST * seen_bytes(&t) : NULL;
-    for (int i = 0; ok && i < N_TUNE; i++) propose(g, &t.a, tune_rows[i], found, &n);
+    for (int i = 0; ok && i < N_TUNE; i++) propose(g, s, &t.a, tune_rows[i], found, &n);
     for (int k = 0; ok && want && k < n; k++) {
         if (first < 0 && (!results(&t, &found[k], 0, DECODE_MOST, want) || !gives(&t, &found[k], want, room))) continue;
         if (first < 0) first = k;
@@ -261,7 +269,7 @@ static bool choose_prompt(struct gemm_lt *g, const struct gemm_args *a, struct s
 {
     cublasLtMatmulAlgo_t found[FOUND_MOST];
     int                  n = 0;
-    if (!propose(g, a, PROMPT_ROWS, found, &n) || n == 0) return false;
+    if (!propose(g, s, a, PROMPT_ROWS, found, &n) || n == 0) return false;
     s->algo = found[0];
     return true;
 }
@@ -275,7 +283,11 @@ static const struct shape *shape_of(struct gemm_lt *g, const struct gemm_args *a
     if (g->n_shape == SHAPES_MOST) return NULL;
     struct shape *s = &g->shape[g->n_shape];
     *s = (struct shape){.n = a->w->n, .k = a->w->k, .add = a->add, .bias = a->bias, .decode = a->decode, .y_f32 = a->y_f32, .dt = a->w->dt};
-    if (!(a->decode ? choose_decode : choose_prompt)(g, a, s)) return NULL;
+    if (!describe(g, s) || !(a->decode ? choose_decode : choose_prompt)(g, a, s)) {
+        forget(g, s);
+        return NULL;
+    }
+    if (s->alone) log_line(LOG_WARN, "product takes rows one by one", "n=%d k=%d add=%d bias=%d reason=no_algorithm_with_equal_bits", s->n, s->k, s->add, s->bias);
     g->n_shape++;
     return s;
 }
@@ -293,7 +305,7 @@ enum err gemm_lt(struct gemm_lt *g, const struct gemm_args *a)
         part.n_tok = n;
         part.x = (const char *)a->x + at * a->x_stride * elem;
         part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : elem);
-        if (!multiply(g, &part, &s->algo)) return ERR_DEVICE;
+        if (!multiply(g, s, &part, &s->algo)) return ERR_DEVICE;
     }
     return OK;
 }

@@ -30,7 +30,7 @@ build/gpu/test_ops: tests/kernels/gpu_ops.cu $(TEST_HDR) $(GPU_OBJ) $(REF_O)
 build/gpu/test_choose: tests/kernels/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/choose_ref.o
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
 # Host code that loads cuBLASLt.
-build/gpu/test_lt: tests/kernels/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,kernels/gemm_lt base/err base/check base/log base/clock)
+build/gpu/test_lt: tests/kernels/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,kernels/gemm_lt base/err base/check base/log base/clock tests/kernels/count_malloc)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -ldl -o $@
 build/gpu/test_plan: tests/kernels/gpu_plan.cu build/gpu/plan_gpu.o
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@

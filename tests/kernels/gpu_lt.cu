@@ -1,15 +1,17 @@
 /* Products by cuBLASLt on the GPU against plain fp32 sums, for the rows of prompts and of decode, in bf16 and fp32, with bias and residual;
- * and a row's bits alone and among any number of others.
+ * a row's bits alone and among any number of others; and what the calling thread allocates for them.
  * usage: gpu_lt [small] */
 #include "tests/kernels/gpu_test.cuh"
 
 #include <cuda_bf16.h>
+#include <dlfcn.h>
 #include <math.h>
 #include <string.h>
 #include <vector>
 
 extern "C" {
 #include "kernels/gemm_lt.h"
+#include "tests/kernels/count_malloc.h"
 }
 
 __host__ __device__ static float wide(float x) { return x; }
@@ -139,6 +141,54 @@ template <typename T> static void bits_do_not_hang_on_the_batch(problem<T> &p, b
     }
 }
 
+/* Each shape is seen once, with one row; after that no number of rows asks for memory. */
+template <typename T> static void products_allocate_nothing(struct gemm_lt *lt, std::vector<problem<T> *> &problems)
+{
+    const int           rows[] = {1, 2, 3, 17, 64, 100, 127, 128, 129, 255, 256, 300, 1000, 2048, 4097};
+    struct malloc_count all = {};
+    int                 n_product = 0;
+    for (bool first : {true, false})
+        for (problem<T> *p : problems)
+            for (int n_tok : rows)
+                for (int kind = 0; kind < 6; kind++) {
+                    gemm_args a = {};
+                    a.y = p->y;
+                    a.x = p->x;
+                    a.w = &p->wt;
+                    a.bias = kind / 2 == 1 ? p->bias : NULL;
+                    a.x_stride = p->k;
+                    a.y_stride = p->n;
+                    a.n_tok = n_tok;
+                    a.add = kind / 2 == 2;
+                    a.decode = kind % 2;
+                    if (n_tok > (a.decode ? 256 : p->most) || (first && n_tok > 1))
+                        continue;
+                    malloc_count_begin();
+                    enum err            e = gemm_lt(lt, &a);
+                    struct malloc_count one = malloc_count_end();
+                    CUDA(cudaDeviceSynchronize());
+                    if (e != OK)
+                        check(false, "the_algorithm_takes_any_number_of_rows", "counting allocations");
+                    if (first) {
+                        check(one.n > 0, "making_a_shape_allocates", "nothing was counted");
+                        continue;
+                    }
+                    if (all.n == 0)
+                        all.first_asker = one.first_asker;
+                    all.n += one.n;
+                    all.bytes += one.bytes;
+                    n_product++;
+                }
+    Dl_info who = {};
+    if (all.n > 0)
+        dladdr(all.first_asker, &who);
+    char text[256];
+    snprintf(text, sizeof text, "%s: %lld allocations, %lld bytes in %d products; the first by %s", sizeof(T) == 4 ? "f32" : "bf16", (long long)all.n, (long long)all.bytes, n_product,
+             who.dli_fname ? who.dli_fname : "nobody");
+    printf("%s\n", text);
+    check(all.n == 0, "products_allocate_nothing", text);
+}
+
 /* One open library a type: it keeps an algorithm for each of up to 32 shapes. */
 template <typename T> static void all_of_type(bool small)
 {
@@ -149,10 +199,11 @@ template <typename T> static void all_of_type(bool small)
         printf("%s\n", note.text);
         exit(2);
     }
+    std::vector<problem<T> *> problems;
     for (auto &s : shapes) {
         if (small && s[1] > 1000)
             continue;
-        problem<T> p(lt, s[0], s[1], small ? 300 : 4097);
+        problem<T> &p = *problems.emplace_back(new problem<T>(lt, s[0], s[1], small ? 300 : 4097));
         for (int n_tok : {1, 127, 128, 129, small ? 300 : 4097}) {
             product_equals_sum(p, n_tok, false, false, false);
             product_equals_sum(p, n_tok, true, false, false);
@@ -167,6 +218,12 @@ template <typename T> static void all_of_type(bool small)
         bits_do_not_hang_on_the_batch(p, true);
     }
     gemm_lt_close(lt);
+    if (gemm_lt_open(&lt, 0, &note) != OK)
+        exit(2);
+    products_allocate_nothing(lt, problems); /* on a library that has seen no shape yet */
+    gemm_lt_close(lt);
+    for (problem<T> *p : problems)
+        delete p;
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,16 @@
+/* count_malloc: whoever links this has every allocation of the process come by it, the libraries' too. */
+#ifndef FLUXD_TESTS_KERNELS_COUNT_MALLOC_H
+#define FLUXD_TESTS_KERNELS_COUNT_MALLOC_H
+
+#include <stdint.h>
+
+struct malloc_count {
+    int64_t     n, bytes;
+    const void *first_asker; /* the code that the first of them returns to */
+};
+
+/* Allocations between the two, of the calling thread. */
+void                malloc_count_begin(void);
+struct malloc_count malloc_count_end(void);
+
+#endif
