@@ -132,7 +132,7 @@ static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, int cache
                            .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = streams, .has_router = true, .bad_token = 77,
                            .fail_at_step = fail_at_step};
     f->e = fake_open(&fc);
-    struct scheduler_conf sc = {.queue_len = 24, .chunk_tok = 256, .default_max_tok = 32, .route = "auto", .swap_bytes = seed % 2 ? 100 * 1024 : 0, .prefix_bytes = cache * INT64_C(1024),
+    struct scheduler_conf sc = {.queue_len = 24, .chunk_tok = 256, .default_max_tok = 32, .route = "auto", .swap_bytes = seed % 2 ? 100 * 1024 : 0, .prefix_bytes = cache * INT64_C(1024), .itl_burst_ms = seed % 4 ? 50 : 0,
                                 .route_policy = seed % 3 == 0 ? "none" : seed % 3 == 1 ? "order" : "balance"};
     struct err_note note;
     assert_int_equal(scheduler_open(&f->s, &sc, f->e, &note), OK);

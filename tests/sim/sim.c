@@ -14,8 +14,8 @@ int main(int argc, char **argv)
         const char *title, *policy;
         bool        age;
         double      target_ms, burst_ms;
-    } row[] = {{"none", "none", true, 40, 0},          {"order", "order", true, 40, 0},   {"balance, no ageing", "balance", false, 40, 0},
-               {"balance", "balance", true, 40, 0},    {"order, stretch", "order", true, 0, 0}, {"order, burst 100", "order", true, 0, 100}};
+    } row[] = {{"none", "none", true, 40, 0},       {"order", "order", true, 40, 0}, {"balance, no ageing", "balance", false, 40, 0},
+               {"balance", "balance", true, 40, 0}, {"order, no target", "order", true, 0, 100}};
     int    n = argc > 1 ? atoi(argv[1]) : 100000;
     double whole = 0;
     if (n < 1)
