@@ -17,7 +17,7 @@ enum { IDLE_BEAT_MS = 1000, BUSY_BEAT_MS = 50, PASS_MOST = 32 };
 /* Gaps beside a prompt, over those without: a host's cores have the prompt take at most 1.8 times as long as alone (2.5 / 1.5, and
  * what a step costs besides); on a device, where decode leaves the arithmetic idle, gaps stay below twice their own. */
 static const double STRETCH_HOST = 2.5, STRETCH_DEVICE = 1.6;
-static const int64_t PREFIX_BYTES_HOST = 256 << 20, PREFIX_BYTES_DEVICE = 0;
+static const int64_t PREFIX_BYTES_HOST = 256 << 20, PREFIX_BYTES_DEVICE = INT64_MAX;
 static const double ALONE_STEP_MS = 60; /* longest prefill step while nobody decodes: how late a newcomer is noticed */
 
 static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
@@ -61,7 +61,7 @@ static enum route_policy policy_of(const char *word)
 }
 
 /* Pages of --prefix-cache-bytes; none where the engine cannot go on behind them. A host's pool is touched as it is used, so what stays there
- * is memory taken from others. */
+ * is memory taken from others; a device's is taken at open. */
 static enum err open_prefix(struct scheduler *s, struct err_note *note)
 {
     const struct engine_info *m = s->info;
