@@ -190,6 +190,8 @@ static void write_text(struct json_out *o, const struct form *f, const struct an
     json_out_object(o, f->chunk ? "delta" : "message");
     if (c->role || !f->chunk)
         json_out_text(o, "role", "assistant");
+    if (c->n_reason)
+        json_out_string(o, "reasoning_content", c->reason, c->n_reason);
     if (c->role || c->n_text || !f->chunk)
         json_out_string(o, "content", c->text, c->n_text);
     if (!f->chunk)

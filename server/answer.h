@@ -20,6 +20,8 @@ struct answer_choice {
     int                      index;
     const char              *text;
     size_t                   n_text;
+    const char              *reason;      /* chat: what was reasoned */
+    size_t                   n_reason;
     bool                     role;        /* chat chunk: the first one, which names the speaker */
     const char              *finish;      /* NULL: not yet */
     const struct sample_out *token;       /* log-probabilities of n_token tokens; NULL: not asked for */

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "server/think.h"
+
 enum role { ROLE_SYSTEM, ROLE_DEVELOPER, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
 static const char *const role_word[] = {"system", "developer", "user", "assistant", "tool", NULL};
 
@@ -46,6 +48,7 @@ struct render {
     const cJSON                  *calls; /* of the last message that has some */
     bool                          no_text; /* a message with calls has null as content */
     bool                          empty_for_none;
+    bool                          think_open;
 };
 
 static enum err no_memory(const struct render *r) { return err_set(r->in->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM)); }
@@ -320,6 +323,7 @@ static enum err render(struct render *r, struct token_vec *out)
     size_t n = text.text.len;
     if (!e && p->continue_final)
         e = cut_after_last(r, &text, &n);
+    r->think_open = !e && n > 0 && (p->continue_final ? think_is_open(r->last.p, r->last.n, false) : think_is_open(text.text.data, n, true));
     if (!e)
         e = chat_prompt_may_fit(r->env, p, r->in, "messages", n);
     if (!e)
@@ -330,20 +334,20 @@ static enum err render(struct render *r, struct token_vec *out)
     return e;
 }
 
-enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, struct token_vec *out)
+enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, struct token_vec *out, bool *think_open)
 {
     if (!env->tmpl)
         return err_set(in->note, ERR_UNSUPPORTED, "messages", "this model has no chat template: use /v1/completions");
-    struct render r = {.env = env, .p = p, .in = in};
-    arena_init(&r.mem, TMPL_MAX_ARENA_BYTES);
-    enum err e = render(&r, out);
-    arena_fini(&r.mem);
-    if (e != ERR_TEMPLATE || !r.no_text)
-        return e;
+    struct render r = {0};
+    enum err      e = ERR_TEMPLATE;
     /* Templates that ask whether a content is none and templates that add it to a text are both about. */
-    r = (struct render){.env = env, .p = p, .in = in, .empty_for_none = true};
-    arena_init(&r.mem, TMPL_MAX_ARENA_BYTES);
-    e = render(&r, out);
-    arena_fini(&r.mem);
+    for (int i = 0; i < 2 && e == ERR_TEMPLATE && (i == 0 || r.no_text); i++) {
+        r = (struct render){.env = env, .p = p, .in = in, .empty_for_none = i > 0};
+        arena_init(&r.mem, TMPL_MAX_ARENA_BYTES);
+        e = render(&r, out);
+        arena_fini(&r.mem);
+    }
+    if (think_open)
+        *think_open = r.think_open;
     return e;
 }

@@ -26,7 +26,7 @@ struct chat_prompt_env {
 enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, const char *param, size_t n);
 
 /* Appends the ids of p's messages to out. Refusals name the message ("messages[2].content"); ERR_TEMPLATE with the text
- * that the template raised. */
-enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, struct token_vec *out);
+ * that the template raised. think_open (may be NULL): whether the answer begins inside <think>. */
+enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, struct token_vec *out, bool *think_open);
 
 #endif

@@ -11,7 +11,10 @@ void choice_init(struct choice *c, const struct ask *a, const struct tokenizer *
     *c = (struct choice){.ask = a, .tokenizer = t, .index = index, .prompt_i = index / a->n_per_prompt, .r = a->request[index]};
     strbuf_init(&c->raw);
     strbuf_init(&c->fresh);
+    strbuf_init(&c->kept);
+    strbuf_init(&c->reason);
     strbuf_init(&c->out);
+    think_init(&c->think, a->think_open);
     stopper_init(&c->stopper, &a->stop, a->include_stop);
 }
 
@@ -19,6 +22,8 @@ void choice_fini(struct choice *c)
 {
     strbuf_fini(&c->raw);
     strbuf_fini(&c->fresh);
+    strbuf_fini(&c->kept);
+    strbuf_fini(&c->reason);
     strbuf_fini(&c->out);
     free(c->token);
     c->token = NULL;
@@ -42,6 +47,16 @@ static bool keep_token(struct choice *c, const struct sample_out *s)
     return true;
 }
 
+static void tell_apart(struct choice *c)
+{
+    const char *text = c->kept.data ? c->kept.data : "";
+    if (c->ask->endpoint == API_CHAT)
+        think_feed(&c->think, text, c->kept.len, &c->reason, &c->out);
+    else
+        strbuf_put(&c->out, text, c->kept.len);
+    strbuf_clear(&c->kept);
+}
+
 /* Moves n bytes of raw on; the first min_tokens tokens cannot end the answer. */
 static void pass_on(struct choice *c, size_t n)
 {
@@ -50,9 +65,10 @@ static void pass_on(struct choice *c, size_t n)
     strbuf_drop_front(&c->raw, n);
     const char *text = c->fresh.data ? c->fresh.data : "";
     if (c->n_token <= c->ask->min_tokens)
-        strbuf_put(&c->out, text, c->fresh.len);
+        strbuf_put(&c->kept, text, c->fresh.len);
     else
-        c->stopped = stopper_feed(&c->stopper, text, c->fresh.len, &c->out);
+        c->stopped = stopper_feed(&c->stopper, text, c->fresh.len, &c->kept);
+    tell_apart(c);
 }
 
 static void take_token(struct choice *c, const struct event *e)
@@ -75,8 +91,10 @@ static void take_done(struct choice *c, const struct event *e)
     c->done = true;
     if (!c->stopped) {
         pass_on(c, c->raw.len);
-        stopper_end(&c->stopper, &c->out);
+        stopper_end(&c->stopper, &c->kept);
     }
+    tell_apart(c);
+    think_end(&c->think, &c->reason, &c->out);
     if (c->stopped)
         c->finish = "stop";
     else if (e->finish == FINISH_STOP || e->finish == FINISH_LENGTH || e->finish == FINISH_ROUTED)
@@ -95,7 +113,8 @@ bool choice_take(struct choice *c, const struct event *e)
         take_done(c, e);
     else if (!c->stopped)
         take_token(c, e);
-    if (strbuf_failed(&c->raw) || strbuf_failed(&c->fresh) || strbuf_failed(&c->out))
+    if (strbuf_failed(&c->raw) || strbuf_failed(&c->fresh) || strbuf_failed(&c->kept) || strbuf_failed(&c->reason) ||
+        strbuf_failed(&c->out))
         c->failed = ERR_NOMEM;
     return c->stopped && !before && !c->done;
 }

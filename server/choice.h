@@ -1,9 +1,10 @@
 /* choice: one growing answer: tokens in, certain text out. Loop thread; knows nothing of HTTP or JSON. Streamed and whole
- * answers take the same way: token bytes -> whole characters -> stop strings -> out. */
+ * answers take the same way: token bytes -> whole characters -> stop strings -> what was reasoned and what is said. */
 #ifndef FLUXD_SERVER_CHOICE_H
 #define FLUXD_SERVER_CHOICE_H
 
 #include "server/prep.h"
+#include "server/think.h"
 
 struct choice {
     const struct ask       *ask;
@@ -12,8 +13,10 @@ struct choice {
     struct request         *r;
     struct strbuf           raw;   /* bytes of a character that is not whole yet */
     struct strbuf           fresh; /* whole characters on their way through the stopper */
-    struct strbuf           out;   /* text that is certain; whoever tells it clears it */
+    struct strbuf           kept;  /* what the stopper has let through */
+    struct strbuf           reason, out; /* text that is certain; whoever tells it clears it */
     struct stopper          stopper;
+    struct think            think; /* of a chat's answer */
     struct sample_out      *token; /* [n_token] when the call asks for log-probabilities */
     int                     n_token, cap_token;
     bool                    stopped; /* a stop string: what still comes is not part of the answer */

@@ -116,7 +116,8 @@ bool gen_tell(struct gen *g, struct choice *c)
     if (!c->told_begin && !tell_begin(g, c))
         return false;
     const int            n_new = c->n_token - c->told_token;
-    struct answer_choice news = {.index = c->index, .text = c->out.data ? c->out.data : "", .n_text = c->out.len, .text_offset = &c->text_offset};
+    struct answer_choice news = {.index = c->index, .text = c->out.data ? c->out.data : "", .n_text = c->out.len, .reason = c->reason.data,
+                                 .n_reason = c->reason.len, .text_offset = &c->text_offset};
     if (a->logprobs && n_new > 0) {
         news.token = c->token + c->told_token;
         news.n_token = (size_t)n_new;
@@ -126,8 +127,9 @@ bool gen_tell(struct gen *g, struct choice *c)
         news.n_id = (size_t)n_new;
     }
     c->told_token = c->n_token;
-    if ((news.n_text || news.token || news.id) && !write_chunk(g, &news))
+    if ((news.n_text || news.n_reason || news.token || news.id) && !write_chunk(g, &news))
         return false;
+    strbuf_clear(&c->reason);
     strbuf_clear(&c->out);
     if (!c->finish || c->told_finish)
         return true;
@@ -190,6 +192,8 @@ static bool write_whole_choice(const struct gen *g, struct choice *c, struct jso
     strbuf_put(&text, c->out.data ? c->out.data : "", c->out.len);
     all.text = text.data ? text.data : "";
     all.n_text = text.len;
+    all.reason = c->reason.data;
+    all.n_reason = c->reason.len;
     if (a->logprobs) {
         const size_t n = a->echo ? (size_t)p->n : 0;
         both = calloc(n + (size_t)c->n_token + 1, sizeof *both);

@@ -359,7 +359,7 @@ static enum err check_counts(struct params *p, struct json_in *in, enum params_k
         return json_in_fail(in, ERR_INVALID_VALUE, name, "must be at least 1%s", kind == PARAMS_COMPLETION ? ", but for \"echo\": true" : "");
     if (p->max_tokens >= 0 && p->min_tokens > p->max_tokens)
         return json_in_fail(in, ERR_INVALID_VALUE, "min_tokens", "must not exceed max_tokens");
-    if (p->best_of && p->stream)
+    if (p->best_of > 1 && p->stream) /* load generators send 1 with every stream */
         return json_in_fail(in, ERR_INVALID_VALUE, "best_of", "is not allowed with \"stream\": true");
     if (p->best_of && p->best_of < p->n)
         return json_in_fail(in, ERR_INVALID_VALUE, "best_of", "must not be less than n");

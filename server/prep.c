@@ -214,7 +214,7 @@ static enum err add_prompts(struct prep *c)
     enum err         e = OK;
     for (int i = 0; i < a->n_prompt && !e; i++) {
         ids.n = 0;
-        e = by_messages(c) ? chat_prompt_tokens(&c->env->chat, &c->p, c->in, &ids)
+        e = by_messages(c) ? chat_prompt_tokens(&c->env->chat, &c->p, c->in, &ids, &a->think_open)
                                     : completion_ids(c, &c->p.prompt.v[i], &ids);
         if (!e)
             e = add_prompt(c, i, &ids);

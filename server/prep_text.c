@@ -35,7 +35,7 @@ enum err prep_tokenize(const struct prep_env *env, const struct params *p, struc
     if (p->messages) {
         struct chat_prompt_env chat = env->chat;
         chat.text_bytes_most = 0; /* tokens are counted here, however many */
-        e = chat_prompt_tokens(&chat, p, in, &ids);
+        e = chat_prompt_tokens(&chat, p, in, &ids, NULL);
     } else {
         const struct json_prompt *text = &p->prompt.v[0];
         e = !text->text.p ? json_in_fail(in, ERR_INVALID_TYPE, "prompt", "must be a string")

@@ -348,6 +348,7 @@ def test_C16_many_answers(hostile):
     check_error(send(hostile, COMPLETIONS, {"n": 3, "best_of": 2}), 400, "invalid_value", "best_of")
     check_error(send(hostile, COMPLETIONS, {"n": 1, "best_of": 2, "stream": True}), 400, None, "best_of")
     check_error(send(hostile, COMPLETIONS, {"best_of": 2}), 400, "unsupported_parameter", "best_of")
+    assert send(hostile, COMPLETIONS, {"best_of": 1, "stream": True}).text.endswith("data: [DONE]\n\n")
     check_error(send(hostile, COMPLETIONS, {"prompt": ["a"] * 5000}), 400, None, "prompt")
     many = send(hostile, COMPLETIONS, {"n": 100, "temperature": 1})
     assert many.status_code == 200 and len(many.json()["choices"]) == 100

@@ -178,6 +178,35 @@ def test_continuous_usage_counts_up(server):
     assert counts == sorted(counts) and counts[0] < counts[-1] == 6
 
 
+THINKER = [m for w in ("red", "blue", "green", "black") for m in (*user(f"Say {w}"), {"role": "assistant", "content": f"<think>\nI say {w}.\n</think>\n\n{w}"})] + user("Say white")
+
+
+@pytest.mark.parametrize("begun", [None, "<think>\nI say"])
+def test_what_is_reasoned_is_told_apart(server, begun):
+    ask = dict(messages=THINKER if begun is None else [*THINKER, {"role": "assistant", "content": begun}], max_tokens=30, temperature=0,
+               continue_final_message=begun is not None)
+    r = server.post("/v1/chat/completions", ask).json()["choices"][0]
+    assert r["message"]["content"] == "white" and r["finish_reason"] == "stop"
+    assert r["message"]["reasoning_content"] == ("white.\n" if begun else "I say white.\n")
+    told = {"content": "", "reasoning_content": ""}
+    with Stream(server, "/v1/chat/completions", **ask) as s:
+        for _, f in s:
+            for key in told:
+                told[key] += f["choices"][0]["delta"].get(key, "")
+    assert told == {key: r["message"][key] for key in told}
+    cut = server.post("/v1/chat/completions", {**ask, "max_tokens": 2 if begun else 5}).json()["choices"][0]
+    assert cut["message"]["content"] == "" and r["message"]["reasoning_content"].startswith(cut["message"]["reasoning_content"])
+    assert "reasoning_content" not in server.post("/v1/chat/completions", {"messages": user("Hi"), "max_tokens": 2}).json()["choices"][0]["message"]
+
+
+def test_a_template_may_begin_the_thought(make_server, tmp_path):
+    path = tmp_path / "thinks.jinja"
+    path.write_text("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n")
+    s = make_server("--chat-template", path)
+    r = s.post("/v1/chat/completions", {"messages": THINKER, "max_tokens": 30, "temperature": 0}).json()["choices"][0]["message"]
+    assert r["reasoning_content"] == "I say white.\n" and r["content"] == "white"
+
+
 def test_fifty_parallel_streams_all_end_well_and_are_the_answers_alone(server):
     asks = [dict(prompt=f"Number {i} is", max_tokens=12, temperature=0 if i % 2 else 1, seed=i, ignore_eos=True) for i in range(50)]
 

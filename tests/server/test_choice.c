@@ -109,6 +109,65 @@ static void streamed_and_whole_text_are_the_same(void **st)
         }
 }
 
+static const struct {
+    const char *text;
+    bool        open; /* the prompt ends inside <think> */
+    const char *reason, *said;
+} thoughts[] = {
+    {"hello", false, "", "hello"},
+    {"", false, "", ""},
+    {"<think>\nwhy\n</think>\n\nbecause", false, "why\n", "because"},
+    {"<think>why</think>because</think>", false, "why", "because</think>"},
+    {"<think></think>x", false, "", "x"},
+    {"<think>\n\n</think>\n\nx <think>y</think>", false, "", "x <think>y</think>"},
+    {"<think>cut of", false, "cut of", ""},
+    {"<think>cut </thi", false, "cut </thi", ""},
+    {"<thinking>", false, "", "<thinking>"},
+    {"<thi", false, "", "<thi"},
+    {"<<think>x</think>", false, "", "<<think>x</think>"},
+    {"a<think>x</think>", false, "", "a<think>x</think>"},
+    {"<think>a<</think>b", false, "a<", "b"},
+    {"<think>a</</think>b", false, "a</", "b"},
+    {"\nwhy</think> so", true, "why", "so"},
+    {"why", true, "why", ""},
+    {"<think>why</think>so", true, "<think>why", "so"},
+};
+
+static void reasoning_is_told_from_the_answer_however_it_is_cut(void **st)
+{
+    (void)st;
+    for (size_t i = 0; i < sizeof thoughts / sizeof *thoughts; i++)
+        for (size_t part = 1; part < 12; part++) {
+            struct think  t;
+            struct strbuf reason, said;
+            strbuf_init(&reason);
+            strbuf_init(&said);
+            think_init(&t, thoughts[i].open);
+            const size_t n = strlen(thoughts[i].text);
+            for (size_t at = 0; at < n; at += part)
+                think_feed(&t, thoughts[i].text + at, at + part < n ? part : n - at, &reason, &said);
+            think_end(&t, &reason, &said);
+            strbuf_putc(&reason, '\0');
+            strbuf_putc(&said, '\0');
+            if (strcmp(reason.data, thoughts[i].reason) || strcmp(said.data, thoughts[i].said))
+                fail_msg("case %zu in parts of %zu: \"%s\" and \"%s\"", i, part, reason.data, said.data);
+            strbuf_fini(&reason);
+            strbuf_fini(&said);
+        }
+}
+
+static void a_prompt_may_end_inside_a_thought(void **st)
+{
+    (void)st;
+    static const struct {
+        const char *text;
+        bool        tail, open;
+    } prompt[] = {{"<think>", true, true},   {"a<think>\n", true, true},           {"<think>a", true, false}, {"", true, false}, {"<think>a", false, true},
+                  {"<think>a</think>", false, false}, {"<think>a</think>b<think>", false, true}, {"<thin", false, false},  {"a", false, false}};
+    for (size_t i = 0; i < sizeof prompt / sizeof *prompt; i++)
+        assert_int_equal(think_is_open(prompt[i].text, strlen(prompt[i].text), prompt[i].tail), prompt[i].open);
+}
+
 static void a_failed_request_has_no_finish(void **st)
 {
     (void)st;
@@ -129,6 +188,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streamed_and_whole_text_are_the_same),
+        cmocka_unit_test(reasoning_is_told_from_the_answer_however_it_is_cut),
+        cmocka_unit_test(a_prompt_may_end_inside_a_thought),
         cmocka_unit_test(a_failed_request_has_no_finish),
     };
     return cmocka_run_group_tests(tests, open_mini, close_mini);

@@ -125,7 +125,7 @@ static const struct {
     {API_COMPLETIONS, "{\"prompt\":[\"a\",\"b\",\"c\"],\"n\":128}", ERR_INVALID_VALUE, "n"},
     {API_COMPLETIONS, P "\"n\":3,\"best_of\":2}", ERR_INVALID_VALUE, "best_of"},
     {API_COMPLETIONS, P "\"best_of\":3}", ERR_UNSUPPORTED, "best_of"},
-    {API_COMPLETIONS, P "\"best_of\":1,\"stream\":true}", ERR_INVALID_VALUE, "best_of"},
+    {API_COMPLETIONS, P "\"n\":2,\"best_of\":2,\"stream\":true}", ERR_INVALID_VALUE, "best_of"},
     /* C12, C14 */
     {API_COMPLETIONS, P "\"temperature\":-0.1}", ERR_INVALID_VALUE, "temperature"},
     {API_COMPLETIONS, P "\"temperature\":2.1}", ERR_INVALID_VALUE, "temperature"},
