@@ -14,7 +14,8 @@ void     gemm_lt_close(struct gemm_lt *g);
 
 /* y = x w^T (+ bias) (+ y). x and w in one type, DT_BF16 or DT_F32, y too unless y_f32; sums fp32. Two algorithms serve a weight's shape,
  * one for the rows of prompts and one for those of decode (a->decode, up to 256), each fixed when the shape is first seen and without
- * split sums, so a row's bits do not depend on the number of rows. */
+ * split sums, so a row's bits do not depend on the number of rows. Asks for no memory once the shape was seen; cuBLASLt itself does, for some
+ * products: two strings, about 90 bytes. */
 enum err gemm_lt(struct gemm_lt *g, const struct gemm_args *a);
 
 /* Fixes the algorithm of the product's shape before it is needed. For decode it is timed on a->w (some 0.1 s, and memory that it gives
