@@ -1,6 +1,6 @@
 /* mutate: for tests that break model files on purpose. Watches every allocation while a file is read: under the sanitizers by
  * their allocator's hooks, else because malloc and its kin (and mmap) are taken over here and passed on to the C library.
- * Include once, in the test's own file. */
+ * Include once, in the test's own file. FLUXD_MUTATE_SEED=N makes other files of the random ones. */
 #ifndef FLUXD_TESTS_ENGINE_MUTATE_H
 #define FLUXD_TESTS_ENGINE_MUTATE_H
 
@@ -130,6 +130,12 @@ static inline uint32_t mutate_next(uint32_t *s)
 {
     *s += 0x9E3779B9u;
     return mutate_hash(*s);
+}
+
+static inline uint32_t mutate_seed(uint32_t own)
+{
+    const char *other = getenv("FLUXD_MUTATE_SEED");
+    return other ? mutate_hash((uint32_t)strtoul(other, NULL, 10) * 31 + own) : own;
 }
 
 /* A refusal is one line that names the file; `names` (NULL: nothing) stands in it too. what describes the mutation. */

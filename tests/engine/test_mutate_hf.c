@@ -144,8 +144,9 @@ static void cut_text(const struct file *f)
     }
 }
 
-static void damage(const struct file *f, size_t first, size_t last, int times, uint32_t seed)
+static void damage(const struct file *f, size_t first, size_t last, int times, uint32_t own)
 {
+    uint32_t seed = mutate_seed(own);
     for (int i = 0; i < times; i++) {
         char to = (char)(i % 2 ? mutate_next(&seed) : (uint32_t)"0123456789,:[]{}\"aFZ.\\"[mutate_next(&seed) % 22]);
         try_with(f, first + mutate_next(&seed) % (last - first), 1, &to, 1, "a damaged byte");

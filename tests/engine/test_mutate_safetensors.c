@@ -190,7 +190,7 @@ static void exchanged_words_are_refused_or_sound(void **state)
 static void random_bytes_in_the_header_are_refused_or_sound(void **state)
 {
     (void)state;
-    uint32_t seed = 11;
+    uint32_t seed = mutate_seed(11);
     char     text[TEXT_MOST];
     size_t   n = strlen(good);
     for (int i = 0; i < 1500; i++) {
@@ -222,7 +222,7 @@ static void router_files_that_lie_are_refused(void **state)
     const float bias[LAYERS] = {0.5f, -0.5f};
     struct spec spec = {.n_layer = LAYERS, .head = HEAD};
     static char file[1 << 18];
-    uint32_t    seed = 12;
+    uint32_t    seed = mutate_seed(12);
     uint64_t    n_head;
     int         loaded = 0, refused = 0;
     hash_router_write(path, 9, LAYERS, 2, HEAD, bias, "{\"pool_size\":\"150\"}"); /* the same file: fd stays good */
