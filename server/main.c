@@ -29,11 +29,11 @@
 #include "server/tokenizer.h"
 #include "server/version.h"
 
-/* jemalloc: few arenas and small thread caches keep resident memory near what is used; freed pages go back to the
- * kernel within a second, by a thread that sleeps while there is nothing to give. */
+/* jemalloc: few arenas (none apart for large blocks, which a long body would fault in again for each of its copies) and small
+ * thread caches keep resident memory near what is used; freed pages go back to the kernel within a second, by a thread that sleeps while there is nothing to give. */
 extern const char *malloc_conf;
 const char *malloc_conf =
-    "narenas:4,lg_tcache_max:13,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true,max_background_threads:1";
+    "narenas:4,oversize_threshold:0,lg_tcache_max:13,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true,max_background_threads:1";
 
 enum { EXIT_OK = 0, EXIT_CONFIG = 2, EXIT_MODEL = 3, EXIT_SOCKET = 4, EXIT_INTERNAL = 70 };
 

@@ -35,6 +35,21 @@ static bool put_run(struct run *r, const char *p, size_t n, bool outside)
     return !outside || n == 0 || push_span(r, start);
 }
 
+/* How many of n > 0 marks are like the first; eight at a time, since a long text is one run. */
+static size_t same_marks(const uint8_t *mark, size_t n)
+{
+    const uint64_t like = mark[0] * UINT64_C(0x0101010101010101);
+    size_t         i = 1;
+    for (uint64_t eight; i + 8 <= n; i += 8) {
+        memcpy(&eight, mark + i, 8);
+        if (eight != like)
+            break;
+    }
+    while (i < n && mark[i] == mark[0])
+        i++;
+    return i;
+}
+
 bool tmpl_emit(struct run *r, const struct text *t)
 {
     if (r->sink)
@@ -45,8 +60,7 @@ bool tmpl_emit(struct run *r, const struct text *t)
     if (!t->mark)
         return put_run(r, t->p, t->n, t->outside) && tmpl_scan_cost(r, t->n);
     for (size_t at = 0, n; at < t->n; at += n) {
-        for (n = 1; at + n < t->n && t->mark[at + n] == t->mark[at]; n++) {
-        }
+        n = same_marks(t->mark + at, t->n - at);
         if (!put_run(r, t->p + at, n, t->mark[at]))
             return false;
     }

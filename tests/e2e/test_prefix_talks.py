@@ -93,7 +93,7 @@ def a_route(rng):
     if rng.random() < 0.55:
         return "auto"
     if rng.random() < 0.25:
-        return {"min_full_layers": rng.randrange(1, L)}
+        return {"min_full_layers": rng.randrange(1, L - 2)}  # the plan below leaves 28 layers to choose
     return rng.choice(["full", "sparse", "10" * 15, "1" * 15 + "0" * 15, "".join(rng.choice("01") for _ in range(L))])
 
 
