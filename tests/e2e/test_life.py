@@ -97,6 +97,12 @@ def test_what_does_not_fit_the_device_is_named_and_what_to_set(changes, flags, w
     assert code == 2 and "MiB" in last and all(w in last for w in words), text
 
 
+@gpu_only
+def test_more_sequences_than_the_device_takes_are_refused_before_weights_are_read():
+    code, text = exit_of("--model", MODEL, "--device", DEVICE, "--port", free_port(), "--max-num-seqs", "257", timeout=60)
+    assert code == 2 and "--max-num-seqs: must be in 1..256" in text.splitlines()[-1] and "loading" not in text, text
+
+
 def test_no_model_named_exits_with_2():
     code, text = exit_of("--port", free_port(), env={"FLUXD_MODEL": None})
     assert code == 2 and "--model" in text
