@@ -500,7 +500,7 @@ static void on_staged(uv_async_t *async)
 
 static void prepare_process(void)
 {
-    static const int meaningless[] = {SIGPIPE, SIGUSR1, SIGUSR2};
+    static const int meaningless[] = {SIGPIPE, SIGUSR1, SIGUSR2, SIGXFSZ}; /* the last: a log that may not grow */
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     for (size_t i = 0; i < sizeof meaningless / sizeof *meaningless; i++)
         sigaction(meaningless[i], &ignore, NULL);

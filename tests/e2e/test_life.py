@@ -245,6 +245,21 @@ def test_sigterm_while_loading_ends_at_once():
         s.kill()
 
 
+@cpu_only("the pool is the host's memory")
+def test_a_pool_that_may_not_be_taken_is_refused():
+    import resource
+
+    code, text = exit_of("--model", MODEL, "--port", free_port(), "--kv-pool-bytes", "3G", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)))
+    assert code == 2 and "--kv-pool-bytes" in text.splitlines()[-1] and "lower it" in text.splitlines()[-1], text
+
+
+def test_a_log_that_may_not_grow_ends_nothing(make_server):
+    import resource
+
+    s = make_server(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64)))
+    assert s.complete("a")["choices"] and s.get("/health").status_code == 200 and len(s.logged()) <= 64
+
+
 def test_without_standard_files_no_line_of_the_log_goes_elsewhere():
     port = free_port()
     proc = subprocess.Popen(["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', BIN, "--model", MODEL, "--port", str(port), "--device", DEVICE])
