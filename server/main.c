@@ -466,6 +466,7 @@ static void publish(struct server *s)
     a->gen_repetition_penalty = s->assets->repetition_penalty;
     snprintf(a->model_id, sizeof a->model_id, "%s",
              *s->config.served_model_name ? s->config.served_model_name : a->model->name);
+    s->config.max_model_len = a->model->max_len; /* what clients find in /v1/limits */
     a->ready_wall_s = clock_wall_s();
     if (s->ending) {
         scheduler_stop(s->scheduler, ERR_DRAINING);
