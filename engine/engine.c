@@ -265,6 +265,8 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     e->info.resumes = true;
     settle_device(e, c);
     fill_shape(e);
+    if (e->be->mem_left && e->info.max_seqs > DEVICE_ROWS)
+        return err_set(note, ERR_CONFIG, "--max-num-seqs", "must be in 1..%d on a GPU", DEVICE_ROWS);
     if ((err = check_pool(e, c, note)) != OK) return err;
     if (c->check && (err = c->check(c->check_arg, &e->info, note)) != OK) return err;
     l.backend = e->be;

@@ -65,7 +65,7 @@ static enum err open_pool(struct memory *m, struct backend *b, const struct spec
     m->n_page = (int)(n < most ? n : most < INT32_MAX ? most : INT32_MAX);
     m->pool = b->mem_new(b, m->n_page * m->page_bytes);
     if (m->pool) return OK;
-    if (!b->mem_left) return err_set(note, ERR_NOMEM, "--kv-pool-bytes", "no memory for a KV pool of %lld bytes", (long long)c->pool_bytes);
+    if (!b->mem_left) return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "no memory for a KV pool of %lld bytes: lower it", (long long)c->pool_bytes);
     return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "a KV pool of %lld MiB does not fit the %lld MiB of the device that are free beside weights and workspaces: lower it",
                    (long long)(m->n_page * m->page_bytes) >> 20, (long long)left >> 20);
 }

@@ -54,9 +54,10 @@ void api_chat(struct http_call *c, void *app);
 void api_route(struct http_call *c, void *app);
 void api_tokenize(struct http_call *c, void *app);
 void api_detokenize(struct http_call *c, void *app);
-/* GET /v1/models; GET /v1/models/{id} (http_path_rest). */
+/* GET /v1/models; GET /v1/models/{id} (http_path_rest); GET /tokenizer_info. */
 void api_models(struct http_call *c, void *app);
 void api_model(struct http_call *c, void *app);
+void api_tokenizer_info(struct http_call *c, void *app);
 
 /* server/api_admin.c: GET /health, /ready, /version, /v1/limits, /metrics and the page at /. */
 void api_health(struct http_call *c, void *app);

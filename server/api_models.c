@@ -1,4 +1,4 @@
-/* api_models: GET /v1/models and GET /v1/models/{id}. Loop thread only. */
+/* api_models: GET /v1/models, GET /v1/models/{id} and GET /tokenizer_info. Loop thread only. */
 #include <string.h>
 
 #include "server/api_own.h"
@@ -75,5 +75,40 @@ void api_model(struct http_call *c, void *app)
     strbuf_init(&body);
     json_out_init(&o, &body);
     write_model(&o, a);
+    reply(api_of(a), c, &body);
+}
+
+static void write_token(struct json_out *o, const char *key, const struct tokenizer *t, int32_t id)
+{
+    size_t      n;
+    const char *text = tokenizer_bytes(t, id, &n);
+    if (id >= 0)
+        json_out_string(o, key, text, n);
+    else
+        json_out_null(o, key);
+}
+
+/* What a client with templates of its own needs (as vLLM and lm-eval's remote tokenizer have it); text goes to /tokenize. */
+void api_tokenizer_info(struct http_call *c, void *app)
+{
+    struct app     *a = app;
+    struct strbuf   body;
+    struct json_out o;
+    if (refuse_loading(api_of(a), c, a))
+        return;
+    const int32_t eos = tokenizer_eos(a->tokenizer);
+    strbuf_init(&body);
+    json_out_init(&o, &body);
+    json_out_object(&o, NULL);
+    json_out_text(&o, "tokenizer_class", "PreTrainedTokenizerFast");
+    json_out_int(&o, "model_max_length", a->model->max_len);
+    json_out_int(&o, "vocab_size", tokenizer_n_piece(a->tokenizer));
+    write_token(&o, "bos_token", a->tokenizer, tokenizer_bos(a->tokenizer));
+    write_token(&o, "eos_token", a->tokenizer, eos >= 0 || a->model->n_eos == 0 ? eos : a->model->eos[0]);
+    if (a->chat_template)
+        json_out_string(&o, "chat_template", a->template_text, a->n_template);
+    else
+        json_out_null(&o, "chat_template");
+    json_out_end(&o);
     reply(api_of(a), c, &body);
 }

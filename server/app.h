@@ -26,6 +26,8 @@ struct app {
     const struct engine_info *model;
     struct tokenizer    *tokenizer;
     struct tmpl         *chat_template;   /* NULL: the model has none, chat is refused */
+    const char          *template_text;   /* its source */
+    size_t               n_template;
     char                 model_id[MODEL_ID_BYTES]; /* --served-model-name, else the model's own */
     double               gen_temperature, gen_top_p, gen_repetition_penalty; /* generation_config.json; NaN: none */
     int                  gen_top_k;       /* -1: none */

@@ -301,8 +301,8 @@ enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct par
     if (n <= env->text_bytes_most || env->text_bytes_most == 0 || p->truncate != 0)
         return OK;
     return err_set(in->note, ERR_CONTEXT_LENGTH, param,
-                   "This model's maximum context length is %d tokens. However, your %s has %zu bytes, which are more: the prompt is too long.",
-                   env->max_len, param, n);
+                   "This model's maximum context length is %d tokens. However, there are %zu bytes in the %s, which are more: the prompt is too long.",
+                   env->max_len, n, param);
 }
 
 static enum err render(struct render *r, struct token_vec *out)

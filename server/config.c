@@ -372,6 +372,8 @@ static enum err load_flags(struct loader *l, int argc, char *const *argv, const 
     for (int a = 1; a < argc; a++) {
         const char *arg = argv[a];
         char near[96];
+        if (!strcmp(arg, "--check-health"))
+            continue;
         if (!starts_with(arg, "--"))
             return err_set(l->note, ERR_CONFIG, "command line",
                            "\"%.60s\" is not a flag (a model is given as --model PATH)", arg);
@@ -476,13 +478,10 @@ enum err config_load(struct config *c, enum config_ask *ask, int argc, char *con
     *ask = asked(argc, argv, "--help") || asked(argc, argv, "-h") ? CONFIG_HELP
            : asked(argc, argv, "--version")                       ? CONFIG_VERSION
            : asked(argc, argv, "--print-defaults")                ? CONFIG_PRINT_DEFAULTS
+           : asked(argc, argv, "--check-health")                  ? CONFIG_CHECK_HEALTH
                                                                   : CONFIG_SERVE;
-    if (*ask != CONFIG_SERVE)
+    if (*ask != CONFIG_SERVE && *ask != CONFIG_CHECK_HEALTH)
         return OK;
-    if (argc > 1 && !strcmp(argv[1], "--check-health")) {
-        *ask = CONFIG_CHECK_HEALTH;
-        argv++, argc--;
-    }
 
     struct loader l = {.config = c, .note = note};
     const char *file = variable(environ, "FLUXD_CONFIG");

@@ -71,6 +71,8 @@ struct server {
     struct scheduler *scheduler;
     struct tokenizer *tokenizer;
     struct tmpl *chat_template;
+    char *template_text; /* of --chat-template */
+    size_t n_template;
     enum err result;
     struct err_note note;
     int64_t told_ns; /* last progress line */
@@ -183,7 +185,8 @@ static enum err template_from_file(struct server *s)
                                path, TMPL_MAX_SOURCE_BYTES)
                      : tmpl_compile(&s->chat_template, text, n, &s->note);
     fclose(f);
-    free(text);
+    s->template_text = text;
+    s->n_template = n;
     if (!e && !tmpl_mentions(s->chat_template, "messages"))
         return err_set(&s->note, ERR_CONFIG, "--chat-template", "%.150s is no chat template: it never reads messages", path);
     if (e != ERR_MODEL_FILE)
@@ -456,12 +459,15 @@ static void publish(struct server *s)
     a->model = scheduler_model(s->scheduler);
     a->tokenizer = s->tokenizer;
     a->chat_template = s->chat_template;
+    a->template_text = s->template_text ? s->template_text : s->assets->chat_template;
+    a->n_template = s->template_text ? s->n_template : s->assets->chat_template_len;
     a->gen_temperature = s->assets->temperature;
     a->gen_top_p = s->assets->top_p;
     a->gen_top_k = s->assets->top_k;
     a->gen_repetition_penalty = s->assets->repetition_penalty;
     snprintf(a->model_id, sizeof a->model_id, "%s",
              *s->config.served_model_name ? s->config.served_model_name : a->model->name);
+    s->config.max_model_len = a->model->max_len; /* what clients find in /v1/limits */
     a->ready_wall_s = clock_wall_s();
     if (s->ending) {
         scheduler_stop(s->scheduler, ERR_DRAINING);
@@ -501,7 +507,7 @@ static void on_staged(uv_async_t *async)
 
 static void prepare_process(void)
 {
-    static const int meaningless[] = {SIGPIPE, SIGUSR1, SIGUSR2};
+    static const int meaningless[] = {SIGPIPE, SIGUSR1, SIGUSR2, SIGXFSZ}; /* the last: a log that may not grow */
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     for (size_t i = 0; i < sizeof meaningless / sizeof *meaningless; i++)
         sigaction(meaningless[i], &ignore, NULL);
@@ -598,6 +604,7 @@ static int serve(struct server *s)
     uv_loop_close(&s->loop);
     api_close(&s->app);
     tmpl_free(s->chat_template);
+    free(s->template_text);
     tokenizer_free(s->tokenizer);
     text_assets_close(s->assets);
     sem_destroy(&s->may_close);

@@ -11,6 +11,7 @@ const struct http_route routes[] = {
     {.method = HTTP_GET, .path = "/v1/models/*", .handle = api_model},
     {.method = HTTP_POST, .path = "/tokenize", .json_body = true, .handle = api_tokenize},
     {.method = HTTP_POST, .path = "/detokenize", .json_body = true, .handle = api_detokenize},
+    {.method = HTTP_GET, .path = "/tokenizer_info", .handle = api_tokenizer_info},
     {.method = HTTP_GET, .path = "/health", .open = true, .handle = api_health},
     {.method = HTTP_GET, .path = "/ready", .open = true, .handle = api_ready},
     {.method = HTTP_GET, .path = "/version", .handle = api_version},

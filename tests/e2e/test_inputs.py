@@ -493,7 +493,7 @@ def test_head_is_answered_where_get_is(hostile):
     import requests
 
     model = hostile.get("/v1/models").json()["data"][0]["id"]
-    for path in ("/", "/health", "/ready", "/version", "/v1/limits", "/v1/models", f"/v1/models/{model}", "/v1/models/nope", "/metrics"):
+    for path in ("/", "/health", "/ready", "/version", "/v1/limits", "/v1/models", f"/v1/models/{model}", "/v1/models/nope", "/tokenizer_info", "/metrics"):
         got, head = hostile.get(path), requests.head(hostile.url + path, timeout=30)
         assert head.status_code == got.status_code and head.content == b"" and head.headers["Content-Type"] == got.headers["Content-Type"]
         assert path == "/metrics" or head.headers["Content-Length"] == got.headers["Content-Length"]
@@ -526,7 +526,7 @@ def keyed(tmp_path_factory):
 
 
 GUARDED = [("POST", COMPLETIONS), ("POST", CHAT), ("POST", "/tokenize"), ("POST", "/detokenize"), ("GET", "/v1/models"), ("GET", "/v1/models/x"), ("GET", "/metrics"),
-           ("GET", "/version"), ("GET", "/v1/limits")]
+           ("GET", "/version"), ("GET", "/v1/limits"), ("GET", "/tokenizer_info")]
 
 
 def test_I02_every_route_asks_for_a_key(keyed):

@@ -97,6 +97,12 @@ def test_what_does_not_fit_the_device_is_named_and_what_to_set(changes, flags, w
     assert code == 2 and "MiB" in last and all(w in last for w in words), text
 
 
+@gpu_only
+def test_more_sequences_than_the_device_takes_are_refused_before_weights_are_read():
+    code, text = exit_of("--model", MODEL, "--device", DEVICE, "--port", free_port(), "--max-num-seqs", "257", timeout=60)
+    assert code == 2 and "--max-num-seqs: must be in 1..256" in text.splitlines()[-1] and "loading" not in text, text
+
+
 def test_no_model_named_exits_with_2():
     code, text = exit_of("--port", free_port(), env={"FLUXD_MODEL": None})
     assert code == 2 and "--model" in text
@@ -237,6 +243,21 @@ def test_sigterm_while_loading_ends_at_once():
         assert time.monotonic() - start < 2
     finally:
         s.kill()
+
+
+@cpu_only("the pool is the host's memory")
+def test_a_pool_that_may_not_be_taken_is_refused():
+    import resource
+
+    code, text = exit_of("--model", MODEL, "--port", free_port(), "--kv-pool-bytes", "3G", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)))
+    assert code == 2 and "--kv-pool-bytes" in text.splitlines()[-1] and "lower it" in text.splitlines()[-1], text
+
+
+def test_a_log_that_may_not_grow_ends_nothing(make_server):
+    import resource
+
+    s = make_server(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64)))
+    assert s.complete("a")["choices"] and s.get("/health").status_code == 200 and len(s.logged()) <= 64
 
 
 def test_without_standard_files_no_line_of_the_log_goes_elsewhere():

@@ -207,6 +207,19 @@ def test_a_template_may_begin_the_thought(make_server, tmp_path):
     assert r["reasoning_content"] == "I say white.\n" and r["content"] == "white"
 
 
+def test_a_remote_tokenizer_has_what_it_needs(server, make_server, tmp_path):
+    """As lm-eval's: special tokens and the template by /tokenizer_info, text by /tokenize."""
+    info = server.get("/tokenizer_info").json()
+    assert info["bos_token"] == "<|im_start|>" and info["eos_token"] == "<|im_end|>" and info["model_max_length"] == 8192 and info["vocab_size"] == 49152
+    assert len(server.ids(info["eos_token"])) == len(server.ids(info["bos_token"])) == 1
+    path = tmp_path / "own.jinja"
+    path.write_text("\u00e9" + info["chat_template"])
+    s = make_server("--chat-template", path)
+    assert s.get("/tokenizer_info").json() == {**info, "chat_template": path.read_text()}
+    mine, theirs = (x.post("/tokenize", {"messages": user("Hi")}).json()["tokens"] for x in (s, server))
+    assert mine == [*server.ids("\u00e9"), *theirs]
+
+
 def test_fifty_parallel_streams_all_end_well_and_are_the_answers_alone(server):
     asks = [dict(prompt=f"Number {i} is", max_tokens=12, temperature=0 if i % 2 else 1, seed=i, ignore_eos=True) for i in range(50)]
 

@@ -219,6 +219,9 @@ static void questions_need_no_model(void **state)
     struct loaded l = load(LIST("--check-health", "--port", "99"), NULL);
     assert_true(l.e == OK && l.ask == CONFIG_CHECK_HEALTH && l.c.port == 99);
     config_fini(&l.c);
+    l = load(LIST("--port", "98", "--check-health"), NULL);
+    assert_true(l.e == OK && l.ask == CONFIG_CHECK_HEALTH && l.c.port == 98);
+    config_fini(&l.c);
 }
 
 int main(void)
