@@ -1,6 +1,7 @@
 /* fake_engine: see fake_engine.h. */
 #include "tests/fake_engine.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ struct engine {
     struct cursor     *cur;  /* [max_seqs] */
     uint64_t          *content; /* [n_page] whose block of which layer was written there */
     int               *writer, *reader; /* [n_page] slot that did so in this step, + 1; MANY; 0: none */
-    int                steps;
+    atomic_int         steps; /* read by the tests' thread */
 };
 
 struct engine *fake_open(const struct fake_conf *c)
