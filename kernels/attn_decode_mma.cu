@@ -13,9 +13,9 @@ enum { THREADS = 32 * COMPUTE_WARPS, SMEM_MAX = 99 << 10 /* on the smallest devi
 template <int K> struct smem {
     static constexpr int STAGES = K == 128 ? 2 : 4;
     __nv_bfloat16 ring[STAGES][TILE_N * K];
-    partial<K>    part[COMPUTE_WARPS];
+    unsigned char part[COMPUTE_WARPS * partial_bytes<K>(HEADS)];
     gather_smem   gather;
-    row_plan      plan;
+    int           plan[PLAN_INTS * ATTN_MAX_SEG];
 };
 
 struct params : piece_params {
@@ -31,7 +31,7 @@ template <int K> struct loader {
     int           b, v, page, local0, n_sink; /* block of the piece, K or V */
     uint32_t      i; /* stages loaded */
 
-    __device__ loader(smem<K> &sm_, const params &p_) : sm(sm_), p(p_), pieces(sm_.plan, p_), b(0), v(0), page(0), local0(0), n_sink(0), i(0) { it.n = 0; }
+    __device__ loader(smem<K> &sm_, const row_plan &plan, const params &p_) : sm(sm_), p(p_), pieces(plan, p_), b(0), v(0), page(0), local0(0), n_sink(0), i(0) { it.n = 0; }
 
     /* Copies the next half page of keys, if there is one; a group is closed either way. */
     __device__ void next()
@@ -68,12 +68,12 @@ template <int K> struct loader {
     }
 };
 
-template <int K> __device__ void attend_pieces(smem<K> &sm, const params &p)
+template <int K> __device__ void attend_pieces(smem<K> &sm, const row_plan &plan, const params &p)
 {
     constexpr int STAGES = smem<K>::STAGES;
-    const int     warp = threadIdx.x / 32, key0 = warp * 32;
-    loader<K>     load(sm, p);
-    item_walk     pieces(sm.plan, p);
+    const int     warp = threadIdx.x / 32, key0 = warp * 32, per_kv = p.n_head / p.n_kv;
+    loader<K>     load(sm, plan, p);
+    item_walk     pieces(plan, p);
     item          it;
     uint32_t      i = 0;
     for (int s = 0; s < STAGES; s++)
@@ -108,7 +108,7 @@ template <int K> __device__ void attend_pieces(smem<K> &sm, const params &p)
             release();
         }
         const float l[2] = {column_sum(state.l[0]), column_sum(state.l[1])};
-        store_state<K>(sm.part[warp], state, l, p.scale_log2);
+        store_state<K>(part_of<K>(sm.part, warp, per_kv), state, l, p.scale_log2, per_kv);
         __syncthreads();
         write_piece<K, __nv_bfloat16>(sm.part, p, it);
         finish_piece<K, __nv_bfloat16>(sm.gather, p, it);
@@ -120,10 +120,11 @@ template <int K> __device__ void attend_pieces(smem<K> &sm, const params &p)
 template <int K> __global__ void __launch_bounds__(THREADS) attn_decode_mma_kernel(const params p)
 {
     extern __shared__ __align__(128) unsigned char raw[];
-    smem<K> &sm = *(smem<K> *)raw;
-    plan_rows(sm.plan, p);
+    smem<K>       &sm = *(smem<K> *)raw;
+    const row_plan plan(sm.plan, p.n_seg);
+    plan_rows(plan, p);
     clear_rows<K, __nv_bfloat16>(p);
-    attend_pieces<K>(sm, p);
+    attend_pieces<K>(sm, plan, p);
 }
 
 template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)

@@ -5,38 +5,78 @@
 #include "kernels/attn_piece.cuh"
 
 #include <cuda_runtime.h>
+#ifdef TRACE
+#include <vector>
+#endif
 
+#ifndef STG
+#define STG 3
+#endif
+#ifndef PARTS
+#define PARTS 1
+#endif
+#ifndef LOOK
+#define LOOK 1
+#endif
+#ifndef MINB
+#define MINB 2
+#endif
+#ifndef QLOOK
+#define QLOOK 1
+#endif
+#ifndef PER_SM
+#define PER_SM 1
+#endif
 enum { THREADS = 32 * (1 + COMPUTE_WARPS + GATHER_WARPS) };
 
+#ifdef TRACE
+__device__ long long trace_buf[1024][8];
+#define MARK(i) do { if (threadIdx.x % 32 == 0) trace_buf[blockIdx.x][i] = clock64(); } while (0)
+#else
+#define MARK(i)
+#endif
+
+/* Behind it lie the parts of PARTS pieces, then the plan. */
 template <int K> struct smem {
-    static constexpr int STAGES = K == 128 ? 5 : 10;
+    static constexpr int STAGES = K == 128 ? STG : 2 * STG;
     __nv_bfloat16 ring[STAGES][TILE_N * K];
-    partial<K>    part[2][COMPUTE_WARPS];
-    uint64_t      full[STAGES], empty[STAGES], part_full[2], part_empty[2];
+    uint64_t      full[STAGES], empty[STAGES], part_full[PARTS], part_empty[PARTS];
     gather_smem   gather;
-    row_plan      plan;
 };
+__host__ __device__ static constexpr int round_16(int n) { return (n + 15) / 16 * 16; }
+template <int K> __host__ __device__ static constexpr int smem_bytes(int per_kv, int n_seg)
+{
+    return round_16(sizeof(smem<K>)) + PARTS * COMPUTE_WARPS * partial_bytes<K>(per_kv) + n_seg * PLAN_INTS * 4;
+}
 
 /* The rows' last pages hold what the kernel before this one writes; work lists, page lists and all other pages were there before it. */
-template <int K> __device__ void load_pages(smem<K> &sm, const piece_params &p, const CUtensorMap *map)
+template <int K> __device__ void load_pages(smem<K> &sm, const row_plan &plan, const piece_params &p, const CUtensorMap *map)
 {
     constexpr int  STAGES = smem<K>::STAGES;
     const int      lane = threadIdx.x % 32;
     const uint64_t hint = l2_evict_first();
-    item_walk      walk(sm.plan, p);
-    item           it;
+    item_walk      walk(plan, p);
+    item           it, next;
     uint32_t       i = 0;
     bool           waited = false;
-    while (walk.take(it)) {
-        const attn_seg &s = p.seg[it.row];
-        attn_span       span = span_of(s, it.kv * (p.n_head / p.n_kv));
-        int             local0 = s.pos0 / TILE_N + 1 - span.n_local - span.n_sink;
-        int             page = 0;
+    /* This lane's page of blocks b0 .. of a piece. */
+    auto look_up = [&](const item &x, int b0) {
+        const attn_seg &s = p.seg[x.row];
+        const attn_span span = span_of(s, x.kv * (p.n_head / p.n_kv));
+        const int       step = x.first + b0 + lane, local0 = s.pos0 / TILE_N + 1 - span.n_local - span.n_sink;
+        return b0 + lane < x.n ? s.page[step < span.n_sink ? step : local0 + step] : 0;
+    };
+    bool more = walk.take(next);
+    int  page, next_page = more && LOOK ? look_up(next, 0) : 0;
+    while (more) {
+        it = next;
+        page = LOOK ? next_page : look_up(it, 0);
+        more = walk.take(next);
+        if (more && LOOK)
+            next_page = look_up(next, 0); /* not waited for before this piece is on its way */
         for (int b = 0; b < it.n; b++) {
-            if (b % 32 == 0 && b + lane < it.n) {
-                int step = it.first + b + lane;
-                page = s.page[step < span.n_sink ? step : local0 + step];
-            }
+            if (b && b % 32 == 0)
+                page = look_up(it, b);
             int row = (__shfl_sync(~0u, page, b % 32) * p.n_kv + it.kv) * 2 * TILE_N;
             if (!waited && it.chunk == it.n_chunk - 1 && b == it.n - 1) {
                 grid_wait();
@@ -45,6 +85,10 @@ template <int K> __device__ void load_pages(smem<K> &sm, const piece_params &p, 
             for (int kv = 0; kv < 2; kv++, i++) {
                 uint32_t st = i % STAGES;
                 mbar_wait(&sm.empty[st], (i / STAGES & 1) ^ 1);
+#ifdef TRACE
+                if (i == 0) MARK(2);
+                MARK(4);
+#endif
                 if (lane == 0) {
                     mbar_arrive_tx(&sm.full[st], TILE_N * K * 2);
                     for (int c = 0; c < K / 64; c++)
@@ -55,28 +99,46 @@ template <int K> __device__ void load_pages(smem<K> &sm, const piece_params &p, 
     }
 }
 
-template <int K> __device__ void compute_pieces(smem<K> &sm, const piece_params &p, int warp)
+template <int K> __device__ void compute_pieces(smem<K> &sm, unsigned char *parts, const row_plan &plan, const piece_params &p, int warp)
 {
     constexpr int STAGES = smem<K>::STAGES;
-    const int     lane = threadIdx.x % 32, key0 = warp * 32;
-    item_walk     walk(sm.plan, p);
-    item          it;
-    uint32_t      i = 0;
+    const int     lane = threadIdx.x % 32, key0 = warp * 32, per_kv = p.n_head / p.n_kv;
+    item_walk     walk(plan, p);
+    item          it, next;
+    uint32_t      i = 0, q_next[K / 16][2];
     auto          release = [&](uint32_t st) {
         __syncwarp();
         if (lane == 0)
             mbar_arrive(&sm.empty[st]);
     };
-    for (uint32_t n_item = 0; walk.take(it); n_item++) {
+    bool more = walk.take(next);
+    if (more && QLOOK == 1)
+        load_q<K>(q_next, p, next);
+    for (uint32_t n_item = 0; more; n_item++) {
+        it = next;
         const int      row_last = p.seg[it.row].pos0 % TILE_N, tail = it.chunk == it.n_chunk - 1 ? it.n - 1 : -1;
         uint32_t       q_r[K / 16][2];
         piece_state<K> state;
-        load_q<K>(q_r, p, it);
+        if (QLOOK == 1) {
+#pragma unroll
+            for (int j = 0; j < K / 16; j++)
+                q_r[j][0] = q_next[j][0], q_r[j][1] = q_next[j][1];
+        } else {
+            load_q<K>(q_r, p, it);
+        }
+        more = walk.take(next);
+        if (more && QLOOK == 1)
+            load_q<K>(q_next, p, next); /* there by the time this piece is done */
+        if (more && QLOOK == 2 && lane < per_kv * K / 64)
+            asm volatile("prefetch.global.L1 [%0];" ::"l"((const __nv_bfloat16 *)p.q + p.seg[next.row].row0 * p.q_stride + next.kv * per_kv * K + lane * 64));
         for (int b = 0; b < it.n; b++) {
             const int last = b == tail ? row_last : TILE_N - 1;
             float     s_r[2][4];
             uint32_t  st = i % STAGES, p_r[2][2];
             mbar_wait(&sm.full[st], i / STAGES & 1);
+#ifdef TRACE
+            if (i == 0 && warp == 0) MARK(3);
+#endif
             product_qk<K>(s_r, q_r, smem_u32(sm.ring[st]), key0);
             release(st);
             i++;
@@ -90,36 +152,51 @@ template <int K> __device__ void compute_pieces(smem<K> &sm, const piece_params 
             release(st);
             i++;
         }
-        const float l[2] = {column_sum(state.l[0]), column_sum(state.l[1])};
-        mbar_wait(&sm.part_empty[n_item & 1], (n_item >> 1 & 1) ^ 1);
-        store_state<K>(sm.part[n_item & 1][warp], state, l, p.scale_log2);
-        mbar_arrive(&sm.part_full[n_item & 1]);
+        const float    l[2] = {column_sum(state.l[0]), column_sum(state.l[1])};
+        const uint32_t at = n_item % PARTS;
+        mbar_wait(&sm.part_empty[at], (n_item / PARTS & 1) ^ 1);
+        store_state<K>(part_of<K>(parts, at * COMPUTE_WARPS + warp, per_kv), state, l, p.scale_log2, per_kv);
+        mbar_arrive(&sm.part_full[at]);
     }
+#ifdef TRACE
+    if (warp == 0) MARK(5);
+#endif
 }
 
-template <int K> __device__ void gather_pieces(smem<K> &sm, const piece_params &p)
+template <int K> __device__ void gather_pieces(smem<K> &sm, unsigned char *parts, const row_plan &plan, const piece_params &p)
 {
-    item_walk walk(sm.plan, p);
+    item_walk walk(plan, p);
     item      it;
     for (uint32_t n_item = 0; walk.take(it); n_item++) {
-        mbar_wait(&sm.part_full[n_item & 1], n_item >> 1 & 1);
-        write_piece<K, __nv_bfloat16>(sm.part[n_item & 1], p, it);
-        mbar_arrive(&sm.part_empty[n_item & 1]);
+        const uint32_t at = n_item % PARTS;
+        mbar_wait(&sm.part_full[at], n_item / PARTS & 1);
+        write_piece<K, __nv_bfloat16>(parts + at * COMPUTE_WARPS * partial_bytes<K>(p.n_head / p.n_kv), p, it);
+        mbar_arrive(&sm.part_empty[at]);
         finish_piece<K, __nv_bfloat16>(sm.gather, p, it);
     }
+#ifdef TRACE
+    MARK(6);
+#endif
 }
 
-template <int K> __global__ void __launch_bounds__(THREADS, 1) attn_decode_kernel(const __grid_constant__ CUtensorMap map, const piece_params p)
+template <int K> __global__ void __launch_bounds__(THREADS, MINB) attn_decode_kernel(const __grid_constant__ CUtensorMap map, const piece_params p)
 {
     extern __shared__ __align__(1024) unsigned char raw[];
-    smem<K>  &sm = *(smem<K> *)((uintptr_t)(raw + 1023) & ~(uintptr_t)1023);
-    const int warp = threadIdx.x / 32;
+    smem<K>       &sm = *(smem<K> *)raw;
+    unsigned char *parts = raw + round_16(sizeof(smem<K>));
+    const row_plan plan((int *)(parts + PARTS * COMPUTE_WARPS * partial_bytes<K>(p.n_head / p.n_kv)), p.n_seg);
+    const int      warp = threadIdx.x / 32;
+#ifdef TRACE
+    if (threadIdx.x == 0) MARK(0);
+#endif
     if (threadIdx.x == 0) {
+        if (smem_u32(raw) % 1024)
+            __trap(); /* the swizzle counts from multiples of 1024 */
         for (int i = 0; i < smem<K>::STAGES; i++) {
             mbar_init(&sm.full[i], 1);
             mbar_init(&sm.empty[i], COMPUTE_WARPS);
         }
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < PARTS; i++) {
             mbar_init(&sm.part_full[i], 32 * COMPUTE_WARPS);
             mbar_init(&sm.part_empty[i], 32 * GATHER_WARPS);
         }
@@ -127,23 +204,25 @@ template <int K> __global__ void __launch_bounds__(THREADS, 1) attn_decode_kerne
         tma_prefetch_map(&map);
     }
     grid_launch_next();
-    plan_rows(sm.plan, p);
+    plan_rows(plan, p);
+#ifdef TRACE
+    if (threadIdx.x == 0) MARK(1);
+#endif
     if (warp == 0)
-        load_pages(sm, p, &map);
+        load_pages(sm, plan, p, &map);
     grid_wait();
     clear_rows<K, __nv_bfloat16>(p);
     if (warp == 0)
         return;
     if (warp <= COMPUTE_WARPS)
-        compute_pieces(sm, p, warp - 1);
+        compute_pieces(sm, parts, plan, p, warp - 1);
     else
-        gather_pieces(sm, p);
+        gather_pieces(sm, parts, plan, p);
 }
 
 template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
 {
-    constexpr int bytes = sizeof(smem<K>) + 1024;
-    static_assert(bytes <= 232448, "shared memory of one CTA");
+    static_assert(smem_bytes<K>(HEADS, ATTN_MAX_SEG) <= 232448, "shared memory of one CTA");
     CUtensorMap  map;
     piece_params p;
     enum err     e = piece_args(p, a, g);
@@ -151,13 +230,15 @@ template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
         e = tensor_map_2d(&map, a->pool, g->n_page * a->n_kv * 2 * PAGE_TOK, K, K, TILE_N);
     if (e != OK)
         return e;
-    if (cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess)
+    const int bytes = smem_bytes<K>(p.n_head / p.n_kv, p.n_seg);
+    if (cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, smem_bytes<K>(HEADS, ATTN_MAX_SEG)) != cudaSuccess ||
+        cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared) != cudaSuccess)
         return ERR_DEVICE;
     cudaLaunchAttribute attr = {};
     attr.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attr.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)g->n_sm);
+    config.gridDim = dim3((unsigned)(g->n_sm * PER_SM));
     config.blockDim = dim3(THREADS);
     config.dynamicSmemBytes = bytes;
     config.stream = g->stream;
@@ -174,3 +255,22 @@ enum err attn_decode_sm90(const struct attn_args *a, const struct attn_gpu *g)
     default: return ERR_INVALID_VALUE;
     }
 }
+
+#ifdef TRACE
+#include <stdio.h>
+#include <algorithm>
+void attn_trace(int n_cta)
+{
+    static long long t[1024][8];
+    cudaMemcpyFromSymbol(t, trace_buf, sizeof t);
+    const char *name[] = {"planned", "first load", "first data", "last load", "computed", "done"};
+    for (int i = 1; i <= 6; i++) {
+        std::vector<double> v;
+        for (int c = 0; c < n_cta; c++)
+            v.push_back((double)(t[c][i] - t[c][0]) * 1e-3);
+        std::sort(v.begin(), v.end());
+        printf("   %s %.1f/%.1f/%.1f", name[i - 1], v[0], v[v.size() / 2], v.back());
+    }
+    printf(" kcycles\n");
+}
+#endif

@@ -21,11 +21,13 @@ enum {
     BAR_GATHER = 1,
 };
 
-/* A thread's float[HEADS] column would meet its neighbours' in one bank; four more floats a row keep them apart. */
+/* A warp's part of a piece, of which only the rows of the kv head's own query heads need be there. A thread's float[HEADS] column would
+ * meet its neighbours' in one bank; four more floats a row keep them apart. */
 template <int K> struct partial {
-    float o[HEADS][K + 4];
     float m[HEADS], l[HEADS];
+    float o[HEADS][K + 4];
 };
+template <int K> __host__ __device__ static constexpr int partial_bytes(int per_kv) { return (int)sizeof(float) * (2 * HEADS + per_kv * (K + 4)); }
 
 struct piece_params {
     const attn_seg      *seg;
@@ -37,13 +39,18 @@ struct piece_params {
     float               *part;        /* [item][heads of a kv head][K] */
     int                  n_seg, n_head, n_kv;
     float                scale_log2;
+    int                  tune[4];
 };
 
+/* In shared memory; [rows of the launch] each. */
 struct row_plan {
-    int n_block[ATTN_MAX_SEG]; /* visible blocks of each row; split: of its full kv heads, which come first */
-    int split[ATTN_MAX_SEG];   /* 0, or kv heads that are full << 24 | visible blocks of the others */
-    int end_block[ATTN_MAX_SEG], end_item[ATTN_MAX_SEG]; /* running sums over rows, all kv heads */
+    int *n_block; /* visible blocks of each row; split: of its full kv heads, which come first */
+    int *split;   /* 0, or kv heads that are full << 24 | visible blocks of the others */
+    int *end_cost, *end_item; /* running sums over rows, all kv heads */
+
+    __device__ row_plan(int *at, int n_seg) : n_block(at), split(at + n_seg), end_cost(at + 2 * n_seg), end_item(at + 3 * n_seg) {}
 };
+enum { PLAN_INTS = 4 }; /* a row's */
 struct gather_smem {
     float weight[HEADS][ATTN_MAX_CHUNK];
     int   last;
@@ -61,12 +68,15 @@ __device__ __forceinline__ attn_span span_of(const attn_seg &s, int head)
         span = attn_streaming(block, s.sink_blocks, s.local_blocks);
     return span;
 }
-/* Blocks in a piece: small enough that pieces share out evenly over the SMs, large enough that the partial result (2 KB for
- * four heads) is little beside the piece's K and V (64 KB a block); a sparse row's window is fewer, smaller pieces. */
-__device__ __forceinline__ int chunk_of(int n_block)
+/* Into how many pieces a kv head's n_block visible blocks are cut; their sizes differ by one block at most. */
+__device__ __forceinline__ int pieces_of(int n_block, const piece_params &p)
 {
-    return max(n_block <= 32 ? 2 : 4, (n_block + ATTN_MAX_CHUNK - 1) / ATTN_MAX_CHUNK);
+    const int size = n_block <= 32 ? p.tune[0] : n_block <= 96 ? p.tune[1] : p.tune[2];
+    return min((n_block + size - 1) / size, (int)ATTN_MAX_CHUNK);
 }
+__device__ __forceinline__ int first_of(int piece, int n_piece, int n_block) { return piece * n_block / n_piece; }
+/* What a CTA's share counts: eighths of a block, and what a piece costs beside its blocks. */
+__device__ __forceinline__ int cost_of(int n_block, int n_piece, const piece_params &p) { return 8 * n_block + p.tune[3] * n_piece; }
 
 /* A piece: blocks [first, first + n) of the row's visible ones, in rising order. */
 struct item {
@@ -75,58 +85,58 @@ struct item {
 
 /* Walks a CTA's pieces. Every warp keeps its own copy and so they agree without talking. */
 struct item_walk {
-    const int          *n_block, *split, *end_block, *end_item;
+    const row_plan      plan;
     const piece_params &p;
-    int                 n_seg, n_kv;
     int                 row, kv, chunk; /* kv: in the order of the row's heads */
-    int                 start, stop; /* next piece's first block, counted over everything; where the CTA's share ends */
+    int                 start, stop; /* next piece's first cost, counted over everything; where the CTA's share ends */
 
-    __device__ item_walk(const row_plan &plan, const piece_params &p_)
-        : n_block(plan.n_block), split(plan.split), end_block(plan.end_block), end_item(plan.end_item), p(p_), n_seg(p_.n_seg), n_kv(p_.n_kv), row(0), kv(0),
-          chunk(0)
+    __device__ item_walk(const row_plan &plan_, const piece_params &p_) : plan(plan_), p(p_), row(0), kv(0), chunk(0)
     {
-        int64_t total = end_block[n_seg - 1];
+        int64_t total = plan.end_cost[p.n_seg - 1];
         start = (int)(total * blockIdx.x / gridDim.x);
         stop = (int)(total * (blockIdx.x + 1) / gridDim.x);
-        int hi = n_seg - 1;
+        int hi = p.n_seg - 1;
         while (row < hi) {
             int mid = (row + hi) / 2;
-            if (end_block[mid] > start)
+            if (plan.end_cost[mid] > start)
                 hi = mid;
             else
                 row = mid + 1;
         }
         if (start >= stop)
             return;
-        int nb = n_block[row], off = start - (row ? end_block[row - 1] : 0), n_full = split[row] ? split[row] >> 24 : n_kv;
-        if (off >= n_full * nb) {
-            off -= n_full * nb;
-            nb = split[row] & 0xffffff;
+        int off = start - (row ? plan.end_cost[row - 1] : 0), n_full = split() ? split() >> 24 : p.n_kv;
+        int nb = plan.n_block[row], n_piece = pieces_of(nb, p), cost = cost_of(nb, n_piece, p);
+        if (off >= n_full * cost) {
+            off -= n_full * cost;
             kv = n_full;
+            nb = split() & 0xffffff;
+            n_piece = pieces_of(nb, p);
+            cost = cost_of(nb, n_piece, p);
         }
-        int cs = chunk_of(nb), first_kv = kv;
-        kv += off / nb;
-        off += first_kv * nb; /* as if all heads before were like this one */
-        chunk = (off - kv * nb + cs - 1) / cs; /* a piece belongs to the CTA in whose share it starts */
-        start += chunk * cs - (off - kv * nb);
-        if (chunk * cs >= nb) {
-            start -= chunk * cs - nb;
+        kv += off / cost;
+        off %= cost;
+        chunk = (off * n_piece + cost - 1) / cost; /* a piece belongs to the CTA in whose share it starts */
+        while (cost_of(first_of(chunk, n_piece, nb), chunk, p) < off)
+            chunk++;
+        start += cost_of(first_of(chunk, n_piece, nb), chunk, p) - off;
+        if (chunk == n_piece)
             next_head();
-        }
     }
-    __device__ int blocks_now() const { return split[row] && kv >= split[row] >> 24 ? split[row] & 0xffffff : n_block[row]; }
+    __device__ int split() const { return plan.split[row]; }
+    __device__ int blocks_now() const { return split() && kv >= split() >> 24 ? split() & 0xffffff : plan.n_block[row]; }
     /* Number of the row's pieces before head kv's, whose own are n_chunk each. */
     __device__ int items_before(int n_chunk) const
     {
-        const int n_full = split[row] >> 24, nb = n_block[row], cs = chunk_of(nb);
-        return !split[row] || kv < n_full ? kv * n_chunk : n_full * ((nb + cs - 1) / cs) + (kv - n_full) * n_chunk;
+        const int n_full = split() >> 24;
+        return !split() || kv < n_full ? kv * n_chunk : n_full * pieces_of(plan.n_block[row], p) + (kv - n_full) * n_chunk;
     }
     /* The kv head that comes at place kv: of a split row the full ones first. */
     __device__ int kv_now() const
     {
-        if (!split[row])
+        if (!split())
             return kv;
-        const int per_kv = p.n_head / n_kv, n_full = split[row] >> 24;
+        const int per_kv = p.n_head / p.n_kv, n_full = split() >> 24;
         int       left = kv < n_full ? kv : kv - n_full, at = 0;
         for (;; at++)
             if ((p.seg[row].full_head[at * per_kv] != 0) == (kv < n_full) && left-- == 0)
@@ -135,26 +145,26 @@ struct item_walk {
     __device__ void next_head()
     {
         chunk = 0;
-        if (++kv < n_kv)
+        if (++kv < p.n_kv)
             return;
         kv = 0;
         do
             row++;
-        while (row < n_seg && n_block[row] == 0);
+        while (row < p.n_seg && plan.n_block[row] == 0);
     }
     __device__ bool take(item &it)
     {
         if (start >= stop)
             return false;
-        int nb = blocks_now(), cs = chunk_of(nb);
+        const int nb = blocks_now();
         it.row = row;
         it.kv = kv_now();
         it.chunk = chunk;
-        it.n_chunk = (nb + cs - 1) / cs;
-        it.first = chunk * cs;
-        it.n = min(cs, nb - it.first);
-        it.id = (row ? end_item[row - 1] : 0) + items_before(it.n_chunk) + chunk;
-        start += it.n;
+        it.n_chunk = pieces_of(nb, p);
+        it.first = first_of(chunk, it.n_chunk, nb);
+        it.n = first_of(chunk + 1, it.n_chunk, nb) - it.first;
+        it.id = (row ? plan.end_item[row - 1] : 0) + items_before(it.n_chunk) + chunk;
+        start += cost_of(it.n, 1, p);
         if (++chunk == it.n_chunk)
             next_head();
         return true;
@@ -162,7 +172,7 @@ struct item_walk {
 };
 
 /* How many blocks and pieces each row has, and their running sums. */
-static __device__ void plan_rows(row_plan &plan, const piece_params &p)
+static __device__ void plan_rows(const row_plan &plan, const piece_params &p)
 {
     for (int r = threadIdx.x; r < p.n_seg; r += blockDim.x) {
         const attn_seg &s = p.seg[r];
@@ -181,21 +191,21 @@ static __device__ void plan_rows(row_plan &plan, const piece_params &p)
     }
     __syncthreads();
     if (threadIdx.x < 32) {
-        int lane = threadIdx.x, blocks = 0, items = 0;
+        int lane = threadIdx.x, costs = 0, items = 0;
         for (int r0 = 0; r0 < p.n_seg; r0 += 32) {
             int nb = r0 + lane < p.n_seg ? plan.n_block[r0 + lane] : 0, sp = r0 + lane < p.n_seg ? plan.split[r0 + lane] : 0;
-            int few = sp & 0xffffff, n_full = sp ? sp >> 24 : p.n_kv, cs = chunk_of(nb), few_cs = chunk_of(few);
-            int b = nb * n_full + few * (p.n_kv - n_full), n = (nb + cs - 1) / cs * n_full + (few + few_cs - 1) / few_cs * (p.n_kv - n_full);
+            int few = sp & 0xffffff, n_full = sp ? sp >> 24 : p.n_kv, n_few = p.n_kv - n_full, cut = pieces_of(nb, p), few_cut = pieces_of(few, p);
+            int b = cost_of(nb, cut, p) * n_full + cost_of(few, few_cut, p) * n_few, n = cut * n_full + few_cut * n_few;
             for (int d = 1; d < 32; d *= 2) {
                 int ub = __shfl_up_sync(~0u, b, d), un = __shfl_up_sync(~0u, n, d);
                 b += lane >= d ? ub : 0;
                 n += lane >= d ? un : 0;
             }
             if (r0 + lane < p.n_seg) {
-                plan.end_block[r0 + lane] = blocks + b;
+                plan.end_cost[r0 + lane] = costs + b;
                 plan.end_item[r0 + lane] = items + n;
             }
-            blocks += __shfl_sync(~0u, b, 31);
+            costs += __shfl_sync(~0u, b, 31);
             items += __shfl_sync(~0u, n, 31);
         }
     }
@@ -329,19 +339,24 @@ __device__ __forceinline__ void softmax_block(piece_state<K> &st, uint32_t (&p_r
 }
 
 /* l: already summed over the keys. */
-template <int K> __device__ __forceinline__ void store_state(partial<K> &part, const piece_state<K> &st, const float (&l)[2], float scale_log2)
+template <int K>
+__device__ __forceinline__ void store_state(partial<K> &part, const piece_state<K> &st, const float (&l)[2], float scale_log2, int per_kv)
 {
     const int head = threadIdx.x % 4 * 2, dim = threadIdx.x % 32 / 4;
 #pragma unroll
-    for (int j = 0; j < K / 16; j++)
+    for (int c = 0; c < 2; c++) {
+        if (head + c >= per_kv)
+            break;
 #pragma unroll
-        for (int r = 0; r < 4; r++)
-            part.o[head + r % 2][16 * j + r / 2 * 8 + dim] = st.o[j][r];
-    if (dim == 0)
-        for (int c = 0; c < 2; c++) {
+        for (int j = 0; j < K / 16; j++) {
+            part.o[head + c][16 * j + dim] = st.o[j][c];
+            part.o[head + c][16 * j + 8 + dim] = st.o[j][c + 2];
+        }
+        if (dim == 0) {
             part.m[head + c] = st.m[c] * scale_log2;
             part.l[head + c] = l[c];
         }
+    }
 }
 
 __device__ __forceinline__ void store_four(__nv_bfloat16 *to, float4 x)
@@ -394,19 +409,29 @@ template <int K, typename T> __device__ void merge_pieces(gather_smem &sm, const
     bar_sync(BAR_GATHER, 32 * GATHER_WARPS);
 }
 
+/* Warp w's part of a piece. */
+template <int K> __device__ __forceinline__ partial<K> &part_of(unsigned char *parts, int w, int per_kv)
+{
+    return *(partial<K> *)(parts + w * partial_bytes<K>(per_kv));
+}
+
 /* Adds up the warps' results of a piece, in their order; by the 128 threads that gather. */
-template <int K, typename T> __device__ __forceinline__ void write_piece(const partial<K> (&part)[COMPUTE_WARPS], const piece_params &p, const item &it)
+template <int K, typename T> __device__ __forceinline__ void write_piece(unsigned char *parts, const piece_params &p, const item &it)
 {
     const int thread = threadIdx.x % 128, per_kv = p.n_head / p.n_kv;
     for (int i = thread; i < per_kv * K / 4; i += 128) {
         int    h = i / (K / 4), col = i % (K / 4) * 4;
-        float  top = fmaxf(fmaxf(part[0].m[h], part[1].m[h]), fmaxf(part[2].m[h], part[3].m[h])), l = 0;
+        float  top = -INFINITY, l = 0;
         float4 acc = {0, 0, 0, 0};
 #pragma unroll
+        for (int w = 0; w < COMPUTE_WARPS; w++)
+            top = fmaxf(top, part_of<K>(parts, w, per_kv).m[h]);
+#pragma unroll
         for (int w = 0; w < COMPUTE_WARPS; w++) {
-            float weight = weight_of(part[w].m[h], top);
-            l += weight * part[w].l[h];
-            add_scaled(acc, weight, *(const float4 *)&part[w].o[h][col]);
+            const partial<K> &part = part_of<K>(parts, w, per_kv);
+            float             weight = weight_of(part.m[h], top);
+            l += weight * part.l[h];
+            add_scaled(acc, weight, *(const float4 *)&part.o[h][col]);
         }
         if (it.n_chunk == 1) {
             store_out<T>(p, it.row, it.kv * per_kv + h, K, col, acc, 1.0f / l);
@@ -449,6 +474,7 @@ template <int K, typename T> __device__ void clear_rows(const piece_params &p)
 }
 
 /* ERR_INVALID_VALUE for a launch that no decode kernel takes; otherwise p is filled. */
+extern int attn_tune[4];
 static inline enum err piece_args(piece_params &p, const attn_args *a, const attn_gpu *g)
 {
     if (a->n_seg < 1 || a->n_seg > ATTN_MAX_SEG || a->n_seg > g->max_row || a->n_kv < 1 || a->n_head % a->n_kv ||
@@ -457,7 +483,7 @@ static inline enum err piece_args(piece_params &p, const attn_args *a, const att
     attn_work w = attn_work_plan(g->max_row, a->n_head, a->n_kv, a->head);
     char     *work = (char *)g->work;
     p = {a->seg, a->q, a->out, a->q_stride, a->out_stride, (int *)(work + w.row_counter), (float2 *)(work + w.stat), (float *)(work + w.partial),
-         a->n_seg, a->n_head, a->n_kv, a->scale * 1.44269504088896f};
+         a->n_seg, a->n_head, a->n_kv, a->scale * 1.44269504088896f, {attn_tune[0], attn_tune[1], attn_tune[2], attn_tune[3]}};
     return OK;
 }
 
