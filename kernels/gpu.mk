@@ -33,8 +33,8 @@ build/gpu/test_lt: tests/kernels/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,ker
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -ldl -o $@
 build/gpu/test_plan: tests/kernels/gpu_plan.cu build/gpu/plan_gpu.o
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
-build/gpu/bench_%: kernels/bench/%.cu $(GPU_OBJ)
-	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) -lcublasLt -o $@
+build/gpu/bench_%: kernels/bench/%.cu $(GPU_OBJ) build/gpu/bench_roof.o
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) build/gpu/bench_roof.o -lcublasLt -o $@
 
 # The engine on the device, without the CPU's: C sources by gcc, random weights.
 ENGINE_C := base/err.c base/check.c base/log.c base/clock.c kernels/quant.c kernels/gemm_lt.c \
@@ -45,8 +45,11 @@ build/gpu/engine/%.o: %.c
 	@mkdir -p $(@D)
 	gcc -std=c11 -D_GNU_SOURCE -DFLUXD_CUDA -I. -isystem $(CUDA_HOME)/include -O2 -g -fopenmp -MMD -MP -c $< -o $@
 -include $(ENGINE_O:.o=.d)
-build/gpu/bench_engine: $(ENGINE_O) $(GPU_OBJ) build/gpu/bench_fill.o
+build/gpu/bench_engine: $(ENGINE_O) $(GPU_OBJ) build/gpu/bench_fill.o build/gpu/bench_roof.o
 	$(NVCC) -Xcompiler -fopenmp $^ -ldl -o $@
 build/gpu/bench_fill.o: kernels/bench/fill.cu
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -c $< -o $@
+build/gpu/bench_roof.o: kernels/bench/roof.cu kernels/bench/roof.h kernels/sm90.cuh
+	@mkdir -p build/gpu
+	$(NVCC) $(NVCCFLAGS) $(SM90) -c $< -o $@

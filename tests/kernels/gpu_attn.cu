@@ -260,10 +260,13 @@ struct world {
     }
     std::vector<float> reference()
     {
-        CUDA(cudaFuncSetAttribute(ref_attn, cudaFuncAttributeMaxDynamicSharedMemorySize, REF_MAX_KEYS * 4));
-        for (size_t i = 0; i < seg.size(); i++)
+        for (size_t i = 0; i < seg.size(); i++) {
+            const int n_key = seg[i].pos0 + seg[i].n_row;
+            const bool few = n_key <= REF_MAX_KEYS;
+            float    *score = few ? NULL : (float *)alloc((size_t)seg[i].n_row * (size_t)H * (size_t)n_key * 4);
             if (seg[i].n_row > 0)
-                ref_attn<<<dim3((unsigned)seg[i].n_row, (unsigned)H), 128, REF_MAX_KEYS * 4>>>(args(false), (int)i, ref);
+                ref_attn<<<dim3((unsigned)seg[i].n_row, (unsigned)H), 128, few ? (size_t)n_key * 4 : 0>>>(args(false), (int)i, ref, score, n_key);
+        }
         CUDA(cudaDeviceSynchronize());
         std::vector<float> v((size_t)n_row * (size_t)H * (size_t)K);
         CUDA(cudaMemcpy(v.data(), ref, v.size() * 4, cudaMemcpyDeviceToHost));
