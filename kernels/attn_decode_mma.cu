@@ -26,12 +26,16 @@ struct params : piece_params {
 template <int K> struct loader {
     smem<K>      &sm;
     const params &p;
-    item_walk     pieces;
+    row_plan      plan;
     item          it;
+    int           id; /* of the piece after it */
     int           b, v, page, local0, n_sink; /* block of the piece, K or V */
     uint32_t      i; /* stages loaded */
 
-    __device__ loader(smem<K> &sm_, const row_plan &plan, const params &p_) : sm(sm_), p(p_), pieces(plan, p_), b(0), v(0), page(0), local0(0), n_sink(0), i(0) { it.n = 0; }
+    __device__ loader(smem<K> &sm_, const row_plan &plan_, const params &p_)
+        : sm(sm_), p(p_), plan(plan_), it{}, id(blockIdx.x), b(0), v(0), page(0), local0(0), n_sink(0), i(0)
+    {
+    }
 
     /* Copies the next half page of keys, if there is one; a group is closed either way. */
     __device__ void next()
@@ -39,7 +43,9 @@ template <int K> struct loader {
         const int lane = threadIdx.x % 32, key0 = threadIdx.x / 32 * 32;
         if (b == it.n && it.n >= 0) {
             b = 0;
-            if (pieces.take(it)) {
+            if (id < plan.n_item()) {
+                it = item_at(plan, p, id);
+                id += gridDim.x;
                 const attn_span span = span_of(p.seg[it.row], it.kv * (p.n_head / p.n_kv));
                 n_sink = span.n_sink;
                 local0 = p.seg[it.row].pos0 / TILE_N + 1 - span.n_local - span.n_sink;
@@ -73,8 +79,6 @@ template <int K> __device__ void attend_pieces(smem<K> &sm, const row_plan &plan
     constexpr int STAGES = smem<K>::STAGES;
     const int     warp = threadIdx.x / 32, key0 = warp * 32, per_kv = p.n_head / p.n_kv;
     loader<K>     load(sm, plan, p);
-    item_walk     pieces(plan, p);
-    item          it;
     uint32_t      i = 0;
     for (int s = 0; s < STAGES; s++)
         load.next();
@@ -89,7 +93,8 @@ template <int K> __device__ void attend_pieces(smem<K> &sm, const row_plan &plan
         load.next();
         i++;
     };
-    while (pieces.take(it)) {
+    for (int id = blockIdx.x; id < plan.n_item(); id += gridDim.x) {
+        const item     it = item_at(plan, p, id);
         const int      row_last = p.seg[it.row].pos0 % TILE_N, tail = it.chunk == it.n_chunk - 1 ? it.n - 1 : -1;
         uint32_t       q_r[K / 16][2];
         piece_state<K> state;

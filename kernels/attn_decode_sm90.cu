@@ -1,7 +1,8 @@
 /* attn_decode: paged attention of one query row per sequence. bf16 in and out, fp32 sums.
  *
  * In a CTA one warp keeps a ring of pages in flight, four warps compute (32 keys of each page each; the query heads of the
- * kv head are the 8 columns of the products), four warps gather their results and write them, so loads never pause. */
+ * kv head are the 8 columns of the products), four warps gather their results and write them, so loads never pause. SMs are not equally near
+ * to all memory, so none has a share: each takes the next piece when it is nearly through with one. */
 #include "kernels/attn_piece.cuh"
 
 #include <cuda_runtime.h>
@@ -15,19 +16,19 @@
 #ifndef PARTS
 #define PARTS 1
 #endif
-#ifndef LOOK
-#define LOOK 1
-#endif
 #ifndef MINB
 #define MINB 2
 #endif
-#ifndef QLOOK
-#define QLOOK 1
-#endif
 #ifndef PER_SM
-#define PER_SM 1
+#define PER_SM 2
 #endif
-enum { THREADS = 32 * (1 + COMPUTE_WARPS + GATHER_WARPS) };
+#ifndef AHEAD
+#define AHEAD 2
+#endif
+enum {
+    THREADS = 32 * (1 + COMPUTE_WARPS + GATHER_WARPS),
+    ITEMS = 4, /* pieces between the loading warp and the gathering ones */
+};
 
 #ifdef TRACE
 __device__ long long trace_buf[1024][8];
@@ -36,29 +37,54 @@ __device__ long long trace_buf[1024][8];
 #define MARK(i)
 #endif
 
-/* Behind it lie the parts of PARTS pieces, then the plan. */
+/* Behind it lie the warps' parts of a piece, then the plan. */
 template <int K> struct smem {
     static constexpr int STAGES = K == 128 ? STG : 2 * STG;
     __nv_bfloat16 ring[STAGES][TILE_N * K];
-    uint64_t      full[STAGES], empty[STAGES], part_full[PARTS], part_empty[PARTS];
+    uint64_t      full[STAGES], empty[STAGES], part_full[PARTS], part_empty[PARTS], item_full[ITEMS], item_empty[ITEMS];
+    item          items[ITEMS];
     gather_smem   gather;
 };
 __host__ __device__ static constexpr int round_16(int n) { return (n + 15) / 16 * 16; }
-template <int K> __host__ __device__ static constexpr int smem_bytes(int per_kv, int n_seg)
+template <int K> __host__ __device__ static constexpr int plan_at(int per_kv)
 {
-    return round_16(sizeof(smem<K>)) + PARTS * COMPUTE_WARPS * partial_bytes<K>(per_kv) + n_seg * PLAN_INTS * 4;
+    return round_16(sizeof(smem<K>)) + PARTS * COMPUTE_WARPS * partial_bytes<K>(per_kv);
+}
+template <int K> static constexpr int smem_bytes(int per_kv, int n_seg) { return plan_at<K>(per_kv) + n_seg * PLAN_INTS * 4; }
+
+/* The loading warp tells the others which piece comes, in turn; n = 0: none. */
+template <int K> __device__ void tell_item(smem<K> &sm, uint32_t i, const item &it)
+{
+    mbar_wait(&sm.item_empty[i % ITEMS], (i / ITEMS & 1) ^ 1);
+    if (threadIdx.x % 32 == 0) {
+        sm.items[i % ITEMS] = it;
+        mbar_arrive(&sm.item_full[i % ITEMS]);
+    }
+}
+template <int K> __device__ item hear_item(smem<K> &sm, uint32_t i)
+{
+    mbar_wait(&sm.item_full[i % ITEMS], i / ITEMS & 1);
+    const item it = sm.items[i % ITEMS];
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+        mbar_arrive(&sm.item_empty[i % ITEMS]);
+    return it;
 }
 
-/* The rows' last pages hold what the kernel before this one writes; work lists, page lists and all other pages were there before it. */
+/* The rows' last pages hold what the kernel before this one writes, and the count of pieces is its too if it is such a kernel; work lists,
+ * page lists and all other pages were there before it. */
 template <int K> __device__ void load_pages(smem<K> &sm, const row_plan &plan, const piece_params &p, const CUtensorMap *map)
 {
     constexpr int  STAGES = smem<K>::STAGES;
-    const int      lane = threadIdx.x % 32;
+    const int      lane = threadIdx.x % 32, n_item = plan.n_item();
     const uint64_t hint = l2_evict_first();
-    item_walk      walk(plan, p);
-    item           it, next;
-    uint32_t       i = 0;
+    uint32_t       i = 0, n_told = 0;
     bool           waited = false;
+    auto           wait = [&]() {
+        if (!waited)
+            grid_wait();
+        waited = true;
+    };
     /* This lane's page of blocks b0 .. of a piece. */
     auto look_up = [&](const item &x, int b0) {
         const attn_seg &s = p.seg[x.row];
@@ -66,22 +92,23 @@ template <int K> __device__ void load_pages(smem<K> &sm, const row_plan &plan, c
         const int       step = x.first + b0 + lane, local0 = s.pos0 / TILE_N + 1 - span.n_local - span.n_sink;
         return b0 + lane < x.n ? s.page[step < span.n_sink ? step : local0 + step] : 0;
     };
-    bool more = walk.take(next);
-    int  page, next_page = more && LOOK ? look_up(next, 0) : 0;
-    while (more) {
-        it = next;
-        page = LOOK ? next_page : look_up(it, 0);
-        more = walk.take(next);
-        if (more && LOOK)
-            next_page = look_up(next, 0); /* not waited for before this piece is on its way */
+    item it = {};
+    int  page = 0;
+    if ((int)blockIdx.x < n_item) {
+        it = item_at(plan, p, blockIdx.x);
+        page = look_up(it, 0);
+    }
+    tell_item(sm, n_told++, it);
+    while (it.n) {
+        item     next = {};
+        int      next_page = 0;
+        unsigned taken = 0;
         for (int b = 0; b < it.n; b++) {
             if (b && b % 32 == 0)
                 page = look_up(it, b);
-            int row = (__shfl_sync(~0u, page, b % 32) * p.n_kv + it.kv) * 2 * TILE_N;
-            if (!waited && it.chunk == it.n_chunk - 1 && b == it.n - 1) {
-                grid_wait();
-                waited = true;
-            }
+            const int row = (__shfl_sync(~0u, page, b % 32) * p.n_kv + it.kv) * 2 * TILE_N;
+            if (it.chunk == it.n_chunk - 1 && b == it.n - 1)
+                wait();
             for (int kv = 0; kv < 2; kv++, i++) {
                 uint32_t st = i % STAGES;
                 mbar_wait(&sm.empty[st], (i / STAGES & 1) ^ 1);
@@ -95,42 +122,41 @@ template <int K> __device__ void load_pages(smem<K> &sm, const row_plan &plan, c
                         tma_load_2d(sm.ring[st] + c * TILE_N * 64, map, &sm.full[st], c * 64, row + kv * TILE_N, hint);
                 }
             }
+            if (b == max(it.n - AHEAD, 0)) { /* late, so that no piece lies here while others are idle; the answer has a block's time */
+                wait();
+                if (lane == 0)
+                    taken = atomicInc(p.next, n_item - 1); /* of n_item calls the last leaves 0 */
+            }
         }
+        const int id = (int)(__shfl_sync(~0u, taken, 0) + gridDim.x);
+        if (id < n_item) {
+            next = item_at(plan, p, id);
+            next_page = look_up(next, 0);
+        }
+        tell_item(sm, n_told++, next);
+        it = next;
+        page = next_page;
     }
 }
 
-template <int K> __device__ void compute_pieces(smem<K> &sm, unsigned char *parts, const row_plan &plan, const piece_params &p, int warp)
+template <int K> __device__ void compute_pieces(smem<K> &sm, unsigned char *parts, const piece_params &p, int warp)
 {
     constexpr int STAGES = smem<K>::STAGES;
     const int     lane = threadIdx.x % 32, key0 = warp * 32, per_kv = p.n_head / p.n_kv;
-    item_walk     walk(plan, p);
-    item          it, next;
-    uint32_t      i = 0, q_next[K / 16][2];
+    uint32_t      i = 0;
     auto          release = [&](uint32_t st) {
         __syncwarp();
         if (lane == 0)
             mbar_arrive(&sm.empty[st]);
     };
-    bool more = walk.take(next);
-    if (more && QLOOK == 1)
-        load_q<K>(q_next, p, next);
-    for (uint32_t n_item = 0; more; n_item++) {
-        it = next;
+    for (uint32_t n_item = 0;; n_item++) {
+        const item it = hear_item(sm, n_item);
+        if (it.n == 0)
+            break;
         const int      row_last = p.seg[it.row].pos0 % TILE_N, tail = it.chunk == it.n_chunk - 1 ? it.n - 1 : -1;
         uint32_t       q_r[K / 16][2];
         piece_state<K> state;
-        if (QLOOK == 1) {
-#pragma unroll
-            for (int j = 0; j < K / 16; j++)
-                q_r[j][0] = q_next[j][0], q_r[j][1] = q_next[j][1];
-        } else {
-            load_q<K>(q_r, p, it);
-        }
-        more = walk.take(next);
-        if (more && QLOOK == 1)
-            load_q<K>(q_next, p, next); /* there by the time this piece is done */
-        if (more && QLOOK == 2 && lane < per_kv * K / 64)
-            asm volatile("prefetch.global.L1 [%0];" ::"l"((const __nv_bfloat16 *)p.q + p.seg[next.row].row0 * p.q_stride + next.kv * per_kv * K + lane * 64));
+        load_q<K>(q_r, p, it);
         for (int b = 0; b < it.n; b++) {
             const int last = b == tail ? row_last : TILE_N - 1;
             float     s_r[2][4];
@@ -163,11 +189,12 @@ template <int K> __device__ void compute_pieces(smem<K> &sm, unsigned char *part
 #endif
 }
 
-template <int K> __device__ void gather_pieces(smem<K> &sm, unsigned char *parts, const row_plan &plan, const piece_params &p)
+template <int K> __device__ void gather_pieces(smem<K> &sm, unsigned char *parts, const piece_params &p)
 {
-    item_walk walk(plan, p);
-    item      it;
-    for (uint32_t n_item = 0; walk.take(it); n_item++) {
+    for (uint32_t n_item = 0;; n_item++) {
+        const item it = hear_item(sm, n_item);
+        if (it.n == 0)
+            break;
         const uint32_t at = n_item % PARTS;
         mbar_wait(&sm.part_full[at], n_item / PARTS & 1);
         write_piece<K, __nv_bfloat16>(parts + at * COMPUTE_WARPS * partial_bytes<K>(p.n_head / p.n_kv), p, it);
@@ -184,7 +211,7 @@ template <int K> __global__ void __launch_bounds__(THREADS, MINB) attn_decode_ke
     extern __shared__ __align__(1024) unsigned char raw[];
     smem<K>       &sm = *(smem<K> *)raw;
     unsigned char *parts = raw + round_16(sizeof(smem<K>));
-    const row_plan plan((int *)(parts + PARTS * COMPUTE_WARPS * partial_bytes<K>(p.n_head / p.n_kv)), p.n_seg);
+    const row_plan plan((int *)(raw + plan_at<K>(p.n_head / p.n_kv)), p.n_seg);
     const int      warp = threadIdx.x / 32;
 #ifdef TRACE
     if (threadIdx.x == 0) MARK(0);
@@ -199,6 +226,10 @@ template <int K> __global__ void __launch_bounds__(THREADS, MINB) attn_decode_ke
         for (int i = 0; i < PARTS; i++) {
             mbar_init(&sm.part_full[i], 32 * COMPUTE_WARPS);
             mbar_init(&sm.part_empty[i], 32 * GATHER_WARPS);
+        }
+        for (int i = 0; i < ITEMS; i++) {
+            mbar_init(&sm.item_full[i], 1);
+            mbar_init(&sm.item_empty[i], COMPUTE_WARPS + GATHER_WARPS);
         }
         fence_mbar_init();
         tma_prefetch_map(&map);
@@ -215,9 +246,9 @@ template <int K> __global__ void __launch_bounds__(THREADS, MINB) attn_decode_ke
     if (warp == 0)
         return;
     if (warp <= COMPUTE_WARPS)
-        compute_pieces(sm, parts, plan, p, warp - 1);
+        compute_pieces(sm, parts, p, warp - 1);
     else
-        gather_pieces(sm, parts, plan, p);
+        gather_pieces(sm, parts, p);
 }
 
 template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)

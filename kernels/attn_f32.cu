@@ -321,10 +321,8 @@ template <int K> __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel
     const row_plan  plan(sm.plan, p.n_seg);
     plan_rows(plan, p);
     clear_rows<K, float>(p);
-    item_walk pieces(plan, p);
-    item      it;
-    while (pieces.take(it))
-        decode_piece<K>(sm, p, it);
+    for (int id = blockIdx.x; id < plan.n_item(); id += gridDim.x)
+        decode_piece<K>(sm, p, item_at(plan, p, id));
 }
 
 template <int K> static enum err prefill(const attn_args *a, const attn_gpu *g)

@@ -1,9 +1,9 @@
-/* attn_piece: the pieces of a decode launch: how rows are cut, who takes which, how pieces are added up. Every decode kernel takes its
- * pieces from here, and the products of the bf16 ones, so that kernels differ only in how pages reach shared memory.
+/* attn_piece: the pieces of a decode launch: how rows are cut, how pieces are added up. Every decode kernel takes its pieces from here,
+ * and the products of the bf16 ones, so that kernels differ only in how pages reach shared memory and in who takes which piece.
  *
- * The work is bytes of K and V. Each (row, kv head) walks its visible blocks in pieces of equal size, whose size depends on that row's own
- * number of blocks; a CTA takes a run of whole pieces, equal shares by blocks, so long and short, full and sparse rows mix in one launch.
- * Whoever finishes a row's last piece adds up all its pieces in order: bits depend neither on the batch nor on who computed what. */
+ * The work is bytes of K and V. The visible blocks of each (row, kv head) are cut into pieces as even as they can be, as many as that row's
+ * own number of blocks says, so long and short, full and sparse rows mix in one launch. Whoever finishes a row's last piece adds up all its
+ * pieces in order: bits depend neither on the batch nor on who computed what. */
 #ifndef FLUXD_KERNELS_ATTN_PIECE_CUH
 #define FLUXD_KERNELS_ATTN_PIECE_CUH
 
@@ -34,6 +34,7 @@ struct piece_params {
     const void          *q;
     void                *out;
     int64_t              q_stride, out_stride;
+    unsigned            *next; /* pieces handed out after the CTAs' first; zero between launches */
     int                 *row_counter; /* [row, kv head] pieces done; zero between launches */
     float2              *stat;        /* [item][heads of a kv head] max (log2), sum */
     float               *part;        /* [item][heads of a kv head][K] */
@@ -44,13 +45,15 @@ struct piece_params {
 
 /* In shared memory; [rows of the launch] each. */
 struct row_plan {
-    int *n_block; /* visible blocks of each row; split: of its full kv heads, which come first */
-    int *split;   /* 0, or kv heads that are full << 24 | visible blocks of the others */
-    int *end_cost, *end_item; /* running sums over rows, all kv heads */
+    int *n_block;  /* visible blocks of each row; split: of its full kv heads, which come first */
+    int *split;    /* 0, or kv heads that are full << 24 | visible blocks of the others */
+    int *end_item; /* pieces up to and with this row's, all kv heads */
+    int  n_seg;
 
-    __device__ row_plan(int *at, int n_seg) : n_block(at), split(at + n_seg), end_cost(at + 2 * n_seg), end_item(at + 3 * n_seg) {}
+    __device__ row_plan(int *at, int n) : n_block(at), split(at + n), end_item(at + 2 * n), n_seg(n) {}
+    __device__ int n_item() const { return end_item[n_seg - 1]; }
 };
-enum { PLAN_INTS = 4 }; /* a row's */
+enum { PLAN_INTS = 3 }; /* a row's */
 struct gather_smem {
     float weight[HEADS][ATTN_MAX_CHUNK];
     int   last;
@@ -74,104 +77,54 @@ __device__ __forceinline__ int pieces_of(int n_block, const piece_params &p)
     const int size = n_block <= 32 ? p.tune[0] : n_block <= 96 ? p.tune[1] : p.tune[2];
     return min((n_block + size - 1) / size, (int)ATTN_MAX_CHUNK);
 }
-__device__ __forceinline__ int first_of(int piece, int n_piece, int n_block) { return piece * n_block / n_piece; }
-/* What a CTA's share counts: eighths of a block, and what a piece costs beside its blocks. */
-__device__ __forceinline__ int cost_of(int n_block, int n_piece, const piece_params &p) { return 8 * n_block + p.tune[3] * n_piece; }
 
 /* A piece: blocks [first, first + n) of the row's visible ones, in rising order. */
 struct item {
     int row, kv, chunk, n_chunk, first, n, id;
 };
 
-/* Walks a CTA's pieces. Every warp keeps its own copy and so they agree without talking. */
-struct item_walk {
-    const row_plan      plan;
-    const piece_params &p;
-    int                 row, kv, chunk; /* kv: in the order of the row's heads */
-    int                 start, stop; /* next piece's first cost, counted over everything; where the CTA's share ends */
+/* The kv head that comes at a place: of a split row the full ones first. */
+__device__ __forceinline__ int kv_at(const piece_params &p, int row, int n_full, int place)
+{
+    const uint8_t *full = p.seg[row].full_head;
+    const int      per_kv = p.n_head / p.n_kv;
+    int            left = place < n_full ? place : place - n_full, at = 0;
+    for (;; at++)
+        if ((full[at * per_kv] != 0) == (place < n_full) && left-- == 0)
+            return at;
+}
 
-    __device__ item_walk(const row_plan &plan_, const piece_params &p_) : plan(plan_), p(p_), row(0), kv(0), chunk(0)
-    {
-        int64_t total = plan.end_cost[p.n_seg - 1];
-        start = (int)(total * blockIdx.x / gridDim.x);
-        stop = (int)(total * (blockIdx.x + 1) / gridDim.x);
-        int hi = p.n_seg - 1;
-        while (row < hi) {
-            int mid = (row + hi) / 2;
-            if (plan.end_cost[mid] > start)
-                hi = mid;
-            else
-                row = mid + 1;
-        }
-        if (start >= stop)
-            return;
-        int off = start - (row ? plan.end_cost[row - 1] : 0), n_full = split() ? split() >> 24 : p.n_kv;
-        int nb = plan.n_block[row], n_piece = pieces_of(nb, p), cost = cost_of(nb, n_piece, p);
-        if (off >= n_full * cost) {
-            off -= n_full * cost;
-            kv = n_full;
-            nb = split() & 0xffffff;
-            n_piece = pieces_of(nb, p);
-            cost = cost_of(nb, n_piece, p);
-        }
-        kv += off / cost;
-        off %= cost;
-        chunk = (off * n_piece + cost - 1) / cost; /* a piece belongs to the CTA in whose share it starts */
-        while (cost_of(first_of(chunk, n_piece, nb), chunk, p) < off)
-            chunk++;
-        start += cost_of(first_of(chunk, n_piece, nb), chunk, p) - off;
-        if (chunk == n_piece)
-            next_head();
+/* Piece id of the launch: rows in their order, a row's kv heads, a head's pieces. */
+static __device__ item item_at(const row_plan &plan, const piece_params &p, int id)
+{
+    item it = {};
+    int  hi = plan.n_seg - 1;
+    while (it.row < hi) {
+        const int mid = (it.row + hi) / 2;
+        if (plan.end_item[mid] > id)
+            hi = mid;
+        else
+            it.row = mid + 1;
     }
-    __device__ int split() const { return plan.split[row]; }
-    __device__ int blocks_now() const { return split() && kv >= split() >> 24 ? split() & 0xffffff : plan.n_block[row]; }
-    /* Number of the row's pieces before head kv's, whose own are n_chunk each. */
-    __device__ int items_before(int n_chunk) const
-    {
-        const int n_full = split() >> 24;
-        return !split() || kv < n_full ? kv * n_chunk : n_full * pieces_of(plan.n_block[row], p) + (kv - n_full) * n_chunk;
-    }
-    /* The kv head that comes at place kv: of a split row the full ones first. */
-    __device__ int kv_now() const
-    {
-        if (!split())
-            return kv;
-        const int per_kv = p.n_head / p.n_kv, n_full = split() >> 24;
-        int       left = kv < n_full ? kv : kv - n_full, at = 0;
-        for (;; at++)
-            if ((p.seg[row].full_head[at * per_kv] != 0) == (kv < n_full) && left-- == 0)
-                return at;
-    }
-    __device__ void next_head()
-    {
-        chunk = 0;
-        if (++kv < p.n_kv)
-            return;
-        kv = 0;
-        do
-            row++;
-        while (row < p.n_seg && plan.n_block[row] == 0);
-    }
-    __device__ bool take(item &it)
-    {
-        if (start >= stop)
-            return false;
-        const int nb = blocks_now();
-        it.row = row;
-        it.kv = kv_now();
-        it.chunk = chunk;
+    const int split = plan.split[it.row], n_full = split ? split >> 24 : p.n_kv;
+    int       at = id - (it.row ? plan.end_item[it.row - 1] : 0), nb = plan.n_block[it.row], place = 0;
+    it.id = id;
+    it.n_chunk = pieces_of(nb, p);
+    if (at >= n_full * it.n_chunk) {
+        at -= n_full * it.n_chunk;
+        place = n_full;
+        nb = split & 0xffffff;
         it.n_chunk = pieces_of(nb, p);
-        it.first = first_of(chunk, it.n_chunk, nb);
-        it.n = first_of(chunk + 1, it.n_chunk, nb) - it.first;
-        it.id = (row ? plan.end_item[row - 1] : 0) + items_before(it.n_chunk) + chunk;
-        start += cost_of(it.n, 1, p);
-        if (++chunk == it.n_chunk)
-            next_head();
-        return true;
     }
-};
+    place += at / it.n_chunk;
+    it.kv = split ? kv_at(p, it.row, n_full, place) : place;
+    it.chunk = at % it.n_chunk;
+    it.first = it.chunk * nb / it.n_chunk;
+    it.n = (it.chunk + 1) * nb / it.n_chunk - it.first;
+    return it;
+}
 
-/* How many blocks and pieces each row has, and their running sums. */
+/* How many blocks each row has, and the running sums of pieces. */
 static __device__ void plan_rows(const row_plan &plan, const piece_params &p)
 {
     for (int r = threadIdx.x; r < p.n_seg; r += blockDim.x) {
@@ -191,21 +144,16 @@ static __device__ void plan_rows(const row_plan &plan, const piece_params &p)
     }
     __syncthreads();
     if (threadIdx.x < 32) {
-        int lane = threadIdx.x, costs = 0, items = 0;
+        int lane = threadIdx.x, items = 0;
         for (int r0 = 0; r0 < p.n_seg; r0 += 32) {
-            int nb = r0 + lane < p.n_seg ? plan.n_block[r0 + lane] : 0, sp = r0 + lane < p.n_seg ? plan.split[r0 + lane] : 0;
-            int few = sp & 0xffffff, n_full = sp ? sp >> 24 : p.n_kv, n_few = p.n_kv - n_full, cut = pieces_of(nb, p), few_cut = pieces_of(few, p);
-            int b = cost_of(nb, cut, p) * n_full + cost_of(few, few_cut, p) * n_few, n = cut * n_full + few_cut * n_few;
+            int nb = r0 + lane < p.n_seg ? plan.n_block[r0 + lane] : 0, split = r0 + lane < p.n_seg ? plan.split[r0 + lane] : 0;
+            int n_full = split ? split >> 24 : p.n_kv, n = pieces_of(nb, p) * n_full + pieces_of(split & 0xffffff, p) * (p.n_kv - n_full);
             for (int d = 1; d < 32; d *= 2) {
-                int ub = __shfl_up_sync(~0u, b, d), un = __shfl_up_sync(~0u, n, d);
-                b += lane >= d ? ub : 0;
-                n += lane >= d ? un : 0;
+                int up = __shfl_up_sync(~0u, n, d);
+                n += lane >= d ? up : 0;
             }
-            if (r0 + lane < p.n_seg) {
-                plan.end_cost[r0 + lane] = costs + b;
+            if (r0 + lane < p.n_seg)
                 plan.end_item[r0 + lane] = items + n;
-            }
-            costs += __shfl_sync(~0u, b, 31);
             items += __shfl_sync(~0u, n, 31);
         }
     }
@@ -482,7 +430,7 @@ static inline enum err piece_args(piece_params &p, const attn_args *a, const att
         return ERR_INVALID_VALUE;
     attn_work w = attn_work_plan(g->max_row, a->n_head, a->n_kv, a->head);
     char     *work = (char *)g->work;
-    p = {a->seg, a->q, a->out, a->q_stride, a->out_stride, (int *)(work + w.row_counter), (float2 *)(work + w.stat), (float *)(work + w.partial),
+    p = {a->seg, a->q, a->out, a->q_stride, a->out_stride, (unsigned *)(work + w.next), (int *)(work + w.row_counter), (float2 *)(work + w.stat), (float *)(work + w.partial),
          a->n_seg, a->n_head, a->n_kv, a->scale * 1.44269504088896f, {attn_tune[0], attn_tune[1], attn_tune[2], attn_tune[3]}};
     return OK;
 }
