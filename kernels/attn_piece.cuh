@@ -116,11 +116,12 @@ static __device__ item item_at(const row_plan &plan, const piece_params &p, int 
         nb = split & 0xffffff;
         it.n_chunk = pieces_of(nb, p);
     }
-    place += at / it.n_chunk;
+    const int head = at / it.n_chunk, few = nb / it.n_chunk, more = nb - few * it.n_chunk; /* the first `more` pieces have one block more */
+    place += head;
     it.kv = split ? kv_at(p, it.row, n_full, place) : place;
-    it.chunk = at % it.n_chunk;
-    it.first = it.chunk * nb / it.n_chunk;
-    it.n = (it.chunk + 1) * nb / it.n_chunk - it.first;
+    it.chunk = at - head * it.n_chunk;
+    it.first = it.chunk * few + min(it.chunk, more);
+    it.n = few + (it.chunk < more);
     return it;
 }
 
@@ -325,11 +326,11 @@ __device__ __forceinline__ void add_scaled(float4 &a, float w, float4 x)
     a.w += w * x.w;
 }
 
-/* Adds up all pieces of a (row, kv head), in their order. */
+/* Adds up all pieces of a (row, kv head), in their order; a warp has whole query heads. */
 template <int K, typename T> __device__ void merge_pieces(gather_smem &sm, const piece_params &p, const item &it)
 {
-    const int thread = threadIdx.x % 128, lane = thread % 32, per_kv = p.n_head / p.n_kv, id0 = it.id - it.chunk;
-    for (int h = thread / 32; h < per_kv; h += GATHER_WARPS) {
+    const int lane = threadIdx.x % 32, per_kv = p.n_head / p.n_kv, id0 = it.id - it.chunk;
+    for (int h = threadIdx.x % 128 / 32; h < per_kv; h += GATHER_WARPS) {
         float2 a = {-INFINITY, 0}, b = {-INFINITY, 0};
         if (lane < it.n_chunk)
             a = __ldcg(&p.stat[(int64_t)(id0 + lane) * per_kv + h]);
@@ -343,18 +344,16 @@ template <int K, typename T> __device__ void merge_pieces(gather_smem &sm, const
             sum += __shfl_xor_sync(~0u, sum, d);
         sm.weight[h][lane] = wa / sum;
         sm.weight[h][lane + 32] = wb / sum;
-    }
-    bar_sync(BAR_GATHER, 32 * GATHER_WARPS);
-    for (int i = thread; i < per_kv * K / 4; i += 128) {
-        int           h = i / (K / 4);
-        const float4 *part = (const float4 *)(p.part + (int64_t)id0 * per_kv * K) + i;
-        float4        acc = {0, 0, 0, 0};
+        __syncwarp();
+        if (lane < K / 4) {
+            const float4 *part = (const float4 *)(p.part + ((int64_t)id0 * per_kv + h) * K) + lane;
+            float4        acc = {0, 0, 0, 0};
 #pragma unroll 16
-        for (int c = 0; c < it.n_chunk; c++)
-            add_scaled(acc, sm.weight[h][c], __ldcg(part + (int64_t)c * (per_kv * K / 4)));
-        store_out<T>(p, it.row, it.kv * per_kv + h, K, i % (K / 4) * 4, acc, 1.0f);
+            for (int c = 0; c < it.n_chunk; c++)
+                add_scaled(acc, sm.weight[h][c], __ldcg(part + (int64_t)c * (per_kv * K / 4)));
+            store_out<T>(p, it.row, it.kv * per_kv + h, K, lane * 4, acc, 1.0f);
+        }
     }
-    bar_sync(BAR_GATHER, 32 * GATHER_WARPS);
 }
 
 /* Warp w's part of a piece. */
@@ -392,20 +391,19 @@ template <int K, typename T> __device__ __forceinline__ void write_piece(unsigne
     }
 }
 
-/* Counts a piece as done; after a row's last one the row is added up. By all threads that gather, after write_piece. */
+/* Counts a piece as done; after a row's last one the row is added up. By all threads that gather, after write_piece: their writes come
+ * before thread 0's count by the barrier, that one before the count of whoever adds up by the two counts' order. */
 template <int K, typename T> __device__ __forceinline__ void finish_piece(gather_smem &sm, const piece_params &p, const item &it)
 {
-    const int thread = threadIdx.x % 128;
     if (it.n_chunk == 1)
         return;
-    __threadfence();
     bar_sync(BAR_GATHER, 32 * GATHER_WARPS);
-    if (thread == 0) {
-        int *done = &p.row_counter[it.row * p.n_kv + it.kv];
-        sm.last = atomicAdd(done, 1) == it.n_chunk - 1;
+    if (threadIdx.x % 128 == 0) {
+        int *done = &p.row_counter[it.row * p.n_kv + it.kv], before;
+        asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], 1;" : "=r"(before) : "l"(done) : "memory");
+        sm.last = before == it.n_chunk - 1;
         if (sm.last)
             *done = 0;
-        __threadfence();
     }
     bar_sync(BAR_GATHER, 32 * GATHER_WARPS);
     if (sm.last)

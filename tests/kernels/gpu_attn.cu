@@ -466,6 +466,16 @@ template <typename T> static void decode_bits_do_not_hang_on_the_batch(int H, in
     }
 }
 
+/* Decoding rows of one block to more than there may be pieces of the usual size, at each number of blocks where a row is cut otherwise. */
+static std::vector<run> rows_of_blocks(const std::vector<int> &blocks)
+{
+    std::vector<run> v;
+    uint32_t         seed = 70;
+    for (int n : blocks)
+        v.push_back({n % 2 ? ATTN_FULL : ATTN_SPLIT, n * 128 - 7, n * 128 - 8, 1, 1, 16, seed++, 0});
+    return v;
+}
+
 static void bad_shapes_are_refused()
 {
     world     w(4, 2, 64, {{ATTN_FULL, 10, 0, 10, 0, 1, 3, 0}});
