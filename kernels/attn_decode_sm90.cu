@@ -22,6 +22,9 @@
 #ifndef PER_SM
 #define PER_SM 2
 #endif
+#ifndef QS
+#define QS 1
+#endif
 #ifndef AHEAD
 #define AHEAD 2
 #endif
@@ -37,7 +40,7 @@ __device__ long long trace_buf[1024][8];
 #define MARK(i)
 #endif
 
-/* Behind it lie the warps' parts of a piece, then the plan. */
+/* Behind it lie what depends on the launch: the warps' parts of a piece, the queries of ITEMS pieces, the plan. */
 template <int K> struct smem {
     static constexpr int STAGES = K == 128 ? STG : 2 * STG;
     __nv_bfloat16 ring[STAGES][TILE_N * K];
@@ -46,29 +49,42 @@ template <int K> struct smem {
     gather_smem   gather;
 };
 __host__ __device__ static constexpr int round_16(int n) { return (n + 15) / 16 * 16; }
-template <int K> __host__ __device__ static constexpr int plan_at(int per_kv)
+template <int K> __host__ __device__ static constexpr int parts_at() { return round_16(sizeof(smem<K>)); }
+template <int K> __host__ __device__ static constexpr int q_at(int per_kv) { return parts_at<K>() + PARTS * COMPUTE_WARPS * partial_bytes<K>(per_kv); }
+template <int K> __host__ __device__ static constexpr int plan_at(int per_kv) { return q_at<K>(per_kv) + ITEMS * per_kv * K * 2; }
+/* The queries of the i-th piece: [per_kv][K]. */
+template <int K> __device__ __nv_bfloat16 *q_of(smem<K> &sm, uint32_t i, int per_kv)
 {
-    return round_16(sizeof(smem<K>)) + PARTS * COMPUTE_WARPS * partial_bytes<K>(per_kv);
+    return (__nv_bfloat16 *)((unsigned char *)&sm + q_at<K>(per_kv)) + i % ITEMS * per_kv * K;
 }
 template <int K> static constexpr int smem_bytes(int per_kv, int n_seg) { return plan_at<K>(per_kv) + n_seg * PLAN_INTS * 4; }
 
-/* The loading warp tells the others which piece comes, in turn; n = 0: none. */
-template <int K> __device__ void tell_item(smem<K> &sm, uint32_t i, const item &it)
+/* The loading warp tells the others which piece comes, in turn, and brings its queries; n = 0: none. */
+template <int K> __device__ void tell_item(smem<K> &sm, const piece_params &p, uint32_t i, const item &it)
 {
-    mbar_wait(&sm.item_empty[i % ITEMS], (i / ITEMS & 1) ^ 1);
-    if (threadIdx.x % 32 == 0) {
-        sm.items[i % ITEMS] = it;
-        mbar_arrive(&sm.item_full[i % ITEMS]);
+    const uint32_t at = i % ITEMS;
+    mbar_wait(&sm.item_empty[at], (i / ITEMS & 1) ^ 1);
+    if (threadIdx.x % 32)
+        return;
+    sm.items[at] = it;
+    if (it.n == 0 || !QS) {
+        mbar_arrive(&sm.item_full[at]);
+        return;
     }
+    const int per_kv = p.n_head / p.n_kv, bytes = per_kv * K * 2;
+    mbar_arrive_tx(&sm.item_full[at], (uint32_t)bytes);
+    bulk_load(q_of(sm, i, per_kv), (const __nv_bfloat16 *)p.q + p.seg[it.row].row0 * p.q_stride + it.kv * per_kv * K, bytes, &sm.item_full[at]);
 }
 template <int K> __device__ item hear_item(smem<K> &sm, uint32_t i)
 {
     mbar_wait(&sm.item_full[i % ITEMS], i / ITEMS & 1);
-    const item it = sm.items[i % ITEMS];
+    return sm.items[i % ITEMS];
+}
+template <int K> __device__ void drop_item(smem<K> &sm, uint32_t i)
+{
     __syncwarp();
     if (threadIdx.x % 32 == 0)
         mbar_arrive(&sm.item_empty[i % ITEMS]);
-    return it;
 }
 
 /* The rows' last pages hold what the kernel before this one writes, and the count of pieces is its too if it is such a kernel; work lists,
@@ -98,7 +114,8 @@ template <int K> __device__ void load_pages(smem<K> &sm, const row_plan &plan, c
         it = item_at(plan, p, blockIdx.x);
         page = look_up(it, 0);
     }
-    tell_item(sm, n_told++, it);
+    if (!QS || it.n == 0)
+        tell_item(sm, p, n_told++, it);
     while (it.n) {
         item     next = {};
         int      next_page = 0;
@@ -109,6 +126,10 @@ template <int K> __device__ void load_pages(smem<K> &sm, const row_plan &plan, c
             const int row = (__shfl_sync(~0u, page, b % 32) * p.n_kv + it.kv) * 2 * TILE_N;
             if (it.chunk == it.n_chunk - 1 && b == it.n - 1)
                 wait();
+            if (QS && n_told == 0 && (2 * b + 2 > STAGES || b == it.n - 1)) { /* the first piece's queries; pages that fit are on their way */
+                wait();
+                tell_item(sm, p, n_told++, it);
+            }
             for (int kv = 0; kv < 2; kv++, i++) {
                 uint32_t st = i % STAGES;
                 mbar_wait(&sm.empty[st], (i / STAGES & 1) ^ 1);
@@ -133,7 +154,7 @@ template <int K> __device__ void load_pages(smem<K> &sm, const row_plan &plan, c
             next = item_at(plan, p, id);
             next_page = look_up(next, 0);
         }
-        tell_item(sm, n_told++, next);
+        tell_item(sm, p, n_told++, next);
         it = next;
         page = next_page;
     }
@@ -156,7 +177,11 @@ template <int K> __device__ void compute_pieces(smem<K> &sm, unsigned char *part
         const int      row_last = p.seg[it.row].pos0 % TILE_N, tail = it.chunk == it.n_chunk - 1 ? it.n - 1 : -1;
         uint32_t       q_r[K / 16][2];
         piece_state<K> state;
-        load_q<K>(q_r, p, it);
+        if (QS)
+            read_q<K>(q_r, q_of(sm, n_item, per_kv), per_kv);
+        else
+            load_q<K>(q_r, p, it);
+        drop_item(sm, n_item);
         for (int b = 0; b < it.n; b++) {
             const int last = b == tail ? row_last : TILE_N - 1;
             float     s_r[2][4];
@@ -195,6 +220,7 @@ template <int K> __device__ void gather_pieces(smem<K> &sm, unsigned char *parts
         const item it = hear_item(sm, n_item);
         if (it.n == 0)
             break;
+        drop_item(sm, n_item);
         const uint32_t at = n_item % PARTS;
         mbar_wait(&sm.part_full[at], n_item / PARTS & 1);
         write_piece<K, __nv_bfloat16>(parts + at * COMPUTE_WARPS * partial_bytes<K>(p.n_head / p.n_kv), p, it);
@@ -210,7 +236,7 @@ template <int K> __global__ void __launch_bounds__(THREADS, MINB) attn_decode_ke
 {
     extern __shared__ __align__(1024) unsigned char raw[];
     smem<K>       &sm = *(smem<K> *)raw;
-    unsigned char *parts = raw + round_16(sizeof(smem<K>));
+    unsigned char *parts = raw + parts_at<K>();
     const row_plan plan((int *)(raw + plan_at<K>(p.n_head / p.n_kv)), p.n_seg);
     const int      warp = threadIdx.x / 32;
 #ifdef TRACE
@@ -253,7 +279,7 @@ template <int K> __global__ void __launch_bounds__(THREADS, MINB) attn_decode_ke
 
 template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
 {
-    static_assert(smem_bytes<K>(HEADS, ATTN_MAX_SEG) <= 232448, "shared memory of one CTA");
+    static_assert(STG > 3 || smem_bytes<K>(HEADS, ATTN_MAX_SEG) <= 232448, "shared memory of one CTA");
     CUtensorMap  map;
     piece_params p;
     enum err     e = piece_args(p, a, g);
@@ -262,7 +288,7 @@ template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
     if (e != OK)
         return e;
     const int bytes = smem_bytes<K>(p.n_head / p.n_kv, p.n_seg);
-    if (cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, smem_bytes<K>(HEADS, ATTN_MAX_SEG)) != cudaSuccess ||
+    if (cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, STG > 3 ? 232448 : smem_bytes<K>(HEADS, ATTN_MAX_SEG)) != cudaSuccess ||
         cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared) != cudaSuccess)
         return ERR_DEVICE;
     cudaLaunchAttribute attr = {};

@@ -247,6 +247,17 @@ template <int K> __device__ __forceinline__ void load_q(uint32_t (&q_r)[K / 16][
             q_r[j][r] = head < per_kv ? *(const uint32_t *)(q + 16 * j + 8 * r) : 0;
 }
 
+/* The same from shared memory: [per_kv][K]. */
+template <int K> __device__ __forceinline__ void read_q(uint32_t (&q_r)[K / 16][2], const __nv_bfloat16 *q_s, int per_kv)
+{
+    const int lane = threadIdx.x % 32, head = lane / 4;
+#pragma unroll
+    for (int j = 0; j < K / 16; j++)
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+            q_r[j][r] = head < per_kv ? *(const uint32_t *)(q_s + head * K + 16 * j + 8 * r + lane % 4 * 2) : 0;
+}
+
 /* Scores of a block to probabilities; keys past last do not count. Older sums are rescaled. */
 template <int K>
 __device__ __forceinline__ void softmax_block(piece_state<K> &st, uint32_t (&p_r)[2][2], float (&s_r)[2][4], int key0, int last, float scale_log2)
@@ -384,7 +395,13 @@ template <int K, typename T> __device__ __forceinline__ void write_piece(unsigne
             store_out<T>(p, it.row, it.kv * per_kv + h, K, col, acc, 1.0f / l);
         } else {
             int64_t at = (int64_t)it.id * per_kv + h;
+#ifdef EVL
+            uint64_t pol;
+            asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(pol));
+            asm volatile("st.global.L2::cache_hint.v4.f32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(p.part + at * K + col), "f"(acc.x), "f"(acc.y), "f"(acc.z), "f"(acc.w), "l"(pol) : "memory");
+#else
             __stcg((float4 *)(p.part + at * K + col), acc);
+#endif
             if (col == 0)
                 __stcg(&p.stat[at], make_float2(top, l));
         }
