@@ -78,7 +78,7 @@ __device__ __forceinline__ int pieces_of(int n_block, const piece_params &p)
     return min((n_block + size - 1) / size, (int)ATTN_MAX_CHUNK);
 }
 
-/* A piece: blocks [first, first + n) of the row's visible ones, in rising order. */
+/* A piece: blocks [first, first + n) of the row's visible ones, in rising order. id: place of its result; a head's lie together, in order. */
 struct item {
     int row, kv, chunk, n_chunk, first, n, id;
 };
@@ -94,32 +94,35 @@ __device__ __forceinline__ int kv_at(const piece_params &p, int row, int n_full,
             return at;
 }
 
-/* Piece id of the launch: rows in their order, a row's kv heads, a head's pieces. */
-static __device__ item item_at(const row_plan &plan, const piece_params &p, int id)
+/* The turn-th piece of the launch: rows in their order, a row's pieces in theirs, each of them for all kv heads, whose keys of a page lie
+ * side by side: what is read at a time then spreads evenly over the memory. */
+static __device__ item item_at(const row_plan &plan, const piece_params &p, int turn)
 {
     item it = {};
     int  hi = plan.n_seg - 1;
     while (it.row < hi) {
         const int mid = (it.row + hi) / 2;
-        if (plan.end_item[mid] > id)
+        if (plan.end_item[mid] > turn)
             hi = mid;
         else
             it.row = mid + 1;
     }
     const int split = plan.split[it.row], n_full = split ? split >> 24 : p.n_kv;
-    int       at = id - (it.row ? plan.end_item[it.row - 1] : 0), nb = plan.n_block[it.row], place = 0;
-    it.id = id;
+    int       at = turn - (it.row ? plan.end_item[it.row - 1] : 0), nb = plan.n_block[it.row], place = 0, n_head = n_full;
+    it.id = turn - at;
     it.n_chunk = pieces_of(nb, p);
     if (at >= n_full * it.n_chunk) {
         at -= n_full * it.n_chunk;
+        it.id += n_full * it.n_chunk;
         place = n_full;
+        n_head = p.n_kv - n_full;
         nb = split & 0xffffff;
         it.n_chunk = pieces_of(nb, p);
     }
-    const int head = at / it.n_chunk, few = nb / it.n_chunk, more = nb - few * it.n_chunk; /* the first `more` pieces have one block more */
-    place += head;
-    it.kv = split ? kv_at(p, it.row, n_full, place) : place;
-    it.chunk = at - head * it.n_chunk;
+    it.chunk = at / n_head;
+    const int head = at - it.chunk * n_head, few = nb / it.n_chunk, more = nb - few * it.n_chunk; /* the first `more` pieces have one block more */
+    it.id += head * it.n_chunk + it.chunk;
+    it.kv = split ? kv_at(p, it.row, n_full, place + head) : head;
     it.first = it.chunk * few + min(it.chunk, more);
     it.n = few + (it.chunk < more);
     return it;
