@@ -64,7 +64,7 @@ template <int K> struct loader {
 #pragma unroll
             for (int j = 0; j < K / 8; j++) {
                 const int x = j * 32 + lane, key = key0 + x / (K / 8), col = x % (K / 8);
-                copy_async(dst + col / 8 * (TILE_N * 128) + key * 128 + ((col % 8) ^ (key % 8)) * 16, src + x * 8);
+                copy_async(column_at<K>(dst, key, col), src + x * 8);
             }
             v ^= 1;
             b += v == 0;

@@ -6,51 +6,24 @@
 #include "kernels/attn_piece.cuh"
 
 #include <cuda_runtime.h>
-#ifdef TRACE
-#include <vector>
-#endif
 
-#ifndef STG
-#define STG 3
-#endif
-#ifndef PARTS
-#define PARTS 1
-#endif
-#ifndef MINB
-#define MINB 2
-#endif
-#ifndef PER_SM
-#define PER_SM 2
-#endif
-#ifndef QS
-#define QS 1
-#endif
-#ifndef AHEAD
-#define AHEAD 2
-#endif
 enum {
     THREADS = 32 * (1 + COMPUTE_WARPS + GATHER_WARPS),
+    CTAS = 2,  /* on an SM where there is room: while one is between two pieces the other loads, and the next kernel begins where one ends */
     ITEMS = 4, /* pieces between the loading warp and the gathering ones */
 };
 
-#ifdef TRACE
-__device__ long long trace_buf[1024][8];
-#define MARK(i) do { if (threadIdx.x % 32 == 0) trace_buf[blockIdx.x][i] = clock64(); } while (0)
-#else
-#define MARK(i)
-#endif
-
 /* Behind it lie what depends on the launch: the warps' parts of a piece, the queries of ITEMS pieces, the plan. */
 template <int K> struct smem {
-    static constexpr int STAGES = K == 128 ? STG : 2 * STG;
+    static constexpr int STAGES = K == 128 ? 3 : 6;
     __nv_bfloat16 ring[STAGES][TILE_N * K];
-    uint64_t      full[STAGES], empty[STAGES], part_full[PARTS], part_empty[PARTS], item_full[ITEMS], item_empty[ITEMS];
+    uint64_t      full[STAGES], empty[STAGES], part_full, part_empty, item_full[ITEMS], item_empty[ITEMS];
     item          items[ITEMS];
     gather_smem   gather;
 };
 __host__ __device__ static constexpr int round_16(int n) { return (n + 15) / 16 * 16; }
 template <int K> __host__ __device__ static constexpr int parts_at() { return round_16(sizeof(smem<K>)); }
-template <int K> __host__ __device__ static constexpr int q_at(int per_kv) { return parts_at<K>() + PARTS * COMPUTE_WARPS * partial_bytes<K>(per_kv); }
+template <int K> __host__ __device__ static constexpr int q_at(int per_kv) { return parts_at<K>() + COMPUTE_WARPS * partial_bytes<K>(per_kv); }
 template <int K> __host__ __device__ static constexpr int plan_at(int per_kv) { return q_at<K>(per_kv) + ITEMS * per_kv * K * 2; }
 /* The queries of the i-th piece: [per_kv][K]. */
 template <int K> __device__ __nv_bfloat16 *q_of(smem<K> &sm, uint32_t i, int per_kv)
@@ -67,7 +40,7 @@ template <int K> __device__ void tell_item(smem<K> &sm, const piece_params &p, u
     if (threadIdx.x % 32)
         return;
     sm.items[at] = it;
-    if (it.n == 0 || !QS) {
+    if (it.n == 0) {
         mbar_arrive(&sm.item_full[at]);
         return;
     }
@@ -114,7 +87,7 @@ template <int K> __device__ void load_pages(smem<K> &sm, const row_plan &plan, c
         it = item_at(plan, p, blockIdx.x);
         page = look_up(it, 0);
     }
-    if (!QS || it.n == 0)
+    if (it.n == 0)
         tell_item(sm, p, n_told++, it);
     while (it.n) {
         item     next = {};
@@ -126,24 +99,20 @@ template <int K> __device__ void load_pages(smem<K> &sm, const row_plan &plan, c
             const int row = (__shfl_sync(~0u, page, b % 32) * p.n_kv + it.kv) * 2 * TILE_N;
             if (it.chunk == it.n_chunk - 1 && b == it.n - 1)
                 wait();
-            if (QS && n_told == 0 && (2 * b + 2 > STAGES || b == it.n - 1)) { /* the first piece's queries; pages that fit are on their way */
+            if (n_told == 0 && (2 * b + 2 > STAGES || b == it.n - 1)) { /* the first piece's queries; pages that fit are on their way */
                 wait();
                 tell_item(sm, p, n_told++, it);
             }
             for (int kv = 0; kv < 2; kv++, i++) {
                 uint32_t st = i % STAGES;
                 mbar_wait(&sm.empty[st], (i / STAGES & 1) ^ 1);
-#ifdef TRACE
-                if (i == 0) MARK(2);
-                MARK(4);
-#endif
                 if (lane == 0) {
                     mbar_arrive_tx(&sm.full[st], TILE_N * K * 2);
                     for (int c = 0; c < K / 64; c++)
                         tma_load_2d(sm.ring[st] + c * TILE_N * 64, map, &sm.full[st], c * 64, row + kv * TILE_N, hint);
                 }
             }
-            if (b == max(it.n - AHEAD, 0)) { /* late, so that no piece lies here while others are idle; the answer has a block's time */
+            if (b == max(it.n - 2, 0)) { /* late, so that no piece lies here while others are idle; the answer has a block's time */
                 wait();
                 if (lane == 0)
                     taken = atomicInc(p.next, n_item - 1); /* of n_item calls the last leaves 0 */
@@ -177,19 +146,13 @@ template <int K> __device__ void compute_pieces(smem<K> &sm, unsigned char *part
         const int      row_last = p.seg[it.row].pos0 % TILE_N, tail = it.chunk == it.n_chunk - 1 ? it.n - 1 : -1;
         uint32_t       q_r[K / 16][2];
         piece_state<K> state;
-        if (QS)
-            read_q<K>(q_r, q_of(sm, n_item, per_kv), per_kv);
-        else
-            load_q<K>(q_r, p, it);
+        read_q<K>(q_r, q_of(sm, n_item, per_kv), per_kv);
         drop_item(sm, n_item);
         for (int b = 0; b < it.n; b++) {
             const int last = b == tail ? row_last : TILE_N - 1;
             float     s_r[2][4];
             uint32_t  st = i % STAGES, p_r[2][2];
             mbar_wait(&sm.full[st], i / STAGES & 1);
-#ifdef TRACE
-            if (i == 0 && warp == 0) MARK(3);
-#endif
             product_qk<K>(s_r, q_r, smem_u32(sm.ring[st]), key0);
             release(st);
             i++;
@@ -203,15 +166,11 @@ template <int K> __device__ void compute_pieces(smem<K> &sm, unsigned char *part
             release(st);
             i++;
         }
-        const float    l[2] = {column_sum(state.l[0]), column_sum(state.l[1])};
-        const uint32_t at = n_item % PARTS;
-        mbar_wait(&sm.part_empty[at], (n_item / PARTS & 1) ^ 1);
-        store_state<K>(part_of<K>(parts, at * COMPUTE_WARPS + warp, per_kv), state, l, p.scale_log2, per_kv);
-        mbar_arrive(&sm.part_full[at]);
+        const float l[2] = {column_sum(state.l[0]), column_sum(state.l[1])};
+        mbar_wait(&sm.part_empty, (n_item & 1) ^ 1);
+        store_state<K>(part_of<K>(parts, warp, per_kv), state, l, p.scale_log2, per_kv);
+        mbar_arrive(&sm.part_full);
     }
-#ifdef TRACE
-    if (warp == 0) MARK(5);
-#endif
 }
 
 template <int K> __device__ void gather_pieces(smem<K> &sm, unsigned char *parts, const piece_params &p)
@@ -221,27 +180,20 @@ template <int K> __device__ void gather_pieces(smem<K> &sm, unsigned char *parts
         if (it.n == 0)
             break;
         drop_item(sm, n_item);
-        const uint32_t at = n_item % PARTS;
-        mbar_wait(&sm.part_full[at], n_item / PARTS & 1);
-        write_piece<K, __nv_bfloat16>(parts + at * COMPUTE_WARPS * partial_bytes<K>(p.n_head / p.n_kv), p, it);
-        mbar_arrive(&sm.part_empty[at]);
+        mbar_wait(&sm.part_full, n_item & 1);
+        write_piece<K, __nv_bfloat16>(parts, p, it);
+        mbar_arrive(&sm.part_empty);
         finish_piece<K, __nv_bfloat16>(sm.gather, p, it);
     }
-#ifdef TRACE
-    MARK(6);
-#endif
 }
 
-template <int K> __global__ void __launch_bounds__(THREADS, MINB) attn_decode_kernel(const __grid_constant__ CUtensorMap map, const piece_params p)
+template <int K> __global__ void __launch_bounds__(THREADS, CTAS) attn_decode_kernel(const __grid_constant__ CUtensorMap map, const piece_params p)
 {
     extern __shared__ __align__(1024) unsigned char raw[];
     smem<K>       &sm = *(smem<K> *)raw;
     unsigned char *parts = raw + parts_at<K>();
     const row_plan plan((int *)(raw + plan_at<K>(p.n_head / p.n_kv)), p.n_seg);
     const int      warp = threadIdx.x / 32;
-#ifdef TRACE
-    if (threadIdx.x == 0) MARK(0);
-#endif
     if (threadIdx.x == 0) {
         if (smem_u32(raw) % 1024)
             __trap(); /* the swizzle counts from multiples of 1024 */
@@ -249,10 +201,8 @@ template <int K> __global__ void __launch_bounds__(THREADS, MINB) attn_decode_ke
             mbar_init(&sm.full[i], 1);
             mbar_init(&sm.empty[i], COMPUTE_WARPS);
         }
-        for (int i = 0; i < PARTS; i++) {
-            mbar_init(&sm.part_full[i], 32 * COMPUTE_WARPS);
-            mbar_init(&sm.part_empty[i], 32 * GATHER_WARPS);
-        }
+        mbar_init(&sm.part_full, 32 * COMPUTE_WARPS);
+        mbar_init(&sm.part_empty, 32 * GATHER_WARPS);
         for (int i = 0; i < ITEMS; i++) {
             mbar_init(&sm.item_full[i], 1);
             mbar_init(&sm.item_empty[i], COMPUTE_WARPS + GATHER_WARPS);
@@ -262,9 +212,6 @@ template <int K> __global__ void __launch_bounds__(THREADS, MINB) attn_decode_ke
     }
     grid_launch_next();
     plan_rows(plan, p);
-#ifdef TRACE
-    if (threadIdx.x == 0) MARK(1);
-#endif
     if (warp == 0)
         load_pages(sm, plan, p, &map);
     grid_wait();
@@ -279,7 +226,7 @@ template <int K> __global__ void __launch_bounds__(THREADS, MINB) attn_decode_ke
 
 template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
 {
-    static_assert(STG > 3 || smem_bytes<K>(HEADS, ATTN_MAX_SEG) <= 232448, "shared memory of one CTA");
+    static_assert(smem_bytes<K>(HEADS, ATTN_MAX_SEG) <= 232448, "shared memory of one CTA");
     CUtensorMap  map;
     piece_params p;
     enum err     e = piece_args(p, a, g);
@@ -288,16 +235,18 @@ template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
     if (e != OK)
         return e;
     const int bytes = smem_bytes<K>(p.n_head / p.n_kv, p.n_seg);
-    if (cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, STG > 3 ? 232448 : smem_bytes<K>(HEADS, ATTN_MAX_SEG)) != cudaSuccess ||
-        cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared) != cudaSuccess)
+    int       per_sm = 0;
+    if (cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, smem_bytes<K>(HEADS, ATTN_MAX_SEG)) != cudaSuccess ||
+        cudaFuncSetAttribute(attn_decode_kernel<K>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared) != cudaSuccess ||
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, attn_decode_kernel<K>, THREADS, (size_t)bytes) != cudaSuccess || per_sm < 1)
         return ERR_DEVICE;
     cudaLaunchAttribute attr = {};
     attr.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attr.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)(g->n_sm * PER_SM));
+    config.gridDim = dim3((unsigned)(g->n_sm * per_sm));
     config.blockDim = dim3(THREADS);
-    config.dynamicSmemBytes = bytes;
+    config.dynamicSmemBytes = (size_t)bytes;
     config.stream = g->stream;
     config.attrs = &attr;
     config.numAttrs = 1;
@@ -313,21 +262,3 @@ enum err attn_decode_sm90(const struct attn_args *a, const struct attn_gpu *g)
     }
 }
 
-#ifdef TRACE
-#include <stdio.h>
-#include <algorithm>
-void attn_trace(int n_cta)
-{
-    static long long t[1024][8];
-    cudaMemcpyFromSymbol(t, trace_buf, sizeof t);
-    const char *name[] = {"planned", "first load", "first data", "last load", "computed", "done"};
-    for (int i = 1; i <= 6; i++) {
-        std::vector<double> v;
-        for (int c = 0; c < n_cta; c++)
-            v.push_back((double)(t[c][i] - t[c][0]) * 1e-3);
-        std::sort(v.begin(), v.end());
-        printf("   %s %.1f/%.1f/%.1f", name[i - 1], v[0], v[v.size() / 2], v.back());
-    }
-    printf(" kcycles\n");
-}
-#endif

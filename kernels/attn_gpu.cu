@@ -2,7 +2,6 @@
 #include "kernels/attn_gpu.cuh"
 
 #include <cuda_runtime.h>
-int attn_tune[4] = {6, 4, 8, 0};
 
 size_t attn_gpu_work_bytes(int max_row, int n_head, int n_kv, int head)
 {

@@ -19,6 +19,7 @@ enum {
     GATHER_WARPS = 4,
     HEADS = 8,                   /* query heads of a kv head, padded */
     BAR_GATHER = 1,
+    PIECE = 8,                   /* blocks in a piece at most, unless a row then had more than ATTN_MAX_CHUNK pieces */
 };
 
 /* A warp's part of a piece, of which only the rows of the kv head's own query heads need be there. A thread's float[HEADS] column would
@@ -40,7 +41,6 @@ struct piece_params {
     float               *part;        /* [item][heads of a kv head][K] */
     int                  n_seg, n_head, n_kv;
     float                scale_log2;
-    int                  tune[4];
 };
 
 /* In shared memory; [rows of the launch] each. */
@@ -71,12 +71,9 @@ __device__ __forceinline__ attn_span span_of(const attn_seg &s, int head)
         span = attn_streaming(block, s.sink_blocks, s.local_blocks);
     return span;
 }
-/* Into how many pieces a kv head's n_block visible blocks are cut; their sizes differ by one block at most. */
-__device__ __forceinline__ int pieces_of(int n_block, const piece_params &p)
-{
-    const int size = n_block <= 32 ? p.tune[0] : n_block <= 96 ? p.tune[1] : p.tune[2];
-    return min((n_block + size - 1) / size, (int)ATTN_MAX_CHUNK);
-}
+/* Into how many pieces a kv head's n_block visible blocks are cut; their sizes differ by one block at most. PIECE blocks are little enough to
+ * share out evenly over the SMs, and enough that what a piece costs beside its K and V (64 KB a block) is little. */
+__device__ __forceinline__ int pieces_of(int n_block) { return min((n_block + PIECE - 1) / PIECE, (int)ATTN_MAX_CHUNK); }
 
 /* A piece: blocks [first, first + n) of the row's visible ones, in rising order. id: place of its result; a head's lie together, in order. */
 struct item {
@@ -110,14 +107,14 @@ static __device__ item item_at(const row_plan &plan, const piece_params &p, int 
     const int split = plan.split[it.row], n_full = split ? split >> 24 : p.n_kv;
     int       at = turn - (it.row ? plan.end_item[it.row - 1] : 0), nb = plan.n_block[it.row], place = 0, n_head = n_full;
     it.id = turn - at;
-    it.n_chunk = pieces_of(nb, p);
+    it.n_chunk = pieces_of(nb);
     if (at >= n_full * it.n_chunk) {
         at -= n_full * it.n_chunk;
         it.id += n_full * it.n_chunk;
         place = n_full;
         n_head = p.n_kv - n_full;
         nb = split & 0xffffff;
-        it.n_chunk = pieces_of(nb, p);
+        it.n_chunk = pieces_of(nb);
     }
     it.chunk = at / n_head;
     const int head = at - it.chunk * n_head, few = nb / it.n_chunk, more = nb - few * it.n_chunk; /* the first `more` pieces have one block more */
@@ -151,7 +148,7 @@ static __device__ void plan_rows(const row_plan &plan, const piece_params &p)
         int lane = threadIdx.x, items = 0;
         for (int r0 = 0; r0 < p.n_seg; r0 += 32) {
             int nb = r0 + lane < p.n_seg ? plan.n_block[r0 + lane] : 0, split = r0 + lane < p.n_seg ? plan.split[r0 + lane] : 0;
-            int n_full = split ? split >> 24 : p.n_kv, n = pieces_of(nb, p) * n_full + pieces_of(split & 0xffffff, p) * (p.n_kv - n_full);
+            int n_full = split ? split >> 24 : p.n_kv, n = pieces_of(nb) * n_full + pieces_of(split & 0xffffff) * (p.n_kv - n_full);
             for (int d = 1; d < 32; d *= 2) {
                 int up = __shfl_up_sync(~0u, n, d);
                 n += lane >= d ? up : 0;
@@ -162,6 +159,12 @@ static __device__ void plan_rows(const row_plan &plan, const piece_params &p)
         }
     }
     __syncthreads();
+}
+
+/* 16-byte column col of a key in a page's K or V in shared memory: [K / 64][128 keys][64], swizzled. */
+template <int K> __device__ __forceinline__ uint32_t column_at(uint32_t tile, int key, int col)
+{
+    return tile + col / 8 * (TILE_N * 128) + key * 128 + ((col % 8 ^ key % 8) << 4);
 }
 
 /* s[t] = K Q^T of keys 16 t .. of the warp's 32: rows are keys, columns the query heads. */
@@ -178,7 +181,7 @@ template <int K> __device__ __forceinline__ void product_qk(float (&s_r)[2][4], 
 #pragma unroll
         for (int t = 0; t < 2; t++) {
             uint32_t k_r[4];
-            ldmatrix_x4(k_r, tile + i / 4 * (TILE_N * 128) + (key + 16 * t) * 128 + (((i % 4 * 2 + half) ^ (key % 8)) << 4));
+            ldmatrix_x4(k_r, column_at<K>(tile, key + 16 * t, i * 2 + half));
             mma_16816(s_r[t], k_r, q_r[i][0], q_r[i][1]);
         }
     }
@@ -200,7 +203,7 @@ __device__ __forceinline__ void product_pv(float (&o_r)[K / 16][4], const uint32
 #pragma unroll
         for (int j = 0; j < K / 16; j++) {
             uint32_t v_r[4];
-            ldmatrix_x4_trans(v_r, tile + j / 4 * (TILE_N * 128) + (key + 16 * t) * 128 + (((j % 4 * 2 + half) ^ (key % 8)) << 4));
+            ldmatrix_x4_trans(v_r, column_at<K>(tile, key + 16 * t, j * 2 + half));
             if (TAIL) { /* a probability of 0 does not clear the NaN of a row never written */
                 v_r[0] &= mask[0];
                 v_r[1] &= mask[0];
@@ -398,13 +401,7 @@ template <int K, typename T> __device__ __forceinline__ void write_piece(unsigne
             store_out<T>(p, it.row, it.kv * per_kv + h, K, col, acc, 1.0f / l);
         } else {
             int64_t at = (int64_t)it.id * per_kv + h;
-#ifdef EVL
-            uint64_t pol;
-            asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(pol));
-            asm volatile("st.global.L2::cache_hint.v4.f32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(p.part + at * K + col), "f"(acc.x), "f"(acc.y), "f"(acc.z), "f"(acc.w), "l"(pol) : "memory");
-#else
             __stcg((float4 *)(p.part + at * K + col), acc);
-#endif
             if (col == 0)
                 __stcg(&p.stat[at], make_float2(top, l));
         }
@@ -440,7 +437,6 @@ template <int K, typename T> __device__ void clear_rows(const piece_params &p)
 }
 
 /* ERR_INVALID_VALUE for a launch that no decode kernel takes; otherwise p is filled. */
-extern int attn_tune[4];
 static inline enum err piece_args(piece_params &p, const attn_args *a, const attn_gpu *g)
 {
     if (a->n_seg < 1 || a->n_seg > ATTN_MAX_SEG || a->n_seg > g->max_row || a->n_kv < 1 || a->n_head % a->n_kv ||
@@ -449,7 +445,7 @@ static inline enum err piece_args(piece_params &p, const attn_args *a, const att
     attn_work w = attn_work_plan(g->max_row, a->n_head, a->n_kv, a->head);
     char     *work = (char *)g->work;
     p = {a->seg, a->q, a->out, a->q_stride, a->out_stride, (unsigned *)(work + w.next), (int *)(work + w.row_counter), (float2 *)(work + w.stat), (float *)(work + w.partial),
-         a->n_seg, a->n_head, a->n_kv, a->scale * 1.44269504088896f, {attn_tune[0], attn_tune[1], attn_tune[2], attn_tune[3]}};
+         a->n_seg, a->n_head, a->n_kv, a->scale * 1.44269504088896f};
     return OK;
 }
 

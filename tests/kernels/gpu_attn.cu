@@ -443,9 +443,9 @@ template <typename T> static void prefill_bits_do_not_hang_on_the_cut(int H, int
 }
 
 /* A decoding row has the same bits alone, in any batch, and again. */
-template <typename T> static void decode_bits_do_not_hang_on_the_batch(int H, int G, int K, const std::vector<int> &lens)
+template <typename T> static void decode_bits_do_not_hang_on_the_batch(int H, int G, int K, const std::vector<run> &runs)
 {
-    world                 w(H, G, K, decode_runs(lens));
+    world                 w(H, G, K, runs);
     std::vector<T> all = w.template launch<T>(true), again = w.template launch<T>(true);
     check(all == again, "decode_repeats_its_bits", "second launch differs");
     std::vector<attn_seg> keep = w.seg;
@@ -466,7 +466,7 @@ template <typename T> static void decode_bits_do_not_hang_on_the_batch(int H, in
     }
 }
 
-/* Decoding rows of one block to more than there may be pieces of the usual size, at each number of blocks where a row is cut otherwise. */
+/* Rows of so many blocks to decode, the last one not full; every other with some kv heads that see 17 blocks alone. */
 static std::vector<run> rows_of_blocks(const std::vector<int> &blocks)
 {
     std::vector<run> v;
@@ -525,14 +525,20 @@ static void all()
             world l(s[0], s[1], K, prefill_runs({4097}));
             compare(l, "prefill_equals_definition", false);
         }
+        /* one piece and two; even pieces and such that are not; more than 40; the most there can be, and longer ones */
+        const std::vector<int> blocks = {7, 8, 9, 16, 17, 33, 64, 65, 321, 511, 512, 513, 600};
+        world e(8, 2, K, rows_of_blocks(blocks));
+        compare(e, "decode_equals_definition", true);
         world p(32, 8, K, prefill_runs({4097}));
         compare(p, "prefill_equals_definition", false);
         if (use == ATTN_USE_BEST) {
             prefill_bits_do_not_hang_on_the_cut<uint32_t>(8, 2, K, 1500);
-            decode_bits_do_not_hang_on_the_batch<uint32_t>(32, 8, K, {1, 128, 129, 1000, 4097, 8192});
+            decode_bits_do_not_hang_on_the_batch<uint32_t>(32, 8, K, decode_runs({1, 128, 129, 1000, 4097, 8192}));
+            decode_bits_do_not_hang_on_the_batch<uint32_t>(8, 2, K, rows_of_blocks(blocks));
         } else {
             prefill_bits_do_not_hang_on_the_cut<uint16_t>(8, 2, K, 1500);
-            decode_bits_do_not_hang_on_the_batch<uint16_t>(32, 8, K, {1, 128, 129, 1000, 4097, 8192});
+            decode_bits_do_not_hang_on_the_batch<uint16_t>(32, 8, K, decode_runs({1, 128, 129, 1000, 4097, 8192}));
+            decode_bits_do_not_hang_on_the_batch<uint16_t>(8, 2, K, rows_of_blocks(blocks));
         }
     }
 }
