@@ -77,11 +77,11 @@ __global__ void ref_attn(attn_args a, int seg_i, float *out, float *score, int64
     for (int i = 0; i < 128; i++)
         l += red[i];
     for (int d = thread; d < a.head; d += 128) {
-        float acc = 0;
+        double acc = 0; /* of so many keys that fp32's own error would show */
         for (int j = 0; j <= t; j++)
             if (s_s[j] != 0)
                 acc += s_s[j] * __bfloat162float(pool[ref_key(a, s, j, g) + PAGE_TOK * a.head + d]);
-        out[((int64_t)(s.row0 + blockIdx.x) * a.n_head + h) * a.head + d] = l > 0 ? acc / l : 0;
+        out[((int64_t)(s.row0 + blockIdx.x) * a.n_head + h) * a.head + d] = l > 0 ? (float)(acc / l) : 0;
     }
 }
 
