@@ -1,8 +1,8 @@
 /* attn_decode: paged attention of one query row per sequence. bf16 in and out, fp32 sums.
  *
  * In a CTA one warp keeps a ring of pages in flight, four warps compute (32 keys of each page each; the query heads of the
- * kv head are the 8 columns of the products), four warps gather their results and write them, so loads never pause. SMs are not equally near
- * to all memory, so none has a share: each takes the next piece when it is nearly through with one. */
+ * kv head are the 8 columns of the products), four warps gather their results and write them, so loads never pause. Equal shares ended a quarter
+ * apart, so no CTA has one: each takes the next piece when it is nearly through with the one before. */
 #include "kernels/attn_piece.cuh"
 
 #include <cuda_runtime.h>
