@@ -13,9 +13,9 @@ enum { THREADS = 32 * COMPUTE_WARPS, SMEM_MAX = 99 << 10 /* on the smallest devi
 template <int K> struct smem {
     static constexpr int STAGES = K == 128 ? 2 : 4;
     __nv_bfloat16 ring[STAGES][TILE_N * K];
-    partial<K>    part[COMPUTE_WARPS];
+    unsigned char part[COMPUTE_WARPS * partial_bytes<K>(HEADS)];
     gather_smem   gather;
-    row_plan      plan;
+    int           plan[PLAN_INTS * ATTN_MAX_SEG];
 };
 
 struct params : piece_params {
@@ -26,12 +26,16 @@ struct params : piece_params {
 template <int K> struct loader {
     smem<K>      &sm;
     const params &p;
-    item_walk     pieces;
+    row_plan      plan;
     item          it;
+    int           id; /* of the piece after it */
     int           b, v, page, local0, n_sink; /* block of the piece, K or V */
     uint32_t      i; /* stages loaded */
 
-    __device__ loader(smem<K> &sm_, const params &p_) : sm(sm_), p(p_), pieces(sm_.plan, p_), b(0), v(0), page(0), local0(0), n_sink(0), i(0) { it.n = 0; }
+    __device__ loader(smem<K> &sm_, const row_plan &plan_, const params &p_)
+        : sm(sm_), p(p_), plan(plan_), it{}, id(blockIdx.x), b(0), v(0), page(0), local0(0), n_sink(0), i(0)
+    {
+    }
 
     /* Copies the next half page of keys, if there is one; a group is closed either way. */
     __device__ void next()
@@ -39,7 +43,9 @@ template <int K> struct loader {
         const int lane = threadIdx.x % 32, key0 = threadIdx.x / 32 * 32;
         if (b == it.n && it.n >= 0) {
             b = 0;
-            if (pieces.take(it)) {
+            if (id < plan.n_item()) {
+                it = item_at(plan, p, id);
+                id += gridDim.x;
                 const attn_span span = span_of(p.seg[it.row], it.kv * (p.n_head / p.n_kv));
                 n_sink = span.n_sink;
                 local0 = p.seg[it.row].pos0 / TILE_N + 1 - span.n_local - span.n_sink;
@@ -58,7 +64,7 @@ template <int K> struct loader {
 #pragma unroll
             for (int j = 0; j < K / 8; j++) {
                 const int x = j * 32 + lane, key = key0 + x / (K / 8), col = x % (K / 8);
-                copy_async(dst + col / 8 * (TILE_N * 128) + key * 128 + ((col % 8) ^ (key % 8)) * 16, src + x * 8);
+                copy_async(column_at<K>(dst, key, col), src + x * 8);
             }
             v ^= 1;
             b += v == 0;
@@ -68,13 +74,11 @@ template <int K> struct loader {
     }
 };
 
-template <int K> __device__ void attend_pieces(smem<K> &sm, const params &p)
+template <int K> __device__ void attend_pieces(smem<K> &sm, const row_plan &plan, const params &p)
 {
     constexpr int STAGES = smem<K>::STAGES;
-    const int     warp = threadIdx.x / 32, key0 = warp * 32;
-    loader<K>     load(sm, p);
-    item_walk     pieces(sm.plan, p);
-    item          it;
+    const int     warp = threadIdx.x / 32, key0 = warp * 32, per_kv = p.n_head / p.n_kv;
+    loader<K>     load(sm, plan, p);
     uint32_t      i = 0;
     for (int s = 0; s < STAGES; s++)
         load.next();
@@ -89,7 +93,8 @@ template <int K> __device__ void attend_pieces(smem<K> &sm, const params &p)
         load.next();
         i++;
     };
-    while (pieces.take(it)) {
+    for (int id = blockIdx.x; id < plan.n_item(); id += gridDim.x) {
+        const item     it = item_at(plan, p, id);
         const int      row_last = p.seg[it.row].pos0 % TILE_N, tail = it.chunk == it.n_chunk - 1 ? it.n - 1 : -1;
         uint32_t       q_r[K / 16][2];
         piece_state<K> state;
@@ -108,7 +113,7 @@ template <int K> __device__ void attend_pieces(smem<K> &sm, const params &p)
             release();
         }
         const float l[2] = {column_sum(state.l[0]), column_sum(state.l[1])};
-        store_state<K>(sm.part[warp], state, l, p.scale_log2);
+        store_state<K>(part_of<K>(sm.part, warp, per_kv), state, l, p.scale_log2, per_kv);
         __syncthreads();
         write_piece<K, __nv_bfloat16>(sm.part, p, it);
         finish_piece<K, __nv_bfloat16>(sm.gather, p, it);
@@ -120,10 +125,11 @@ template <int K> __device__ void attend_pieces(smem<K> &sm, const params &p)
 template <int K> __global__ void __launch_bounds__(THREADS) attn_decode_mma_kernel(const params p)
 {
     extern __shared__ __align__(128) unsigned char raw[];
-    smem<K> &sm = *(smem<K> *)raw;
-    plan_rows(sm.plan, p);
+    smem<K>       &sm = *(smem<K> *)raw;
+    const row_plan plan(sm.plan, p.n_seg);
+    plan_rows(plan, p);
     clear_rows<K, __nv_bfloat16>(p);
-    attend_pieces<K>(sm, p);
+    attend_pieces<K>(sm, plan, p);
 }
 
 template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)

@@ -204,12 +204,12 @@ template <int K> __global__ void __launch_bounds__(PREFILL_THREADS, 2) prefill_k
 
 template <int K> struct decode_smem {
     union {
-        float      k[COMPUTE_WARPS][32][K + PAD];
-        partial<K> part[COMPUTE_WARPS];
+        float         k[COMPUTE_WARPS][32][K + PAD];
+        unsigned char part[COMPUTE_WARPS * partial_bytes<K>(HEADS)];
     };
     float       q[HEADS][K], p[COMPUTE_WARPS][32][HEADS];
     gather_smem gather;
-    row_plan    plan;
+    int         plan[PLAN_INTS * ATTN_MAX_SEG];
 };
 
 template <int K> struct decode_params : piece_params {
@@ -291,9 +291,11 @@ template <int K> __device__ void decode_piece(decode_smem<K> &sm, const decode_p
             attend_keys<K>(sm, o, m, l, k_g, k_g + PAGE_TOK * K, n, per_kv, p.scale_log2);
     }
     __syncthreads(); /* part takes the place of k */
-    partial<K> &part = sm.part[warp];
+    partial<K> &part = part_of<K>(sm.part, warp, per_kv);
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
+        if (h >= per_kv)
+            break;
         float sum = l[h];
 #pragma unroll
         for (int d = 16; d > 0; d /= 2)
@@ -316,12 +318,11 @@ template <int K> __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel
 {
     extern __shared__ __align__(16) unsigned char raw[];
     decode_smem<K> &sm = *(decode_smem<K> *)raw;
-    plan_rows(sm.plan, p);
+    const row_plan  plan(sm.plan, p.n_seg);
+    plan_rows(plan, p);
     clear_rows<K, float>(p);
-    item_walk pieces(sm.plan, p);
-    item      it;
-    while (pieces.take(it))
-        decode_piece<K>(sm, p, it);
+    for (int id = blockIdx.x; id < plan.n_item(); id += gridDim.x)
+        decode_piece<K>(sm, p, item_at(plan, p, id));
 }
 
 template <int K> static enum err prefill(const attn_args *a, const attn_gpu *g)

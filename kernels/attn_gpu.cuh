@@ -7,13 +7,14 @@
 
 /* Workspace: prefill's two counters, then decode's counters, then its partial results. */
 struct attn_work {
-    size_t counter, row_counter, stat, partial, bytes; /* offsets */
+    size_t counter, next, row_counter, stat, partial, bytes; /* offsets */
 };
 static inline struct attn_work attn_work_plan(int max_row, int n_head, int n_kv, int head)
 {
     size_t           chunks = (size_t)max_row * (size_t)n_head * ATTN_MAX_CHUNK;
     struct attn_work w;
     w.counter = 0;
+    w.next = 128; /* a line of its own */
     w.row_counter = 256;
     w.stat = w.row_counter + ((size_t)max_row * (size_t)n_kv * 4 + 255) / 256 * 256;
     w.partial = w.stat + chunks * 8;

@@ -1,9 +1,9 @@
-/* attn_piece: the pieces of a decode launch: how rows are cut, who takes which, how pieces are added up. Every decode kernel takes its
- * pieces from here, and the products of the bf16 ones, so that kernels differ only in how pages reach shared memory.
+/* attn_piece: the pieces of a decode launch: how rows are cut, how pieces are added up. Every decode kernel takes its pieces from here,
+ * and the products of the bf16 ones, so that kernels differ only in how pages reach shared memory and in who takes which piece.
  *
- * The work is bytes of K and V. Each (row, kv head) walks its visible blocks in pieces of equal size, whose size depends on that row's own
- * number of blocks; a CTA takes a run of whole pieces, equal shares by blocks, so long and short, full and sparse rows mix in one launch.
- * Whoever finishes a row's last piece adds up all its pieces in order: bits depend neither on the batch nor on who computed what. */
+ * The work is bytes of K and V. The visible blocks of each (row, kv head) are cut into pieces as even as they can be, as many as that row's
+ * own number of blocks says, so long and short, full and sparse rows mix in one launch. Whoever finishes a row's last piece adds up all its
+ * pieces in order: bits depend neither on the batch nor on who computed what. */
 #ifndef FLUXD_KERNELS_ATTN_PIECE_CUH
 #define FLUXD_KERNELS_ATTN_PIECE_CUH
 
@@ -19,19 +19,23 @@ enum {
     GATHER_WARPS = 4,
     HEADS = 8,                   /* query heads of a kv head, padded */
     BAR_GATHER = 1,
+    PIECE = 8,                   /* blocks in a piece at most, unless a row then had more than ATTN_MAX_CHUNK pieces */
 };
 
-/* A thread's float[HEADS] column would meet its neighbours' in one bank; four more floats a row keep them apart. */
+/* A warp's part of a piece, of which only the rows of the kv head's own query heads need be there. A thread's float[HEADS] column would
+ * meet its neighbours' in one bank; four more floats a row keep them apart. */
 template <int K> struct partial {
-    float o[HEADS][K + 4];
     float m[HEADS], l[HEADS];
+    float o[HEADS][K + 4];
 };
+template <int K> __host__ __device__ static constexpr int partial_bytes(int per_kv) { return (int)sizeof(float) * (2 * HEADS + per_kv * (K + 4)); }
 
 struct piece_params {
     const attn_seg      *seg;
     const void          *q;
     void                *out;
     int64_t              q_stride, out_stride;
+    unsigned            *next; /* pieces handed out after the CTAs' first; zero between launches */
     int                 *row_counter; /* [row, kv head] pieces done; zero between launches */
     float2              *stat;        /* [item][heads of a kv head] max (log2), sum */
     float               *part;        /* [item][heads of a kv head][K] */
@@ -39,11 +43,17 @@ struct piece_params {
     float                scale_log2;
 };
 
+/* In shared memory; [rows of the launch] each. */
 struct row_plan {
-    int n_block[ATTN_MAX_SEG]; /* visible blocks of each row; split: of its full kv heads, which come first */
-    int split[ATTN_MAX_SEG];   /* 0, or kv heads that are full << 24 | visible blocks of the others */
-    int end_block[ATTN_MAX_SEG], end_item[ATTN_MAX_SEG]; /* running sums over rows, all kv heads */
+    int *n_block;  /* visible blocks of each row; split: of its full kv heads, which come first */
+    int *split;    /* 0, or kv heads that are full << 24 | visible blocks of the others */
+    int *end_item; /* pieces up to and with this row's, all kv heads */
+    int  n_seg;
+
+    __device__ row_plan(int *at, int n) : n_block(at), split(at + n), end_item(at + 2 * n), n_seg(n) {}
+    __device__ int n_item() const { return end_item[n_seg - 1]; }
 };
+enum { PLAN_INTS = 3 }; /* a row's */
 struct gather_smem {
     float weight[HEADS][ATTN_MAX_CHUNK];
     int   last;
@@ -61,108 +71,61 @@ __device__ __forceinline__ attn_span span_of(const attn_seg &s, int head)
         span = attn_streaming(block, s.sink_blocks, s.local_blocks);
     return span;
 }
-/* Blocks in a piece: small enough that pieces share out evenly over the SMs, large enough that the partial result (2 KB for
- * four heads) is little beside the piece's K and V (64 KB a block); a sparse row's window is fewer, smaller pieces. */
-__device__ __forceinline__ int chunk_of(int n_block)
-{
-    return max(n_block <= 32 ? 2 : 4, (n_block + ATTN_MAX_CHUNK - 1) / ATTN_MAX_CHUNK);
-}
+/* Into how many pieces a kv head's n_block visible blocks are cut; their sizes differ by one block at most. Pieces of 4 blocks cost mixed and
+ * full batches 3 to 4%, since each costs some 5 ns of the device beside its K and V (64 KB a block), and gain one row alone a microsecond. */
+__device__ __forceinline__ int pieces_of(int n_block) { return min((n_block + PIECE - 1) / PIECE, (int)ATTN_MAX_CHUNK); }
 
-/* A piece: blocks [first, first + n) of the row's visible ones, in rising order. */
+/* A piece: blocks [first, first + n) of the row's visible ones, in rising order. id: place of its result; a head's lie together, in order. */
 struct item {
     int row, kv, chunk, n_chunk, first, n, id;
 };
 
-/* Walks a CTA's pieces. Every warp keeps its own copy and so they agree without talking. */
-struct item_walk {
-    const int          *n_block, *split, *end_block, *end_item;
-    const piece_params &p;
-    int                 n_seg, n_kv;
-    int                 row, kv, chunk; /* kv: in the order of the row's heads */
-    int                 start, stop; /* next piece's first block, counted over everything; where the CTA's share ends */
+/* The kv head that comes at a place: of a split row the full ones first. */
+__device__ __forceinline__ int kv_at(const piece_params &p, int row, int n_full, int place)
+{
+    const uint8_t *full = p.seg[row].full_head;
+    const int      per_kv = p.n_head / p.n_kv;
+    int            left = place < n_full ? place : place - n_full, at = 0;
+    for (;; at++)
+        if ((full[at * per_kv] != 0) == (place < n_full) && left-- == 0)
+            return at;
+}
 
-    __device__ item_walk(const row_plan &plan, const piece_params &p_)
-        : n_block(plan.n_block), split(plan.split), end_block(plan.end_block), end_item(plan.end_item), p(p_), n_seg(p_.n_seg), n_kv(p_.n_kv), row(0), kv(0),
-          chunk(0)
-    {
-        int64_t total = end_block[n_seg - 1];
-        start = (int)(total * blockIdx.x / gridDim.x);
-        stop = (int)(total * (blockIdx.x + 1) / gridDim.x);
-        int hi = n_seg - 1;
-        while (row < hi) {
-            int mid = (row + hi) / 2;
-            if (end_block[mid] > start)
-                hi = mid;
-            else
-                row = mid + 1;
-        }
-        if (start >= stop)
-            return;
-        int nb = n_block[row], off = start - (row ? end_block[row - 1] : 0), n_full = split[row] ? split[row] >> 24 : n_kv;
-        if (off >= n_full * nb) {
-            off -= n_full * nb;
-            nb = split[row] & 0xffffff;
-            kv = n_full;
-        }
-        int cs = chunk_of(nb), first_kv = kv;
-        kv += off / nb;
-        off += first_kv * nb; /* as if all heads before were like this one */
-        chunk = (off - kv * nb + cs - 1) / cs; /* a piece belongs to the CTA in whose share it starts */
-        start += chunk * cs - (off - kv * nb);
-        if (chunk * cs >= nb) {
-            start -= chunk * cs - nb;
-            next_head();
-        }
+/* The turn-th piece of the launch: rows in their order, a row's pieces in theirs, each of them for all kv heads that have so many. */
+static __device__ item item_at(const row_plan &plan, const piece_params &p, int turn)
+{
+    item it = {};
+    int  hi = plan.n_seg - 1;
+    while (it.row < hi) {
+        const int mid = (it.row + hi) / 2;
+        if (plan.end_item[mid] > turn)
+            hi = mid;
+        else
+            it.row = mid + 1;
     }
-    __device__ int blocks_now() const { return split[row] && kv >= split[row] >> 24 ? split[row] & 0xffffff : n_block[row]; }
-    /* Number of the row's pieces before head kv's, whose own are n_chunk each. */
-    __device__ int items_before(int n_chunk) const
-    {
-        const int n_full = split[row] >> 24, nb = n_block[row], cs = chunk_of(nb);
-        return !split[row] || kv < n_full ? kv * n_chunk : n_full * ((nb + cs - 1) / cs) + (kv - n_full) * n_chunk;
+    const int split = plan.split[it.row], n_full = split ? split >> 24 : p.n_kv;
+    int       at = turn - (it.row ? plan.end_item[it.row - 1] : 0), nb = plan.n_block[it.row], place = 0, n_head = n_full;
+    it.id = turn - at;
+    it.n_chunk = pieces_of(nb);
+    if (at >= n_full * it.n_chunk) {
+        at -= n_full * it.n_chunk;
+        it.id += n_full * it.n_chunk;
+        place = n_full;
+        n_head = p.n_kv - n_full;
+        nb = split & 0xffffff;
+        it.n_chunk = pieces_of(nb);
     }
-    /* The kv head that comes at place kv: of a split row the full ones first. */
-    __device__ int kv_now() const
-    {
-        if (!split[row])
-            return kv;
-        const int per_kv = p.n_head / n_kv, n_full = split[row] >> 24;
-        int       left = kv < n_full ? kv : kv - n_full, at = 0;
-        for (;; at++)
-            if ((p.seg[row].full_head[at * per_kv] != 0) == (kv < n_full) && left-- == 0)
-                return at;
-    }
-    __device__ void next_head()
-    {
-        chunk = 0;
-        if (++kv < n_kv)
-            return;
-        kv = 0;
-        do
-            row++;
-        while (row < n_seg && n_block[row] == 0);
-    }
-    __device__ bool take(item &it)
-    {
-        if (start >= stop)
-            return false;
-        int nb = blocks_now(), cs = chunk_of(nb);
-        it.row = row;
-        it.kv = kv_now();
-        it.chunk = chunk;
-        it.n_chunk = (nb + cs - 1) / cs;
-        it.first = chunk * cs;
-        it.n = min(cs, nb - it.first);
-        it.id = (row ? end_item[row - 1] : 0) + items_before(it.n_chunk) + chunk;
-        start += it.n;
-        if (++chunk == it.n_chunk)
-            next_head();
-        return true;
-    }
-};
+    it.chunk = at / n_head;
+    const int head = at - it.chunk * n_head, few = nb / it.n_chunk, more = nb - few * it.n_chunk; /* the first `more` pieces have one block more */
+    it.id += head * it.n_chunk + it.chunk;
+    it.kv = split ? kv_at(p, it.row, n_full, place + head) : head;
+    it.first = it.chunk * few + min(it.chunk, more);
+    it.n = few + (it.chunk < more);
+    return it;
+}
 
-/* How many blocks and pieces each row has, and their running sums. */
-static __device__ void plan_rows(row_plan &plan, const piece_params &p)
+/* How many blocks each row has, and the running sums of pieces. */
+static __device__ void plan_rows(const row_plan &plan, const piece_params &p)
 {
     for (int r = threadIdx.x; r < p.n_seg; r += blockDim.x) {
         const attn_seg &s = p.seg[r];
@@ -181,25 +144,26 @@ static __device__ void plan_rows(row_plan &plan, const piece_params &p)
     }
     __syncthreads();
     if (threadIdx.x < 32) {
-        int lane = threadIdx.x, blocks = 0, items = 0;
+        int lane = threadIdx.x, items = 0;
         for (int r0 = 0; r0 < p.n_seg; r0 += 32) {
-            int nb = r0 + lane < p.n_seg ? plan.n_block[r0 + lane] : 0, sp = r0 + lane < p.n_seg ? plan.split[r0 + lane] : 0;
-            int few = sp & 0xffffff, n_full = sp ? sp >> 24 : p.n_kv, cs = chunk_of(nb), few_cs = chunk_of(few);
-            int b = nb * n_full + few * (p.n_kv - n_full), n = (nb + cs - 1) / cs * n_full + (few + few_cs - 1) / few_cs * (p.n_kv - n_full);
+            int nb = r0 + lane < p.n_seg ? plan.n_block[r0 + lane] : 0, split = r0 + lane < p.n_seg ? plan.split[r0 + lane] : 0;
+            int n_full = split ? split >> 24 : p.n_kv, n = pieces_of(nb) * n_full + pieces_of(split & 0xffffff) * (p.n_kv - n_full);
             for (int d = 1; d < 32; d *= 2) {
-                int ub = __shfl_up_sync(~0u, b, d), un = __shfl_up_sync(~0u, n, d);
-                b += lane >= d ? ub : 0;
-                n += lane >= d ? un : 0;
+                int up = __shfl_up_sync(~0u, n, d);
+                n += lane >= d ? up : 0;
             }
-            if (r0 + lane < p.n_seg) {
-                plan.end_block[r0 + lane] = blocks + b;
+            if (r0 + lane < p.n_seg)
                 plan.end_item[r0 + lane] = items + n;
-            }
-            blocks += __shfl_sync(~0u, b, 31);
             items += __shfl_sync(~0u, n, 31);
         }
     }
     __syncthreads();
+}
+
+/* 16-byte column col of a key in a page's K or V in shared memory: [K / 64][128 keys][64], swizzled. */
+template <int K> __device__ __forceinline__ uint32_t column_at(uint32_t tile, int key, int col)
+{
+    return tile + col / 8 * (TILE_N * 128) + key * 128 + ((col % 8 ^ key % 8) << 4);
 }
 
 /* s[t] = K Q^T of keys 16 t .. of the warp's 32: rows are keys, columns the query heads. */
@@ -216,7 +180,7 @@ template <int K> __device__ __forceinline__ void product_qk(float (&s_r)[2][4], 
 #pragma unroll
         for (int t = 0; t < 2; t++) {
             uint32_t k_r[4];
-            ldmatrix_x4(k_r, tile + i / 4 * (TILE_N * 128) + (key + 16 * t) * 128 + (((i % 4 * 2 + half) ^ (key % 8)) << 4));
+            ldmatrix_x4(k_r, column_at<K>(tile, key + 16 * t, i * 2 + half));
             mma_16816(s_r[t], k_r, q_r[i][0], q_r[i][1]);
         }
     }
@@ -238,7 +202,7 @@ __device__ __forceinline__ void product_pv(float (&o_r)[K / 16][4], const uint32
 #pragma unroll
         for (int j = 0; j < K / 16; j++) {
             uint32_t v_r[4];
-            ldmatrix_x4_trans(v_r, tile + j / 4 * (TILE_N * 128) + (key + 16 * t) * 128 + (((j % 4 * 2 + half) ^ (key % 8)) << 4));
+            ldmatrix_x4_trans(v_r, column_at<K>(tile, key + 16 * t, j * 2 + half));
             if (TAIL) { /* a probability of 0 does not clear the NaN of a row never written */
                 v_r[0] &= mask[0];
                 v_r[1] &= mask[0];
@@ -288,6 +252,17 @@ template <int K> __device__ __forceinline__ void load_q(uint32_t (&q_r)[K / 16][
             q_r[j][r] = head < per_kv ? *(const uint32_t *)(q + 16 * j + 8 * r) : 0;
 }
 
+/* The same from shared memory: [per_kv][K]. */
+template <int K> __device__ __forceinline__ void read_q(uint32_t (&q_r)[K / 16][2], const __nv_bfloat16 *q_s, int per_kv)
+{
+    const int lane = threadIdx.x % 32, head = lane / 4;
+#pragma unroll
+    for (int j = 0; j < K / 16; j++)
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+            q_r[j][r] = head < per_kv ? *(const uint32_t *)(q_s + head * K + 16 * j + 8 * r + lane % 4 * 2) : 0;
+}
+
 /* Scores of a block to probabilities; keys past last do not count. Older sums are rescaled. */
 template <int K>
 __device__ __forceinline__ void softmax_block(piece_state<K> &st, uint32_t (&p_r)[2][2], float (&s_r)[2][4], int key0, int last, float scale_log2)
@@ -329,19 +304,24 @@ __device__ __forceinline__ void softmax_block(piece_state<K> &st, uint32_t (&p_r
 }
 
 /* l: already summed over the keys. */
-template <int K> __device__ __forceinline__ void store_state(partial<K> &part, const piece_state<K> &st, const float (&l)[2], float scale_log2)
+template <int K>
+__device__ __forceinline__ void store_state(partial<K> &part, const piece_state<K> &st, const float (&l)[2], float scale_log2, int per_kv)
 {
     const int head = threadIdx.x % 4 * 2, dim = threadIdx.x % 32 / 4;
 #pragma unroll
-    for (int j = 0; j < K / 16; j++)
+    for (int c = 0; c < 2; c++) {
+        if (head + c >= per_kv)
+            break;
 #pragma unroll
-        for (int r = 0; r < 4; r++)
-            part.o[head + r % 2][16 * j + r / 2 * 8 + dim] = st.o[j][r];
-    if (dim == 0)
-        for (int c = 0; c < 2; c++) {
+        for (int j = 0; j < K / 16; j++) {
+            part.o[head + c][16 * j + dim] = st.o[j][c];
+            part.o[head + c][16 * j + 8 + dim] = st.o[j][c + 2];
+        }
+        if (dim == 0) {
             part.m[head + c] = st.m[c] * scale_log2;
             part.l[head + c] = l[c];
         }
+    }
 }
 
 __device__ __forceinline__ void store_four(__nv_bfloat16 *to, float4 x)
@@ -362,11 +342,11 @@ __device__ __forceinline__ void add_scaled(float4 &a, float w, float4 x)
     a.w += w * x.w;
 }
 
-/* Adds up all pieces of a (row, kv head), in their order. */
+/* Adds up all pieces of a (row, kv head), in their order; a warp has whole query heads. */
 template <int K, typename T> __device__ void merge_pieces(gather_smem &sm, const piece_params &p, const item &it)
 {
-    const int thread = threadIdx.x % 128, lane = thread % 32, per_kv = p.n_head / p.n_kv, id0 = it.id - it.chunk;
-    for (int h = thread / 32; h < per_kv; h += GATHER_WARPS) {
+    const int lane = threadIdx.x % 32, per_kv = p.n_head / p.n_kv, id0 = it.id - it.chunk;
+    for (int h = threadIdx.x % 128 / 32; h < per_kv; h += GATHER_WARPS) {
         float2 a = {-INFINITY, 0}, b = {-INFINITY, 0};
         if (lane < it.n_chunk)
             a = __ldcg(&p.stat[(int64_t)(id0 + lane) * per_kv + h]);
@@ -380,33 +360,41 @@ template <int K, typename T> __device__ void merge_pieces(gather_smem &sm, const
             sum += __shfl_xor_sync(~0u, sum, d);
         sm.weight[h][lane] = wa / sum;
         sm.weight[h][lane + 32] = wb / sum;
-    }
-    bar_sync(BAR_GATHER, 32 * GATHER_WARPS);
-    for (int i = thread; i < per_kv * K / 4; i += 128) {
-        int           h = i / (K / 4);
-        const float4 *part = (const float4 *)(p.part + (int64_t)id0 * per_kv * K) + i;
-        float4        acc = {0, 0, 0, 0};
+        __syncwarp();
+        if (lane < K / 4) {
+            const float4 *part = (const float4 *)(p.part + ((int64_t)id0 * per_kv + h) * K) + lane;
+            float4        acc = {0, 0, 0, 0};
 #pragma unroll 16
-        for (int c = 0; c < it.n_chunk; c++)
-            add_scaled(acc, sm.weight[h][c], __ldcg(part + (int64_t)c * (per_kv * K / 4)));
-        store_out<T>(p, it.row, it.kv * per_kv + h, K, i % (K / 4) * 4, acc, 1.0f);
+            for (int c = 0; c < it.n_chunk; c++)
+                add_scaled(acc, sm.weight[h][c], __ldcg(part + (int64_t)c * (per_kv * K / 4)));
+            store_out<T>(p, it.row, it.kv * per_kv + h, K, lane * 4, acc, 1.0f);
+        }
     }
-    bar_sync(BAR_GATHER, 32 * GATHER_WARPS);
+}
+
+/* Warp w's part of a piece. */
+template <int K> __device__ __forceinline__ partial<K> &part_of(unsigned char *parts, int w, int per_kv)
+{
+    return *(partial<K> *)(parts + w * partial_bytes<K>(per_kv));
 }
 
 /* Adds up the warps' results of a piece, in their order; by the 128 threads that gather. */
-template <int K, typename T> __device__ __forceinline__ void write_piece(const partial<K> (&part)[COMPUTE_WARPS], const piece_params &p, const item &it)
+template <int K, typename T> __device__ __forceinline__ void write_piece(unsigned char *parts, const piece_params &p, const item &it)
 {
     const int thread = threadIdx.x % 128, per_kv = p.n_head / p.n_kv;
     for (int i = thread; i < per_kv * K / 4; i += 128) {
         int    h = i / (K / 4), col = i % (K / 4) * 4;
-        float  top = fmaxf(fmaxf(part[0].m[h], part[1].m[h]), fmaxf(part[2].m[h], part[3].m[h])), l = 0;
+        float  top = -INFINITY, l = 0;
         float4 acc = {0, 0, 0, 0};
 #pragma unroll
+        for (int w = 0; w < COMPUTE_WARPS; w++)
+            top = fmaxf(top, part_of<K>(parts, w, per_kv).m[h]);
+#pragma unroll
         for (int w = 0; w < COMPUTE_WARPS; w++) {
-            float weight = weight_of(part[w].m[h], top);
-            l += weight * part[w].l[h];
-            add_scaled(acc, weight, *(const float4 *)&part[w].o[h][col]);
+            const partial<K> &part = part_of<K>(parts, w, per_kv);
+            float             weight = weight_of(part.m[h], top);
+            l += weight * part.l[h];
+            add_scaled(acc, weight, *(const float4 *)&part.o[h][col]);
         }
         if (it.n_chunk == 1) {
             store_out<T>(p, it.row, it.kv * per_kv + h, K, col, acc, 1.0f / l);
@@ -419,20 +407,19 @@ template <int K, typename T> __device__ __forceinline__ void write_piece(const p
     }
 }
 
-/* Counts a piece as done; after a row's last one the row is added up. By all threads that gather, after write_piece. */
+/* Counts a piece as done; after a row's last one the row is added up. By all threads that gather, after write_piece: their writes come
+ * before thread 0's count by the barrier, that one before the count of whoever adds up by the two counts' order. */
 template <int K, typename T> __device__ __forceinline__ void finish_piece(gather_smem &sm, const piece_params &p, const item &it)
 {
-    const int thread = threadIdx.x % 128;
     if (it.n_chunk == 1)
         return;
-    __threadfence();
     bar_sync(BAR_GATHER, 32 * GATHER_WARPS);
-    if (thread == 0) {
-        int *done = &p.row_counter[it.row * p.n_kv + it.kv];
-        sm.last = atomicAdd(done, 1) == it.n_chunk - 1;
+    if (threadIdx.x % 128 == 0) {
+        int *done = &p.row_counter[it.row * p.n_kv + it.kv], before;
+        asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], 1;" : "=r"(before) : "l"(done) : "memory");
+        sm.last = before == it.n_chunk - 1;
         if (sm.last)
             *done = 0;
-        __threadfence();
     }
     bar_sync(BAR_GATHER, 32 * GATHER_WARPS);
     if (sm.last)
@@ -456,7 +443,7 @@ static inline enum err piece_args(piece_params &p, const attn_args *a, const att
         return ERR_INVALID_VALUE;
     attn_work w = attn_work_plan(g->max_row, a->n_head, a->n_kv, a->head);
     char     *work = (char *)g->work;
-    p = {a->seg, a->q, a->out, a->q_stride, a->out_stride, (int *)(work + w.row_counter), (float2 *)(work + w.stat), (float *)(work + w.partial),
+    p = {a->seg, a->q, a->out, a->q_stride, a->out_stride, (unsigned *)(work + w.next), (int *)(work + w.row_counter), (float2 *)(work + w.stat), (float *)(work + w.partial),
          a->n_seg, a->n_head, a->n_kv, a->scale * 1.44269504088896f};
     return OK;
 }

@@ -11,7 +11,8 @@ GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/choose_
 GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
 
 GPU_TESTS   := build/gpu/test_attn build/gpu/test_choose build/gpu/test_gemm build/gpu/test_lt build/gpu/test_plan build/gpu/test_ops
-GPU_BENCHES := build/gpu/bench_roof build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops
+GPU_BENCHES := build/gpu/bench_device build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops
+BENCH_O     := build/gpu/bench_fill.o build/gpu/bench_roof.o
 TEST_HDR    := tests/kernels/gpu_test.cuh tests/kernels/gpu_attn_ref.h
 
 build/gpu/%.o: kernels/%.cu $(GPU_HDR)
@@ -34,8 +35,8 @@ build/gpu/test_lt: tests/kernels/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,ker
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -ldl -o $@
 build/gpu/test_plan: tests/kernels/gpu_plan.cu build/gpu/plan_gpu.o
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
-build/gpu/bench_%: kernels/bench/%.cu kernels/bench/bench.cuh kernels/bench/fill.h build/gpu/bench_fill.o $(GPU_OBJ)
-	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< build/gpu/bench_fill.o $(GPU_OBJ) -lcublasLt -o $@
+build/gpu/bench_%: kernels/bench/%.cu kernels/bench/bench.cuh kernels/bench/fill.h $(BENCH_O) $(GPU_OBJ)
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(BENCH_O) $(GPU_OBJ) -lcublasLt -o $@
 
 # The engine on the device, without the CPU's: C sources by gcc, random weights.
 ENGINE_C := base/err.c base/check.c base/log.c base/clock.c kernels/quant.c kernels/gemm_lt.c \
@@ -46,8 +47,11 @@ build/gpu/engine/%.o: %.c
 	@mkdir -p $(@D)
 	gcc -std=c11 -D_GNU_SOURCE -DFLUXD_CUDA -I. -isystem $(CUDA_HOME)/include -O2 -g -fopenmp -MMD -MP -c $< -o $@
 -include $(ENGINE_O:.o=.d)
-build/gpu/bench_engine: $(ENGINE_O) $(GPU_OBJ) build/gpu/bench_fill.o
+build/gpu/bench_engine: $(ENGINE_O) $(GPU_OBJ) build/gpu/bench_fill.o build/gpu/bench_roof.o
 	$(NVCC) -Xcompiler -fopenmp $^ -ldl -o $@
 build/gpu/bench_fill.o: kernels/bench/fill.cu
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -c $< -o $@
+build/gpu/bench_roof.o: kernels/bench/roof.cu kernels/bench/roof.h kernels/sm90.cuh
+	@mkdir -p build/gpu
+	$(NVCC) $(NVCCFLAGS) $(SM90) -c $< -o $@

@@ -59,6 +59,13 @@ __device__ __forceinline__ void tma_load_3d(void *dst_s, const CUtensorMap *map,
                  "r"(z), "l"(hint)
                  : "memory");
 }
+/* bytes % 16 == 0, both addresses too. */
+__device__ __forceinline__ void bulk_load(void *dst_s, const void *src, int bytes, uint64_t *bar)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(smem_u32(dst_s)), "l"(src), "r"(bytes),
+                 "r"(smem_u32(bar))
+                 : "memory");
+}
 __device__ __forceinline__ void tma_prefetch_map(const CUtensorMap *map)
 {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");

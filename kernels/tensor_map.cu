@@ -19,8 +19,9 @@ static CUresult encode(CUtensorMap *map, int rank, const void *base, const cuuin
         fn = (encode_fn)p;
     }
     static const cuuint32_t one[3] = {1, 1, 1};
+    /* A box's rows are whole lines of L2. With promotion to 256 bytes pages are read at 4.32 TB/s instead of 4.58 (H200). */
     return fn(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, (cuuint32_t)rank, (void *)base, dim, stride, box, one,
-              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_NONE,
               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
 }
 

@@ -276,6 +276,7 @@ int main(int argc, char **argv)
         row("decode B1 32k streaming", same(1, 32768, ATTN_STREAMING), true, 101);
         row("decode B32 8k streaming", same(32, 8192, ATTN_STREAMING), true, 51);
         row("decode B8 32k, 1 of 4 full", mixed(8, 32768, 4), true, 51);
+        row("decode B32 16k, 1 of 4 full", mixed(32, 16384, 4), true, 51);
         row("decode B32 32k, 1 of 4 full", mixed(32, 32768, 4), true, 51);
         row("decode B256 1k", same(256, 1024, ATTN_FULL), true, 51);
         row("decode B8 32k, K=64", same(8, 32768, ATTN_FULL), true, 51, 64);

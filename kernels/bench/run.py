@@ -99,10 +99,16 @@ def engine_table(rows, roof):
         print(f"{what:<8} {n_seq:3d} x {tokens:>7,} tokens{'':<26}" + "".join(f"{r['ms']:8.2f} /{floor_ms(r, roof):8.2f}" if r else f"{'':>18}" for r in cells))
 
 
+def routes_table(rows):
+    for r in (r for r in rows if r.get("bench") == "routes"):
+        print(f"decode, {r['rows']} rows x {r['tokens']:,} tokens of {r['routes']} routes, {'ordered' if r['ordered'] else 'as they come'}: attention {r['attention_ms']:.2f} ms, "
+              f"{r['over_percent']:.1f}% over its byte time; step {r['step_ms']:.2f} ms" + (f"; a pass for each route {r['split_ms']:.1f} ms" if r["split_ms"] else ""))
+
+
 def main():
     folder, path, parts = sys.argv[1], sys.argv[2], sys.argv[3:] or ["kernels", "engine"]
     bench = lambda name, *args: [os.path.join(folder, "bench_" + name), *args]  # noqa: E731
-    commands = [bench("roof")]
+    commands = [bench("device")]
     if "kernels" in parts:
         commands += [bench("attn", "prefill", "decode", "long", "routing"), bench("gemm"), bench("ops")]
         if have_torch():
@@ -110,7 +116,7 @@ def main():
         else:
             print("no PyTorch with CUDA for", sys.executable, "- attention's anchors are left out")
     if "engine" in parts:
-        commands.append(bench("engine"))
+        commands += [bench("engine"), bench("engine", "routes")]
     watch, rows, failed = Watch(), [], []
     with open(path, "w") as out:
         for command in commands:
@@ -122,6 +128,7 @@ def main():
         print(f"\n{roof['device']}: reads {roof['read_tbps']:.2f} TB/s, copies {roof['copy_tbps']:.2f} TB/s, large bf16 product {roof['product_tflops']:.0f} TFLOP/s")
         kernel_table(rows, roof)
         engine_table(rows, roof)
+        routes_table(rows)
     for f in failed:
         print("FAILED:", f)
     return bool(failed)

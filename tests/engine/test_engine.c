@@ -27,7 +27,7 @@ static void bad_settings_are_refused_by_name(void **state)
         assert_string_equal(note.param, bad[i].names);
         assert_true(note.text[0]);
     }
-    volatile int stop = 1;
+    atomic_bool stop = true;
     good.stop = &stop;
     struct engine *e = NULL;
     assert_int_equal(engine_open(&e, &good, NULL), ERR_CANCELLED);

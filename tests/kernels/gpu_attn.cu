@@ -239,10 +239,13 @@ struct world {
     }
     std::vector<float> reference()
     {
-        CUDA(cudaFuncSetAttribute(ref_attn, cudaFuncAttributeMaxDynamicSharedMemorySize, REF_MAX_KEYS * 4));
-        for (size_t i = 0; i < seg.size(); i++)
+        for (size_t i = 0; i < seg.size(); i++) {
+            const int n_key = seg[i].pos0 + seg[i].n_row;
+            const bool few = n_key <= REF_MAX_KEYS;
+            float    *score = few ? NULL : (float *)alloc((size_t)seg[i].n_row * (size_t)H * (size_t)n_key * 4);
             if (seg[i].n_row > 0)
-                ref_attn<<<dim3((unsigned)seg[i].n_row, (unsigned)H), 128, REF_MAX_KEYS * 4>>>(args(false), (int)i, ref);
+                ref_attn<<<dim3((unsigned)seg[i].n_row, (unsigned)H), 128, few ? (size_t)n_key * 4 : 0>>>(args(false), (int)i, ref, score, n_key);
+        }
         CUDA(cudaDeviceSynchronize());
         std::vector<float> v((size_t)n_row * (size_t)H * (size_t)K);
         CUDA(cudaMemcpy(v.data(), ref, v.size() * 4, cudaMemcpyDeviceToHost));
@@ -419,9 +422,9 @@ template <typename T> static void prefill_bits_do_not_hang_on_the_cut(int H, int
 }
 
 /* A decoding row has the same bits alone, in any batch, and again. */
-template <typename T> static void decode_bits_do_not_hang_on_the_batch(int H, int G, int K, const std::vector<int> &lens)
+template <typename T> static void decode_bits_do_not_hang_on_the_batch(int H, int G, int K, const std::vector<run> &runs)
 {
-    world                 w(H, G, K, decode_runs(lens));
+    world                 w(H, G, K, runs);
     std::vector<T> all = w.template launch<T>(true), again = w.template launch<T>(true);
     check(all == again, "decode_repeats_its_bits", "second launch differs");
     std::vector<attn_seg> keep = w.seg;
@@ -440,6 +443,16 @@ template <typename T> static void decode_bits_do_not_hang_on_the_batch(int H, in
             check(same, "decode_bits_do_not_hang_on_the_batch", text);
         }
     }
+}
+
+/* Rows of so many blocks to decode, the last one not full; every other with some kv heads that see 17 blocks alone. */
+static std::vector<run> rows_of_blocks(const std::vector<int> &blocks)
+{
+    std::vector<run> v;
+    uint32_t         seed = 70;
+    for (int n : blocks)
+        v.push_back({n % 2 ? ATTN_FULL : ATTN_SPLIT, n * 128 - 7, n * 128 - 8, 1, 1, 16, seed++, 0});
+    return v;
 }
 
 static void bad_shapes_are_refused()
@@ -491,14 +504,20 @@ static void all()
             world l(s[0], s[1], K, prefill_runs({4097}));
             compare(l, "prefill_equals_definition", false);
         }
+        /* one piece and two; even pieces and such that are not; more than 40; the most there can be, and longer ones */
+        const std::vector<int> blocks = {7, 8, 9, 16, 17, 33, 64, 65, 321, 511, 512, 513, 600};
+        world e(8, 2, K, rows_of_blocks(blocks));
+        compare(e, "decode_equals_definition", true);
         world p(32, 8, K, prefill_runs({4097}));
         compare(p, "prefill_equals_definition", false);
         if (use == ATTN_USE_BEST) {
             prefill_bits_do_not_hang_on_the_cut<uint32_t>(8, 2, K, 1500);
-            decode_bits_do_not_hang_on_the_batch<uint32_t>(32, 8, K, {1, 128, 129, 1000, 4097, 8192});
+            decode_bits_do_not_hang_on_the_batch<uint32_t>(32, 8, K, decode_runs({1, 128, 129, 1000, 4097, 8192}));
+            decode_bits_do_not_hang_on_the_batch<uint32_t>(8, 2, K, rows_of_blocks(blocks));
         } else {
             prefill_bits_do_not_hang_on_the_cut<uint16_t>(8, 2, K, 1500);
-            decode_bits_do_not_hang_on_the_batch<uint16_t>(32, 8, K, {1, 128, 129, 1000, 4097, 8192});
+            decode_bits_do_not_hang_on_the_batch<uint16_t>(32, 8, K, decode_runs({1, 128, 129, 1000, 4097, 8192}));
+            decode_bits_do_not_hang_on_the_batch<uint16_t>(8, 2, K, rows_of_blocks(blocks));
         }
     }
 }

@@ -7,7 +7,7 @@
 #include <cuda_bf16.h>
 #include <math.h>
 
-enum { REF_MAX_KEYS = 8192 };
+enum { REF_MAX_KEYS = 8192 }; /* whose scores lie in shared memory */
 
 /* Does the row at position t of this run see key j, for query head h? (flux-attention: attention kinds) */
 __host__ __device__ inline bool ref_sees(const attn_seg &s, int t, int j, int h)
@@ -36,10 +36,11 @@ __host__ __device__ inline int64_t ref_key(const attn_args &a, const attn_seg &s
     return (((int64_t)s.page[j / 128] * a.n_kv + g) * 2 * PAGE_TOK + j % 128) * a.head;
 }
 
-/* grid (rows of the run, heads), 128 threads, REF_MAX_KEYS floats of shared memory. */
-__global__ void ref_attn(attn_args a, int seg_i, float *out)
+/* grid (rows of the run, heads), 128 threads, as many floats of shared memory as there are keys; or, for few rows of more, of score. */
+__global__ void ref_attn(attn_args a, int seg_i, float *out, float *score, int64_t score_stride)
 {
-    extern __shared__ float s_s[];
+    extern __shared__ float few_s[];
+    float                  *s_s = score ? score + (blockIdx.y * gridDim.x + blockIdx.x) * score_stride : few_s;
     __shared__ float        red[128];
     const attn_seg         &s = a.seg[seg_i];
     int                     t = s.pos0 + blockIdx.x, h = blockIdx.y, g = h / (a.n_head / a.n_kv), thread = threadIdx.x;
@@ -76,11 +77,11 @@ __global__ void ref_attn(attn_args a, int seg_i, float *out)
     for (int i = 0; i < 128; i++)
         l += red[i];
     for (int d = thread; d < a.head; d += 128) {
-        float acc = 0;
+        double acc = 0; /* of so many keys that fp32's own error would show */
         for (int j = 0; j <= t; j++)
             if (s_s[j] != 0)
                 acc += s_s[j] * __bfloat162float(pool[ref_key(a, s, j, g) + PAGE_TOK * a.head + d]);
-        out[((int64_t)(s.row0 + blockIdx.x) * a.n_head + h) * a.head + d] = l > 0 ? acc / l : 0;
+        out[((int64_t)(s.row0 + blockIdx.x) * a.n_head + h) * a.head + d] = l > 0 ? (float)(acc / l) : 0;
     }
 }
 

@@ -12,6 +12,7 @@
 #include "engine/forward_cuda.h"
 #include "kernels/attn_gpu.h"
 #include "kernels/bench/fill.h"
+#include "kernels/bench/roof.h"
 
 enum { MAX_LEN = 132096, SEQS = 64, CHUNK = 16384, TINY_CHUNK = 128 };
 
@@ -329,7 +330,8 @@ static double split_ms(struct bench *b, int n_kind)
     return best;
 }
 
-static void bench_routes(struct bench *b)
+/* Byte times are at what the device gave a kernel that reads and does nothing else, in this run. */
+static void bench_routes(struct bench *b, double roof_tbps)
 {
     static const int kinds[] = {ROUTE_ROWS, 4};
     for (int i = 0; i < 2; i++)
@@ -338,9 +340,9 @@ static void bench_routes(struct bench *b)
             draw_routes(b, kinds[i], 11);
             if (ordered) order_routes(b);
             lay_out_seen(b);
-            double attn = attention_ms(b, &bytes), step = decode_ms(b, ROUTE_ROWS, ROUTE_DEPTH - 20, 15), split = ordered ? split_ms(b, kinds[i]) : 0;
+            double attn = attention_ms(b, &bytes), byte_ms = bytes / (roof_tbps * 1e9), step = decode_ms(b, ROUTE_ROWS, ROUTE_DEPTH - 20, 15), split = ordered ? split_ms(b, kinds[i]) : 0;
             printf("{\"bench\":\"routes\",\"rows\":%d,\"tokens\":%d,\"routes\":%d,\"ordered\":%d,\"attention_ms\":%.3f,\"byte_ms\":%.3f,\"over_percent\":%.1f,\"step_ms\":%.3f,\"split_ms\":%.3f}\n",
-                   ROUTE_ROWS, ROUTE_DEPTH, kinds[i], ordered, attn, bytes / 3.0e9, 100 * (attn / (bytes / 3.0e9) - 1), step, split);
+                   ROUTE_ROWS, ROUTE_DEPTH, kinds[i], ordered, attn, byte_ms, 100 * (attn / byte_ms - 1), step, split);
             fflush(stdout);
         }
 }
@@ -409,12 +411,16 @@ int main(int argc, char **argv)
     static struct bench b;
     const struct shape *s = &shapes[asked(argc, argv, shapes[1].name) ? 1 : asked(argc, argv, shapes[2].name) ? 2 : 0];
     bool                routes = asked(argc, argv, "routes"), decode = !routes && !asked(argc, argv, "prefill"), prefill = !routes && !asked(argc, argv, "decode");
+    double              roof_tbps = routes ? roof_read_tbps() : 0;
     int64_t             t0 = clock_ns();
     open_bench(&b, s, asked(argc, argv, "xattn") ? ATTN_LIST : ATTN_STREAMING);
     fprintf(stderr, "%s on %s: weights %.1f GB, %d pages of %lld bytes, open in %.1f s\n", s->name, b.e.be->device, (double)b.e.w.bytes * 1e-9, b.e.mem.n_page,
             (long long)b.e.mem.page_bytes, clock_ms_since(t0) * 1e-3);
     if (s->plan) return run_tiny(&b, asked(argc, argv, "race"));
-    if (routes) bench_routes(&b);
+    if (routes) {
+        printf("{\"bench\":\"roof\",\"read_tbps\":%.3f}\n", roof_tbps);
+        bench_routes(&b, roof_tbps);
+    }
     const int dec[][2] = {{1, 128}, {1, 8192}, {1, 32768}, {1, 131072 - 128}, {8, 128}, {8, 32768}, {32, 8192}, {64, 1024}};
     for (int sparse = 0; decode && sparse <= 4; sparse++)
         for (size_t i = 0; i < sizeof dec / sizeof *dec; i++)
