@@ -65,7 +65,7 @@ static enum err answer_room(const struct prep *c, size_t n_prompt, int *max_new,
         return json_in_fail(c->in, ERR_INVALID_VALUE, param, "must have at least one token");
     if (room < 0 || (room == 0 && c->p.max_tokens != 0))
         return err_set(c->in->note, ERR_CONTEXT_LENGTH, param,
-                       "This model's maximum context length is %d tokens, answer included. However, your %s resulted in %zu tokens: the prompt is too long.",
+                       "This model's maximum context length is %d tokens. However, your %s resulted in %zu tokens, and the answer needs room too: the prompt is too long.",
                        c->env->model->max_len, param, n_prompt);
     if (c->p.max_tokens > room)
         return err_set(c->in->note, ERR_CONTEXT_LENGTH, c->p.max_completion_tokens >= 0 ? "max_completion_tokens" : "max_tokens",

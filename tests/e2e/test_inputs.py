@@ -286,7 +286,7 @@ def test_what_is_too_long_is_refused_in_words_that_clients_know(hostile):
     for path, field, body in ((CHAT, "messages", {"messages": [{"role": "user", "content": "a " * CONTEXT}]}), (COMPLETIONS, "prompt", {"prompt": "a " * CONTEXT}),
                               (COMPLETIONS, "prompt", {"prompt": [1] * (CONTEXT + 1)}), (COMPLETIONS, "prompt", {"prompt": "a" * (4 << 20)}), (COMPLETIONS, "max_tokens", {"max_tokens": CONTEXT})):
         e = check_error(send(hostile, path, body), 400, "context_length_exceeded", field)
-        assert e["message"].startswith(f"This model's maximum context length is {CONTEXT} tokens") and ("prompt is too long" in e["message"] or "you requested" in e["message"])
+        assert e["message"].startswith(f"This model's maximum context length is {CONTEXT} tokens. However, ") and ("prompt is too long" in e["message"] or "you requested" in e["message"])
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", "video_url"])
