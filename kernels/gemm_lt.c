@@ -287,7 +287,8 @@ static const struct shape *shape_of(struct gemm_lt *g, const struct gemm_args *a
         forget(g, s);
         return NULL;
     }
-    if (s->alone) log_line(LOG_WARN, "product takes rows one by one", "n=%d k=%d add=%d bias=%d reason=no_algorithm_with_equal_bits", s->n, s->k, s->add, s->bias);
+    if (s->alone) log_line(LOG_WARN, "product takes rows one by one", "type=%s n=%d k=%d add=%d bias=%d reason=no_algorithm_with_equal_bits", s->dt == DT_F32 ? "f32" : "bf16", s->n, s->k,
+                           s->add, s->bias);
     g->n_shape++;
     return s;
 }

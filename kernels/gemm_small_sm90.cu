@@ -18,13 +18,16 @@ enum {
     TILE_K = 64, BLOCK_N = 64, /* rows of one product's operand */
     TILE_N = 224, /* rows of a tile at most */
     N_GROUP = 2, N_COMPUTE = 128 * N_GROUP,
-    THREADS = N_COMPUTE + 32, /* computing warpgroups, then the loading warp */
+    N_LOAD = 2, /* loading warps: one alone needs as long for a stage as memory does for a small one */
+    THREADS = N_COMPUTE + 32 * N_LOAD,
     BAR_COMPUTE = 1,
-    STAGES_MOST = 12,
+    STAGES_MOST = 16,
     PAD = 4, /* floats behind a row of sums: lanes of a fragment meet every bank once */
     SMEM_BYTES = 113 * 1024, /* two CTAs fit: the next product fills its ring beside this one's end */
+    SMEM_MOST = 226 * 1024, /* for CTAs of several tiles, beside which an end is short */
     CLUSTER = 4, /* at most */
-    LEAD = 2, /* loads left when the next kernel is let in */
+    FOUR_TALL = 128, /* rows of a tile at most where four CTAs share it */
+    LEAD_BYTES = 32 * 1024, /* of weights left to load when the next kernel is let in, two loads at least */
 };
 
 struct bars {
@@ -42,7 +45,7 @@ struct params {
     const __nv_bfloat16 *norm;
     int                  n_tok, n, k, add, vec, gated, n_sum_in; /* n: columns of y */
     int                  n_unit_k, cluster, tile_rows, tile_n, n_tile, tile_first, tile_per_cluster; /* tile_n: columns of y in a tile */
-    int                  n_stage, bars_at; /* bytes from the ring's begin */
+    int                  n_stage, lead, bars_at; /* lead: loads left when the next kernel is let in; bytes from the ring's begin */
 };
 
 __device__ __forceinline__ uint32_t cluster_rank() { uint32_t r; asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
@@ -65,36 +68,55 @@ struct share {
     int tile0, tile1, unit0, unit1; /* tiles of the cluster, columns of this CTA in units of TILE_K */
 };
 
-template <int M> __device__ void load_units(unsigned char *ring, bars &b, const params &p, const CUtensorMap *map_w, const CUtensorMap *map_x, const share &s)
+/* The units of a loading warp: from the warp-th on, each N_LOAD-th. */
+struct turn {
+    int i, tile, unit, st, phase;
+    __device__ turn(const share &s, int warp) : i(warp), tile(s.tile0), unit(s.unit0 + warp), st(warp), phase(0) { wrap(s); }
+    __device__ void wrap(const share &s)
+    {
+        while (unit >= s.unit1)
+            unit -= s.unit1 - s.unit0, tile++;
+    }
+    __device__ void next(const share &s, int n_stage)
+    {
+        i += N_LOAD, unit += N_LOAD, st += N_LOAD;
+        wrap(s);
+        while (st >= n_stage)
+            st -= n_stage, phase ^= 1;
+    }
+};
+
+template <int M>
+__device__ void load_units(unsigned char *ring, bars &b, const params &p, const CUtensorMap *map_w, const CUtensorMap *map_x, const share &s, int warp)
 {
     const uint64_t once = l2_evict_first(), keep = l2_evict_last();
-    const int      w_bytes = p.tile_rows * TILE_K * 2, stage_bytes = w_bytes + M * TILE_K * 2;
-    const int      per = s.unit1 - s.unit0, n = (s.tile1 - s.tile0) * per;
-    auto           load_w = [&](int i, int st) {
-        const int      tile = s.tile0 + i / per, column = (s.unit0 + i % per) * TILE_K;
-        unsigned char *to = ring + st * stage_bytes;
-        mbar_arrive_tx(&b.full[st], (uint32_t)stage_bytes);
-        tma_load_2d(to, map_w, &b.full[st], column, tile * p.tile_n, once);
+    const int      w_bytes = p.tile_rows * TILE_K * 2, stage_bytes = w_bytes + M * TILE_K * 2, n = (s.tile1 - s.tile0) * (s.unit1 - s.unit0);
+    auto           load_w = [&](const turn &t) {
+        unsigned char *to = ring + t.st * stage_bytes;
+        mbar_arrive_tx(&b.full[t.st], (uint32_t)stage_bytes);
+        tma_load_2d(to, map_w, &b.full[t.st], t.unit * TILE_K, t.tile * p.tile_n, once);
         if (p.gated)
-            tma_load_2d(to + w_bytes / 2, map_w, &b.full[st], column, p.n + tile * p.tile_n, once);
+            tma_load_2d(to + w_bytes / 2, map_w, &b.full[t.st], t.unit * TILE_K, p.n + t.tile * p.tile_n, once);
     };
-    auto load_x = [&](int i, int st) { tma_load_2d(ring + st * stage_bytes + w_bytes, map_x, &b.full[st], (s.unit0 + i % per) * TILE_K, 0, keep); };
+    auto load_x = [&](const turn &t) { tma_load_2d(ring + t.st * stage_bytes + w_bytes, map_x, &b.full[t.st], t.unit * TILE_K, 0, keep); };
 
+    if (n == 0) {
+        grid_launch_next();
+        return;
+    }
     const int ahead = min(p.n_stage, n); /* weights hang on no earlier kernel, x does */
-    for (int i = 0; i < ahead; i++)
-        load_w(i, i);
+    turn      t(s, warp);
+    for (; t.i < ahead; t.next(s, p.n_stage))
+        load_w(t);
     grid_wait();
-    for (int i = 0; i < ahead; i++)
-        load_x(i, i);
-    for (int i = ahead, st = 0, phase = 0; i < n; i++) {
-        if (i == n - LEAD)
+    for (turn u(s, warp); u.i < ahead; u.next(s, p.n_stage))
+        load_x(u);
+    for (; t.i < n; t.next(s, p.n_stage)) {
+        if (t.i >= n - p.lead)
             grid_launch_next();
-        if (st == p.n_stage)
-            st = 0, phase ^= 1;
-        mbar_wait(&b.empty[st], (uint32_t)phase);
-        load_w(i, st);
-        load_x(i, st);
-        st++;
+        mbar_wait(&b.empty[t.st], (uint32_t)t.phase ^ 1);
+        load_w(t);
+        load_x(t);
     }
     grid_launch_next();
 }
@@ -163,34 +185,53 @@ __device__ __forceinline__ void sum_parts(const params &p, const float *part, fl
                 v[i] += __bfloat162float(p.bias[shift + n + i]);
 }
 
-/* Row t of y in a tile, by a warp; part: its sums. */
-template <typename T> __device__ __forceinline__ void store_row(const params &p, const float *part, float scale, int tile, int t)
+/* The warp has read all that it takes from its cluster: the others may end. */
+__device__ __forceinline__ void read_all(const params &p, bool last)
 {
+    __syncwarp();
+    if (last && p.cluster > 1)
+        cluster_arrive();
+}
+
+/* Row t of y in a tile, by a warp; part: its sums; last: of this warp's rows. All is read before the first store, so that one wait serves
+ * both halves. */
+template <typename T> __device__ __forceinline__ void store_row(const params &p, const float *part, float scale, int tile, int t, bool last)
+{
+    enum { HALVES = (TILE_N + 127) / 128 };
     T    *y = (T *)p.y + t * p.y_stride;
-    float square = 0;
+    float square = 0, v[HALVES][4], old[HALVES][4] = {}, w[HALVES][4];
+    auto  is_in = [&](int h) { return h * 128 + (int)threadIdx.x % 32 * 4 < p.tile_n && tile * p.tile_n + h * 128 + (int)threadIdx.x % 32 * 4 < p.n; };
+    auto  column = [&](int h) { return tile * p.tile_n + h * 128 + (int)threadIdx.x % 32 * 4; };
 #pragma unroll
-    for (int h = 0; h < TILE_N; h += 128) {
-        const int row = h + threadIdx.x % 32 * 4, n = tile * p.tile_n + row;
-        if (row >= p.tile_n || n >= p.n)
+    for (int h = 0; h < HALVES; h++)
+        if (is_in(h)) {
+            if (p.add)
+                load_four(p, y, column(h), old[h]);
+            if (p.sum_out)
+                load_four(p, p.norm, column(h), w[h]);
+        }
+#pragma unroll
+    for (int h = 0; h < HALVES; h++)
+        if (is_in(h))
+            sum_parts(p, part + h * 128 + threadIdx.x % 32 * 4, scale, column(h), 0, v[h]);
+    read_all(p, last);
+#pragma unroll
+    for (int h = 0; h < HALVES; h++) {
+        if (!is_in(h))
             continue;
-        float v[4], old[4] = {}, w[4];
-        if (p.add)
-            load_four(p, y, n, old);
-        sum_parts(p, part + row, scale, n, 0, v);
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            v[i] += old[i];
-        store_four(p, y, n, v);
+            v[h][i] += old[h][i];
+        store_four(p, y, column(h), v[h]);
         if (!p.sum_out)
             continue;
-        load_four(p, p.norm, n, w);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            float r = n + i < p.n ? as_bf16(v[i]) : 0.0f;
+            float r = column(h) + i < p.n ? as_bf16(v[h][i]) : 0.0f;
             square += r * r;
-            w[i] *= r;
+            w[h][i] *= r;
         }
-        store_four(p, p.normed + t * p.y_stride, n, w);
+        store_four(p, p.normed + t * p.y_stride, column(h), w[h]);
     }
     if (!p.sum_out)
         return;
@@ -202,14 +243,18 @@ template <typename T> __device__ __forceinline__ void store_row(const params &p,
 }
 
 /* The same where the tile's first half are gates, the other half what they open. */
-__device__ __forceinline__ void store_row_gated(const params &p, const float *part, float scale, int tile, int t)
+__device__ __forceinline__ void store_row_gated(const params &p, const float *part, float scale, int tile, int t, bool last)
 {
-    const int row = threadIdx.x % 32 * 4, n = tile * p.tile_n + row;
-    float     gate[4], up[4];
-    if (row >= p.tile_n || n >= p.n)
+    const int  row = threadIdx.x % 32 * 4, n = tile * p.tile_n + row;
+    const bool in = row < p.tile_n && n < p.n;
+    float      gate[4], up[4];
+    if (in) {
+        sum_parts(p, part + row, scale, n, 0, gate);
+        sum_parts(p, part + p.tile_n + row, scale, n, p.n, up);
+    }
+    read_all(p, last);
+    if (!in)
         return;
-    sum_parts(p, part + row, scale, n, 0, gate);
-    sum_parts(p, part + p.tile_n + row, scale, n, p.n, up);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         float g = as_bf16(gate[i]);
@@ -221,15 +266,19 @@ __device__ __forceinline__ void store_row_gated(const params &p, const float *pa
 /* Rows t0, t0 + step, .. < t1 of a tile, a warp a row; part: the sums of row 0. */
 template <bool F32> __device__ __forceinline__ void store_rows(const params &p, const float *part, const bars &b, int tile, int t0, int step, int t1)
 {
-    for (int t = t0 + step * (int)(threadIdx.x / 32); t < t1; t += step * N_COMPUTE / 32) {
+    const int first = t0 + step * (int)(threadIdx.x / 32), next = step * N_COMPUTE / 32;
+    if (first >= t1)
+        read_all(p, true);
+    for (int t = first; t < t1; t += next) {
+        const bool   last = t + next >= t1;
         const float  scale = p.sum_in ? b.scale[t] : 1.0f;
         const float *row = part + t * (p.tile_rows + PAD);
         if constexpr (F32)
-            store_row<float>(p, row, scale, tile, t);
+            store_row<float>(p, row, scale, tile, t, last);
         else if (p.gated)
-            store_row_gated(p, row, scale, tile, t);
+            store_row_gated(p, row, scale, tile, t, last);
         else
-            store_row<__nv_bfloat16>(p, row, scale, tile, t);
+            store_row<__nv_bfloat16>(p, row, scale, tile, t, last);
     }
 }
 
@@ -307,10 +356,8 @@ __device__ __forceinline__ void store_whole(const params &p, const float (&acc)[
         cluster_wait();
     }
     store_rows<F32>(p, part, b, tile, rank, p.cluster, p.n_tok);
-    if (p.cluster > 1) {
-        cluster_arrive();
+    if (p.cluster > 1)
         cluster_wait();
-    }
 }
 
 template <int M, bool F32, int BLOCKS>
@@ -382,8 +429,8 @@ __global__ void __launch_bounds__(THREADS, 2)
         compute_units<M, F32, BLOCKS>(ring, b, p, s, rank);
         return;
     }
-    if (threadIdx.x == N_COMPUTE)
-        load_units<M>(ring, b, p, &map_w, &map_x, s);
+    if (threadIdx.x % 32 == 0)
+        load_units<M>(ring, b, p, &map_w, &map_x, s, ((int)threadIdx.x - N_COMPUTE) / 32);
     __syncwarp();
     if (p.cluster > 1)
         for (int i = 0; i < 2; i++) { /* as the computing warps do: once the parts lie there, once they are read */
@@ -402,7 +449,7 @@ static plan plan_of(int n_sm, int n, int gated)
     const int most = TILE_N / (1 + gated);
     plan      p;
     p.cluster = CLUSTER;
-    while (p.cluster > 1 && n > n_sm / p.cluster * most)
+    while (p.cluster > 1 && n > n_sm / p.cluster * (p.cluster > 2 && FOUR_TALL < most ? FOUR_TALL : most))
         p.cluster /= 2;
     const int n_cluster = n_sm / p.cluster;
     p.tile_per_cluster = (n + n_cluster * most - 1) / (n_cluster * most);
@@ -417,7 +464,7 @@ int gemm_small_tiles(int n_sm, int n) { return plan_of(n_sm, n, 0).n_tile; }
 /* Shared memory: the ring, barriers; sums lie in the ring. Returns the bytes. */
 static int plan_smem(params *p, int m, int blocks)
 {
-    const int stage = (p->tile_rows + m) * TILE_K * 2, sums = m * (p->tile_rows + PAD) * 4, room = SMEM_BYTES - 1024 - (int)sizeof(bars);
+    const int stage = (p->tile_rows + m) * TILE_K * 2, sums = m * (p->tile_rows + PAD) * 4, room = (p->tile_per_cluster > 1 ? SMEM_MOST : SMEM_BYTES) - 1024 - (int)sizeof(bars);
     const int read = blocks * N_GROUP * BLOCK_N * TILE_K * 2; /* products read blocks whole, also where a tile's rows end before */
     p->n_stage = room / stage < STAGES_MOST ? room / stage : STAGES_MOST;
     while (p->n_stage > 1 && (p->n_stage - 1) * stage + read > room)
@@ -458,6 +505,8 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     p.tile_rows = cut.tile_rows;
     p.tile_n = cut.tile_n;
     p.n_tile = cut.n_tile;
+    p.lead = (LEAD_BYTES - 1) / (p.tile_rows * TILE_K * 2) + 1;
+    p.lead = p.lead > 2 ? p.lead : 2;
     const int   bytes = plan_smem(&p, M, BLOCKS);
     CUtensorMap map_w, map_x;
     enum err    e = tensor_map_2d(&map_w, a->w->data, a->w->n, a->w->k, a->w->k, p.tile_n);
@@ -467,7 +516,7 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
         return e;
     auto *kernel = gemm_small_kernel<M, F32, BLOCKS>;
     static bool set;
-    if (!set && (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SMEM_BYTES) != cudaSuccess ||
+    if (!set && (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SMEM_MOST) != cudaSuccess ||
                  cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100) != cudaSuccess))
         return ERR_DEVICE;
     set = true;
