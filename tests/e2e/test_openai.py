@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from conftest import Stream
+from conftest import Stream, on_gpu
 
 FACE, FLAG, CJK = "😀", "🏴‍☠️", "日本語"
 LAYERS = 30
@@ -503,7 +503,7 @@ def test_leaving_mid_stream_frees_the_pages(server):
 def test_leaving_in_prefill_frees_the_pages(server, streamed):
     server.wait_free()
     before = server.metrics()['fluxd_requests_finished_total{reason="cancelled"}']
-    s = Stream(server, "/v1/completions", prompt=[1000 + i % 900 for i in range(7000)], max_tokens=100, **({} if streamed else {"stream": False}))
+    s = Stream(server, "/v1/completions", prompt=[2000 + streamed, *(1000 + i % 900 for i in range(7000))], max_tokens=100, **({} if streamed else {"stream": False}))
     server.wait_metric("fluxd_requests_prefilling", 1)
     s.close()
     assert server.wait_metric("fluxd_kv_usage_ratio", 0) < 1.5, "a prefill piece may have to end first"
