@@ -34,7 +34,7 @@ QUICK = $(filter-out %_golden,$(UNIT))
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all run test test-training unit asan tsan e2e house bench test-gpu bench-gpu sim fuzz fmt clean deps test-deps cuda
+.PHONY: all run test test-training unit asan tsan e2e house bench test-gpu bench-gpu sim fmt clean deps test-deps cuda
 
 all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd
