@@ -2,6 +2,7 @@
 #include "base/heap.h"
 
 #include <stddef.h>
+#include <unistd.h>
 
 int mallctl(const char *name, void *old, size_t *old_len, void *now, size_t now_len) __attribute__((weak)); /* jemalloc(3) */
 
@@ -17,4 +18,10 @@ uint64_t heap_taken(void)
             count = at;
     }
     return count ? *count : 0;
+}
+
+int64_t heap_host_bytes(void)
+{
+    const int64_t n = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    return n > 0 ? n : INT64_MAX;
 }

@@ -46,6 +46,24 @@ static inline bool batch_must_be_full(const struct batch_seq *s, const uint8_t *
     return s->min_full > 0 && n <= s->min_full;
 }
 
+/* Whether the router must decide this layer's bit. What a plan gives (fixed; ROUTE_OPEN: nothing) is settled here, as are the bits of models
+ * without routers. */
+static inline bool batch_stays_open(struct batch_seq *s, int layer, uint8_t fixed, bool routers)
+{
+    if (s->route[layer] != ROUTE_OPEN) return false;
+    if (fixed == ROUTE_OPEN && routers) return true;
+    s->route[layer] = fixed == ROUTE_OPEN ? ROUTE_FULL : fixed;
+    return false;
+}
+
+/* The router's word on an open layer becomes its bit; tells when that is not the due one. */
+static inline void batch_take_margin(struct batch_seq *s, const uint8_t *fixed, int layer, int n_layer, float margin)
+{
+    s->route[layer] = margin > 0 || batch_must_be_full(s, fixed, layer, n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
+    if (s->margin) s->margin[layer] = margin;
+    s->strayed = s->n_cached > 0 && s->due[layer] != ROUTE_OPEN && s->route[layer] != s->due[layer];
+}
+
 /* One decode row: token tok[pos] goes through all layers at position pos, a new token is drawn for pos + 1.
  * The scheduler has put a page for block pos / PAGE_TOK into every layer. */
 struct batch_row {

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "engine/forward.h"
 #ifdef FLUXD_CUDA
@@ -119,15 +119,9 @@ static enum err open_rope(struct engine *e, struct err_note *note)
     return err == OK ? OK : err_set(note, err, NULL, "no memory for the table of angles");
 }
 
-static int64_t host_bytes(void)
-{
-    const int64_t n = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-    return n > 0 ? n : INT64_MAX;
-}
-
 static int64_t default_pool_bytes(void)
 {
-    const int64_t most = 8LL << 30, quarter = host_bytes() / 4;
+    const int64_t most = 8LL << 30, quarter = heap_host_bytes() / 4;
     return quarter < most ? quarter : most;
 }
 
@@ -145,8 +139,8 @@ static enum err check_pool(struct engine *e, const struct engine_conf *c, struct
     if (want > 0 && n < e->spec.n_layer)
         return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "must be at least %lld: a page of %lld bytes for each of %d layers",
                        (long long)(page * e->spec.n_layer), (long long)page, e->spec.n_layer);
-    if (!e->be->mem_left && used > host_bytes())
-        return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "must be less than this machine's memory, %lld MiB", (long long)(host_bytes() >> 20));
+    if (!e->be->mem_left && used > heap_host_bytes())
+        return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "must be less than this machine's memory, %lld MiB", (long long)(heap_host_bytes() >> 20));
     return OK;
 }
 

@@ -162,20 +162,15 @@ static void decide(const struct call *c, const struct span *sp, int layer, bool 
     struct router_args a = {.sum = e->mem.pooled, .count = (float)(2 * head) * (float)e->spec.n_head, .w = &e->routers.layer[layer],
                             .head = e->spec.head, .bias = seq->route_bias, .margin = &margin};
     e->be->op.router(e->be->ctx, &a);
-    seq->route[layer] = margin > 0 || batch_must_be_full(seq, e->info.fixed_route, layer, e->spec.n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
-    if (seq->margin) seq->margin[layer] = margin;
-    seq->strayed = seq->n_cached > 0 && seq->due[layer] != ROUTE_OPEN && seq->route[layer] != seq->due[layer];
+    batch_take_margin(seq, e->info.fixed_route, layer, e->spec.n_layer, margin);
 }
 
-/* Whether this span must decide its layer's bit now; bits that a plan gives, and those of models without routers, are settled here. */
+/* Whether this span must decide its layer's bit now. */
 static bool is_open(const struct call *c, const struct span *sp, int layer)
 {
     if (sp->seq->route[layer] != ROUTE_OPEN || sp->seq->strayed) return false;
     CHECK(!c->decode && sp->pos0 == sp->seq->n_cached); /* a bit is decided when its prompt begins the layer */
-    uint8_t fixed = c->e->kinds.fixed[layer];
-    if (fixed == ROUTE_OPEN && c->e->routers.layer) return true;
-    sp->seq->route[layer] = fixed == ROUTE_OPEN ? ROUTE_FULL : fixed;
-    return false;
+    return batch_stays_open(sp->seq, layer, c->e->kinds.fixed[layer], c->e->routers.layer != NULL);
 }
 
 /* All rows of the prompt that are computed at all are in this call. */

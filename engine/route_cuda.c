@@ -68,16 +68,11 @@ int route_cuda_pooled_rows(const struct engine *e, const struct batch_seq *seq)
     return e->info.router_pool_size < seq->n_prompt ? e->info.router_pool_size : seq->n_prompt;
 }
 
-/* Does the router decide a layer of this call for the span? Bits that a plan gives, and those of models without routers, are settled here. */
+/* Does the router decide a layer of this call for the span? */
 static bool settle_bits(const struct call *c, const struct span *sp)
 {
-    const struct engine *e = c->f->e;
-    bool                 open = false;
-    for (int l = c->layer0; l < c->layer1; l++) {
-        uint8_t *bit = &sp->seq->route[l], fixed = e->kinds.fixed[l];
-        if (*bit == ROUTE_OPEN && (fixed != ROUTE_OPEN || !c->f->router)) *bit = fixed == ROUTE_OPEN ? ROUTE_FULL : fixed;
-        open |= *bit == ROUTE_OPEN;
-    }
+    bool open = false;
+    for (int l = c->layer0; l < c->layer1; l++) open |= batch_stays_open(sp->seq, l, c->f->e->kinds.fixed[l], c->f->router != NULL);
     CHECK(!open || sp->pos0 == sp->seq->n_cached); /* a bit is decided when its prompt begins the layer */
     return open;
 }
@@ -172,11 +167,8 @@ static void take_bits(const struct call *c, int prompt)
     const int                       K = e->spec.head;
     for (int l = c->layer0; l < c->layer1 && !seq->strayed; l++) {
         if (seq->route[l] != ROUTE_OPEN) continue;
-        const float margin = f->margin_host[(int64_t)l * f->max_run + p[prompt].run];
-        seq->route[l] = margin > 0 || batch_must_be_full(seq, e->info.fixed_route, l, e->spec.n_layer) ? ROUTE_FULL : ROUTE_SPARSE;
-        if (seq->margin) seq->margin[l] = margin;
-        if (seq->n_cached > 0) seq->strayed = seq->due[l] != ROUTE_OPEN && seq->route[l] != seq->due[l];
-        else if (seq->head_sum) memcpy(seq->head_sum + (int64_t)l * K, f->head_sum_host + sum_at(c, l, prompt), (size_t)K * 4);
+        batch_take_margin(seq, e->info.fixed_route, l, e->spec.n_layer, f->margin_host[(int64_t)l * f->max_run + p[prompt].run]);
+        if (seq->n_cached == 0 && seq->head_sum) memcpy(seq->head_sum + (int64_t)l * K, f->head_sum_host + sum_at(c, l, prompt), (size_t)K * 4);
     }
 }
 

@@ -1,14 +1,14 @@
 /* check: which settings a model's shape or this machine refuses, so that they are refused before weights are read. Engine thread. */
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "base/heap.h"
 #include "scheduler/route_ask.h"
 #include "scheduler/scheduler.h"
 
 static enum err check_swap(int64_t bytes, struct err_note *note)
 {
-    const int64_t host = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-    if (host <= 0 || bytes < host)
+    const int64_t host = heap_host_bytes();
+    if (bytes < host)
         return OK;
     return err_set(note, ERR_CONFIG, "--swap-space-bytes", "must be less than this machine's memory, %lld MiB", (long long)(host >> 20));
 }

@@ -102,6 +102,12 @@ static struct engine_info with_tokenizer_eos(const struct engine_info *model, in
     return m;
 }
 
+int32_t api_eos_id(const struct app *a)
+{
+    const int32_t eos = tokenizer_eos(a->tokenizer);
+    return eos >= 0 || a->model->n_eos == 0 ? eos : a->model->eos[0];
+}
+
 static enum err open_env(struct api *api, struct err_note *note)
 {
     const struct app *a = api->app;
@@ -110,14 +116,13 @@ static enum err open_env(struct api *api, struct err_note *note)
     enum err e = chat_tokens_new(&api->chat_tokens, a->tokenizer, note);
     if (e)
         return e;
-    const int32_t eos = tokenizer_eos(a->tokenizer);
-    api->model = with_tokenizer_eos(a->model, eos);
+    api->model = with_tokenizer_eos(a->model, tokenizer_eos(a->tokenizer));
     api->env = (struct prep_env){
         .chat = {.tmpl = a->chat_template,
                  .tokenizer = a->tokenizer,
                  .tokens = api->chat_tokens,
                  .max_len = api->model.max_len,
-                 .eos_id = eos >= 0 || api->model.n_eos == 0 ? eos : api->model.eos[0],
+                 .eos_id = api_eos_id(a),
                  .text_bytes_most = text_bytes_most(a)},
         .model = &api->model,
         .model_id = a->model_id,

@@ -96,7 +96,6 @@ void api_tokenizer_info(struct http_call *c, void *app)
     struct json_out o;
     if (refuse_loading(api_of(a), c, a))
         return;
-    const int32_t eos = tokenizer_eos(a->tokenizer);
     strbuf_init(&body);
     json_out_init(&o, &body);
     json_out_object(&o, NULL);
@@ -104,7 +103,7 @@ void api_tokenizer_info(struct http_call *c, void *app)
     json_out_int(&o, "model_max_length", a->model->max_len);
     json_out_int(&o, "vocab_size", tokenizer_n_piece(a->tokenizer));
     write_token(&o, "bos_token", a->tokenizer, tokenizer_bos(a->tokenizer));
-    write_token(&o, "eos_token", a->tokenizer, eos >= 0 || a->model->n_eos == 0 ? eos : a->model->eos[0]);
+    write_token(&o, "eos_token", a->tokenizer, api_eos_id(a));
     if (a->chat_template)
         json_out_string(&o, "chat_template", a->template_text, a->n_template);
     else

@@ -31,6 +31,8 @@ void api_take(struct http_call *c, struct app *a, enum api_endpoint endpoint);
 /* Answers with the error and counts it. */
 void api_refuse(struct api *api, struct http_call *c, enum api_endpoint endpoint, const struct err_note *note);
 
+int32_t api_eos_id(const struct app *a); /* the tokenizer's end of a turn, else the model's first; -1: none */
+
 int api_retry_after_s(const struct api *api, enum err e); /* -1: retrying does not help */
 
 #endif

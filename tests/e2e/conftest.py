@@ -43,10 +43,14 @@ def free_port():
         return s.getsockname()[1]
 
 
+def plain_environment():
+    """Ours without FLUXD_...: a variable of the tests is no setting of the server's."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("FLUXD_")}
+
+
 def launch(*args, binary=BIN, env=None, **more):
     """The process alone, with its output in a file; killed at the latest when the tests end. env: name -> value or None."""
-    outside = {k: v for k, v in os.environ.items() if not k.startswith("FLUXD_")}  # a variable of ours is no setting of the server's
-    environment = {k: v for k, v in {**outside, **(env or {})}.items() if v is not None}
+    environment = {k: v for k, v in {**plain_environment(), **(env or {})}.items() if v is not None}
     log = tempfile.TemporaryFile()
     proc = subprocess.Popen([binary, *map(str, args)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, **more)
     atexit.register(lambda: proc.poll() is None and proc.kill())

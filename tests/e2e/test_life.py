@@ -262,8 +262,7 @@ def test_a_log_that_may_not_grow_ends_nothing(make_server):
 
 def test_without_standard_files_no_line_of_the_log_goes_elsewhere():
     port = free_port()
-    proc = subprocess.Popen(["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', BIN, "--model", MODEL, "--port", str(port), "--device", DEVICE],
-                            env={k: v for k, v in os.environ.items() if not k.startswith("FLUXD_")})
+    proc, _ = launch("-c", 'exec "$0" "$@" <&- >&- 2>&-', BIN, "--model", MODEL, "--port", port, "--device", DEVICE, binary="sh")
     try:
         end = time.monotonic() + 60
         while True:

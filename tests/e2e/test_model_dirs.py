@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import BIN, ROOT, free_port, on_gpu
+from conftest import BIN, ROOT, free_port, on_gpu, plain_environment
 
 TINY = os.path.join(ROOT, "tests/goldens/tiny/llama")
 SPECIAL = ["<|end|>", "<s>", "</s>", "<|im_end|>", "<|x|>"]
@@ -128,9 +128,8 @@ def test_a_refusal_is_one_line_with_the_files_name(tmp_path, what):
     make_dir(tmp_path, **changes)
     if "model__safetensors__index__json" in changes:
         (tmp_path / "model.safetensors").unlink()
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("FLUXD_")}
     r = subprocess.run([BIN, "--model", tmp_path, "--port", str(free_port()), "--device", "cpu", "--log-level", "error"], capture_output=True,
-                       timeout=60, env=plain)
+                       timeout=60, env=plain_environment())
     lines = r.stderr.decode().splitlines()
     assert r.returncode == 3 and len(lines) == 1, lines
     assert lines[0].startswith(f"fluxd: {tmp_path}/") and says in lines[0]

@@ -1,15 +1,13 @@
 """What the server says of itself - limits, metrics, health, page - and who may ask. Against the real binary."""
 import json
-import os
 import re
 import subprocess
 
-from conftest import BIN, MODEL, free_port
+from conftest import BIN, MODEL, free_port, plain_environment
 
 
 def run(*flags):
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("FLUXD_")}
-    return subprocess.run([BIN, *map(str, flags)], capture_output=True, text=True, timeout=60, env=plain)
+    return subprocess.run([BIN, *map(str, flags)], capture_output=True, text=True, timeout=60, env=plain_environment())
 
 
 def test_questions_are_answered_without_a_model():
