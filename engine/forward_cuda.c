@@ -146,6 +146,7 @@ static enum err run_small(const struct forward_cuda *f, const struct gemm_args *
             m.sum_out += at * tiles;
             m.normed = (uint16_t *)m.normed + at * a->y_stride;
         }
+        m.second ^= at / GEMM_SMALL_MAX_TOK % 2;
         part.n_tok = a->n_tok - at < GEMM_SMALL_MAX_TOK ? a->n_tok - at : GEMM_SMALL_MAX_TOK;
         part.x = (const uint16_t *)a->x + at * a->x_stride;
         part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
@@ -307,8 +308,8 @@ static enum err run_layer_fused(const struct call *c, int layer)
                      gu = product_args(f, e->mem.ff, e->mem.h, &w->mat[MAT_GATE_UP], NULL, n, false, true),
                      down = product_args(f, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, n, true, true);
     struct gemm_more            normed = {.sum_in = f->sum, .eps = e->spec.eps}, gated = {.sum_in = f->sum, .eps = e->spec.eps, .gated = true},
-                                to_ffn = {.sum_out = f->sum, .normed = e->mem.h, .norm = w->vec[VEC_FFN_NORM]},
-                                to_next = {.sum_out = f->sum, .normed = last ? e->mem.last_h : e->mem.h, .norm = last ? e->w.norm : first_norm(e, layer + 1)};
+                                to_ffn = {.second = true, .sum_out = f->sum, .normed = e->mem.h, .norm = w->vec[VEC_FFN_NORM]},
+                                to_next = {.second = true, .sum_out = f->sum, .normed = last ? e->mem.last_h : e->mem.h, .norm = last ? e->w.norm : first_norm(e, layer + 1)};
     gu.y_stride = e->spec.f;
     if (layer == 0) {
         TRY(norm(c, e->mem.h, e->mem.x, first_norm(e, 0), n));

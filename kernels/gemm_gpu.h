@@ -26,6 +26,7 @@ struct gemm_more {
     float       *sum_out; /* [T, gemm_small_tiles(n)]: squares of y (bf16), for the next product's sum_in */
     void        *normed;  /* with sum_out: [T, n] y x norm, strides as y: the next product's x */
     const void  *norm;    /* [n] */
+    bool         second;  /* every second of the products that follow one another: an SM then holds a CTA of both, and no two of one */
     bool         gated;   /* w: n / 2 rows of gates, then n / 2 of what they open; y [T, n / 2] = silu(gate) * up */
 };
 int gemm_small_tiles(int n_sm, int n); /* of a product with n columns: sums a row in sum_out */

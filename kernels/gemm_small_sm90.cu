@@ -1,12 +1,13 @@
 /* gemm_small: y[T, N] = x[T, K] w[N, K]^T for few rows of x, where the time is the weights' bytes.
  *
- * Weights are the 64-row operand of wgmma, the rows of x its 8..64 columns. A cluster of one, two or four CTAs takes tiles of up to 224
- * rows of the weight, each CTA an equal part of the columns, and adds the parts up through shared memory in the order of the columns: no
- * sums go through memory. Tiles are tall because every CTA reads x too. The cut hangs on the weight's shape alone.
+ * Weights are the 64-row operand of wgmma, the rows of x its 8..64 columns. One CTA or a cluster of two takes a tile of up to 224 rows of the
+ * weight, each CTA an equal part of the columns, and adds the parts up through shared memory in the order of the columns: no sums go through
+ * memory. Tiles are tall because every CTA reads x too. The cut hangs on the weight's shape alone.
  *
- * Between two products the memory must not rest: the next kernel is let in when a CTA's last loads are on their way, and fills its
- * ring with weights, which hang on no earlier kernel, while this one adds up, stores and ends. Let in earlier it would only take
- * this one's bandwidth. */
+ * Between two products the memory must not rest: the next kernel is let in when a CTA's last loads are on their way, and fills its ring with
+ * weights, which hang on no earlier kernel, while this one adds up, stores and ends. So an SM has room for two CTAs. Were two of one product let
+ * on one SM, others would idle and the two end late (4096 x 14336: 18 us on an SM alone, 30 us side by side): of products that follow one another
+ * one takes more than half of an SM's shared memory, the next more than half of its registers, so that they fit together and none with itself. */
 #include "kernels/gemm_gpu.h"
 #include "kernels/sm90.cuh"
 #include "kernels/tensor_map.h"
@@ -23,12 +24,14 @@ enum {
     BAR_COMPUTE = 1,
     STAGES_MOST = 16,
     PAD = 4, /* floats behind a row of sums: lanes of a fragment meet every bank once */
-    SMEM_BYTES = 113 * 1024, /* two CTAs fit: the next product fills its ring beside this one's end */
+    SMEM_FIRST = 116 * 1024, SMEM_SECOND = 110 * 1024, /* with the 1 KiB that every CTA takes besides, an SM's 228 KiB */
     SMEM_MOST = 226 * 1024, /* for CTAs of several tiles, beside which an end is short */
-    CLUSTER = 4, /* at most */
-    FOUR_TALL = 128, /* rows of a tile at most where four CTAs share it */
+    SM_REGS = 64 * 1024,
     LEAD_BYTES = 32 * 1024, /* of weights left to load when the next kernel is let in, two loads at least */
 };
+
+/* Registers of a thread: as few as leave room for a CTA beside one of the second kind, but for the largest sums. */
+static constexpr int regs_most(int m, int blocks) { return m == 64 && blocks == 2 ? 96 : 72; }
 
 struct bars {
     uint64_t full[STAGES_MOST], empty[STAGES_MOST];
@@ -43,7 +46,7 @@ struct params {
     float               *sum_out, eps;
     __nv_bfloat16       *normed; /* [T, n] with y_stride */
     const __nv_bfloat16 *norm;
-    int                  n_tok, n, k, add, vec, gated, n_sum_in; /* n: columns of y */
+    int                  n_tok, n, k, add, vec, gated, n_sum_in, sum_vec; /* n: columns of y; vec, sum_vec: four at a time */
     int                  n_unit_k, cluster, tile_rows, tile_n, n_tile, tile_first, tile_per_cluster; /* tile_n: columns of y in a tile */
     int                  n_stage, lead, bars_at; /* lead: loads left when the next kernel is let in; bytes from the ring's begin */
 };
@@ -55,12 +58,21 @@ __device__ __forceinline__ uint32_t map_rank(uint32_t addr, uint32_t rank)
     asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(addr), "r"(rank));
     return r;
 }
-__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+/* Without its own fence, which is one for all of the device's memory and takes as long as the slowest access on its way: see release_smem, read_all. */
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+__device__ __forceinline__ void release_smem() { asm volatile("fence.release.sync_restrict::shared::cta.cluster;" ::: "memory"); }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 __device__ __forceinline__ float4 load_at(uint32_t addr)
 {
     float4 v;
     asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(addr) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ float4 load_own(uint32_t addr)
+{
+    float4 v;
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(addr) : "memory");
     return v;
 }
 
@@ -121,184 +133,218 @@ __device__ void load_units(unsigned char *ring, bars &b, const params &p, const 
     grid_launch_next();
 }
 
-/* Four columns of y from n on. */
-__device__ __forceinline__ void store_four(const params &p, __nv_bfloat16 *y, int n, const float (&v)[4])
-{
-    if (p.vec && n + 4 <= p.n)
-        *(uint2 *)(y + n) = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
-    else
-        for (int i = 0; i < 4 && n + i < p.n; i++)
-            y[n + i] = __float2bfloat16(v[i]);
-}
-__device__ __forceinline__ void store_four(const params &p, float *y, int n, const float (&v)[4])
-{
-    if (p.vec && n + 4 <= p.n)
-        *(float4 *)(y + n) = make_float4(v[0], v[1], v[2], v[3]);
-    else
-        for (int i = 0; i < 4 && n + i < p.n; i++)
-            y[n + i] = v[i];
-}
-__device__ __forceinline__ void load_four(const params &p, const __nv_bfloat16 *y, int n, float (&v)[4])
-{
-    if (p.vec && n + 4 <= p.n) {
-        uint2 u = __ldcg((const uint2 *)(y + n));
+/* Four columns of a row as they lie in memory: all loads are on their way before the first is read. */
+template <typename T> struct four;
+template <> struct four<__nv_bfloat16> {
+    uint2 u;
+    __device__ __forceinline__ void load(const __nv_bfloat16 *y) { u = __ldcg((const uint2 *)y); }
+    __device__ __forceinline__ void load(const __nv_bfloat16 *y, int n)
+    {
+        uint32_t h[4];
+        for (int i = 0; i < 4; i++)
+            h[i] = i < n ? __ldcg((const unsigned short *)(y + i)) : 0; /* bf16's own __ldcg may move before its condition */
+        u = make_uint2(h[0] | h[1] << 16, h[2] | h[3] << 16);
+    }
+    __device__ __forceinline__ void get(float (&v)[4]) const
+    {
         v[0] = __uint_as_float(u.x << 16), v[1] = __uint_as_float(u.x & 0xffff0000u);
         v[2] = __uint_as_float(u.y << 16), v[3] = __uint_as_float(u.y & 0xffff0000u);
-    } else {
-        for (int i = 0; i < 4; i++)
-            v[i] = n + i < p.n ? __uint_as_float((uint32_t)__ldcg((const unsigned short *)(y + n + i)) << 16) : 0.0f; /* bf16's own __ldcg may move before its condition */
     }
-}
-__device__ __forceinline__ void load_four(const params &p, const float *y, int n, float (&v)[4])
-{
-    for (int i = 0; i < 4; i++)
-        v[i] = n + i < p.n ? __ldcg(y + n + i) : 0.0f;
-}
+    static __device__ __forceinline__ void store(__nv_bfloat16 *y, const float (&v)[4]) { *(uint2 *)y = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])); }
+    static __device__ __forceinline__ __nv_bfloat16 one(float v) { return __float2bfloat16(v); }
+};
+template <> struct four<float> {
+    float4 u;
+    __device__ __forceinline__ void load(const float *y) { u = __ldcg((const float4 *)y); }
+    __device__ __forceinline__ void load(const float *y, int n) { u = make_float4(at(y, 0, n), at(y, 1, n), at(y, 2, n), at(y, 3, n)); }
+    static __device__ __forceinline__ float at(const float *y, int i, int n) { return i < n ? __ldcg(y + i) : 0.0f; }
+    __device__ __forceinline__ void get(float (&v)[4]) const { v[0] = u.x, v[1] = u.y, v[2] = u.z, v[3] = u.w; }
+    static __device__ __forceinline__ void store(float *y, const float (&v)[4]) { *(float4 *)y = make_float4(v[0], v[1], v[2], v[3]); }
+    static __device__ __forceinline__ float one(float v) { return v; }
+};
 __device__ __forceinline__ float as_bf16(float x) { return __bfloat162float(__float2bfloat16(x)); }
 
-/* One row of a tile, four columns: the parts of all CTAs of the cluster in the order of the columns, then scale and bias. */
-__device__ __forceinline__ void sum_parts(const params &p, const float *part, float scale, int n, int shift, float (&v)[4])
+/* `left` columns of y from a lane's first one on: with VEC four or none. */
+template <bool VEC, typename T> __device__ __forceinline__ void load_columns(four<T> &to, const T *y, int left)
 {
-    float4 sum = *(const float4 *)part;
-    if (p.cluster > 1) {
-        const uint32_t at = smem_u32(part);
-        float4         c[CLUSTER];
-#pragma unroll
-        for (int i = 0; i < CLUSTER; i++)
-            if (i < p.cluster)
-                c[i] = load_at(map_rank(at, (uint32_t)i));
-        sum = c[0];
-#pragma unroll
-        for (int i = 1; i < CLUSTER; i++)
-            if (i < p.cluster) {
-                sum.x += c[i].x;
-                sum.y += c[i].y;
-                sum.z += c[i].z;
-                sum.w += c[i].w;
-            }
+    if (!VEC)
+        to.load(y, left);
+    else if (left > 0)
+        to.load(y);
+}
+template <bool VEC, typename T> __device__ __forceinline__ void store_columns(T *y, const float (&v)[4], int left)
+{
+    if (VEC) {
+        if (left > 0)
+            four<T>::store(y, v);
+    } else {
+        for (int i = 0; i < 4 && i < left; i++)
+            y[i] = four<T>::one(v[i]);
     }
-    v[0] = sum.x * scale, v[1] = sum.y * scale, v[2] = sum.z * scale, v[3] = sum.w * scale;
-    if (p.bias)
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            if (n + i < p.n)
-                v[i] += __bfloat162float(p.bias[shift + n + i]);
 }
 
-/* The warp has read all that it takes from its cluster: the others may end. */
-__device__ __forceinline__ void read_all(const params &p, bool last)
+template <typename T> __device__ __forceinline__ void add_four(float (&v)[4], const four<T> &u)
 {
-    __syncwarp();
-    if (last && p.cluster > 1)
+    float w[4];
+    u.get(w);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v[i] += w[i];
+}
+
+/* silu(gate) * up, rounded as if both had been stored. */
+__device__ __forceinline__ float open_gate(float gate, float up)
+{
+    const float g = as_bf16(gate);
+    return as_bf16(up) * (g / (1.0f + expf(-g)));
+}
+
+/* The warp has read all that it takes from its cluster, the others may end: the sums stand in registers before it arrives. */
+__device__ __forceinline__ void read_all(int cluster)
+{
+    if (cluster > 1) {
+        __threadfence_block();
+        __syncwarp();
         cluster_arrive();
+    }
 }
 
-/* Row t of y in a tile, by a warp; part: its sums; last: of this warp's rows. All is read before the first store, so that one wait serves
- * both halves. */
-template <typename T> __device__ __forceinline__ void store_row(const params &p, const float *part, float scale, int tile, int t, bool last)
+/* Rows rank, rank + cluster, .. of a tile, of which every eighth is this warp's, in PARTS of 128 columns, or gates and what they open. The parts of a
+ * sum are added in the order of the columns of x. ROWS at once: what one waits for, the others' work hides. C: CTAs of the cluster. */
+template <typename T, int ROWS, int C, int PARTS, bool GATED, bool VEC> __device__ __forceinline__ void store_rows(const params &p, const float *part, const bars &b, int tile, int rank)
 {
-    enum { HALVES = (TILE_N + 127) / 128 };
-    T    *y = (T *)p.y + t * p.y_stride;
-    float square = 0, v[HALVES][4], old[HALVES][4] = {}, w[HALVES][4];
-    auto  is_in = [&](int h) { return h * 128 + (int)threadIdx.x % 32 * 4 < p.tile_n && tile * p.tile_n + h * 128 + (int)threadIdx.x % 32 * 4 < p.n; };
-    auto  column = [&](int h) { return tile * p.tile_n + h * 128 + (int)threadIdx.x % 32 * 4; };
+    constexpr int YS = GATED ? 1 : PARTS; /* parts of y */
+    const int     step = C * N_COMPUTE / 32, lane = threadIdx.x % 32 * 4, first = tile * p.tile_n, n_tile = min(p.tile_n, p.n - first), ld = p.tile_rows + PAD;
+    int           t = rank + C * (int)(threadIdx.x / 32), left[PARTS];
+    uint32_t      at[PARTS][C];
+    T            *y = (T *)p.y + t * p.y_stride + first + lane, *normed = (T *)p.normed + t * p.y_stride + first + lane;
+    four<__nv_bfloat16> norm[PARTS], bias[PARTS];
 #pragma unroll
-    for (int h = 0; h < HALVES; h++)
-        if (is_in(h)) {
+    for (int h = 0; h < PARTS; h++) {
+        left[h] = GATED ? n_tile - lane : n_tile - h * 128 - lane;
+        const uint32_t own = smem_u32(part + t * ld + min(h * (GATED ? p.tile_n : 128) + lane, p.tile_rows - 4));
+#pragma unroll
+        for (int i = 0; i < C; i++)
+            at[h][i] = C == 1 ? own : map_rank(own, (uint32_t)i);
+        if (p.sum_out)
+            load_columns<VEC>(norm[h], p.norm + first + h * 128 + lane, left[h]);
+        if (p.bias)
+            load_columns<false>(bias[h], p.bias + first + lane + h * (GATED ? p.n : 128), left[h]);
+    }
+    if (t >= p.n_tok)
+        read_all(C);
+    for (; t < p.n_tok; t += ROWS * step) {
+        float4  sum[ROWS][PARTS][C];
+        float   v[ROWS][PARTS][4];
+        four<T> old[ROWS][YS];
+        if (p.add)
+#pragma unroll
+            for (int r = 0; r < ROWS; r++)
+#pragma unroll
+                for (int h = 0; h < YS; h++)
+                    if (t + r * step < p.n_tok)
+                        load_columns<VEC>(old[r][h], y + r * step * p.y_stride + h * 128, left[h]);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) /* the tile has sums for rows that x has not, too */
+#pragma unroll
+            for (int h = 0; h < PARTS; h++)
+#pragma unroll
+                for (int i = 0; i < C; i++)
+                    sum[r][h][i] = C == 1 ? load_own(at[h][i] + (uint32_t)(r * step * ld * 4)) : load_at(at[h][i] + (uint32_t)(r * step * ld * 4));
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+#pragma unroll
+            for (int h = 0; h < PARTS; h++) {
+                float4 s = sum[r][h][0];
+#pragma unroll
+                for (int i = 1; i < C; i++)
+                    s.x += sum[r][h][i].x, s.y += sum[r][h][i].y, s.z += sum[r][h][i].z, s.w += sum[r][h][i].w;
+                v[r][h][0] = s.x, v[r][h][1] = s.y, v[r][h][2] = s.z, v[r][h][3] = s.w;
+            }
+        if (t + ROWS * step >= p.n_tok) {
+#pragma unroll
+            for (int r = 0; C > 1 && r < ROWS; r++)
+#pragma unroll
+                for (int h = 0; h < PARTS; h++)
+                    pin(v[r][h]);
+            read_all(C);
+        }
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            if (t + r * step >= p.n_tok)
+                break;
+            const float scale = p.sum_in ? b.scale[t + r * step] : 1.0f;
+            float       square = 0;
+#pragma unroll
+            for (int h = 0; h < PARTS; h++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    v[r][h][i] *= scale;
+            if (p.bias)
+#pragma unroll
+                for (int h = 0; h < PARTS; h++)
+                    add_four(v[r][h], bias[h]);
+            if constexpr (GATED)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    v[r][0][i] = open_gate(v[r][0][i], v[r][1][i]);
             if (p.add)
-                load_four(p, y, column(h), old[h]);
-            if (p.sum_out)
-                load_four(p, p.norm, column(h), w[h]);
+#pragma unroll
+                for (int h = 0; h < YS; h++)
+                    add_four(v[r][h], old[r][h]);
+#pragma unroll
+            for (int h = 0; h < YS; h++)
+                store_columns<VEC>(y + r * step * p.y_stride + h * 128, v[r][h], left[h]);
+            if (!p.sum_out)
+                continue;
+#pragma unroll
+            for (int h = 0; h < YS; h++) {
+                float w[4];
+                norm[h].get(w);
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const float x = i < left[h] ? as_bf16(v[r][h][i]) : 0.0f;
+                    square += x * x;
+                    w[i] *= x;
+                }
+                store_columns<VEC>(normed + r * step * p.y_stride + h * 128, w, left[h]);
+            }
+#pragma unroll
+            for (int m = 16; m > 0; m /= 2)
+                square += __shfl_xor_sync(~0u, square, m);
+            if (threadIdx.x % 32 == 0)
+                p.sum_out[(t + r * step) * p.n_tile + tile] = square;
         }
+        y += ROWS * step * p.y_stride, normed += ROWS * step * p.y_stride;
 #pragma unroll
-    for (int h = 0; h < HALVES; h++)
-        if (is_in(h))
-            sum_parts(p, part + h * 128 + threadIdx.x % 32 * 4, scale, column(h), 0, v[h]);
-    read_all(p, last);
+        for (int h = 0; h < PARTS; h++)
 #pragma unroll
-    for (int h = 0; h < HALVES; h++) {
-        if (!is_in(h))
-            continue;
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            v[h][i] += old[h][i];
-        store_four(p, y, column(h), v[h]);
-        if (!p.sum_out)
-            continue;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float r = column(h) + i < p.n ? as_bf16(v[h][i]) : 0.0f;
-            square += r * r;
-            w[h][i] *= r;
-        }
-        store_four(p, p.normed + t * p.y_stride, column(h), w[h]);
-    }
-    if (!p.sum_out)
-        return;
-#pragma unroll
-    for (int m = 16; m > 0; m /= 2)
-        square += __shfl_xor_sync(~0u, square, m);
-    if (threadIdx.x % 32 == 0)
-        p.sum_out[t * p.n_tile + tile] = square;
-}
-
-/* The same where the tile's first half are gates, the other half what they open. */
-__device__ __forceinline__ void store_row_gated(const params &p, const float *part, float scale, int tile, int t, bool last)
-{
-    const int  row = threadIdx.x % 32 * 4, n = tile * p.tile_n + row;
-    const bool in = row < p.tile_n && n < p.n;
-    float      gate[4], up[4];
-    if (in) {
-        sum_parts(p, part + row, scale, n, 0, gate);
-        sum_parts(p, part + p.tile_n + row, scale, n, p.n, up);
-    }
-    read_all(p, last);
-    if (!in)
-        return;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        float g = as_bf16(gate[i]);
-        up[i] = as_bf16(up[i]) * (g / (1.0f + expf(-g)));
-    }
-    store_four(p, (__nv_bfloat16 *)p.y + t * p.y_stride, n, up);
-}
-
-/* Rows t0, t0 + step, .. < t1 of a tile, a warp a row; part: the sums of row 0. */
-template <bool F32> __device__ __forceinline__ void store_rows(const params &p, const float *part, const bars &b, int tile, int t0, int step, int t1)
-{
-    const int first = t0 + step * (int)(threadIdx.x / 32), next = step * N_COMPUTE / 32;
-    if (first >= t1)
-        read_all(p, true);
-    for (int t = first; t < t1; t += next) {
-        const bool   last = t + next >= t1;
-        const float  scale = p.sum_in ? b.scale[t] : 1.0f;
-        const float *row = part + t * (p.tile_rows + PAD);
-        if constexpr (F32)
-            store_row<float>(p, row, scale, tile, t, last);
-        else if (p.gated)
-            store_row_gated(p, row, scale, tile, t, last);
-        else
-            store_row<__nv_bfloat16>(p, row, scale, tile, t, last);
+            for (int i = 0; i < C; i++)
+                at[h][i] += (uint32_t)(ROWS * step * ld * 4);
     }
 }
 
-/* Rows of x are normed by what the product before them left: the squares of each row, tile by tile. */
+/* Rows of x are normed by what the product before them left: the squares of each row, tile by tile. Four threads a row, whatever M is. */
 template <int M> __device__ __forceinline__ void find_scales(const params &p, bars &b)
 {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-#pragma unroll
-    for (int j = 0; j < M / 8; j++) {
-        const int t = warp + 8 * j;
-        float     sum = 0;
-        if (t < p.n_tok)
-            for (int i = lane; i < p.n_sum_in; i += 32)
-                sum += __ldcg(p.sum_in + t * p.n_sum_in + i);
-#pragma unroll
-        for (int m = 16; m > 0; m /= 2)
-            sum += __shfl_xor_sync(~0u, sum, m);
-        if (lane == 0)
-            b.scale[t] = 1.0f / sqrtf(sum / (float)p.k + p.eps);
+    const int t = threadIdx.x / 4, q = threadIdx.x % 4, n = p.n_sum_in;
+    if (t >= M)
+        return;
+    const float *from = p.sum_in + min(t, p.n_tok - 1) * n;
+    float        sum = 0;
+#pragma unroll 4
+    for (int i = 4 * q; i < n; i += 16) {
+        four<float> v;
+        if (p.sum_vec)
+            v.load(from + i);
+        else
+            v.load(from + i, n - i);
+        sum += (v.u.x + v.u.y) + (v.u.z + v.u.w);
     }
+    sum += __shfl_xor_sync(~0u, sum, 1);
+    sum += __shfl_xor_sync(~0u, sum, 2);
+    if (q == 0)
+        b.scale[t] = 1.0f / sqrtf(sum / (float)p.k + p.eps);
 }
 
 __device__ __forceinline__ void store_at(uint32_t addr, float v) { asm volatile("st.shared.f32 [%0], %1;" ::"r"(addr), "f"(v) : "memory"); }
@@ -341,6 +387,25 @@ template <int M, int BLOCKS> __device__ __forceinline__ void store_direct(const 
     }
 }
 
+template <typename T, int M, int C, int PARTS, bool GATED> __device__ __forceinline__ void store_tile(const params &p, const float *part, const bars &b, int tile, int rank)
+{
+    constexpr int OF_WARP = M / 8 > C ? M / 8 / C : 1, ROOM = (sizeof(T) == 2 ? 4 : 4) / (C * PARTS), MOST = ROOM > 0 ? ROOM : 1, ROWS = OF_WARP < MOST ? OF_WARP : MOST;
+    if (p.vec && (tile + 1) * p.tile_n <= p.n)
+        store_rows<T, ROWS, C, PARTS, GATED, true>(p, part, b, tile, rank);
+    else
+        store_rows<T, 1, C, PARTS, GATED, false>(p, part, b, tile, rank);
+}
+
+template <int M, bool F32, int BLOCKS, int C> __device__ __forceinline__ void store_parts(const params &p, const float *part, const bars &b, int tile, int rank)
+{
+    if constexpr (F32)
+        store_tile<float, M, C, BLOCKS, false>(p, part, b, tile, rank);
+    else if (p.gated)
+        store_tile<__nv_bfloat16, M, C, 2, true>(p, part, b, tile, rank);
+    else
+        store_tile<__nv_bfloat16, M, C, BLOCKS, false>(p, part, b, tile, rank);
+}
+
 /* A CTA's only tile: its sums lie where its weights were, and all CTAs of the cluster add up and store a share of the rows. */
 template <int M, bool F32, int BLOCKS>
 __device__ __forceinline__ void store_whole(const params &p, const float (&acc)[BLOCKS][M / 2], float *part, const bars &b, int tile, int rank)
@@ -351,13 +416,14 @@ __device__ __forceinline__ void store_whole(const params &p, const float (&acc)[
         put_sums<M, BLOCKS>(p, acc, smem_u32(part + c * 8 * (p.tile_rows + PAD)), c);
     if (p.cluster == 1) {
         bar_sync(BAR_COMPUTE, N_COMPUTE);
+        store_parts<M, F32, BLOCKS, 1>(p, part, b, tile, rank);
     } else {
+        release_smem();
         cluster_arrive();
         cluster_wait();
-    }
-    store_rows<F32>(p, part, b, tile, rank, p.cluster, p.n_tok);
-    if (p.cluster > 1)
+        store_parts<M, F32, BLOCKS, 2>(p, part, b, tile, rank);
         cluster_wait();
+    }
 }
 
 template <int M, bool F32, int BLOCKS>
@@ -408,13 +474,17 @@ __device__ void compute_units(unsigned char *ring, bars &b, const params &p, con
 
 /* BLOCKS: of 64 rows that a warpgroup multiplies. */
 template <int M, bool F32, int BLOCKS>
-__global__ void __launch_bounds__(THREADS, 2)
+__global__ void __maxnreg__(regs_most(M, BLOCKS))
     gemm_small_kernel(const __grid_constant__ CUtensorMap map_w, const __grid_constant__ CUtensorMap map_x, const params p)
 {
     extern __shared__ __align__(1024) unsigned char raw[];
     unsigned char *ring = (unsigned char *)((uintptr_t)(raw + 1023) & ~(uintptr_t)1023);
     bars          &b = *(bars *)(ring + p.bars_at);
     const int      rank = (int)cluster_rank(), cluster = (int)blockIdx.x / p.cluster;
+    if (threadIdx.x == N_COMPUTE) {
+        tma_prefetch_map(&map_w);
+        tma_prefetch_map(&map_x);
+    }
     if (threadIdx.x == 0) {
         for (int i = 0; i < p.n_stage; i++) {
             mbar_init(&b.full[i], 1);
@@ -429,7 +499,9 @@ __global__ void __launch_bounds__(THREADS, 2)
         compute_units<M, F32, BLOCKS>(ring, b, p, s, rank);
         return;
     }
-    if (threadIdx.x % 32 == 0)
+    if (threadIdx.x >= THREADS)
+        grid_wait(); /* all of the grid is placed by then */
+    else if (threadIdx.x % 32 == 0)
         load_units<M>(ring, b, p, &map_w, &map_x, s, ((int)threadIdx.x - N_COMPUTE) / 32);
     __syncwarp();
     if (p.cluster > 1)
@@ -443,14 +515,12 @@ struct plan {
     int cluster, tile_rows, tile_n, n_tile, tile_per_cluster;
 };
 
-/* How a product is cut: by the weight's shape alone. The largest cluster whose one tile is not too tall; else one CTA, several tiles. */
+/* How a product is cut: by the weight's shape alone. A cluster of two if its one tile is not too tall; else one CTA, and if need be several tiles. */
 static plan plan_of(int n_sm, int n, int gated)
 {
     const int most = TILE_N / (1 + gated);
     plan      p;
-    p.cluster = CLUSTER;
-    while (p.cluster > 1 && n > n_sm / p.cluster * (p.cluster > 2 && FOUR_TALL < most ? FOUR_TALL : most))
-        p.cluster /= 2;
+    p.cluster = n <= n_sm / 2 * most ? 2 : 1;
     const int n_cluster = n_sm / p.cluster;
     p.tile_per_cluster = (n + n_cluster * most - 1) / (n_cluster * most);
     p.tile_n = ((n + n_cluster * p.tile_per_cluster - 1) / (n_cluster * p.tile_per_cluster) + 7) / 8 * 8;
@@ -461,10 +531,10 @@ static plan plan_of(int n_sm, int n, int gated)
 
 int gemm_small_tiles(int n_sm, int n) { return plan_of(n_sm, n, 0).n_tile; }
 
-/* Shared memory: the ring, barriers; sums lie in the ring. Returns the bytes. */
-static int plan_smem(params *p, int m, int blocks)
+/* Shared memory, of `most` bytes: the ring, barriers; sums lie in the ring. Returns the bytes. */
+static int plan_smem(params *p, int m, int blocks, int most)
 {
-    const int stage = (p->tile_rows + m) * TILE_K * 2, sums = m * (p->tile_rows + PAD) * 4, room = (p->tile_per_cluster > 1 ? SMEM_MOST : SMEM_BYTES) - 1024 - (int)sizeof(bars);
+    const int stage = (p->tile_rows + m) * TILE_K * 2, sums = m * (p->tile_rows + PAD) * 4, room = most - 1024 - (int)sizeof(bars);
     const int read = blocks * N_GROUP * BLOCK_N * TILE_K * 2; /* products read blocks whole, also where a tile's rows end before */
     p->n_stage = room / stage < STAGES_MOST ? room / stage : STAGES_MOST;
     while (p->n_stage > 1 && (p->n_stage - 1) * stage + read > room)
@@ -472,6 +542,14 @@ static int plan_smem(params *p, int m, int blocks)
     const int ring = (p->n_stage - 1) * stage + (read > stage ? read : stage);
     p->bars_at = (ring > sums ? ring : sums) + 15 & ~15;
     return 1024 + p->bars_at + (int)sizeof(bars);
+}
+
+/* Threads of a CTA of the second kind: warps that only wait, until no two fit on an SM, where one of the first still does. Warps are spread
+ * evenly over the quarters of an SM and of its registers, of which a thread takes a multiple of eight. */
+static int threads_second(int regs, int m)
+{
+    const int quarter = SM_REGS / 4 / 32, own = (regs + 7) / 8 * 8, warps = quarter / own / 2 + 1, first = (THREADS / 32 + 3) / 4;
+    return warps * own + first * regs_most(m, 2) <= quarter ? warps * 4 * 32 : THREADS;
 }
 
 template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args *a, const gemm_more *more, const gemm_gpu *g, const plan &cut)
@@ -492,6 +570,7 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
         p.sum_in = more->sum_in;
         p.n_sum_in = gemm_small_tiles(g->n_sm, a->w->k);
         p.eps = more->eps;
+        p.sum_vec = p.n_sum_in % 4 == 0 && (uintptr_t)p.sum_in % 16 == 0;
     }
     if (more && more->sum_out) {
         p.sum_out = more->sum_out;
@@ -507,7 +586,8 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     p.n_tile = cut.n_tile;
     p.lead = (LEAD_BYTES - 1) / (p.tile_rows * TILE_K * 2) + 1;
     p.lead = p.lead > 2 ? p.lead : 2;
-    const int   bytes = plan_smem(&p, M, BLOCKS);
+    const bool  several = p.tile_per_cluster > 1, second = more && more->second;
+    const int   room = several ? SMEM_MOST : second ? SMEM_SECOND : SMEM_FIRST, bytes = plan_smem(&p, M, BLOCKS, room);
     CUtensorMap map_w, map_x;
     enum err    e = tensor_map_2d(&map_w, a->w->data, a->w->n, a->w->k, a->w->k, p.tile_n);
     if (e == OK)
@@ -515,11 +595,14 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     if (e != OK)
         return e;
     auto *kernel = gemm_small_kernel<M, F32, BLOCKS>;
-    static bool set;
-    if (!set && (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SMEM_MOST) != cudaSuccess ||
-                 cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100) != cudaSuccess))
-        return ERR_DEVICE;
-    set = true;
+    static int regs;
+    if (!regs) {
+        cudaFuncAttributes of;
+        if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SMEM_MOST) != cudaSuccess ||
+            cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100) != cudaSuccess || cudaFuncGetAttributes(&of, kernel) != cudaSuccess)
+            return ERR_DEVICE;
+        regs = of.numRegs;
+    }
     cudaLaunchAttribute attr[2] = {};
     attr[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attr[0].val.programmaticStreamSerializationAllowed = 1;
@@ -528,8 +611,8 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     attr[1].val.clusterDim.y = 1;
     attr[1].val.clusterDim.z = 1;
     cudaLaunchConfig_t config = {};
-    config.blockDim = dim3(THREADS);
-    config.dynamicSmemBytes = (size_t)bytes;
+    config.blockDim = dim3((unsigned)(second && !several ? threads_second(regs, M) : THREADS));
+    config.dynamicSmemBytes = (size_t)(second ? bytes : room);
     config.stream = g->stream;
     config.attrs = attr;
     config.numAttrs = 2;
@@ -558,7 +641,7 @@ template <int M> static enum err launch(const gemm_args *a, const gemm_more *mor
 enum err gemm_small_sm90(const struct gemm_args *a, const struct gemm_more *more, const struct gemm_gpu *g)
 {
     const struct weight *w = a->w;
-    if (a->n_tok < 1 || a->n_tok > GEMM_SMALL_MAX_TOK || w->dt != DT_BF16 || !w->data || w->n < 1 || w->k < 8 || w->k % 8 || a->x_stride % 8 || g->n_sm < CLUSTER)
+    if (a->n_tok < 1 || a->n_tok > GEMM_SMALL_MAX_TOK || w->dt != DT_BF16 || !w->data || w->n < 1 || w->k < 8 || w->k % 8 || a->x_stride % 8 || g->n_sm < 2)
         return ERR_INVALID_VALUE;
     if (more && ((more->gated && (w->n % 2 || a->y_f32 || a->add || more->sum_out)) || (more->sum_out && a->y_f32)))
         return ERR_INVALID_VALUE;

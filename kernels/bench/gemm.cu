@@ -79,7 +79,9 @@ int main(void)
             double own = graph_us(s, n_copy, [&](int i) {
                 struct weight wt = {DT_BF16, n, k, w + (int64_t)i * n * k, NULL};
                 gemm_args     a = {y, x, &wt, NULL, k, n, m, false, true, false, n > 100000}; /* logits are fp32 */
-                if (gemm_small_sm90(&a, NULL, &g) != OK)
+                gemm_more     more = {};
+                more.second = i % 2;
+                if (gemm_small_sm90(&a, &more, &g) != OK)
                     exit(3);
             });
             double gb = (double)n * k * 2e-6; /* weights, in MB: MB/us = TB/s */

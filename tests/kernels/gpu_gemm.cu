@@ -64,6 +64,9 @@ struct problem {
     /* Rows [t0, t0 + n_tok) alone. y starts as y0 (add) or poison. */
     std::vector<uint16_t> launch(int t0, int n_tok, bool with_bias, bool add)
     {
+        static bool   second; /* both kinds of CTAs */
+        gemm_more     more = {};
+        more.second = second = !second;
         struct weight wt = {DT_BF16, n, k, w, NULL};
         gemm_args     a = {y + t0 * y_stride, x + t0 * x_stride, &wt, with_bias ? bias : NULL, x_stride, y_stride, n_tok, add, true};
         gemm_gpu      g = {0, n_sm};
@@ -72,7 +75,7 @@ struct problem {
             CUDA(cudaMemcpy(y, y0, v.size() * 2, cudaMemcpyDeviceToDevice));
         else
             CUDA(cudaMemcpy(y, v.data(), v.size() * 2, cudaMemcpyHostToDevice));
-        if (gemm_small_sm90(&a, NULL, &g) != OK) {
+        if (gemm_small_sm90(&a, &more, &g) != OK) {
             printf("launch failed: %s\n", cudaGetErrorString(cudaGetLastError()));
             exit(2);
         }
@@ -132,12 +135,47 @@ static void bits_do_not_hang_on_the_batch(problem &p)
     }
 }
 
+/* Each product's x is what the one before it wrote: they begin beside its end, and have the bits of products that wait for it. */
+static void products_in_a_row_have_their_bits(int n, int n_tok)
+{
+    enum { PRODUCTS = 16, ROUNDS = 4 };
+    problem               p(n, n, 64);
+    struct weight         w = {DT_BF16, n, n, p.w, NULL};
+    gemm_gpu              g = {0, p.n_sm};
+    std::vector<uint16_t> want;
+    bool                  same = true;
+    for (int round = 0; round < ROUNDS; round++) {
+        CUDA(cudaMemcpy(p.y, p.y0, (size_t)(n_tok * p.y_stride) * 2, cudaMemcpyDeviceToDevice));
+        for (int i = 0; i < PRODUCTS; i++) {
+            gemm_args a = {i % 2 ? p.y : p.x, i % 2 ? p.x : p.y, &w, NULL, i % 2 ? p.x_stride : p.y_stride, i % 2 ? p.y_stride : p.x_stride, n_tok, false, true};
+            gemm_more m = {};
+            m.second = i % 2;
+            if (gemm_small_sm90(&a, &m, &g) != OK)
+                exit(2);
+            if (round == 0)
+                CUDA(cudaDeviceSynchronize());
+        }
+        CUDA(cudaDeviceSynchronize());
+        std::vector<uint16_t> v((size_t)(n_tok * p.y_stride));
+        CUDA(cudaMemcpy(v.data(), p.y, v.size() * 2, cudaMemcpyDeviceToHost));
+        if (round == 0)
+            want = v;
+        same &= v == want;
+    }
+    char text[64];
+    snprintf(text, sizeof text, "N=K=%d, %d rows", n, n_tok);
+    check(same, "products_in_a_row_have_their_bits", text);
+}
+
 /* --- what a product does besides: the norm before it, the norm after it, silu(gate) * up */
 
 static void run(const gemm_args &a, const gemm_more *more, const problem &p)
 {
-    gemm_gpu g = {0, p.n_sm};
-    if (gemm_small_sm90(&a, more, &g) != OK) {
+    static bool second;
+    gemm_gpu    g = {0, p.n_sm};
+    gemm_more   m = more ? *more : gemm_more{};
+    m.second = second = !second;
+    if (gemm_small_sm90(&a, &m, &g) != OK) {
         printf("launch failed: %s\n", cudaGetErrorString(cudaGetLastError()));
         exit(2);
     }
@@ -281,7 +319,7 @@ int main(int argc, char **argv)
 {
     const bool             tiny = argc > 1 && !strcmp(argv[1], "tiny"), small = tiny || (argc > 1 && !strcmp(argv[1], "small"));
     const std::vector<int> rows = tiny ? std::vector<int>{8, 9, 17, 64} : std::vector<int>{1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 64};
-    /* clusters of four, of two, single CTAs, single CTAs with several tiles */
+    /* clusters of two, single CTAs, single CTAs with several tiles */
     const int shapes[][2] = {{128, 64}, {1, 8}, {136, 72}, {1000, 576}, {8203, 72}, {16008, 72}, {40004, 24}, {257, 4096}, {6144, 4096}, {4096, 4096}, {4096, 14336}, {28672, 4096}};
     for (auto &s : shapes) {
         if (small && s[1] > 576)
@@ -294,6 +332,10 @@ int main(int argc, char **argv)
         if (!tiny && (s[0] <= 1000 || !small))
             bits_do_not_hang_on_the_batch(p);
     }
+    for (int n : {576, 4096, 16384})
+        for (int n_tok : rows)
+            if (!small || n == 576)
+                products_in_a_row_have_their_bits(n, n_tok);
     const int around[][2] = {{128, 64}, {136, 72}, {576, 576}, {8208, 72}, {16016, 72}, {60000, 24}, {3072, 576}, {2560, 4096}, {4096, 4096}, {24576, 4096}};
     for (auto &s : around)
         if (!small || (s[1] <= 576 && s[0] != 3072))
