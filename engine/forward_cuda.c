@@ -303,13 +303,14 @@ static enum err run_layer_fused(const struct call *c, int layer)
     const struct layer_weights *w = &e->w.layer[layer];
     const bool                  last = layer + 1 == e->spec.n_layer;
     const int                   n = c->n_tok;
+    const bool                  many = n > 16; /* measured on an H200: 32 rows gain 2% where gate and up are of the second kind, 8 rows 1% where o and down are */
     struct gemm_args            qkv = product_args(f, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], n, false, true),
                      o = product_args(f, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, n, true, true),
                      gu = product_args(f, e->mem.ff, e->mem.h, &w->mat[MAT_GATE_UP], NULL, n, false, true),
                      down = product_args(f, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, n, true, true);
-    struct gemm_more            normed = {.sum_in = f->sum, .eps = e->spec.eps}, gated = {.sum_in = f->sum, .eps = e->spec.eps, .gated = true},
-                                to_ffn = {.second = true, .sum_out = f->sum, .normed = e->mem.h, .norm = w->vec[VEC_FFN_NORM]},
-                                to_next = {.second = true, .sum_out = f->sum, .normed = last ? e->mem.last_h : e->mem.h, .norm = last ? e->w.norm : first_norm(e, layer + 1)};
+    struct gemm_more            normed = {.second = many, .sum_in = f->sum, .eps = e->spec.eps}, gated = {.second = many, .sum_in = f->sum, .eps = e->spec.eps, .gated = true},
+                                to_ffn = {.second = !many, .sum_out = f->sum, .normed = e->mem.h, .norm = w->vec[VEC_FFN_NORM]},
+                                to_next = {.second = !many, .sum_out = f->sum, .normed = last ? e->mem.last_h : e->mem.h, .norm = last ? e->w.norm : first_norm(e, layer + 1)};
     gu.y_stride = e->spec.f;
     if (layer == 0) {
         TRY(norm(c, e->mem.h, e->mem.x, first_norm(e, 0), n));

@@ -544,12 +544,12 @@ static int plan_smem(params *p, int m, int blocks, int most)
     return 1024 + p->bars_at + (int)sizeof(bars);
 }
 
-/* Threads of a CTA of the second kind: warps that only wait, until no two fit on an SM, where one of the first still does. Warps are spread
- * evenly over the quarters of an SM and of its registers, of which a thread takes a multiple of eight. */
-static int threads_second(int regs, int m)
+/* Threads of a CTA of the second kind: warps that only wait, until no two fit on an SM where one of the first kind still does, whose threads have
+ * regs_first registers. Warps are spread evenly over the quarters of an SM and of its registers, of which a thread takes a multiple of eight. */
+static int threads_second(int regs, int regs_first)
 {
     const int quarter = SM_REGS / 4 / 32, own = (regs + 7) / 8 * 8, warps = quarter / own / 2 + 1, first = (THREADS / 32 + 3) / 4;
-    return warps * own + first * regs_most(m, 2) <= quarter ? warps * 4 * 32 : THREADS;
+    return warps * own + first * regs_first <= quarter ? warps * 4 * 32 : THREADS;
 }
 
 template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args *a, const gemm_more *more, const gemm_gpu *g, const plan &cut)
@@ -611,7 +611,7 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     attr[1].val.clusterDim.y = 1;
     attr[1].val.clusterDim.z = 1;
     cudaLaunchConfig_t config = {};
-    config.blockDim = dim3((unsigned)(second && !several ? threads_second(regs, M) : THREADS));
+    config.blockDim = dim3((unsigned)(second && !several ? threads_second(regs, regs_most(M, gated ? 1 : 2)) : THREADS)); /* after gates come low tiles */
     config.dynamicSmemBytes = (size_t)(second ? bytes : room);
     config.stream = g->stream;
     config.attrs = attr;

@@ -9,7 +9,8 @@ usage: gpu_serve.py BIN [--shape qwen3-8b] [--flags "..."] [--out FILE] SCENARIO
   capacity           requests of 20,000 + 200 tokens that run at once in 12 GiB of pages, all layers full and three of four sparse
   gap                8 streams while a prompt of 131,000 tokens comes, three of four layers sparse
   gaps               8 streams while 20 prompts of 20,000 tokens come at once
-All but capacity run on one server, one after the other. Needs Python 3.11 and nothing else.
+  turns              first token of prompts of 4,000 and 32,000 tokens, and of five that begin with each (its pages are cached), three of four layers sparse
+All but capacity and turns run on one server, one after the other. Needs Python 3.11 and nothing else.
 """
 import argparse
 import asyncio
@@ -224,6 +225,16 @@ class Run:
         time.sleep(0.5)
         return out
 
+    def turns(self, n_in):
+        async def first_tokens():
+            target, one = Target(self.server.url), body(self.rng, self.model, n_in, 1, sparse_route(self.n_layer, 0))
+            more = [{**one, "prompt": one["prompt"] + [self.rng.randint(1000, 30000) for _ in range(100)]} for _ in range(5)]
+            return [await ask(target, "/v1/completions", b, 60) for b in (one, *more)]
+
+        cold, *warm = asyncio.run(first_tokens())
+        again = quantile([a.ttft for a in warm], 0.5)
+        return {"tokens": n_in, "cold_s": round(cold.ttft, 4), "again_s": round(again, 4), "cached": min(a.cached_tok for a in warm), "ratio": round(cold.ttft / again, 1)}
+
     def held(self, sparse):
         """Most requests that ran at once, of more than fit."""
         most = {"running": 0, "usage": 0.0}
@@ -258,7 +269,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         config = make_model(folder, a.shape)
         n_layer = config["num_hidden_layers"]
-        flags = ["--served-model-name", a.shape, "--local-window-size", "2048", "--prefix-cache-bytes", "0", *a.flags]  # the same prompts run alone and beside streams
+        flags = ["--served-model-name", a.shape, "--local-window-size", "2048", *a.flags]
+        if "turns" not in a.scenario:
+            flags += ["--prefix-cache-bytes", "0"]  # the same prompts run alone and beside streams
         flags += [] if a.model else ["--load-format", "dummy"]
         if "capacity" in a.scenario:
             flags += ["--kv-pool-bytes", "12G"]
@@ -276,6 +289,9 @@ def main():
                     out = run.gap(1, 131_000)
                 elif name == "gaps":
                     out = run.gap(20, 20_000)
+                elif name == "turns":
+                    run.turns(4000)  # the device wakes
+                    out = {"of": [run.turns(n) for n in (4000, 32000)]}
                 elif name == "capacity":
                     out = {"full": run.held(False), "sparse": run.held(True)}
                 else:
