@@ -503,12 +503,15 @@ def test_leaving_mid_stream_frees_the_pages(server):
 def test_leaving_in_prefill_frees_the_pages(server, streamed):
     server.wait_free()
     before = server.metrics()['fluxd_requests_finished_total{reason="cancelled"}']
-    s = Stream(server, "/v1/completions", prompt=[2000 + streamed, *(1000 + i % 900 for i in range(7000))], max_tokens=100, **({} if streamed else {"stream": False}))
-    server.wait_metric("fluxd_requests_prefilling", 1)
-    s.close()
+    n = 16 if on_gpu() else 1  # one prompt is through before anybody could ask
+    streams = [Stream(server, "/v1/completions", prompt=[2000 + 2 * k + streamed, *(1000 + i % 900 for i in range(7000))], max_tokens=1000, ignore_eos=True,
+                      **({} if streamed else {"stream": False})) for k in range(n)]
+    server.wait_metric("fluxd_requests_prefilling", lambda n: n > 0)
+    for s in streams:
+        s.close()
     assert server.wait_metric("fluxd_kv_usage_ratio", 0) < 1.5, "a prefill piece may have to end first"
     server.wait_free()
-    assert server.metrics()['fluxd_requests_finished_total{reason="cancelled"}'] == before + 1
+    assert server.metrics()['fluxd_requests_finished_total{reason="cancelled"}'] == before + n
 
 
 def test_leaving_the_queue_frees_the_place(make_server):

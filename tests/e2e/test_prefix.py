@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from conftest import Server, check_error, cpu_only, need_binary
+from conftest import Server, check_error, need_binary
 
 FLAGS = ("--sink-size", "128", "--local-window-size", "256", "--prefill-chunk-tokens", "256")
 ROUTES = ["full", "sparse", "10" * 15, "1" * 15 + "0" * 15]
@@ -125,7 +125,6 @@ def test_choices_of_one_prompt_share_its_pages(pair):
     assert moved == {"hits": 3 + 2 + 2, "misses": 4, "restarts": 0}, moved
 
 
-@cpu_only("layer plans")
 def test_layers_of_a_plan_keep_their_pages_whatever_route_is_asked():
     need_binary()
     s = Server(*FLAGS, "--layer-plan", "0-1:full,3:flex,5:reuse(3),8:window")

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from conftest import ROOT, Server, check_error, cpu_only, need_binary
+from conftest import ROOT, Server, check_error, need_binary
 
 LAYERS = 30
 ROUTER = os.path.join(ROOT, "training/routers/smollm2-135m-instruct-pool32.safetensors")
@@ -111,7 +111,6 @@ def test_static_routes_of_the_server_give_way_to_a_floor(make_server):
     assert mask_of(answer(none, PROMPTS[0], route={"min_full_layers": 3})[1]) == "1" * LAYERS
 
 
-@cpu_only("layer plans")
 def test_a_floor_beyond_what_a_plan_leaves_is_refused(make_server):
     plan = make_server("--router", ROUTER, "--layer-plan", "0-3:full,20-29:window")
     check_error(plan.post("/v1/completions", {"prompt": "a", "route": {"min_full_layers": 21}}), 400, "invalid_value", "route")
