@@ -261,4 +261,3 @@ enum err attn_decode_sm90(const struct attn_args *a, const struct attn_gpu *g)
     default: return ERR_INVALID_VALUE;
     }
 }
-

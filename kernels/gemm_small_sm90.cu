@@ -9,7 +9,7 @@
  * on one SM, others would idle and the two end late (4096 x 14336, H200: 19-23 us on an SM alone, 28-31 side by side): of products that follow one another
  * one takes more than half of an SM's shared memory, the next more than half of its registers, so that they fit together and none with itself. */
 #include "kernels/gemm_gpu.h"
-#include "kernels/sm90.cuh"
+#include "kernels/gpu_ops.cuh"
 #include "kernels/tensor_map.h"
 
 #include <cuda_bf16.h>
@@ -40,12 +40,12 @@ struct bars {
 
 struct params {
     void                *y;
-    const __nv_bfloat16 *bias;
+    const bf16 *bias;
     int64_t              y_stride;
     const float         *sum_in;
     float               *sum_out, eps;
-    __nv_bfloat16       *normed; /* [T, n] with y_stride */
-    const __nv_bfloat16 *norm;
+    bf16       *normed; /* [T, n] with y_stride */
+    const bf16 *norm;
     int                  n_tok, n, k, add, vec, gated, n_sum_in, sum_vec; /* n: columns of y; vec, sum_vec: four at a time */
     int                  n_unit_k, cluster, tile_rows, tile_n, n_tile, tile_first, tile_per_cluster; /* tile_n: columns of y in a tile */
     int                  n_stage, lead, bars_at; /* lead: loads left when the next kernel is let in; bytes from the ring's begin */
@@ -135,10 +135,10 @@ __device__ void load_units(unsigned char *ring, bars &b, const params &p, const 
 
 /* Four columns of a row as they lie in memory: all loads are on their way before the first is read. */
 template <typename T> struct four;
-template <> struct four<__nv_bfloat16> {
+template <> struct four<bf16> {
     uint2 u;
-    __device__ __forceinline__ void load(const __nv_bfloat16 *y) { u = __ldcg((const uint2 *)y); }
-    __device__ __forceinline__ void load(const __nv_bfloat16 *y, int n)
+    __device__ __forceinline__ void load(const bf16 *y) { u = __ldcg((const uint2 *)y); }
+    __device__ __forceinline__ void load(const bf16 *y, int n)
     {
         uint32_t h[4];
         for (int i = 0; i < 4; i++)
@@ -147,11 +147,10 @@ template <> struct four<__nv_bfloat16> {
     }
     __device__ __forceinline__ void get(float (&v)[4]) const
     {
-        v[0] = __uint_as_float(u.x << 16), v[1] = __uint_as_float(u.x & 0xffff0000u);
-        v[2] = __uint_as_float(u.y << 16), v[3] = __uint_as_float(u.y & 0xffff0000u);
+        v[0] = bf16_lo(u.x), v[1] = bf16_hi(u.x), v[2] = bf16_lo(u.y), v[3] = bf16_hi(u.y);
     }
-    static __device__ __forceinline__ void store(__nv_bfloat16 *y, const float (&v)[4]) { *(uint2 *)y = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])); }
-    static __device__ __forceinline__ __nv_bfloat16 one(float v) { return __float2bfloat16(v); }
+    static __device__ __forceinline__ void store(bf16 *y, const float (&v)[4]) { *(uint2 *)y = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])); }
+    static __device__ __forceinline__ bf16 one(float v) { return __float2bfloat16(v); }
 };
 template <> struct four<float> {
     float4 u;
@@ -162,7 +161,6 @@ template <> struct four<float> {
     static __device__ __forceinline__ void store(float *y, const float (&v)[4]) { *(float4 *)y = make_float4(v[0], v[1], v[2], v[3]); }
     static __device__ __forceinline__ float one(float v) { return v; }
 };
-__device__ __forceinline__ float as_bf16(float x) { return __bfloat162float(__float2bfloat16(x)); }
 
 /* `left` columns of y from a lane's first one on: with VEC four or none. */
 template <bool VEC, typename T> __device__ __forceinline__ void load_columns(four<T> &to, const T *y, int left)
@@ -192,12 +190,8 @@ template <typename T> __device__ __forceinline__ void add_four(float (&v)[4], co
         v[i] += w[i];
 }
 
-/* silu(gate) * up, rounded as if both had been stored. */
-__device__ __forceinline__ float open_gate(float gate, float up)
-{
-    const float g = as_bf16(gate);
-    return as_bf16(up) * (g / (1.0f + expf(-g)));
-}
+/* As if both had been stored. */
+__device__ __forceinline__ float open_gate(float gate, float up) { return rounded(up, bf16()) * silu(rounded(gate, bf16())); }
 
 /* The warp has read all that it takes from its cluster, the others may end: the sums stand in registers before it arrives. */
 __device__ __forceinline__ void read_all(int cluster)
@@ -218,7 +212,7 @@ template <typename T, int ROWS, int C, int PARTS, bool GATED, bool VEC> __device
     int           t = rank + C * (int)(threadIdx.x / 32), left[PARTS];
     uint32_t      at[PARTS][C];
     T            *y = (T *)p.y + t * p.y_stride + first + lane, *normed = (T *)p.normed + t * p.y_stride + first + lane;
-    four<__nv_bfloat16> norm[PARTS], bias[PARTS];
+    four<bf16> norm[PARTS], bias[PARTS];
 #pragma unroll
     for (int h = 0; h < PARTS; h++) {
         left[h] = GATED ? n_tile - lane : n_tile - h * 128 - lane;
@@ -303,15 +297,13 @@ template <typename T, int ROWS, int C, int PARTS, bool GATED, bool VEC> __device
                 norm[h].get(w);
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    const float x = i < left[h] ? as_bf16(v[r][h][i]) : 0.0f;
+                    const float x = i < left[h] ? rounded(v[r][h][i], bf16()) : 0.0f;
                     square += x * x;
                     w[i] *= x;
                 }
                 store_columns<VEC>(normed + r * step * p.y_stride + h * 128, w, left[h]);
             }
-#pragma unroll
-            for (int m = 16; m > 0; m /= 2)
-                square += __shfl_xor_sync(~0u, square, m);
+            square = warp_sum(square);
             if (threadIdx.x % 32 == 0)
                 p.sum_out[(t + r * step) * p.n_tile + tile] = square;
         }
@@ -401,9 +393,9 @@ template <int M, bool F32, int BLOCKS, int C> __device__ __forceinline__ void st
     if constexpr (F32)
         store_tile<float, M, C, BLOCKS, false>(p, part, b, tile, rank);
     else if (p.gated)
-        store_tile<__nv_bfloat16, M, C, 2, true>(p, part, b, tile, rank);
+        store_tile<bf16, M, C, 2, true>(p, part, b, tile, rank);
     else
-        store_tile<__nv_bfloat16, M, C, BLOCKS, false>(p, part, b, tile, rank);
+        store_tile<bf16, M, C, BLOCKS, false>(p, part, b, tile, rank);
 }
 
 /* A CTA's only tile: its sums lie where its weights were, and all CTAs of the cluster add up and store a share of the rows. */
@@ -558,7 +550,7 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     const int  n = gated ? a->w->n / 2 : a->w->n;
     params     p = {};
     p.y = a->y;
-    p.bias = (const __nv_bfloat16 *)a->bias;
+    p.bias = (const bf16 *)a->bias;
     p.y_stride = a->y_stride;
     p.n_tok = a->n_tok;
     p.n = n;
@@ -574,8 +566,8 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     }
     if (more && more->sum_out) {
         p.sum_out = more->sum_out;
-        p.normed = (__nv_bfloat16 *)more->normed;
-        p.norm = (const __nv_bfloat16 *)more->norm;
+        p.normed = (bf16 *)more->normed;
+        p.norm = (const bf16 *)more->norm;
         p.vec = p.vec && (uintptr_t)p.normed % 8 == 0 && (uintptr_t)p.norm % 8 == 0;
     }
     p.n_unit_k = (a->w->k + TILE_K - 1) / TILE_K;

@@ -25,6 +25,8 @@ __device__ __forceinline__ float to_f32(float x) { return x; }
 __device__ __forceinline__ float to_f32(bf16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float rounded(float x, float) { return x; }
 __device__ __forceinline__ float rounded(float x, bf16) { return __bfloat162float(__float2bfloat16(x)); }
+/* Beyond -88 e^-x overflows to infinity and silu to 0, as it should. */
+__device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
 /* N numbers (4 or 8) at an address aligned to their size, 16 bytes at most. */
 template <int N> __device__ __forceinline__ void load_vec(float (&v)[N], const float *p)
@@ -54,17 +56,12 @@ template <int N> __device__ __forceinline__ void store_vec(float *p, const float
     for (int i = 0; i < N; i += 4)
         *(float4 *)(p + i) = make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]);
 }
-__device__ __forceinline__ uint32_t two_bf16(float lo, float hi)
-{
-    __nv_bfloat162 x = __floats2bfloat162_rn(lo, hi);
-    return *(uint32_t *)&x;
-}
 template <int N> __device__ __forceinline__ void store_vec(bf16 *p, const float (&v)[N])
 {
     uint32_t u[N / 2];
 #pragma unroll
     for (int i = 0; i < N / 2; i++)
-        u[i] = two_bf16(v[2 * i], v[2 * i + 1]);
+        u[i] = pack_bf16(v[2 * i], v[2 * i + 1]);
     if constexpr (N == 8)
         *(uint4 *)p = *(uint4 *)u;
     else

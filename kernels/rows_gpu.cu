@@ -28,7 +28,6 @@ template <typename T> __global__ void __launch_bounds__(THREADS) gather_kernel(T
     }
 }
 
-/* Beyond -88 e^-x overflows to infinity and silu to 0, as it should. */
 template <typename T> __global__ void __launch_bounds__(THREADS) swiglu_kernel(T *out, const T *gu, int64_t gu_stride, int64_t out_stride, int f)
 {
     begin_kernel();
@@ -41,7 +40,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) swiglu_kernel(T
     load_vec<VEC>(up, gu + t * gu_stride + f + i);
 #pragma unroll
     for (int j = 0; j < VEC; j++)
-        up[j] *= gate[j] / (1.0f + expf(-gate[j]));
+        up[j] *= silu(gate[j]);
     store_vec<VEC>(out + t * out_stride + i, up);
 }
 

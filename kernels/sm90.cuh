@@ -59,7 +59,13 @@ __device__ __forceinline__ void tma_load_3d(void *dst_s, const CUtensorMap *map,
                  "r"(z), "l"(hint)
                  : "memory");
 }
-/* bytes % 16 == 0, both addresses too. */
+/* bytes % 16 == 0, both addresses too; hint: an L2 policy. */
+__device__ __forceinline__ void bulk_load(void *dst_s, const void *src, int bytes, uint64_t *bar, uint64_t hint)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(smem_u32(dst_s)), "l"(src), "r"(bytes),
+                 "r"(smem_u32(bar)), "l"(hint)
+                 : "memory");
+}
 __device__ __forceinline__ void bulk_load(void *dst_s, const void *src, int bytes, uint64_t *bar)
 {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(smem_u32(dst_s)), "l"(src), "r"(bytes),

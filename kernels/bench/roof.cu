@@ -25,9 +25,7 @@ __global__ static void read_kernel(const unsigned char *p)
             mbar_wait(&full[st], (i / DEPTH - 1) & 1);
         if (i < n) {
             mbar_arrive_tx(&full[st], BULK);
-            asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(smem_u32(ring + st * BULK)),
-                         "l"(p + ((int64_t)i * gridDim.x + blockIdx.x) * BULK), "r"(BULK), "r"(smem_u32(&full[st])), "l"(l2_evict_first())
-                         : "memory"); /* so that nothing of a run is left in L2 for the next */
+            bulk_load(ring + st * BULK, p + ((int64_t)i * gridDim.x + blockIdx.x) * BULK, BULK, &full[st], l2_evict_first()); /* nothing of a run is left in L2 for the next */
         }
     }
 }
