@@ -167,7 +167,6 @@ static enum err open_memory(struct engine *e, const struct engine_conf *c, struc
     enum err err = memory_open(&e->mem, e->be, &e->spec, &m, note);
     if (err != OK) return err;
     i->n_page = e->mem.n_page;
-    i->page_bytes = e->mem.page_bytes;
     i->workspace_bytes = e->mem.workspace_bytes;
     e->seg = calloc((size_t)e->max_tok, sizeof *e->seg);
     e->span = calloc((size_t)e->max_tok, sizeof *e->span);

@@ -17,65 +17,54 @@ static void write_model(struct json_out *o, const struct app *a)
     json_out_end(o);
 }
 
-static void reply(struct api *api, struct http_call *c, struct strbuf *body)
-{
-    struct err_note note;
-    if (strbuf_failed(body)) {
-        err_set(&note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
-        api_refuse(api, c, API_MODELS, &note);
-    } else {
-        api_count(&api->stats, API_MODELS, 200);
-        http_reply(c, 200, "application/json", body->data, body->len, NULL);
-    }
-    strbuf_fini(body);
-}
+static void refuse(struct http_call *c, const struct app *a, const struct err_note *note) { api_refuse(api_of(a), c, API_MODELS, note); }
 
-/* True: the model is not there yet, and the client was told. */
-static bool refuse_loading(struct api *api, struct http_call *c, const struct app *a)
+/* What a writer says of the model; once there is one. */
+static void tell(struct http_call *c, const struct app *a, void (*write)(struct json_out *, const struct app *))
 {
-    struct err_note note;
-    if (a->model)
-        return false;
-    err_set(&note, ERR_LOADING, NULL, "%s", err_text(ERR_LOADING));
-    api_refuse(api, c, API_MODELS, &note);
-    return true;
-}
-
-void api_models(struct http_call *c, void *app)
-{
-    struct app     *a = app;
     struct strbuf   body;
     struct json_out o;
-    if (refuse_loading(api_of(a), c, a))
+    struct err_note note;
+    if (!a->model) {
+        err_set(&note, ERR_LOADING, NULL, "%s", err_text(ERR_LOADING));
+        refuse(c, a, &note);
         return;
+    }
     strbuf_init(&body);
     json_out_init(&o, &body);
-    json_out_object(&o, NULL);
-    json_out_text(&o, "object", "list");
-    json_out_array(&o, "data");
-    write_model(&o, a);
-    json_out_end(&o);
-    json_out_end(&o);
-    reply(api_of(a), c, &body);
+    write(&o, a);
+    if (strbuf_failed(&body)) {
+        err_set(&note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+        refuse(c, a, &note);
+    } else {
+        api_count(&api_of(a)->stats, API_MODELS, 200);
+        http_reply(c, 200, "application/json", body.data, body.len, NULL);
+    }
+    strbuf_fini(&body);
 }
+
+static void write_list(struct json_out *o, const struct app *a)
+{
+    json_out_object(o, NULL);
+    json_out_text(o, "object", "list");
+    json_out_array(o, "data");
+    write_model(o, a);
+    json_out_end(o);
+    json_out_end(o);
+}
+
+void api_models(struct http_call *c, void *app) { tell(c, app, write_list); }
 
 void api_model(struct http_call *c, void *app)
 {
-    struct app     *a = app;
-    struct strbuf   body;
-    struct json_out o;
-    struct err_note note;
-    if (refuse_loading(api_of(a), c, a))
-        return;
-    if (strcmp(http_path_rest(c), a->model_id)) {
-        err_set(&note, ERR_MODEL_NOT_FOUND, "model", "the model \"%.128s\" does not exist here; see /v1/models", http_path_rest(c));
-        api_refuse(api_of(a), c, API_MODELS, &note);
+    const struct app *a = app;
+    struct err_note   note;
+    if (!a->model || !strcmp(http_path_rest(c), a->model_id)) {
+        tell(c, a, write_model);
         return;
     }
-    strbuf_init(&body);
-    json_out_init(&o, &body);
-    write_model(&o, a);
-    reply(api_of(a), c, &body);
+    err_set(&note, ERR_MODEL_NOT_FOUND, "model", "the model \"%.128s\" does not exist here; see /v1/models", http_path_rest(c));
+    refuse(c, a, &note);
 }
 
 static void write_token(struct json_out *o, const char *key, const struct tokenizer *t, int32_t id)
@@ -88,26 +77,20 @@ static void write_token(struct json_out *o, const char *key, const struct tokeni
         json_out_null(o, key);
 }
 
-/* What a client with templates of its own needs (as vLLM and lm-eval's remote tokenizer have it); text goes to /tokenize. */
-void api_tokenizer_info(struct http_call *c, void *app)
+static void write_tokenizer(struct json_out *o, const struct app *a)
 {
-    struct app     *a = app;
-    struct strbuf   body;
-    struct json_out o;
-    if (refuse_loading(api_of(a), c, a))
-        return;
-    strbuf_init(&body);
-    json_out_init(&o, &body);
-    json_out_object(&o, NULL);
-    json_out_text(&o, "tokenizer_class", "PreTrainedTokenizerFast");
-    json_out_int(&o, "model_max_length", a->model->max_len);
-    json_out_int(&o, "vocab_size", tokenizer_n_piece(a->tokenizer));
-    write_token(&o, "bos_token", a->tokenizer, tokenizer_bos(a->tokenizer));
-    write_token(&o, "eos_token", a->tokenizer, api_eos_id(a));
+    json_out_object(o, NULL);
+    json_out_text(o, "tokenizer_class", "PreTrainedTokenizerFast");
+    json_out_int(o, "model_max_length", a->model->max_len);
+    json_out_int(o, "vocab_size", tokenizer_n_piece(a->tokenizer));
+    write_token(o, "bos_token", a->tokenizer, tokenizer_bos(a->tokenizer));
+    write_token(o, "eos_token", a->tokenizer, api_eos_id(a));
     if (a->chat_template)
-        json_out_string(&o, "chat_template", a->template_text, a->n_template);
+        json_out_string(o, "chat_template", a->template_text, a->n_template);
     else
-        json_out_null(&o, "chat_template");
-    json_out_end(&o);
-    reply(api_of(a), c, &body);
+        json_out_null(o, "chat_template");
+    json_out_end(o);
 }
+
+/* What a client with templates of its own needs (as vLLM and lm-eval's remote tokenizer have it); text goes to /tokenize. */
+void api_tokenizer_info(struct http_call *c, void *app) { tell(c, app, write_tokenizer); }

@@ -260,7 +260,7 @@ class Run:
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("bin")
-    p.add_argument("scenario", nargs="+")
+    p.add_argument("scenario", nargs="+", choices=("start", "short", "long", "capacity", "gap", "gaps", "turns"))
     p.add_argument("--shape", default="qwen3-8b")
     p.add_argument("--model", default="", help="a directory with weights instead of placeholders")
     p.add_argument("--flags", default="", type=shlex.split)
@@ -269,9 +269,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         config = make_model(folder, a.shape)
         n_layer = config["num_hidden_layers"]
-        flags = ["--served-model-name", a.shape, "--local-window-size", "2048", *a.flags]
+        flags = ["--served-model-name", a.shape, "--local-window-size", "2048"]
         if "turns" not in a.scenario:
             flags += ["--prefix-cache-bytes", "0"]  # the same prompts run alone and beside streams
+        flags += a.flags
         flags += [] if a.model else ["--load-format", "dummy"]
         if "capacity" in a.scenario:
             flags += ["--kv-pool-bytes", "12G"]
