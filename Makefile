@@ -67,7 +67,7 @@ tsan:
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-run
 
 e2e: $(BUILD)/fluxd $(BUILD)/tests/server/http_app $(BUILD)/tests/server/fault_app $(MODEL) build/venv/.ok
-	$(PY) -m pytest -q -x --no-header -p no:cacheprovider tests/e2e
+	$(PY) -m pytest -q --no-header -p no:cacheprovider tests/e2e
 
 # The trainer's tests, on the CPU; PyTorch goes into an environment of its own (about 1 GB).
 TORCH_PY ?= build/venv-training/bin/python
@@ -137,7 +137,8 @@ $(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-bench: all $(MODEL) $(BUILD)/tests/perf/bench
+bench: all $(MODEL) $(BUILD)/tests/perf/bench $(BUILD)/tests/perf/host
+	$(BUILD)/tests/perf/host $(MODEL)
 	sh tests/perf/llama.sh build/llama
 	python3 tests/perf/bench.py $(BUILD)/tests/perf/bench $(MODEL) build/llama/out/bin
 

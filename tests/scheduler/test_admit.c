@@ -1,11 +1,10 @@
-/* admit: who comes in next; plan: order of rows, and what planning costs. */
-#include <stdio.h>
+/* admit: who comes in next; plan: order of rows. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "scheduler/admit.h"
 #include "tests/base/cm.h"
+#include "tests/scheduler/crowd.h"
 
 enum { L = 4 };
 static const uint8_t LOW[L] = {1, 1, 0, 0}, HIGH[L] = {0, 0, 1, 1};
@@ -93,59 +92,22 @@ static void neighbours_in_rank_differ_in_few_layers(void **st)
     }
 }
 
-/* Seeks the best of many runs: the machine may be busy with others. */
-static void a_step_of_256_rows_is_planned_in_time(void **st)
+static void rows_are_ordered_by_route(void **st)
 {
     (void)st;
-    enum { N = 256, LAYERS = 36 };
-    struct plan_limits lim = {.n_layer = LAYERS, .chunk_tok = 512, .n_page = 1 << 20, .sink_blocks = 1, .local_blocks = 8,
-                              .sparse_streams = true, .alone_ms = 50, .age = 1, .pass_most = 32, .route_policy = ROUTE_POLICY_BALANCE};
-    struct cost        cost = {.prefill.unit = {0, 0.02, 0.000002}, .decode.unit = {8, 1, 0}};
-    struct seq        *seq = calloc(N, sizeof *seq), *slot[N];
-    struct request    *req = calloc(N, sizeof *req);
-    uint8_t          (*route)[LAYERS] = calloc(N, sizeof *route);
-    struct plan_row    row[N];
-    struct plan_piece  piece[N];
-    struct plan_pick   pick[N];
-    struct plan        p = {.row = row, .piece = piece, .pick = pick, .max_piece = N};
-    uint32_t           seed = 7;
-    for (int i = 0; i < N; i++) {
-        slot[i] = &seq[i];
-        assert_true(kvmap_init(&seq[i].map, LAYERS, 160));
-        req[i].n_prompt = 16000 + i * 8;
-        for (int l = 0; l < LAYERS; l++)
-            route[i][l] = ((seed = seed * 1664525u + 1013904223u) >> 30) == 0;
-        seq[i].req = &req[i];
-        seq[i].phase = SEQ_DECODE;
-        seq[i].pos = req[i].n_prompt;
-        seq[i].view.route = route[i];
-    }
-    double best_us = 1e9;
-    for (int k = 0; k < 200; k++) {
-        int64_t t0 = clock_ns();
-        plan_step(&p, &lim, &cost, slot, N, 1 << 20, 0);
-        double us = clock_ms_since(t0) * 1e3;
-        best_us = us < best_us ? us : best_us;
-    }
-    assert_int_equal(p.n_row, N);
-    printf("plan of %d rows, %d layers: %.0f us\n", N, LAYERS, best_us);
-#ifdef __OPTIMIZE__
-#if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
-    assert_true(best_us < 100);
-#endif
-#endif
-    int ordered = 0, unordered = 0; /* borders between full and sparse rows */
-    for (int i = 1; i < N; i++)
+    struct crowd *c = calloc(1, sizeof *c);
+    int           ordered = 0, unordered = 0; /* borders between full and sparse rows */
+    crowd_init(c, CROWD_ROWS, 0);
+    crowd_plan(c, true);
+    assert_int_equal(c->p.n_row, CROWD_ROWS);
+    for (int i = 1; i < CROWD_ROWS; i++)
         for (int l = 0; l < 6; l++) {
-            ordered += route[row[i].seq][l] != route[row[i - 1].seq][l];
-            unordered += route[i][l] != route[i - 1][l];
+            ordered += c->route[c->row[i].seq][l] != c->route[c->row[i - 1].seq][l];
+            unordered += c->route[i][l] != c->route[i - 1][l];
         }
     assert_true(ordered * 4 < unordered);
-    for (int i = 0; i < N; i++)
-        kvmap_fini(&seq[i].map);
-    free(seq);
-    free(req);
-    free(route);
+    crowd_fini(c);
+    free(c);
 }
 
 int main(void)
@@ -154,6 +116,6 @@ int main(void)
         cmocka_unit_test(the_first_that_fits_goes_but_nobody_is_overtaken_for_ever), cmocka_unit_test(a_lower_priority_never_overtakes),
         cmocka_unit_test(the_key_that_was_served_least_goes_first), cmocka_unit_test(balance_takes_the_route_that_the_layers_lack),
         cmocka_unit_test(held_prompts_leave_room_for_what_fits), cmocka_unit_test(neighbours_in_rank_differ_in_few_layers),
-        cmocka_unit_test(a_step_of_256_rows_is_planned_in_time)};
+        cmocka_unit_test(rows_are_ordered_by_route)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

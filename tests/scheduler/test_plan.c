@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "scheduler/plan.h"
-#include "tests/base/cm.h"
+#include "tests/base/growth.h"
+#include "tests/scheduler/crowd.h"
 
 enum { L = 4 };
 
@@ -166,54 +166,25 @@ static void promises_count_open_layers_as_full(void **st)
     close_world(w);
 }
 
-enum { ROWS = 256, LAYERS = 36, PROMPTS = 8, TIMES = 2000, MOST_US = 100 };
+static void plan_crowd(void *arg, int times)
+{
+    struct crowd *c = (struct crowd *)arg + (times > 1);
+    for (int k = 0; k < 20; k++)
+        crowd_plan(c, k % 2 == 0);
+    assert_int_equal(c->p.n_row, c->n_row);
+    assert_true(c->p.n_piece > 0);
+}
 
-/* 256 streams of a 36-layer model, a route each, and prompts beside them; every 128th step has all rows on a new page. */
-static void a_step_of_256_rows_is_planned_in_100_us(void **st)
+static void planning_is_linear_in_the_rows(void **st)
 {
     (void)st;
-    enum { N = ROWS + PROMPTS };
-    static struct seq        seq[N];
-    static struct request    req[N];
-    static struct seq       *slot[N];
-    static uint8_t           route[N][LAYERS];
-    static struct plan_row   row[N];
-    static struct plan_piece piece[N];
-    static struct plan_pick  pick[N];
-    struct plan_limits lim = {.n_layer = LAYERS, .chunk_tok = 8192, .n_page = 1 << 20, .sink_blocks = 1, .local_blocks = 8, .sparse_streams = true, .alone_ms = 60, .stretch = 2, .age = 1,
-                              .pass_most = 32};
-    struct cost   cost = {.prefill.unit = {0.1, 0.002, 0.0000002}, .decode.unit = {8, 0.1, 0.001}};
-    struct plan   p = {.row = row, .piece = piece, .pick = pick, .max_piece = N};
-    uint32_t      x = 7;
-    for (int i = 0; i < N; i++) {
-        slot[i] = &seq[i];
-        req[i] = (struct request){.n_prompt = 16000 + 100 * (i % 50)};
-        for (int l = 0; l < LAYERS; l++)
-            route[i][l] = ((x = x * 1664525u + 1013904223u) >> 24) % 4 ? ROUTE_SPARSE : ROUTE_FULL;
-        assert_true(kvmap_init(&seq[i].map, LAYERS, 160));
-        seq[i].req = &req[i];
-        seq[i].phase = i < ROWS ? SEQ_DECODE : SEQ_PREFILL;
-        seq[i].view.route = route[i];
-    }
-    double best_us[2] = {1e9, 1e9}, sum_us = 0;
-    int    k = 0;
-    for (; k < TIMES || (k < 50 * TIMES && fmax(best_us[0], best_us[1]) >= MOST_US); k++) { /* a busy machine gets more tries */
-        for (int i = 0; i < ROWS; i++)
-            seq[i].pos = 126 * PAGE_TOK + k % PAGE_TOK;
-        int64_t t0 = clock_ns();
-        plan_step(&p, &lim, &cost, slot, N, 1 << 20, 0);
-        double us = (double)(clock_ns() - t0) * 1e-3;
-        best_us[k % PAGE_TOK == 0] = us < best_us[k % PAGE_TOK == 0] ? us : best_us[k % PAGE_TOK == 0];
-        sum_us += us;
-        assert_int_equal(p.n_row, ROWS);
-        assert_true(p.n_piece > 0);
-    }
-    print_message("planning %d rows and %d prompts: best %.0f us, all rows on a new page %.0f us, mean %.0f us\n", ROWS, PROMPTS, best_us[0], best_us[1], sum_us / k);
-#if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
-    assert_true(best_us[0] < MOST_US && best_us[1] < MOST_US);
-#endif
-    for (int i = 0; i < N; i++)
-        kvmap_fini(&seq[i].map);
+    struct crowd *c = calloc(2, sizeof *c);
+    crowd_init(&c[0], CROWD_ROWS / GROWTH_TIMES, 1);
+    crowd_init(&c[1], CROWD_ROWS, GROWTH_TIMES);
+    assert_linear("a step of 256 rows and 8 prompts", plan_crowd, c);
+    crowd_fini(&c[0]);
+    crowd_fini(&c[1]);
+    free(c);
 }
 
 /* A target is kept; a stretch is met by the nearest number of whole pages, so on average. The layer is so
@@ -369,6 +340,6 @@ int main(void)
         cmocka_unit_test(promises_count_open_layers_as_full), cmocka_unit_test(a_stretch_is_met_and_a_target_is_kept),
         cmocka_unit_test(pieces_of_a_layer_are_even), cmocka_unit_test(streams_are_protected_from_prompts_that_came_after_them),
         cmocka_unit_test(one_senior_stream_protects_the_step), cmocka_unit_test(a_stream_of_higher_priority_is_senior),
-        cmocka_unit_test(who_goes_before_one_of_a_burst_shares_its_time), cmocka_unit_test(a_step_of_256_rows_is_planned_in_100_us)};
+        cmocka_unit_test(who_goes_before_one_of_a_burst_shares_its_time), cmocka_unit_test(planning_is_linear_in_the_rows)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

@@ -97,8 +97,8 @@ static void free_ask(struct ask *a)
 
 static void serve(struct house *h, int n_want)
 {
-    int done = 0;
-    int64_t t0 = clock_ns();
+    enum { IDLE_MOST = 3000000 };
+    int done = 0, n_idle = 0;
     while (done < n_want) {
         struct request *ready[64];
         size_t n = scheduler_poll(h->s, ready, 64);
@@ -122,8 +122,8 @@ static void serve(struct house *h, int n_want)
         if (n == 0) {
             scheduler_unrest(h->s);
             usleep(200);
+            assert_true(++n_idle < IDLE_MOST); /* it hangs */
         }
-        assert_true(clock_ms_since(t0) < 60000);
     }
 }
 

@@ -1,15 +1,8 @@
 /* template: the laws beyond what the goldens show: bounds, errors with their lines, origin of the output's bytes. */
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
-#include <cmocka.h>
-
+#include "tests/base/growth.h"
 #include "tests/server/template_json.h"
 
 /* One rendering and what came of it. Every string below the context's top level comes from outside. */
@@ -371,37 +364,48 @@ static void the_deepest_template_fits_a_small_stack(void **state)
 
 /* --- costs --- */
 
-static double seconds(void)
+/* A template over `n`, and what it gives for a size. */
+struct cost_case {
+    const char *source;
+    int         n;
+    void (*want)(char *out, size_t size, int n);
+};
+
+static void want_built(char *out, size_t size, int n) { snprintf(out, size, "%d %d %d", 8 * n, n, n - 1); }
+static void want_n(char *out, size_t size, int n) { snprintf(out, size, "%d", n); }
+static void want_sum(char *out, size_t size, int n) { snprintf(out, size, "%lld", (long long)n * (n - 1) / 2); }
+static void want_found(char *out, size_t size, int n) { snprintf(out, size, "%d 1", 20 * n - 1 - 2 * (3 * n / 10)); }
+static void want_last(char *out, size_t size, int n) { snprintf(out, size, "%d", n - 1); }
+
+static void render_case(void *arg, int times)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    const struct cost_case *c = arg;
+    char context[64], want[100];
+    int  n = c->n / GROWTH_TIMES * times;
+    snprintf(context, sizeof context, "{\"n\":%d}", n);
+    c->want(want, sizeof want, n);
+    expect_text(c->source, context, want);
 }
 
 static void what_is_linear_in_python_is_linear_here(void **state)
 {
-    const double start = seconds();
     (void)state;
-    /* a text and a list built piece by piece */
-    expect_text("{% set ns = namespace(s='', l=[]) %}{% for i in range(60000) %}{% set ns.s = ns.s + 'abcdefgh' %}"
-                "{% set ns.l = ns.l + [i] %}{% endfor %}{{ ns.s | length }} {{ ns.l | length }} {{ ns.l[-1] }}",
-                "{}", "480000 60000 59999");
-    /* characters of a text that is not ASCII, by index */
-    expect_text(
-        "{% set s = 'aé' * 50000 %}{% set ns = namespace(n=0) %}{% for i in range(s | length) %}{% if s[i] == 'é' %}"
-        "{% set ns.n = ns.n + 1 %}{% endif %}{% endfor %}{{ ns.n }}",
-        "{}", "50000");
-    /* keys of a large dict */
-    expect_text(
-        "{% set ns = namespace(p=[]) %}{% for i in range(20000) %}{% set ns.p = ns.p + [('k' ~ i, i)] %}{% endfor %}"
-        "{% set d = dict(ns.p) %}{% set ns.n = 0 %}{% for i in range(20000) %}{% set ns.n = ns.n + d['k' ~ i] %}{% "
-        "endfor %}{{ ns.n }}",
-        "{}", "199990000");
-    expect_text("{{ ('ab' * 200000).rfind('b' + 'ab' * 3000) }} {{ ('ab' * 200000).rsplit('aab' * 1000) | length }}",
-                "{}", "393999 1");
-    expect_text("{{ range(50000) | reverse | unique | sort | last }}", "{}", "49999");
-    /* many thousand times what an honest run takes is still little: this guards against squares, not against noise */
-    assert_true(seconds() - start < 60);
+    static const struct cost_case t[] = {
+        {"{% set ns = namespace(s='', l=[]) %}{% for i in range(n) %}{% set ns.s = ns.s + 'abcdefgh' %}"
+         "{% set ns.l = ns.l + [i] %}{% endfor %}{{ ns.s | length }} {{ ns.l | length }} {{ ns.l[-1] }}", /* built piece by piece */
+         60000, want_built},
+        {"{% set s = 'aé' * n %}{% set ns = namespace(n=0) %}{% for i in range(s | length) %}{% if s[i] == 'é' %}"
+         "{% set ns.n = ns.n + 1 %}{% endif %}{% endfor %}{{ ns.n }}", /* characters of a text that is not ASCII, by index */
+         48000, want_n},
+        {"{% set ns = namespace(p=[]) %}{% for i in range(n) %}{% set ns.p = ns.p + [('k' ~ i, i)] %}{% endfor %}"
+         "{% set d = dict(ns.p) %}{% set ns.n = 0 %}{% for i in range(n) %}{% set ns.n = ns.n + d['k' ~ i] %}{% "
+         "endfor %}{{ ns.n }}", /* keys of a large dict */
+         20000, want_sum},
+        {"{{ ('ab' * (n * 10)).rfind('b' + 'ab' * (3 * n // 10)) }} {{ ('ab' * (n * 10)).rsplit('aab' * (n // 10)) | length }}", 20000, want_found},
+        {"{{ range(n) | reverse | unique | sort | last }}", 48000, want_last},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++)
+        assert_linear(t[i].source, render_case, (void *)&t[i]);
 }
 
 static void characters_are_counted_right_in_long_texts(void **state)

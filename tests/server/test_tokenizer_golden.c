@@ -1,11 +1,10 @@
 /* The tokenizer against the `tokenizers` package on the real vocabulary. tests/goldens/make_tokenizer.py says how texts
  * are drawn; here they are drawn again, and hashes of ids compared. Every vocabulary is read twice: from GGUF, and from a
  * directory with the tokenizer.json that models of its kind have. */
-#include "tests/base/cm.h"
+#include "tests/base/growth.h"
 
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "base/strbuf.h"
 #include "engine/text_assets.h"
 #include "server/tokenizer.h"
@@ -370,45 +369,46 @@ static void equals_the_package_on_text_and_random_strings(void **state)
     assert_int_equal(n_strings, 20000);
 }
 
-/* ---- time ---- */
+/* ---- cost ---- */
 
-static double encode_ms(const struct tokenizer *t, const struct strbuf *text)
+struct run {
+    const struct tokenizer *t;
+    struct strbuf           text[2];
+};
+
+static void encode_run(void *arg, int times)
 {
-    struct token_vec v = {0};
-    double best = 1e9;
-    for (int i = 0; i < 3; i++) {
-        int64_t t0 = clock_ns();
-        encode(t, text, 0, &v);
-        double ms = clock_ms_since(t0);
-        best = ms < best ? ms : best;
-    }
-    assert_decodes_back(t, text, &v);
+    const struct run *r = arg;
+    struct token_vec  v = {0};
+    encode(r->t, &r->text[times > 1], 0, &v);
     token_vec_fini(&v);
-    return best;
 }
 
 static void long_runs_take_n_log_n(void **state)
 {
     (void)state;
     struct tokenizer *t = open_tokenizer("smollm");
-    struct {
-        const char *unit;
+    static const struct {
+        const char *unit; /* empty: random letters */
         uint32_t    times;
-        double      ms_max;
-    } run[] = {{"", 40000, 50}, {"a", 40000, 50}, {"\xE4\xB8\xAD", 40000, 50}, {"7", 40000, 50}, {"{\"a\":[", 7000, 50},
-               {" ", 1000000, 3000}};
+    } run[] = {{"", 320000}, {"a", 320000}, {"\xE4\xB8\xAD", 320000}, {"7", 320000}, {"{\"a\":[", 56000}, {" ", 1000000}};
     for (size_t k = 0; k < sizeof run / sizeof run[0]; k++) {
-        struct strbuf text;
-        strbuf_init(&text);
-        struct random r = {k};
-        for (uint32_t i = 0; i < run[k].times; i++) {
-            if (run[k].unit[0]) strbuf_puts(&text, run[k].unit);
-            else strbuf_putc(&text, (char)('a' + below(&r, 26)));
+        struct run r = {.t = t};
+        for (uint32_t large = 0; large < 2; large++) {
+            struct random dice = {k};
+            strbuf_init(&r.text[large]);
+            for (uint32_t i = 0; i < run[k].times / (large ? 1 : GROWTH_TIMES); i++) {
+                if (run[k].unit[0]) strbuf_puts(&r.text[large], run[k].unit);
+                else strbuf_putc(&r.text[large], (char)('a' + below(&dice, 26)));
+            }
         }
-        double ms = encode_ms(t, &text);
-        print_message("%7zu bytes of \"%s\": %.1f ms\n", text.len, run[k].unit[0] ? run[k].unit : "letters", ms);
-        assert_true(ms < run[k].ms_max);
-        strbuf_fini(&text);
+        assert_linear(run[k].unit[0] ? run[k].unit : "letters", encode_run, &r);
+        struct token_vec v = {0};
+        encode(t, &r.text[0], 0, &v);
+        assert_decodes_back(t, &r.text[0], &v);
+        token_vec_fini(&v);
+        strbuf_fini(&r.text[0]);
+        strbuf_fini(&r.text[1]);
     }
     tokenizer_free(t);
 }
