@@ -350,7 +350,7 @@ static enum err examine(struct http_call *c, const char *version, struct err_not
     const struct http_conf *conf = &c->http->conf;
     struct guard g = {.http10 = !strcmp(version, "HTTP/1.0")};
     MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_header, &g);
-    c->has_body = g.n_coding > 0 || g.length > 0;
+    c->has_body = g.body;
 
     size_t header_bytes = MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
     enum err e = header_bytes > conf->max_header_bytes
@@ -400,9 +400,11 @@ static enum err make_room(struct http_call *c, size_t n, struct err_note *note)
     return OK;
 }
 
-/* A body that comes is kept only for a route that takes one. */
+/* A body that comes is kept only for a route that takes one. A refused call may have no route. */
 static enum err take_body(struct http_call *c, const char *data, size_t n, struct err_note *note)
 {
+    if (c->refusal.code)
+        return OK;
     if (n > c->http->conf.max_body_bytes - c->n_body)
         return err_set(note, ERR_TOO_LARGE, NULL, "the request body exceeds %zu bytes", c->http->conf.max_body_bytes);
     if (!c->route->json_body) {

@@ -52,6 +52,8 @@ static void take_length(struct guard *g, const char *p, size_t n)
             g->length_huge = true;
         if (!g->length_huge)
             g->length = g->length * 10 + digit;
+        if (digit)
+            g->body = true;
     }
 }
 
@@ -69,6 +71,7 @@ void guard_header(struct guard *g, const char *name, size_t n_name, const char *
         take_length(g, value, n_value);
     if (equals(name, n_name, "Transfer-Encoding")) {
         g->n_coding++;
+        g->body = true;
         if (!equals(value, n_value, "chunked"))
             g->coding_bad = true;
     }

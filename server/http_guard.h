@@ -16,7 +16,8 @@
 struct guard {
     bool http10;
     int n_host, n_length, n_coding, n_auth;
-    uint64_t length;  /* Content-Length */
+    uint64_t length;  /* Content-Length, the last one */
+    bool body;        /* a body follows by any of its lengths or codings, even where they contradict each other */
     bool length_huge; /* over INT64_MAX */
     bool length_bad, coding_bad, name_bad, value_bad, expect_other;
 };

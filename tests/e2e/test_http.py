@@ -217,6 +217,20 @@ def test_the_rules_hold_for_the_second_request_of_a_connection(server, what, req
         assert all(x in (status, 400) for x in got), rest[:300]
 
 
+@pytest.mark.parametrize("path", ["/", "/nope", "/hello", "/echo", "/wait"])
+@pytest.mark.parametrize("lengths", ["1,0", "0,1", "1,1", "5,0", "0,5,0", "1,00", "2,1"])
+def test_lengths_that_contradict_each_other_are_refused_on_later_requests(server, lengths, path):
+    """Whichever of the lengths the library believes, the bytes behind the headers reach nobody."""
+    head = "".join(f"Content-Length: {n}\r\n" for n in lengths.split(","))
+    with server.connect() as s:
+        s.sendall(f"GET /hello HTTP/1.1\r\n{H}\r\n".encode())
+        assert Answer(s.recv(4096)).status == 200
+        s.sendall(f"POST {path} HTTP/1.1\r\n{H}{head}\r\n".encode() + get("/hello").encode())
+        a = Answer(read_all(s))
+    assert (a.status, a.error()) == (400, "invalid_request")
+    assert server.ask(get("/hello")).status == 200
+
+
 @pytest.mark.parametrize("chunk", ["zz\r\nab", "-2\r\nab", "f" * 18 + "\r\nab", "2\r\nabXX", "\r\n"])
 def test_bad_chunks_are_refused_and_closed(server, chunk):
     a = server.ask(f"POST /echo HTTP/1.1\r\n{H}{JSON}Transfer-Encoding: chunked\r\n\r\n{chunk}\r\n0\r\n\r\n")
