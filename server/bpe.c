@@ -1,6 +1,6 @@
-/* bpe: the symbols of a piece are a linked list in an array; a heap holds every pair that may merge as
+/* bpe: the symbols of a piece are a linked list in an array. Of a short piece, a heap holds every pair that may merge as
  * rank << 32 | position, so that the lowest rank comes first and, among equals, the leftmost. Entries are never
- * removed: one whose symbol has got another rank since is stale and skipped. */
+ * removed: one whose symbol has got another rank since is stale and skipped. Pairs of a long piece wait in a bpe_queue. */
 #include "server/bpe.h"
 
 #include <stdlib.h>
@@ -136,28 +136,27 @@ void bpe_scratch_fini(struct bpe_scratch *s)
 {
     free(s->symbol);
     free(s->heap);
+    bpe_queue_fini(&s->queue);
     *s = (struct bpe_scratch){0};
 }
 
 #define HEAP_PER_SYMBOL 3 /* n - 1 pairs at the start and two new ones for each of n - 1 merges */
+#define SHORT_BYTES 512   /* up to here the heap stays in a core's first cache; words are shorter by far */
 
-static bool scratch_reserve(struct bpe_scratch *s, size_t n)
+static bool scratch_reserve(const struct bpe *b, struct bpe_scratch *s, size_t n)
 {
+    if (!s->heap && !(s->heap = malloc(SHORT_BYTES * HEAP_PER_SYMBOL * sizeof *s->heap))) return false;
+    if (n > SHORT_BYTES && !bpe_queue_reserve(&s->queue, n, b->n_merge)) return false;
     if (n <= s->cap) return true;
-    size_t cap = n < 256 ? 256 : n + n / 2;
-    bpe_scratch_fini(s);
+    const size_t cap = n < SHORT_BYTES ? SHORT_BYTES : n;
+    free(s->symbol);
     s->symbol = malloc(cap * sizeof *s->symbol);
-    s->heap = malloc(cap * HEAP_PER_SYMBOL * sizeof *s->heap);
-    if (!s->symbol || !s->heap) {
-        bpe_scratch_fini(s);
-        return false;
-    }
-    s->cap = cap;
-    return true;
+    s->cap = s->symbol ? cap : 0;
+    return s->symbol != NULL;
 }
 
-/* One symbol for each byte that has a piece, and the heap of their pairs. */
-static size_t start(const struct bpe *b, struct bpe_scratch *s, const char *p, size_t n, size_t *n_heap)
+/* One symbol for each byte that has a piece. */
+static uint32_t start(const struct bpe *b, struct bpe_scratch *s, const char *p, size_t n)
 {
     uint32_t k = 0;
     for (size_t i = 0; i < n; i++) {
@@ -166,39 +165,76 @@ static size_t start(const struct bpe *b, struct bpe_scratch *s, const char *p, s
         s->symbol[k] = (struct bpe_symbol){.id = id, .prev = k - 1, .next = k + 1, .rank = NONE}; /* 0 - 1 is NONE */
         k++;
     }
-    if (k == 0) return 0;
-    s->symbol[k - 1].next = NONE;
-    for (uint32_t i = 0; i + 1 < k; i++) {
-        uint32_t rank = rank_of(b, s->symbol[i].id, s->symbol[i + 1].id);
-        s->symbol[i].rank = rank;
-        if (rank != NONE) s->heap[(*n_heap)++] = (uint64_t)rank << 32 | i;
-    }
-    for (size_t i = *n_heap / 2; i-- > 0;) sift_down(s->heap, *n_heap, i);
+    if (k > 0) s->symbol[k - 1].next = NONE;
+    for (uint32_t i = 0; i + 1 < k; i++) s->symbol[i].rank = rank_of(b, s->symbol[i].id, s->symbol[i + 1].id);
     return k;
 }
 
-/* The pair at `at` is new: looks up its rank. */
-static void renew_pair(const struct bpe *b, struct bpe_scratch *s, uint32_t at, size_t *n_heap)
+/* The symbol at `at` takes the right one into itself, by the merge of that rank. */
+static struct bpe_symbol *merge(const struct bpe *b, struct bpe_scratch *s, uint32_t at, uint32_t rank)
+{
+    struct bpe_symbol *c = &s->symbol[at], *right = &s->symbol[c->next];
+    c->id = b->to[rank];
+    c->next = right->next;
+    right->rank = NONE;
+    if (c->next != NONE) s->symbol[c->next].prev = at;
+    return c;
+}
+
+static uint32_t look_up_pair(const struct bpe *b, struct bpe_scratch *s, uint32_t at)
 {
     struct bpe_symbol *c = &s->symbol[at];
     c->rank = c->next == NONE ? NONE : rank_of(b, c->id, s->symbol[c->next].id);
-    if (c->rank != NONE) heap_push(s->heap, n_heap, (uint64_t)c->rank << 32 | at);
+    return c->rank;
 }
 
-static void merge_all(const struct bpe *b, struct bpe_scratch *s, size_t n_heap)
+/* The pair at `at` is new. */
+static void push_pair(const struct bpe *b, struct bpe_scratch *s, uint32_t at, size_t *n_heap)
 {
+    const uint32_t rank = look_up_pair(b, s, at);
+    if (rank != NONE) heap_push(s->heap, n_heap, (uint64_t)rank << 32 | at);
+}
+
+static void merge_short(const struct bpe *b, struct bpe_scratch *s, uint32_t k)
+{
+    size_t n_heap = 0;
+    for (uint32_t i = 0; i + 1 < k; i++)
+        if (s->symbol[i].rank != NONE) s->heap[n_heap++] = (uint64_t)s->symbol[i].rank << 32 | i;
+    for (size_t i = n_heap / 2; i-- > 0;) sift_down(s->heap, n_heap, i);
     while (n_heap > 0) {
         uint64_t top = heap_pop(s->heap, &n_heap);
         uint32_t at = (uint32_t)top, rank = (uint32_t)(top >> 32);
-        struct bpe_symbol *c = &s->symbol[at];
-        if (c->rank != rank) continue;
-        struct bpe_symbol *right = &s->symbol[c->next];
-        c->id = b->to[rank];
-        c->next = right->next;
-        right->rank = NONE;
-        if (c->next != NONE) s->symbol[c->next].prev = at;
-        renew_pair(b, s, at, &n_heap);
-        if (c->prev != NONE) renew_pair(b, s, c->prev, &n_heap);
+        if (s->symbol[at].rank != rank) continue;
+        const struct bpe_symbol *c = merge(b, s, at, rank);
+        push_pair(b, s, at, &n_heap);
+        if (c->prev != NONE) push_pair(b, s, c->prev, &n_heap);
+    }
+}
+
+static void leave_queue(struct bpe_scratch *s, uint32_t at)
+{
+    if (s->symbol[at].rank != NONE) bpe_queue_remove(&s->queue, s->symbol[at].rank, at);
+}
+
+static void queue_pair(const struct bpe *b, struct bpe_scratch *s, uint32_t at)
+{
+    const uint32_t rank = look_up_pair(b, s, at);
+    if (rank != NONE) bpe_queue_add(&s->queue, rank, at);
+}
+
+static void merge_long(const struct bpe *b, struct bpe_scratch *s, uint32_t k)
+{
+    uint32_t rank, at;
+    for (uint32_t i = 0; i + 1 < k; i++)
+        if (s->symbol[i].rank != NONE) bpe_queue_add(&s->queue, s->symbol[i].rank, i);
+    while (bpe_queue_take(&s->queue, &rank, &at)) {
+        leave_queue(s, s->symbol[at].next);
+        const struct bpe_symbol *c = merge(b, s, at, rank);
+        if (c->prev != NONE) {
+            leave_queue(s, c->prev);
+            queue_pair(b, s, c->prev);
+        }
+        queue_pair(b, s, at);
     }
 }
 
@@ -209,10 +245,11 @@ bool bpe_encode(const struct bpe *b, struct bpe_scratch *s, const char *p, size_
         return id < 0 || token_vec_push(out, id);
     }
     CHECK(n <= BPE_PIECE_BYTES_MAX);
-    if (!scratch_reserve(s, n)) return false;
-    size_t n_heap = 0;
-    if (start(b, s, p, n, &n_heap) == 0) return true;
-    merge_all(b, s, n_heap);
+    if (!scratch_reserve(b, s, n)) return false;
+    const uint32_t k = start(b, s, p, n);
+    if (k == 0) return true;
+    if (n > SHORT_BYTES) merge_long(b, s, k);
+    else merge_short(b, s, k);
     for (uint32_t i = 0; i != NONE; i = s->symbol[i].next) {
         if (!token_vec_push(out, s->symbol[i].id)) return false;
     }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/bpe_queue.h"
 #include "server/tokenizer.h"
 
 #define BPE_PIECE_BYTES_MAX ((size_t)1 << 30) /* positions are 32 bits */
@@ -21,12 +22,13 @@ void bpe_set_merge(struct bpe *b, uint32_t rank, int32_t left, int32_t right, in
 
 struct bpe_scratch {
     struct bpe_symbol *symbol;
-    uint64_t          *heap;
     size_t             cap; /* symbols */
+    uint64_t          *heap;
+    struct bpe_queue   queue; /* for long pieces */
 };
 void bpe_scratch_fini(struct bpe_scratch *s); /* zeroed memory is a fresh one */
 
-/* Appends the ids of p[0, n), n <= BPE_PIECE_BYTES_MAX, in O(n log n). False: out of memory. */
+/* Appends the ids of p[0, n), n <= BPE_PIECE_BYTES_MAX, in linear time. False: out of memory. */
 bool bpe_encode(const struct bpe *b, struct bpe_scratch *s, const char *p, size_t n, struct token_vec *out);
 
 #endif

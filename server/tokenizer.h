@@ -66,7 +66,7 @@ enum tokenize_flags {
     TOKENIZE_SPECIAL = 1, /* special tokens' text in the input becomes the special token (raw prompts); otherwise it stays text */
     TOKENIZE_ADD = 2,     /* adds bos/eos where the model asks for it */
 };
-/* Appends to out. text is valid UTF-8 of n bytes and may hold NUL bytes. O(n log n).
+/* Appends to out. text is valid UTF-8 of n bytes and may hold NUL bytes. Linear in n.
  * ERR_NOMEM, ERR_TOO_LARGE, ERR_INVALID_UTF8, or ERR_INVALID_REQUEST when a pattern exceeds its budget; out is then as before. */
 enum err tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, int flags, struct token_vec *out,
                           struct err_note *note);
