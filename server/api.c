@@ -19,8 +19,7 @@ struct job {
     struct http_call *call; /* NULL: the client left */
     enum api_endpoint endpoint;
     int64_t           start_ns;
-    char             *body;
-    size_t            n_body;
+    struct http_body *body;
     struct ask       *ask;  /* result */
     enum err          failed;
     struct err_note   note;
@@ -145,15 +144,15 @@ static enum err open_env(struct api *api, struct err_note *note)
 static void work(uv_work_t *w)
 {
     struct job *j = w->data;
-    j->failed = prep_run(&j->ask, &j->api->env, j->endpoint, j->body, j->n_body, &j->note);
-    free(j->body);
-    j->body = NULL;
+    size_t n;
+    const char *body = http_body_text(j->body, &n);
+    j->failed = prep_run(&j->ask, &j->api->env, j->endpoint, body, n, &j->note);
 }
 
 static void job_free(struct job *j)
 {
     ask_free(j->ask);
-    free(j->body);
+    http_body_free(j->body);
     list_remove(&j->node);
     j->api->stats.preps_open--;
     j->api->live--;
@@ -200,7 +199,7 @@ static struct job *job_new(struct api *api, struct http_call *c, enum api_endpoi
     struct job *j = calloc(1, sizeof *j);
     if (!j)
         return NULL;
-    j->body = http_body_take(c, &j->n_body);
+    j->body = http_body_take(c);
     if (!j->body) {
         free(j);
         return NULL;

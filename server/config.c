@@ -460,6 +460,8 @@ static enum err check_whole(const struct config *c, struct err_note *note)
         return err_set(note, ERR_CONFIG, "--step-timeout-ms", "must be 0 or at least 500 ms: so long the engine may rest between steps");
     if (c->max_bodies_bytes < c->max_body_bytes)
         return err_set(note, ERR_CONFIG, "--max-bodies-bytes", "is smaller than --max-body-bytes");
+    if (c->client_bodies_bytes && c->client_bodies_bytes < c->max_body_bytes)
+        return err_set(note, ERR_CONFIG, "--client-bodies-bytes", "is smaller than --max-body-bytes; 0 is half of --max-bodies-bytes");
     return OK;
 }
 

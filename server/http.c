@@ -332,6 +332,8 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     h->loop = loop;
     h->listen_fd = -1;
     init_moments(h);
+    body_room_init(&h->bodies, conf->small_body_bytes, conf->max_bodies_bytes,
+                   body_room_share(conf->client_bodies_bytes, conf->max_bodies_bytes, conf->max_body_bytes));
     h->peek = malloc(conf->max_header_bytes + 1);
     enum err e =
         h->peek && http_keys_init(h) ? open_socket(h, note) : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
@@ -369,8 +371,9 @@ int http_answering(const struct http *h)
     return h->n_live_call;
 }
 
-const struct http_stats *http_stats(const struct http *h)
+const struct http_stats *http_stats(struct http *h)
 {
+    h->stats.body_bytes = h->bodies.small_bytes + h->bodies.big_bytes;
     return &h->stats;
 }
 
@@ -385,7 +388,7 @@ void http_stop_accepting(struct http *h)
 
 void http_maybe_done(struct http *h)
 {
-    if (!h->closing || h->n_handle > 0 || h->n_live_call > 0 || h->n_conn > 0 || h->n_linger > 0)
+    if (!h->closing || h->n_handle > 0 || h->n_live_call > 0 || h->n_body > 0 || h->n_conn > 0 || h->n_linger > 0)
         return;
     void (*done)(void *) = h->on_closed;
     void *arg = h->on_closed_arg;

@@ -23,6 +23,7 @@
 
 struct http;      /* the listener */
 struct http_call; /* one request being answered */
+struct http_body; /* the bytes of a body */
 
 enum http_method { HTTP_GET, HTTP_POST, HTTP_OPTIONS, HTTP_OTHER };
 
@@ -39,7 +40,10 @@ struct http_conf {
     const char *host;
     int port; /* 0: any, see http_port */
     int max_connections;
-    size_t max_header_bytes, max_body_bytes, max_bodies_bytes; /* one header block, one body, all bodies in flight */
+    size_t max_header_bytes, max_body_bytes; /* one header block, one body */
+    size_t max_bodies_bytes;                 /* all bodies in flight that are not small */
+    size_t client_bodies_bytes;              /* of these, one API key's or address's; 0: half */
+    size_t small_body_bytes;                 /* a body up to this always has room */
     int header_ms, body_ms, idle_ms, write_stall_ms;           /* absolute; absolute; inactivity; no progress */
     int ping_ms;                                               /* ": ping" comments on silent streams; 0: none */
     size_t drain_bytes;         /* of a refused body are read and dropped (at most 1 s), so that the client sees why */
@@ -66,7 +70,9 @@ void http_close(struct http *h, void (*done)(void *), void *arg);
 
 /* The call as the handler sees it. Borrowed until it is answered. */
 const char *http_body(const struct http_call *c, size_t *n);
-char *http_body_take(struct http_call *c, size_t *n); /* hands the body over (free()): prep works on it elsewhere */
+struct http_body *http_body_take(struct http_call *c); /* hands it over: prep works on it elsewhere; NULL: out of memory */
+const char *http_body_text(const struct http_body *b, size_t *n); /* any thread, as long as the body is held */
+void http_body_free(struct http_body *b);                         /* loop thread; NULL is fine */
 const char *http_header(const struct http_call *c, const char *name); /* NULL when absent */
 const char *http_path_rest(const struct http_call *c);  /* what the route's "*" matched, percent-decoded; else "" */
 const char *http_request_id(const struct http_call *c); /* our own, unique, also sent as X-Request-Id */
@@ -93,8 +99,9 @@ void http_finish_gone(struct http_call *c);                           /* after o
 /* Counters for metrics. */
 struct http_stats {
     uint64_t connections_open, connections_total, refused_early, bytes_in, bytes_out, calls_total, aborted, stalled;
+    uint64_t body_bytes;   /* of bodies held now */
     uint64_t by_status[6]; /* 1xx .. 5xx at [1]..[5] */
 };
-const struct http_stats *http_stats(const struct http *h);
+const struct http_stats *http_stats(struct http *h);
 
 #endif

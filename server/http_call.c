@@ -16,8 +16,6 @@
 #include "server/http_own.h"
 #include "server/json_out.h"
 
-enum { BODY_FIRST_BYTES = 4096 };
-
 /* --- its life */
 
 static struct http_call *call_new(struct http *h, struct MHD_Connection *mhd)
@@ -49,8 +47,7 @@ void http_call_release(struct http_call *c)
     list_remove(&c->gone_node);
     list_remove(&c->room_node);
     http_due_clear(&c->ping);
-    h->bodies_bytes -= c->cap_body;
-    free(c->body);
+    http_body_free(c->body);
     free(c->rest);
     strbuf_fini(&c->out);
     if (c->response)
@@ -379,27 +376,6 @@ static enum err examine(struct http_call *c, const char *version, struct err_not
 
 /* --- the body */
 
-/* Room for n more bytes and a closing NUL. What all bodies hold together is bounded. */
-static enum err make_room(struct http_call *c, size_t n, struct err_note *note)
-{
-    struct http *h = c->http;
-    size_t need = c->n_body + n + 1, cap = c->cap_body ? c->cap_body : BODY_FIRST_BYTES;
-    while (cap < need)
-        cap *= 2;
-    if (cap == c->cap_body)
-        return OK;
-    if (h->bodies_bytes - c->cap_body + cap > h->conf.max_bodies_bytes)
-        return err_set(note, ERR_OVERLOAD, NULL, "the bodies of all requests in flight exceed %zu bytes",
-                       h->conf.max_bodies_bytes);
-    char *p = realloc(c->body, cap);
-    if (!p)
-        return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
-    h->bodies_bytes += cap - c->cap_body;
-    c->body = p;
-    c->cap_body = cap;
-    return OK;
-}
-
 /* A body that comes is kept only for a route that takes one. A refused call may have no route. */
 static enum err take_body(struct http_call *c, const char *data, size_t n, struct err_note *note)
 {
@@ -411,13 +387,8 @@ static enum err take_body(struct http_call *c, const char *data, size_t n, struc
         c->n_body += n;
         return OK;
     }
-    enum err e = make_room(c, n, note);
-    if (e)
-        return e;
-    memcpy(c->body + c->n_body, data, n);
     c->n_body += n;
-    c->body[c->n_body] = '\0';
-    return OK;
+    return http_body_add(c, data, n, note);
 }
 
 /* In the middle of a body the library takes no answer, so it is written past it, and the socket lingers. */
@@ -541,21 +512,6 @@ void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot, en
 }
 
 /* --- what the handler sees */
-
-const char *http_body(const struct http_call *c, size_t *n)
-{
-    *n = c->n_body;
-    return c->body ? c->body : "";
-}
-
-char *http_body_take(struct http_call *c, size_t *n)
-{
-    char *p = c->body ? c->body : calloc(1, 1);
-    *n = p ? c->n_body : 0;
-    c->body = NULL; /* its bytes stay counted until the call ends: they are still in flight */
-    c->n_body = 0;
-    return p;
-}
 
 const char *http_header(const struct http_call *c, const char *name)
 {

@@ -4,6 +4,7 @@
  *   http_conn.c    one connection: gate and deadlines
  *   http_linger.c  refusals outside the library, and the close that lets the client read them
  *   http_call.c    one request: routing, body, whole answers
+ *   http_body.c    the bytes of one body
  *   http_stream.c  server-sent events
  *   http_keys.c    API keys
  *   http_guard.c   rules for header blocks
@@ -17,6 +18,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/strbuf.h"
+#include "server/body_room.h"
 #include "server/http.h"
 
 /* Everything that waits for a moment stands in one of these lists. Each list has one constant length of time, so it is
@@ -61,7 +63,8 @@ struct http {
     char *peek;                                /* [max_header_bytes + 1] */
     struct list gone, room;                    /* calls whose handlers are to be told, outside MHD_run */
     int n_conn, n_linger, n_call, n_live_call; /* n_call: owed by handlers; n_live_call: allocated */
-    size_t bodies_bytes;
+    struct body_room bodies;
+    int n_body; /* bodies that a call or a handler holds */
 
     uint8_t hash_key[16];
     struct hash128 *key_hash; /* [n_api_key] */
@@ -99,8 +102,8 @@ struct http_call {
     char allow[32];
     bool has_body;
 
-    char *body;
-    size_t n_body, cap_body;
+    struct http_body *body;
+    size_t n_body; /* bytes that came, kept or not */
 
     bool with_handler; /* between route->handle and the answer's end */
     bool in_handler;   /* inside route->handle */
@@ -162,6 +165,9 @@ void http_call_set_response(struct http_call *c, int status, struct MHD_Response
 void http_call_overtake(struct http_call *c, const struct err_note *note);
 void http_call_tell(struct http *h); /* runs the waiting on_gone and on_room calls */
 void http_error_body(struct strbuf *b, const struct err_note *note);
+
+/* http_body.c */
+enum err http_body_add(struct http_call *c, const char *data, size_t n, struct err_note *note); /* copied */
 
 /* http_stream.c */
 void http_stream_fail(struct http_call *c, const struct err_note *note); /* last frame: the error object */

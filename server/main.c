@@ -559,6 +559,8 @@ static enum err open_http(struct server *s)
         .max_header_bytes = (size_t)c->max_header_bytes,
         .max_body_bytes = (size_t)c->max_body_bytes,
         .max_bodies_bytes = (size_t)c->max_bodies_bytes,
+        .client_bodies_bytes = (size_t)c->client_bodies_bytes,
+        .small_body_bytes = (size_t)c->small_body_bytes,
         .header_ms = (int)c->header_timeout_ms,
         .body_ms = (int)c->body_timeout_ms,
         .idle_ms = (int)c->idle_timeout_ms,

@@ -26,8 +26,7 @@ struct job {
     struct app *app;
     struct http_call *call;
     uv_timer_t timer;
-    char *body;
-    size_t n_body;
+    struct http_body *body;
     long left, total;
     bool slow;
 };
@@ -36,7 +35,7 @@ static void job_free(uv_handle_t *t)
 {
     struct job *j = t->data;
     j->app->open--;
-    free(j->body);
+    http_body_free(j->body);
     free(j);
 }
 
@@ -61,8 +60,9 @@ static struct job *job_new(struct http_call *c, void *app)
     j->app = app;
     j->app->open++;
     j->call = c;
-    j->body = http_body_take(c, &j->n_body);
-    j->left = j->total = strtol(j->body, NULL, 10);
+    size_t n;
+    j->body = http_body_take(c);
+    j->left = j->total = strtol(http_body_text(j->body, &n), NULL, 10);
     uv_timer_init(&j->app->loop, &j->timer);
     j->timer.data = j;
     http_set_gone(c, on_gone, j);
@@ -86,9 +86,10 @@ static void count(struct http_call *c, void *arg)
     struct app *a = arg;
     const struct http_stats *s = http_stats(a->http);
     char text[256];
-    int n = snprintf(text, sizeof text, "calls=%d told=%d rooms=%d open=%d connections=%d stalled=%d refused=%d",
+    int n = snprintf(text, sizeof text,
+                     "calls=%d told=%d rooms=%d open=%d connections=%d stalled=%d refused=%d body_bytes=%d",
                      http_calls(a->http) - 1, a->told, a->rooms, a->open, (int)s->connections_open, (int)s->stalled,
-                     (int)s->refused_early);
+                     (int)s->refused_early, (int)s->body_bytes);
     http_reply(c, 200, "text/plain", text, (size_t)n, NULL);
 }
 
@@ -103,7 +104,9 @@ static void echo(struct http_call *c, void *app)
 static void on_later(uv_timer_t *t)
 {
     struct job *j = t->data;
-    http_reply(j->call, 200, "application/octet-stream", j->body, j->n_body, NULL);
+    size_t n;
+    const char *p = http_body_text(j->body, &n);
+    http_reply(j->call, 200, "application/octet-stream", p, n, NULL);
     job_end(j);
 }
 
@@ -207,6 +210,8 @@ int main(int argc, char **argv)
         .max_header_bytes = 16 << 10,
         .max_body_bytes = (size_t)setting(argc, argv, "max_body", 8 << 20),
         .max_bodies_bytes = (size_t)setting(argc, argv, "max_bodies", 64 << 20),
+        .client_bodies_bytes = (size_t)setting(argc, argv, "client_bodies", 0),
+        .small_body_bytes = (size_t)setting(argc, argv, "small_body", 32 << 10),
         .header_ms = setting(argc, argv, "header_ms", 10000),
         .body_ms = setting(argc, argv, "body_ms", 30000),
         .idle_ms = setting(argc, argv, "idle_ms", 60000),
