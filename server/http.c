@@ -19,13 +19,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/http_own.h"
+#include "server/http_recv.h"
 
 enum {
     ACCEPT_BATCH = 64,       /* sockets taken per turn, so that accepting never starves the streams */
     RUN_BATCH = 16,          /* MHD_run per turn while it says there is more to do */
     REST_MS = 100,           /* pause after accept failed for want of descriptors or memory */
     REFUSED_AT_ONCE = 64,    /* connections over the limit that are told so; more are closed without a word */
-    RESPONSE_ROOM = 48 << 10 /* library memory of a connection beyond its headers: parsed tables and the send buffer */
+    FIELD_BYTES = 64,        /* what the library allocates for a header line, a query parameter or a cookie */
+    RESPONSE_ROOM = 32 << 10 /* library memory of a connection beyond its headers: the send buffer */
 };
 
 /* --- moments */
@@ -102,7 +104,9 @@ static void run_library(struct http *h)
     for (int i = 0; i < RUN_BATCH && !h->stopped; i++) {
         h->kicked = false;
         h->running = true;
+        http_recv_enter(http_reader_read, h);
         MHD_run(h->mhd);
+        http_recv_leave();
         h->running = false;
         http_conn_settle(h);
         http_call_tell(h);
@@ -302,7 +306,7 @@ static struct MHD_Daemon *start_library(struct http *h)
         http_call_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_UNESCAPE_CALLBACK,
         keep_escapes, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->conf.max_connections + 16u,
         MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        2 * h->conf.max_header_bytes + RESPONSE_ROOM, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+        2 * (h->conf.max_header_bytes + (size_t)h->conf.max_header_fields * FIELD_BYTES) + RESPONSE_ROOM, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 }
 
 static void start_handles(struct http *h)
@@ -335,8 +339,10 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     body_room_init(&h->bodies, conf->small_body_bytes, conf->max_bodies_bytes,
                    body_room_share(conf->client_bodies_bytes, conf->max_bodies_bytes, conf->max_body_bytes));
     h->peek = malloc(conf->max_header_bytes + 1);
-    enum err e =
-        h->peek && http_keys_init(h) ? open_socket(h, note) : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    enum err e = h->peek && http_keys_init(h) ? http_recv_prove(note)
+                                              : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!e)
+        e = open_socket(h, note);
     if (!e && !(h->mhd = start_library(h)))
         e = err_set(note, ERR_IO, "--port", "the HTTP library does not start: %s", strerror(errno));
     if (e)
@@ -394,6 +400,7 @@ void http_maybe_done(struct http *h)
     void *arg = h->on_closed_arg;
     free(h->key_hash);
     free(h->peek);
+    free(h->by_fd);
     free(h);
     if (done)
         done(arg);

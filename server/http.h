@@ -6,10 +6,8 @@
  * http_reply, or http_stream_begin .. http_stream_end. Between, the connection is suspended. When the client leaves
  * first, on_gone is called once, and the call takes no more bytes; the handler still ends it with http_finish_gone.
  *
- * Every error is the OpenAI object. The exceptions are the library's own HTML, always followed by the connection's end:
- * 400 for a malformed chunk or trailer and 413 for a chunk size over 2^64; and, only on a connection that has already
- * brought a good request, 400 (request line, header line, Content-Length), 413 (Content-Length over 2^64), 414 and 431
- * (headers that fill its memory), 505 (HTTP version).
+ * Every error is the OpenAI object. The library has refusals of its own, in HTML; none can occur, because it reads
+ * nothing but requests that http_frame has found to be whole and right.
  */
 #ifndef FLUXD_SERVER_HTTP_H
 #define FLUXD_SERVER_HTTP_H
@@ -44,6 +42,7 @@ struct http_conf {
     size_t max_bodies_bytes;                 /* all bodies in flight that are not small */
     size_t client_bodies_bytes;              /* of these, one API key's or address's; 0: half */
     size_t small_body_bytes;                 /* a body up to this always has room */
+    int max_header_fields; /* header lines, query parameters and cookies of one request */
     int header_ms, body_ms, idle_ms, write_stall_ms;           /* absolute; absolute; inactivity; no progress */
     int ping_ms;                                               /* ": ping" comments on silent streams; 0: none */
     size_t drain_bytes;         /* of a refused body are read and dropped (at most 1 s), so that the client sees why */

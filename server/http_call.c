@@ -185,8 +185,7 @@ static struct MHD_Response *error_response(const struct http_call *c, const stru
         snprintf(at, room, "WWW-Authenticate: Bearer\r\n");
     if (note->code == ERR_METHOD && c->allow[0])
         snprintf(at, room, "Allow: %s\r\n", c->allow);
-    /* Whoever sent a broken header block may mean something else by what follows it. */
-    if (c->refusal.code == ERR_INVALID_REQUEST || c->refusal.code == ERR_HEADER_SIZE)
+    if (c->unframed)
         snprintf(at, room, "Connection: close\r\n");
     struct MHD_Response *r = strbuf_failed(&b) ? NULL : response_new("application/json", b.data, b.len, extra);
     strbuf_fini(&b);
@@ -319,15 +318,6 @@ static enum err check_key(struct http_call *c, const struct guard *g, struct err
     return err_set(note, ERR_UNAUTHORIZED, NULL, "%s", why);
 }
 
-/* The gate reads the targets of first requests only; the library lets spaces and control characters through. */
-static enum err check_target(const struct http_call *c, struct err_note *note)
-{
-    for (const char *p = c->url; *p; p++)
-        if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
-            return err_set(note, ERR_INVALID_REQUEST, NULL, "the request target holds a forbidden character");
-    return OK;
-}
-
 static enum err check_media_type(const struct http_call *c, struct err_note *note)
 {
     const char *coding = c->route->json_body ? http_header(c, "Content-Encoding") : NULL;
@@ -342,29 +332,20 @@ static enum err check_media_type(const struct http_call *c, struct err_note *not
     return err_set(note, ERR_MEDIA_TYPE, NULL, "%s", err_text(ERR_MEDIA_TYPE));
 }
 
-static enum err examine(struct http_call *c, const char *version, struct err_note *note)
+static enum err examine(struct http_call *c, struct err_note *note)
 {
     const struct http_conf *conf = &c->http->conf;
-    struct guard g = {.http10 = !strcmp(version, "HTTP/1.0")};
+    struct guard g = {.at = 0};
     MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_header, &g);
     c->has_body = g.body;
 
-    size_t header_bytes = MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
-    enum err e = header_bytes > conf->max_header_bytes
-                     ? err_set(note, ERR_HEADER_SIZE, NULL, "the request line and headers exceed %zu bytes",
-                               conf->max_header_bytes)
-                     : guard_verdict(&g, SIZE_MAX, note);
-    if (!e)
-        e = check_target(c, note);
-    if (!e) {
-        enum err found = find_route(c, note);
-        struct err_note key_note;
-        e = check_key(c, &g, &key_note);
-        if (e)
-            *note = key_note; /* who has no key learns nothing of paths */
-        if (!e)
-            e = found;
-    }
+    enum err found = find_route(c, note);
+    struct err_note key_note;
+    enum err e = check_key(c, &g, &key_note);
+    if (e)
+        *note = key_note; /* who has no key learns nothing of paths */
+    else
+        e = found;
     if (!e)
         e = take_rest(c, note);
     if (!e)
@@ -412,8 +393,19 @@ static enum MHD_Result answer_refusal(struct http_call *c)
     return c->response ? queue_response(c) : MHD_NO;
 }
 
+/* What the reader found wrong with this request, in its header block or later. */
+static bool take_unframed(struct http_call *c)
+{
+    const struct err_note *note = http_reader_refusal(&c->conn->reader, c->number);
+    if (!note || c->refusal.code)
+        return false;
+    c->refusal = *note;
+    c->unframed = c->has_body = true; /* what follows is nobody's request, but it may be on its way */
+    return true;
+}
+
 static enum MHD_Result begin(struct http *h, struct MHD_Connection *mhd, const char *url, const char *method,
-                             const char *version, void **slot)
+                             void **slot)
 {
     struct http_call *c = call_new(h, mhd);
     if (!c)
@@ -421,7 +413,9 @@ static enum MHD_Result begin(struct http *h, struct MHD_Connection *mhd, const c
     *slot = c;
     c->url = url;
     c->method = method;
-    c->refusal.code = examine(c, version, &c->refusal);
+    c->number = ++c->conn->n_request;
+    if (!take_unframed(c))
+        c->refusal.code = examine(c, &c->refusal);
     /* An answer now ends the connection, so only a refused body is worth it: the client need not send it all. */
     if (c->refusal.code && c->has_body)
         return answer_refusal(c);
@@ -451,8 +445,9 @@ enum MHD_Result http_call_access(void *http, struct MHD_Connection *mhd, const c
 {
     struct http *h = http;
     struct http_call *c = *slot;
+    (void)version;
     if (!c)
-        return begin(h, mhd, url, method, version, slot);
+        return begin(h, mhd, url, method, slot);
     if (*n_data > 0) {
         struct err_note note;
         if (take_body(c, data, *n_data, &note))
@@ -464,6 +459,8 @@ enum MHD_Result http_call_access(void *http, struct MHD_Connection *mhd, const c
         return MHD_NO;
     if (c->response)
         return queue_response(c);
+    if (!c->with_handler)
+        take_unframed(c);
     if (c->refusal.code)
         return answer_refusal(c);
     if (!c->with_handler)

@@ -1,6 +1,6 @@
 /* http_conn: one connection. First it stands at the gate, where its first header block is looked at without being taken
- * from the socket; then the library has it. All its deadlines are here: the library knows only inactivity, and a slow
- * attacker is never inactive. Loop thread only. */
+ * from the socket, so that who sends none costs no library memory; then the library has it. All its deadlines are here:
+ * the library knows only inactivity, and a slow attacker is never inactive. Loop thread only. */
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -51,6 +51,7 @@ static void drop(struct http_conn *c)
 {
     close_poll(c);
     http_due_clear(&c->due);
+    http_reader_unwatch(c);
     list_remove(&c->left);
     list_remove(&c->all);
     c->http->n_conn--;
@@ -107,30 +108,29 @@ static void look(struct http_conn *c)
     ssize_t n = recv(c->fd, h->peek, h->conf.max_header_bytes + 1, MSG_PEEK | MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0 || (size_t)n == c->seen) {
+    if (n <= 0 || (size_t)n == c->first.seen) {
         close_at_gate(c);
         return;
     }
-    if (c->seen == 0)
+    if (c->first.seen == 0)
         http_due_set(h, &c->due, DUE_HEADER);
-    c->seen = (size_t)n;
 
-    struct guard g;
+    const struct guard_bound max = http_header_bound(h);
     struct err_note note;
-    enum err e = guard_block(&g, h->peek, (size_t)n, h->conf.max_header_bytes, &note);
+    enum err e = guard_block(&c->first, h->peek, (size_t)n, &max, &note);
     if (e == ERR_IO) {
         set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, (int)n + 1);
         return;
     }
     if (!e)
-        e = guard_verdict(&g, (size_t)INT64_MAX, &note); /* the body's limit comes after path and key */
+        e = guard_verdict(&c->first, (size_t)INT64_MAX, &note); /* the body's limit comes after path and key */
     if (e) {
         refuse_at_gate(c, &note);
         return;
     }
     set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, 1);
     uv_poll_start(&c->poll, UV_DISCONNECT, on_left);
-    if (!http_adopt(h, c->fd, c))
+    if (!http_reader_watch(c) || !http_adopt(h, c->fd, c))
         close_at_gate(c);
 }
 
@@ -214,10 +214,12 @@ void http_conn_quiet(struct http_conn *c)
 }
 void http_conn_idle(struct http_conn *c)
 {
-    http_due_set(c->http, &c->due, DUE_IDLE);
+    c->midway = http_reader_midway(&c->reader);
+    http_due_set(c->http, &c->due, c->midway ? DUE_HEADER : DUE_IDLE);
 }
 void http_conn_reading(struct http_conn *c)
 {
+    c->midway = false;
     http_due_set(c->http, &c->due, DUE_BODY);
 }
 
@@ -266,17 +268,20 @@ static void look_for_stall(struct http_conn *c)
     http_conn_cut(c);
 }
 
-static void body_too_slow(struct http_conn *c)
+static void too_slow(struct http_conn *c, const char *what, int ms)
 {
     struct err_note note;
-    err_set(&note, ERR_TIMEOUT, NULL, "the body did not come within %d ms", c->http->conf.body_ms);
+    err_set(&note, ERR_TIMEOUT, NULL, "the %s did not come within %d ms", what, ms);
+    if (!c->mhd) {
+        refuse_at_gate(c, &note);
+        return;
+    }
     http_refuse_raw(c->http, c->fd, &note);
     http_conn_cut(c);
 }
 
 void http_conn_expire(struct http_conn *c, enum due which)
 {
-    struct err_note note;
     switch (which) {
     case DUE_IDLE:
         if (c->mhd)
@@ -285,11 +290,10 @@ void http_conn_expire(struct http_conn *c, enum due which)
             close_at_gate(c);
         return;
     case DUE_HEADER:
-        err_set(&note, ERR_TIMEOUT, NULL, "the headers did not come within %d ms", c->http->conf.header_ms);
-        refuse_at_gate(c, &note);
+        too_slow(c, "headers", c->http->conf.header_ms);
         return;
     case DUE_BODY:
-        body_too_slow(c);
+        too_slow(c, "body", c->http->conf.body_ms);
         return;
     case DUE_STALL:
         look_for_stall(c);

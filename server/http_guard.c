@@ -20,8 +20,7 @@ static bool is_token(const char *p, size_t n)
     return n > 0;
 }
 
-/* RFC 9110, 5.5: visible characters, space, tab, and bytes from 0x80 on. */
-static bool is_field_value(const char *p, size_t n)
+bool guard_is_value(const char *p, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)p[i];
@@ -61,7 +60,7 @@ void guard_header(struct guard *g, const char *name, size_t n_name, const char *
 {
     if (!is_token(name, n_name))
         g->name_bad = true;
-    if (!is_field_value(value, n_value))
+    if (!guard_is_value(value, n_value))
         g->value_bad = true;
     if (equals(name, n_name, "Host"))
         g->n_host++;
@@ -75,6 +74,10 @@ void guard_header(struct guard *g, const char *name, size_t n_name, const char *
         if (!equals(value, n_value, "chunked"))
             g->coding_bad = true;
     }
+    g->n_field++;
+    if (equals(name, n_name, "Cookie"))
+        for (size_t i = 0; i < n_value; i++)
+            g->n_field += value[i] == ';' || value[i] == ',';
     if (equals(name, n_name, "Expect") && !equals(value, n_value, "100-continue"))
         g->expect_other = true;
 }
@@ -116,9 +119,11 @@ static enum err check_request_line(struct guard *g, const char *p, size_t n, str
     const char *target = sp1 + 1, *sp2 = memchr(target, ' ', (size_t)(end - target));
     if (!sp2 || sp2 == target)
         return err_set(note, ERR_INVALID_REQUEST, NULL, "the request line is not whole");
-    for (const char *c = target; c < sp2; c++)
+    for (const char *c = target; c < sp2; c++) {
+        g->n_field += *c == '?' || *c == '&';
         if ((unsigned char)*c <= ' ' || (unsigned char)*c >= 0x7f)
             return err_set(note, ERR_INVALID_REQUEST, NULL, "the request target holds a forbidden character");
+    }
     const char *v = sp2 + 1;
     if (end - v != 8 || memcmp(v, "HTTP/", 5) != 0 || !is_digit(v[5]) || v[6] != '.' || !is_digit(v[7]))
         return err_set(note, ERR_INVALID_REQUEST, NULL, "the request line names no HTTP version");
@@ -151,52 +156,80 @@ static enum err check_header_line(struct guard *g, const char *p, size_t n, stru
 }
 
 /* What has come of the request line can be judged before its end: junk must not wait for a line end that never comes.
- */
-static enum err check_line_start(const char *p, size_t n, struct err_note *note)
+ * The first `seen` bytes were judged before. */
+static enum err check_line_start(const char *p, size_t seen, size_t n, struct err_note *note)
 {
-    for (size_t i = 0; i < n && p[i] != ' '; i++)
+    if (memchr(p, ' ', seen))
+        return ERR_IO;
+    for (size_t i = seen; i < n && p[i] != ' '; i++)
         if (!is_token_char((unsigned char)p[i]) && !(p[i] == '\r' && i > 0))
             return err_set(note, ERR_INVALID_REQUEST, NULL, "this is not an HTTP request");
     return ERR_IO;
 }
 
-enum err guard_block(struct guard *g, const char *p, size_t n, size_t max, struct err_note *note)
+/* The whole lines that stand there. ERR_IO: the empty line that ends the block is not among them. */
+static enum err check_lines(struct guard *g, const char *p, size_t n, const struct guard_bound *max,
+                            struct err_note *note)
 {
-    *g = (struct guard){.http10 = false};
-    const char *at = p, *end = p + n;
-    /* RFC 9112, 2.2: an empty line before the request line is to be ignored. */
-    if (n >= 1 && at[0] == '\r') {
-        if (n < 2)
-            return ERR_IO;
-        if (at[1] == '\n')
-            at += 2;
-    }
-    bool first = true;
-    while (at < end) {
-        const char *lf = memchr(at, '\n', (size_t)(end - at));
-        if (!lf)
-            break;
-        if (lf == at || lf[-1] != '\r')
+    const char *lf;
+    while (g->at < n && (lf = memchr(p + g->at, '\n', n - g->at))) {
+        const char *line = p + g->at;
+        if (lf == line || lf[-1] != '\r')
             return err_set(note, ERR_INVALID_REQUEST, NULL, "lines must end in CR LF");
-        size_t len = (size_t)(lf - 1 - at);
-        if (memchr(at, '\r', len))
+        size_t len = (size_t)(lf - 1 - line), end = (size_t)(lf + 1 - p);
+        if (memchr(line, '\r', len))
             return err_set(note, ERR_INVALID_REQUEST, NULL, "a line holds a bare CR");
-        if ((size_t)(lf + 1 - p) > max)
-            break;
-        if (len == 0 && !first)
-            return OK;
-        enum err e = first ? check_request_line(g, at, len, note) : check_header_line(g, at, len, note);
+        if (end > max->n_byte)
+            return ERR_IO;
+        enum err e = OK;
+        if (!g->lined)
+            e = check_request_line(g, line, len, note);
+        else if (len > 0)
+            e = check_header_line(g, line, len, note);
         if (e)
             return e;
-        first = false;
-        at = lf + 1;
+        if (g->n_field > max->n_field)
+            return err_set(note, ERR_HEADER_SIZE, NULL, "more than %d headers, query parameters and cookies",
+                           max->n_field);
+        g->at = end;
+        if (g->lined && len == 0)
+            return OK;
+        g->lined = true;
     }
-    if (n > max)
-        return err_set(note, ERR_HEADER_SIZE, NULL, "the request line and headers exceed %zu bytes", max);
-    return first ? check_line_start(at, (size_t)(end - at), note) : ERR_IO;
+    return ERR_IO;
 }
 
-static int hex_value(char c)
+enum err guard_block(struct guard *g, const char *p, size_t n, const struct guard_bound *max, struct err_note *note)
+{
+    /* RFC 9112, 2.2: an empty line before the request line is to be ignored. */
+    if (g->at == 0 && n >= 1 && p[0] == '\r') {
+        if (n < 2) {
+            g->seen = n;
+            return ERR_IO;
+        }
+        if (p[1] == '\n')
+            g->at = 2;
+    }
+    size_t seen = g->seen > g->at ? g->seen - g->at : 0;
+    enum err e = check_lines(g, p, n, max, note);
+    if (e != ERR_IO)
+        return e;
+    if (n > max->n_byte)
+        return err_set(note, ERR_HEADER_SIZE, NULL, "the request line and headers exceed %zu bytes", max->n_byte);
+    g->seen = n;
+    return g->lined ? ERR_IO : check_line_start(p + g->at, seen, n - g->at, note);
+}
+
+enum err guard_trailer(const char *p, size_t n, struct err_note *note)
+{
+    struct guard g = {.at = 0};
+    enum err e = check_header_line(&g, p, n, note);
+    if (!e && g.n_host + g.n_length + g.n_coding + g.n_auth > 0)
+        e = err_set(note, ERR_INVALID_REQUEST, NULL, "a trailer may not say where a request ends or whose it is");
+    return e;
+}
+
+int guard_hex(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -214,7 +247,7 @@ bool guard_unescape(char *dst, const char *src, size_t n)
             *dst++ = src[i];
             continue;
         }
-        int hi = i + 2 < n ? hex_value(src[i + 1]) : -1, lo = i + 2 < n ? hex_value(src[i + 2]) : -1;
+        int hi = i + 2 < n ? guard_hex(src[i + 1]) : -1, lo = i + 2 < n ? guard_hex(src[i + 2]) : -1;
         if (hi < 0 || lo < 0 || (hi | lo) == 0)
             return false;
         *dst++ = (char)(hi << 4 | lo);

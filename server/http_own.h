@@ -7,7 +7,10 @@
  *   http_body.c    the bytes of one body
  *   http_stream.c  server-sent events
  *   http_keys.c    API keys
- *   http_guard.c   rules for header blocks
+ *   http_recv.c    the library's reads, on their way to the kernel
+ *   http_reader.c  what of a connection's bytes the library gets to read
+ *   http_frame.c   where each request begins and ends (pure)
+ *   http_guard.c   rules for header blocks (pure)
  */
 #ifndef FLUXD_SERVER_HTTP_OWN_H
 #define FLUXD_SERVER_HTTP_OWN_H
@@ -20,12 +23,13 @@
 #include "base/strbuf.h"
 #include "server/body_room.h"
 #include "server/http.h"
+#include "server/http_frame.h"
 
 /* Everything that waits for a moment stands in one of these lists. Each list has one constant length of time, so it is
  * ordered by its due moment and only its head needs a look. */
 enum due {
     DUE_IDLE,   /* connection: next request's header block, http_conf.idle_ms */
-    DUE_HEADER, /* connection: rest of the first header block */
+    DUE_HEADER, /* connection: rest of a header block */
     DUE_BODY,   /* connection: rest of the body */
     DUE_STALL,  /* connection: look whether the client still reads; a quarter of write_stall_ms */
     DUE_LINGER, /* linger: refused, what it still sends is dropped */
@@ -61,6 +65,8 @@ struct http {
     struct list linger;
     struct http_conn *adopting;                /* on its way into the library */
     char *peek;                                /* [max_header_bytes + 1] */
+    struct http_conn **by_fd;                  /* [n_by_fd] those that the library holds */
+    int n_by_fd;
     struct list gone, room;                    /* calls whose handlers are to be told, outside MHD_run */
     int n_conn, n_linger, n_call, n_live_call; /* n_call: owed by handlers; n_live_call: allocated */
     struct body_room bodies;
@@ -73,6 +79,15 @@ struct http {
     struct http_stats stats;
 };
 
+/* What a connection's reads have come to. */
+struct http_reader {
+    struct frame frame;
+    char *held;            /* [frame_held_max] bytes taken from the socket and not yet given to the library, or NULL */
+    size_t n_held, n_pass; /* n_pass of them, the first, may pass */
+    struct err_note refusal;
+    size_t n_stub; /* bytes of frame.stub given */
+};
+
 struct http_conn {
     struct list all;  /* in http.conn */
     struct list left; /* in http.left: the peer closed its side, see http_conn_settle */
@@ -81,7 +96,10 @@ struct http_conn {
     int fd;
     uv_poll_t poll;             /* one for all its life: bytes at the gate, then the peer's leaving only */
     bool poll_open, dead;       /* poll_open: until its close callback; dead: freed by that callback */
-    size_t seen;                /* bytes of the first header block that stood there at the last look */
+    struct guard first;         /* the first header block, while it stands at the gate */
+    bool midway;                /* the deadline of a later header block runs */
+    struct http_reader reader;
+    uint64_t n_request; /* requests that the library has begun */
     struct MHD_Connection *mhd; /* once the gate let it in */
     struct http_call *call;
     uint64_t acked, received; /* by the kernel's count, at the last look */
@@ -100,7 +118,9 @@ struct http_call {
 
     struct err_note refusal; /* code != OK: answer this, nobody handles it */
     char allow[32];
+    uint64_t number; /* of its connection: 1, 2, .. */
     bool has_body;
+    bool unframed; /* refused by the reader: what follows it means nothing */
 
     struct http_body *body;
     size_t n_body; /* bytes that came, kept or not */
@@ -146,6 +166,15 @@ void http_conn_count(struct http_conn *c);   /* adds what the kernel sent and re
 void http_conn_settle(struct http *h);       /* after MHD_run: what becomes of peers that closed their side */
 void http_conn_forget(struct http_conn *c);  /* the library closed the socket */
 void http_conn_close_all(struct http *h);    /* those that the library does not hold */
+
+/* http_reader.c */
+struct guard_bound http_header_bound(const struct http *h);
+ssize_t http_reader_read(void *http, int fd, void *buf, size_t n); /* an http_recv_fn */
+bool http_reader_watch(struct http_conn *c);                       /* reads of its socket are checked; false: no memory */
+void http_reader_unwatch(struct http_conn *c);
+void http_reader_free(struct http_reader *r);
+bool http_reader_midway(const struct http_reader *r); /* it holds the beginning of a header block */
+const struct err_note *http_reader_refusal(const struct http_reader *r, uint64_t request); /* NULL: none of this one */
 
 /* http_linger.c */
 void http_refuse_raw(struct http *h, int fd, const struct err_note *note); /* writes a whole answer past the library */

@@ -556,6 +556,7 @@ static enum err open_http(struct server *s)
         .host = c->host,
         .port = (int)c->port,
         .max_connections = connection_limit(c),
+        .max_header_fields = (int)c->max_header_fields,
         .max_header_bytes = (size_t)c->max_header_bytes,
         .max_body_bytes = (size_t)c->max_body_bytes,
         .max_bodies_bytes = (size_t)c->max_bodies_bytes,

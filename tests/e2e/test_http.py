@@ -187,6 +187,9 @@ MALFORMED = [
     ("gzip body", f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Encoding: gzip\r\nContent-Length: 3\r\nConnection: close\r\n\r\n\x1f\x8b\x08", 415, "unsupported_media_type"),
     ("space behind a length", f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Length: 2 \r\nConnection: close\r\n\r\nab", 400, "invalid_request"),
     ("header block of 17 KiB", f"GET /hello HTTP/1.1\r\n{H}X: {'a' * 17000}\r\n\r\n", 431, "headers_too_large"),
+    ("300 headers", f"GET /hello HTTP/1.1\r\n{H}" + "a:\r\n" * 300 + "\r\n", 431, "headers_too_large"),
+    ("300 parameters", f"GET /hello?{'&' * 300} HTTP/1.1\r\n{H}\r\n", 431, "headers_too_large"),
+    ("300 cookies", f"GET /hello HTTP/1.1\r\n{H}Cookie: {'a=b;' * 300}\r\n\r\n", 431, "headers_too_large"),
     ("target of 20 KiB", f"GET /{'a' * 20000} HTTP/1.1\r\n{H}\r\n", 431, "headers_too_large"),
 ]
 
@@ -201,22 +204,6 @@ def test_hostile_requests_get_their_status_and_the_error_object(server, what, re
     assert time.monotonic() - t0 < 2.5
 
 
-@pytest.mark.parametrize("what,request_bytes,status,code", MALFORMED[:29], ids=[m[0] for m in MALFORMED[:29]])
-def test_the_rules_hold_for_the_second_request_of_a_connection(server, what, request_bytes, status, code):
-    """Here the library reads first. Some refusals are its own HTML (and may repeat their head, when it finds a malformed
-    length), it forgives line ends, but nothing smuggled is ever answered as a request."""
-    with server.connect() as s:
-        s.sendall(f"GET /hello HTTP/1.1\r\n{H}\r\n".encode())
-        assert Answer(s.recv(4096)).status == 200
-        s.sendall(request_bytes.encode("latin-1"))
-        s.shutdown(socket.SHUT_WR)
-        rest = read_all(s)
-    lenient = what in ("bare LF lines", "bare CR in a header", "folded header", "NUL in a header")
-    got = [int(x) for x in re.findall(rb"HTTP/1\.1 (\d+)", rest)]
-    if not lenient:
-        assert all(x in (status, 400) for x in got), rest[:300]
-
-
 @pytest.mark.parametrize("path", ["/", "/nope", "/hello", "/echo", "/wait"])
 @pytest.mark.parametrize("lengths", ["1,0", "0,1", "1,1", "5,0", "0,5,0", "1,00", "2,1"])
 def test_lengths_that_contradict_each_other_are_refused_on_later_requests(server, lengths, path):
@@ -229,12 +216,6 @@ def test_lengths_that_contradict_each_other_are_refused_on_later_requests(server
         a = Answer(read_all(s))
     assert (a.status, a.error()) == (400, "invalid_request")
     assert server.ask(get("/hello")).status == 200
-
-
-@pytest.mark.parametrize("chunk", ["zz\r\nab", "-2\r\nab", "f" * 18 + "\r\nab", "2\r\nabXX", "\r\n"])
-def test_bad_chunks_are_refused_and_closed(server, chunk):
-    a = server.ask(f"POST /echo HTTP/1.1\r\n{H}{JSON}Transfer-Encoding: chunked\r\n\r\n{chunk}\r\n0\r\n\r\n")
-    assert a.status in (400, 413)
 
 
 def test_allow_names_the_methods(server):

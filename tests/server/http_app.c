@@ -1,7 +1,7 @@
 /* http_app: the network floor alone, with handlers that do what a test needs. Prints "port N" when it listens.
  *
  *   usage: http_app [name=value ...]   header_ms body_ms idle_ms stall_ms ping_ms max_connections max_body max_bodies
- * keys GET  /open       no key needed            GET  /hello      answered inside the handler GET  /id/{rest}  says
+ * max_fields  * keys GET  /open       no key needed            GET  /hello      answered inside the handler GET  /id/{rest}  says
  * what the * matched  GET  /count      calls, handlers told, rooms, stats POST /echo       the body back POST /later
  * the body back from the loop, 50 ms later POST /wait       never answers; finishes when the client leaves POST /stream
  * N frames (N: the body), one a turn, with back pressure POST /slow       a frame every 20 ms, N of them POST /silent
@@ -208,6 +208,7 @@ int main(int argc, char **argv)
         .host = "127.0.0.1",
         .max_connections = setting(argc, argv, "max_connections", 1000),
         .max_header_bytes = 16 << 10,
+        .max_header_fields = setting(argc, argv, "max_fields", 256),
         .max_body_bytes = (size_t)setting(argc, argv, "max_body", 8 << 20),
         .max_bodies_bytes = (size_t)setting(argc, argv, "max_bodies", 64 << 20),
         .client_bodies_bytes = (size_t)setting(argc, argv, "client_bodies", 0),

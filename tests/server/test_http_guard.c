@@ -4,11 +4,13 @@
 #include "server/http_guard.h"
 
 enum { MAX = 4096 };
+static const struct guard_bound bound = {.n_byte = MAX, .n_field = 20};
 
 static enum err judge(const char *p, size_t n, struct guard *g)
 {
     struct err_note note;
-    enum err e = guard_block(g, p, n, MAX, &note);
+    *g = (struct guard){.at = 0};
+    enum err e = guard_block(g, p, n, &bound, &note);
     return e ? e : guard_verdict(g, 1000, &note);
 }
 

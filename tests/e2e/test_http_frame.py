@@ -1,0 +1,172 @@
+"""Where one request ends and the next begins: every rule, on every request of a connection, however its bytes come.
+
+The table of the first request's refusals is test_http's. Here each of its rows comes as the 1st to 5th request, together
+with the good ones before it in one segment, and cut at every byte; behind it stands a request that nobody may answer.
+"""
+import re
+import time
+
+import pytest
+from test_http import H, JSON, MALFORMED, Answer, read_all, server  # noqa: F401 (a fixture)
+
+GOOD = f"GET /hello HTTP/1.1\r\n{H}\r\n".encode()
+WITH_BODY = f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Length: 4\r\n\r\nbody".encode()
+CHUNKED = f"POST /echo HTTP/1.1\r\n{H}{JSON}Transfer-Encoding: chunked\r\n\r\n2;a=b\r\nch\r\n03\r\nunk\r\n0\r\nX-T: 1\r\n\r\n".encode()
+BEFORE = [GOOD, WITH_BODY, CHUNKED, GOOD]
+SMUGGLED = f"GET /id/smuggled HTTP/1.1\r\n{H}\r\n".encode()
+
+
+def chunks(text):
+    return f"POST /echo HTTP/1.1\r\n{H}{JSON}Transfer-Encoding: chunked\r\n\r\n{text}"
+
+
+BAD_CHUNKS = [
+    ("letters", "zz\r\nab\r\n0\r\n\r\n", 400), ("minus", "-2\r\nab\r\n0\r\n\r\n", 400), ("0x", "0x2\r\nab\r\n0\r\n\r\n", 400),
+    ("empty size", "\r\nab\r\n0\r\n\r\n", 400), ("space before", " 2\r\nab\r\n0\r\n\r\n", 400), ("space behind", "2 \r\nab\r\n0\r\n\r\n", 400),
+    ("only an extension", ";a\r\nab\r\n0\r\n\r\n", 400), ("size over 2^64", "f" * 18 + "\r\nab", 413), ("size over 2^63", "f" * 16 + "\r\nab", 413),
+    ("longer than its size", "2\r\nabXX\r\n0\r\n\r\n", 400), ("shorter than its size", "3\r\nab\r\n0\r\n\r\n", 400),
+    ("bare LF behind the size", "2\nab\r\n0\r\n\r\n", 400), ("bare LF behind the data", "2\r\nab\n0\r\n\r\n", 400),
+    ("bare LF in an extension", "2;a\nab\r\n0\r\n\r\n", 400), ("bare CR in an extension", "2;a\rb\r\nab\r\n0\r\n\r\n", 400),
+    ("NUL in an extension", "2;a\0b\r\nab\r\n0\r\n\r\n", 400), ("bare LF ends it", "2\r\nab\r\n0\n\n", 400), ("bare LF behind 0", "2\r\nab\r\n0\n\r\n", 400),
+    ("trailer without colon", "2\r\nab\r\n0\r\nnonsense\r\n\r\n", 400), ("folded trailer", "2\r\nab\r\n0\r\nA: b\r\n c\r\n\r\n", 400),
+    ("bare LF in a trailer", "2\r\nab\r\n0\r\nA: b\n\r\n", 400), ("length in a trailer", "2\r\nab\r\n0\r\nContent-Length: 5\r\n\r\n", 400),
+    ("coding in a trailer", "2\r\nab\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n", 400), ("host in a trailer", "2\r\nab\r\n0\r\nHost: b\r\n\r\n", 400),
+    ("trailer of 20 KiB", f"2\r\nab\r\n0\r\nA: {'b' * 20000}\r\n\r\n", 431), ("extension of 20 KiB", f"2;{'b' * 20000}\r\nab\r\n0\r\n\r\n", 400),
+]
+ROWS = [(what, request.encode("latin-1"), status, code) for what, request, status, code in MALFORMED]
+ROWS += [("chunk: " + what, chunks(text).encode("latin-1"), status, {413: "request_too_large", 431: "headers_too_large"}.get(status, "invalid_request"))
+         for what, text, status in BAD_CHUNKS]
+SHORT = [row for row in ROWS if len(row[1]) <= 400]
+IDS = [row[0] for row in ROWS]
+
+
+def answers(raw):
+    """The final answers in a stream of bytes; all of it must be answers."""
+    out = []
+    while raw:
+        m = re.match(rb"HTTP/1\.1 (\d+) .*?\r\n\r\n", raw, re.S)
+        assert m, raw[:200]
+        n = re.search(rb"\r\nContent-Length: (\d+)\r\n", m.group(0))
+        end = m.end() + (int(n.group(1)) if n else 0)
+        assert len(raw) >= end
+        if m.group(1) != b"100":
+            out.append(Answer(raw[:end]))
+        raw = raw[end:]
+    return out
+
+
+def check(raw, n_before, status, code):
+    got = answers(raw)
+    assert [a.status for a in got] == [200] * n_before + [status], raw[:2000]
+    assert [a.body for a in got[:-1]] == [b"hello\n", b"body", b"chunk", b"hello\n"][:n_before]
+    assert got[-1].error() == code and got[-1].headers.get("connection", "").lower() == "close"
+
+
+@pytest.mark.parametrize("n_before", range(5))
+@pytest.mark.parametrize("what,request_bytes,status,code", ROWS, ids=IDS)
+def test_every_request_of_a_connection_passes_the_same_rules(server, what, request_bytes, status, code, n_before):
+    with server.connect() as s:
+        s.sendall(b"".join(BEFORE[:n_before]) + request_bytes + SMUGGLED)
+        check(read_all(s), n_before, status, code)
+
+
+@pytest.mark.parametrize("n_before", [0, 1, 3])
+@pytest.mark.parametrize("what,request_bytes,status,code", SHORT, ids=[row[0] for row in SHORT])
+def test_refusals_are_the_same_cut_at_every_byte(server, what, request_bytes, status, code, n_before):
+    """A connection for each place of the cut. The second half follows once every first half has been looked at."""
+    held = []
+    for cut in range(len(request_bytes)):
+        s = server.connect()
+        s.sendall(b"".join(BEFORE[:n_before]) + request_bytes[:cut])
+        held.append((s, request_bytes[cut:] + SMUGGLED))
+    server.count()
+    for s, rest in held:
+        try:
+            s.sendall(rest)
+        except OSError:
+            pass  # refused early: the answer is there
+    for s, _ in held:
+        check(read_all(s), n_before, status, code)
+        s.close()
+
+
+def test_refusals_are_the_same_byte_by_byte(server):
+    held = [(server.connect(), bytes(BEFORE[0] + BEFORE[2] + row[1] + SMUGGLED), row) for row in SHORT]
+    for i in range(max(len(data) for _, data, _ in held)):
+        for s, data, _ in held:
+            try:
+                s.send(data[i:i + 1])
+            except OSError:
+                pass
+        if i % 8 == 0:
+            server.count()
+    for s, _, (_, _, status, code) in held:
+        raw = read_all(s)
+        got = answers(raw)
+        assert [a.status for a in got] == [200, 200, status] and got[-1].error() == code, raw
+        s.close()
+
+
+def test_good_requests_are_answered_however_they_are_cut(server):
+    stream = b"".join(BEFORE) * 3 + GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    held = []
+    for cut in range(0, len(stream), 3):
+        s = server.connect()
+        s.sendall(stream[:cut])
+        held.append((s, stream[cut:]))
+    server.count()
+    for s, rest in held:
+        s.sendall(rest)
+    for s, _ in held:
+        assert [a.body for a in answers(read_all(s))] == [b"hello\n", b"body", b"chunk", b"hello\n"] * 3 + [b"hello\n"]
+        s.close()
+
+
+def test_a_refused_request_waits_for_the_answers_before_it(server):
+    """The request before it is answered later, by the loop: the refusal does not overtake it."""
+    later = WITH_BODY.replace(b"/echo", b"/later")
+    bad = f"POST /echo HTTP/1.1\r\n{H}Content-Length: 1\r\nContent-Length: 0\r\n\r\nx".encode()
+    with server.connect() as s:
+        s.sendall(later + later + bad + SMUGGLED)
+        got = answers(read_all(s))
+    assert [a.status for a in got] == [200, 200, 400] and got[0].body == b"body"
+
+
+def test_a_folded_length_smuggles_nothing(server):
+    inner = f"GET /id/inner HTTP/1.1\r\n{H}\r\n".encode()
+    for fold in (b" ", b"\t"):
+        for head in (b"Content-Length:\r\n" + fold + b"%d\r\n" % len(inner), b"X: y\r\n" + fold + b"Content-Length: %d\r\n" % len(inner)):
+            with server.connect() as s:
+                s.sendall(GOOD + b"POST /echo HTTP/1.1\r\n" + H.encode() + head + b"\r\n" + inner)
+                got = answers(read_all(s))
+            assert [a.status for a in got] == [200, 400]
+
+
+def test_bodies_of_many_sizes_are_whole_between_other_requests(server):
+    """More than the library reads at once, and cuts at odd places: bodies, blocks and chunks of 1 byte to 200 KB."""
+    sizes = [1, 100, 5000, 16384, 40000, 41000, 70000, 200000, 0, 3]
+    stream, want = b"", []
+    for i, n in enumerate(sizes):
+        body = bytes((i + j) % 251 for j in range(n))
+        stream += GOOD + f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Length: {n}\r\n\r\n".encode() + body
+        parts = b"".join(b"%x\r\n%s\r\n" % (len(body[j:j + 977]), body[j:j + 977]) for j in range(0, n, 977))
+        stream += chunks("").encode() + parts + b"0\r\n\r\n"
+        want += [b"hello\n", body, body]
+    stream += GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    for step in (len(stream), 1 << 16, 4099, 1021):
+        with server.connect() as s:
+            s.setblocking(False)
+            raw, at, end = b"", 0, time.monotonic() + 60
+            while time.monotonic() < end:
+                try:
+                    at += s.send(stream[at:at + step]) if at < len(stream) else 0
+                except BlockingIOError:
+                    pass
+                try:
+                    part = s.recv(1 << 18)
+                    if not part:
+                        break
+                    raw += part
+                except BlockingIOError:
+                    pass
+        assert [a.body for a in answers(raw)] == want + [b"hello\n"]
