@@ -42,7 +42,7 @@ struct http_conf {
     size_t max_bodies_bytes;                 /* all bodies in flight that are not small */
     size_t client_bodies_bytes;              /* of these, one API key's or address's; 0: half */
     size_t small_body_bytes;                 /* a body up to this always has room */
-    int max_header_fields; /* header lines, query parameters and cookies of one request */
+    int max_header_fields;                   /* header lines, query parameters and cookies of one request */
     int header_ms, body_ms, idle_ms, write_stall_ms;           /* absolute; absolute; inactivity; no progress */
     int ping_ms;                                               /* ": ping" comments on silent streams; 0: none */
     size_t drain_bytes;         /* of a refused body are read and dropped (at most 1 s), so that the client sees why */

@@ -78,8 +78,10 @@ void guard_header(struct guard *g, const char *name, size_t n_name, const char *
     if (equals(name, n_name, "Cookie"))
         for (size_t i = 0; i < n_value; i++)
             g->n_field += value[i] == ';' || value[i] == ',';
-    if (equals(name, n_name, "Expect") && !equals(value, n_value, "100-continue"))
-        g->expect_other = true;
+    if (equals(name, n_name, "Expect")) {
+        g->expect = true;
+        g->expect_other = g->expect_other || !equals(value, n_value, "100-continue");
+    }
 }
 
 enum err guard_verdict(const struct guard *g, size_t max_body, struct err_note *note)
@@ -97,6 +99,8 @@ enum err guard_verdict(const struct guard *g, size_t max_body, struct err_note *
         {g->n_coding > 1 || g->coding_bad, ERR_INVALID_REQUEST, "the only Transfer-Encoding is one \"chunked\""},
         {g->n_coding && g->http10, ERR_INVALID_REQUEST, "HTTP/1.0 has no Transfer-Encoding"},
         {g->expect_other, ERR_EXPECTATION, "the only supported expectation is 100-continue"},
+        /* RFC 9110, 10.1.1; the library would take the next request for the body that it waits for. */
+        {g->expect && !g->body && !g->http10, ERR_INVALID_REQUEST, "an expectation needs a body"},
         {g->length_huge || g->length > max_body, ERR_TOO_LARGE, "the request body is too large"},
     };
     for (size_t i = 0; i < sizeof rule / sizeof *rule; i++)

@@ -31,7 +31,7 @@ struct guard {
     uint64_t length;  /* Content-Length, the last one */
     bool body;        /* a body follows by any of its lengths or codings, even where they contradict each other */
     bool length_huge; /* over INT64_MAX */
-    bool length_bad, coding_bad, name_bad, value_bad, expect_other;
+    bool length_bad, coding_bad, name_bad, value_bad, expect, expect_other;
 };
 
 /* Takes one header. value is without the white space around it. */

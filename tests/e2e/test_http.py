@@ -178,6 +178,8 @@ MALFORMED = [
     ("unknown route", get("/nope"), 404, "unknown_url"),
     ("CL over limit, Expect", f"POST /echo HTTP/1.1\r\n{H}{JSON}Expect: 100-continue\r\nContent-Length: 9000000\r\n\r\n", 413, "request_too_large"),
     ("Expect: foo", f"POST /echo HTTP/1.1\r\n{H}{JSON}Expect: foo\r\nContent-Length: 2\r\n\r\n", 417, "expectation_failed"),
+    ("Expect without a body", f"GET /hello HTTP/1.1\r\n{H}Expect: 100-continue\r\n\r\n", 400, "invalid_request"),
+    ("Expect with an empty body", f"POST /echo HTTP/1.1\r\n{H}{JSON}Expect: 100-continue\r\nContent-Length: 0\r\n\r\n", 400, "invalid_request"),
     ("absolute-form", "GET http://x/hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "unknown_url"),
     ("OPTIONS *", f"OPTIONS * HTTP/1.1\r\n{H}Connection: close\r\n\r\n", 404, "unknown_url"),
     ("OPTIONS", f"OPTIONS /echo HTTP/1.1\r\n{H}Connection: close\r\n\r\n", 405, "method_not_allowed"),

@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from test_http import H, JSON, MALFORMED, Answer, read_all, server  # noqa: F401 (a fixture)
+from test_http import H, JSON, MALFORMED, Answer, make_server, read_all, server  # noqa: F401 (fixtures)
 
 GOOD = f"GET /hello HTTP/1.1\r\n{H}\r\n".encode()
 WITH_BODY = f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Length: 4\r\n\r\nbody".encode()
@@ -170,3 +170,21 @@ def test_bodies_of_many_sizes_are_whole_between_other_requests(server):
                 except BlockingIOError:
                     pass
         assert [a.body for a in answers(raw)] == want + [b"hello\n"]
+
+
+@pytest.mark.parametrize("before", [b"", GOOD, GOOD + CHUNKED + GOOD])
+def test_the_deadline_for_headers_holds_for_every_request(make_server, before):
+    """Idle time is far longer: only the deadline of a header block can end this."""
+    s = make_server(header_ms=300, idle_ms=600000)
+    with s.connect() as c:
+        c.sendall(before + b"GET /hello HTTP/1.1\r\n")
+        raw = read_all(c)
+    with s.connect() as c:  # the beginning comes when all before it is answered
+        c.sendall(before)
+        while before and not c.recv(1 << 16).endswith(b"hello\n"):
+            pass
+        c.sendall(b"G")
+        late = read_all(c)
+    for got in (answers(raw), answers(late)):
+        assert got[-1].status == 408 and got[-1].error() == "request_timeout"
+    assert [a.status for a in answers(raw)[:-1]] == [200] * {0: 0, len(GOOD): 1}.get(len(before), 3)
