@@ -23,7 +23,7 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 BIN = os.environ.get("FLUXD_BIN", os.path.join(ROOT, "build/fluxd"))
 ASAN_BIN = os.environ.get("FLUXD_ASAN_BIN", os.path.join(ROOT, "build/asan/fluxd"))
 MODEL = os.environ.get("FLUXD_MODEL", os.path.join(ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
-START_S = float(os.environ.get("FLUXD_START_S", "60"))
+START_S = float(os.environ.get("FLUXD_START_S", "300"))
 DEVICE = os.environ.get("FLUXD_TEST_DEVICE", "cpu")
 ERROR_KEYS = {"message", "type", "param", "code"}
 
@@ -62,6 +62,34 @@ def read_log(log):
     return log.read().decode(errors="replace")
 
 
+def wait_until(test, what="", timeout=120):
+    """What the test gives, as soon as it gives something true. The time only ends a test that hangs."""
+    end = time.monotonic() + timeout
+    while not (got := test()):
+        assert time.monotonic() < end, f"waited in vain: {what() if callable(what) else what}"
+        time.sleep(0.01)
+    return got
+
+
+def assert_linear(proc, work, what="", times=8, slack=3, tries=12):
+    """work(1) and work(times) make the process do the same for sizes that are as 1 to times. Compares the processor time it takes for
+    both, the least of several runs each: what is linear costs `times` as much, what is quadratic times² of it."""
+
+    def used(n):
+        before = time.clock_gettime(clock)
+        work(n)
+        return time.clock_gettime(clock) - before
+
+    clock = ~proc.pid << 3 | 2  # the processor time of another process
+    small, large = [], []
+    for i in range(tries):
+        small.append(used(1))
+        large.append(used(times))
+        if i > 0 and min(large) <= slack * times * min(small):
+            return
+    raise AssertionError(f"{what}: {times} times the size costs {min(large) / min(small):.1f} times as much")
+
+
 class Server:
     """One running fluxd. Its log stands in a file until it stops."""
 
@@ -69,22 +97,23 @@ class Server:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.session = requests.Session()
-        self.born = time.monotonic()
         args = ["--model", MODEL, "--port", self.port, "--device", DEVICE, *os.environ.get("FLUXD_FLAGS", "").split(), *flags]
         self.proc, self.log = launch(*args, binary=binary, env=env, **more)
         if wait:
             self.wait_ready()
 
+    def is_ready(self):
+        assert self.proc.poll() is None, f"exited with {self.proc.returncode}\n{self.logged()}"
+        with contextlib.suppress(requests.RequestException):
+            return self.session.get(self.url + "/ready", timeout=5).status_code == 200
+        return False
+
     def wait_ready(self):
-        """Seconds from the start to the first 200 of /ready."""
-        while time.monotonic() < self.born + START_S:
-            assert self.proc.poll() is None, f"exited with {self.proc.returncode}\n{self.logged()}"
-            with contextlib.suppress(requests.ConnectionError):
-                if self.session.get(self.url + "/ready", timeout=5).status_code == 200:
-                    return time.monotonic() - self.born
-            time.sleep(0.01)
-        self.kill()
-        raise AssertionError(f"not ready in {START_S} s\n{self.logged()}")
+        try:
+            wait_until(self.is_ready, lambda: f"not ready in {START_S} s\n{self.logged()}", START_S)
+        except AssertionError:
+            self.kill()
+            raise
 
     def logged(self):
         return read_log(self.log)
@@ -124,21 +153,21 @@ class Server:
                 out[m.group(1)] = float(m.group(2))
         return out
 
-    def wait_metric(self, name, test, timeout=10):
-        """Waits until the metric is the value (or passes the test); a failed assertion when it does not. Gives its seconds."""
-        start = time.monotonic()
-        while True:
-            got = self.metrics()[name]
-            if test(got) if callable(test) else got == test:
-                return time.monotonic() - start
-            assert time.monotonic() < start + timeout, f"{name} is still {got} after {timeout} s"
-            time.sleep(0.01)
+    def wait_metric(self, name, test, timeout=120):
+        """Waits until the metric is the value (or passes the test); a failed assertion when it does not."""
+        got = []
+
+        def look():
+            got[:] = [self.metrics()[name]]
+            return test(got[0]) if callable(test) else got[0] == test
+
+        wait_until(look, lambda: f"{name} is still {got} after {timeout} s", timeout)
 
     def pages_used(self):
         m = self.metrics()
         return m['fluxd_kv_pages_used{kind="full"}'] + m['fluxd_kv_pages_used{kind="sparse"}']
 
-    def wait_free(self, timeout=10):
+    def wait_free(self, timeout=120):
         """No request runs or waits, and no page is held."""
         self.wait_metric("fluxd_requests_running", 0, timeout)
         self.wait_metric("fluxd_requests_waiting", 0, timeout)
@@ -148,7 +177,7 @@ class Server:
     def alive(self):
         return self.proc.poll() is None
 
-    def stop(self, timeout=40):
+    def stop(self, timeout=120):
         """SIGTERM; the exit status."""
         if self.alive():
             self.proc.send_signal(signal.SIGTERM)
@@ -171,7 +200,7 @@ class Server:
 
 
 class Stream:
-    """An answer in frames, read as they come: iterating gives (arrival in seconds, parsed frame); done is set by [DONE].
+    """An answer in frames, read as they come: iterating gives (its number, parsed frame); done is set by [DONE].
     Leaving the with block early is the client that leaves."""
 
     def __init__(self, server, path, timeout=120, **body):
@@ -189,9 +218,8 @@ class Stream:
 
     def __iter__(self):
         self.open()
-        rest = b""
+        rest, n = b"", 0
         while part := self.response.read1(1 << 16):
-            now = time.monotonic()
             *frames, rest = (rest + part).split(b"\n\n")
             for frame in frames:
                 if frame.startswith(b": "):
@@ -200,7 +228,8 @@ class Stream:
                 if frame == b"data: [DONE]":
                     self.done = True
                 else:
-                    yield now, json.loads(frame[6:])
+                    n += 1
+                    yield n, json.loads(frame[6:])
         assert rest == b"", rest
 
     def close(self):

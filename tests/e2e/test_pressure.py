@@ -9,7 +9,7 @@ import threading
 import time
 
 from conftest import Server, need_binary
-from test_faults import APP, SLOW, fault
+from test_faults import APP, HELD, Hold, fault
 
 ARRIVALS = int(os.environ.get("FLUXD_ARRIVALS", "32"))
 LEAVERS = int(os.environ.get("FLUXD_LEAVERS", "40"))
@@ -38,18 +38,21 @@ def served(server, bodies):
     return out, ended
 
 
-def test_many_arrivals_in_a_pool_for_two_all_end_with_their_tokens(make_server):
+def test_many_arrivals_in_a_pool_for_two_all_end_with_their_tokens(make_server, tmp_path):
     """All of them wait when the engine goes on. The bound on order: nobody is admitted before all of a better priority are, so when the first
     of the others ends at most seven of those still run."""
     need_binary(APP)
     bodies = arrivals(7)
-    small = Server(*SMALL, binary=APP)
+    hold = Hold(tmp_path)
+    small = Server(*SMALL, binary=APP, env=hold.env)
     try:
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            held = pool.submit(small.post, "/v1/completions", fault(SLOW, 40 + ARRIVALS // 5))
-            small.wait_metric("fluxd_requests_decoding", 1)
-            time.sleep(0.3)
-            got, ended = served(small, bodies)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            held = pool.submit(small.post, "/v1/completions", fault(HELD))
+            hold.wait()
+            serving = pool.submit(served, small, bodies)
+            small.wait_metric("fluxd_requests_accepted_total", 1 + ARRIVALS)
+            hold.release()
+            got, ended = serving.result()
             assert held.result().status_code == 200
         small.wait_free()
         assert small.stop() == 0
@@ -62,15 +65,18 @@ def test_many_arrivals_in_a_pool_for_two_all_end_with_their_tokens(make_server):
     assert first >= favoured - 7 - 1, (first, favoured)  # one more: the client's threads note the ends, not the server
 
 
-def test_a_burst_beyond_the_queue_is_served_or_told_to_come_again():
+def test_a_burst_beyond_the_queue_is_served_or_told_to_come_again(tmp_path):
     need_binary(APP)
-    s = Server("--queue-len", "8", "--max-num-seqs", "1", binary=APP)
+    hold = Hold(tmp_path)
+    s = Server("--queue-len", "8", "--max-num-seqs", "1", binary=APP, env=hold.env)
     try:
         with concurrent.futures.ThreadPoolExecutor(90) as pool:
-            held = pool.submit(s.post, "/v1/completions", fault(SLOW, 30))
-            s.wait_metric("fluxd_requests_decoding", 1)
-            time.sleep(0.3)  # its second token is the one that takes three seconds
-            got = list(pool.map(lambda i: s.post("/v1/completions", {"prompt": f"{i}", "max_tokens": 2, "ignore_eos": True}), range(80)))
+            held = pool.submit(s.post, "/v1/completions", fault(HELD))
+            hold.wait()
+            sent = [pool.submit(s.post, "/v1/completions", {"prompt": f"{i}", "max_tokens": 2, "ignore_eos": True}) for i in range(80)]
+            s.wait_metric('fluxd_requests_rejected_total{reason="queue_full"}', 72)
+            hold.release()
+            got = [x.result() for x in sent]
             assert held.result().status_code == 200
         told = [r for r in got if r.status_code == 429]
         good = [r for r in got if r.status_code == 200]

@@ -8,8 +8,11 @@
  *   3  one step takes argument * 100 ms
  *   4  the sequence's first page of KV, in a layer that sees all of it, is filled with NaN
  *   5  on a GPU: a kernel writes where nothing is
- *   6  on a GPU: a kernel never ends */
+ *   6  on a GPU: a kernel never ends
+ *   7  one step lasts as long as the file that FAULT_HOLD names is there; meanwhile one of its name and ".on" is there too */
+#include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,7 +24,7 @@
 #include "tests/server/fault_gpu.h"
 #endif
 
-enum { FAULT_MARK = 4242, FAULT_LOST = 1, FAULT_NAN, FAULT_SLOW, FAULT_PAGE, FAULT_ADDRESS, FAULT_SPIN, AFTER_TOK = 2 };
+enum { FAULT_MARK = 4242, FAULT_LOST = 1, FAULT_NAN, FAULT_SLOW, FAULT_PAGE, FAULT_ADDRESS, FAULT_SPIN, FAULT_HELD, AFTER_TOK = 2 };
 
 enum err __real_engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note);
 enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note);
@@ -54,6 +57,18 @@ static void break_device(struct engine *e, int fault)
     (void)fault;
 }
 
+static void hold(void)
+{
+    char        on[4096];
+    const char *file = getenv("FAULT_HOLD");
+    CHECK(file && (size_t)snprintf(on, sizeof on, "%s.on", file) < sizeof on);
+    int fd = open(on, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && close(fd) == 0);
+    while (access(file, F_OK) == 0)
+        usleep(2000);
+    CHECK(unlink(on) == 0);
+}
+
 enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note)
 {
     for (int i = 0; i < b->n_row; i++) {
@@ -61,6 +76,8 @@ enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step
             return err_set(note, ERR_DEVICE, NULL, "the device was lost in a test");
         if (fault_of(&b->row[i]) == FAULT_SLOW)
             usleep(100000u * (unsigned)b->row[i].seq->tok[3]);
+        if (fault_of(&b->row[i]) == FAULT_HELD)
+            hold();
         if (fault_of(&b->row[i]) == FAULT_PAGE)
             spoil_page(e, b->row[i].seq);
         break_device(e, fault_of(&b->row[i]));
