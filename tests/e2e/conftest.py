@@ -71,16 +71,20 @@ def wait_until(test, what="", timeout=120):
     return got
 
 
+def processor_s(proc):
+    """The processor time of another process: for comparisons within a run."""
+    return time.clock_gettime(~proc.pid << 3 | 2)
+
+
 def assert_linear(proc, work, what="", times=8, slack=3, tries=12):
     """work(1) and work(times) make the process do the same for sizes that are as 1 to times. Compares the processor time it takes for
     both, the least of several runs each: what is linear costs `times` as much, what is quadratic times² of it."""
 
     def used(n):
-        before = time.clock_gettime(clock)
+        before = processor_s(proc)
         work(n)
-        return time.clock_gettime(clock) - before
+        return processor_s(proc) - before
 
-    clock = ~proc.pid << 3 | 2  # the processor time of another process
     small, large = [], []
     for i in range(tries):
         small.append(used(1))

@@ -5,7 +5,8 @@
  * what the * matched  GET  /count      calls, handlers told, rooms, stats POST /echo       the body back POST /later
  * the body back from the loop, 50 ms later POST /wait       never answers; finishes when the client leaves POST /stream
  * N frames (N: the body), one a turn, with back pressure POST /slow       a frame every 20 ms, N of them POST /silent
- * a stream that says nothing for 1 s, then one frame SIGTERM closes everything and exits 0. */
+ * a stream that says nothing for 1 s, then one frame POST /held       one frame, and nothing more until the client leaves
+ * SIGTERM closes everything and exits 0. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,6 +166,12 @@ static void slow(struct http_call *c, void *app)
 {
     start_stream(c, app, true, 20, 20);
 }
+static void held(struct http_call *c, void *app)
+{
+    struct job *j = job_new(c, app);
+    http_stream_begin(c);
+    http_stream_write(j->call, "data: {}\n\n", 10);
+}
 static void silent(struct http_call *c, void *app)
 {
     start_stream(c, app, false, 1000, 0);
@@ -181,6 +188,7 @@ static const struct http_route route[] = {
     {.method = HTTP_POST, .path = "/stream", .json_body = true, .handle = stream},
     {.method = HTTP_POST, .path = "/slow", .json_body = true, .handle = slow},
     {.method = HTTP_POST, .path = "/silent", .json_body = true, .handle = silent},
+    {.method = HTTP_POST, .path = "/held", .json_body = true, .handle = held},
 };
 
 static void on_term(uv_signal_t *s, int number)
