@@ -7,11 +7,10 @@ import concurrent.futures
 import json
 import os
 import socket
-import time
 
 import pytest
 
-from conftest import ASAN_BIN, BIN, Server, Stream, check_error, need_binary
+from conftest import ASAN_BIN, BIN, Server, Stream, assert_linear, check_error, need_binary
 
 SANITIZED = os.path.exists(ASAN_BIN)
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -136,25 +135,26 @@ HUGE_FIELDS = [(COMPLETIONS, "model", 400), (COMPLETIONS, "stop", 400), (COMPLET
 
 
 @pytest.mark.parametrize("path,field,status", HUGE_FIELDS)
-def test_B14_a_string_of_7_MiB_is_refused_by_its_field_in_50_ms(server, hostile, path, field, status):
-    """As the server's own build does it; the sanitizer build has no bound in time. One of three must hold on a busy machine."""
+def test_B14_a_string_of_7_MiB_is_refused_by_its_field_in_linear_time(server, hostile, path, field, status):
     content = field == "content"
-    body = json.dumps({**VALID[path], **({"messages": [{"role": "user", "content": LONG}]} if content else {field: LONG})}).encode()
-    check_error(send(hostile, path, body), status, param="messages" if content else field)
-    seconds = []
-    for _ in range(3):
-        start = time.monotonic()
-        check_error(send(server, path, body), status, param="messages" if content else field)
-        seconds.append(time.monotonic() - start)
-    assert min(seconds) < 0.05, seconds
+
+    def refused(s, times):
+        text = LONG[:len(LONG) // 8 * times]
+        body = json.dumps({**VALID[path], **({"messages": [{"role": "user", "content": text}]} if content else {field: text})})
+        check_error(send(s, path, body), status, param="messages" if content else field)
+
+    refused(hostile, 8)
+    assert_linear(server.proc, lambda times: refused(server, times), field)
 
 
 @both
 @pytest.mark.parametrize("digits", [70, 7 << 20])
-def test_B14_a_long_number_is_refused(hostile, path, digits):
-    start = time.monotonic()
-    check_error(send(hostile, path, valid_with(path, '"top_p": 1' + "0" * digits)), 400, param="top_p")
-    assert SANITIZED or time.monotonic() - start < 0.2
+def test_B14_a_long_number_is_refused(server, hostile, path, digits):
+    def refused(s, times):
+        check_error(send(s, path, valid_with(path, '"top_p": 1' + "0" * (digits // 8 * times))), 400, param="top_p")
+
+    refused(hostile, 8)
+    assert_linear(server.proc, lambda times: refused(server, times), "digits")
 
 
 def test_B14_many_small_values_are_bounded(hostile):
@@ -316,12 +316,12 @@ def test_C08_lengths(hostile):
 
 
 def test_C10_what_never_fits_the_memory_is_refused_at_once(hostile):
-    start = time.monotonic()
+    accepted = hostile.metrics()["fluxd_requests_accepted_total"]
     for more in ({}, {"stream": True}, {"n": 2}):
         check_error(send(hostile, COMPLETIONS, {"prompt": [1] * 7000, **more}), 400, "kv_capacity_exceeded")
     check_error(send(hostile, COMPLETIONS, {"max_tokens": 8000}), 400, "kv_capacity_exceeded")
-    assert time.monotonic() - start < 2
-    assert hostile.metrics()["fluxd_requests_waiting"] == 0
+    m = hostile.metrics()
+    assert m["fluxd_requests_accepted_total"] == accepted and m["fluxd_requests_waiting"] == 0, "none is queued first"
 
 
 def test_C12_tiny_temperatures_are_greedy(hostile):
@@ -454,11 +454,10 @@ def test_C34_request_ids_are_the_servers_own(hostile):
 
 # --- D, E: text and streams
 
-def test_D02_a_long_word_is_tokenized_soon(server, hostile):
+def test_D02_a_long_word_is_tokenized_in_linear_time(server, hostile):
     for text in ("a" * 40_000, "日" * 13_000, '{"k":[' * 6000, "\U0001f600" * 10_000, " " * 40_000, "\n" * 40_000, "0" * 40_000):
-        start = time.monotonic()
+        assert_linear(server.proc, lambda times: server.post("/tokenize", {"prompt": text[:len(text) // 8 * times]}).json(), text[:4])
         ids = server.post("/tokenize", {"prompt": text}).json()["tokens"]
-        assert time.monotonic() - start < 0.5
         assert hostile.post("/tokenize", {"prompt": text}).json()["tokens"] == ids
         assert hostile.post("/detokenize", {"tokens": ids}).json()["prompt"] == text
 

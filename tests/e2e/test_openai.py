@@ -543,7 +543,7 @@ def test_many_leave_and_nothing_leaks(server):
             s.open()
         s.close()
     server.wait_free()
-    server.wait_metric("process_open_fds", lambda v: v <= n_fd + 2, timeout=10)
+    server.wait_metric("process_open_fds", lambda v: v <= n_fd + 2)
 
 
 @pytest.mark.parametrize("how", ["fin", "reset"])
@@ -566,7 +566,7 @@ def test_however_a_client_leaves_its_connection_is_closed(server, how, stream):
             if how == "reset":
                 k.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     server.wait_free()
-    server.wait_metric("fluxd_http_connections", lambda v: v <= before + 1, timeout=10)
+    server.wait_metric("fluxd_http_connections", lambda v: v <= before + 1)
 
 
 def test_a_slow_reader_rests_and_gets_every_byte(server):
@@ -583,7 +583,7 @@ def test_a_slow_reader_rests_and_gets_every_byte(server):
     conn.sock = sock
     ask = dict(prompt=["Once"] * 4, max_tokens=120, temperature=0, ignore_eos=True, logprobs=5, stream=True)
     conn.request("POST", "/v1/completions", json.dumps(ask), {"Content-Type": "application/json"})
-    server.wait_metric("fluxd_requests_resting", lambda v: v > 0, timeout=60)
+    server.wait_metric("fluxd_requests_resting", lambda v: v > 0)
     assert server.complete("Others go on")["choices"][0]["text"]
     body = conn.getresponse().read().decode()
     conn.close()

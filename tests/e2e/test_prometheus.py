@@ -1,4 +1,5 @@
 """What Prometheus sees: the page's grammar by promtool, the counts by a real Prometheus that scrapes while requests run."""
+import contextlib
 import re
 import shutil
 import subprocess
@@ -7,9 +8,9 @@ import time
 import pytest
 import requests
 
-from conftest import Stream, free_port, launch, read_log
+from conftest import Stream, free_port, launch, read_log, wait_until
 
-SCRAPE_S = 20
+ROUNDS = 8
 
 
 def test_promtool_has_nothing_to_say(server):
@@ -65,15 +66,12 @@ scrape_configs:
         return [float(x["value"][1]) for x in r["data"]["result"]]
 
     try:
-        end = time.monotonic() + 30
-        while True:
-            assert proc.poll() is None and time.monotonic() < end, read_log(log)[-4000:]
-            try:
-                if query("up") == [1]:
-                    break
-            except requests.RequestException:
-                pass
-            time.sleep(0.2)
+        def is_up():
+            assert proc.poll() is None
+            with contextlib.suppress(requests.RequestException):
+                return query("up") == [1]
+
+        wait_until(is_up, lambda: read_log(log)[-4000:])
         yield s, query
     finally:
         proc.kill()
@@ -82,9 +80,8 @@ scrape_configs:
 
 def test_a_real_prometheus_counts_what_was_sent(prometheus):
     s, query = prometheus
-    start = time.monotonic()
     sent = dict(stop=0, length=0, cancelled=0, prompt=0, answer=0, bad=0, sparse=0)
-    while time.monotonic() < start + SCRAPE_S - 5:
+    for _ in range(ROUNDS):
         usage = [s.complete("One two three", max_tokens=6, ignore_eos=True, n=2)["usage"]]
         sent["length"] += 2
         usage.append(s.chat("Hi", max_tokens=4, ignore_eos=True, route="sparse")["usage"])
@@ -99,13 +96,11 @@ def test_a_real_prometheus_counts_what_was_sent(prometheus):
         time.sleep(0.5)
     with Stream(s, "/v1/completions", prompt="Once", max_tokens=4000, ignore_eos=True) as stream:
         next(iter(stream))
-        time.sleep(1.5)
-        assert query("max_over_time(fluxd_requests_running[10s]) > 0") and query("max_over_time(fluxd_kv_usage_ratio[10s]) > 0")
+        wait_until(lambda: query("fluxd_requests_running > 0") and query("fluxd_kv_usage_ratio > 0"), "no scrape sees it run")
     sent["cancelled"] += 1
     s.wait_free()
-    time.sleep(max(2.5, start + SCRAPE_S - time.monotonic()))
-
     accepted = sent["stop"] + sent["length"] + sent["cancelled"]
+    wait_until(lambda: query("fluxd_requests_accepted_total") == [accepted] and query("fluxd_requests_running") == [0], "no scrape sees the end")
     got = {r: query(f'fluxd_requests_finished_total{{reason="{r}"}}') for r in ("stop", "length", "cancelled", "error")}
     assert got == {"stop": [sent["stop"]], "length": [sent["length"]], "cancelled": [1], "error": [0]}
     assert query("fluxd_requests_accepted_total") == [accepted] == query("fluxd_requests_routed_total")
@@ -123,7 +118,7 @@ def test_a_real_prometheus_counts_what_was_sent(prometheus):
     assert query('fluxd_route_full_layers_bucket{le="0.0"}') == [sent["sparse"]]
     ttft, = query("histogram_quantile(0.9, fluxd_time_to_first_token_seconds_bucket)")
     itl, = query("fluxd_inter_token_latency_seconds_sum / fluxd_inter_token_latency_seconds_count")
-    assert 0 < ttft < 5 and 0 < itl < 1
+    assert 0 < itl < ttft, "the prompt is longer than a token"
     assert query("fluxd_requests_running") == query("fluxd_requests_waiting") == query("fluxd_kv_usage_ratio") == [0]
-    assert query("count_over_time(up[20s])")[0] >= SCRAPE_S - 5 and query("min_over_time(up[20s])") == [1]
-    assert query("rate(process_cpu_seconds_total[20s])")[0] > 0 and query("fluxd_ready") == [1]
+    assert query("count_over_time(up[10m])")[0] > 2 and query("fluxd_ready") == [1]
+    assert query("increase(process_cpu_seconds_total[10m])")[0] > 0
