@@ -495,23 +495,24 @@ def test_leaving_mid_stream_frees_the_pages(server):
             if i == 5:
                 break
         assert server.pages_used() > 0
-    assert server.wait_metric("fluxd_kv_usage_ratio", 0) < 0.5
+        before = server.metrics()["fluxd_generation_tokens_total"]
     server.wait_free()
+    assert server.metrics()["fluxd_generation_tokens_total"] < before + 2000, "it does not run to its end first"
 
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_leaving_in_prefill_frees_the_pages(server, streamed):
     server.wait_free()
-    before = server.metrics()['fluxd_requests_finished_total{reason="cancelled"}']
+    before = server.metrics()
     n = 16 if on_gpu() else 1  # one prompt is through before anybody could ask
     streams = [Stream(server, "/v1/completions", prompt=[2000 + 2 * k + streamed, *(1000 + i % 900 for i in range(7000))], max_tokens=1000, ignore_eos=True,
                       **({} if streamed else {"stream": False})) for k in range(n)]
     server.wait_metric("fluxd_requests_prefilling", lambda n: n > 0)
     for s in streams:
         s.close()
-    assert server.wait_metric("fluxd_kv_usage_ratio", 0) < 1.5, "a prefill piece may have to end first"
     server.wait_free()
-    assert server.metrics()['fluxd_requests_finished_total{reason="cancelled"}'] == before + n
+    for name, more in (('fluxd_requests_finished_total{reason="cancelled"}', n), ("fluxd_prompt_tokens_total", 0)):  # no prompt is read to its end first
+        assert server.metrics()[name] == before[name] + more
 
 
 def test_leaving_the_queue_frees_the_place(make_server):
@@ -522,7 +523,7 @@ def test_leaving_the_queue_frees_the_place(make_server):
         s.wait_metric("fluxd_requests_waiting", 3)
         for w in waiting:
             w.close()
-        assert s.wait_metric("fluxd_requests_waiting", 0) < 1
+        s.wait_metric("fluxd_requests_waiting", 0)
         assert s.metrics()["fluxd_requests_running"] == 1
     s.wait_free()
 
