@@ -122,11 +122,11 @@ class Server:
     def logged(self):
         return read_log(self.log)
 
-    def post(self, path, json=None, timeout=120, **more):
+    def post(self, path, json=None, timeout=600, **more):
         """A connection of its own, so that threads may share the server."""
         return requests.post(self.url + path, json=json, timeout=timeout, **more)
 
-    def get(self, path, timeout=30, **more):
+    def get(self, path, timeout=120, **more):
         return requests.get(self.url + path, timeout=timeout, **more)
 
     def complete(self, prompt="Hello", **fields):
@@ -207,7 +207,7 @@ class Stream:
     """An answer in frames, read as they come: iterating gives (its number, parsed frame); done is set by [DONE].
     Leaving the with block early is the client that leaves."""
 
-    def __init__(self, server, path, timeout=120, **body):
+    def __init__(self, server, path, timeout=600, **body):
         self.conn = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)
         self.conn.request("POST", path, json.dumps({"stream": True, **body}), {"Content-Type": "application/json"})
         self.response = None

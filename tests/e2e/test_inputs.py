@@ -42,7 +42,7 @@ def answers_afterwards(hostile):
     assert r.status_code == 200 and r.json()["count"] > 0
 
 
-def send(server, path, body, timeout=120):
+def send(server, path, body, timeout=600):
     """body: bytes as they are, or fields that replace those of a valid request."""
     if not isinstance(body, (bytes, str)):
         body = json.dumps({k: v for k, v in {**VALID[path], **body}.items() if v is not ...})

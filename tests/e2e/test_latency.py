@@ -6,7 +6,7 @@ import pytest
 
 from conftest import Server, Stream, need_binary, on_gpu
 
-PROMPT_TOK, CHUNK_TOK = 6000, 512
+PROMPT_TOK, CHUNK_TOK = 6000 if on_gpu() else 3000, 512
 PROMPTS = 16 if on_gpu() else 1  # a GPU is through with one of them in 25 ms
 
 
