@@ -6,7 +6,7 @@ import pytest
 
 from conftest import Server, Stream, need_binary, on_gpu
 
-PROMPT_TOK, CHUNK_TOK = 6000 if on_gpu() else 3000, 512
+PROMPT_TOK, CHUNK_TOK = 6000 if on_gpu() else 700, 512 if on_gpu() else 128
 PROMPTS = 16 if on_gpu() else 1  # a GPU is through with one of them in 25 ms
 
 
@@ -33,7 +33,7 @@ def test_a_stream_has_a_token_in_every_step_beside_a_long_prefill(server):
             pass  # the end is ours
 
     layers = len(server.complete("a", route="full", max_tokens=1)["usage"]["attention_route"]["mask"])
-    with concurrent.futures.ThreadPoolExecutor(2) as pool, Stream(server, "/v1/completions", prompt="Once upon a time", max_tokens=6000, ignore_eos=True) as s:
+    with concurrent.futures.ThreadPoolExecutor(2) as pool, Stream(server, "/v1/completions", prompt="Once upon a time", max_tokens=4000, ignore_eos=True) as s:
         reading = pool.submit(read, s)
         server.wait_metric("fluxd_requests_decoding", 1)
         prompts = [[(i * 7919 + k) % 40_000 + 100 for i in range(PROMPT_TOK)] for k in range(PROMPTS)]  # none begins like another
