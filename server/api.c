@@ -14,7 +14,7 @@ enum { POLL_BATCH = 64, RETRY_AFTER_S = 1 };
 /* One body in the pool. */
 struct job {
     struct list       node; /* in api.jobs */
-    uv_work_t         work;
+    struct lane_job   lane;
     struct api       *api;
     struct http_call *call; /* NULL: the client left */
     enum api_endpoint endpoint;
@@ -33,6 +33,7 @@ enum err api_open(struct app *a)
     api->app = a;
     list_init(&api->gens);
     list_init(&api->jobs);
+    lanes_init(&api->lanes, a->loop, (int)a->config->prep_threads, (size_t)a->config->small_body_bytes);
     a->api = &api->stats;
     return OK;
 }
@@ -133,6 +134,8 @@ static enum err open_env(struct api *api, struct err_note *note)
         .choices_most = (int)a->config->queue_len,
         .limits = json_limits_default,
     };
+    api->env.tokenize_bytes_most = (size_t)a->config->max_tokenize_bytes;
+    api->env.detokenize_ids_most = (size_t)a->config->max_detokenize_ids;
     api->env.limits.bytes = (size_t)a->config->max_text_bytes;
     api->env.limits.bytes_with_ids = (size_t)a->config->max_body_bytes;
     api->has_env = true;
@@ -141,9 +144,11 @@ static enum err open_env(struct api *api, struct err_note *note)
 
 /* --- jobs --- */
 
-static void work(uv_work_t *w)
+static struct job *job_of(struct lane_job *l) { return LIST_ITEM(l, struct job, lane); }
+
+static void work(struct lane_job *l)
 {
-    struct job *j = w->data;
+    struct job *j = job_of(l);
     size_t n;
     const char *body = http_body_text(j->body, &n);
     j->failed = prep_run(&j->ask, &j->api->env, j->endpoint, body, n, &j->note);
@@ -159,12 +164,54 @@ static void job_free(struct job *j)
     free(j);
 }
 
+/* --- long answers of /tokenize and /detokenize, which hold their ids while a client reads --- */
+
+struct long_answer {
+    struct api         *api;
+    struct text_answer *text;
+};
+
+static bool long_answer_next(void *arg, struct strbuf *out) { return text_answer_next(((struct long_answer *)arg)->text, out); }
+
+static void long_answer_free(void *arg)
+{
+    struct long_answer *a = arg;
+    a->api->answer_bytes -= text_answer_bytes(a->text);
+    text_answer_free(a->text);
+    free(a);
+}
+
+static void answer_long(struct job *j)
+{
+    struct api         *api = j->api;
+    struct long_answer *a = malloc(sizeof *a);
+    const size_t        most = (size_t)api->app->config->max_answers_bytes, n = text_answer_bytes(j->ask->rest);
+    if (!a || n > most || api->answer_bytes > most - n) {
+        if (a)
+            err_set(&j->note, ERR_OVERLOAD, NULL, "this answer and those that are being read exceed the %zu bytes of --max-answers-bytes", most);
+        else
+            err_set(&j->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+        free(a);
+        api_refuse(api, j->call, j->endpoint, &j->note);
+        return;
+    }
+    *a = (struct long_answer){.api = api, .text = j->ask->rest};
+    j->ask->rest = NULL;
+    api->answer_bytes += n;
+    const struct http_source source = {.begin = j->ask->answer.data, .n_begin = j->ask->answer.len, .next = long_answer_next,
+                                       .free = long_answer_free, .arg = a};
+    api_count(&api->stats, j->endpoint, 200);
+    http_reply_source(j->call, "application/json", &source);
+}
+
 static void answer_job(struct job *j)
 {
     struct api       *api = j->api;
     struct http_call *call = j->call;
     if (j->failed) {
         api_refuse(api, call, j->endpoint, &j->note);
+    } else if (j->ask->rest) {
+        answer_long(j);
     } else if (j->ask->answer.len > 0) {
         api_count(&api->stats, j->endpoint, 200);
         http_reply(call, 200, "application/json", j->ask->answer.data, j->ask->answer.len, NULL);
@@ -175,10 +222,10 @@ static void answer_job(struct job *j)
     }
 }
 
-static void after_work(uv_work_t *w, int status)
+static void after_work(struct lane_job *l, bool ran)
 {
-    struct job *j = w->data;
-    if (status != 0 && !j->failed && !j->ask) /* taken back before a worker saw it */
+    struct job *j = job_of(l);
+    if (!ran) /* taken back before a worker saw it */
         j->failed = err_set(&j->note, ERR_CANCELLED, NULL, "%s", err_text(ERR_CANCELLED));
     if (j->call)
         answer_job(j);
@@ -191,7 +238,7 @@ static void on_gone(void *arg)
     api_count(&j->api->stats, j->endpoint, 499);
     http_finish_gone(j->call);
     j->call = NULL;
-    uv_cancel((uv_req_t *)&j->work); /* when a worker has it already, its result is dropped */
+    lanes_drop(&j->lane); /* when a worker has it already, its result is dropped */
 }
 
 static struct job *job_new(struct api *api, struct http_call *c, enum api_endpoint endpoint)
@@ -208,7 +255,9 @@ static struct job *job_new(struct api *api, struct http_call *c, enum api_endpoi
     j->call = c;
     j->endpoint = endpoint;
     j->start_ns = clock_ns();
-    j->work.data = j;
+    size_t n_body;
+    http_body_text(j->body, &n_body);
+    j->lane = (struct lane_job){.bytes = n_body, .client = http_body_owner(j->body), .run = work, .done = after_work};
     list_push_back(&api->jobs, &j->node);
     api->live++;
     api->stats.preps_open++;
@@ -232,5 +281,5 @@ void api_take(struct http_call *c, struct app *a, enum api_endpoint endpoint)
         return;
     }
     http_set_gone(c, on_gone, j);
-    CHECK(uv_queue_work(a->loop, &j->work, work, after_work) == 0); /* fails on a NULL callback only */
+    lanes_add(&api->lanes, &j->lane);
 }

@@ -8,6 +8,7 @@
 
 #include "base/list.h"
 #include "server/api.h"
+#include "server/lanes.h"
 #include "server/prep.h"
 
 struct api {
@@ -18,7 +19,9 @@ struct api {
     bool                has_env;
     struct chat_tokens *chat_tokens;
     struct list         gens;  /* struct gen */
-    struct list         jobs;  /* bodies in the worker pool */
+    struct list         jobs;  /* bodies in the worker pool or on their way there */
+    struct lanes        lanes;
+    size_t              answer_bytes; /* held by long answers that are being read */
     int                 live;  /* of both */
     uint64_t            next_request;
 };

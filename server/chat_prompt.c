@@ -298,6 +298,9 @@ static enum err cut_after_last(struct render *r, const struct tmpl_rendering *ou
 
 enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, const char *param, size_t n)
 {
+    if (env->tokenize_bytes_most && n > env->tokenize_bytes_most)
+        return json_in_fail(in, ERR_INVALID_VALUE, param, "has %zu bytes of text, above the %zu of --max-tokenize-bytes: send it in parts", n,
+                            env->tokenize_bytes_most);
     if (n <= env->text_bytes_most || env->text_bytes_most == 0 || p->truncate != 0)
         return OK;
     return err_set(in->note, ERR_CONTEXT_LENGTH, param,

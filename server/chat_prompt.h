@@ -20,9 +20,10 @@ struct chat_prompt_env {
     int32_t                   eos_id; /* -1: none */
     int                       max_len; /* tokens that the model takes */
     size_t                    text_bytes_most; /* a longer text has more tokens than the model takes; 0: no bound */
+    size_t                    tokenize_bytes_most; /* --max-tokenize-bytes, where tokens are only counted; 0: no bound */
 };
 
-/* ERR_CONTEXT_LENGTH for a text of n bytes that cannot fit, so that nobody has to count its tokens. */
+/* Refuses a text of n bytes that cannot fit, so that nobody has to count its tokens. */
 enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, const char *param, size_t n);
 
 /* Appends the ids of p's messages to out. Refusals name the message ("messages[2].content"); ERR_TEMPLATE with the text

@@ -18,6 +18,7 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "base/strbuf.h"
 
 struct http;      /* the listener */
 struct http_call; /* one request being answered */
@@ -71,6 +72,7 @@ void http_close(struct http *h, void (*done)(void *), void *arg);
 const char *http_body(const struct http_call *c, size_t *n);
 struct http_body *http_body_take(struct http_call *c); /* hands it over: prep works on it elsewhere; NULL: out of memory */
 const char *http_body_text(const struct http_body *b, size_t *n); /* any thread, as long as the body is held */
+uint64_t http_body_owner(const struct http_body *b); /* a number for the API key, or without one the address, that sent it */
 void http_body_free(struct http_body *b);                         /* loop thread; NULL is fine */
 const char *http_header(const struct http_call *c, const char *name); /* NULL when absent */
 const char *http_path_rest(const struct http_call *c);  /* what the route's "*" matched, percent-decoded; else "" */
@@ -83,6 +85,17 @@ void http_set_gone(struct http_call *c, void (*on_gone)(void *), void *arg);
 /* One whole answer. body is copied. extra may be NULL: "Name: value\r\n" lines. */
 void http_reply(struct http_call *c, int status, const char *content_type, const char *body, size_t n,
                 const char *extra);
+
+/* 200 with a long answer that is made as the client reads it. Its begin is copied. next appends a piece, false with the
+ * last; it runs on the loop, so pieces are small. free is called once, whatever becomes of the call, maybe at once. */
+struct http_source {
+    const char *begin;
+    size_t n_begin;
+    bool (*next)(void *arg, struct strbuf *out);
+    void (*free)(void *arg);
+    void *arg;
+};
+void http_reply_source(struct http_call *c, const char *content_type, const struct http_source *s);
 
 /* The OpenAI error object; retry_after_s < 0: no Retry-After. */
 void http_reply_error(struct http_call *c, const struct err_note *note, int retry_after_s);

@@ -107,6 +107,8 @@ const char *http_body_text(const struct http_body *b, size_t *n)
     return b && b->data ? b->data : "";
 }
 
+uint64_t http_body_owner(const struct http_body *b) { return b->owner.lo * 0x9E3779B97F4A7C15u ^ b->owner.hi; }
+
 struct http_body *http_body_take(struct http_call *c)
 {
     struct http_body *b = c->body ? c->body : body_new(c);

@@ -5,6 +5,7 @@
  *   http_linger.c  refusals outside the library, and the close that lets the client read them
  *   http_call.c    one request: routing, body, whole answers
  *   http_body.c    the bytes of one body
+ *   http_source.c  long answers, made while they are read
  *   http_stream.c  server-sent events
  *   http_keys.c    API keys
  *   http_recv.c    the library's reads, on their way to the kernel

@@ -146,11 +146,10 @@ static size_t quote_special(struct strbuf *buf, const uint8_t *p, size_t n)
     return (size_t)-utf8_step(p, n);
 }
 
-void json_out_quote(struct strbuf *buf, const char *s, size_t n)
+void json_out_escape(struct strbuf *buf, const char *s, size_t n)
 {
     const uint8_t *p = (const uint8_t *)s;
     size_t done = 0, i = 0; /* bytes written; bytes looked at */
-    strbuf_putc(buf, '"');
     while (i < n) {
         const int step = utf8_step(p + i, n - i);
         if (step > 0 && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\') {
@@ -164,6 +163,12 @@ void json_out_quote(struct strbuf *buf, const char *s, size_t n)
     if (i > done) {
         strbuf_put(buf, p + done, i - done);
     }
+}
+
+void json_out_quote(struct strbuf *buf, const char *s, size_t n)
+{
+    strbuf_putc(buf, '"');
+    json_out_escape(buf, s, n);
     strbuf_putc(buf, '"');
 }
 

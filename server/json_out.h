@@ -54,6 +54,7 @@ void json_out_raw(struct json_out *o, const char *key, const char *json, size_t 
 
 /* A string with its quotes, on its own (a Prometheus label or a log field need other rules). */
 void json_out_quote(struct strbuf *buf, const char *s, size_t n);
+void json_out_escape(struct strbuf *buf, const char *s, size_t n); /* without them: a part of one */
 
 /* The OpenAI error object: {"error":{"message":..,"type":..,"param":..,"code":..}}, param null when empty. */
 void json_out_error(struct strbuf *buf, const struct err_note *note);

@@ -24,6 +24,7 @@
 #include "server/api.h"
 #include "server/check_health.h"
 #include "server/config.h"
+#include "server/lanes.h"
 #include "server/routes.h"
 #include "server/template.h"
 #include "server/tokenizer.h"
@@ -468,6 +469,8 @@ static void publish(struct server *s)
     snprintf(a->model_id, sizeof a->model_id, "%s",
              *s->config.served_model_name ? s->config.served_model_name : a->model->name);
     s->config.max_model_len = a->model->max_len; /* what clients find in /v1/limits */
+    if (!s->config.max_detokenize_ids)
+        s->config.max_detokenize_ids = a->model->max_len;
     a->ready_wall_s = clock_wall_s();
     if (s->ending) {
         scheduler_stop(s->scheduler, ERR_DRAINING);
@@ -586,6 +589,7 @@ static int fail(struct server *s, int code)
 
 static int serve(struct server *s)
 {
+    lanes_size_pool((int)s->config.prep_threads);
     prepare_process();
     open_loop(s);
     s->app.loop = &s->loop;

@@ -370,9 +370,9 @@ static enum err run(struct prep *c)
     if (e)
         return e;
     if (endpoint == API_TOKENIZE)
-        return prep_tokenize(c->env, &c->p, c->in, &c->a->answer);
+        return prep_tokenize(c->env, &c->p, c->in, c->a);
     if (endpoint == API_DETOKENIZE)
-        return prep_detokenize(c->env, &c->p, c->in, &c->a->answer);
+        return prep_detokenize(c->env, &c->p, c->in, c->a);
     return fill_ask(c);
 }
 
@@ -407,6 +407,7 @@ void ask_free(struct ask *a)
     if (!a)
         return;
     strbuf_fini(&a->answer);
+    text_answer_free(a->rest);
     arena_fini(&a->mem);
     free(a);
 }

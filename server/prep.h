@@ -7,6 +7,7 @@
 #include "scheduler/request.h"
 #include "server/api.h"
 #include "server/chat_prompt.h"
+#include "server/text_answer.h"
 
 struct prep_env {
     struct chat_prompt_env    chat;
@@ -16,6 +17,7 @@ struct prep_env {
     int                       gen_top_k;                                  /* -1: none */
     int64_t                   seed;                                       /* --seed; -1: a fresh one for each request */
     int                       choices_most; /* of one call: what the queue could ever take */
+    size_t                    tokenize_bytes_most, detokenize_ids_most;
     struct json_limits        limits;
 };
 
@@ -40,7 +42,8 @@ struct ask {
     struct ask_prompt *prompt;       /* [n_prompt] */
     struct request   **request;      /* [n_prompt * n_per_prompt] index = prompt * n_per_prompt + i; owner is NULL */
     struct stop_set    stop;
-    struct strbuf      answer;       /* tokenize, detokenize: the whole answer */
+    struct strbuf      answer;       /* tokenize, detokenize: the answer, or its begin */
+    struct text_answer *rest;        /* what comes behind it; NULL: nothing */
 };
 
 /* On failure note says why and nothing is left behind. Free with ask_free once no request is with the scheduler. */

@@ -1,12 +1,13 @@
-/* prep_text: the worker's step of /tokenize and /detokenize: body in, whole answer out. Pure; any thread. */
+/* prep_text: the worker's step of /tokenize and /detokenize: body in, answer out. Pure; any thread. */
 #ifndef FLUXD_SERVER_PREP_TEXT_H
 #define FLUXD_SERVER_PREP_TEXT_H
 
-#include "base/strbuf.h"
 #include "server/params.h"
 #include "server/prep.h"
 
-enum err prep_tokenize(const struct prep_env *env, const struct params *p, struct json_in *in, struct strbuf *answer);
-enum err prep_detokenize(const struct prep_env *env, const struct params *p, struct json_in *in, struct strbuf *answer);
+enum { TEXT_ANSWER_WHOLE_BYTES = 65536 }; /* an answer up to about this length is written at once */
+
+enum err prep_tokenize(const struct prep_env *env, const struct params *p, struct json_in *in, struct ask *a);
+enum err prep_detokenize(const struct prep_env *env, const struct params *p, struct json_in *in, struct ask *a);
 
 #endif
