@@ -5,10 +5,14 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "base/check.h"
 
-enum { LARGE_SHARE = 4 }; /* of the threads, large jobs take one in so many, and at least one */
+enum {
+    LARGE_SHARE = 4, /* of the threads, large jobs take one in so many, and at least one */
+    LARGE_NICE = 10  /* a tenth of a core where all are busy */
+};
 
 void lanes_size_pool(int n_thread)
 {
@@ -24,10 +28,23 @@ void lanes_init(struct lanes *l, uv_loop_t *loop, int n_thread, size_t small_byt
     list_init(&l->waiting);
 }
 
+static void run_nicely(void *arg)
+{
+    struct lane_job *j = arg;
+    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + LARGE_NICE); /* of this thread alone; where it fails, all share alike */
+    j->run(j);
+}
+
+/* A large job takes seconds of a core, and gives way to the loop, the engine and small jobs. A thread cannot take its
+ * niceness back without a privilege, so the job has one of its own, for which the pool's waits. */
 static void run(uv_work_t *w)
 {
     struct lane_job *j = w->data;
-    j->run(j);
+    uv_thread_t      own;
+    if (j->large && uv_thread_create(&own, run_nicely, j) == 0)
+        CHECK(uv_thread_join(&own) == 0);
+    else
+        j->run(j);
 }
 
 static void fill(struct lanes *l);

@@ -1,6 +1,7 @@
 /* lanes: which job the worker pool gets next. The pool (libuv's, one for the process) takes jobs in the order in which they
  * come. Here small ones go to it at once; of large ones, so few are in it at a time that threads are left for the small,
- * and the rest waits here. Loop thread. */
+ * and the rest waits here. A large one in work gives way to all
+ * other threads. Loop thread. */
 #ifndef FLUXD_SERVER_LANES_H
 #define FLUXD_SERVER_LANES_H
 

@@ -2,6 +2,7 @@
 #include "tests/base/cm.h"
 
 #include <stdatomic.h>
+#include <sys/resource.h>
 
 #include "server/lanes.h"
 
@@ -13,7 +14,8 @@ static struct lanes lanes;
 struct job {
     struct lane_job lane;
     int             name, n_done;
-    bool            gated, ran, dropped;
+    int             nice;
+    bool            gated, ran;
 };
 
 static struct job    job[JOBS];
@@ -28,6 +30,7 @@ static void run(struct lane_job *l)
     const bool  large = l->bytes > SMALL;
     const int   now = large ? atomic_fetch_add(&large_now, 1) + 1 : 0;
     if (now > atomic_load(&large_peak)) atomic_store(&large_peak, now);
+    j->nice = getpriority(PRIO_PROCESS, 0);
     if (j->gated) {
         atomic_fetch_add(&in_gate, 1);
         uv_sem_wait(&gate);
@@ -105,6 +108,15 @@ static void large_jobs_have_at_least_one_thread_and_a_quarter_of_many(void **sta
         lanes_init(&l, &loop, want[i][0], SMALL);
         assert_int_equal(l.most_large, want[i][1]);
     }
+}
+
+static void large_jobs_give_way_and_small_ones_do_not(void **state)
+{
+    (void)state;
+    const int own = getpriority(PRIO_PROCESS, 0);
+    for (int i = 0; i < 3 * THREADS; i++) add(i, i % 2 ? SMALL + 1 : SMALL, 0, false); /* each thread of the pool has had large ones before small ones */
+    turn_until(&n_order, 3 * THREADS);
+    for (int i = 0; i < 3 * THREADS; i++) assert_int_equal(job[i].nice, i % 2 ? (own + 10 > 19 ? 19 : own + 10) : own);
 }
 
 static void a_job_passes_by_those_of_many_times_its_size(void **state)
@@ -197,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         LAW(small_jobs_end_while_all_large_ones_stand_still),
         LAW(large_jobs_have_at_least_one_thread_and_a_quarter_of_many),
+        LAW(large_jobs_give_way_and_small_ones_do_not),
         LAW(a_job_passes_by_those_of_many_times_its_size),
         LAW(clients_take_turns),
         LAW(none_waits_for_ever),
