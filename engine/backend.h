@@ -3,6 +3,7 @@
 #ifndef FLUXD_ENGINE_BACKEND_H
 #define FLUXD_ENGINE_BACKEND_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -25,6 +26,7 @@ struct backend {
     struct backend_ops op;
     enum dtype         act, kv; /* types of activations and of the KV pages */
     int                n_thread;
+    bool               tries_shapes; /* the first weight_done of a shape and type must run outside parallel regions */
 
     enum dtype (*hold_type)(const struct backend *b, enum dtype src); /* how a product's weight stored as src is held */
     enum err   (*weight_new)(struct weight *w, int n, int k, enum dtype hold, enum weight_use use, struct err_note *note);

@@ -18,6 +18,9 @@ struct job {
     struct weight *w;
     int            layer, slot; /* layer < 0: slot is enum top_tensor */
     int64_t        bytes;       /* in the file, or as invented */
+    int64_t        n, k;
+    uint64_t       types;       /* bit t: a part is stored as enum dtype t */
+    bool           done;
 };
 
 struct loader {
@@ -256,21 +259,29 @@ static int cmp_job(const void *a, const void *b)
     return (x->bytes < y->bytes) - (x->bytes > y->bytes);
 }
 
+static void add_part(struct job *j, const struct source_tensor *t)
+{
+    j->bytes += t->n_bytes;
+    j->n += t->n;
+    j->k = t->k;
+    j->types |= UINT64_C(1) << t->dt;
+}
+
 static void add_job(struct loader *ld, struct weight *w, int layer, int slot)
 {
     const struct spec   *s = ld->l->spec;
     struct source_tensor t;
     char                 name[NAME_BYTES];
-    int64_t              bytes = 0;
-    if (layer < 0) bytes = find(ld, top_names[slot][ld->naming], s->n_vocab, s->d, &t, NULL) == OK ? t.n_bytes : 0;
+    struct job           j = {.w = w, .layer = layer, .slot = slot};
+    if (layer < 0 && find(ld, top_names[slot][ld->naming], s->n_vocab, s->d, &t, NULL) == OK) add_part(&j, &t);
     for (int i = 0; layer >= 0 && i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != slot) continue;
         part_name(ld, layer, p->name[ld->naming], ".weight", name);
-        if (find(ld, name, spec_dim(s, p->n), spec_dim(s, p->k), &t, NULL) == OK) bytes += t.n_bytes;
+        if (find(ld, name, spec_dim(s, p->n), spec_dim(s, p->k), &t, NULL) == OK) add_part(&j, &t);
     }
-    ld->job[ld->n_job++] = (struct job){.w = w, .layer = layer, .slot = slot, .bytes = bytes};
-    ld->total += bytes;
+    ld->job[ld->n_job++] = j;
+    ld->total += j.bytes;
 }
 
 static enum err list_jobs(struct loader *ld, struct err_note *note)
@@ -288,8 +299,42 @@ static enum err list_jobs(struct loader *ld, struct err_note *note)
     return OK;
 }
 
+static void run_job(struct loader *ld, struct buffer *buf, struct job *j)
+{
+    struct err_note note = {0};
+    enum err        e = j->layer < 0 ? load_top(ld, buf, j, &note) : load_matrix(ld, buf, j, &note);
+    j->done = true;
+#pragma omp critical(weights_progress)
+    {
+        ld->done += j->bytes;
+        if (e != OK && ld->e == OK) {
+            ld->e = e;
+            ld->note = note;
+            atomic_store(&ld->next, ld->n_job);
+        }
+        if (e == OK && ld->l->progress)
+            ld->l->progress(ld->l->progress_arg, "weights", ld->total ? (double)ld->done / (double)ld->total : 1);
+    }
+}
+
+/* A backend that tries its products when it first meets a shape must meet it outside a parallel region, since the products
+ * will run outside one too. */
+static void run_first_of_each_shape(struct loader *ld)
+{
+    struct buffer buf = {.b = ld->l->backend};
+    for (int i = 0; i < ld->n_job && ld->e == OK; i++) {
+        struct job *j = &ld->job[i];
+        bool        known = j->w == &ld->w->embed; /* a table of rows: no products */
+        for (int k = 0; k < i && !known; k++)
+            known = ld->job[k].done && ld->job[k].n == j->n && ld->job[k].k == j->k && ld->job[k].types == j->types;
+        if (!known) run_job(ld, &buf, j);
+    }
+    buffer_free(&buf);
+}
+
 static void run_jobs(struct loader *ld)
 {
+    if (ld->l->backend->tries_shapes) run_first_of_each_shape(ld);
 #pragma omp parallel num_threads(ld->l->backend->n_thread)
     for (struct buffer buf = {.b = ld->l->backend};;) {
         int i = atomic_fetch_add(&ld->next, 1);
@@ -297,19 +342,7 @@ static void run_jobs(struct loader *ld)
             buffer_free(&buf);
             break;
         }
-        struct err_note note = {0};
-        enum err        e = ld->job[i].layer < 0 ? load_top(ld, &buf, &ld->job[i], &note) : load_matrix(ld, &buf, &ld->job[i], &note);
-#pragma omp critical(weights_progress)
-        {
-            ld->done += ld->job[i].bytes;
-            if (e != OK && ld->e == OK) {
-                ld->e = e;
-                ld->note = note;
-                atomic_store(&ld->next, ld->n_job);
-            }
-            if (e == OK && ld->l->progress)
-                ld->l->progress(ld->l->progress_arg, "weights", ld->total ? (double)ld->done / (double)ld->total : 1);
-        }
+        if (!ld->job[i].done) run_job(ld, &buf, &ld->job[i]);
     }
 }
 

@@ -23,7 +23,7 @@ struct cpu_weight {
     bool    raw;
 };
 
-enum { DNNL_TILE = 64, DNNL_TILE_SMALL = 8 };
+enum { DNNL_TILE = 64 };
 enum { ATTN_PARTS = 16 }; /* most parts a decode row's keys are cut into */
 
 enum err dnnl_box_new(struct dnnl_box **out, struct err_note *note);

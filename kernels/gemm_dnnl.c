@@ -1,9 +1,13 @@
 /* gemm_dnnl: products with fp32 and bf16 weights by oneDNN; the only file that speaks to it, for its 2.x and 3.x C interfaces.
  *
- * oneDNN's bits for a row may depend on the number of rows of the call. So there are two shapes only, tiles of DNNL_TILE rows and
- * (padded) tiles of DNNL_TILE_SMALL for what is left, and when a weight is packed both are tried on the same rows, at several
- * places: where they do not give the same bits the small one is used alone. Primitives are made once per shape and kept. */
+ * oneDNN's bits for a row may depend on the number of rows of the call, and on some processors on the row's place among
+ * them (the AVX2 kernels sum the last two of eight rows in another order). So a weight has two shapes only: tiles of
+ * DNNL_TILE rows, and small (padded) tiles for what is left. When it is packed, the small tile is the first size whose rows
+ * have the same bits at every place, and the large tile is used only where it gives the small one's bits. Bits depend on
+ * the number of threads too, and oneDNN uses one inside a parallel region: so a shape that is first packed there cannot be
+ * tried and gets tiles of a single row. Primitives are made once per shape and kept. */
 #include <oneapi/dnnl/dnnl.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,11 +17,15 @@
 
 enum { MAX_SHAPES = 256 };
 
+/* Rows of the small tile, in order of preference. A single row has no neighbours, so the last always serves. */
+static const int small_rows[] = {8, 4, 1};
+
 struct shape {
     int                   m, n, k;
     enum dtype            dt;
     bool                  add;
-    bool                  tried, alike; /* of the large tile: compared with the small one; same bits */
+    int                   small;        /* of the large tile: rows of the small one beside it; 0: not yet chosen */
+    bool                  alike;        /* of the large tile: its rows have the small one's bits */
     dnnl_primitive_t      prim;
     dnnl_primitive_desc_t pd;
     dnnl_memory_t         src, wei, dst;
@@ -215,25 +223,25 @@ static bool shapes_make(struct dnnl_box *b, const struct weight *w, int first, i
 }
 
 /* The small tile alone, in its own layout; the large one stands in the list as one that is not used. */
-static bool shapes_small(struct dnnl_box *b, const struct weight *w)
+static bool shapes_small(struct dnnl_box *b, const struct weight *w, int small)
 {
-    struct shape *lead = shape_new(b, DNNL_TILE_SMALL, w, false, NULL);
-    if (!lead || !shape_new(b, DNNL_TILE_SMALL, w, true, lead) || b->n_shape == MAX_SHAPES)
+    struct shape *lead = shape_new(b, small, w, false, NULL);
+    if (!lead || !shape_new(b, small, w, true, lead) || b->n_shape == MAX_SHAPES)
         return false;
-    b->shape[b->n_shape++] = (struct shape){.m = DNNL_TILE, .n = w->n, .k = w->k, .dt = w->dt, .tried = true};
+    b->shape[b->n_shape++] = (struct shape){.m = DNNL_TILE, .n = w->n, .k = w->k, .dt = w->dt};
     return true;
 }
 
-static bool shapes_of(struct dnnl_box *b, const struct weight *w)
+static bool shapes_of(struct dnnl_box *b, const struct weight *w, int small)
 {
     int n = b->n_shape;
-    if (shape_find(b, DNNL_TILE_SMALL, w, false) || shapes_make(b, w, DNNL_TILE, DNNL_TILE_SMALL))
+    if (shapes_make(b, w, DNNL_TILE, small))
         return true;
     shapes_drop(b, n);
-    if (shapes_make(b, w, DNNL_TILE_SMALL, DNNL_TILE))
+    if (shapes_make(b, w, small, DNNL_TILE))
         return true;
     shapes_drop(b, n);
-    if (shapes_small(b, w))
+    if (shapes_small(b, w, small))
         return true;
     shapes_drop(b, n);
     return false;
@@ -304,51 +312,128 @@ static void run(const struct call *c, struct shape *s, const void *x, float *y)
     dnnl_stream_wait(c->b->stream);
 }
 
-/* Do both tiles give a row the same bits, wherever it stands? Random rows: another order of sums would show. */
-static enum err try_tiles(struct dnnl_box *b, const struct weight *w, struct shape *large, struct shape *small,
-                          struct err_note *note)
+struct trial {
+    char  *x; /* [DNNL_TILE] rows, of the weight's type */
+    float *y, *z;
+    size_t xb, yb; /* bytes of a row */
+};
+
+static void trial_fini(struct trial *t)
 {
-    size_t   xb = (size_t)w->k * (w->dt == DT_BF16 ? 2 : 4), n = (size_t)w->n;
-    char    *x = aligned_alloc(64, DNNL_TILE * xb);
-    float   *y = aligned_alloc(64, DNNL_TILE * n * 4), *z = aligned_alloc(64, DNNL_TILE_SMALL * n * 4);
+    free(t->x);
+    free(t->y);
+    free(t->z);
+}
+
+/* Random rows: another order of sums would show. */
+static enum err trial_init(struct trial *t, const struct weight *w, struct err_note *note)
+{
+    size_t xb = (size_t)w->k * (w->dt == DT_BF16 ? 2 : 4), yb = (size_t)w->n * 4;
+    *t = (struct trial){aligned_alloc(64, DNNL_TILE * xb), aligned_alloc(64, DNNL_TILE * yb), aligned_alloc(64, DNNL_TILE * yb), xb, yb};
+    if (!t->x || !t->y || !t->z) {
+        trial_fini(t);
+        return err_set(note, ERR_NOMEM, NULL, "no memory to pack a weight");
+    }
     uint32_t r = 12345;
-    enum err err = x && y && z ? OK : err_set(note, ERR_NOMEM, NULL, "no memory to pack a weight");
-    for (size_t i = 0; err == OK && i < DNNL_TILE * (size_t)w->k; i++) {
+    for (size_t i = 0; i < DNNL_TILE * (size_t)w->k; i++) {
         r = r * 1664525u + 1013904223u;
         float v = (float)(int32_t)r * 0x1p-31f;
         if (w->dt == DT_BF16)
-            ((uint16_t *)(void *)x)[i] = f32_to_bf16(v);
+            ((uint16_t *)(void *)t->x)[i] = f32_to_bf16(v);
         else
-            ((float *)(void *)x)[i] = v;
+            ((float *)(void *)t->x)[i] = v;
     }
+    return OK;
+}
+
+/* Rows [from, from + m) of t->x through s into out, which holds 0.5 before: what s adds to where it adds. */
+static void try_rows(const struct call *c, const struct trial *t, struct shape *s, int from, float *out)
+{
+    for (size_t i = 0; i < (size_t)s->m * (size_t)s->n; i++)
+        out[i] = 0.5f;
+    run(c, s, t->x + (size_t)from * t->xb, out);
+}
+
+/* Do the small tile's rows have the same bits at every place? Row i goes to place (i + by) % small->m. */
+static bool places_alike(const struct call *c, const struct trial *t, struct shape *small)
+{
+    int m = small->m;
+    try_rows(c, t, small, 0, t->y);
+    for (int by = 1; by < m; by++) {
+        for (int i = 0; i < m; i++)
+            memcpy(t->x + (size_t)(m + (i + by) % m) * t->xb, t->x + (size_t)i * t->xb, t->xb);
+        try_rows(c, t, small, m, t->z);
+        for (int i = 0; i < m; i++)
+            if (memcmp((char *)t->z + (size_t)((i + by) % m) * t->yb, (char *)t->y + (size_t)i * t->yb, t->yb))
+                return false;
+    }
+    return true;
+}
+
+/* Do both tiles give a row the same bits, wherever it stands in the large one? */
+static bool tiles_alike(const struct call *c, const struct trial *t, struct shape *large, struct shape *small)
+{
+    try_rows(c, t, large, 0, t->y);
+    for (int at = 0; at + small->m <= DNNL_TILE; at += small->m > 1 ? small->m - 1 : 1) {
+        try_rows(c, t, small, at, t->z);
+        if (memcmp(t->z, (char *)t->y + (size_t)at * t->yb, (size_t)small->m * t->yb))
+            return false;
+    }
+    return true;
+}
+
+static enum err pack(struct dnnl_box *b, struct weight *w, int small, struct err_note *note)
+{
+    struct cpu_weight *h = w->impl;
+    struct shape *s = shape_find(b, small, w, false);
+    size_t bytes = (s->wei_bytes + 63) / 64 * 64;
+    free(h->packed);
+    h->packed = aligned_alloc(64, bytes);
+    if (!h->packed)
+        return err_set(note, ERR_NOMEM, NULL, "no memory for a weight of %zu bytes", bytes);
+    if (reorder(b, s, h->rows, h->packed))
+        return err_set(note, ERR_DEVICE, NULL, "oneDNN cannot pack a weight of %d x %d", w->n, w->k);
+    h->bytes = (int64_t)bytes;
+    return OK;
+}
+
+/* Chooses the tiles of w's shape with w as the example, and packs it. */
+static enum err choose_tiles(struct dnnl_box *b, struct weight *w, const struct trial *t, struct err_note *note)
+{
     struct call c = {.b = b, .w = w};
-    large->tried = large->alike = err == OK;
-    if (err == OK)
-        run(&c, large, x, y);
-    for (int at = 0; err == OK && at + DNNL_TILE_SMALL <= DNNL_TILE; at += 7) {
-        run(&c, small, x + (size_t)at * xb, z);
-        large->alike = large->alike && memcmp(z, y + (size_t)at * n, DNNL_TILE_SMALL * n * 4) == 0;
+    int n = b->n_shape;
+    const size_t last = sizeof small_rows / sizeof *small_rows - 1;
+    for (size_t i = omp_in_parallel() ? last : 0; i <= last; i++) {
+        if (!shapes_of(b, w, small_rows[i]))
+            continue;
+        enum err e = pack(b, w, small_rows[i], note);
+        if (e)
+            return e;
+        struct shape *large = shape_find(b, DNNL_TILE, w, false), *small = shape_find(b, small_rows[i], w, false),
+                     *small_add = shape_find(b, small_rows[i], w, true);
+        if (places_alike(&c, t, small) && places_alike(&c, t, small_add)) {
+            large->small = small->m;
+            large->alike = large->prim && !omp_in_parallel() && tiles_alike(&c, t, large, small) &&
+                           tiles_alike(&c, t, shape_find(b, DNNL_TILE, w, true), small_add);
+            return OK;
+        }
+        shapes_drop(b, n);
     }
-    free(x);
-    free(y);
-    free(z);
-    return err;
+    return err_set(note, ERR_DEVICE, NULL, "oneDNN makes no product of %d x %d", w->n, w->k);
 }
 
 enum err dnnl_pack(struct dnnl_box *b, struct weight *w, struct err_note *note)
 {
-    struct cpu_weight *h = w->impl;
-    if (!shapes_of(b, w))
-        return err_set(note, ERR_DEVICE, NULL, "oneDNN makes no product of %d x %d", w->n, w->k);
-    struct shape *large = shape_find(b, DNNL_TILE, w, false), *small = shape_find(b, DNNL_TILE_SMALL, w, false);
-    size_t bytes = (small->wei_bytes + 63) / 64 * 64;
-    h->packed = aligned_alloc(64, bytes);
-    if (!h->packed)
-        return err_set(note, ERR_NOMEM, NULL, "no memory for a weight of %zu bytes", bytes);
-    if (reorder(b, small, h->rows, h->packed))
-        return err_set(note, ERR_DEVICE, NULL, "oneDNN cannot pack a weight of %d x %d", w->n, w->k);
-    h->bytes = (int64_t)bytes;
-    return large->tried ? OK : try_tiles(b, w, large, small, note);
+    const struct shape *large = shape_find(b, DNNL_TILE, w, false);
+    if (large)
+        return pack(b, w, large->small, note);
+    struct trial t;
+    enum err e = trial_init(&t, w, note);
+    if (e)
+        return e;
+    e = choose_tiles(b, w, &t, note);
+    trial_fini(&t);
+    return e;
 }
 
 /* Rows [0, n) with tiles of s->m; the tail, and rows that do not lie dense, go through the padded scratch. */
@@ -390,9 +475,10 @@ void gemm_dnnl(struct op_ctx *ctx, const struct gemm_args *a)
         c.x = (const char *)sc->xh;
         c.x_stride_bytes = (int64_t)w->k * 2;
     }
-    int large = shape_find(sc->dnnl, DNNL_TILE, w, false)->alike ? a->n_tok / DNNL_TILE * DNNL_TILE : 0;
+    const struct shape *tile = shape_find(sc->dnnl, DNNL_TILE, w, false);
+    int large = tile->alike ? a->n_tok / DNNL_TILE * DNNL_TILE : 0;
     if (large)
         run_tiles(&c, sc, shape_find(sc->dnnl, DNNL_TILE, w, a->add), 0, large);
     if (large < a->n_tok)
-        run_tiles(&c, sc, shape_find(sc->dnnl, DNNL_TILE_SMALL, w, a->add), large, a->n_tok - large);
+        run_tiles(&c, sc, shape_find(sc->dnnl, tile->small, w, a->add), large, a->n_tok - large);
 }

@@ -21,7 +21,7 @@ struct world {
     float x[T * K], y[T * N], z[T * N];
 };
 
-static struct world *open_world(enum dtype hold)
+static struct world *open_packed(enum dtype hold, bool in_parallel)
 {
     struct world *o = calloc(1, sizeof *o);
     uint32_t      seed = 7;
@@ -33,11 +33,17 @@ static struct world *open_world(enum dtype hold)
         o->x[i] = hold == DT_BF16 ? f32_from_bf16(f32_to_bf16(rnd(&seed))) : rnd(&seed);
     assert_int_equal(cpu_weight_new(&o->w, N, K, hold, false, NULL), OK);
     cpu_weight_part(&o->w, 0, N, w, DT_F32, NULL);
-    assert_int_equal(cpu_weight_done(&o->c, &o->w, NULL), OK);
+    enum err e = OK;
+#pragma omp parallel num_threads(2) if (in_parallel)
+#pragma omp single
+    e = cpu_weight_done(&o->c, &o->w, NULL);
+    assert_int_equal(e, OK);
     assert_int_equal(cpu_weight_new(&o->raw, N, K, DT_F32, true, NULL), OK);
     cpu_weight_part(&o->raw, 0, N, w, DT_F32, NULL);
     return o;
 }
+
+static struct world *open_world(enum dtype hold) { return open_packed(hold, false); }
 
 static void close_world(struct world *o)
 {
@@ -71,13 +77,12 @@ static void bf16_equals_reference(void **s)
         equals_reference(DT_BF16);
 }
 
-static void bits_do_not_depend_on_neighbours(void **s)
+static void neighbours_do_not_matter(bool in_parallel)
 {
-    (void)s;
     for (int bf = 0; bf < 2; bf++) {
         if (bf && cpu_hold_type(DT_BF16) != DT_BF16)
             continue;
-        struct world    *o = open_world(bf ? DT_BF16 : DT_F32);
+        struct world    *o = open_packed(bf ? DT_BF16 : DT_F32, in_parallel);
         struct gemm_args a = {.y = o->y, .x = o->x, .w = &o->w, .x_stride = K, .y_stride = N, .n_tok = T};
         a.decode = true;
         gemm_cpu(&o->c, &a);
@@ -96,6 +101,11 @@ static void bits_do_not_depend_on_neighbours(void **s)
         close_world(o);
     }
 }
+
+static void bits_do_not_depend_on_neighbours(void **s) { (void)s; neighbours_do_not_matter(false); }
+
+/* Loading packs in parallel, where oneDNN has one thread; products run with all. */
+static void bits_do_not_depend_on_neighbours_when_packed_in_parallel(void **s) { (void)s; neighbours_do_not_matter(true); }
 
 static void strided_rows_give_the_same(void **s)
 {
@@ -117,6 +127,7 @@ int main(void)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(f32_equals_reference), cmocka_unit_test(bf16_equals_reference),
                                    cmocka_unit_test(bits_do_not_depend_on_neighbours),
+                                   cmocka_unit_test(bits_do_not_depend_on_neighbours_when_packed_in_parallel),
                                    cmocka_unit_test(strided_rows_give_the_same)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }
