@@ -150,8 +150,11 @@ static enum err check_header_line(struct guard *g, const char *p, size_t n, stru
     while (end > v && (end[-1] == ' ' || end[-1] == '\t'))
         end--;
     guard_header(g, p, (size_t)(colon - p), v, (size_t)(end - v));
+    /* The library keeps space behind a value: it would refuse such a length, and not know such a coding. */
     if (end < p + n && equals(p, (size_t)(colon - p), "Content-Length"))
-        g->length_bad = true; /* the library takes no space behind it, and would say so in HTML */
+        g->length_bad = true;
+    if (end < p + n && equals(p, (size_t)(colon - p), "Transfer-Encoding"))
+        g->coding_bad = true;
     if (g->name_bad)
         return err_set(note, ERR_INVALID_REQUEST, NULL, "a header name holds a forbidden character");
     if (g->value_bad)

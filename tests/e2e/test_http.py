@@ -192,6 +192,8 @@ MALFORMED = [
     ("form body", f"POST /echo HTTP/1.1\r\n{H}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\nConnection: close\r\n\r\na=b", 415, "unsupported_media_type"),
     ("gzip body", f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Encoding: gzip\r\nContent-Length: 3\r\nConnection: close\r\n\r\n\x1f\x8b\x08", 415, "unsupported_media_type"),
     ("space behind a length", f"POST /echo HTTP/1.1\r\n{H}{JSON}Content-Length: 2 \r\nConnection: close\r\n\r\nab", 400, "invalid_request"),
+    ("space behind a coding", f"POST /echo HTTP/1.1\r\n{H}{JSON}Transfer-Encoding: chunked \r\n\r\n0\r\n\r\n", 400, "invalid_request"),
+    ("tab behind a coding", f"POST /echo HTTP/1.1\r\n{H}{JSON}Transfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n", 400, "invalid_request"),
     ("header block of 17 KiB", f"GET /hello HTTP/1.1\r\n{H}X: {'a' * 17000}\r\n\r\n", 431, "headers_too_large"),
     ("300 headers", f"GET /hello HTTP/1.1\r\n{H}" + "a:\r\n" * 300 + "\r\n", 431, "headers_too_large"),
     ("300 parameters", f"GET /hello?{'&' * 300} HTTP/1.1\r\n{H}\r\n", 431, "headers_too_large"),

@@ -30,6 +30,7 @@ struct ref {
     struct ref_request request[REF_REQUESTS + 1]; /* [n]: the one that is refused or not whole */
     int n;
     enum ref_end end;
+    bool over; /* refused for its body's size, whatever stands in it or behind it */
 };
 
 struct ref_head {
@@ -119,7 +120,7 @@ static bool ref_header_line(struct ref_head *h, const char *p, size_t n, bool tr
         ref_length(h, v, m, to < n);
     else if (ref_is(p, k, "Transfer-Encoding")) {
         h->n_coding++;
-        h->coding_right = ref_is(v, m, "chunked");
+        h->coding_right = ref_is(v, m, "chunked") && to == n;
     } else if (ref_is(p, k, "Expect")) {
         h->expect = true;
         h->expect_wrong = h->expect_wrong || !ref_is(v, m, "100-continue");
@@ -172,7 +173,7 @@ static int ref_lines(struct ref_head *h, const char *b, size_t n, size_t *at, si
     }
 }
 
-/* One chunked body. As ref_lines; -1 too when more than REF_MAX_BODY bytes of it came. */
+/* One chunked body. As ref_lines; -2 when more than REF_MAX_BODY bytes of it came. */
 static int ref_chunks(struct ref_request *r, const char *b, size_t n, size_t *at, size_t head)
 {
     for (;;) {
@@ -204,7 +205,7 @@ static int ref_chunks(struct ref_request *r, const char *b, size_t n, size_t *at
             break;
         size_t have = n - *at < size ? n - *at : (size_t)size;
         if (r->n_body + have > REF_MAX_BODY)
-            return -1;
+            return -2;
         memcpy(r->body + r->n_body, b + *at, have);
         r->n_body += have;
         *at += have;
@@ -235,6 +236,7 @@ static void ref_read(struct ref *out, const char *b, size_t n)
 {
     out->n = 0;
     out->end = REF_OPEN;
+    out->over = false;
     out->request[0] = (struct ref_request){.head = false};
     for (size_t at = 0; at < n && out->n < REF_REQUESTS;) {
         struct ref_head h = {.v10 = false};
@@ -253,11 +255,13 @@ static void ref_read(struct ref *out, const char *b, size_t n)
             return;
         struct ref_request *r = &out->request[out->n];
         ref_take(r, &h);
-        if (h.length > REF_MAX_BODY)
+        out->over = h.length > REF_MAX_BODY;
+        if (out->over)
             return;
         bool hello = !strcmp(h.target, "/hello");
         if (h.n_coding) {
             whole = ref_chunks(r, b, n, &at, at - start);
+            out->over = whole == -2;
             if (whole < 0)
                 return;
         } else {
