@@ -72,16 +72,6 @@ void apply_evict(struct sched_core *k, struct seq *s)
     atomic_fetch_add_explicit(&k->stats->preemptions, 1, memory_order_relaxed);
 }
 
-static void count_end(struct scheduler_stats *st, enum finish f)
-{
-    _Atomic uint64_t *c = f == FINISH_STOP     ? &st->finished_stop
-                          : f == FINISH_LENGTH ? &st->finished_length
-                          : f == FINISH_ROUTED ? &st->finished_routed
-                          : f == FINISH_ERROR  ? &st->finished_error
-                                               : &st->finished_cancelled;
-    atomic_fetch_add_explicit(c, 1, memory_order_relaxed);
-}
-
 void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum finish finish, enum err why)
 {
     int n_tok = r->use.n_prompt + r->use.n_answer;
@@ -95,7 +85,6 @@ void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum fini
     }
     if (finish == FINISH_ERROR && r->note.code != why) /* else the note says more */
         err_set(&r->note, why, NULL, "%s", err_text(why));
-    count_end(k->stats, finish);
     hist_add(&k->stats->e2e, k->now_ns - r->submit_ns);
     announce_done(k, r, finish);
 }

@@ -53,7 +53,6 @@ void books_count(struct scheduler *s)
     atomic_store_explicit(&s->stats.prefilling, pre, memory_order_relaxed);
     atomic_store_explicit(&s->stats.decoding, dec, memory_order_relaxed);
     atomic_store_explicit(&s->stats.resting, rest, memory_order_relaxed);
-    atomic_store_explicit(&s->stats.waiting, atomic_load(&s->waiting_n), memory_order_relaxed);
     atomic_store_explicit(&s->stats.oldest_waiting_ns, oldest_submit(s), memory_order_relaxed);
 }
 
@@ -101,7 +100,7 @@ void books_check(const struct scheduler *s)
         key[r->key_id % ADMIT_KEYS]++;
         n++;
     }
-    CHECK(n + (int)mailbox_len(s->inbox) == atomic_load(&s->waiting_n));
+    CHECK(n + (int)mailbox_len(s->inbox) == atomic_load(&s->stats.waiting));
     for (int k = 0; k < ADMIT_KEYS; k++)
         CHECK(key[k] == s->key_waiting[k]);
 }

@@ -34,7 +34,6 @@ struct scheduler {
     struct batch        batch;
     struct step_out     out;
     /* between the threads */
-    _Atomic int         waiting_n; /* accepted and not admitted: bounded by queue_len */
     _Atomic int         retry_s;
     _Atomic int64_t     in_flight;
     atomic_bool         draining;

@@ -81,14 +81,14 @@ void queue_put_back(struct scheduler *s, struct seq *q)
         atomic_fetch_add_explicit(&s->stats.swaps, 1, memory_order_relaxed);
     apply_evict(&s->core, q);
     r->order_ns = r->submit_ns - INT64_MAX / 2; /* among the preempted, by arrival */
-    atomic_fetch_add(&s->waiting_n, 1);
+    atomic_fetch_add(&s->stats.waiting, 1);
     insert(s, r);
 }
 
 static void leave_list(struct scheduler *s, struct request *r)
 {
     list_remove(&r->node);
-    atomic_fetch_sub(&s->waiting_n, 1);
+    atomic_fetch_sub(&s->stats.waiting, 1);
     s->key_waiting[key_of(r)]--;
     s->waiting_ms = list_empty(&s->waiting) ? 0 : s->waiting_ms - r->work_ms;
     tell_retry(s);
@@ -129,7 +129,7 @@ static float settle_bias(struct scheduler *s, struct request *r)
     if (b->on)
         return b->value;
     b->on = true;
-    b->value = bias_of(s->conf.route_bias_max, &(struct bias_state){.waiting = atomic_load(&s->waiting_n), .queue_len = s->conf.queue_len,
+    b->value = bias_of(s->conf.route_bias_max, &(struct bias_state){.waiting = (int)atomic_load(&s->stats.waiting), .queue_len = s->conf.queue_len,
                                                                     .promised = s->core.promised, .n_page = s->core.lim.n_page});
     atomic_store_explicit(&s->stats.bias_micro, llround((double)b->value * 1e6), memory_order_relaxed);
     atomic_fetch_add_explicit(&s->stats.biased, b->value != 0, memory_order_relaxed);

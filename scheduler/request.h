@@ -21,7 +21,7 @@ enum { EVENT_RING = 32 }; /* power of two */
 
 enum route_ask { ROUTE_ASK_DEFAULT /* the server's --route */, ROUTE_ASK_AUTO, ROUTE_ASK_FULL, ROUTE_ASK_SPARSE, ROUTE_ASK_MASK, ROUTE_ASK_MIN_FULL };
 
-enum finish { FINISH_NONE, FINISH_STOP /* eos or stop id */, FINISH_LENGTH, FINISH_ROUTED /* route_only: the route is known */, FINISH_CANCELLED, FINISH_ERROR };
+enum finish { FINISH_NONE, FINISH_STOP /* eos or stop id */, FINISH_LENGTH, FINISH_ROUTED /* route_only: the route is known */, FINISH_CANCELLED, FINISH_ERROR, FINISH_KINDS };
 
 enum event_kind { EVENT_TOKEN, EVENT_DONE };
 

@@ -171,7 +171,7 @@ enum err scheduler_submit(struct scheduler *s, struct request *r, struct err_not
         atomic_fetch_add(&s->stats.rejected_size, 1);
         return err;
     }
-    if (atomic_load(&s->waiting_n) >= s->conf.queue_len || atomic_load(&s->in_flight) >= (int64_t)most_in_flight(s)) {
+    if (atomic_load(&s->stats.waiting) >= s->conf.queue_len || atomic_load(&s->in_flight) >= (int64_t)most_in_flight(s)) {
         atomic_fetch_add(&s->stats.rejected_full, 1);
         return err_set(note, ERR_QUEUE_FULL, NULL, "%d requests wait already: try again later", s->conf.queue_len);
     }
@@ -179,7 +179,7 @@ enum err scheduler_submit(struct scheduler *s, struct request *r, struct err_not
     r->submit_ns = clock_ns();
     r->in_flight = &s->in_flight;
     list_init(&r->node);
-    atomic_fetch_add(&s->waiting_n, 1);
+    atomic_fetch_add(&s->stats.waiting, 1);
     atomic_fetch_add(&s->in_flight, 1);
     atomic_fetch_add(&s->stats.accepted, 1);
     CHECK(mailbox_put(s->inbox, r));
@@ -206,6 +206,12 @@ size_t scheduler_poll(struct scheduler *s, struct request **out, size_t n)
             out[kept++] = out[i];
     }
     return kept;
+}
+
+void scheduler_count_end(struct scheduler *s, enum finish finish)
+{
+    CHECK(finish > FINISH_NONE && finish < FINISH_KINDS);
+    atomic_fetch_add_explicit(&s->stats.finished[finish], 1, memory_order_relaxed);
 }
 
 void scheduler_unrest(struct scheduler *s) { mailbox_poke(s->inbox); }
@@ -236,7 +242,7 @@ static void take_inbox(struct scheduler *s, struct request *first)
             queue_put(s, r);
             continue;
         }
-        atomic_fetch_sub(&s->waiting_n, 1); /* nothing has to be computed: it waits for nobody */
+        atomic_fetch_sub(&s->stats.waiting, 1); /* nothing has to be computed: it waits for nobody */
         route_only_end(s, NULL, r);
     }
 }
@@ -429,7 +435,7 @@ enum err scheduler_run(struct scheduler *s)
     struct request *first = NULL;
     enum err        err = OK;
     for (enum turn t; (t = scheduler_turn(s, first, &err)) != TURN_OVER;) {
-        bool busy = atomic_load(&s->waiting_n) + atomic_load(&s->stats.resting) > 0; /* their deadlines go on */
+        bool busy = atomic_load(&s->stats.waiting) + atomic_load(&s->stats.resting) > 0; /* their deadlines go on */
         first = t == TURN_IDLE ? mailbox_wait(s->inbox, busy ? BUSY_BEAT_MS : IDLE_BEAT_MS) : NULL;
     }
     return err;

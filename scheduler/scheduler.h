@@ -42,11 +42,11 @@ extern const double sched_hist_bound_s[HIST_BUCKETS]; /* upper bounds in seconds
 struct scheduler_stats {
     _Atomic int64_t  waiting, prefilling, decoding, resting;   /* requests by state */
     _Atomic uint64_t accepted, rejected_full, rejected_size;
-    _Atomic uint64_t finished_stop, finished_length, finished_routed, finished_cancelled, finished_error;
+    _Atomic uint64_t finished[FINISH_KINDS];                   /* by enum finish; scheduler_count_end */
     _Atomic uint64_t prompt_tok, answer_tok, cached_tok;
     _Atomic int64_t  pages_total, pages_used, pages_full, pages_sparse; /* by the kind of the layer that holds them */
     _Atomic uint64_t pages_given_back;                         /* dead pages of sparse layers */
-    _Atomic uint64_t timed_out;                                /* ended by a deadline; in finished_error too */
+    _Atomic uint64_t timed_out;                                /* ended by a deadline */
     _Atomic uint64_t steps, preemptions, swaps;
     _Atomic uint64_t idle_ns, chain_ns;                        /* waited for us, of the time in which step followed step */
     _Atomic uint64_t taken_bytes;                              /* taken from the allocator by the engine thread's turns */
@@ -85,6 +85,10 @@ void scheduler_cancel(struct scheduler *s, struct request *r);
 
 /* Requests that have events; each is returned once per announcement: read all its events with request_next_event. */
 size_t scheduler_poll(struct scheduler *s, struct request **out, size_t n);
+
+/* How an accepted request ended for its reader, once for each after its DONE was read: a stop string ends an answer by a cancel, and may
+ * be found after the last token. So accepted == finished by reason + those whose DONE was not read, at any moment of the loop thread. */
+void scheduler_count_end(struct scheduler *s, enum finish finish);
 
 /* After a full ring was read: the sequence may go on. Cheap; call it when events were read from a request that had none free. */
 void scheduler_unrest(struct scheduler *s);

@@ -116,5 +116,7 @@ bool choice_take(struct choice *c, const struct event *e)
     if (strbuf_failed(&c->raw) || strbuf_failed(&c->fresh) || strbuf_failed(&c->kept) || strbuf_failed(&c->reason) ||
         strbuf_failed(&c->out))
         c->failed = ERR_NOMEM;
+    if (c->done)
+        c->end = c->failed == ERR_NOMEM ? FINISH_ERROR : c->stopped ? FINISH_STOP : e->finish;
     return c->stopped && !before && !c->done;
 }

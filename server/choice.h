@@ -21,6 +21,7 @@ struct choice {
     int                     n_token, cap_token;
     bool                    stopped; /* a stop string: what still comes is not part of the answer */
     const char             *finish;  /* NULL while it grows */
+    enum finish             end;     /* once done: how it ended for the client, whatever the scheduler made of it meanwhile */
     enum err                failed;  /* OK, or why there is no answer */
     bool                    done;    /* DONE was read (or the request was never accepted) */
     bool                    pending; /* with the scheduler */

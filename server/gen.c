@@ -140,8 +140,10 @@ static void take_event(struct gen *g, struct choice *c, const struct event *e)
     }
     if (choice_take(c, e))
         scheduler_cancel(scheduler_of(g), c->r);
-    if (e->kind == EVENT_DONE)
-        g->n_growing--;
+    if (e->kind != EVENT_DONE)
+        return;
+    scheduler_count_end(scheduler_of(g), c->end);
+    g->n_growing--;
 }
 
 /* Reads what there is of one choice, and tells it. */

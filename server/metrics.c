@@ -98,14 +98,28 @@ static void by_label(const struct page *p, const char *name, const char *key, co
     number(p->out, v);
 }
 
+/* Of one moment, so that accepted is finished, running and waiting together. */
+struct open_requests {
+    double waiting, running;
+};
+
+static struct open_requests open_now(const struct scheduler_stats *s)
+{
+    struct open_requests o = {.waiting = LOAD(s->waiting)}; /* before the others: only the loop thread, which is ours, moves those */
+    o.running = LOAD(s->accepted) - o.waiting;
+    for (int f = 0; f < FINISH_KINDS; f++)
+        o.running -= LOAD(s->finished[f]);
+    return o;
+}
+
 static void finished(const struct page *p, const struct scheduler_stats *s)
 {
     family(p, "fluxd_", "requests_finished", "counter", "Requests that ended, by reason.");
-    by_label(p, "requests_finished_total", "reason", "stop", LOAD(s->finished_stop));
-    by_label(p, "requests_finished_total", "reason", "length", LOAD(s->finished_length));
-    by_label(p, "requests_finished_total", "reason", "routed", LOAD(s->finished_routed));
-    by_label(p, "requests_finished_total", "reason", "cancelled", LOAD(s->finished_cancelled));
-    by_label(p, "requests_finished_total", "reason", "error", LOAD(s->finished_error));
+    by_label(p, "requests_finished_total", "reason", "stop", LOAD(s->finished[FINISH_STOP]));
+    by_label(p, "requests_finished_total", "reason", "length", LOAD(s->finished[FINISH_LENGTH]));
+    by_label(p, "requests_finished_total", "reason", "routed", LOAD(s->finished[FINISH_ROUTED]));
+    by_label(p, "requests_finished_total", "reason", "cancelled", LOAD(s->finished[FINISH_CANCELLED]));
+    by_label(p, "requests_finished_total", "reason", "error", LOAD(s->finished[FINISH_ERROR]));
     family(p, "fluxd_", "requests_rejected", "counter", "Requests not taken into the queue, by reason.");
     by_label(p, "requests_rejected_total", "reason", "queue_full", LOAD(s->rejected_full));
     by_label(p, "requests_rejected_total", "reason", "size", LOAD(s->rejected_size));
@@ -222,7 +236,8 @@ static void vllm_finished(const struct page *p, const struct app *app, const str
         const char *reason;
         double v;
     } row[] = {
-        {"stop", LOAD(s->finished_stop)}, {"length", LOAD(s->finished_length)}, {"abort", LOAD(s->finished_cancelled)}};
+        {"stop", LOAD(s->finished[FINISH_STOP])}, {"length", LOAD(s->finished[FINISH_LENGTH])}, {"abort", LOAD(s->finished[FINISH_CANCELLED])},
+        {"error", LOAD(s->finished[FINISH_ERROR])}};
     family(p, "vllm:", "request_success", "counter", "Requests that ended, by reason.");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         strbuf_printf(p->out, "vllm:request_success_total{finished_reason=\"%s\",", row[i].reason);
@@ -232,12 +247,11 @@ static void vllm_finished(const struct page *p, const struct app *app, const str
     }
 }
 
-static void vllm_block(const struct page *p, const struct app *app, const struct scheduler_stats *s)
+static void vllm_block(const struct page *p, const struct app *app, const struct scheduler_stats *s, struct open_requests open)
 {
     double total = LOAD(s->pages_total);
-    vllm_single(p, app, "num_requests_running", "gauge", "Requests running.",
-                LOAD(s->prefilling) + LOAD(s->decoding) + LOAD(s->resting));
-    vllm_single(p, app, "num_requests_waiting", "gauge", "Requests waiting.", LOAD(s->waiting));
+    vllm_single(p, app, "num_requests_running", "gauge", "Requests running.", open.running);
+    vllm_single(p, app, "num_requests_waiting", "gauge", "Requests waiting.", open.waiting);
     vllm_single(p, app, "kv_cache_usage_perc", "gauge", "Share of the KV pool in use, 1 is all.",
                 total > 0 ? LOAD(s->pages_used) / total : 0);
     vllm_single(p, app, "prompt_tokens", "counter", "Prompt tokens.", LOAD(s->prompt_tok));
@@ -270,7 +284,7 @@ static double oldest_age_s(const struct scheduler_stats *s)
     return since ? (double)(clock_ns() - since) * 1e-9 : 0;
 }
 
-static void table(const struct page *page, const struct app *app, const struct scheduler_stats *s)
+static void table(const struct page *page, const struct app *app, const struct scheduler_stats *s, struct open_requests open)
 {
     const struct http_stats *h = http_stats(app->http);
     const struct api_stats *a = app->api;
@@ -293,7 +307,8 @@ void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
 {
     const struct page p = {.out = out, .format = f};
     const struct scheduler_stats *s = app->scheduler ? scheduler_stats(app->scheduler) : NULL;
-    table(&p, app, s);
+    const struct open_requests open = s ? open_now(s) : (struct open_requests){0};
+    table(&p, app, s, open);
     if (s) {
         finished(&p, s);
         pages(&p, s);
@@ -303,7 +318,7 @@ void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
     infos(&p, app);
     process(&p, app);
     if (s && !strcmp(app->config->vllm_metrics, "on"))
-        vllm_block(&p, app, s);
+        vllm_block(&p, app, s, open);
     if (f == METRICS_OPEN)
         strbuf_puts(out, "# EOF\n");
 }

@@ -33,7 +33,7 @@ struct fuzz {
     int               accepted, done, cancelled, failed, refused;
     int               cache, n_page; /* pages */
     struct talk       talk[TALKS];
-    int               finished[FINISH_ERROR + 1];
+    int               finished[FINISH_KINDS];
 };
 
 static uint32_t rnd(struct fuzz *f, uint32_t n)
@@ -106,6 +106,7 @@ static void read_events(struct fuzz *f, int i)
         memcpy(t->tok, c->r.prompt, (size_t)t->n * sizeof *t->tok);
     }
     f->finished[c->finish]++;
+    scheduler_count_end(f->s, c->finish);
     f->done++;
     free(c->r.prompt);
     free(c->r.use.route);

@@ -57,6 +57,7 @@ static struct grown grow(const char *fields, const int32_t *id, enum finish fini
     }
     assert_int_equal(c.failed, OK);
     g.finish = c.finish;
+    assert_int_equal(c.end, strcmp(c.finish, "stop") == 0 ? FINISH_STOP : FINISH_LENGTH); /* what is counted is what was told */
     g.n_token = c.n_token;
     choice_fini(&c);
     ask_free(a);
