@@ -1,7 +1,7 @@
 /* admit: see admit.h. */
 #include "scheduler/admit.h"
 
-static bool fits(const struct admit_room *room, const struct admit_ask *a)
+bool admit_fits(const struct admit_room *room, const struct admit_ask *a)
 {
     return a->pages <= room->pages && (room->prefill_idle || a->n_prompt <= room->prefill_tok);
 }
@@ -26,7 +26,7 @@ static int most_even(const struct plan_limits *lim, const struct admit_room *roo
     int    best = first;
     double best_score = unevenness(lim, room, &ask[first]);
     for (int i = first + 1, seen = 1; i < n && seen < BALANCE_REACH && ask[i].priority == ask[first].priority; i++) {
-        if (ask[i].key != ask[first].key || !fits(room, &ask[i]))
+        if (ask[i].key != ask[first].key || !admit_fits(room, &ask[i]))
             continue;
         seen++;
         double score = unevenness(lim, room, &ask[i]);
@@ -44,12 +44,12 @@ int admit_pick(const struct plan_limits *lim, const struct admit_room *room, con
     for (int i = 0; i < n && ask[i].priority == ask[0].priority; i++) {
         if (worn == n && ask[i].passed >= lim->pass_most)
             worn = i;
-        if (fits(room, &ask[i]) && (pick < 0 || room->served_ms[ask[i].key] < room->served_ms[ask[pick].key]))
+        if (admit_fits(room, &ask[i]) && (pick < 0 || room->served_ms[ask[i].key] < room->served_ms[ask[pick].key]))
             pick = i;
     }
     if (pick >= 0 && lim->route_policy == ROUTE_POLICY_BALANCE)
         pick = most_even(lim, room, ask, n, pick);
     if (pick > worn)
-        pick = fits(room, &ask[worn]) ? worn : -1;
+        pick = admit_fits(room, &ask[worn]) ? worn : -1;
     return pick;
 }

@@ -17,18 +17,9 @@ static void count_pages(struct scheduler *s)
     atomic_store_explicit(&s->stats.pages_sparse, sparse, memory_order_relaxed);
 }
 
-static int64_t oldest_submit(const struct scheduler *s)
+static int64_t oldest_wait(const struct scheduler *s)
 {
-    int64_t oldest = 0;
-    int     seen = 0;
-    LIST_EACH(it, &s->waiting)
-    {
-        int64_t t = LIST_ITEM(it, struct request, node)->submit_ns;
-        oldest = oldest == 0 || t < oldest ? t : oldest;
-        if (++seen == ADMIT_WINDOW) /* the oldest is near the front: age is part of the order */
-            break;
-    }
-    return oldest;
+    return list_empty(&s->by_age) ? 0 : LIST_ITEM(s->by_age.next, struct request, wait_node)->wait_ns;
 }
 
 void books_count(struct scheduler *s)
@@ -53,7 +44,7 @@ void books_count(struct scheduler *s)
     atomic_store_explicit(&s->stats.prefilling, pre, memory_order_relaxed);
     atomic_store_explicit(&s->stats.decoding, dec, memory_order_relaxed);
     atomic_store_explicit(&s->stats.resting, rest, memory_order_relaxed);
-    atomic_store_explicit(&s->stats.oldest_waiting_ns, oldest_submit(s), memory_order_relaxed);
+    atomic_store_explicit(&s->stats.oldest_waiting_ns, oldest_wait(s), memory_order_relaxed);
 }
 
 void books_check_quick(const struct scheduler *s)
@@ -96,11 +87,20 @@ void books_check(const struct scheduler *s)
     LIST_EACH(it, &s->waiting)
     {
         const struct request *r = LIST_ITEM(it, struct request, node);
-        CHECK(r->seq == NULL);
+        CHECK(r->seq == NULL && r->wait_ns > 0);
         key[r->key_id % ADMIT_KEYS]++;
         n++;
     }
-    CHECK(n + (int)mailbox_len(s->inbox) == atomic_load(&s->stats.waiting));
+    CHECK(n + (int)mailbox_len(s->inbox) == atomic_load(&s->stats.waiting) && n == s->n_by_age);
+    int64_t since = 0;
+    LIST_EACH(it, &s->by_age)
+    {
+        const struct request *r = LIST_ITEM(it, struct request, wait_node);
+        CHECK(r->wait_ns >= since);
+        since = r->wait_ns;
+        n--;
+    }
+    CHECK(n == 0);
     for (int k = 0; k < ADMIT_KEYS; k++)
         CHECK(key[k] == s->key_waiting[k]);
 }

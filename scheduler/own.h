@@ -17,11 +17,15 @@ struct scheduler {
     struct swap             *swap;
     struct mailbox          *inbox, *outbox;
     struct list              waiting; /* requests, by priority, then arrival plus predicted time */
+    struct list              by_age;  /* the same, in the order in which they began to wait */
+    int                      n_by_age;
+    int                      n_since_aged; /* admissions since an overdue one's, counted to AGED_EVERY - 1 */
+    uint32_t                 n_piece_step; /* steps with pieces */
     struct seq              *seq;     /* [max_seqs] */
     struct seq             **slot;    /* [max_seqs] pointers into seq, for plan.c */
     uint8_t                 *route;   /* default route [L] */
     int64_t                 *layer_pages; /* [L] scratch of admission */
-    uint64_t                 turn;
+    uint64_t                 turn;    /* admissions */
     int                      prefill_tok; /* prompt tokens whose residual stream is held */
     double                   served_ms[ADMIT_KEYS]; /* predicted time given to each key, lifted when it comes back */
     int                      key_waiting[ADMIT_KEYS];

@@ -210,13 +210,20 @@ static void sort_picks(struct plan_pick *a, int n)
     }
 }
 
-/* Priority, then remaining time less age. */
-static uint64_t prompt_key(const struct plan_limits *lim, const struct cost *c, const struct seq *s, int64_t now_ns)
+bool plan_overdue(const struct plan_limits *lim, const struct request *r, int64_t now_ns)
+{
+    return lim->aging_ns > 0 && now_ns - r->wait_ns >= lim->aging_ns;
+}
+
+/* Overdue ones by when they came, if it is their turn; then priority, then remaining time less age. */
+static uint64_t prompt_key(const struct plan_limits *lim, const struct cost *c, const struct seq *s, int64_t now_ns, bool aged_turn)
 {
     const double MOST_US = 7e13; /* two years; below 2^46 */
+    if (aged_turn && plan_overdue(lim, s->req, now_ns))
+        return (uint64_t)fmin(fmax((double)s->req->wait_ns * 1e-3, 0), MOST_US);
     double       us = remaining_ms(lim, c, s) * 1e3 - lim->age * (double)(now_ns - s->req->submit_ns) * 1e-3;
     int64_t      prio = s->req->priority < -32768 ? -32768 : s->req->priority > 32767 ? 32767 : s->req->priority;
-    return (uint64_t)(prio + 32768) << 47 | (uint64_t)(fmin(fmax(us, -MOST_US), MOST_US) + (double)(INT64_C(1) << 46));
+    return (uint64_t)(prio + 32769) << 47 | (uint64_t)(fmin(fmax(us, -MOST_US), MOST_US) + (double)(INT64_C(1) << 46));
 }
 
 static double pages_read(const struct plan_limits *lim, const struct seq *s)
@@ -267,7 +274,7 @@ void plan_step(struct plan *p, const struct plan_limits *lim, const struct cost 
     int n_pick = 0, n_burst = 0;
     for (int i = 0; i < n; i++)
         if (seq[i]->req && seq[i]->phase == SEQ_PREFILL)
-            p->pick[n_pick++] = (struct plan_pick){prompt_key(lim, cost, seq[i], now_ns), i};
+            p->pick[n_pick++] = (struct plan_pick){prompt_key(lim, cost, seq[i], now_ns, p->aged_turn), i};
     sort_picks(p->pick, n_pick);
     for (int k = 0; k < n_pick; k++) /* those before one of a burst share its time: it would fill the step anyway */
         if (!is_senior(lim, &elder, seq[p->pick[k].seq]->req))

@@ -3,7 +3,8 @@
  *
  * The rule: every sequence that can take a token decodes, all in one pass, ordered by route; then prompts get pieces, those
  * first that have least left to do (less what they have waited, so that long ones are not starved), up to the time that is
- * left. So a prompt is overtaken only by those that came at most its own remaining time after it.
+ * left. So a prompt is overtaken only by those that came at most its own remaining time after it, or have a higher priority; and in an
+ * aged turn, one of AGED_EVERY with pieces, the overdue prompt that has waited longest goes first.
  *
  * That time follows seniority. A stream is senior to a prompt if it was told its first token before the prompt came (by
  * burst_ms: what a burst needs to arrive), or has a higher priority: its gaps are stretched by little. A prompt none of the rows
@@ -30,6 +31,7 @@ struct plan_limits {
     enum route_policy route_policy;
     double age;           /* ms of remaining time that a ms of waiting is worth; 0: none, 1 in service */
     int    pass_most;     /* times a waiting request may be overtaken at admission */
+    int64_t aging_ns;     /* after which one that waits, or whose prompt is not computed, is overdue; 0: never */
 };
 
 struct plan_row {
@@ -48,9 +50,12 @@ struct plan {
     struct plan_piece *piece; /* [max_piece] caller's memory */
     struct plan_pick  *pick;  /* [n_seq] caller's memory, scratch */
     int                max_piece;
+    bool               aged_turn; /* in: the overdue prompt that has waited longest goes first */
     double             prefill_ms; /* predicted for the pieces */
     struct cost_work   prefill_work, decode_work; /* what was predicted from */
 };
+
+bool plan_overdue(const struct plan_limits *lim, const struct request *r, int64_t now_ns);
 
 /* seq[n]: slots, free ones have req == NULL. n_free: free pages of the pool. now_ns for ageing only. */
 void plan_step(struct plan *p, const struct plan_limits *lim, const struct cost *cost, struct seq *const *seq, int n,

@@ -38,6 +38,9 @@ static void insert(struct scheduler *s, struct request *r)
         at = at->prev;
     }
     list_push_back(at->next, &r->node);
+    r->wait_ns = s->core.now_ns;
+    r->n_before = s->n_by_age++;
+    list_push_back(&s->by_age, &r->wait_node);
     unsigned k = key_of(r);
     if (s->key_waiting[k]++ == 0 && s->served_ms[k] < s->served_now)
         s->served_ms[k] = s->served_now; /* time in which it asked for nothing gives no claim */
@@ -88,6 +91,8 @@ void queue_put_back(struct scheduler *s, struct seq *q)
 static void leave_list(struct scheduler *s, struct request *r)
 {
     list_remove(&r->node);
+    list_remove(&r->wait_node);
+    s->n_by_age--;
     atomic_fetch_sub(&s->stats.waiting, 1);
     s->key_waiting[key_of(r)]--;
     s->waiting_ms = list_empty(&s->waiting) ? 0 : s->waiting_ms - r->work_ms;
@@ -136,8 +141,17 @@ static float settle_bias(struct scheduler *s, struct request *r)
     return b->value;
 }
 
+/* The one that waits longest, if it is overdue. */
+static struct request *overdue(const struct scheduler *s)
+{
+    struct request *r = list_empty(&s->by_age) ? NULL : LIST_ITEM(s->by_age.next, struct request, wait_node);
+    return r && plan_overdue(&s->core.lim, r, s->core.now_ns) ? r : NULL;
+}
+
 static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
 {
+    s->n_since_aged = r == overdue(s) ? 0 : s->n_since_aged < AGED_EVERY - 1 ? s->n_since_aged + 1 : s->n_since_aged;
+    r->aged |= plan_overdue(&s->core.lim, r, s->core.now_ns);
     leave_list(s, r);
     unsigned k = key_of(r);
     s->served_now = s->served_ms[k];
@@ -199,11 +213,26 @@ static bool awaits_kin(const struct scheduler *s, const struct request *r)
     return awaits;
 }
 
+static struct admit_ask ask_of(const struct scheduler *s, const struct request *r)
+{
+    int n_tok = r->n_prompt + queue_promised_new(s, r);
+    return (struct admit_ask){.priority = r->priority, .n_prompt = r->swapped ? 0 : r->n_prompt, .n_tok = n_tok,
+                              .pages = plan_promise(&s->core.lim, r->use.route, n_tok) + plan_transient(&s->core.lim, r->n_prompt),
+                              .passed = r->passed, .key = key_of(r), .route = r->use.route};
+}
+
 static struct request *pick(struct scheduler *s)
 {
-    struct admit_ask ask[ADMIT_WINDOW];
-    struct request  *r[ADMIT_WINDOW];
-    int              n = 0;
+    struct admit_ask  ask[ADMIT_WINDOW];
+    struct request   *r[ADMIT_WINDOW], *late = overdue(s);
+    int               n = 0;
+    struct admit_room room = {.pages = s->core.lim.n_page - s->core.promised - transient_pages(s),
+                              .prefill_tok = s->info->max_prefill_tok - s->prefill_tok, .prefill_idle = s->prefill_tok == 0,
+                              .served_ms = s->served_ms, .layer_pages = s->layer_pages};
+    if (late && s->n_since_aged >= AGED_EVERY - 1) {
+        ask[0] = ask_of(s, late);
+        return admit_fits(&room, &ask[0]) ? late : NULL;
+    }
     LIST_EACH(it, &s->waiting)
     {
         if (n == ADMIT_WINDOW)
@@ -211,15 +240,9 @@ static struct request *pick(struct scheduler *s)
         r[n] = LIST_ITEM(it, struct request, node);
         if (awaits_kin(s, r[n]))
             continue;
-        int n_tok = r[n]->n_prompt + queue_promised_new(s, r[n]);
-        ask[n] = (struct admit_ask){.priority = r[n]->priority, .n_prompt = r[n]->swapped ? 0 : r[n]->n_prompt, .n_tok = n_tok,
-                                    .pages = plan_promise(&s->core.lim, r[n]->use.route, n_tok) + plan_transient(&s->core.lim, r[n]->n_prompt),
-                                    .passed = r[n]->passed, .key = key_of(r[n]), .route = r[n]->use.route};
+        ask[n] = ask_of(s, r[n]);
         n++;
     }
-    struct admit_room room = {.pages = s->core.lim.n_page - s->core.promised - transient_pages(s),
-                              .prefill_tok = s->info->max_prefill_tok - s->prefill_tok, .prefill_idle = s->prefill_tok == 0,
-                              .served_ms = s->served_ms, .layer_pages = s->layer_pages};
     if (s->core.lim.route_policy == ROUTE_POLICY_BALANCE)
         count_layer_pages(s);
     int best = admit_pick(&s->core.lim, &room, ask, n);
@@ -238,12 +261,15 @@ void queue_admit(struct scheduler *s)
     }
 }
 
+/* Of those that were not overdue when they came in; of all, where there are none. */
 static struct seq *youngest(struct scheduler *s)
 {
     struct seq *young = NULL;
-    for (int i = 0; i < s->info->max_seqs; i++)
-        if (s->seq[i].req && (!young || s->seq[i].turn > young->turn))
-            young = &s->seq[i];
+    for (int i = 0; i < s->info->max_seqs; i++) {
+        struct seq *q = &s->seq[i];
+        if (q->req && (!young || (q->req->aged == young->req->aged ? q->turn > young->turn : young->req->aged)))
+            young = q;
+    }
     return young;
 }
 

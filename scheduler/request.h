@@ -94,6 +94,10 @@ struct request {
 
     /* the scheduler's own */
     struct list       node;
+    struct list       wait_node;     /* among all that wait, in the order in which they began to */
+    int64_t           wait_ns;       /* when it began to wait: submitted, or preempted; stays while it runs */
+    int               n_before;      /* that waited when it began to */
+    bool              aged;          /* it was overdue when it was admitted */
     void             *seq;
     void             *swapped;       /* its pages in host memory, while it waits preempted */
     int64_t           submit_ns;

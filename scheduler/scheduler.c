@@ -86,12 +86,13 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     s->info = engine_info(e);
     const struct engine_info *m = s->info;
     list_init(&s->waiting);
+    list_init(&s->by_age);
     s->core = (struct sched_core){.engine = e, .stats = &s->stats, .info = m, .pin = conf->route_reuse && strcmp(conf->route_reuse, "pin") == 0};
     s->core.lim = (struct plan_limits){.n_layer = m->n_layer, .n_page = m->n_page, .sink_blocks = m->sink_blocks,
                                        .local_blocks = m->local_blocks, .sparse_streams = m->sparse_streams,
                                        .itl_target_ms = conf->itl_target_ms,
                                        .stretch = conf->itl_stretch > 0 ? conf->itl_stretch : m->on_host ? STRETCH_HOST : STRETCH_DEVICE,
-                                       .burst_ms = conf->itl_burst_ms, .alone_ms = ALONE_STEP_MS, .age = 1, .pass_most = PASS_MOST,
+                                       .burst_ms = conf->itl_burst_ms, .aging_ns = conf->priority_aging_ms * 1000000, .alone_ms = ALONE_STEP_MS, .age = 1, .pass_most = PASS_MOST,
                                        .route_policy = policy_of(conf->route_policy)};
     int chunk = conf->chunk_tok > 0 && conf->chunk_tok < m->chunk_tok ? conf->chunk_tok : m->chunk_tok;
     s->core.lim.chunk_tok = chunk < PAGE_TOK ? PAGE_TOK : chunk / PAGE_TOK * PAGE_TOK;
@@ -179,6 +180,8 @@ enum err scheduler_submit(struct scheduler *s, struct request *r, struct err_not
     r->submit_ns = clock_ns();
     r->in_flight = &s->in_flight;
     list_init(&r->node);
+    list_init(&r->wait_node);
+    r->wait_ns = r->submit_ns;
     atomic_fetch_add(&s->stats.waiting, 1);
     atomic_fetch_add(&s->in_flight, 1);
     atomic_fetch_add(&s->stats.accepted, 1);
@@ -408,7 +411,9 @@ static enum turn turn(struct scheduler *s, struct request *first, enum err *err)
     queue_admit(s);
     books_count(s);
     int n_free = kvpool_n_free(s->core.pool) + kvpool_n_idle(s->core.pool) - (s->info->n_page - s->core.lim.n_page);
+    s->plan.aged_turn = s->n_piece_step % AGED_EVERY == AGED_EVERY - 1;
     plan_step(&s->plan, &s->core.lim, &s->cost, s->slot, s->info->max_seqs, n_free > 0 ? n_free : 0, s->core.now_ns);
+    s->n_piece_step += s->plan.n_piece > 0;
     if (s->plan.n_row + s->plan.n_piece == 0) {
         s->step_end_ns = 0;
         return TURN_IDLE;

@@ -23,6 +23,7 @@ struct scheduler_conf {
     const char *route_reuse;     /* --route-reuse: "exact" (NULL) or "pin" */
     double      route_bias_max;  /* most that routers' margins are lowered under load; 0: never */
     const char *route_policy;    /* --route-policy: "none" "order" "balance"; NULL: order */
+    int64_t     priority_aging_ms; /* what waited so long is overdue: admit.h says what it gets; 0: nothing */
     int64_t     queue_timeout_ms, first_token_timeout_ms, progress_timeout_ms, request_timeout_ms; /* 0: none */
     const char *route;           /* --route: "auto" "full" "sparse" or L characters of 0 and 1 */
     void      (*wake)(void *arg);/* called from the engine thread when the outbox gets its first entry (uv_async_send) */
@@ -60,7 +61,7 @@ struct scheduler_stats {
     _Atomic int64_t  bias_micro;                               /* millionths that the last admitted prompt's were moved by */
     _Atomic uint64_t routed;                                   /* requests whose route is known */
     _Atomic int64_t  heartbeat_ns;                             /* clock_ns of the engine thread's last turn */
-    _Atomic int64_t  oldest_waiting_ns;                        /* submit time of the oldest unserved request, 0: none */
+    _Atomic int64_t  oldest_waiting_ns;                        /* when the one that waits longest began to, 0: none waits */
     struct sched_hist queue, prefill, ttft, itl, e2e, step;
 };
 

@@ -222,6 +222,7 @@ static struct scheduler_conf scheduler_conf_of(struct server *s)
         .route_reuse = c->route_reuse,
         .route_policy = c->route_policy,
         .route_bias_max = c->route_bias_max,
+        .priority_aging_ms = c->priority_aging_ms,
         .queue_timeout_ms = c->queue_timeout_ms,
         .first_token_timeout_ms = c->first_token_timeout_ms,
         .progress_timeout_ms = c->progress_timeout_ms,

@@ -4,9 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "scheduler/own.h"
-#include "tests/base/cm.h"
-#include "tests/fake_engine.h"
+#include "tests/scheduler/virtual.h"
 
 enum { LIVE = 40, MOST_TOK = 1400, STEPS = 10000, TALKS = 6, PAGES = 220 };
 
@@ -133,7 +131,7 @@ static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, int cache
                            .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = streams, .has_router = true, .bad_token = 77,
                            .fail_at_step = fail_at_step};
     f->e = fake_open(&fc);
-    struct scheduler_conf sc = {.queue_len = 24, .chunk_tok = 256, .default_max_tok = 32, .route = "auto", .swap_bytes = seed % 2 ? 100 * 1024 : 0, .prefix_bytes = cache * INT64_C(1024), .itl_burst_ms = seed % 4 ? 50 : 0,
+    struct scheduler_conf sc = {.queue_len = 24, .chunk_tok = 256, .default_max_tok = 32, .route = "auto", .swap_bytes = seed % 2 ? 100 * 1024 : 0, .prefix_bytes = cache * INT64_C(1024), .itl_burst_ms = seed % 4 ? 50 : 0, .priority_aging_ms = seed % 5 * 50,
                                 .route_policy = seed % 3 == 0 ? "none" : seed % 3 == 1 ? "order" : "balance"};
     struct err_note note;
     assert_int_equal(scheduler_open(&f->s, &sc, f->e, &note), OK);
@@ -152,6 +150,7 @@ static void close_fuzz(struct fuzz *f)
 
 static void something_happens(struct fuzz *f)
 {
+    virtual_ns += 1000 * (1 + (int64_t)rnd(f, 20000));
     int            i = (int)rnd(f, LIVE);
     struct client *c = f->c[i];
     switch (rnd(f, 24)) {
@@ -184,6 +183,7 @@ static void settle(struct fuzz *f)
         poll(f);
         if (scheduler_turn(f->s, NULL, &err) == TURN_OVER)
             poll(f);
+        virtual_ns += 1000000;
         books_check_quick(f->s);
     }
 }
@@ -211,6 +211,7 @@ static void run_events(uint32_t first, uint32_t last, int cache)
             assert_int_not_equal(scheduler_turn(f.s, NULL, &err), TURN_OVER);
             poll(&f);
             books_check_quick(f.s);
+            aging_check(f.s);
             if (i % 100 == 0)
                 books_check(f.s);
         }

@@ -426,79 +426,6 @@ static void stop_ids_end_and_min_tokens_ban(void **st)
     free_ask(a);
 }
 
-/* A long answer runs on a house for one; what else comes waits until its queue time is over. */
-static void a_request_that_waits_too_long_ends_and_others_stay(void **st)
-{
-    (void)st;
-    uint32_t         seed = 10;
-    struct fake_conf c = SMALL;
-    c.max_seqs = 1;
-    c.step_us = 1000;
-    struct house *h = open_house_as(c, (struct scheduler_conf){.queue_len = 9, .queue_timeout_ms = 100}, true);
-    struct ask   *a[3];
-    for (int i = 0; i < 3; i++) {
-        a[i] = new_ask(&seed, 10, 600);
-        struct err_note note;
-        assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
-        usleep(5000);
-    }
-    serve(h, 3);
-    assert_int_equal(a[0]->finish, FINISH_LENGTH);
-    check_tokens(a[0]);
-    for (int i = 1; i < 3; i++) {
-        assert_int_equal(a[i]->finish, FINISH_ERROR);
-        assert_int_equal(a[i]->r.note.code, ERR_OVERLOAD);
-        assert_non_null(strstr(a[i]->r.note.text, "queue-timeout-ms"));
-        assert_int_equal(a[i]->n_got, 0);
-    }
-    assert_int_equal(atomic_load(&scheduler_stats(h->s)->timed_out), 2);
-    close_house(h);
-    for (int i = 0; i < 3; i++)
-        free_ask(a[i]);
-}
-
-static void first_token_and_total_time_have_ends(void **st)
-{
-    (void)st;
-    struct fake_conf slow = SMALL;
-    slow.step_us = 10000;
-    for (int total = 0; total < 2; total++) {
-        uint32_t              seed = 11;
-        struct scheduler_conf sc = {.queue_len = 9};
-        *(total ? &sc.request_timeout_ms : &sc.first_token_timeout_ms) = total ? 300 : 40;
-        struct house *h = open_house_as(slow, sc, true);
-        struct ask   *a = new_ask(&seed, total ? 10 : 1500, 500);
-        struct err_note note;
-        assert_int_equal(scheduler_submit(h->s, &a->r, &note), OK);
-        serve(h, 1);
-        assert_int_equal(a->finish, FINISH_ERROR);
-        assert_int_equal(a->r.note.code, ERR_DEADLINE);
-        assert_non_null(strstr(a->r.note.text, total ? "request-timeout-ms" : "first-token-timeout-ms"));
-        assert_true(total ? a->n_got > 0 && a->n_got < 100 : a->n_got == 0);
-        check_tokens(a);
-        close_house(h);
-        free_ask(a);
-    }
-}
-
-static void a_client_that_does_not_read_is_no_lack_of_progress(void **st)
-{
-    (void)st;
-    uint32_t      seed = 12;
-    struct house *h = open_house_as(SMALL, (struct scheduler_conf){.queue_len = 9, .progress_timeout_ms = 100}, true);
-    struct ask   *a = new_ask(&seed, 20, 200);
-    struct err_note note;
-    assert_int_equal(scheduler_submit(h->s, &a->r, &note), OK);
-    for (int i = 0; i < 1000 && atomic_load(&scheduler_stats(h->s)->resting) == 0; i++)
-        usleep(1000);
-    usleep(300000);
-    serve(h, 1);
-    assert_int_equal(a->finish, FINISH_LENGTH);
-    check_tokens(a);
-    close_house(h);
-    free_ask(a);
-}
-
 static void the_time_to_come_back_follows_the_queue(void **st)
 {
     (void)st;
@@ -536,8 +463,6 @@ int main(void)
         cmocka_unit_test(a_reader_that_stops_rests_and_goes_on),       cmocka_unit_test(what_never_fits_is_refused_at_once),
         cmocka_unit_test(a_full_queue_refuses_and_counts),             cmocka_unit_test(a_lost_device_ends_all_with_an_error),
         cmocka_unit_test(a_row_that_is_not_finite_ends_alone),         cmocka_unit_test(stop_ids_end_and_min_tokens_ban),
-        cmocka_unit_test(swapped_requests_come_back_with_their_pages), cmocka_unit_test(routes_move_under_load_and_keep_their_floor_through_preemption),
-        cmocka_unit_test(a_request_that_waits_too_long_ends_and_others_stay), cmocka_unit_test(first_token_and_total_time_have_ends),
-        cmocka_unit_test(a_client_that_does_not_read_is_no_lack_of_progress), cmocka_unit_test(the_time_to_come_back_follows_the_queue)};
+        cmocka_unit_test(swapped_requests_come_back_with_their_pages), cmocka_unit_test(routes_move_under_load_and_keep_their_floor_through_preemption), cmocka_unit_test(the_time_to_come_back_follows_the_queue)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* sim: five traces of 100,000 requests, then a table of policies. `make sim`. An argument is another number of requests. */
+/* sim: six traces of 100,000 requests, then a table of policies. `make sim`. An argument is another number of requests. */
 #include <stdio.h>
 #include <time.h>
 

@@ -38,6 +38,19 @@ static void age_bounds_the_longest_wait(void **st)
     assert_true(with.ttft_most_ms < without.ttft_most_ms);
 }
 
+/* More than the machine can do, of higher priority. The bound in admissions is looked at after every turn. */
+static void low_priority_is_served_beside_a_crowd(void **st)
+{
+    (void)st;
+    struct sim_result r[2];
+    for (int age = 0; age < 2; age++) {
+        struct sim_conf c = {.trace = TRACE_PRIORITIES, .policy = "balance", .age = age, .target_ms = 40, .n = N / 2, .load = 1.2, .seed = 9};
+        r[age] = sim_run(&c);
+    }
+    print_message("first tokens of low priority: %.0f ms at most, %.0f without ageing\n", r[1].low_most_ms, r[0].low_most_ms);
+    assert_true(r[1].low_most_ms < r[0].low_most_ms / 2);
+}
+
 static void a_burst_over_the_queue_is_served_or_refused(void **st)
 {
     (void)st;
@@ -64,7 +77,7 @@ static void a_burst_does_not_wait_for_its_own_first_streams(void **st)
 int main(void)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(every_trace_keeps_the_laws), cmocka_unit_test(the_same_trace_gives_the_same_run),
-                                   cmocka_unit_test(age_bounds_the_longest_wait), cmocka_unit_test(a_burst_over_the_queue_is_served_or_refused),
+                                   cmocka_unit_test(age_bounds_the_longest_wait), cmocka_unit_test(low_priority_is_served_beside_a_crowd), cmocka_unit_test(a_burst_over_the_queue_is_served_or_refused),
                                    cmocka_unit_test(a_burst_does_not_wait_for_its_own_first_streams)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

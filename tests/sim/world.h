@@ -13,8 +13,9 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "scheduler/own.h"
+#include "tests/scheduler/aging.h"
 
-enum { SIM_L = 16, SIM_SEQS = 64, SIM_PAGES = 60000, SIM_MAX_LEN = 132096, SIM_QUEUE = 4000, ITL_BINS = 4000, WHOLE_EVERY = 1000 };
+enum { SIM_L = 16, SIM_SEQS = 64, SIM_PAGES = 60000, SIM_MAX_LEN = 132096, SIM_QUEUE = 4000, ITL_BINS = 4000, WHOLE_EVERY = 1000, SIM_AGING_MS = 5000 };
 static const double ITL_BIN_BASE = 1.005; /* ratio of neighbouring bins, from 0.01 ms */
 
 static int64_t sim_now_ns = 1;
@@ -136,12 +137,12 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
 }
 
 /* --- the traces */
-enum trace { TRACE_POISSON, TRACE_BURSTS, TRACE_AGENTS, TRACE_DOCUMENTS, TRACE_ADVERSARY, N_TRACES };
-static const char *const trace_name[N_TRACES] = {"poisson", "bursts", "agents", "documents", "adversary"};
+enum trace { TRACE_POISSON, TRACE_BURSTS, TRACE_AGENTS, TRACE_DOCUMENTS, TRACE_ADVERSARY, TRACE_PRIORITIES, N_TRACES };
+static const char *const trace_name[N_TRACES] = {"poisson", "bursts", "agents", "documents", "adversary", "priorities"};
 
 struct arrival {
     double         at_ms;
-    int            n_prompt, n_new;
+    int            n_prompt, n_new, priority;
     const uint8_t *mask; /* NULL: the routers decide */
 };
 
@@ -158,6 +159,9 @@ static struct arrival shape(enum trace t, int i, uint32_t *s)
                                 : (struct arrival){.n_prompt = 131000, .n_new = 100};
     case TRACE_ADVERSARY: /* a hundred of one half of the layers, then a hundred of the other */
         return (struct arrival){.n_prompt = log_between(s, 2000, 16000), .n_new = log_between(s, 20, 200), .mask = half[i / 100 % 2]};
+    case TRACE_PRIORITIES: /* few of low priority in a crowd, some of them large */
+        return i % 50 ? (struct arrival){.n_prompt = log_between(s, 100, 4000), .n_new = log_between(s, 20, 200)}
+                      : (struct arrival){.n_prompt = i % 200 ? 500 : 20000, .n_new = 50, .priority = 2 + i % 3};
     default:
         return (struct arrival){.n_prompt = log_between(s, 100, 4000), .n_new = log_between(s, 20, 200)};
     }
@@ -201,7 +205,7 @@ struct sim_conf {
 };
 struct sim_result {
     int     n_sent, n_accepted, n_refused, n_done, n_tok;
-    double  ttft50_ms, ttft99_ms, ttft_most_ms, itl99_ms, tok_per_s, error; /* error: of the cost model, mean relative */
+    double  ttft50_ms, ttft99_ms, ttft_most_ms, low_most_ms /* a first token of low priority */, itl99_ms, tok_per_s, error; /* error: of the cost model, mean relative */
     int     passed_most;
     int64_t steps, preemptions, pages_peak;
 };
@@ -231,6 +235,8 @@ static struct visitor *new_visitor(const struct arrival *a, int i)
     v->r.n_prompt = a->n_prompt;
     v->r.max_new = a->n_new;
     v->r.max_new_given = true;
+    v->r.priority = a->priority;
+    v->r.key_id = (uint32_t)i % 3;
     v->r.route_ask = a->mask ? ROUTE_ASK_MASK : ROUTE_ASK_AUTO;
     v->r.route_mask = a->mask;
     return v;
@@ -261,7 +267,9 @@ static void sim_arrive(struct sim *w, const struct arrival *a, int i)
 static void sim_token(struct sim *w, struct visitor *v)
 {
     if (v->n_got++ == 0) {
-        w->ttft[w->n_ttft++] = (float)((double)(sim_now_ns - v->r.submit_ns) * 1e-6);
+        double ms = (double)(sim_now_ns - v->r.submit_ns) * 1e-6;
+        w->ttft[w->n_ttft++] = (float)ms;
+        w->res.low_most_ms = v->r.priority > 0 && ms > w->res.low_most_ms ? ms : w->res.low_most_ms;
     } else {
         int bin = (int)(log((double)(sim_now_ns - v->last_ns) * 1e-6 / 0.01) / log(ITL_BIN_BASE));
         w->itl[bin < 0 ? 0 : bin < ITL_BINS ? bin : ITL_BINS - 1]++;
@@ -318,13 +326,14 @@ static void sim_open(struct sim *w, const struct sim_conf *c)
                                      .max_len = SIM_MAX_LEN, .max_seqs = SIM_SEQS, .max_prefill_tok = 2 * SIM_MAX_LEN, .chunk_tok = 2048,
                                      .n_page = SIM_PAGES, .page_bytes = 1 << 19, .has_router = true, .sink_blocks = 1, .local_blocks = 8,
                                      .sparse_streams = true};
-    struct scheduler_conf sc = {.queue_len = SIM_QUEUE, .chunk_tok = 2048, .default_max_tok = 1024, .itl_target_ms = c->target_ms, .itl_burst_ms = c->burst_ms,
+    struct scheduler_conf sc = {.queue_len = SIM_QUEUE, .chunk_tok = 2048, .default_max_tok = 1024, .itl_target_ms = c->target_ms, .itl_burst_ms = c->burst_ms, .priority_aging_ms = SIM_AGING_MS,
                                 .route = "auto", .route_policy = c->policy};
     struct err_note note;
     CHECK(scheduler_open(&w->s, &sc, &w->e, &note) == OK);
     w->e.s = w->s;
     if (!c->age) {
         w->s->core.lim.age = 0;
+        w->s->core.lim.aging_ns = 0;
         w->s->core.lim.pass_most = INT32_MAX;
     }
     w->ttft = calloc((size_t)c->n, sizeof *w->ttft);
@@ -365,6 +374,7 @@ static struct sim_result sim_run(const struct sim_conf *c)
         CHECK(t != TURN_OVER);
         sim_read(&w);
         books_check_quick(w.s);
+        aging_check(w.s);
         if (++w.res.steps % WHOLE_EVERY == 0)
             books_check(w.s);
         int64_t used = SIM_PAGES - kvpool_n_free(w.s->core.pool);
