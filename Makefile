@@ -139,6 +139,7 @@ $(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o
 
 bench: all $(MODEL) $(BUILD)/tests/perf/bench $(BUILD)/tests/perf/host
 	$(BUILD)/tests/perf/host $(MODEL)
+	python3 tests/perf/start.py $(BUILD)/fluxd $(MODEL)
 	sh tests/perf/llama.sh build/llama
 	python3 tests/perf/bench.py $(BUILD)/tests/perf/bench $(MODEL) build/llama/out/bin
 

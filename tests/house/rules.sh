@@ -22,6 +22,14 @@ only 'oneapi' 'kernels/gemm_dnnl.c'
 only 'pthread' 'base/mailbox.c|server/main.c|server/serve.c'
 only 'cjson' 'server/(json_[a-z]*|api_[a-z]*|prep[a-z_]*|params|chat[a-z_]*)\.[ch]'
 
+# What `make test` runs has no bound in seconds: other programs on the machine would decide whether it holds. Costs are compared at two sizes
+# (tests/base/growth.h, conftest.assert_linear), waits end by what happens (conftest.wait_until), and times are told by tests/perf. Only
+# these files look at a clock: the helpers, and the tests of what keeps time.
+clocks='clock_ns *\(|clock_ms_since|clock_wall|clock_gettime|gettimeofday|timespec_get|uv_hrtime|uv_now|omp_get_wtime|[^_a-z]clock\(\)|monotonic|perf_counter|process_time|time\.time|thread_time|\.elapsed|total_seconds|datetime\.now|timeit'
+out=$(git grep -nE "$clocks" -- 'tests/*.c' 'tests/*.h' 'tests/*.py' 'training/tests/*.py' |
+    grep -vE '^tests/(perf/|sim/sim\.c|sim/world\.h|base/growth\.h|base/test_clock\.c|base/test_mailbox\.c|scheduler/virtual\.h|server/tokenizer_cli\.c|e2e/conftest\.py)' || true)
+[ -z "$out" ] || { echo "$out"; breach "a test that looks at a clock"; }
+
 # Sizes.
 for f in $(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.py' '*.sh' Makefile); do
     n=$(wc -l <"$f")
