@@ -76,6 +76,13 @@ def processor_s(proc):
     return time.clock_gettime(~proc.pid << 3 | 2)
 
 
+def seconds_of(work):
+    """How long work takes: to compare two situations within a run, never for a bound of its own."""
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
+
+
 def assert_linear(proc, work, what="", times=8, slack=3, tries=12):
     """work(1) and work(times) make the process do the same for sizes that are as 1 to times. Compares the processor time it takes for
     both, the least of several runs each: what is linear costs `times` as much, what is quadratic times² of it."""
