@@ -13,7 +13,7 @@ from test_faults import APP, HELD, Hold, fault
 
 ARRIVALS = int(os.environ.get("FLUXD_ARRIVALS", "32"))
 LEAVERS = int(os.environ.get("FLUXD_LEAVERS", "40"))
-SMALL = ("--kv-pool-bytes", "16M", "--max-num-seqs", "8", "--queue-len", str(ARRIVALS + 1), "--local-window-size", "128", "--prefill-chunk-tokens", "128")
+SMALL = ("--kv-pool-bytes", "16M", "--max-num-seqs", "8", "--queue-len", str(ARRIVALS + 1), "--local-window-size", "128", "--prefill-chunk-tokens", "128", "--priority-aging-ms", "0")
 
 
 def arrivals(seed):
@@ -58,7 +58,7 @@ def test_many_arrivals_in_a_pool_for_two_all_end_with_their_tokens(make_server, 
         assert small.stop() == 0
     finally:
         small.kill()
-    large = make_server("--max-num-seqs", "8", "--queue-len", str(ARRIVALS), "--local-window-size", "128", "--prefill-chunk-tokens", "128")
+    large = make_server("--max-num-seqs", "8", "--queue-len", str(ARRIVALS), "--local-window-size", "128", "--prefill-chunk-tokens", "128", "--priority-aging-ms", "0")
     assert got == served(large, bodies)[0]
     favoured = sum(b["priority"] == 0 for b in bodies)
     first = next(k for k, i in enumerate(ended) if bodies[i]["priority"] == 1)
@@ -104,7 +104,7 @@ def leave(server, body, when_s, reads):
 def test_clients_that_leave_in_any_state_leave_nothing(make_server):
     """Queued, in the first and the last layers of a prompt, decoding, set back for memory and swapped out."""
     s = make_server("--kv-pool-bytes", "24M", "--max-num-seqs", "4", "--queue-len", "64", "--default-max-tokens", "16", "--max-model-len", "600", "--swap-space-bytes", "16M",
-                    "--prefill-chunk-tokens", "128")
+                    "--prefill-chunk-tokens", "128", "--priority-aging-ms", "0")
     rng = random.Random(3)
 
     def some(n):
