@@ -1,4 +1,4 @@
-/* log: any thread formats its own line; one at a time hands it to stderr. The level and the counter are the only state.
+/* log: any thread formats its own line; one at a time hands it to stderr. The level and the counters are the only state.
  *
  * stderr's O_NONBLOCK flag is not ours to set: it sits in the open file description, shared with the shell and whatever
  * else writes there. Each kind of stderr has another way to be asked, without that flag, not to block (see emit). */
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -136,29 +137,43 @@ static void line_put_head(struct line *l, enum log_level level)
 
 /* ---- output ---- */
 
+/* A pipe that may not be opened again (another user's, as in some containers): the line goes through a pipe of our own
+ * and is moved on from there, because moving is asked not to block by a flag of the call. */
+static ssize_t move_line(int fd, const char *p, size_t n)
+{
+    int     own[2];
+    ssize_t done = -1;
+    if (pipe2(own, O_NONBLOCK | O_CLOEXEC) != 0) return -1;
+    if (write(own[1], p, n) == (ssize_t)n) done = splice(own[0], NULL, fd, NULL, n, SPLICE_F_NONBLOCK);
+    close(own[0]);
+    close(own[1]);
+    return done;
+}
+
 /* Writes what fits without blocking; the number of bytes written, or -1.
  * - Socket (journald): MSG_DONTWAIT.
- * - Terminal: poll() promises room for one byte, not for a line, so an open file description of our own is made, which
- *   may be non-blocking. A terminal that another user owns cannot be opened; it gets the poll.
- * - Pipe: poll() promises a free page, that is PIPE_BUF bytes. One line at a time, so that the promise still holds at
- *   the write. A pipe without reader is left alone: no SIGPIPE.
+ * - Terminal, pipe: an open file description of our own is made, which may be non-blocking. poll() would promise a
+ *   terminal's room for one byte, not for a line, and a pipe's only until another process writes there.
+ * - Where that is not allowed: a pipe gets move_line, a terminal the poll.
+ * - A pipe without reader is left alone: no SIGPIPE.
  * - File: always ready. */
-static ssize_t emit(const char *p, size_t n)
+static ssize_t emit(int fd, const char *p, size_t n)
 {
-    ssize_t done = send(STDERR_FILENO, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t done = send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (done >= 0 || errno != ENOTSOCK) return done;
 
-    if (isatty(STDERR_FILENO)) {
-        int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        if (fd >= 0) {
-            done = write(fd, p, n);
-            close(fd);
-            return done;
-        }
-    }
-    struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
-    if (poll(&ready, 1, 0) != 1 || ready.revents != POLLOUT) return -1;
-    return write(STDERR_FILENO, p, n);
+    struct stat   st;
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    if (poll(&ready, 1, 0) != 1 || ready.revents != POLLOUT || fstat(fd, &st) != 0) return -1;
+    if (!S_ISFIFO(st.st_mode) && !isatty(fd)) return write(fd, p, n);
+
+    char name[32];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    int own = open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (own < 0) return S_ISFIFO(st.st_mode) ? move_line(fd, p, n) : write(fd, p, n);
+    done = write(own, p, n);
+    close(own);
+    return done;
 }
 
 static bool take_turn(void)
@@ -175,9 +190,9 @@ static bool take_turn(void)
 static bool emit_in_turn(const struct line *l)
 {
     if (!take_turn()) return false;
-    bool ok = !torn || emit("\n", 1) == 1;
+    bool ok = !torn || emit(STDERR_FILENO, "\n", 1) == 1;
     if (ok) {
-        ssize_t done = emit(l->text, l->len);
+        ssize_t done = emit(STDERR_FILENO, l->text, l->len);
         ok = done >= (ssize_t)l->len - 1; /* a line that only misses its newline gets it before the next one */
         torn = done > 0 && done < (ssize_t)l->len;
     }
@@ -185,17 +200,20 @@ static bool emit_in_turn(const struct line *l)
     return ok;
 }
 
-void log_line(enum log_level level, const char *event, const char *fmt, ...)
+/* Cuts what is too long, and ends the line. */
+static void line_end(struct line *l, bool cut)
 {
-    if ((int)level > atomic_load_explicit(&log_level, memory_order_relaxed)) return;
-    int errno_before = errno; /* callers log on their way out of a failed call */
+    if (l->full || cut) {
+        memcpy(l->text + l->len, "...", 3);
+        l->len += 3;
+    }
+    l->text[l->len++] = '\n';
+}
 
-    char    fields[LINE_BYTES];
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(fields, sizeof fields, fmt, ap);
-    va_end(ap);
-
+static bool put_line(enum log_level level, const char *event, const char *fmt, va_list ap)
+{
+    char        fields[LINE_BYTES];
+    int         n = vsnprintf(fields, sizeof fields, fmt, ap);
     struct line l = {.len = 0};
     line_put_head(&l, level);
     line_put_escaped(&l, event);
@@ -203,12 +221,55 @@ void log_line(enum log_level level, const char *event, const char *fmt, ...)
         line_put(&l, " ", 1);
         line_put_escaped(&l, fields);
     }
-    if (l.full || n < 0 || (size_t)n >= sizeof fields) {
-        memcpy(l.text + l.len, "...", 3);
-        l.len += 3;
-    }
-    l.text[l.len++] = '\n';
+    line_end(&l, n < 0 || (size_t)n >= sizeof fields);
+    return emit_in_turn(&l);
+}
 
-    if (!emit_in_turn(&l)) atomic_fetch_add_explicit(&n_dropped, 1, memory_order_relaxed);
+void log_line(enum log_level level, const char *event, const char *fmt, ...)
+{
+    if ((int)level > atomic_load_explicit(&log_level, memory_order_relaxed)) return;
+    int errno_before = errno; /* callers log on their way out of a failed call */
+
+    va_list ap;
+    va_start(ap, fmt);
+    if (!put_line(level, event, fmt, ap)) atomic_fetch_add_explicit(&n_dropped, 1, memory_order_relaxed);
+    va_end(ap);
     errno = errno_before;
+}
+
+static bool try_line(enum log_level level, const char *event, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    bool ok = put_line(level, event, fmt, ap);
+    va_end(ap);
+    return ok;
+}
+
+void log_tell_lost(void)
+{
+    static uint64_t told;
+    uint64_t        all = log_dropped();
+    if (all > told && try_line(LOG_WARN, "log lines lost", "lines=%llu in_all=%llu", (unsigned long long)(all - told), (unsigned long long)all))
+        told = all;
+}
+
+bool log_say(int fd, const char *fmt, ...)
+{
+    struct line l = {.len = 0};
+    char        text[LINE_BYTES];
+    va_list     ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    for (char *p = text; n > 0 && *p && !l.full; p++) line_put(&l, p, 1);
+    line_end(&l, false);
+    return fd == STDERR_FILENO ? emit_in_turn(&l) : emit(fd, l.text, l.len) == (ssize_t)l.len;
+}
+
+void log_wait(int fd, int ms)
+{
+    struct pollfd room = {.fd = fd, .events = POLLOUT};
+    while (poll(&room, 1, ms) < 0 && errno == EINTR)
+        continue;
 }

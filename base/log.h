@@ -18,5 +18,10 @@ void log_line(enum log_level level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 uint64_t log_dropped(void); /* lines lost so far */
+void log_tell_lost(void);   /* one line about those lost since it was last told, once there is room; one thread calls it */
+
+/* A plain line for people, on standard output or error: false where there was no room for it. Never blocks either. */
+bool log_say(int fd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void log_wait(int fd, int ms); /* for whoever ends: until fd has room for the last words, at most so long */
 
 #endif

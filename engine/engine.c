@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/threads.h"
 #include "base/clock.h"
 #include "base/heap.h"
 #include "base/log.h"
@@ -238,6 +239,19 @@ static enum err open_forward(struct engine *e, struct err_note *note)
     return OK;
 }
 
+/* The team stands from here on: its library ends the process where a thread is refused. It ends threads when a team is
+ * smaller than the one before, and starts others for the next, while the old ones may still count. */
+static enum err open_team(int n, struct err_note *note)
+{
+    const int n_more = n > 2 ? 2 * (n - 1) : n - 1;
+    if (!threads_can_start(n_more))
+        return err_set(note, ERR_NOMEM, NULL, "%d more threads cannot be started: lower --threads, or raise the limit of threads (ulimit -u, pids.max)", n_more);
+    int n_stand = 0;
+#pragma omp parallel num_threads(n) reduction(+ : n_stand)
+    n_stand++;
+    return n_stand > 0 ? OK : ERR_INTERNAL;
+}
+
 static enum err open_parts(struct engine *e, const struct engine_conf *c, struct source *src, struct err_note *note)
 {
     const struct spec *s = &e->spec;
@@ -262,6 +276,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
         return err_set(note, ERR_CONFIG, "--max-num-seqs", "must be in 1..%d on a GPU", DEVICE_ROWS);
     if ((err = check_pool(e, c, note)) != OK) return err;
     if (c->check && (err = c->check(c->check_arg, &e->info, note)) != OK) return err;
+    if ((err = open_team(e->be->n_thread, note)) != OK) return err;
     l.backend = e->be;
     if ((err = weights_load(&e->w, &l, note)) != OK) return err;
     if ((err = open_memory(e, c, note)) != OK) return err;

@@ -435,13 +435,22 @@ enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *e
     return t;
 }
 
+static struct request *sleep_for(struct scheduler *s, int64_t ms)
+{
+    atomic_store(&s->stats.asleep, true);
+    struct request *first = mailbox_wait(s->inbox, ms);
+    atomic_store(&s->stats.heartbeat_ns, clock_ns());
+    atomic_store(&s->stats.asleep, false);
+    return first;
+}
+
 enum err scheduler_run(struct scheduler *s)
 {
     struct request *first = NULL;
     enum err        err = OK;
     for (enum turn t; (t = scheduler_turn(s, first, &err)) != TURN_OVER;) {
         bool busy = atomic_load(&s->stats.waiting) + atomic_load(&s->stats.resting) > 0; /* their deadlines go on */
-        first = t == TURN_IDLE ? mailbox_wait(s->inbox, busy ? BUSY_BEAT_MS : IDLE_BEAT_MS) : NULL;
+        first = t == TURN_IDLE ? sleep_for(s, busy ? BUSY_BEAT_MS : IDLE_BEAT_MS) : NULL;
     }
     return err;
 }

@@ -4,9 +4,11 @@
 #define FLUXD_SCHEDULER_SCHEDULER_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "engine/engine.h"
 #include "scheduler/request.h"
@@ -60,10 +62,17 @@ struct scheduler_stats {
     _Atomic uint64_t biased;                                   /* prompts admitted with margins lowered */
     _Atomic int64_t  bias_micro;                               /* millionths that the last admitted prompt's were moved by */
     _Atomic uint64_t routed;                                   /* requests whose route is known */
-    _Atomic int64_t  heartbeat_ns;                             /* clock_ns of the engine thread's last turn */
+    _Atomic int64_t  heartbeat_ns;                             /* clock_ns of the engine thread's last turn: see scheduler_beat_ns */
+    _Atomic bool     asleep;                                   /* the engine thread waits for requests */
     _Atomic int64_t  oldest_waiting_ns;                        /* when the one that waits longest began to, 0: none waits */
     struct sched_hist queue, prefill, ttft, itl, e2e, step;
 };
+
+/* The engine thread's last sign of life. One that waits for work is not silent. */
+static inline int64_t scheduler_beat_ns(const struct scheduler_stats *s)
+{
+    return atomic_load(&s->asleep) ? clock_ns() : atomic_load(&s->heartbeat_ns);
+}
 
 struct scheduler;
 /* What the shape (engine_conf.check) or the machine refuses of the settings: ERR_CONFIG that names one. scheduler_open relies on it for all but the route. */

@@ -33,7 +33,7 @@ void api_health(struct http_call *c, void *arg)
     const struct app *app = arg;
     double age_ms = 0;
     if (app->scheduler)
-        age_ms = clock_ms_since(atomic_load(&scheduler_stats(app->scheduler)->heartbeat_ns));
+        age_ms = clock_ms_since(scheduler_beat_ns(scheduler_stats(app->scheduler)));
     if (age_ms > (double)app->config->health_timeout_ms) {
         struct err_note note;
         err_set(&note, ERR_OVERLOAD, NULL, "the engine has given no sign of life for %.1f s", age_ms / 1000);

@@ -8,6 +8,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 enum { TIMEOUT_S = 3 };
 
 static int open_socket(const char *host, int port)
@@ -64,7 +66,7 @@ int check_health(const char *host, int port)
         char what[32] = "no answer";
         if (status)
             snprintf(what, sizeof what, "status %d", status);
-        fprintf(stderr, "fluxd: %s of %s port %d: %s\n", path[i], to, port, what);
+        log_say(STDERR_FILENO, "fluxd: %s of %s port %d: %s", path[i], to, port, what);
         return 1;
     }
     return 0;

@@ -4,7 +4,6 @@
  * uv_async. The door is open before the model is loaded: /health answers, all else says 503 until the engine thread
  * publishes. */
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -25,10 +24,13 @@
 #include "server/check_health.h"
 #include "server/config.h"
 #include "server/lanes.h"
+#include "server/process.h"
 #include "server/routes.h"
 #include "server/template.h"
 #include "server/tokenizer.h"
 #include "server/version.h"
+#include "server/watch.h"
+#include "server/workers.h"
 
 /* jemalloc: few arenas (none apart for large blocks, which a long body would fault in again for each of its copies) and small
  * thread caches keep resident memory near what is used; freed pages go back to the kernel within a second, by a thread that sleeps while there is nothing to give. */
@@ -36,12 +38,23 @@ extern const char *malloc_conf;
 const char *malloc_conf =
     "narenas:4,oversize_threshold:0,lg_tcache_max:13,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true,max_background_threads:1";
 
+/* Its words would go to standard error past the log, whoever waits there. All of them are about threads that it does
+ * without, or end in an abort. */
+static void allocator_says(void *arg, const char *what)
+{
+    (void)arg;
+    log_line(LOG_DEBUG, "allocator", "says=\"%s\"", what);
+}
+extern void (*malloc_message)(void *, const char *);
+void (*malloc_message)(void *, const char *) = allocator_says;
+
 enum { EXIT_OK = 0, EXIT_CONFIG = 2, EXIT_MODEL = 3, EXIT_SOCKET = 4, EXIT_INTERNAL = 70 };
 
 enum {
     TICK_MS = 20,         /* how often the end looks whether the last answers are out */
     LAST_WORDS_MS = 1000, /* for error frames to reach slow clients at the end */
-    WATCH_MS = 100,       /* how often the engine's last sign of life is looked at */
+    FILES_LEAST = 24,     /* descriptors: 9 of the loop and the door, the model's, and some for connections and what is opened for a moment */
+    LAST_LINE_MS = 500,   /* for room on standard error, for the last line */
     PATIENCE_MS = 1400,   /* for the engine to come to the end of its step; then clients are told without it */
     END_MS = 1700         /* from "end now" to the end, whatever hangs */
 };
@@ -54,12 +67,13 @@ struct server {
     uv_loop_t loop;
     uv_signal_t term, interrupt, hangup;
     uv_async_t wake, staged; /* events are there; stage has changed */
-    uv_timer_t tick, deadline, watch;
+    uv_timer_t tick, pulse;
+    struct watch watch;
     int exit_code;
     bool failed; /* note says why, and that is said last */
     bool ending; /* "end now" was said */
     bool closing;
-    int64_t ending_ns;
+    int64_t draining_ns, ending_ns;
 
     pthread_t thread;
     _Atomic(enum stage) stage;
@@ -319,7 +333,6 @@ static void close_http(struct server *s)
         return;
     s->closing = true;
     uv_timer_stop(&s->tick);
-    uv_timer_stop(&s->watch);
     http_close(s->app.http, on_http_closed, s);
 }
 
@@ -340,13 +353,22 @@ static void end_now(struct server *s, enum err why)
     uv_timer_start(&s->tick, on_tick, 0, TICK_MS);
 }
 
+/* By the clock of the process: while it stands still, nobody's time runs out. */
+static void drain(struct server *s, bool quiet)
+{
+    const bool late = clock_ms_since(s->draining_ns) >= (double)s->config.drain_timeout_ms;
+    if (late && !quiet)
+        log_line(LOG_WARN, "drain deadline", "calls=%d", http_calls(s->app.http));
+    if (late || quiet)
+        end_now(s, ERR_DRAINING);
+}
+
 static void on_tick(uv_timer_t *t)
 {
     struct server *s = t->data;
     bool quiet = http_calls(s->app.http) == 0 && api_live(&s->app) == 0;
     if (!s->ending) {
-        if (quiet)
-            end_now(s, ERR_DRAINING);
+        drain(s, quiet);
         return;
     }
     double ms = clock_ms_since(s->ending_ns);
@@ -363,29 +385,30 @@ static void on_tick(uv_timer_t *t)
     }
     if (ms < END_MS)
         return;
+    log_wait(STDERR_FILENO, LAST_LINE_MS);
     log_line(LOG_WARN, "ended without waiting", "calls=%d engine_stopped=%s", http_calls(s->app.http),
              stopped ? "yes" : "no");
     _exit(s->exit_code);
 }
 
 /* A step that never ends: the device hangs, and nothing that waits for it will be answered. */
-static void on_watch(uv_timer_t *t)
+static void look_at_engine(struct server *s)
 {
-    struct server *s = t->data;
-    if (s->ending || atomic_load(&s->stage) != STAGE_LOADED || !s->app.scheduler)
+    if (s->ending || atomic_load(&s->stage) != STAGE_LOADED || !s->app.scheduler || !s->config.step_timeout_ms)
         return;
-    const double ms = clock_ms_since(atomic_load(&scheduler_stats(s->app.scheduler)->heartbeat_ns));
-    if (ms < (double)s->config.step_timeout_ms)
+    const int64_t beat = scheduler_beat_ns(scheduler_stats(s->app.scheduler));
+    if (!watch_tick(&s->watch, (int64_t)uv_hrtime(), beat))
         return;
-    log_line(LOG_ERROR, "the engine hangs", "step_ms=%.0f limit_ms=%lld", ms, (long long)s->config.step_timeout_ms);
+    log_line(LOG_ERROR, "the engine hangs", "step_ms=%.0f limit_ms=%lld", clock_ms_since(beat), (long long)s->config.step_timeout_ms);
     s->exit_code = EXIT_INTERNAL;
     end_now(s, ERR_DEVICE);
 }
 
-static void on_deadline(uv_timer_t *t)
+static void on_pulse(uv_timer_t *t)
 {
-    log_line(LOG_WARN, "drain deadline", "calls=%d", http_calls(((struct server *)t->data)->app.http));
-    end_now(t->data, ERR_DRAINING);
+    clock_pulse();
+    look_at_engine(t->data);
+    log_tell_lost();
 }
 
 static void on_stop_signal(uv_signal_t *sig, int number)
@@ -398,9 +421,9 @@ static void on_stop_signal(uv_signal_t *sig, int number)
         return;
     }
     s->app.state = APP_DRAINING;
+    s->draining_ns = clock_ns();
     scheduler_drain(s->app.scheduler);
     uv_timer_start(&s->tick, on_tick, 0, TICK_MS);
-    uv_timer_start(&s->deadline, on_deadline, (uint64_t)s->config.drain_timeout_ms, 0);
 }
 
 static void on_hangup(uv_signal_t *sig, int number)
@@ -442,7 +465,7 @@ static void say_ready(struct server *s)
              "model=\"%s\" family=%s device=\"%s\" weights=%s layers=%d context_tok=%d router=%s port=%d",
              s->app.model_id, m->family, m->device, m->weights, m->n_layer, m->max_len, m->has_router ? "yes" : "no",
              http_port(s->app.http));
-    printf("fluxd is ready: curl http://%s:%d/v1/%s%s -H 'Content-Type: application/json' -d '%s'\n",
+    log_say(STDOUT_FILENO, "fluxd is ready: curl http://%s:%d/v1/%s%s -H 'Content-Type: application/json' -d '%s'",
            strchr(s->config.host, ':')          ? "[::1]"
            : !strcmp(s->config.host, "0.0.0.0") ? "127.0.0.1"
                                                 : s->config.host,
@@ -451,7 +474,6 @@ static void say_ready(struct server *s)
            s->chat_template
                ? "{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}],\"temperature\":0}"
                : "{\"prompt\":\"The capital of France is\",\"temperature\":0}");
-    fflush(stdout);
 }
 
 static void publish(struct server *s)
@@ -478,8 +500,6 @@ static void publish(struct server *s)
         return;
     }
     a->state = APP_READY;
-    if (s->config.step_timeout_ms)
-        uv_timer_start(&s->watch, on_watch, WATCH_MS, WATCH_MS);
     say_ready(s);
 }
 
@@ -487,7 +507,8 @@ static void say_failure(const struct server *s)
 {
     const char *param =
         strncmp(s->note.text, s->note.param, strlen(s->note.param)) ? s->note.param : ""; /* not twice */
-    fprintf(stderr, "fluxd: %s%s%s\n", param, *param ? ": " : "", s->note.text);
+    log_wait(STDERR_FILENO, LAST_LINE_MS);
+    log_say(STDERR_FILENO, "fluxd: %s%s%s", param, *param ? ": " : "", s->note.text);
 }
 
 static void on_staged(uv_async_t *async)
@@ -509,35 +530,35 @@ static void on_staged(uv_async_t *async)
 
 /* --- the start */
 
-static void prepare_process(void)
+static void init_handles(struct server *s)
 {
-    static const int meaningless[] = {SIGPIPE, SIGUSR1, SIGUSR2, SIGXFSZ}; /* the last: a log that may not grow */
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
-    for (size_t i = 0; i < sizeof meaningless / sizeof *meaningless; i++)
-        sigaction(meaningless[i], &ignore, NULL);
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
-}
-
-static void open_loop(struct server *s)
-{
-    CHECK(uv_loop_init(&s->loop) == 0);
-    uv_async_init(&s->loop, &s->wake, on_events);
-    uv_async_init(&s->loop, &s->staged, on_staged);
     uv_timer_init(&s->loop, &s->tick);
-    uv_timer_init(&s->loop, &s->deadline);
-    uv_timer_init(&s->loop, &s->watch);
+    uv_timer_init(&s->loop, &s->pulse);
     uv_signal_init(&s->loop, &s->term);
     uv_signal_init(&s->loop, &s->interrupt);
     uv_signal_init(&s->loop, &s->hangup);
-    s->wake.data = s->staged.data = s->tick.data = s->deadline.data = s->watch.data = s->term.data = s->interrupt.data =
-        s->hangup.data = s;
-    uv_signal_start(&s->term, on_stop_signal, SIGTERM);
-    uv_signal_start(&s->interrupt, on_stop_signal, SIGINT);
-    uv_signal_start(&s->hangup, on_hangup, SIGHUP);
+    s->wake.data = s->staged.data = s->tick.data = s->pulse.data = s->term.data = s->interrupt.data = s->hangup.data = s;
+}
+
+static enum err open_loop(struct server *s)
+{
+    if (!process_can_open(FILES_LEAST))
+        return err_set(&s->note, ERR_INTERNAL, NULL, "%d files cannot be opened beside those that are: raise the limit of open files (ulimit -n)", FILES_LEAST);
+    int failed = uv_loop_init(&s->loop);
+    if (!failed)
+        failed = uv_async_init(&s->loop, &s->wake, on_events);
+    if (!failed)
+        failed = uv_async_init(&s->loop, &s->staged, on_staged);
+    if (failed)
+        return err_set(&s->note, ERR_INTERNAL, NULL, "the event loop does not start: %s", uv_strerror(failed));
+    init_handles(s);
+    watch_init(&s->watch, s->config.step_timeout_ms);
+    clock_pulse();
+    const uint64_t tick_ms = (uint64_t)(s->watch.tick_ns / 1000000);
+    if (uv_timer_start(&s->pulse, on_pulse, tick_ms, tick_ms) != 0 || uv_signal_start(&s->term, on_stop_signal, SIGTERM) != 0 ||
+        uv_signal_start(&s->interrupt, on_stop_signal, SIGINT) != 0 || uv_signal_start(&s->hangup, on_hangup, SIGHUP) != 0)
+        return err_set(&s->note, ERR_INTERNAL, NULL, "the event loop takes no signals");
+    return workers_open(&s->loop, 1, &s->note); /* one more: the engine thread */
 }
 
 /* As many connections as there are descriptors for, less what the rest of the process needs. */
@@ -591,13 +612,14 @@ static int fail(struct server *s, int code)
 static int serve(struct server *s)
 {
     lanes_size_pool((int)s->config.prep_threads);
-    prepare_process();
-    open_loop(s);
+    process_settle();
+    enum err e = open_loop(s);
     s->app.loop = &s->loop;
     s->app.config = &s->config;
     s->app.started_wall_s = clock_wall_s();
     sem_init(&s->may_close, 0, 0);
-    enum err e = api_open(&s->app);
+    if (!e)
+        e = api_open(&s->app);
     if (!e)
         e = open_http(s);
     if (e)
@@ -618,6 +640,7 @@ static int serve(struct server *s)
     sem_destroy(&s->may_close);
     if (s->failed)
         return fail(s, s->exit_code);
+    log_wait(STDERR_FILENO, LAST_LINE_MS);
     log_line(LOG_INFO, "end", "exit=%d", s->exit_code);
     return s->exit_code;
 }
@@ -632,31 +655,20 @@ static int print(void (*writer)(struct strbuf *))
     return bad ? EXIT_INTERNAL : EXIT_OK;
 }
 
-/* The kernels' threads meet many times a token. By default a thread spins for milliseconds while it waits, which on a
- * busy machine takes the core from the one it waits for; some microseconds are enough. OpenMP reads this before main
- * runs. */
-static void spin_less(char **argv)
-{
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0 || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "2000", 1) != 0)
-        return;
-    self[n] = '\0';
-    execv(self, argv); /* where it fails, serving is only less steady */
-}
+static atomic_bool may_end; /* serving is over */
 
-/* Where a standard file is closed, the next one opened would take its number, and the log would be written into a socket. */
-static void hold_standard_files(void)
+/* A library that gives up (OpenMP's, without memory or threads) ends the process with a code of its own. */
+static void on_exit_of_library(void)
 {
-    for (int fd = 0; fd < 3; fd++)
-        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) == -1)
-            _exit(EXIT_INTERNAL);
+    if (!atomic_load(&may_end))
+        _exit(EXIT_INTERNAL);
 }
 
 int main(int argc, char **argv)
 {
-    hold_standard_files();
-    spin_less(argv);
+    if (!process_hold_standard_files())
+        return EXIT_INTERNAL;
+    process_spin_less(argv);
     static struct server s; /* zero; it lives as long as the process */
     enum config_ask ask;
     enum log_level level = LOG_INFO;
@@ -677,7 +689,9 @@ int main(int argc, char **argv)
     }
     log_level_parse(s.config.log_level, &level);
     log_set_level(level);
+    atexit(on_exit_of_library);
     int code = serve(&s);
+    atomic_store(&may_end, true);
     config_fini(&s.config);
     return code;
 }

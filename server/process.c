@@ -1,8 +1,11 @@
-/* process: /proc/self for metrics and the start log. Any thread; no state. */
+/* process: /proc/self for metrics and the start log, and the first steps of main. No state. */
 #include "server/process.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -84,4 +87,52 @@ int64_t process_resident_bytes(void)
     struct process_use p = {0};
     read_statm(&p);
     return p.resident_bytes;
+}
+
+/* --- before anything is opened */
+
+bool process_hold_standard_files(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) == -1)
+            return false;
+    return true;
+}
+
+/* The kernels' threads meet many times a token. By default a thread spins for milliseconds while it waits, which on a
+ * busy machine takes the core from the one it waits for; some microseconds are enough. OpenMP reads this before main
+ * runs. */
+void process_spin_less(char **argv)
+{
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0 || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "2000", 1) != 0)
+        return;
+    self[n] = '\0';
+    execv(self, argv); /* where it fails, serving is only less steady */
+}
+
+void process_settle(void)
+{
+    static const int meaningless[] = {SIGPIPE, SIGUSR1, SIGUSR2, SIGXFSZ}; /* the last: a log that may not grow */
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    for (size_t i = 0; i < sizeof meaningless / sizeof *meaningless; i++)
+        sigaction(meaningless[i], &ignore, NULL);
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+bool process_can_open(int n)
+{
+    enum { MOST = 64 };
+    int fd[MOST], n_open = 0;
+    while (n_open < n && n_open < MOST && (fd[n_open] = fcntl(0, F_DUPFD_CLOEXEC, 3)) >= 0)
+        n_open++;
+    const bool can = n_open == n;
+    while (n_open > 0)
+        close(fd[--n_open]);
+    return can;
 }
