@@ -30,6 +30,7 @@ SRC  = $(filter-out server/main.c $(CUDA_SRC),$(wildcard base/*.c kernels/*.c en
 OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/ui_html.o
 UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*/test_*.c))
 QUICK = $(filter-out %_golden,$(UNIT))
+APPS = $(addprefix $(BUILD)/tests/server/,http_app fault_app starve_app)
 
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
@@ -43,7 +44,7 @@ run: all $(MODEL)
 	exec $(BUILD)/fluxd --model $(MODEL) --served-model-name SmolLM2-135M-Instruct $(if $(ROUTER),--router $(ROUTER)) $(ARGS)
 
 test: test-deps $(MODEL)
-	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd $(UNIT) $(BUILD)/tests/server/http_app $(BUILD)/tests/server/fault_app cuda
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd $(UNIT) $(APPS) cuda
 	@$(MAKE) --no-print-directory house unit
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory e2e
@@ -66,7 +67,7 @@ tsan:
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-units
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-run
 
-e2e: $(BUILD)/fluxd $(BUILD)/tests/server/http_app $(BUILD)/tests/server/fault_app $(MODEL) build/venv/.ok
+e2e: $(BUILD)/fluxd $(APPS) $(MODEL) build/venv/.ok
 	$(PY) -m pytest -q --no-header -p no:cacheprovider tests/e2e
 
 # The trainer's tests, on the CPU; PyTorch goes into an environment of its own (about 1 GB).
@@ -134,6 +135,12 @@ $(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o
 	@mkdir -p $(@D)
 	@echo "  test  $@"
 	@$(CC) $(CFLAGS) -MMD -MP -Wl,--wrap=engine_step -o $@ $^ $(LDLIBS) $(MALLOC) $(CUDA_LIBS)
+
+# The whole server, over an allocator that fails where a test asks for it.
+$(BUILD)/tests/server/starve_app: tests/server/starve_app.c $(BUILD)/server/main.o $(BUILD)/libfluxd.a
+	@mkdir -p $(@D)
+	@echo "  test  $@"
+	@$(CC) $(CFLAGS) -MMD -MP -o $@ $^ $(LDLIBS) $(CUDA_LIBS)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 

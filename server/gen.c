@@ -78,10 +78,13 @@ static void fail(struct gen *g, const struct err_note *note)
 {
     struct http_call *call = g->call;
     if (g->streaming) {
-        gen_tell_error(g, note);
+        const bool told = gen_tell_error(g, note);
         g->api->stats.stream_errors++;
         call_over(g, 200);
-        http_stream_end(call);
+        if (told)
+            http_stream_end(call);
+        else
+            http_stream_cut(call);
     } else {
         call_over(g, err_status(note->code));
         http_reply_error(call, note, api_retry_after_s(g->api, note->code));

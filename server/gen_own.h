@@ -27,6 +27,6 @@ struct gen {
 bool gen_tell(struct gen *g, struct choice *c); /* stream: what is new of c; false: out of memory */
 bool gen_tell_end(struct gen *g);               /* stream: usage and [DONE] */
 bool gen_tell_whole(struct gen *g, struct strbuf *out); /* the whole answer; false: out of memory */
-void gen_tell_error(struct gen *g, const struct err_note *note); /* stream: the error's frame */
+bool gen_tell_error(struct gen *g, const struct err_note *note); /* stream: the error's frame; false: out of memory */
 
 #endif

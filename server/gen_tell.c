@@ -164,17 +164,18 @@ bool gen_tell_end(struct gen *g)
     return ok;
 }
 
-/* When there is no memory even for this, the stream ends without [DONE]: the client sees that it is not whole. */
-void gen_tell_error(struct gen *g, const struct err_note *note)
+bool gen_tell_error(struct gen *g, const struct err_note *note)
 {
     struct strbuf frame;
     strbuf_init(&frame);
     strbuf_puts(&frame, "data: ");
     json_out_error(&frame, note);
     strbuf_puts(&frame, "\n\n");
-    if (!strbuf_failed(&frame))
+    const bool ok = !strbuf_failed(&frame);
+    if (ok)
         http_stream_write(g->call, frame.data, frame.len);
     strbuf_fini(&frame);
+    return ok;
 }
 
 /* --- whole answers */

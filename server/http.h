@@ -106,6 +106,7 @@ void http_stream_write(struct http_call *c, const char *p, size_t n); /* copied;
 bool http_stream_full(const struct http_call *c); /* more waits than stream_buffer_bytes: hold back */
 void http_stream_on_room(struct http_call *c, void (*on_room)(void *), void *arg); /* it is no longer full */
 void http_stream_end(struct http_call *c);                            /* flush and end; the call is gone after it */
+void http_stream_cut(struct http_call *c); /* ends the connection instead, so that nobody takes the answer for whole; the call is gone after it */
 void http_finish_gone(struct http_call *c);                           /* after on_gone: the handler lets go */
 
 /* Counters for metrics. */

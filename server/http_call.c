@@ -145,28 +145,33 @@ void http_call_set_response(struct http_call *c, int status, struct MHD_Response
     http_call_resume(c);
 }
 
-static void add_header_lines(struct MHD_Response *r, const char *lines)
+struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name, const char *value)
 {
-    while (lines && *lines) {
+    if (!r || MHD_add_response_header(r, name, value) == MHD_YES)
+        return r;
+    MHD_destroy_response(r);
+    return NULL;
+}
+
+static struct MHD_Response *with_header_lines(struct MHD_Response *r, const char *lines)
+{
+    while (r && lines && *lines) {
         const char *end = strstr(lines, "\r\n"), *colon = strchr(lines, ':');
         CHECK(end && colon && colon < end);
         char name[64], value[512];
         const char *v = colon + 1 + strspn(colon + 1, " ");
         snprintf(name, sizeof name, "%.*s", (int)(colon - lines), lines);
         snprintf(value, sizeof value, "%.*s", (int)(end - v), v);
-        MHD_add_response_header(r, name, value);
+        r = http_with_header(r, name, value);
         lines = end + 2;
     }
+    return r;
 }
 
 static struct MHD_Response *response_new(const char *content_type, const char *body, size_t n, const char *extra)
 {
     struct MHD_Response *r = MHD_create_response_from_buffer(n, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
-    if (!r)
-        return NULL;
-    MHD_add_response_header(r, "Content-Type", content_type);
-    add_header_lines(r, extra);
-    return r;
+    return with_header_lines(http_with_header(r, "Content-Type", content_type), extra);
 }
 
 static struct MHD_Response *error_response(const struct http_call *c, const struct err_note *note, int retry_after_s)

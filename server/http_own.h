@@ -193,6 +193,7 @@ void http_call_finish(struct http_call *c);      /* the handler's part is over *
 void http_call_resume(struct http_call *c);
 void http_call_set_response(struct http_call *c, int status, struct MHD_Response *r);
 void http_call_overtake(struct http_call *c, const struct err_note *note);
+struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name, const char *value); /* NULL and r freed: out of memory */
 void http_call_tell(struct http *h); /* runs the waiting on_gone and on_room calls */
 void http_error_body(struct strbuf *b, const struct err_note *note);
 

@@ -61,7 +61,7 @@ void http_stream_begin(struct http_call *c)
     struct MHD_Response *r =
         c->gone ? NULL : MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, READER_BLOCK, read_frames, c, NULL);
     for (size_t i = 0; r && i < sizeof header / sizeof *header; i++)
-        MHD_add_response_header(r, header[i][0], header[i][1]);
+        r = http_with_header(r, header[i][0], header[i][1]);
     if (c->overtaken) {
         if (r)
             MHD_destroy_response(r);
@@ -124,11 +124,21 @@ void http_stream_fail(struct http_call *c, const struct err_note *note)
     strbuf_puts(&b, "data: ");
     http_error_body(&b, note);
     strbuf_puts(&b, "\n\n");
-    if (!strbuf_failed(&b))
+    if (strbuf_failed(&b))
+        http_call_client_left(c); /* cut: it must not look whole */
+    else
         append(c, b.data, b.len);
     strbuf_fini(&b);
     c->ended = true;
     http_call_resume(c);
+}
+
+void http_stream_cut(struct http_call *c)
+{
+    if (!c->overtaken)
+        http_call_client_left(c);
+    c->ended = true;
+    http_call_finish(c);
 }
 
 void http_stream_end(struct http_call *c)
