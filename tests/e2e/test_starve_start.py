@@ -12,12 +12,11 @@ import stat
 import subprocess
 import tempfile
 import threading
-import time
 
 import pytest
 import requests
 
-from conftest import BIN, DEVICE, MODEL, START_S, Server, free_port, need_binary, plain_environment
+from conftest import BIN, DEVICE, MODEL, free_port, need_binary, plain_environment, wait_until
 
 CODES = {2, 3, 4, 70}  # of the README
 
@@ -52,14 +51,15 @@ def serves(port):
 
 def ready_or_exit(proc, port):
     """True when it is ready, False when it has exited."""
-    end = time.monotonic() + START_S
-    while proc.poll() is None:
+    def look():
+        if proc.poll() is not None:
+            return True
         with contextlib.suppress(requests.RequestException):
-            if requests.get(f"http://127.0.0.1:{port}/ready", timeout=5).status_code == 200:
-                return True
-        assert time.monotonic() < end, "neither ready nor gone"
-        time.sleep(0.02)
-    return False
+            return requests.get(f"http://127.0.0.1:{port}/ready", timeout=60).status_code == 200
+        return False
+
+    wait_until(look, "neither ready nor gone")
+    return proc.poll() is None
 
 
 def start_and_look(before, paths=(BIN, MODEL), flags=()):
@@ -211,10 +211,7 @@ def test_lost_lines_are_told_once_there_is_room():
     try:
         assert ready_or_exit(proc, port) and serves(port)
         reader.start()
-        end = time.monotonic() + 60
-        while b"log lines lost" not in b"".join(parts):
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_until(lambda: b"log lines lost" in b"".join(parts), "lost lines are told")
         assert serves(port)
         proc.terminate()
         assert proc.wait(60) == 0
