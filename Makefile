@@ -26,7 +26,7 @@ MALLOC  = $(if $(SAN),,-ljemalloc)
 CUDA_LIBS = $(if $(CUDA),-L$(CUDA_HOME)/lib64 -lcudart_static -lrt -lstdc++)
 
 CUDA_SRC = engine/backend_cuda.c engine/draw_cuda.c engine/call_cuda.c engine/route_cuda.c engine/forward_cuda.c kernels/gemm_lt.c # host code of the CUDA engine; needs the toolkit's headers
-SRC  = $(filter-out server/main.c $(CUDA_SRC),$(wildcard base/*.c kernels/*.c engine/*.c scheduler/*.c server/*.c)) $(if $(CUDA),$(CUDA_SRC))
+SRC  = $(filter-out server/main.c $(CUDA_SRC),$(wildcard base/*.c kernels/*.c engine/*.c scheduler/*.c server/*.c server/text/grammar/*.c)) $(if $(CUDA),$(CUDA_SRC))
 OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/ui_html.o
 UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*/test_*.c))
 QUICK = $(filter-out %_golden,$(UNIT))
