@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "server/http_origin.h"
 #include "server/json_out.h"
 #include "server/utf8.h"
 
@@ -462,7 +463,8 @@ static enum err check_whole(const struct config *c, struct err_note *note)
         return err_set(note, ERR_CONFIG, "--max-bodies-bytes", "is smaller than --max-body-bytes");
     if (c->client_bodies_bytes && c->client_bodies_bytes < c->max_body_bytes)
         return err_set(note, ERR_CONFIG, "--client-bodies-bytes", "is smaller than --max-body-bytes; 0 is half of --max-bodies-bytes");
-    return OK;
+    enum err e = origin_check_hosts(c->allowed_hosts, note);
+    return e ? e : origin_check_pages(c->cors_origins, note);
 }
 
 static bool asked(int argc, char *const *argv, const char *flag)

@@ -255,6 +255,14 @@ static int listen_on(const struct addrinfo *ai)
     return -1;
 }
 
+static bool is_loopback(const struct sockaddr_storage *addr)
+{
+    if (addr->ss_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    const struct in6_addr *a = &((const struct sockaddr_in6 *)addr)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(a) || (IN6_IS_ADDR_V4MAPPED(a) && a->s6_addr[12] == IN_LOOPBACKNET);
+}
+
 static enum err open_socket(struct http *h, struct err_note *note)
 {
     const char *host = !strcmp(h->conf.host, "localhost") ? "127.0.0.1" : h->conf.host;
@@ -273,6 +281,7 @@ static enum err open_socket(struct http *h, struct err_note *note)
     struct sockaddr_storage addr;
     socklen_t n = sizeof addr;
     getsockname(h->listen_fd, (struct sockaddr *)&addr, &n);
+    h->loopback = is_loopback(&addr);
     h->port = ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&addr)->sin6_port
                                                : ((struct sockaddr_in *)&addr)->sin_port);
     return OK;
@@ -347,6 +356,12 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
         e = err_set(note, ERR_IO, "--port", "the HTTP library does not start: %s", strerror(errno));
     if (e)
         goto fail;
+    h->origin = (struct origin_rules){
+        .host = (h->loopback && conf->n_api_key == 0) || (conf->allowed_hosts && *conf->allowed_hosts),
+        .origin = conf->n_api_key == 0,
+        .hosts = conf->allowed_hosts,
+        .pages = conf->cors_origins,
+    };
     uint8_t salt[16];
     hash_random_key(salt);
     memcpy(&h->id_salt, salt, sizeof h->id_salt);
@@ -365,6 +380,11 @@ fail:
 int http_port(const struct http *h)
 {
     return h->port;
+}
+
+bool http_is_loopback(const struct http *h)
+{
+    return h->loopback;
 }
 
 int http_calls(const struct http *h)

@@ -31,7 +31,7 @@ struct http_route {
     enum http_method method;
     const char *path; /* exact match of the raw path; a trailing "*" takes the rest, not empty (GET /v1/models/{id}) */
     bool open;        /* no API key needed */
-    bool json_body;   /* POST: Content-Type must be application/json (or absent) */
+    bool json_body;   /* POST: a body must have Content-Type application/json */
     void (*handle)(struct http_call *c, void *app);
 };
 
@@ -52,12 +52,14 @@ struct http_conf {
     int n_route;
     char **api_key; /* n_api_key keys, borrowed; none: open */
     int n_api_key;
+    const char *allowed_hosts, *cors_origins; /* lists as for http_origin.h, borrowed; NULL is none */
     void *app;
 };
 
 /* ERR_IO: the socket, param "--port". ERR_CONFIG: the address, param "--host". */
 enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *conf, struct err_note *note);
 int http_port(const struct http *h);
+bool http_is_loopback(const struct http *h); /* only this machine reaches it */
 void http_stop_accepting(struct http *h);    /* new connections are refused by the kernel */
 int http_calls(const struct http *h);        /* calls not yet answered */
 int http_answering(const struct http *h);    /* calls whose last byte has not been handed to the kernel */

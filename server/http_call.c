@@ -323,6 +323,22 @@ static enum err check_key(struct http_call *c, const struct guard *g, struct err
     return err_set(note, ERR_UNAUTHORIZED, NULL, "%s", why);
 }
 
+static enum MHD_Result see_origin(void *arg, enum MHD_ValueKind kind, const char *key, size_t n_key, const char *value,
+                                  size_t n_value)
+{
+    (void)kind;
+    origin_header(arg, key, n_key, value, n_value);
+    return MHD_YES;
+}
+
+static enum err check_origin(const struct http_call *c, struct err_note *note)
+{
+    struct origin_seen seen = {.page = method_of(c->method) == HTTP_GET && !strcmp(c->url, "/")};
+    MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_origin, &seen);
+    return origin_verdict(&c->http->origin, &seen, note);
+}
+
+/* A page may send a form, or text, to anybody without asking first; JSON it may not. So a body says what it is. */
 static enum err check_media_type(const struct http_call *c, struct err_note *note)
 {
     const char *coding = c->route->json_body ? http_header(c, "Content-Encoding") : NULL;
@@ -330,7 +346,9 @@ static enum err check_media_type(const struct http_call *c, struct err_note *not
         return err_set(note, ERR_MEDIA_TYPE, NULL, "the body must come without a Content-Encoding");
     const char *type = c->route->json_body ? http_header(c, "Content-Type") : NULL;
     if (!type)
-        return OK;
+        return c->route->json_body && c->has_body
+                   ? err_set(note, ERR_MEDIA_TYPE, NULL, "a body needs \"Content-Type: application/json\"")
+                   : OK;
     size_t n = strcspn(type, "; \t");
     if (n == strlen("application/json") && !strncasecmp(type, "application/json", n))
         return OK;
@@ -344,13 +362,16 @@ static enum err examine(struct http_call *c, struct err_note *note)
     MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_header, &g);
     c->has_body = g.body;
 
-    enum err found = find_route(c, note);
-    struct err_note key_note;
-    enum err e = check_key(c, &g, &key_note);
-    if (e)
-        *note = key_note; /* who has no key learns nothing of paths */
-    else
-        e = found;
+    enum err e = check_origin(c, note);
+    if (!e) {
+        enum err found = find_route(c, note);
+        struct err_note key_note;
+        e = check_key(c, &g, &key_note);
+        if (e)
+            *note = key_note; /* who has no key learns nothing of paths */
+        else
+            e = found;
+    }
     if (!e)
         e = take_rest(c, note);
     if (!e)

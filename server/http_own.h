@@ -12,6 +12,7 @@
  *   http_reader.c  what of a connection's bytes the library gets to read
  *   http_frame.c   where each request begins and ends (pure)
  *   http_guard.c   rules for header blocks (pure)
+ *   http_origin.c  whose web pages may call (pure)
  */
 #ifndef FLUXD_SERVER_HTTP_OWN_H
 #define FLUXD_SERVER_HTTP_OWN_H
@@ -25,6 +26,7 @@
 #include "server/body_room.h"
 #include "server/http.h"
 #include "server/http_frame.h"
+#include "server/http_origin.h"
 
 /* Everything that waits for a moment stands in one of these lists. Each list has one constant length of time, so it is
  * ordered by its due moment and only its head needs a look. */
@@ -51,6 +53,7 @@ struct http {
     uv_timer_t due_timer, rest_timer, again_timer;
     uv_prepare_t prepare;
     int listen_fd, port;
+    bool loopback;
     bool kicked;  /* the library has something to do before the loop sleeps */
     bool running; /* inside MHD_run */
     bool resting; /* accept failed for want of resources: a short pause */
@@ -70,6 +73,7 @@ struct http {
     int n_by_fd;
     struct list gone, room;                    /* calls whose handlers are to be told, outside MHD_run */
     int n_conn, n_linger, n_call, n_live_call; /* n_call: owed by handlers; n_live_call: allocated */
+    struct origin_rules origin;
     struct body_room bodies;
     int n_body; /* bodies that a call or a handler holds */
 

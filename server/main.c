@@ -596,6 +596,8 @@ static enum err open_http(struct server *s)
         .stream_buffer_bytes = (size_t)c->stream_buffer_bytes,
         .route = routes,
         .n_route = n_routes,
+        .allowed_hosts = c->allowed_hosts,
+        .cors_origins = c->cors_origins,
         .api_key = c->api_key,
         .n_api_key = c->n_api_key,
         .app = &s->app,
@@ -626,6 +628,9 @@ static int serve(struct server *s)
         return fail(s, e == ERR_IO ? EXIT_SOCKET : exit_code_of(e));
     log_line(LOG_INFO, "start", "version=%s host=%s port=%d model=\"%s\" keys=%d", FLUXD_VERSION, s->config.host,
              http_port(s->app.http), s->config.model, s->config.n_api_key);
+    if (!http_is_loopback(s->app.http) && s->config.n_api_key == 0)
+        log_line(LOG_WARN, "open to everyone", "host=%s reason=\"no API key: whoever reaches this address may use it; "
+                 "set FLUXD_API_KEY or --api-key-file\"", s->config.host);
     if (start_engine_thread(s) != 0) {
         err_set(&s->note, ERR_NOMEM, NULL, "the engine thread does not start");
         return fail(s, EXIT_INTERNAL);

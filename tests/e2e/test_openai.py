@@ -556,7 +556,7 @@ def test_however_a_client_leaves_its_connection_is_closed(server, how, stream):
     import struct
 
     body = json.dumps(dict(prompt="Once", max_tokens=300, ignore_eos=True, stream=stream)).encode()
-    ask = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    ask = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     server.session.close()
     before = server.metrics()["fluxd_http_connections"]
     for _ in range(8):

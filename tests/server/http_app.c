@@ -1,7 +1,8 @@
 /* http_app: the network floor alone, with handlers that do what a test needs. Prints "port N" when it listens.
  *
  *   usage: http_app [name=value ...]   header_ms body_ms idle_ms stall_ms ping_ms max_connections max_body max_bodies
- * max_fields  * keys GET  /open       no key needed            GET  /hello      answered inside the handler GET  /id/{rest}  says
+ * client_bodies small_body max_fields host hosts pages
+ * keys GET  /open       no key needed            GET  /hello      answered inside the handler GET  /id/{rest}  says
  * what the * matched  GET  /count      calls, handlers told, rooms, stats POST /echo       the body back POST /later
  * the body back from the loop, 50 ms later POST /wait       never answers; finishes when the client leaves POST /stream
  * N frames (N: the body), one a turn, with back pressure POST /slow       a frame every 20 ms, N of them POST /silent
@@ -208,12 +209,23 @@ static int setting(int argc, char **argv, const char *name, int otherwise)
     return otherwise;
 }
 
+static const char *words(int argc, char **argv, const char *name, const char *otherwise)
+{
+    size_t n = strlen(name);
+    for (int i = 1; i < argc; i++)
+        if (!strncmp(argv[i], name, n) && argv[i][n] == '=')
+            return argv[i] + n + 1;
+    return otherwise;
+}
+
 int main(int argc, char **argv)
 {
     struct app a = {.http = NULL};
     char *key[] = {"first-key", "second-key"};
     struct http_conf conf = {
-        .host = "127.0.0.1",
+        .host = words(argc, argv, "host", "127.0.0.1"),
+        .allowed_hosts = words(argc, argv, "hosts", "x,a"),
+        .cors_origins = words(argc, argv, "pages", ""),
         .max_connections = setting(argc, argv, "max_connections", 1000),
         .max_header_bytes = 16 << 10,
         .max_header_fields = setting(argc, argv, "max_fields", 256),
