@@ -25,7 +25,6 @@ enum {
     ACCEPT_BATCH = 64,       /* sockets taken per turn, so that accepting never starves the streams */
     RUN_BATCH = 16,          /* MHD_run per turn while it says there is more to do */
     REST_MS = 100,           /* pause after accept failed for want of descriptors or memory */
-    REFUSED_AT_ONCE = 64,    /* connections over the limit that are told so; more are closed without a word */
     FIELD_BYTES = 64,        /* what the library allocates for a header line, a query parameter or a cookie */
     RESPONSE_ROOM = 32 << 10 /* library memory of a connection beyond its headers: the send buffer */
 };
@@ -208,10 +207,6 @@ static void rest(struct http *h, int why)
 static void over_limit(struct http *h, int fd)
 {
     h->stats.refused_early++;
-    if (h->n_linger >= REFUSED_AT_ONCE) {
-        close(fd);
-        return;
-    }
     struct err_note note;
     err_set(&note, ERR_OVERLOAD, NULL, "the server has all the %d connections it may have", h->conf.max_connections);
     http_refuse_raw(h, fd, &note);
@@ -230,7 +225,10 @@ static void on_listen(uv_poll_t *p, int status, int events)
                 return;
             if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO)
                 continue;
-            rest(h, errno);
+            const int why = errno; /* the lingering sockets are a reserve for those who ask */
+            if ((why == EMFILE || why == ENFILE) && http_linger_close_oldest(h))
+                continue;
+            rest(h, why);
             return;
         }
         h->stats.connections_total++;

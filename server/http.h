@@ -39,6 +39,7 @@ struct http_conf {
     const char *host;
     int port; /* 0: any, see http_port */
     int max_connections;
+    int max_lingering; /* refused sockets that are still read; one more closes the oldest */
     size_t max_header_bytes, max_body_bytes; /* one header block, one body */
     size_t max_bodies_bytes;                 /* all bodies in flight that are not small */
     size_t client_bodies_bytes;              /* of these, one API key's or address's; 0: half */

@@ -31,6 +31,7 @@ static void on_closed(uv_handle_t *handle)
 static void finish(struct http_linger *l)
 {
     list_remove(&l->all);
+    l->http->n_linger_fd--;
     http_due_clear(&l->due);
     uv_close((uv_handle_t *)&l->poll, on_closed);
     close(l->fd);
@@ -59,8 +60,19 @@ static void on_readable(uv_poll_t *p, int status, int events)
         finish(l);
 }
 
+bool http_linger_close_oldest(struct http *h)
+{
+    if (list_empty(&h->linger))
+        return false;
+    finish(LIST_ITEM(h->linger.next, struct http_linger, all));
+    return true;
+}
+
+/* All have the same time to go, so the oldest has had most of it. */
 void http_linger(struct http *h, int fd)
 {
+    if (h->n_linger_fd >= h->conf.max_lingering)
+        http_linger_close_oldest(h);
     struct http_linger *l = calloc(1, sizeof *l);
     if (!l || uv_poll_init(h->loop, &l->poll, fd) != 0) {
         free(l);
@@ -73,6 +85,7 @@ void http_linger(struct http *h, int fd)
     list_init(&l->due.node);
     list_push_back(&h->linger, &l->all);
     h->n_linger++;
+    h->n_linger_fd++;
     http_due_set(h, &l->due, DUE_LINGER);
     uv_poll_start(&l->poll, UV_READABLE, on_readable);
 }

@@ -73,6 +73,7 @@ struct http {
     int n_by_fd;
     struct list gone, room;                    /* calls whose handlers are to be told, outside MHD_run */
     int n_conn, n_linger, n_call, n_live_call; /* n_call: owed by handlers; n_live_call: allocated */
+    int n_linger_fd;                           /* in linger; n_linger counts those whose handles close as well */
     struct origin_rules origin;
     struct body_room bodies;
     int n_body; /* bodies that a call or a handler holds */
@@ -184,6 +185,7 @@ const struct err_note *http_reader_refusal(const struct http_reader *r, uint64_t
 /* http_linger.c */
 void http_refuse_raw(struct http *h, int fd, const struct err_note *note); /* writes a whole answer past the library */
 void http_linger(struct http *h, int fd); /* reads and drops until the peer closes or a bound is met; owns fd */
+bool http_linger_close_oldest(struct http *h); /* gives a descriptor back; false: there is none */
 void http_linger_expire(struct due_node *n);
 void http_linger_close_all(struct http *h);
 

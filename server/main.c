@@ -561,26 +561,32 @@ static enum err open_loop(struct server *s)
     return workers_open(&s->loop, 1, &s->note); /* one more: the engine thread */
 }
 
-/* As many connections as there are descriptors for, less what the rest of the process needs. */
-static int connection_limit(const struct config *c)
+/* As many sockets as there are descriptors for, less what the rest of the process needs. A quarter at most lingers. */
+static void limit_sockets(struct config *c)
 {
-    enum { RESERVED = 32 };
+    enum { RESERVED = 32, FEWEST = 8 };
     struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= (rlim_t)c->max_connections + RESERVED)
-        return (int)c->max_connections;
-    int most = files.rlim_cur > 2 * RESERVED ? (int)files.rlim_cur - RESERVED : RESERVED / 2;
-    log_line(LOG_WARN, "fewer connections", "asked=%d taken=%d reason=\"limit of open files\"", (int)c->max_connections,
-             most);
-    return most;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 ||
+        files.rlim_cur >= (rlim_t)c->max_connections + (rlim_t)c->max_lingering + RESERVED)
+        return;
+    const int64_t left = files.rlim_cur > RESERVED + FEWEST ? (int64_t)files.rlim_cur - RESERVED : FEWEST;
+    const int64_t lingering = c->max_lingering < left / 4 ? c->max_lingering : left / 4;
+    const int64_t most = c->max_connections < left - lingering ? c->max_connections : left - lingering;
+    log_line(LOG_WARN, "fewer connections", "asked=%lld taken=%lld lingering=%lld reason=\"limit of open files\"",
+             (long long)c->max_connections, (long long)most, (long long)lingering);
+    c->max_connections = most; /* what clients find in /v1/limits */
+    c->max_lingering = lingering;
 }
 
 static enum err open_http(struct server *s)
 {
     const struct config *c = &s->config;
+    limit_sockets(&s->config);
     struct http_conf conf = {
         .host = c->host,
         .port = (int)c->port,
-        .max_connections = connection_limit(c),
+        .max_connections = (int)c->max_connections,
+        .max_lingering = (int)c->max_lingering,
         .max_header_fields = (int)c->max_header_fields,
         .max_header_bytes = (size_t)c->max_header_bytes,
         .max_body_bytes = (size_t)c->max_body_bytes,

@@ -494,6 +494,44 @@ def test_running_out_of_descriptors_pauses_accepting(make_server):
     assert unchunk(Answer(got + read_all(c)).body).endswith(b"data: [DONE]\n\n")
 
 
+# --- refused sockets that linger
+
+def lingering(server):
+    return len(os.listdir(f"/proc/{server.proc.pid}/fd"))
+
+
+def test_refused_sockets_are_bounded_and_the_oldest_goes_first(make_server):
+    s = make_server(max_lingering=5)
+    s.count()
+    before = lingering(s)
+    held = []
+    for _ in range(40):
+        c = s.connect()
+        c.sendall(b"BAD\x01\r\n")
+        assert Answer(c.recv(4096)).status == 400
+        held.append(c)
+        assert lingering(s) <= before + 6
+    assert s.ask(get("/hello")).status == 200
+    for c in held:
+        c.close()
+
+
+def test_a_flood_of_refusals_leaves_descriptors_for_good_requests(make_server):
+    """More refused sockets than descriptors: none of the good requests between them waits for a pause of accepting."""
+    s = make_server(max_lingering=1000)
+    n = lingering(s)
+    subprocess.run(["prlimit", f"--pid={s.proc.pid}", f"--nofile={n + 12}:4096"], check=True)
+    held = []
+    for i in range(60):
+        held.append(s.connect())
+        held[-1].sendall(b"BAD\x01\r\n")
+        if i % 5 == 0:
+            assert s.ask(get("/hello")).status == 200
+    assert lingering(s) <= n + 12
+    for c in held:
+        c.close()
+
+
 # --- keys
 
 AUTH = [

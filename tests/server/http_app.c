@@ -227,6 +227,7 @@ int main(int argc, char **argv)
         .allowed_hosts = words(argc, argv, "hosts", "x,a"),
         .cors_origins = words(argc, argv, "pages", ""),
         .max_connections = setting(argc, argv, "max_connections", 1000),
+        .max_lingering = setting(argc, argv, "max_lingering", 64),
         .max_header_bytes = 16 << 10,
         .max_header_fields = setting(argc, argv, "max_fields", 256),
         .max_body_bytes = (size_t)setting(argc, argv, "max_body", 8 << 20),
