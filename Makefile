@@ -35,7 +35,7 @@ APPS = $(addprefix $(BUILD)/tests/server/,http_app fault_app starve_app)
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all run test test-training unit asan tsan e2e house bench test-gpu bench-gpu sim fmt clean deps test-deps cuda
+.PHONY: all run test test-training unit asan tsan e2e house bench loadtest test-gpu bench-gpu sim fmt clean deps test-deps cuda
 
 all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd
@@ -75,6 +75,10 @@ TORCH_PY ?= build/venv-training/bin/python
 test-training: $(BUILD)/fluxd
 	@[ -x $(TORCH_PY) ] || { python3 -m venv build/venv-training && build/venv-training/bin/pip install -q -r training/requirements.txt pytest; }
 	@$(TORCH_PY) -m pytest -q -p no:cacheprovider training/tests
+
+# SCENARIOS="chat agents": some of loadtest/scenarios, or files; URL=http://...: a server that runs. Results and report.html: build/loadtest.
+loadtest: $(if $(URL),,all $(MODEL))
+	@python3 loadtest/run.py $(or $(URL),--serve "$(BUILD)/fluxd --model $(MODEL) $(if $(ROUTER),--router $(ROUTER)) $(ARGS)") $(SCENARIOS) --out build/loadtest
 
 house:
 	@sh tests/house/rules.sh

@@ -21,37 +21,23 @@ Exit status: 0 when every request was answered, 1 when one was not, 2 for wrong 
 import argparse
 import asyncio
 import json
-import math
 import random
 import sys
 import time
 
+from measure import quantile
+from scenario import WORDS, ScenarioError, draw_length, parse_lengths
 from stream import Target, ask, get_json
 
-WORDS = ("time year people way day man thing woman life child world school state family student group country problem hand part place case week "
-         "company system program question work government number night point home water room mother area money story fact month lot right study "
-         "book eye job word business issue side kind head house service friend father power hour game line end member law car city").split()
 
-
-def parse_lengths(text):
-    """[(weight, low, high)]"""
-    out = []
-    for part in text.split(","):
-        span, _, weight = part.partition(":")
-        low, _, high = span.partition("-")
-        try:
-            row = (float(weight or 1), int(low), int(high or low))
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{part!r} is not a length, a range or length:weight") from None
-        if row[0] <= 0 or row[1] < 1 or row[2] < row[1]:
-            raise argparse.ArgumentTypeError(f"{part!r}: lengths are at least 1, ranges rise, weights are above 0")
-        out.append(row)
-    return out
-
-
-def draw_length(rng, rows):
-    _, low, high = rng.choices(rows, [r[0] for r in rows])[0]
-    return rng.randint(low, high)
+def parse_prompt_lengths(text):
+    try:
+        rows = parse_lengths(text, "length")
+    except ScenarioError as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
+    if min(low for _, low, _ in rows) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: lengths are at least 1")
+    return rows
 
 
 def arguments():
@@ -64,8 +50,8 @@ def arguments():
     p.add_argument("--requests", type=int, default=64, help="default: 64")
     p.add_argument("--concurrency", type=int, default=0, help="most requests in flight; 0, the default: all")
     p.add_argument("--rate", type=float, default=0, help="Poisson arrivals a second; 0, the default: as soon as --concurrency allows")
-    p.add_argument("--input", type=parse_lengths, default="1024", metavar="TOKENS", help="default: 1024")
-    p.add_argument("--output", type=parse_lengths, default="128", metavar="TOKENS", help="default: 128")
+    p.add_argument("--input", type=parse_prompt_lengths, default="1024", metavar="TOKENS", help="default: 1024")
+    p.add_argument("--output", type=parse_prompt_lengths, default="128", metavar="TOKENS", help="default: 128")
     p.add_argument("--shared", type=int, default=0, metavar="TOKENS", help="of each prompt that all have in common at the beginning; default: 0")
     p.add_argument("--ids", default="1000-30000", metavar="LOW-HIGH", help="random token ids come from here; default: 1000-30000")
     p.add_argument("--body", type=json.loads, default={}, metavar="JSON", help="more fields for every request")
@@ -120,13 +106,9 @@ async def drive(a, target, path, bodies):
     return await asyncio.gather(*tasks)
 
 
-def quantile(values, q):
-    return sorted(values)[max(0, math.ceil(q * len(values)) - 1)] if values else float("nan")
-
-
 def spread(name, values, scale=1e3):
     return {"name": name, "n": len(values), "mean": scale * sum(values) / len(values) if values else float("nan"),
-            **{f"p{q}": scale * quantile(values, q / 100) for q in (50, 90, 99)}, "max": scale * max(values, default=float("nan"))}
+            **{f"p{q}": scale * quantile(values, q / 100) if values else float("nan") for q in (50, 90, 99)}, "max": scale * max(values, default=float("nan"))}
 
 
 def full_share(answers):

@@ -14,6 +14,7 @@ class Answer:
         self.sent = self.ended = 0.0
         self.status, self.error, self.retry_after = 0, "", None
         self.stamps = []
+        self.text = ""  # of choice 0
         self.prompt_tok = self.tok = self.cached_tok = 0
         self.route = None  # usage.attention_route, where the server tells one
 
@@ -82,6 +83,8 @@ def take_frame(answer, data, now):
         answer.route = usage.get("attention_route")
     for choice in frame.get("choices", []):
         delta = choice.get("delta") or {}
+        if not choice.get("index"):
+            answer.text += choice.get("text") or delta.get("content") or ""
         if choice.get("text") or choice.get("token_ids") or delta.get("content") or delta.get("reasoning_content") or delta.get("token_ids"):
             answer.stamps.append(now)
             return
