@@ -271,18 +271,35 @@ struct number_set number_above(struct rx *x, const struct decimal *d, bool or_eq
                                .out = rx_alt(x, rx_cat(x, minus, all), rx_alt(x, below, or_equal ? none : eq))};
 }
 
+/* Far above 1, with exponents from first on. */
+static uint32_t big_from(struct rx *x, int first)
+{
+    uint32_t d = digits(x, 0, 9), three = rx_alt(x, rx_cat3(x, digits(x, 1, 2), d, d), rx_cat(x, rx_str(x, "30"), digits(x, 0, 8)));
+    if (first <= BIG_FIRST) return big(x);
+    return rx_cat(x, mantissa(x), rx_alt(x, exponents(x, false, first, 99), rx_cat(x, e_sign(x, false), three)));
+}
+
+/* Powers of 10 that a divides when they have at least this many zeros; -1: it divides none. */
+static int zeros_needed(uint64_t a)
+{
+    int twos = 0, fives = 0;
+    for (; a % 2 == 0; a /= 2) twos++;
+    for (; a % 5 == 0; a /= 5) fives++;
+    return a > 1 ? -1 : twos > fives ? twos : fives;
+}
+
 bool number_multiple(struct rx *x, const struct decimal *d, struct number_set *out)
 {
-    uint64_t a = 0, rest = 1;
+    uint64_t a = 0;
     int      down = places(d);
     if (d->n == 0 || d->minus || down > 18) return false;
     for (int i = 0; i < d->n || i < d->point; i++)
         if ((a = a * 10 + (i < d->n ? d->digit[i] : 0)) > MULTIPLE_MOST) return false;
-    for (int i = 0; i < down; i++) rest = rest * 10 % a;
     uint32_t m = rx_multiple(x, a, (uint32_t)down), p = plain(x);
     *out = (struct number_set){.in = signed_of(x, m), .out = signed_of(x, rx_minus(x, p, m))};
-    /* With an exponent: of what is far above 1, which is whole, all numbers when 1 is a multiple; else not decided. */
-    if (rest % a == 0) out->in = rx_alt(x, out->in, signed_of(x, big(x)));
+    /* With an exponent: what ends in so many zeros that the divisor goes into them is a multiple; the rest is not decided. */
+    int zeros = zeros_needed(a);
+    if (zeros >= 0) out->in = rx_alt(x, out->in, signed_of(x, big_from(x, MANTISSA_PLACES + zeros - down)));
     return true;
 }
 
