@@ -33,6 +33,7 @@ def value(r, depth=2):
 class Maker:
     def __init__(self, r):
         self.r = r
+        self.ref_ok = True  # in $defs, a $ref in place would be a schema that refers to itself
 
     def some(self, p):
         return self.r.random() < p
@@ -70,8 +71,6 @@ class Maker:
             s["maxProperties"] = r.randrange(4)
         if self.some(0.08):
             s["dependentRequired"] = {r.choice(KEYS): r.sample(KEYS, 1)}
-        if self.some(0.06):
-            s["dependentSchemas"] = {r.choice(KEYS): self.schema(depth - 1)}
         if self.some(0.05):
             s["unevaluatedProperties"] = r.choice([False, self.schema(0)])
 
@@ -101,7 +100,7 @@ class Maker:
         r = self.r
         if self.some(0.06):
             return r.choice([True, False, True])
-        if self.some(0.08):
+        if self.ref_ok and self.some(0.08):
             return {"$ref": r.choice(["#/$defs/one", "#/$defs/two"])}
         if self.some(0.12):
             return {"enum": [value(r, 1) for _ in range(r.randrange(1, 4))]}
@@ -114,13 +113,15 @@ class Maker:
         if self.some(0.5):
             self.scalar_part(s)
         if depth > 0 and self.some(0.6):
-            self.object_part(s, depth)
+            self.inside(self.object_part, s, depth)
         if depth > 0 and self.some(0.35):
-            self.array_part(s, depth)
+            self.inside(self.array_part, s, depth)
         if depth > 0:
             for k, p in (("allOf", 0.08), ("anyOf", 0.12), ("oneOf", 0.1)):
                 if self.some(p):
                     s[k] = [self.schema(depth - 1) for _ in range(r.randrange(1, 4))]
+            if self.some(0.06):
+                s["dependentSchemas"] = {r.choice(KEYS): self.schema(depth - 1)}
             if self.some(0.08):
                 s["not"] = self.schema(depth - 1)
             if self.some(0.08):
@@ -133,10 +134,16 @@ class Maker:
         r.shuffle(items)
         return dict(items)
 
+    def inside(self, part, s, depth):
+        before, self.ref_ok = self.ref_ok, True
+        part(s, depth)
+        self.ref_ok = before
+
     def root(self):
         s = self.schema(3)
         if not isinstance(s, dict):
             s = {}
+        self.ref_ok = False
         s["$defs"] = {"one": self.schema(1), "two": self.schema(2)}
         return s
 
