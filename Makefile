@@ -26,9 +26,11 @@ MALLOC  = $(if $(SAN),,-ljemalloc)
 CUDA_LIBS = $(if $(CUDA),-L$(CUDA_HOME)/lib64 -lcudart_static -lrt -lstdc++)
 
 CUDA_SRC = engine/backend_cuda.c engine/draw_cuda.c engine/call_cuda.c engine/route_cuda.c engine/forward_cuda.c kernels/gemm_lt.c # host code of the CUDA engine; needs the toolkit's headers
-SRC  = $(filter-out server/main.c $(CUDA_SRC),$(wildcard base/*.c kernels/*.c engine/*.c scheduler/*.c server/*.c server/text/grammar/*.c)) $(if $(CUDA),$(CUDA_SRC))
+# Every folder is searched with its subfolders.
+find_c   = $(shell find $(1) -name '*.c' | sort)
+SRC  = $(filter-out server/main.c $(CUDA_SRC),$(call find_c,base kernels engine scheduler server)) $(if $(CUDA),$(CUDA_SRC))
 OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/ui_html.o
-UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*/test_*.c))
+UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(shell find tests -name 'test_*.c' | sort))
 QUICK = $(filter-out %_golden,$(UNIT))
 APPS = $(addprefix $(BUILD)/tests/server/,http_app fault_app starve_app)
 
