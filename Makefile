@@ -25,9 +25,9 @@ LDLIBS  = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -lm -lpthread -l
 MALLOC  = $(if $(SAN),,-ljemalloc)
 CUDA_LIBS = $(if $(CUDA),-L$(CUDA_HOME)/lib64 -lcudart_static -lrt -lstdc++)
 
-CUDA_SRC = engine/backend_cuda.c engine/draw_cuda.c engine/call_cuda.c engine/route_cuda.c engine/forward_cuda.c kernels/gemm_lt.c # host code of the CUDA engine; needs the toolkit's headers
-# Every folder is searched with its subfolders.
+# Every folder is searched with its subfolders. Host code of the CUDA engine needs the toolkit's headers.
 find_c   = $(shell find $(1) -name '*.c' | sort)
+CUDA_SRC = $(wildcard engine/cuda/*.c kernels/cuda/*.c)
 SRC  = $(filter-out server/main.c $(CUDA_SRC),$(call find_c,base kernels engine scheduler server)) $(if $(CUDA),$(CUDA_SRC))
 OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/ui_html.o
 UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(shell find tests -name 'test_*.c' | sort))

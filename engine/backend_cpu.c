@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "kernels/cpu.h"
+#include "kernels/cpu/cpu.h"
 #include "kernels/quant.h"
 
 struct backend_cpu {

@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "engine/forward.h"
 #ifdef FLUXD_CUDA
-#include "engine/forward_cuda.h"
+#include "engine/cuda/forward.h"
 #endif
 #include "engine/state.h"
 

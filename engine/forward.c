@@ -39,7 +39,7 @@ static void gemm(const struct call *c, void *y, const void *x, const struct weig
     c->e->be->op.gemm(c->e->be->ctx, &a);
 }
 
-/* A product of the MLP, which bears coarser inputs than attention and logits do (kernels/gemm_quant.h has the figures). */
+/* A product of the MLP, which bears coarser inputs than attention and logits do (kernels/cpu/gemm_quant.h has the figures). */
 static void gemm_mlp(const struct call *c, void *y, const void *x, const struct weight *w, bool add)
 {
     struct gemm_args a = {.y = y, .x = x, .w = w, .x_stride = w->k, .y_stride = w->n, .n_tok = c->n_tok, .add = add, .decode = c->decode, .coarse = true};

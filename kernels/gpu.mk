@@ -4,43 +4,41 @@ NVCCFLAGS ?= -std=c++17 -O3 -lineinfo -I.
 # Hopper's own code, and for all others code of 8.0, which 8.x runs as it is and newer devices translate from the PTX beside it.
 SM90      := -gencode=arch=compute_90a,code=sm_90a
 PORTABLE  := -gencode='arch=compute_80,code=[sm_80,compute_80]'
-GPU_SRC   := kernels/tensor_map.cu kernels/plan_gpu.cu kernels/attn_gpu.cu kernels/attn_prefill_sm90.cu kernels/attn_decode_sm90.cu kernels/attn_prefill_mma.cu \
-             kernels/attn_decode_mma.cu kernels/attn_f32.cu kernels/choose_gpu.cu kernels/gemm_small_sm90.cu \
-             kernels/norm_gpu.cu kernels/rows_gpu.cu kernels/qkrope_gpu.cu kernels/router_gpu.cu kernels/sample_gpu.cu
-GPU_HDR   := kernels/ops.h kernels/plan_gpu.h kernels/attn_gpu.h kernels/choose_gpu.h kernels/attn_gpu.cuh kernels/attn_tile.cuh kernels/attn_piece.cuh kernels/mma.cuh kernels/gemm_gpu.h kernels/gpu_ops.h kernels/gpu_ops.cuh kernels/philox.h kernels/tensor_map.h kernels/sm90.cuh base/err.h
-GPU_OBJ   := $(GPU_SRC:kernels/%.cu=build/gpu/%.o)
+GPU_SRC   := $(sort $(wildcard kernels/cuda/*.cu))
+GPU_HDR   := $(wildcard kernels/*.h kernels/cuda/*.h kernels/cuda/*.cuh) base/err.h
+GPU_OBJ   := $(GPU_SRC:kernels/cuda/%.cu=build/gpu/%.o)
 
 GPU_TESTS   := build/gpu/test_attn build/gpu/test_choose build/gpu/test_gemm build/gpu/test_lt build/gpu/test_plan build/gpu/test_ops
 GPU_BENCHES := build/gpu/bench_device build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops
 BENCH_O     := build/gpu/bench_fill.o build/gpu/bench_roof.o
-TEST_HDR    := tests/kernels/gpu_test.cuh tests/kernels/gpu_attn_ref.h
+TEST_HDR    := tests/kernels/cuda/gpu_test.cuh tests/kernels/cuda/gpu_attn_ref.h
 
-build/gpu/%.o: kernels/%.cu $(GPU_HDR)
+build/gpu/%.o: kernels/cuda/%.cu $(GPU_HDR)
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(if $(findstring _sm90,$<),-Xptxas -warn-spills,$(PORTABLE)) -c $< -o $@
-build/gpu/test_%: tests/kernels/gpu_%.cu $(TEST_HDR) $(GPU_OBJ)
+build/gpu/test_%: tests/kernels/cuda/gpu_%.cu $(TEST_HDR) $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) -o $@
 build/gpu/fault_gpu.o: tests/server/fault_gpu.cu tests/server/fault_gpu.h
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -c $< -o $@
 # The small ops meet the plain C references.
-REF_O := $(patsubst %,build/gpu/engine/kernels/%_ref.o,rmsnorm qkrope swiglu router sample)
-build/gpu/test_ops: tests/kernels/gpu_ops.cu $(TEST_HDR) $(GPU_OBJ) $(REF_O)
+REF_O := $(patsubst %,build/gpu/engine/kernels/cpu/%_ref.o,rmsnorm qkrope swiglu router sample)
+build/gpu/test_ops: tests/kernels/cuda/gpu_ops.cu $(TEST_HDR) $(GPU_OBJ) $(REF_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
 # What the CPU chooses by definition.
-build/gpu/test_choose: tests/kernels/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/choose_ref.o
+build/gpu/test_choose: tests/kernels/cuda/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/cpu/choose_ref.o
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
 # Host code that loads cuBLASLt.
-build/gpu/test_lt: tests/kernels/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,kernels/gemm_lt base/err base/check base/log base/clock tests/kernels/count_malloc)
+build/gpu/test_lt: tests/kernels/cuda/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,kernels/cuda/gemm_lt base/err base/check base/log base/clock tests/kernels/count_malloc)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -ldl -o $@
-build/gpu/test_plan: tests/kernels/gpu_plan.cu build/gpu/plan_gpu.o
+build/gpu/test_plan: tests/kernels/cuda/gpu_plan.cu build/gpu/plan_gpu.o
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
 build/gpu/bench_%: kernels/bench/%.cu kernels/bench/bench.cuh kernels/bench/fill.h $(BENCH_O) $(GPU_OBJ)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(BENCH_O) $(GPU_OBJ) -lcublasLt -o $@
 
 # The engine on the device, without the CPU's: C sources by gcc, random weights.
-ENGINE_C := base/err.c base/check.c base/log.c base/clock.c kernels/quant.c kernels/gemm_lt.c \
-            engine/memory.c engine/kinds.c engine/forward.c engine/backend_cuda.c engine/draw_cuda.c engine/call_cuda.c engine/route_cuda.c engine/forward_cuda.c tests/perf/gpu_engine.c
+ENGINE_C := base/err.c base/check.c base/log.c base/clock.c kernels/quant.c kernels/cuda/gemm_lt.c \
+            engine/memory.c engine/kinds.c engine/forward.c engine/cuda/backend.c engine/cuda/draw.c engine/cuda/call.c engine/cuda/route.c engine/cuda/forward.c tests/perf/gpu_engine.c
 ENGINE_O := $(ENGINE_C:%.c=build/gpu/engine/%.o)
 GPU_BENCHES += build/gpu/bench_engine
 build/gpu/engine/%.o: %.c
@@ -52,6 +50,6 @@ build/gpu/bench_engine: $(ENGINE_O) $(GPU_OBJ) build/gpu/bench_fill.o build/gpu/
 build/gpu/bench_fill.o: kernels/bench/fill.cu
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -c $< -o $@
-build/gpu/bench_roof.o: kernels/bench/roof.cu kernels/bench/roof.h kernels/sm90.cuh
+build/gpu/bench_roof.o: kernels/bench/roof.cu kernels/bench/roof.h kernels/cuda/sm90.cuh
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) $(SM90) -c $< -o $@

@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "server/http_origin.h"
-#include "server/json_out.h"
-#include "server/utf8.h"
+#include "server/http/origin.h"
+#include "server/json/out.h"
+#include "base/utf8.h"
 
 enum { FILE_BYTES_MAX = 1 << 20, INI_LINE_MAX = 198 /* the reader's line is 200 with its end */, API_KEYS_MAX = 10000 };
 

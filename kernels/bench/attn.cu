@@ -1,9 +1,9 @@
 /* Attention kernels, timed. Random data, shuffled pages, L2 flushed before every timed launch, median.
  * usage: bench_attn [prefill] [decode] [long] [routing] [choose] [mma]   (long: the 128k prefill rows too; routing: layers
  * against heads; choose: blocks chosen on the device, and attention over them) */
-#include "kernels/attn_gpu.h"
+#include "kernels/cuda/attn_gpu.h"
 #include "kernels/bench/bench.cuh"
-#include "kernels/choose_gpu.h"
+#include "kernels/cuda/choose_gpu.h"
 
 #include <cuda_bf16.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* Small-batch products, timed beside cuBLASLt in the same run. Weights rotate through more than L2 holds; each figure is
  * the median over replays of a graph that runs every copy once, divided by the number of copies.
  * usage: bench_gemm */
-#include "kernels/gemm_gpu.h"
+#include "kernels/cuda/gemm_gpu.h"
 #include "kernels/bench/bench.cuh"
 
 #include <cublasLt.h>

@@ -1,7 +1,7 @@
 /* The small operations at the shapes of Qwen3-8B: microseconds, and the bytes that must move. Buffers rotate
  * through more than L2 holds; each figure is the median over replays of a graph that runs every copy once, divided by their number.
  * usage: bench_ops */
-#include "kernels/gpu_ops.h"
+#include "kernels/cuda/gpu_ops.h"
 #include "kernels/bench/bench.cuh"
 
 #include <cuda_bf16.h>

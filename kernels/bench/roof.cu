@@ -1,6 +1,6 @@
 /* roof: see roof.h. */
 #include "kernels/bench/roof.h"
-#include "kernels/sm90.cuh"
+#include "kernels/cuda/sm90.cuh"
 
 #include <cuda_runtime.h>
 #include <algorithm>

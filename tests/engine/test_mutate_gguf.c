@@ -7,7 +7,7 @@
 #include "engine/gguf.h"
 #include "engine/source.h"
 #include "engine/spec.h"
-#include "engine/text_assets.h"
+#include "server/text/assets.h"
 #include "engine/weights.h"
 #include "kernels/quant.h"
 #include "tests/engine/tiny_gguf.h"

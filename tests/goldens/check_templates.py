@@ -2,7 +2,7 @@
 
     python tests/goldens/check_templates.py FOLDER DRIVER [--verbose]
 
-FOLDER holds *.jinja files; DRIVER is the built tests/server/template_cli.c. Every template is rendered with every
+FOLDER holds *.jinja files; DRIVER is the built tests/server/jinja/template_cli.c. Every template is rendered with every
 conversation of reference_jinja.py. A case matches when both give the same text, or both refuse; a refusal by
 raise_exception must carry the same words. A second pass renders conversations whose strings are Yi syllables
 only: the spans reported as coming from outside must be exactly those characters.

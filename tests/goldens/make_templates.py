@@ -1,5 +1,5 @@
 """Writes templates.json: what the reference renders from small templates (template_cases.py) and from whole chat
-templates (templates/*.jinja) with conversations (reference_jinja.py). tests/server/test_template_golden.c replays it.
+templates (templates/*.jinja) with conversations (reference_jinja.py). tests/server/jinja/test_template_golden.c replays it.
 
     python tests/goldens/make_templates.py
 

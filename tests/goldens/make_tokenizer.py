@@ -1,5 +1,5 @@
 """Writes tests/goldens/tokenizer.txt: what the `tokenizers` package makes of 1 MB of mixed text and of random strings, with
-the vocabulary of a GGUF file. Texts are not stored: this script and tests/server/test_tokenizer_golden.c draw them from
+the vocabulary of a GGUF file. Texts are not stored: this script and tests/server/text/test_tokenizer_golden.c draw them from
 the same fragments, ranges and random numbers, so the file holds fragments, ranges and hashes of ids.
 
     python tests/goldens/make_tokenizer.py models/SmolLM2-135M-Instruct.Q4_1.gguf > tests/goldens/tokenizer.txt

@@ -163,7 +163,7 @@ def check(cli, path, work):
         wrong += compare(f"{pre} GGUF shipped truths", truth, got, ids, told)
     draw = random.Random(7)  # added tokens of every sort
     traits = {i: {k: draw.random() < 0.5 for k in ("lstrip", "rstrip", "normalized", "special")} for i in whole}
-    for t in traits.values():  # a special one is never looked for in normalised text here, see server/tokenizer.c
+    for t in traits.values():  # a special one is never looked for in normalised text here, see server/text/tokenizer.c
         t["normalized"] &= not (KINDS[pre][1] and t["special"])
     json.dump(tokenizer_json(tokens, kinds, merges, pre, bos, False, traits), open(file, "w"), ensure_ascii=False)
     reference = Tokenizer.from_file(file)

@@ -1,7 +1,7 @@
-"""Writes server/unicode_tab.h: asks the `tokenizers` package what it takes each code point for, and notes where that
+"""Writes server/text/unicode_tab.h: asks the `tokenizers` package what it takes each code point for, and notes where that
 differs from Unicode 14, which this Python (3.11), PCRE2 10.42 and utf8proc 2.8 know.
 
-    python tests/goldens/make_unicode_tab.py > server/unicode_tab.h
+    python tests/goldens/make_unicode_tab.py > server/text/unicode_tab.h
 """
 import unicodedata
 

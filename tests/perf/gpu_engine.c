@@ -7,10 +7,10 @@
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "engine/backend_cuda.h"
+#include "engine/cuda/backend.h"
 #include "engine/forward.h"
-#include "engine/forward_cuda.h"
-#include "kernels/attn_gpu.h"
+#include "engine/cuda/forward.h"
+#include "kernels/cuda/attn_gpu.h"
 #include "kernels/bench/fill.h"
 #include "kernels/bench/roof.h"
 

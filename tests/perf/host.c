@@ -6,9 +6,9 @@
 
 #include "base/clock.h"
 #include "base/strbuf.h"
-#include "engine/text_assets.h"
-#include "server/json_scan.h"
-#include "server/tokenizer.h"
+#include "server/text/assets.h"
+#include "server/json/scan.h"
+#include "server/text/tokenizer.h"
 #include "tests/scheduler/crowd.h"
 
 enum { TRIES = 5 };

@@ -10,10 +10,10 @@
 
 #include "base/jdoc.h"
 #include "base/strbuf.h"
-#include "engine/text_assets.h"
+#include "server/text/assets.h"
 #include "server/text/grammar/grammar.h"
 #include "server/text/grammar/schema.h"
-#include "server/tokenizer.h"
+#include "server/text/tokenizer.h"
 
 enum { FILE_BYTES = 64 << 20, CLOSURE = 4096 };
 

@@ -20,7 +20,7 @@
 #include "base/check.h"
 #include "engine/state.h"
 #ifdef FLUXD_CUDA
-#include "engine/backend_cuda.h"
+#include "engine/cuda/backend.h"
 #include "tests/server/fault_gpu.h"
 #endif
 

@@ -15,7 +15,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "server/http.h"
+#include "server/http/http.h"
 
 struct app {
     uv_loop_t loop;

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "server/prep.h"
+#include "server/api/prep.h"
 #include "tests/base/cm.h"
 
 enum { MINI_END, MINI_IM_START, MINI_IM_END, MINI_BYTE, MINI_VOCAB = MINI_BYTE + 256, MINI_LAYERS = 4, MINI_LEN = 512 };

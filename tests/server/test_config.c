@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "server/limits.h"
+#include "server/api/limits.h"
 
 struct loaded {
     struct config c;

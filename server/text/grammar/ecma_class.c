@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "server/text/grammar/ecma_int.h"
-#include "server/utf8.h"
+#include "base/utf8.h"
 
 enum { RANGES_FIRST = 32, RANGES_MOST = 8192 };
 #define NO_CHAR UINT32_MAX

@@ -1,0 +1,43 @@
+/* utf8: the loops over utf8_step. Any thread. */
+#include "base/utf8.h"
+
+#include "base/strbuf.h"
+
+bool utf8_valid(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        int len = utf8_step((const uint8_t *)p + i, n - i);
+        if (len < 0) return false;
+        i += (size_t)len;
+    }
+    return true;
+}
+
+size_t utf8_complete(const char *p, size_t n)
+{
+    for (size_t back = 1; back <= 3 && back <= n; back++) {
+        const uint8_t *c = (const uint8_t *)p + n - back;
+        if ((*c & 0xC0) == 0x80) continue;
+        /* a lead byte whose followers are all good so far, but too few */
+        bool lead = *c >= 0xC2 && *c <= 0xF4;
+        return lead && utf8_step(c, back) == -(int)back ? n - back : n;
+    }
+    return n;
+}
+
+void utf8_sanitize(const char *p, size_t n, struct strbuf *out)
+{
+    size_t good = 0; /* start of the good bytes not yet copied */
+    for (size_t i = 0; i < n;) {
+        int len = utf8_step((const uint8_t *)p + i, n - i);
+        if (len > 0) {
+            i += (size_t)len;
+            continue;
+        }
+        strbuf_put(out, p + good, i - good);
+        strbuf_put(out, "\xEF\xBF\xBD", 3);
+        i += (size_t)-len;
+        good = i;
+    }
+    strbuf_put(out, p + good, n - good);
+}

@@ -1,0 +1,203 @@
+/* attn: the portable CPU kernel (attn_bf16.c is the one for processors with bf16 products). A tile is up to TILE_TOK query tokens inside one block, with all query heads of one kv head; it walks its
+ * blocks once, and every K and V page it meets is brought to fp32 (K transposed) once for all its rows. Softmax is online,
+ * block by block in ascending order, so a row's result depends on the row and its pages alone: not on the tile, the piece
+ * or the batch. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/attn_blocks.h"
+#include "kernels/cpu/internal.h"
+#include "kernels/cpu/cpu_math.h"
+#include "kernels/kv_page.h"
+#include "kernels/quant.h"
+
+enum { TILE_TOK = 32, HEAD_MAX = 256, ROW_MAX = TILE_TOK * 16, ROWS = 6 };
+
+/* Per-thread work area. Rows are those of the tile: (token, query head of the group). */
+struct tile {
+    _Alignas(64) float kt[HEAD_MAX][PAGE_TOK]; /* K page, transposed */
+    _Alignas(64) float v[PAGE_TOK][HEAD_MAX];  /* V page, dense rows of K used */
+    _Alignas(64) float s[ROWS][PAGE_TOK];      /* scores, then weights, of the rows at work */
+    float m[ROW_MAX], l[ROW_MAX];
+};
+
+/* What a call of the row kernels works on: R query rows with their sums of values. */
+struct row_set {
+    const float *q[ROWS];
+    float       *o[ROWS];
+    int          n_key[ROWS]; /* keys of the page that each row sees */
+    int          n_max;       /* keys of the page that are written */
+    int          K;
+    float        scale;
+};
+
+typedef float v16 __attribute__((vector_size(64), aligned(4)));
+
+CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv, int64_t half, int K, int n_key)
+{
+    const float    *f = (const float *)pool + half;
+    const uint16_t *h = (const uint16_t *)pool + half;
+    for (int j = 0; j < PAGE_TOK; j++)
+        for (int i = 0; i < K; i++) /* keys that are not written yet count as zero: never NaN */
+            t->kt[i][j] = j >= n_key ? 0.0f : kv == DT_F32 ? f[j * K + i] : f32_from_bf16(h[kv_at_k(kv, K, j, i)]);
+    f += PAGE_TOK * K;
+    h += PAGE_TOK * K;
+    for (int j = 0; j < n_key; j++)
+        for (int i = 0; i < K; i++)
+            t->v[j][i] = kv == DT_F32 ? f[j * K + i] : f32_from_bf16(h[kv_at_v(kv, K, j, i)]);
+}
+
+/* R is a constant at every use; two vectors of sums a row stay in registers. */
+static inline __attribute__((always_inline)) void score_rows(struct tile *t, const struct row_set *r, const int R)
+{
+    for (int j = 0; j < PAGE_TOK; j += 2 * LANES) {
+        v16 a[ROWS][2];
+        for (int k = 0; k < R; k++)
+            a[k][0] = a[k][1] = (v16){0};
+        for (int i = 0; i < r->K; i++) {
+            v16 w0 = *(const v16 *)&t->kt[i][j], w1 = *(const v16 *)&t->kt[i][j + LANES];
+            for (int k = 0; k < R; k++) {
+                float q = r->q[k][i] * r->scale;
+                a[k][0] += w0 * q;
+                a[k][1] += w1 * q;
+            }
+        }
+        for (int k = 0; k < R; k++) {
+            *(v16 *)&t->s[k][j] = a[k][0];
+            *(v16 *)&t->s[k][j + LANES] = a[k][1];
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void value_rows(struct tile *t, const struct row_set *r, const int R)
+{
+    int c = 0;
+    for (; c + LANES <= r->K; c += LANES) {
+        v16 a[ROWS];
+        for (int k = 0; k < R; k++)
+            a[k] = *(const v16 *)(r->o[k] + c);
+        for (int j = 0; j < r->n_max; j++) {
+            v16 w = *(const v16 *)&t->v[j][c];
+            for (int k = 0; k < R; k++)
+                a[k] += w * t->s[k][j];
+        }
+        for (int k = 0; k < R; k++)
+            *(v16 *)(r->o[k] + c) = a[k];
+    }
+    for (; c < r->K; c++)
+        for (int j = 0; j < r->n_max; j++)
+            for (int k = 0; k < R; k++)
+                r->o[k][c] += t->s[k][j] * t->v[j][c];
+}
+
+/* Online softmax of one row over the page. */
+static inline __attribute__((always_inline)) void soften_row(struct tile *t, const struct row_set *r, int k, float *m, float *l)
+{
+    float *s = t->s[k], lane[LANES];
+    for (int j = r->n_key[k]; j < PAGE_TOK; j++)
+        s[j] = -INFINITY;
+    for (int j = 0; j < LANES; j++)
+        lane[j] = s[j];
+    for (int j = LANES; j < PAGE_TOK; j += LANES)
+        for (int i = 0; i < LANES; i++)
+            lane[i] = s[j + i] > lane[i] ? s[j + i] : lane[i];
+    float max = *m;
+    for (int i = 0; i < LANES; i++)
+        max = lane[i] > max ? lane[i] : max;
+    float keep = exp_f32(*m - max); /* first page: exp(-inf) = 0; max is finite since a key is visible */
+    for (int j = 0; j < PAGE_TOK; j++)
+        s[j] = exp_f32(s[j] - max);
+    for (int i = 0; i < LANES; i++)
+        lane[i] = s[i];
+    for (int j = LANES; j < PAGE_TOK; j += LANES)
+        for (int i = 0; i < LANES; i++)
+            lane[i] += s[j + i];
+    *l = *l * keep + fold16(lane);
+    *m = max;
+    for (int i = 0; i < r->K; i++)
+        r->o[k][i] *= keep;
+}
+
+CPU_CLONES static void rows_many(struct tile *t, const struct row_set *r, float *m, float *l)
+{
+    score_rows(t, r, ROWS);
+    for (int k = 0; k < ROWS; k++)
+        soften_row(t, r, k, &m[k], &l[k]);
+    value_rows(t, r, ROWS);
+}
+
+CPU_CLONES static void rows_one(struct tile *t, const struct row_set *r, float *m, float *l)
+{
+    score_rows(t, r, 1);
+    soften_row(t, r, 0, m, l);
+    value_rows(t, r, 1);
+}
+
+static void run_tile(const struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
+{
+    struct tile t;
+    const int   K = a->head, g = h0 / (a->n_head / a->n_kv), pos0 = s->pos0 + r0;
+    for (int i = 0; i < n * n_h; i++) {
+        t.m[i] = -INFINITY;
+        t.l[i] = 0;
+    }
+    for (int r = 0; r < n; r++)
+        memset((float *)a->out + (s->row0 + r0 + r) * a->out_stride + h0 * K, 0, (size_t)(n_h * K) * sizeof(float));
+    struct attn_walk w = attn_walk_begin(s, pos0, h0);
+    for (int b = attn_walk_next(&w); b >= 0; b = attn_walk_next(&w)) {
+        int seen = pos0 + n - b * PAGE_TOK; /* keys the last row sees */
+        load_page(&t, a->pool, c->kv, kv_half(s->page[b], a->n_kv, g, 0, K), K,
+                  seen < PAGE_TOK ? seen : PAGE_TOK);
+        for (int i = 0, step; i < n * n_h; i += step) {
+            struct row_set set = {.K = K, .scale = a->scale, .n_max = seen < PAGE_TOK ? seen : PAGE_TOK};
+            step = n * n_h - i >= ROWS ? ROWS : 1;
+            for (int k = 0; k < step; k++) {
+                int r = (i + k) / n_h, h = h0 + (i + k) % n_h, keys = pos0 + r + 1 - b * PAGE_TOK;
+                set.q[k] = (const float *)a->q + (s->row0 + r0 + r) * a->q_stride + h * K;
+                set.o[k] = (float *)a->out + (s->row0 + r0 + r) * a->out_stride + h * K;
+                set.n_key[k] = keys < PAGE_TOK ? keys : PAGE_TOK;
+            }
+            (step == ROWS ? rows_many : rows_one)(&t, &set, &t.m[i], &t.l[i]);
+        }
+    }
+    for (int r = 0; r < n; r++)
+        for (int h = 0; h < n_h; h++) {
+            float *o = (float *)a->out + (s->row0 + r0 + r) * a->out_stride + (h0 + h) * K;
+            float  inv = t.l[r * n_h + h] > 0 ? 1.0f / t.l[r * n_h + h] : 0.0f;
+            for (int i = 0; i < K; i++)
+                o[i] *= inv;
+        }
+}
+
+/* Rows of a tile share their block and, for triangle, their side of dense_from. Returns the tile's rows from r0 on. */
+static int tile_rows(const struct attn_seg *s, int r0)
+{
+    int pos = s->pos0 + r0, end = (pos / TILE_TOK + 1) * TILE_TOK, last = s->pos0 + s->n_row;
+    if (s->kind == ATTN_TRIANGLE && pos < s->dense_from && s->dense_from < end)
+        end = s->dense_from;
+    return (end < last ? end : last) - pos;
+}
+
+void attn_cpu(struct op_ctx *c, const struct attn_args *a)
+{
+    if (c->kv == DT_BF16 && attn_bf16(c, a))
+        return;
+    for (int k = 0; k < a->n_seg; k++) {
+        const struct attn_seg *s = &a->seg[k];
+        /* Lists differ by query head: one head a tile then. */
+        const int heads = s->kind == ATTN_LIST ? 1 : a->n_head / a->n_kv, n_group = a->n_head / heads;
+        const int n_tile = (s->pos0 + s->n_row - 1) / TILE_TOK - s->pos0 / TILE_TOK + 1;
+#pragma omp parallel for num_threads(c->n_thread) collapse(2) schedule(dynamic)
+        for (int i = n_tile - 1; i >= 0; i--)
+            for (int g = 0; g < n_group; g++) {
+                int r0 = i == 0 ? 0 : (s->pos0 / TILE_TOK + i) * TILE_TOK - s->pos0;
+                int r1 = r0 + ((s->pos0 + r0) / TILE_TOK + 1) * TILE_TOK - (s->pos0 + r0);
+                r1 = r1 < s->n_row ? r1 : s->n_row;
+                while (r0 < r1) {
+                    int n = tile_rows(s, r0);
+                    run_tile(c, a, s, r0, n, g * heads, heads);
+                    r0 += n;
+                }
+            }
+    }
+}

@@ -1,0 +1,308 @@
+/* answer: see answer.h. Shapes are OpenAI's; token_ids and prompt_token_ids stand where vLLM has them. */
+#include "server/api/answer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/utf8.h"
+
+static const float LOGPROB_FLOOR = -9999.0f; /* what is printed for minus infinity */
+
+static const struct form {
+    const char *object;
+    bool        chat, chunk;
+} form_of[ANSWER_N_FORM] = {
+    [ANSWER_COMPLETION] = {.object = "text_completion"},
+    [ANSWER_COMPLETION_CHUNK] = {.object = "text_completion", .chunk = true},
+    [ANSWER_CHAT] = {.object = "chat.completion", .chat = true},
+    [ANSWER_CHAT_CHUNK] = {.object = "chat.completion.chunk", .chat = true, .chunk = true},
+};
+
+static void write_ids(struct json_out *o, const char *key, const int32_t *id, size_t n)
+{
+    json_out_array(o, key);
+    for (size_t i = 0; i < n; i++)
+        json_out_int(o, NULL, id[i]);
+    json_out_end(o);
+}
+
+/* --- log-probabilities --- */
+
+static float printable(float logprob) { return logprob > LOGPROB_FLOOR ? logprob : LOGPROB_FLOOR; }
+
+/* A token that stands among the alternatives has their number: clients compare the two as floats. */
+static float own_logprob(const struct sample_out *s)
+{
+    for (int k = 0; k < s->n_top; k++)
+        if (s->top_id[k] == s->id)
+            return printable(s->top_logprob[k]);
+    return printable(s->logprob);
+}
+
+/* A token's name where names must be unique: its text, or "bytes:\xe2\x80" where it is a part of a character (or a
+ * NUL, which a key cannot hold). */
+static void token_name(const struct tokenizer *t, int32_t id, struct strbuf *out)
+{
+    size_t      n;
+    const char *s = tokenizer_bytes(t, id, &n);
+    strbuf_clear(out);
+    if (utf8_valid(s, n) && !memchr(s, '\0', n)) {
+        strbuf_put(out, s, n);
+        return;
+    }
+    strbuf_puts(out, "bytes:");
+    for (size_t i = 0; i < n; i++)
+        strbuf_printf(out, "\\x%02x", (unsigned)(uint8_t)s[i]);
+}
+
+static int64_t n_characters(const struct strbuf *s)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < s->len; i++)
+        n += ((uint8_t)s->data[i] & 0xC0) != 0x80;
+    return n;
+}
+
+static void legacy_names(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c, struct strbuf *name)
+{
+    json_out_array(o, "tokens");
+    for (size_t i = 0; i < c->n_token; i++) {
+        token_name(t, c->token[i].id, name);
+        json_out_string(o, NULL, name->data ? name->data : "", name->len);
+    }
+    json_out_end(o);
+    json_out_array(o, "text_offset");
+    for (size_t i = 0; i < c->n_token; i++) {
+        json_out_int(o, NULL, *c->text_offset);
+        token_name(t, c->token[i].id, name);
+        *c->text_offset += n_characters(name);
+    }
+    json_out_end(o);
+}
+
+/* The alternatives as an object, with the token itself where it is not among them. The ids are distinct, and so are names
+ * but for vocabularies that hold a text twice: of such the likeliest stands. */
+static void legacy_top(struct json_out *o, const struct tokenizer *t, const struct sample_out *s, struct strbuf *name)
+{
+    int32_t seen[SAMPLE_TOP_MAX + 1];
+    int     n_seen = 0;
+    json_out_object(o, NULL);
+    for (int k = 0; k <= s->n_top; k++) {
+        const int32_t id = k < s->n_top ? s->top_id[k] : s->id;
+        size_t        n, m;
+        const char   *text = tokenizer_bytes(t, id, &n);
+        bool          dup = false;
+        for (int j = 0; j < n_seen && !dup; j++) {
+            const char *other = tokenizer_bytes(t, seen[j], &m);
+            dup = n == m && !memcmp(text, other, n);
+        }
+        if (dup)
+            continue;
+        seen[n_seen++] = id;
+        token_name(t, id, name);
+        strbuf_putc(name, '\0');
+        json_out_float(o, strbuf_failed(name) ? "" : name->data, k < s->n_top ? printable(s->top_logprob[k]) : own_logprob(s));
+    }
+    json_out_end(o);
+}
+
+static void legacy_logprobs(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c)
+{
+    struct strbuf name;
+    strbuf_init(&name);
+    json_out_object(o, "logprobs");
+    legacy_names(o, t, c, &name);
+    json_out_array(o, "token_logprobs");
+    for (size_t i = 0; i < c->n_token; i++) {
+        if (i == 0 && c->first_null)
+            json_out_null(o, NULL);
+        else
+            json_out_float(o, NULL, own_logprob(&c->token[i]));
+    }
+    json_out_end(o);
+    json_out_array(o, "top_logprobs");
+    for (size_t i = 0; i < c->n_token; i++) {
+        if (i == 0 && c->first_null)
+            json_out_null(o, NULL);
+        else
+            legacy_top(o, t, &c->token[i], &name);
+    }
+    json_out_end(o);
+    json_out_end(o);
+    if (strbuf_failed(&name))
+        o->buf->failed = true;
+    strbuf_fini(&name);
+}
+
+static void chat_token(struct json_out *o, const struct tokenizer *t, int32_t id, float logprob)
+{
+    size_t      n;
+    const char *s = tokenizer_bytes(t, id, &n);
+    json_out_string(o, "token", s, n);
+    json_out_float(o, "logprob", logprob);
+    json_out_array(o, "bytes");
+    for (size_t i = 0; i < n; i++)
+        json_out_int(o, NULL, (uint8_t)s[i]);
+    json_out_end(o);
+}
+
+static void chat_logprobs(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c)
+{
+    json_out_object(o, "logprobs");
+    json_out_array(o, "content");
+    for (size_t i = 0; i < c->n_token; i++) {
+        const struct sample_out *s = &c->token[i];
+        json_out_object(o, NULL);
+        chat_token(o, t, s->id, own_logprob(s));
+        json_out_array(o, "top_logprobs");
+        for (int k = 0; k < s->n_top; k++) {
+            json_out_object(o, NULL);
+            chat_token(o, t, s->top_id[k], printable(s->top_logprob[k]));
+            json_out_end(o);
+        }
+        json_out_end(o);
+        json_out_end(o);
+    }
+    json_out_end(o);
+    json_out_null(o, "refusal");
+    json_out_end(o);
+}
+
+/* --- choices --- */
+
+void answer_begin(struct json_out *o, const struct answer_head *h, enum answer_form form, const struct answer_choice *c)
+{
+    json_out_object(o, NULL);
+    json_out_text(o, "id", h->id);
+    json_out_text(o, "object", form_of[form].object);
+    json_out_int(o, "created", h->created);
+    json_out_text(o, "model", h->model);
+    if (form_of[form].chat && c && c->prompt_id)
+        write_ids(o, "prompt_token_ids", c->prompt_id, c->n_prompt_id);
+}
+
+static void write_text(struct json_out *o, const struct form *f, const struct answer_choice *c)
+{
+    if (!f->chat) {
+        json_out_string(o, "text", c->text, c->n_text);
+        return;
+    }
+    json_out_object(o, f->chunk ? "delta" : "message");
+    if (c->role || !f->chunk)
+        json_out_text(o, "role", "assistant");
+    if (c->n_reason)
+        json_out_string(o, "reasoning_content", c->reason, c->n_reason);
+    if (c->role || c->n_text || !f->chunk)
+        json_out_string(o, "content", c->text, c->n_text);
+    if (!f->chunk)
+        json_out_null(o, "refusal");
+    json_out_end(o);
+}
+
+void answer_choice(struct json_out *o, const struct tokenizer *t, enum answer_form form, const struct answer_choice *c)
+{
+    const struct form *f = &form_of[form];
+    json_out_object(o, NULL);
+    json_out_int(o, "index", c->index);
+    write_text(o, f, c);
+    if (!c->token)
+        json_out_null(o, "logprobs");
+    else if (f->chat)
+        chat_logprobs(o, t, c);
+    else
+        legacy_logprobs(o, t, c);
+    json_out_text(o, "finish_reason", c->finish);
+    if (!f->chat && c->prompt_id)
+        write_ids(o, "prompt_token_ids", c->prompt_id, c->n_prompt_id);
+    if (c->id)
+        write_ids(o, "token_ids", c->id, c->n_id);
+    json_out_end(o);
+}
+
+/* --- usage --- */
+
+static void write_route(struct json_out *o, const char *key, const struct engine_info *model, const struct request *r, int64_t pages, int64_t pages_full)
+{
+    struct strbuf mask;
+    int           full = 0;
+    strbuf_init(&mask);
+    for (int l = 0; l < model->n_layer; l++) {
+        full += r->use.route[l] == ROUTE_FULL;
+        strbuf_putc(&mask, r->use.route[l] == ROUTE_FULL ? '1' : '0');
+    }
+    json_out_object(o, key);
+    json_out_string(o, "mask", mask.data ? mask.data : "", mask.len);
+    json_out_int(o, "full_layers", full);
+    json_out_int(o, "sparse_layers", model->n_layer - full);
+    if (r->bias && r->bias->on)
+        json_out_float(o, "bias", r->bias->value);
+    json_out_int(o, "kv_bytes", pages * model->page_bytes);
+    json_out_int(o, "kv_bytes_full", pages_full * model->page_bytes);
+    json_out_end(o);
+    if (strbuf_failed(&mask))
+        o->buf->failed = true;
+    strbuf_fini(&mask);
+}
+
+static void write_used_route(struct json_out *o, const char *key, const struct engine_info *model, const struct request *r)
+{
+    write_route(o, key, model, r, r->use.kv_pages_peak, r->use.kv_pages_full);
+}
+
+void answer_usage(struct json_out *o, const struct engine_info *model, const struct answer_usage *u)
+{
+    json_out_object(o, "usage");
+    json_out_int(o, "prompt_tokens", u->n_prompt);
+    json_out_int(o, "completion_tokens", u->n_answer);
+    json_out_int(o, "total_tokens", u->n_prompt + u->n_answer);
+    json_out_object(o, "prompt_tokens_details");
+    json_out_int(o, "cached_tokens", u->n_cached);
+    json_out_end(o);
+    if (u->routed && u->n_routed == 1) {
+        write_used_route(o, "attention_route", model, u->routed[0]);
+    } else if (u->routed) {
+        json_out_array(o, "attention_route");
+        for (int i = 0; i < u->n_routed; i++)
+            write_used_route(o, NULL, model, u->routed[i]);
+        json_out_end(o);
+    }
+    json_out_end(o);
+}
+
+/* --- what a prompt would get */
+
+static void write_ms(struct json_out *o, const char *key, double ms)
+{
+    if (isfinite(ms))
+        json_out_double(o, key, round(ms * 1000) / 1000);
+    else
+        json_out_null(o, key);
+}
+
+void answer_route(struct json_out *o, const struct answer_head *h, const struct engine_info *model, const struct request *r)
+{
+    const struct request_price *p = &r->use.price;
+    const struct answer_usage   u = {.n_prompt = r->n_prompt, .n_cached = r->use.n_cached};
+    json_out_object(o, NULL);
+    json_out_text(o, "id", h->id);
+    json_out_text(o, "object", "route");
+    json_out_int(o, "created", h->created);
+    json_out_text(o, "model", h->model);
+    write_route(o, "attention_route", model, r, p->kv_pages, p->kv_pages_full);
+    json_out_array(o, "margins");
+    for (int l = 0; l < model->n_layer; l++) {
+        if (r->use.margin[l] != 0)
+            json_out_float(o, NULL, r->use.margin[l]);
+        else
+            json_out_null(o, NULL);
+    }
+    json_out_end(o);
+    json_out_object(o, "cost");
+    write_ms(o, "prefill_ms", p->prefill_ms);
+    write_ms(o, "prefill_ms_full", p->prefill_full_ms);
+    write_ms(o, "token_ms", p->token_ms);
+    write_ms(o, "token_ms_full", p->token_full_ms);
+    json_out_end(o);
+    answer_usage(o, model, &u);
+    json_out_end(o);
+}

@@ -1,0 +1,290 @@
+/* gen: the life of a generation. See gen.h; what is said to the client is gen_tell.c's. */
+#include "server/api/gen.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/api/gen_own.h"
+
+enum { NEW_LEAST_TOK = 16 }; /* an answer of unnamed length is not made shorter than this to fit the pool */
+
+/* How the log names an endpoint, and how its ids begin. */
+static const struct {
+    const char *name, *id;
+} word_of[API_N_ENDPOINT] = {
+    [API_COMPLETIONS] = {"completions", "cmpl"},
+    [API_CHAT] = {"chat", "chatcmpl"},
+    [API_ROUTE] = {"route", "route"},
+};
+
+static struct scheduler *scheduler_of(const struct gen *g) { return g->api->app->scheduler; }
+
+/* --- the end */
+
+static void log_gen(const struct gen *g)
+{
+    int64_t     n_prompt = 0, n_answer = 0, full = 0;
+    const char *finish = "none";
+    for (int i = 0; i < g->n_choice; i++) {
+        const struct choice *c = &g->choice[i];
+        n_prompt += i % g->ask->n_per_prompt ? 0 : c->r->n_prompt;
+        n_answer += c->n_token;
+        full += c->r->use.full_layers;
+        finish = c->finish ? c->finish : c->failed ? err_code(c->failed) : finish;
+    }
+    log_line(LOG_INFO, "generation",
+             "id=%s request=%s endpoint=%s status=%d prompt_tok=%lld answer_tok=%lld choices=%d ttft_ms=%.1f total_ms=%.1f "
+             "full_layers=%.1f finish=%s",
+             g->id, g->request_id, word_of[g->ask->endpoint].name, g->status, (long long)n_prompt,
+             (long long)n_answer, g->n_choice, g->first_ns ? (double)(g->first_ns - g->start_ns) * 1e-6 : -1.0, clock_ms_since(g->start_ns),
+             (double)full / g->n_choice, finish);
+}
+
+static void gen_free(struct gen *g)
+{
+    log_gen(g);
+    for (int i = 0; i < g->n_choice; i++)
+        choice_fini(&g->choice[i]);
+    free(g->choice);
+    ask_free(g->ask);
+    list_remove(&g->node);
+    g->api->live--;
+    free(g);
+}
+
+static void cancel_all(struct gen *g)
+{
+    for (int i = 0; i < g->n_choice; i++)
+        if (g->choice[i].pending)
+            scheduler_cancel(scheduler_of(g), g->choice[i].r);
+}
+
+/* The answer is complete, or will never be: the call is let go, once. */
+static void call_over(struct gen *g, int status)
+{
+    CHECK(!g->over);
+    g->over = true;
+    g->call = NULL;
+    g->status = status;
+    if (g->streaming)
+        g->api->stats.streams_open--;
+    api_count(&g->api->stats, g->ask->endpoint, status);
+}
+
+static void fail(struct gen *g, const struct err_note *note)
+{
+    struct http_call *call = g->call;
+    if (g->streaming) {
+        const bool told = gen_tell_error(g, note);
+        g->api->stats.stream_errors++;
+        call_over(g, 200);
+        if (told)
+            http_stream_end(call);
+        else
+            http_stream_cut(call);
+    } else {
+        call_over(g, err_status(note->code));
+        http_reply_error(call, note, api_retry_after_s(g->api, note->code));
+    }
+    cancel_all(g);
+}
+
+static void fail_code(struct gen *g, enum err e)
+{
+    struct err_note note;
+    err_set(&note, e, NULL, "%s", err_text(e));
+    fail(g, &note);
+}
+
+static void succeed(struct gen *g)
+{
+    struct http_call *call = g->call;
+    if (g->streaming) {
+        if (!gen_tell_end(g)) {
+            fail_code(g, ERR_NOMEM);
+            return;
+        }
+        call_over(g, 200);
+        http_stream_end(call);
+        return;
+    }
+    struct strbuf body;
+    strbuf_init(&body);
+    if (gen_tell_whole(g, &body)) {
+        call_over(g, 200);
+        http_reply(call, 200, "application/json", body.data, body.len, NULL);
+    } else {
+        fail_code(g, ERR_NOMEM);
+    }
+    strbuf_fini(&body);
+}
+
+/* After anything happened: ends what can be ended. g may be freed by it. */
+static void settle(struct gen *g)
+{
+    if (!g->over && g->n_growing == 0)
+        succeed(g);
+    if (g->over && g->n_pending == 0)
+        gen_free(g);
+}
+
+/* --- events */
+
+static void take_event(struct gen *g, struct choice *c, const struct event *e)
+{
+    if (e->kind == EVENT_DONE) {
+        c->pending = false;
+        g->n_pending--;
+    } else if (!g->first_ns) {
+        g->first_ns = clock_ns();
+    }
+    if (choice_take(c, e))
+        scheduler_cancel(scheduler_of(g), c->r);
+    if (e->kind != EVENT_DONE)
+        return;
+    scheduler_count_end(scheduler_of(g), c->end);
+    g->n_growing--;
+}
+
+/* Reads what there is of one choice, and tells it. */
+static void pump(struct gen *g, struct choice *c)
+{
+    struct event e;
+    int          n = 0;
+    if (!g->over && g->streaming && http_stream_full(g->call))
+        g->paused = true;
+    if (g->paused || !c->pending)
+        return;
+    for (; c->pending && request_next_event(c->r, &e); n++)
+        take_event(g, c, &e);
+    if (n >= EVENT_RING - 1)
+        scheduler_unrest(scheduler_of(g)); /* the ring was full */
+    if (g->over)
+        return;
+    if (c->failed)
+        fail_code(g, c->failed);
+    else if (g->streaming && n > 0 && !gen_tell(g, c))
+        fail_code(g, ERR_NOMEM);
+}
+
+static void pump_all(struct gen *g)
+{
+    for (int i = 0; i < g->n_choice; i++)
+        pump(g, &g->choice[i]);
+}
+
+void gen_events(struct request *r)
+{
+    struct gen *g = r->owner;
+    int         i = 0;
+    while (g->choice[i].r != r)
+        i++;
+    pump(g, &g->choice[i]);
+    settle(g);
+}
+
+static void on_room(void *arg)
+{
+    struct gen *g = arg;
+    if (g->over)
+        return;
+    g->paused = false;
+    pump_all(g);
+    scheduler_unrest(scheduler_of(g));
+    settle(g);
+}
+
+static void on_gone(void *arg)
+{
+    struct gen       *g = arg;
+    struct http_call *call = g->call;
+    CHECK(!g->over);
+    call_over(g, 499);
+    http_finish_gone(call);
+    cancel_all(g);
+    g->paused = false;
+    pump_all(g);
+    settle(g);
+}
+
+/* --- the start */
+
+/* An answer of unnamed length may be as long as the context. Where the pool is smaller than that, it gets what fits. */
+static enum err submit(struct gen *g, struct request *r, struct err_note *note)
+{
+    enum err e = scheduler_submit(scheduler_of(g), r, note);
+    while (e == ERR_KV_CAPACITY && !r->max_new_given && r->max_new / 2 >= NEW_LEAST_TOK && r->max_new / 2 >= r->min_new) {
+        r->max_new /= 2;
+        e = scheduler_submit(scheduler_of(g), r, note);
+    }
+    return e;
+}
+
+static enum err submit_all(struct gen *g, struct err_note *note)
+{
+    for (int i = 0; i < g->n_choice; i++) {
+        struct choice *c = &g->choice[i];
+        c->r->id = ++g->api->next_request;
+        c->r->owner = g;
+        c->r->key_id = (uint32_t)(http_key_index(g->call) + 1);
+        const enum err e = submit(g, c->r, note);
+        if (e)
+            return e;
+        c->pending = true;
+        g->n_pending++;
+    }
+    return OK;
+}
+
+static struct gen *gen_new(struct api *api, struct http_call *call, struct ask *ask, int64_t start_ns)
+{
+    struct gen *g = calloc(1, sizeof *g);
+    if (!g)
+        return NULL;
+    g->n_choice = g->n_growing = ask_n_choice(ask);
+    g->choice = calloc((size_t)g->n_choice, sizeof *g->choice);
+    if (!g->choice) {
+        free(g);
+        return NULL;
+    }
+    g->api = api;
+    g->call = call;
+    g->ask = ask;
+    g->start_ns = start_ns;
+    g->created = clock_wall_s();
+    for (int i = 0; i < g->n_choice; i++)
+        choice_init(&g->choice[i], ask, api->env.chat.tokenizer, i);
+    const char *own = http_request_id(call), *dash = strchr(own, '_');
+    snprintf(g->request_id, sizeof g->request_id, "%s", own);
+    snprintf(g->id, sizeof g->id, "%s-%s", word_of[ask->endpoint].id, *ask->id ? ask->id : dash ? dash + 1 : own);
+    list_push_back(&api->gens, &g->node);
+    api->live++;
+    return g;
+}
+
+void gen_start(struct api *api, struct http_call *call, struct ask *ask, int64_t start_ns)
+{
+    struct err_note note;
+    struct gen     *g = gen_new(api, call, ask, start_ns);
+    if (!g) {
+        err_set(&note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+        api_refuse(api, call, ask->endpoint, &note);
+        ask_free(ask);
+        return;
+    }
+    if (submit_all(g, &note)) {
+        fail(g, &note);
+        settle(g);
+        return;
+    }
+    http_set_gone(call, on_gone, g);
+    if (!ask->stream)
+        return;
+    g->streaming = true;
+    api->stats.streams_open++;
+    http_stream_on_room(call, on_room, g);
+    http_stream_begin(call);
+}

@@ -1,0 +1,62 @@
+/* limits: see limits.h. Over a fixed one is 400, always: the same request would fail again. */
+#include "server/api/limits.h"
+
+#include "server/api/chat_prompt.h"
+#include "server/json/keys.h"
+#include "server/json/out.h"
+#include "server/jinja/jinja.h"
+
+static const struct {
+    const char *name;
+    int64_t     value;
+    const char *unit, *meaning;
+} fixed[] = {
+    {"json_depth", JSON_DEPTH_MAX, "", "arrays and objects inside each other in a body"},
+    {"json_values", JSON_NODES_MAX, "", "values of all kinds in a body, token ids in arrays included"},
+    {"json_fields", JSON_FIELDS_MAX, "", "fields of a body at its top level"},
+    {"json_open_keys", JSON_KEYS_MAX, "", "keys in all the objects of a body that are open at one place"},
+    {"json_number_chars", JSON_NUMBER_CHARS_MAX, "characters", "one number in a body"},
+    {"n", CHOICES_MOST, "", "answers to one prompt"},
+    {"prompts", PROMPTS_MOST, "", "prompts of one completion"},
+    {"messages", MESSAGES_MOST, "", "messages of one chat"},
+    {"message_name_bytes", MESSAGE_NAME_BYTES_MOST, "bytes", "name or tool_call_id of a message"},
+    {"message_tool_calls", MESSAGE_CALLS_MOST, "", "tool_calls of a message"},
+    {"chat_template_kwargs", KWARGS_MOST, "", "chat_template_kwargs of one chat"},
+    {"chat_template_kwarg_bytes", KWARG_BYTES_MOST, "bytes", "a string in chat_template_kwargs"},
+    {"chat_prompt_bytes", TMPL_MAX_OUTPUT_BYTES, "bytes", "text that the chat template makes of the messages"},
+    {"stop", STOP_MOST, "", "stop strings"},
+    {"stop_bytes", STOP_BYTES_MOST, "bytes", "one stop string"},
+    {"stop_token_ids", STOP_IDS_MOST, "", "ids in stop_token_ids"},
+    {"allowed_token_ids", ALLOWED_IDS_MOST, "", "ids in allowed_token_ids"},
+    {"logit_bias", LOGIT_BIAS_MOST, "", "tokens in logit_bias"},
+    {"logprobs", COMPLETION_LOGPROBS_MOST, "", "logprobs of a completion"},
+    {"top_logprobs", SAMPLE_TOP_MAX, "", "top_logprobs of a chat"},
+    {"name_bytes", NAME_BYTES_MOST, "bytes", "model, user, or cache_salt"},
+    {"metadata", METADATA_MOST, "", "members of metadata"},
+};
+
+static void write_fixed(struct json_out *o, size_t i)
+{
+    json_out_object(o, NULL);
+    json_out_text(o, "name", fixed[i].name);
+    json_out_null(o, "key");
+    json_out_int(o, "value", fixed[i].value);
+    json_out_int(o, "default", fixed[i].value);
+    json_out_text(o, "unit", fixed[i].unit);
+    json_out_text(o, "meaning", fixed[i].meaning);
+    json_out_end(o);
+}
+
+void limits_write(const struct config *c, struct strbuf *out)
+{
+    struct json_out o;
+    json_out_init(&o, out);
+    json_out_object(&o, NULL);
+    json_out_text(&o, "object", "list");
+    json_out_array(&o, "data");
+    config_limits(c, &o);
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+        write_fixed(&o, i);
+    json_out_end(&o);
+    json_out_end(&o);
+}

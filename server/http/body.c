@@ -1,0 +1,117 @@
+/* body: the bytes of one request's body, from the first that comes until whoever took it gives it back. Loop
+ * thread only, but for reading what http_body_take gave.
+ *
+ * The memory follows what came, not what was announced: it is at most a quarter larger, and a little for a short body.
+ * What counts (body_room.h) goes back when the memory does, also where a worker still reads it after its client left. */
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/check.h"
+#include "server/http/internal.h"
+
+enum { BODY_STEP_BYTES = 1024 };
+
+struct http_body {
+    struct http *http;
+    struct body_owner owner;
+    struct body_hold hold;
+    char *data;
+    size_t n, cap;
+};
+
+/* The first 64 bits of an IPv6 address are one subscriber's; an IPv4 address stands for itself, mapped or not. */
+static struct body_owner address_of(int fd)
+{
+    enum { IPV4 = 4, IPV6 = 6 };
+    struct sockaddr_storage addr = {.ss_family = AF_UNSPEC};
+    socklen_t n = sizeof addr;
+    struct body_owner owner = {0};
+    getpeername(fd, (struct sockaddr *)&addr, &n);
+    if (addr.ss_family == AF_INET) {
+        owner = (struct body_owner){.hi = IPV4, .lo = ((struct sockaddr_in *)&addr)->sin_addr.s_addr};
+    } else if (addr.ss_family == AF_INET6) {
+        const struct in6_addr *a = &((struct sockaddr_in6 *)&addr)->sin6_addr;
+        const bool mapped = IN6_IS_ADDR_V4MAPPED(a);
+        owner.hi = mapped ? IPV4 : IPV6;
+        memcpy(&owner.lo, mapped ? &a->s6_addr[12] : a->s6_addr, mapped ? 4 : 8);
+    }
+    return owner;
+}
+
+static struct http_body *body_new(struct http_call *c)
+{
+    struct http_body *b = calloc(1, sizeof *b);
+    if (!b)
+        return NULL;
+    b->http = c->http;
+    b->http->n_body++;
+    b->owner = c->key_i >= 0 || !c->conn ? (struct body_owner){.hi = 1, .lo = (uint64_t)(c->key_i + 1)}
+                                         : address_of(c->conn->fd);
+    return b;
+}
+
+/* Room for need bytes and a closing NUL, which counts like the others. */
+static enum err make_room(struct http_body *b, size_t need, struct err_note *note)
+{
+    enum err e = body_room_grow(&b->http->bodies, &b->hold, b->owner, need + 1, note);
+    if (e || need < b->cap)
+        return e;
+    const size_t most = b->http->conf.max_body_bytes + 1;
+    size_t cap = (need + need / 4 + BODY_STEP_BYTES) / BODY_STEP_BYTES * BODY_STEP_BYTES;
+    if (cap > most && need < most)
+        cap = most;
+    char *p = realloc(b->data, cap);
+    if (!p)
+        return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    b->data = p;
+    b->cap = cap;
+    return OK;
+}
+
+enum err http_body_add(struct http_call *c, const char *data, size_t n, struct err_note *note)
+{
+    if (!c->body)
+        c->body = body_new(c);
+    struct http_body *b = c->body;
+    enum err e = b ? make_room(b, b->n + n, note) : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (e)
+        return e;
+    memcpy(b->data + b->n, data, n);
+    b->n += n;
+    b->data[b->n] = '\0';
+    return OK;
+}
+
+void http_body_free(struct http_body *b)
+{
+    if (!b)
+        return;
+    struct http *h = b->http;
+    body_room_give(&h->bodies, &b->hold);
+    free(b->data);
+    free(b);
+    h->n_body--;
+    http_maybe_done(h);
+}
+
+const char *http_body(const struct http_call *c, size_t *n)
+{
+    return http_body_text(c->body, n);
+}
+
+const char *http_body_text(const struct http_body *b, size_t *n)
+{
+    *n = b ? b->n : 0;
+    return b && b->data ? b->data : "";
+}
+
+uint64_t http_body_owner(const struct http_body *b) { return b->owner.lo * 0x9E3779B97F4A7C15u ^ b->owner.hi; }
+
+struct http_body *http_body_take(struct http_call *c)
+{
+    struct http_body *b = c->body ? c->body : body_new(c);
+    c->body = NULL;
+    return b;
+}

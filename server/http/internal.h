@@ -1,0 +1,217 @@
+/* internal: what the files of http share, and nobody else. Loop thread only.
+ *
+ *   http.c         listener, accept, the library as guest of the loop
+ *   conn.c    one connection: gate and deadlines
+ *   linger.c  refusals outside the library, and the close that lets the client read them
+ *   call.c    one request: routing, body, whole answers
+ *   body.c    the bytes of one body
+ *   source.c  long answers, made while they are read
+ *   stream.c  server-sent events
+ *   keys.c    API keys
+ *   recv.c    the library's reads, on their way to the kernel
+ *   reader.c  what of a connection's bytes the library gets to read
+ *   frame.c   where each request begins and ends (pure)
+ *   guard.c   rules for header blocks (pure)
+ *   origin.c  whose web pages may call (pure)
+ */
+#ifndef FLUXD_SERVER_HTTP_INTERNAL_H
+#define FLUXD_SERVER_HTTP_INTERNAL_H
+
+#include <microhttpd.h>
+#include <uv.h>
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "base/strbuf.h"
+#include "server/http/body_room.h"
+#include "server/http/http.h"
+#include "server/http/frame.h"
+#include "server/http/origin.h"
+
+/* Everything that waits for a moment stands in one of these lists. Each list has one constant length of time, so it is
+ * ordered by its due moment and only its head needs a look. */
+enum due {
+    DUE_IDLE,   /* connection: next request's header block, http_conf.idle_ms */
+    DUE_HEADER, /* connection: rest of a header block */
+    DUE_BODY,   /* connection: rest of the body */
+    DUE_STALL,  /* connection: look whether the client still reads; a quarter of write_stall_ms */
+    DUE_LINGER, /* linger: refused, what it still sends is dropped */
+    DUE_PING,   /* call: silent stream */
+    N_DUE
+};
+
+struct due_node {
+    struct list node;
+    int64_t at_ns;
+};
+
+struct http {
+    struct http_conf conf;
+    uv_loop_t *loop;
+    struct MHD_Daemon *mhd;
+    uv_poll_t listen_poll, mhd_poll;
+    uv_timer_t due_timer, rest_timer, again_timer;
+    uv_prepare_t prepare;
+    int listen_fd, port;
+    bool loopback;
+    bool kicked;  /* the library has something to do before the loop sleeps */
+    bool running; /* inside MHD_run */
+    bool resting; /* accept failed for want of resources: a short pause */
+    bool closing, stopped;
+    int n_handle; /* own uv handles not yet closed */
+    void (*on_closed)(void *);
+    void *on_closed_arg;
+
+    struct list due[N_DUE];
+    int64_t due_len_ns[N_DUE];
+    struct list left; /* connections whose peers have closed their side */
+    struct list conn; /* all connections but those in linger */
+    struct list linger;
+    struct http_conn *adopting;                /* on its way into the library */
+    char *peek;                                /* [max_header_bytes + 1] */
+    struct http_conn **by_fd;                  /* [n_by_fd] those that the library holds */
+    int n_by_fd;
+    struct list gone, room;                    /* calls whose handlers are to be told, outside MHD_run */
+    int n_conn, n_linger, n_call, n_live_call; /* n_call: owed by handlers; n_live_call: allocated */
+    int n_linger_fd;                           /* in linger; n_linger counts those whose handles close as well */
+    struct origin_rules origin;
+    struct body_room bodies;
+    int n_body; /* bodies that a call or a handler holds */
+
+    uint8_t hash_key[16];
+    struct hash128 *key_hash; /* [n_api_key] */
+    uint64_t next_call;
+    uint32_t id_salt;
+    struct http_stats stats;
+};
+
+/* What a connection's reads have come to. */
+struct http_reader {
+    struct frame frame;
+    char *held;            /* [frame_held_max] bytes taken from the socket and not yet given to the library, or NULL */
+    size_t n_held, n_pass; /* n_pass of them, the first, may pass */
+    struct err_note refusal;
+    size_t n_stub; /* bytes of frame.stub given */
+};
+
+struct http_conn {
+    struct list all;  /* in http.conn */
+    struct list left; /* in http.left: the peer closed its side, see http_conn_settle */
+    struct due_node due;
+    struct http *http;
+    int fd;
+    uv_poll_t poll;             /* one for all its life: bytes at the gate, then the peer's leaving only */
+    bool poll_open, dead;       /* poll_open: until its close callback; dead: freed by that callback */
+    struct guard first;         /* the first header block, while it stands at the gate */
+    bool midway;                /* the deadline of a later header block runs */
+    struct http_reader reader;
+    uint64_t n_request; /* requests that the library has begun */
+    struct MHD_Connection *mhd; /* once the gate let it in */
+    struct http_call *call;
+    uint64_t acked, received; /* by the kernel's count, at the last look */
+    int64_t acked_ns;
+};
+
+struct http_call {
+    struct http *http;
+    struct http_conn *conn;     /* NULL after the library let go of the request */
+    struct MHD_Connection *mhd; /* likewise */
+    const struct http_route *route;
+    char id[24], *rest;       /* rest: what the route's * matched */
+    const char *method, *url; /* the library's memory, as long as mhd */
+    int key_i;
+    int64_t start_ns;
+
+    struct err_note refusal; /* code != OK: answer this, nobody handles it */
+    char allow[32];
+    uint64_t number; /* of its connection: 1, 2, .. */
+    bool has_body;
+    bool unframed; /* refused by the reader: what follows it means nothing */
+
+    struct http_body *body;
+    size_t n_body; /* bytes that came, kept or not */
+
+    bool with_handler; /* between route->handle and the answer's end */
+    bool in_handler;   /* inside route->handle */
+    bool suspended, gone, gone_told, answered;
+    bool overtaken; /* http_end_calls has answered: the handler's own words come too late */
+    void (*on_gone)(void *);
+    void *gone_arg;
+    struct list gone_node, room_node;
+
+    struct MHD_Response *response; /* waits to be queued */
+    int status;
+
+    bool streaming, ended, was_full;
+    struct strbuf out;
+    size_t out_off; /* bytes of out already handed to the library */
+    struct due_node ping;
+    void (*on_room)(void *);
+    void *room_arg;
+};
+
+/* http.c */
+void http_kick(struct http *h); /* MHD_run before the loop sleeps */
+void http_due_set(struct http *h, struct due_node *n, enum due which);
+void http_due_clear(struct due_node *n);
+void http_handle_closed(uv_handle_t *handle); /* close callback for http's own handles */
+void http_maybe_done(struct http *h);
+bool http_adopt(struct http *h, int fd,
+                struct http_conn
+                    *c); /* gives the socket to the library, which may close it at once; false: it stays the caller's */
+
+/* conn.c */
+void http_conn_open(struct http *h, int fd); /* a fresh socket; owns fd */
+void http_conn_expire(struct http_conn *c, enum due which);
+void http_conn_idle(struct http_conn *c);    /* between requests */
+void http_conn_reading(struct http_conn *c); /* the body's deadline runs */
+void http_conn_writing(struct http_conn *c); /* the stall watch runs */
+void http_conn_quiet(struct http_conn *c);   /* no deadline of ours */
+void http_conn_cut(struct http_conn *c);     /* ends both directions; the library notices */
+void http_conn_count(struct http_conn *c);   /* adds what the kernel sent and received to the statistics */
+void http_conn_settle(struct http *h);       /* after MHD_run: what becomes of peers that closed their side */
+void http_conn_forget(struct http_conn *c);  /* the library closed the socket */
+void http_conn_close_all(struct http *h);    /* those that the library does not hold */
+
+/* reader.c */
+struct guard_bound http_header_bound(const struct http *h);
+ssize_t http_reader_read(void *http, int fd, void *buf, size_t n); /* an http_recv_fn */
+bool http_reader_watch(struct http_conn *c);                       /* reads of its socket are checked; false: no memory */
+void http_reader_unwatch(struct http_conn *c);
+void http_reader_free(struct http_reader *r);
+bool http_reader_midway(const struct http_reader *r); /* it holds the beginning of a header block */
+const struct err_note *http_reader_refusal(const struct http_reader *r, uint64_t request); /* NULL: none of this one */
+
+/* linger.c */
+void http_refuse_raw(struct http *h, int fd, const struct err_note *note); /* writes a whole answer past the library */
+void http_linger(struct http *h, int fd); /* reads and drops until the peer closes or a bound is met; owns fd */
+bool http_linger_close_oldest(struct http *h); /* gives a descriptor back; false: there is none */
+void http_linger_expire(struct due_node *n);
+void http_linger_close_all(struct http *h);
+
+/* call.c */
+enum MHD_Result http_call_access(void *http, struct MHD_Connection *mhd, const char *url, const char *method,
+                                 const char *version, const char *data, size_t *n_data, void **slot);
+void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot, enum MHD_RequestTerminationCode why);
+void http_call_client_left(struct http_call *c); /* wakes the handler by on_gone, once, outside MHD_run */
+void http_call_release(struct http_call *c);     /* frees it when neither library nor handler holds it */
+void http_call_finish(struct http_call *c);      /* the handler's part is over */
+void http_call_resume(struct http_call *c);
+void http_call_set_response(struct http_call *c, int status, struct MHD_Response *r);
+void http_call_overtake(struct http_call *c, const struct err_note *note);
+struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name, const char *value); /* NULL and r freed: out of memory */
+void http_call_tell(struct http *h); /* runs the waiting on_gone and on_room calls */
+void http_error_body(struct strbuf *b, const struct err_note *note);
+
+/* body.c */
+enum err http_body_add(struct http_call *c, const char *data, size_t n, struct err_note *note); /* copied */
+
+/* stream.c */
+void http_stream_fail(struct http_call *c, const struct err_note *note); /* last frame: the error object */
+void http_stream_ping(struct http_call *c);
+
+/* keys.c */
+bool http_keys_init(struct http *h);
+int http_keys_find(const struct http *h, const char *authorization); /* -1: no such key */
+
+#endif
