@@ -1,33 +1,65 @@
 #!/bin/sh
-# House rules that a grep can hold: floors, file sizes, one speaker per library. Prints each breach; fails if there is one.
+# House rules that a grep can hold, over every folder with its subfolders. Prints each breach; fails if there is one.
+# rules.sh [BUILD]: with a build folder, also that no files call each other (rings.py).
 set -eu
 bad=0
 breach() { echo "house: $1"; bad=1; }
+sources() { git ls-files -- "$@" | grep -E '\.(c|h|cu|cuh|def)$'; }
 
-# A floor includes its own folder, base/ and the public headers one floor down. main.c sees more.
-floor() { # folder, headers of other folders it may include (egrep)
-    grep -nE '^#include "(base|server|scheduler|engine|kernels|tests)/' "$1"/*.c "$1"/*.h 2>/dev/null |
-        grep -vE "#include \"($1|base)/" | grep -vE "#include \"($2)\"" | grep -v '^server/main.c:' || true
-}
-out=$(floor base 'nothing'; floor kernels 'nothing'; floor engine 'kernels/(ops|quant|cpu|gpu_ops|gemm_lt|[a-z_]*_gpu)\.h'
-      floor scheduler 'engine/(engine|batch)\.h'; floor server 'scheduler/(scheduler|request)\.h')
-[ -z "$out" ] || { echo "$out"; breach "an include crosses a floor"; }
+# Which headers a room may include besides its own and base/. The first row that fits a file's path counts.
+rooms='
+server/main.c   .*
+base            nothing
+kernels/cpu     kernels/[a-z_]*\.h
+kernels/cuda    kernels/[a-z_]*\.h
+kernels/bench   kernels/([a-z_]*\.h|cuda/[a-z0-9_]*\.(h|cuh))
+kernels         nothing
+engine/cuda     engine/[a-z_]*\.h|kernels/(ops|quant|cuda/(gpu_ops|gemm_lt|[a-z_]*_gpu))\.h
+engine          kernels/(ops|quant|cpu/cpu)\.h|engine/cuda/forward\.h
+scheduler       engine/(engine|batch)\.h
+server/json     nothing
+server/jinja    nothing
+server/text/grammar nothing
+server/text     server/(json/in|jinja/jinja)\.h|engine/(gguf|hf|source)\.h
+server/http     server/json/out\.h
+server/api      scheduler/(scheduler|request)\.h|server/(config|process|version|[a-z]*/[a-z_]*)\.h
+server          server/[a-z]*/[a-z_]*\.h
+'
+out=$(sources base kernels engine scheduler server | xargs grep -HE '^#include "' | ROOMS="$rooms" awk -F: '
+    BEGIN { n = split(ENVIRON["ROOMS"], row, "\n") }
+    { split($2 ":" $3, q, "\""); header = q[2]; file = $1
+      for (i = 1; i <= n; i++) {
+          if (split(row[i], f, " ") != 2 || (file != f[1] && index(file, f[1] "/") != 1)) continue
+          dir = header; sub(/\/[^\/]*$/, "", dir); here = file; sub(/\/[^\/]*$/, "", here)
+          if (dir != here && dir != "base" && header !~ "^(" f[2] ")$") print file ": " header
+          if (header ~ /internal\.h$/ && dir != here) print file ": " header " is private to its folder"
+          next
+      }
+      print file ": in no room" }')
+[ -z "$out" ] || { echo "$out"; breach "an include crosses a floor or a room"; }
 
 # One file speaks to each library.
 only() { # header, files allowed (egrep)
-    out=$(grep -lE "#include <$1" base/*.c base/*.h server/*.c server/*.h scheduler/*.c engine/*.c kernels/*.c 2>/dev/null | grep -vE "^($2)$" || true)
+    out=$(sources base kernels engine scheduler server | xargs grep -lE "#include <$1" | grep -vE "^($2)$" || true)
     [ -z "$out" ] || breach "<$1> is included by: $(echo "$out" | tr '\n' ' ')"
 }
-only 'oneapi' 'kernels/gemm_dnnl.c'
-only 'pthread' 'base/(mailbox|threads).c|server/main.c'
-only 'cjson' 'server/(json_[a-z]*|api_[a-z]*|prep[a-z_]*|params|chat[a-z_]*)\.[ch]'
+only 'oneapi' 'kernels/cpu/gemm_dnnl\.c'
+only 'pthread' 'base/(mailbox|threads|log)\.c|server/[a-z]*\.c'
+only 'cjson' 'server/json/in\.h'
+only 'microhttpd' 'server/http/[a-z]*\.[ch]'
+only 'pcre2' 'server/text/pretok\.c'
+only 'utf8proc' 'server/(text/unicode|text/grammar/ecma_class|jinja/string)\.c'
+only 'ini\.h' 'server/config\.c'
+only 'uv' 'server/([a-z]*|http/[a-z]*|api/[a-z]*)\.[ch]'
+only 'cublasLt' 'kernels/(cuda/gemm_lt\.c|bench/[a-z]*\.cu)'
+only 'cuda_runtime' '(kernels/(cuda|bench)|engine/cuda)/.*'
 
 # What `make test` runs has no bound in seconds: other programs on the machine would decide whether it holds. Costs are compared at two sizes
 # (tests/base/growth.h, conftest.assert_linear), waits end by what happens (conftest.wait_until), and times are told by tests/perf. Only
 # these files look at a clock: the helpers, and the tests of what keeps time.
 clocks='clock_ns *\(|clock_ms_since|clock_wall|clock_gettime|gettimeofday|timespec_get|uv_hrtime|uv_now|omp_get_wtime|[^_a-z]clock\(\)|monotonic|perf_counter|process_time|time\.time|thread_time|\.elapsed|total_seconds|datetime\.now|timeit'
 out=$(git grep -nE "$clocks" -- 'tests/*.c' 'tests/*.h' 'tests/*.py' 'training/tests/*.py' |
-    grep -vE '^tests/(perf/|sim/sim\.c|sim/world\.h|base/growth\.h|base/test_clock\.c|base/test_mailbox\.c|scheduler/virtual\.h|server/tokenizer_cli\.c|e2e/conftest\.py)' || true)
+    grep -vE '^tests/(perf/|sim/sim\.c|sim/world\.h|base/growth\.h|base/test_clock\.c|base/test_mailbox\.c|scheduler/virtual\.h|server/text/tokenizer_cli\.c|e2e/conftest\.py)' || true)
 [ -z "$out" ] || { echo "$out"; breach "a test that looks at a clock"; }
 
 # Sizes.
