@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "server/text/grammar/ecma_int.h"
-#include "server/utf8.h"
+#include "base/utf8.h"
 
 enum { DEPTH_MOST = 100, RANGES_MOST = 1024 };
 
