@@ -24,6 +24,7 @@
 #include "server/check_health.h"
 #include "server/config.h"
 #include "server/api/lanes.h"
+#include "server/notify.h"
 #include "server/process.h"
 #include "server/api/routes.h"
 #include "server/jinja/jinja.h"
@@ -69,6 +70,7 @@ struct server {
     uv_async_t wake, staged; /* events are there; stage has changed */
     uv_timer_t tick, pulse;
     struct watch watch;
+    struct notify notify;
     int exit_code;
     bool failed; /* note says why, and that is said last */
     bool ending; /* "end now" was said */
@@ -347,6 +349,7 @@ static void end_now(struct server *s, enum err why)
     s->ending = true;
     s->ending_ns = clock_ns();
     s->app.state = APP_DRAINING;
+    notify_stopping(&s->notify);
     atomic_store(&s->stop, true);
     if (s->app.scheduler && atomic_load(&s->stage) == STAGE_LOADED)
         scheduler_stop(s->app.scheduler, why);
@@ -406,8 +409,10 @@ static void look_at_engine(struct server *s)
 
 static void on_pulse(uv_timer_t *t)
 {
+    struct server *s = t->data;
     clock_pulse();
-    look_at_engine(t->data);
+    look_at_engine(s);
+    notify_feed(&s->notify, s->app.scheduler ? scheduler_beat_ns(scheduler_stats(s->app.scheduler)) : clock_ns(), clock_ns());
     log_tell_lost();
 }
 
@@ -421,6 +426,7 @@ static void on_stop_signal(uv_signal_t *sig, int number)
         return;
     }
     s->app.state = APP_DRAINING;
+    notify_stopping(&s->notify);
     s->draining_ns = clock_ns();
     scheduler_drain(s->app.scheduler);
     uv_timer_start(&s->tick, on_tick, 0, TICK_MS);
@@ -501,6 +507,7 @@ static void publish(struct server *s)
     }
     a->state = APP_READY;
     say_ready(s);
+    notify_ready(&s->notify);
 }
 
 static void say_failure(const struct server *s)
@@ -542,6 +549,7 @@ static void init_handles(struct server *s)
 
 static enum err open_loop(struct server *s)
 {
+    notify_open(&s->notify, getenv("NOTIFY_SOCKET"), getenv("WATCHDOG_USEC"), getenv("WATCHDOG_PID"));
     if (!process_can_open(FILES_LEAST))
         return err_set(&s->note, ERR_INTERNAL, NULL, "%d files cannot be opened beside those that are: raise the limit of open files (ulimit -n)", FILES_LEAST);
     int failed = uv_loop_init(&s->loop);
@@ -643,6 +651,7 @@ static int serve(struct server *s)
     }
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
+    notify_close(&s->notify);
     api_close(&s->app);
     tmpl_free(s->chat_template);
     free(s->template_text);
