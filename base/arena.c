@@ -1,5 +1,5 @@
-/* arena: a chain of blocks; the head is the one being filled. What is too big for a block of the usual size gets one
- * of its own behind the head. Memory is handed out once, so calloc's zeroes are still there. */
+/* arena: a chain of blocks; the head is the one being filled. What is too big for a block of the usual size
+ * gets one of its own behind the head. Memory is handed out once, so calloc's zeroes are still there. */
 #include "base/arena.h"
 
 #include <stdalign.h>
@@ -14,14 +14,11 @@
 
 struct arena_block {
     struct arena_block *next;
-    size_t              used, cap;
+    size_t used, cap;
     alignas(ARENA_ALIGN) unsigned char data[];
 };
 
-void arena_init(struct arena *a, size_t limit_bytes)
-{
-    *a = (struct arena){.limit = limit_bytes};
-}
+void arena_init(struct arena *a, size_t limit_bytes) { *a = (struct arena){.limit = limit_bytes}; }
 
 void arena_fini(struct arena *a)
 {
@@ -53,8 +50,8 @@ static struct arena_block *block_for(struct arena *a, size_t n)
     struct arena_block *head = a->head;
     if (head && head->cap - head->used >= n) return head;
 
-    size_t              cap = next_cap(head);
-    bool                own = n > cap / 4; /* else the rest of the head would go to waste for one big piece */
+    size_t cap = next_cap(head);
+    bool own = n > cap / 4; /* else the rest of the head would go to waste for one big piece */
     struct arena_block *b = block_new(own ? n : cap);
     if (!b) return NULL;
     if (own && head) {

@@ -1,4 +1,5 @@
-/* check: the last words go through the log, because that is the one writer that cannot hang on a blocked stderr. */
+/* check: the last words go through the log, because that is the one writer that cannot hang on a blocked
+ * stderr. */
 #include "base/check.h"
 
 #include <stdlib.h>

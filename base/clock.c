@@ -1,5 +1,6 @@
-/* clock: both clocks come from the vDSO, so reading them costs no system call. Any thread, without a lock: `stood` grows
- * by one compare-and-swap, so that of all threads that see the same standstill one takes it away. */
+/* clock: both clocks come from the vDSO, so reading them costs no system call. Any thread, without a lock:
+ * `stood` grows by one compare-and-swap, so that of all threads that see the same standstill one takes it
+ * away. */
 #include "base/clock.h"
 
 #include <stdatomic.h>
@@ -23,15 +24,15 @@ static int64_t monotonic_ns(void)
 static int64_t tell(int64_t last, int64_t now)
 {
     while (now > last)
-        if (atomic_compare_exchange_weak(&last_ns, &last, now))
-            return now;
+        if (atomic_compare_exchange_weak(&last_ns, &last, now)) return now;
     return last;
 }
 
 int64_t clock_ns(void)
 {
     for (;;) {
-        /* in this order: a thread that stood still between two of these lines has an old `stood`, and tries again */
+        /* in this order: a thread that stood still between two of these lines has an old `stood`, and tries
+         * again */
         int64_t stood = atomic_load(&stood_ns);
         const int64_t raw = monotonic_ns(), last = atomic_load(&last_ns);
         if (last == 0 || raw - stood - last <= CLOCK_STILL_MS * NS_PER_MS)
@@ -43,8 +44,7 @@ int64_t clock_ns(void)
 void clock_pulse(void)
 {
     int64_t none = 0;
-    if (!atomic_compare_exchange_strong(&last_ns, &none, monotonic_ns()))
-        clock_ns();
+    if (!atomic_compare_exchange_strong(&last_ns, &none, monotonic_ns())) clock_ns();
 }
 
 int64_t clock_wall_s(void)

@@ -8,10 +8,10 @@
 #include "base/check.h"
 
 static const struct err_row {
-    int         status;
+    int status;
     const char *name, *type, *code, *text;
 } err_table[ERR_COUNT] = {
-#define ERR_ROW(e, http, oai_type, oai_code, says)                                                 \
+#define ERR_ROW(e, http, oai_type, oai_code, says)                                                           \
     [e] = {.status = (http), .name = #e, .type = (oai_type), .code = (oai_code), .text = (says)},
     ERR_LIST(ERR_ROW)
 #undef ERR_ROW
@@ -23,7 +23,7 @@ static const struct err_row *err_row(enum err e)
     return &err_table[e];
 }
 
-int         err_status(enum err e) { return err_row(e)->status; }
+int err_status(enum err e) { return err_row(e)->status; }
 const char *err_type(enum err e) { return err_row(e)->type; }
 const char *err_code(enum err e) { return err_row(e)->code; }
 const char *err_text(enum err e) { return err_row(e)->text; }
@@ -36,7 +36,7 @@ static size_t utf8_floor(const char *s, size_t n)
     while (tail < n && tail < 3 && ((unsigned char)s[n - 1 - tail] & 0xC0) == 0x80) tail++;
     if (tail == n) return n;
     unsigned char lead = (unsigned char)s[n - 1 - tail];
-    size_t        need = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+    size_t need = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
     return need > tail ? n - 1 - tail : n;
 }
 
@@ -62,7 +62,7 @@ enum err err_set(struct err_note *note, enum err e, const char *param, const cha
 
     /* All is read before anything is written: param and the arguments may be the note's own strings. One byte
      * more than the note holds, so that copy_cut sees whether the text was cut. */
-    char    text[sizeof note->text + 1];
+    char text[sizeof note->text + 1];
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(text, sizeof text, fmt, ap);

@@ -1,5 +1,6 @@
-/* hash: SipHash-2-4 as in "SipHash: a fast short-input PRF" (Aumasson, Bernstein 2012), with the 128-bit form of the
- * authors' reference. strmap hashes under its own random key, so that no file can choose its collisions. */
+/* hash: SipHash-2-4 as in "SipHash: a fast short-input PRF" (Aumasson, Bernstein 2012), with the 128-bit form
+ * of the authors' reference. strmap hashes under its own random key, so that no file can choose its
+ * collisions. */
 #include "base/hash.h"
 
 #include <endian.h>
@@ -51,7 +52,7 @@ static inline uint64_t sip_fold(const struct sip *s) { return s->v0 ^ s->v1 ^ s-
 /* The state after key and message, before finalisation. tweak is 0, or 0xee for the 128-bit form. */
 static struct sip sip_begin(const uint8_t key[16], const unsigned char *p, size_t n, uint64_t tweak)
 {
-    uint64_t   k0 = load_le64(key), k1 = load_le64(key + 8);
+    uint64_t k0 = load_le64(key), k1 = load_le64(key + 8);
     struct sip s = {
         .v0 = k0 ^ UINT64_C(0x736f6d6570736575), /* "somepseudorandomlygeneratedbytes" */
         .v1 = k1 ^ UINT64_C(0x646f72616e646f6d) ^ tweak,
@@ -77,7 +78,7 @@ uint64_t hash64(const uint8_t key[16], const void *p, size_t n)
 
 struct hash128 hash128(const uint8_t key[16], const void *p, size_t n)
 {
-    struct sip     s = sip_begin(key, p, n, 0xee);
+    struct sip s = sip_begin(key, p, n, 0xee);
     struct hash128 h;
     s.v2 ^= 0xee;
     sip_rounds(&s, 4);
@@ -96,19 +97,20 @@ void hash_random_key(uint8_t key[16])
     CHECK(n == 16);
 }
 
-/* ---- strmap: linear probing, at most half full, so that a missing key is known after one or two slots ---- */
+/* ---- strmap: linear probing, at most half full, so that a missing key is known after one or two slots ----
+ */
 
 struct slot {
     const char *key; /* NULL: free */
-    size_t      n;
-    uint64_t    hash;
-    int32_t     value;
+    size_t n;
+    uint64_t hash;
+    int32_t value;
 };
 
 struct strmap {
-    uint8_t      key[16];
-    size_t       n_used;
-    size_t       mask; /* slots - 1; slots is a power of two */
+    uint8_t key[16];
+    size_t n_used;
+    size_t mask; /* slots - 1; slots is a power of two */
     struct slot *slot;
 };
 
@@ -151,7 +153,7 @@ static struct slot *slot_of(const struct strmap *m, const char *key, size_t n, u
 
 static bool strmap_grow(struct strmap *m)
 {
-    size_t       n_old = m->mask + 1;
+    size_t n_old = m->mask + 1;
     struct slot *old = m->slot;
     if (n_old > SIZE_MAX / 2) return false;
     struct slot *bigger = calloc(n_old * 2, sizeof *bigger);
@@ -169,7 +171,7 @@ bool strmap_put(struct strmap *m, const char *key, size_t n, int32_t value)
 {
     CHECK(value >= 0);
     if (n == 0) key = ""; /* an empty key may come as NULL, which marks a free slot */
-    uint64_t     hash = hash64(m->key, key, n);
+    uint64_t hash = hash64(m->key, key, n);
     struct slot *s = slot_of(m, key, n, hash);
     if (s->key) return false;
     if (m->n_used >= (m->mask + 1) / 2) {

@@ -1,4 +1,5 @@
-/* jdoc: one recursive pass checks everything, so that all later readers may trust the text and need no error paths. */
+/* jdoc: one recursive pass checks everything, so that all later readers may trust the text and need no error
+ * paths. */
 #include "base/jdoc.h"
 
 #include <errno.h>
@@ -19,10 +20,10 @@ enum { DEPTH_MOST = 64, KEY_BYTES_LEAST = 5 /* "":0, */, NUMBER_MOST = 63 };
 struct checker {
     const char *text, *p, *end;
     const char *why; /* set once */
-    uint64_t   *key; /* hashes of the keys of all open objects */
-    size_t      n_key, cap_key;
-    uint8_t     seed[16];
-    char       *scratch; /* a key without its escapes */
+    uint64_t *key;   /* hashes of the keys of all open objects */
+    size_t n_key, cap_key;
+    uint8_t seed[16];
+    char *scratch; /* a key without its escapes */
 };
 
 static bool bad(struct checker *c, const char *why)
@@ -48,8 +49,8 @@ static int utf8_len(const char *s, const char *end)
     if (p[0] < 0xc2 || p[0] > 0xf4 || end - s < n) return 0;
     for (int i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
-    bool wrong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-                 (p[0] == 0xf4 && p[1] > 0x8f);
+    bool wrong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+                 (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
     return wrong ? 0 : n;
 }
 
@@ -58,7 +59,10 @@ static int hex4(const char *p)
     int v = 0;
     for (int i = 0; i < 4; i++) {
         char ch = p[i];
-        int  d = ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1;
+        int d = ch >= '0' && ch <= '9'   ? ch - '0'
+                : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10
+                : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10
+                                         : -1;
         if (d < 0) return -1;
         v = v * 16 + d;
     }
@@ -70,7 +74,7 @@ static int32_t take_escape(const char **p, const char *end)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     if (end - *p < 2) return -1;
-    char        ch = (*p)[1];
+    char ch = (*p)[1];
     const char *f = ch ? strchr(from, ch) : NULL;
     if (f) {
         *p += 2;
@@ -211,11 +215,26 @@ static bool check_value(struct checker *c, int depth)
     c->p = skip_space(c->p, c->end);
     if (c->p >= c->end) return bad(c, "ends too early");
     switch (*c->p) {
-    case '{': return check_members(c, depth, '}');
-    case '[': return check_members(c, depth, ']');
-    case '"': return check_string(c);
-    case '-': case '0': case '1': case '2': case '3': case '4': case '5': case '6': case '7': case '8': case '9': return check_number(c);
-    default: return check_word(c);
+    case '{':
+        return check_members(c, depth, '}');
+    case '[':
+        return check_members(c, depth, ']');
+    case '"':
+        return check_string(c);
+    case '-':
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
+    case '8':
+    case '9':
+        return check_number(c);
+    default:
+        return check_word(c);
     }
 }
 
@@ -239,7 +258,8 @@ enum err jdoc_check(struct jval *root, const char *text, size_t n, const char *p
         if (ok) c.p = skip_space(c.p, c.end);
         if (ok && c.p != c.end) ok = bad(&c, "goes on after its value");
         if (!ok)
-            e = err_set(note, ERR_MODEL_FILE, path, "%s: not JSON as it must be: %s (byte %zu)", path, c.why, (size_t)(c.p - text));
+            e = err_set(note, ERR_MODEL_FILE, path, "%s: not JSON as it must be: %s (byte %zu)", path, c.why,
+                        (size_t)(c.p - text));
     }
     if (e != OK) *root = (struct jval){0};
     free(c.key);
@@ -291,12 +311,19 @@ enum jkind jval_kind(struct jval v)
 {
     if (!v.p) return JKIND_NONE;
     switch (*v.p) {
-    case '{': return JKIND_OBJECT;
-    case '[': return JKIND_ARRAY;
-    case '"': return JKIND_STRING;
-    case 't': case 'f': return JKIND_BOOL;
-    case 'n': return JKIND_NULL;
-    default: return JKIND_NUMBER;
+    case '{':
+        return JKIND_OBJECT;
+    case '[':
+        return JKIND_ARRAY;
+    case '"':
+        return JKIND_STRING;
+    case 't':
+    case 'f':
+        return JKIND_BOOL;
+    case 'n':
+        return JKIND_NULL;
+    default:
+        return JKIND_NUMBER;
     }
 }
 
@@ -382,8 +409,10 @@ static size_t unescape(const char *p, const char *end, char *out)
 {
     char *w = out;
     while (p < end) {
-        if (*p == '\\') w += put_utf8((uint32_t)take_escape(&p, end), w);
-        else *w++ = *p++;
+        if (*p == '\\')
+            w += put_utf8((uint32_t)take_escape(&p, end), w);
+        else
+            *w++ = *p++;
     }
     return (size_t)(w - out);
 }
@@ -391,15 +420,17 @@ static size_t unescape(const char *p, const char *end, char *out)
 bool jval_is(struct jval v, const char *text)
 {
     if (jval_kind(v) != JKIND_STRING) return false;
-    size_t      n = strlen(text);
+    size_t n = strlen(text);
     const char *p = v.p + 1, *end = v.p + v.n - 1;
     if (!memchr(p, '\\', (size_t)(end - p))) return (size_t)(end - p) == n && memcmp(p, text, n) == 0;
     size_t at = 0;
     while (p < end) {
-        char   c[4];
+        char c[4];
         size_t k = 1;
-        if (*p == '\\') k = put_utf8((uint32_t)take_escape(&p, end), c);
-        else c[0] = *p++;
+        if (*p == '\\')
+            k = put_utf8((uint32_t)take_escape(&p, end), c);
+        else
+            c[0] = *p++;
         if (n - at < k || memcmp(text + at, c, k) != 0) return false;
         at += k;
     }
@@ -409,12 +440,13 @@ bool jval_is(struct jval v, const char *text)
 bool jval_int(struct jval v, int64_t *out)
 {
     if (jval_kind(v) != JKIND_NUMBER) return false;
-    bool    minus = *v.p == '-';
+    bool minus = *v.p == '-';
     int64_t sum = 0;
     for (size_t i = minus; i < v.n; i++) {
         if (v.p[i] < '0' || v.p[i] > '9') return false;
         if (__builtin_mul_overflow(sum, (int64_t)10, &sum)) return false;
-        if (__builtin_sub_overflow(sum, (int64_t)(v.p[i] - '0'), &sum)) return false; /* downwards: INT64_MIN has no positive twin */
+        if (__builtin_sub_overflow(sum, (int64_t)(v.p[i] - '0'), &sum))
+            return false; /* downwards: INT64_MIN has no positive twin */
     }
     if (!minus && sum == INT64_MIN) return false;
     *out = minus ? sum : -sum;

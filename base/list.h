@@ -9,10 +9,10 @@ struct list {
     struct list *prev, *next;
 };
 
-#define LIST_ITEM(node, type, member) ((type *)((char *)(node) - offsetof(type, member)))
-#define LIST_EACH(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
+#define LIST_ITEM(node, type, member) ((type *)((char *)(node)-offsetof(type, member)))
+#define LIST_EACH(it, head)           for (struct list *it = (head)->next; it != (head); it = it->next)
 /* body may remove `it` */
-#define LIST_EACH_SAFE(it, head)                                                                   \
+#define LIST_EACH_SAFE(it, head)                                                                             \
     for (struct list *it = (head)->next, *it##_n = it->next; it != (head); it = it##_n, it##_n = it->next)
 
 static inline void list_init(struct list *h) { h->prev = h->next = h; }

@@ -1,7 +1,9 @@
-/* log: any thread formats its own line; one at a time hands it to stderr. The level and the counters are the only state.
+/* log: any thread formats its own line; one at a time hands it to stderr. The level and the counters are the
+ * only state.
  *
- * stderr's O_NONBLOCK flag is not ours to set: it sits in the open file description, shared with the shell and whatever
- * else writes there. Each kind of stderr has another way to be asked, without that flag, not to block (see emit). */
+ * stderr's O_NONBLOCK flag is not ours to set: it sits in the open file description, shared with the shell
+ * and whatever else writes there. Each kind of stderr has another way to be asked, without that flag, not to
+ * block (see emit). */
 #include "base/log.h"
 
 #include <errno.h>
@@ -24,13 +26,14 @@
 #define LINE_BYTES 4096 /* with the newline; up to PIPE_BUF a pipe takes a line whole or not at all */
 _Static_assert(LINE_BYTES <= PIPE_BUF, "a line must be atomic on a pipe");
 
-/* How long a thread waits for another's write before its line is given up. Only a disk that hangs takes that long. */
+/* How long a thread waits for another's write before its line is given up. Only a disk that hangs takes that
+ * long. */
 #define TURN_NS 10000000
 
-static _Atomic int          log_level = LOG_INFO;
+static _Atomic int log_level = LOG_INFO;
 static atomic_uint_fast64_t n_dropped;
-static atomic_flag          busy = ATOMIC_FLAG_INIT; /* held around one emit */
-static bool                 torn;                    /* under busy: the last line has no newline yet */
+static atomic_flag busy = ATOMIC_FLAG_INIT; /* held around one emit */
+static bool torn;                           /* under busy: the last line has no newline yet */
 
 static const struct {
     const char *word, *column;
@@ -58,24 +61,21 @@ bool log_level_parse(const char *word, enum log_level *out)
     return false;
 }
 
-uint64_t log_dropped(void)
-{
-    return atomic_load_explicit(&n_dropped, memory_order_relaxed);
-}
+uint64_t log_dropped(void) { return atomic_load_explicit(&n_dropped, memory_order_relaxed); }
 
 /* ---- text ---- */
 
 struct line {
-    char   text[LINE_BYTES];
+    char text[LINE_BYTES];
     size_t len;
-    bool   full;
+    bool full;
 };
 
 #define LINE_TAIL "...\n" /* room kept for it: ends a line that did not fit */
 
-/* Length of the well-formed UTF-8 sequence (Unicode 3.9, table 3-7) at p that may be shown as it is; 0 when the byte
- * at p has to be escaped. Shown is all but C0, DEL, C1 and the separators U+2028 and U+2029, which end a line for some
- * readers; C1 and stray bytes steer 8-bit terminals. */
+/* Length of the well-formed UTF-8 sequence (Unicode 3.9, table 3-7) at p that may be shown as it is; 0 when
+ * the byte at p has to be escaped. Shown is all but C0, DEL, C1 and the separators U+2028 and U+2029, which
+ * end a line for some readers; C1 and stray bytes steer 8-bit terminals. */
 static size_t plain_len(const unsigned char *p, size_t n)
 {
     unsigned char c = p[0];
@@ -106,10 +106,10 @@ static void line_put(struct line *l, const char *p, size_t n)
 static void line_put_escaped(struct line *l, const char *s)
 {
     static const char hex[] = "0123456789abcdef";
-    size_t            n = strlen(s);
+    size_t n = strlen(s);
     while (n > 0 && !l->full) {
         unsigned char c = (unsigned char)*s;
-        size_t        len = plain_len((const unsigned char *)s, n);
+        size_t len = plain_len((const unsigned char *)s, n);
         if (len > 0) {
             line_put(l, s, len);
         } else if (c == '\n' || c == '\t' || c == '\r') {
@@ -125,23 +125,24 @@ static void line_put_escaped(struct line *l, const char *s)
 static void line_put_head(struct line *l, enum log_level level)
 {
     struct timespec now;
-    struct tm       utc;
-    char            head[48];
+    struct tm utc;
+    char head[48];
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     size_t n = strftime(head, sizeof head, "%Y-%m-%dT%H:%M:%S", &utc);
     line_put(l, head, n);
-    int m = snprintf(head, sizeof head, ".%03dZ %s ", (int)(now.tv_nsec / 1000000), level_table[level].column);
+    int m =
+        snprintf(head, sizeof head, ".%03dZ %s ", (int)(now.tv_nsec / 1000000), level_table[level].column);
     line_put(l, head, (size_t)m);
 }
 
 /* ---- output ---- */
 
-/* A pipe that may not be opened again (another user's, as in some containers): the line goes through a pipe of our own
- * and is moved on from there, because moving is asked not to block by a flag of the call. */
+/* A pipe that may not be opened again (another user's, as in some containers): the line goes through a pipe
+ * of our own and is moved on from there, because moving is asked not to block by a flag of the call. */
 static ssize_t move_line(int fd, const char *p, size_t n)
 {
-    int     own[2];
+    int own[2];
     ssize_t done = -1;
     if (pipe2(own, O_NONBLOCK | O_CLOEXEC) != 0) return -1;
     if (write(own[1], p, n) == (ssize_t)n) done = splice(own[0], NULL, fd, NULL, n, SPLICE_F_NONBLOCK);
@@ -152,8 +153,9 @@ static ssize_t move_line(int fd, const char *p, size_t n)
 
 /* Writes what fits without blocking; the number of bytes written, or -1.
  * - Socket (journald): MSG_DONTWAIT.
- * - Terminal, pipe: an open file description of our own is made, which may be non-blocking. poll() would promise a
- *   terminal's room for one byte, not for a line, and a pipe's only until another process writes there.
+ * - Terminal, pipe: an open file description of our own is made, which may be non-blocking. poll() would
+ * promise a terminal's room for one byte, not for a line, and a pipe's only until another process writes
+ * there.
  * - Where that is not allowed: a pipe gets move_line, a terminal the poll.
  * - A pipe without reader is left alone: no SIGPIPE.
  * - File: always ready. */
@@ -162,7 +164,7 @@ static ssize_t emit(int fd, const char *p, size_t n)
     ssize_t done = send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (done >= 0 || errno != ENOTSOCK) return done;
 
-    struct stat   st;
+    struct stat st;
     struct pollfd ready = {.fd = fd, .events = POLLOUT};
     if (poll(&ready, 1, 0) != 1 || ready.revents != POLLOUT || fstat(fd, &st) != 0) return -1;
     if (!S_ISFIFO(st.st_mode) && !isatty(fd)) return write(fd, p, n);
@@ -193,7 +195,8 @@ static bool emit_in_turn(const struct line *l)
     bool ok = !torn || emit(STDERR_FILENO, "\n", 1) == 1;
     if (ok) {
         ssize_t done = emit(STDERR_FILENO, l->text, l->len);
-        ok = done >= (ssize_t)l->len - 1; /* a line that only misses its newline gets it before the next one */
+        ok =
+            done >= (ssize_t)l->len - 1; /* a line that only misses its newline gets it before the next one */
         torn = done > 0 && done < (ssize_t)l->len;
     }
     atomic_flag_clear_explicit(&busy, memory_order_release);
@@ -212,8 +215,8 @@ static void line_end(struct line *l, bool cut)
 
 static bool put_line(enum log_level level, const char *event, const char *fmt, va_list ap)
 {
-    char        fields[LINE_BYTES];
-    int         n = vsnprintf(fields, sizeof fields, fmt, ap);
+    char fields[LINE_BYTES];
+    int n = vsnprintf(fields, sizeof fields, fmt, ap);
     struct line l = {.len = 0};
     line_put_head(&l, level);
     line_put_escaped(&l, event);
@@ -249,16 +252,17 @@ static bool try_line(enum log_level level, const char *event, const char *fmt, .
 void log_tell_lost(void)
 {
     static uint64_t told;
-    uint64_t        all = log_dropped();
-    if (all > told && try_line(LOG_WARN, "log lines lost", "lines=%llu in_all=%llu", (unsigned long long)(all - told), (unsigned long long)all))
+    uint64_t all = log_dropped();
+    if (all > told && try_line(LOG_WARN, "log lines lost", "lines=%llu in_all=%llu",
+                               (unsigned long long)(all - told), (unsigned long long)all))
         told = all;
 }
 
 bool log_say(int fd, const char *fmt, ...)
 {
     struct line l = {.len = 0};
-    char        text[LINE_BYTES];
-    va_list     ap;
+    char text[LINE_BYTES];
+    va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
@@ -270,6 +274,5 @@ bool log_say(int fd, const char *fmt, ...)
 void log_wait(int fd, int ms)
 {
     struct pollfd room = {.fd = fd, .events = POLLOUT};
-    while (poll(&room, 1, ms) < 0 && errno == EINTR)
-        continue;
+    while (poll(&room, 1, ms) < 0 && errno == EINTR) continue;
 }

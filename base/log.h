@@ -1,5 +1,5 @@
-/* log: one line of key=value per fact, to stderr. Any thread. A blocked or full stderr drops lines and counts them;
- * it never blocks serving. */
+/* log: one line of key=value per fact, to stderr. Any thread. A blocked or full stderr drops lines and counts
+ * them; it never blocks serving. */
 #ifndef FLUXD_BASE_LOG_H
 #define FLUXD_BASE_LOG_H
 
@@ -8,7 +8,7 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-void log_set_level(enum log_level level);          /* default LOG_INFO */
+void log_set_level(enum log_level level);                    /* default LOG_INFO */
 bool log_level_parse(const char *word, enum log_level *out); /* "error" "warn" "info" "debug" */
 
 /* log_line(LOG_INFO, "model loaded", "path=%s weights_mib=%.1f", ...) prints
@@ -18,9 +18,11 @@ void log_line(enum log_level level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 uint64_t log_dropped(void); /* lines lost so far */
-void log_tell_lost(void);   /* one line about those lost since it was last told, once there is room; one thread calls it */
+void log_tell_lost(
+    void); /* one line about those lost since it was last told, once there is room; one thread calls it */
 
-/* A plain line for people, on standard output or error: false where there was no room for it. Never blocks either. */
+/* A plain line for people, on standard output or error: false where there was no room for it. Never blocks
+ * either. */
 bool log_say(int fd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void log_wait(int fd, int ms); /* for whoever ends: until fd has room for the last words, at most so long */
 

@@ -1,4 +1,5 @@
-/* mailbox: a ring under one mutex. A poke is a flag beside the ring, so it needs no room and is never refused. */
+/* mailbox: a ring under one mutex. A poke is a flag beside the ring, so it needs no room and is never
+ * refused. */
 #include "base/mailbox.h"
 
 #include <errno.h>
@@ -10,23 +11,17 @@
 
 struct mailbox {
     pthread_mutex_t lock;
-    pthread_cond_t  filled; /* signalled once per put and once per poke */
-    void          **ring;
-    size_t          cap, first, n_items;
-    bool            poked;
+    pthread_cond_t filled; /* signalled once per put and once per poke */
+    void **ring;
+    size_t cap, first, n_items;
+    bool poked;
     void (*wake)(void *);
     void *wake_arg;
 };
 
-static void lock(const struct mailbox *m)
-{
-    CHECK(pthread_mutex_lock((pthread_mutex_t *)&m->lock) == 0);
-}
+static void lock(const struct mailbox *m) { CHECK(pthread_mutex_lock((pthread_mutex_t *)&m->lock) == 0); }
 
-static void unlock(const struct mailbox *m)
-{
-    CHECK(pthread_mutex_unlock((pthread_mutex_t *)&m->lock) == 0);
-}
+static void unlock(const struct mailbox *m) { CHECK(pthread_mutex_unlock((pthread_mutex_t *)&m->lock) == 0); }
 
 /* Deadlines are monotonic: a step of the wall clock must not hold up or hurry the engine. */
 static bool cond_init_monotonic(pthread_cond_t *cond)
@@ -141,7 +136,8 @@ void *mailbox_wait(struct mailbox *m, int64_t timeout_ms)
                             : pthread_cond_timedwait(&m->filled, &m->lock, &until);
         CHECK(rc == 0 || rc == ETIMEDOUT);
     }
-    void *item = m->poked ? NULL : pop_locked(m); /* a poke goes first: it ends a wait even while items pour in */
+    void *item =
+        m->poked ? NULL : pop_locked(m); /* a poke goes first: it ends a wait even while items pour in */
     m->poked = false;
     unlock(m);
     return item;

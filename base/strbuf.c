@@ -11,10 +11,7 @@
 
 #define STRBUF_BYTES_FIRST 64u
 
-void strbuf_init(struct strbuf *b)
-{
-    *b = (struct strbuf){0};
-}
+void strbuf_init(struct strbuf *b) { *b = (struct strbuf){0}; }
 
 void strbuf_fini(struct strbuf *b)
 {
@@ -57,15 +54,9 @@ void strbuf_put(struct strbuf *b, const void *p, size_t n)
     b->data[b->len] = '\0';
 }
 
-void strbuf_puts(struct strbuf *b, const char *s)
-{
-    strbuf_put(b, s, strlen(s));
-}
+void strbuf_puts(struct strbuf *b, const char *s) { strbuf_put(b, s, strlen(s)); }
 
-void strbuf_putc(struct strbuf *b, char c)
-{
-    strbuf_put(b, &c, 1);
-}
+void strbuf_putc(struct strbuf *b, char c) { strbuf_put(b, &c, 1); }
 
 void strbuf_printf(struct strbuf *b, const char *fmt, ...)
 {
@@ -74,7 +65,7 @@ void strbuf_printf(struct strbuf *b, const char *fmt, ...)
     va_start(ap, fmt);
     va_copy(again, ap);
     size_t room = b->cap - b->len;
-    int    n = vsnprintf(b->data + b->len, room, fmt, ap);
+    int n = vsnprintf(b->data + b->len, room, fmt, ap);
     if (n < 0) {
         b->failed = true;
     } else if ((size_t)n < room) {
@@ -96,10 +87,7 @@ void strbuf_drop_front(struct strbuf *b, size_t n)
     memmove(b->data, b->data + n, b->len + 1);
 }
 
-bool strbuf_failed(const struct strbuf *b)
-{
-    return b->failed;
-}
+bool strbuf_failed(const struct strbuf *b) { return b->failed; }
 
 char *strbuf_take(struct strbuf *b)
 {

@@ -1,5 +1,6 @@
-/* threads: see threads.h. The threads wait for a gate to open, so that they stand side by side. Afterwards the kernel is
- * waited for too: it wakes whoever joins a thread before it takes the thread off the count that the limit is about. */
+/* threads: see threads.h. The threads wait for a gate to open, so that they stand side by side. Afterwards
+ * the kernel is waited for too: it wakes whoever joins a thread before it takes the thread off the count that
+ * the limit is about. */
 #include "base/threads.h"
 
 #include <pthread.h>
@@ -12,8 +13,8 @@ enum { TRIES = 1000, TRY_NS = 1000000 }; /* of the wait for the kernel */
 
 struct gate {
     pthread_mutex_t lock;
-    pthread_cond_t  opened;
-    bool            open;
+    pthread_cond_t opened;
+    bool open;
 };
 
 static void *wait_at_gate(void *arg)
@@ -28,8 +29,8 @@ static void *wait_at_gate(void *arg)
 /* Threads of this process that the kernel counts; 0 where it does not say. */
 static int n_counted(void)
 {
-    char  line[128];
-    int   n = 0;
+    char line[128];
+    int n = 0;
     FILE *f = fopen("/proc/self/status", "re");
     if (!f) return 0;
     while (fgets(line, sizeof line, f))
@@ -40,11 +41,11 @@ static int n_counted(void)
 
 bool threads_can_start(int n)
 {
-    const int   n_before = n_counted();
+    const int n_before = n_counted();
     struct gate g = {.lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER};
-    pthread_t  *t = calloc((size_t)n + 1, sizeof *t);
-    sigset_t    all, before;
-    int         n_started = 0;
+    pthread_t *t = calloc((size_t)n + 1, sizeof *t);
+    sigset_t all, before;
+    int n_started = 0;
     if (!t) return false;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* a signal of these moments is for the caller's thread */
@@ -56,7 +57,8 @@ bool threads_can_start(int n)
     pthread_cond_broadcast(&g.opened);
     pthread_mutex_unlock(&g.lock);
     for (int i = 0; i < n_started; i++) pthread_join(t[i], NULL);
-    for (int i = 0; i < TRIES && n_counted() > n_before; i++) nanosleep(&(struct timespec){.tv_nsec = TRY_NS}, NULL);
+    for (int i = 0; i < TRIES && n_counted() > n_before; i++)
+        nanosleep(&(struct timespec){.tv_nsec = TRY_NS}, NULL);
     pthread_cond_destroy(&g.opened);
     pthread_mutex_destroy(&g.lock);
     free(t);

@@ -1,5 +1,5 @@
-/* threads: whether as many threads as will be needed may be started. Libraries that start their own (libuv's pool,
- * OpenMP's team) end the process without a word of use where the machine refuses one. */
+/* threads: whether as many threads as will be needed may be started. Libraries that start their own (libuv's
+ * pool, OpenMP's team) end the process without a word of use where the machine refuses one. */
 #ifndef FLUXD_BASE_THREADS_H
 #define FLUXD_BASE_THREADS_H
 

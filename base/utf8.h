@@ -8,16 +8,17 @@
 
 struct strbuf;
 
-bool   utf8_valid(const char *p, size_t n);
-/* Length of the longest prefix that does not end inside a character which more bytes could make well-formed. What
- * comes after it (3 bytes at most) is to be held back until the next bytes are there. */
+bool utf8_valid(const char *p, size_t n);
+/* Length of the longest prefix that does not end inside a character which more bytes could make well-formed.
+ * What comes after it (3 bytes at most) is to be held back until the next bytes are there. */
 size_t utf8_complete(const char *p, size_t n);
-/* Appends p to out with every ill-formed part replaced by U+FFFD. A stream calls it with prefixes that utf8_complete
- * gave, and at its end with all that is left. */
-void   utf8_sanitize(const char *p, size_t n, struct strbuf *out);
+/* Appends p to out with every ill-formed part replaced by U+FFFD. A stream calls it with prefixes that
+ * utf8_complete gave, and at its end with all that is left. */
+void utf8_sanitize(const char *p, size_t n, struct strbuf *out);
 
-/* n >= 1 bytes at p: the length (1..4) of the well-formed sequence that starts there, or minus the number of bytes
- * (1..3) that one U+FFFD replaces: the "maximal subpart" of chapter 3.9, as WHATWG and Python's "replace" do it. */
+/* n >= 1 bytes at p: the length (1..4) of the well-formed sequence that starts there, or minus the number of
+ * bytes (1..3) that one U+FFFD replaces: the "maximal subpart" of chapter 3.9, as WHATWG and Python's
+ * "replace" do it. */
 static inline int utf8_step(const uint8_t *p, size_t n)
 {
     const uint8_t b = p[0];

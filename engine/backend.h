@@ -1,5 +1,6 @@
-/* backend: one device as the engine sees it - a table of ops, weights in the device's own form, memory. Made at open; all
- * calls come from the engine thread, but for weight_* of different weights, which may come from several while loading. */
+/* backend: one device as the engine sees it - a table of ops, weights in the device's own form, memory. Made
+ * at open; all calls come from the engine thread, but for weight_* of different weights, which may come from
+ * several while loading. */
 #ifndef FLUXD_ENGINE_BACKEND_H
 #define FLUXD_ENGINE_BACKEND_H
 
@@ -21,43 +22,51 @@ struct backend_ops {
 };
 
 struct backend {
-    char               device[64];
-    struct op_ctx     *ctx;
+    char device[64];
+    struct op_ctx *ctx;
     struct backend_ops op;
-    enum dtype         act, kv; /* types of activations and of the KV pages */
-    int                n_thread;
-    bool               tries_shapes; /* the first weight_done of a shape and type must run outside parallel regions */
+    enum dtype act, kv; /* types of activations and of the KV pages */
+    int n_thread;
+    bool tries_shapes; /* the first weight_done of a shape and type must run outside parallel regions */
 
-    enum dtype (*hold_type)(const struct backend *b, enum dtype src); /* how a product's weight stored as src is held */
-    enum err   (*weight_new)(struct weight *w, int n, int k, enum dtype hold, enum weight_use use, struct err_note *note);
+    enum dtype (*hold_type)(const struct backend *b,
+                            enum dtype src); /* how a product's weight stored as src is held */
+    enum err (*weight_new)(struct weight *w, int n, int k, enum dtype hold, enum weight_use use,
+                           struct err_note *note);
     /* Row row0 + i from src's row rows[i] (i if NULL); tables and quantised weights need src_type == hold. */
-    void       (*weight_part)(struct weight *w, int row0, int n_row, const void *src, enum dtype src_type, const int32_t *rows);
-    /* Memory that src is read into, where a device wants its own kind; both NULL: malloc's. host_free takes NULL. */
-    void      *(*host_new)(int64_t bytes);
-    void       (*host_free)(void *p);
-    enum err   (*weight_done)(struct backend *b, struct weight *w, struct err_note *note); /* after the last part */
-    void       (*weight_free)(struct weight *w);             /* also of a zeroed one */
-    int64_t    (*weight_bytes)(const struct weight *w);
-    void      *(*vector_new)(struct backend *b, const float *v, int n); /* in type act; free with mem_free */
+    void (*weight_part)(struct weight *w, int row0, int n_row, const void *src, enum dtype src_type,
+                        const int32_t *rows);
+    /* Memory that src is read into, where a device wants its own kind; both NULL: malloc's. host_free takes
+     * NULL. */
+    void *(*host_new)(int64_t bytes);
+    void (*host_free)(void *p);
+    enum err (*weight_done)(struct backend *b, struct weight *w,
+                            struct err_note *note); /* after the last part */
+    void (*weight_free)(struct weight *w);          /* also of a zeroed one */
+    int64_t (*weight_bytes)(const struct weight *w);
+    void *(*vector_new)(struct backend *b, const float *v, int n); /* in type act; free with mem_free */
 
-    void *(*mem_new)(struct backend *b, int64_t bytes); /* zeroed, 64-byte aligned, backed by memory when first touched; NULL */
-    void  (*mem_free)(struct backend *b, void *p, int64_t bytes);
-    int64_t (*mem_left)(struct backend *b); /* bytes of the device's memory that may still be taken; NULL: the host's */
-    void  (*move)(struct backend *b, void *to, const void *from, int64_t bytes); /* inside the device */
+    void *(*mem_new)(struct backend *b,
+                     int64_t bytes); /* zeroed, 64-byte aligned, backed by memory when first touched; NULL */
+    void (*mem_free)(struct backend *b, void *p, int64_t bytes);
+    int64_t (*mem_left)(
+        struct backend *b); /* bytes of the device's memory that may still be taken; NULL: the host's */
+    void (*move)(struct backend *b, void *to, const void *from, int64_t bytes); /* inside the device */
     enum err (*copy_in)(struct backend *b, void *to, const void *host, int64_t bytes);
     enum err (*copy_out)(struct backend *b, void *host, const void *from, int64_t bytes);
-    void  (*close)(struct backend *b);
+    void (*close)(struct backend *b);
 };
 
 /* What a backend must be able to take. */
 struct backend_conf {
     enum engine_dtype dtype;
-    int               n_thread; /* 0: one per core */
-    int               max_tok;  /* most rows of one call */
-    int               max_k, max_n; /* widest row of a product, in and out */
-    double            memory_share; /* of a device's memory that may be taken, what others hold included; 0: all */
+    int n_thread;        /* 0: one per core */
+    int max_tok;         /* most rows of one call */
+    int max_k, max_n;    /* widest row of a product, in and out */
+    double memory_share; /* of a device's memory that may be taken, what others hold included; 0: all */
 };
 enum err backend_cpu_open(struct backend **out, const struct backend_conf *conf, struct err_note *note);
-enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf, struct err_note *note); /* builds with CUDA */
+enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf,
+                           struct err_note *note); /* builds with CUDA */
 
 #endif

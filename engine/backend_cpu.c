@@ -1,5 +1,5 @@
-/* backend_cpu: the CPU's table of ops, and host memory. Big blocks come from anonymous maps, which take memory only as they
- * are touched: an idle KV pool costs nothing. */
+/* backend_cpu: the CPU's table of ops, and host memory. Big blocks come from anonymous maps, which take
+ * memory only as they are touched: an idle KV pool costs nothing. */
 #include "engine/backend.h"
 
 #include <omp.h>
@@ -13,8 +13,8 @@
 #include "kernels/quant.h"
 
 struct backend_cpu {
-    struct backend    b; /* first: a backend is its backend_cpu */
-    struct op_ctx     ctx;
+    struct backend b; /* first: a backend is its backend_cpu */
+    struct op_ctx ctx;
     enum engine_dtype dtype;
 };
 
@@ -27,13 +27,17 @@ static const struct backend_ops cpu_ops = {
 static enum dtype hold_type(const struct backend *b, enum dtype src)
 {
     switch (((const struct backend_cpu *)b)->dtype) {
-    case ENGINE_DTYPE_F32: return DT_F32;
-    case ENGINE_DTYPE_BF16: return DT_BF16;
-    default: return cpu_hold_type(src);
+    case ENGINE_DTYPE_F32:
+        return DT_F32;
+    case ENGINE_DTYPE_BF16:
+        return DT_BF16;
+    default:
+        return cpu_hold_type(src);
     }
 }
 
-static enum err weight_new(struct weight *w, int n, int k, enum dtype hold, enum weight_use use, struct err_note *note)
+static enum err weight_new(struct weight *w, int n, int k, enum dtype hold, enum weight_use use,
+                           struct err_note *note)
 {
     return cpu_weight_new(w, n, k, hold, use == WEIGHT_TABLE, note);
 }
@@ -55,7 +59,8 @@ static void *mem_new(struct backend *b, int64_t bytes)
 {
     (void)b;
     if (bytes <= 0) bytes = 1;
-    void *p = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p =
+        mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 

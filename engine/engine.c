@@ -1,5 +1,5 @@
-/* engine: opening, and cutting a batch into calls of the transformer: all decode rows in one, then the pieces of prompts, those
- * of the same layers together as long as they fit the workspace. */
+/* engine: opening, and cutting a batch into calls of the transformer: all decode rows in one, then the pieces
+ * of prompts, those of the same layers together as long as they fit the workspace. */
 #include "engine/engine.h"
 
 #include <math.h>
@@ -19,9 +19,22 @@
 #endif
 #include "engine/state.h"
 
-enum { SINK_DEFAULT = 128, WINDOW_DEFAULT = 1024, POOL_DEFAULT = 100, TRIANGLE_DEFAULT = 128, POOL_MOST = 8192 };
+enum {
+    SINK_DEFAULT = 128,
+    WINDOW_DEFAULT = 1024,
+    POOL_DEFAULT = 100,
+    TRIANGLE_DEFAULT = 128,
+    POOL_MOST = 8192
+};
 enum { DEVICE_CHUNK = 8192, DEVICE_ROWS = 256 };
-enum { CHUNK_DEFAULT = 1024, SEQS_DEFAULT = 16, LOGIT_TOK = 32, SEQS_MOST = 4096, CHUNK_MOST = 1 << 16, TOK_MOST = 1 << 24 };
+enum {
+    CHUNK_DEFAULT = 1024,
+    SEQS_DEFAULT = 16,
+    LOGIT_TOK = 32,
+    SEQS_MOST = 4096,
+    CHUNK_MOST = 1 << 16,
+    TOK_MOST = 1 << 24
+};
 
 /* --- open */
 
@@ -36,19 +49,26 @@ static int settle(int flag, int router, int checkpoint, int absent)
 static enum err settle_flux(struct engine *e, const struct engine_conf *c, struct err_note *note)
 {
     const struct flux_spec *r = &e->routers.flux, *s = &e->spec.flux;
-    struct flux_spec       *f = &e->flux;
+    struct flux_spec *f = &e->flux;
     f->sparse_kind = settle(c->sparse_kind, r->sparse_kind, s->sparse_kind, ATTN_STREAMING);
     f->sink_size = settle(c->sink_size, r->sink_size, s->sink_size, SINK_DEFAULT);
-    f->local_window_size = settle(c->local_window_size, r->local_window_size, s->local_window_size, WINDOW_DEFAULT);
+    f->local_window_size =
+        settle(c->local_window_size, r->local_window_size, s->local_window_size, WINDOW_DEFAULT);
     f->pool_size = settle(c->router_pool_size, r->pool_size, s->pool_size, POOL_DEFAULT);
     f->triangle_n_last = settle(c->triangle_n_last, r->triangle_n_last, s->triangle_n_last, TRIANGLE_DEFAULT);
     f->retrieval_kind = settle(c->retrieval_kind, r->retrieval_kind, s->retrieval_kind, ATTN_FULL);
-    if (f->triangle_n_last < 1) return err_set(note, ERR_CONFIG, "--triangle-n-last", "must be at least 1 token");
-    if (f->local_window_size < 1) return err_set(note, ERR_CONFIG, "--local-window-size", "must be at least 1 token");
+    if (f->triangle_n_last < 1)
+        return err_set(note, ERR_CONFIG, "--triangle-n-last", "must be at least 1 token");
+    if (f->local_window_size < 1)
+        return err_set(note, ERR_CONFIG, "--local-window-size", "must be at least 1 token");
     if (f->pool_size < 1 || f->pool_size > POOL_MOST)
         return err_set(note, ERR_CONFIG, "--router-pool-size", "must be in 1..%d tokens", POOL_MOST);
-    struct kinds_conf k = {.n_layer = e->spec.n_layer, .n_head = e->spec.n_head, .n_kv = e->spec.n_kv, .sparse = f->sparse_kind,
-                           .full = f->retrieval_kind, .plan = c->layer_plan};
+    struct kinds_conf k = {.n_layer = e->spec.n_layer,
+                           .n_head = e->spec.n_head,
+                           .n_kv = e->spec.n_kv,
+                           .sparse = f->sparse_kind,
+                           .full = f->retrieval_kind,
+                           .plan = c->layer_plan};
     return kinds_open(&e->kinds, &k, note);
 }
 
@@ -61,7 +81,7 @@ static enum err check_range(int v, int least, int most, const char *flag, struct
 static enum err settle_sizes(struct engine *e, const struct engine_conf *c, struct err_note *note)
 {
     struct engine_info *i = &e->info;
-    enum err            err;
+    enum err err;
     i->max_len = c->max_model_len ? c->max_model_len : e->spec.max_len;
     i->max_seqs = c->max_seqs ? c->max_seqs : SEQS_DEFAULT;
     i->chunk_tok = c->chunk_tok ? c->chunk_tok : CHUNK_DEFAULT;
@@ -74,7 +94,10 @@ static enum err settle_sizes(struct engine *e, const struct engine_conf *c, stru
     i->local_blocks = blocks(e->flux.local_window_size);
     i->router_pool_size = e->flux.pool_size;
     i->sparse_streams = e->kinds.streams;
-    if (e->kinds.alike) i->common_blocks = i->sink_blocks + i->local_blocks; /* the first query block that is kept from a key comes behind them */
+    if (e->kinds.alike)
+        i->common_blocks =
+            i->sink_blocks +
+            i->local_blocks; /* the first query block that is kept from a key comes behind them */
     i->fixed_route = c->layer_plan && *c->layer_plan ? e->kinds.fixed : NULL;
     i->has_router = e->routers.layer != NULL;
     for (int l = 0; l < e->spec.n_layer; l++)
@@ -88,16 +111,17 @@ static enum err settle_sizes(struct engine *e, const struct engine_conf *c, stru
     return OK;
 }
 
-/* RoPE (Su et al. 2104.09864). Angles in single precision, as rope_frequency says; their sines rounded once. */
+/* RoPE (Su et al. 2104.09864). Angles in single precision, as rope_frequency says; their sines rounded once.
+ */
 static void fill_rope(struct engine *e)
 {
     const struct spec *s = &e->spec;
-    int                half = s->head / 2;
-    float             *rope = e->mem.rope;
+    int half = s->head / 2;
+    float *rope = e->mem.rope;
 #pragma omp parallel for num_threads(e->be->n_thread)
     for (int i = 0; i < half; i++) {
         const float attention = (float)s->rope.attention;
-        float       f = rope_frequency(&s->rope, s->rope_base, s->head, i);
+        float f = rope_frequency(&s->rope, s->rope_base, s->head, i);
         if (e->w.rope_factor) f /= e->w.rope_factor[i];
         for (int pos = 0; pos < e->info.max_len; pos++) {
             const double angle = (double)((float)pos * f);
@@ -110,7 +134,7 @@ static void fill_rope(struct engine *e)
 /* On a device the table is made on the host and copied. */
 static enum err open_rope(struct engine *e, struct err_note *note)
 {
-    void    *device = e->mem.rope;
+    void *device = e->mem.rope;
     enum err err = OK;
     if (e->be->mem_left && !(e->mem.rope = malloc((size_t)e->mem.rope_bytes))) err = ERR_NOMEM;
     if (err == OK) fill_rope(e);
@@ -131,40 +155,54 @@ static int64_t pool_bytes(const struct engine *e, const struct engine_conf *c)
     return c->kv_pool_bytes > 0 ? c->kv_pool_bytes : e->be->mem_left ? 0 : default_pool_bytes();
 }
 
-/* A pool that can serve nobody, or that the host does not have (what a device has is known once weights are there). */
+/* A pool that can serve nobody, or that the host does not have (what a device has is known once weights are
+ * there). */
 static enum err check_pool(struct engine *e, const struct engine_conf *c, struct err_note *note)
 {
     const int64_t want = pool_bytes(e, c), page = memory_page_bytes(e->be, &e->spec), n = want / page,
-                  most = memory_pages_most(&e->spec, e->info.max_seqs, e->info.max_len), used = (n < most ? n : most) * page;
+                  most = memory_pages_most(&e->spec, e->info.max_seqs, e->info.max_len),
+                  used = (n < most ? n : most) * page;
     e->info.page_bytes = page;
     if (want > 0 && n < e->spec.n_layer)
-        return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "must be at least %lld: a page of %lld bytes for each of %d layers",
+        return err_set(note, ERR_CONFIG, "--kv-pool-bytes",
+                       "must be at least %lld: a page of %lld bytes for each of %d layers",
                        (long long)(page * e->spec.n_layer), (long long)page, e->spec.n_layer);
     if (!e->be->mem_left && used > heap_host_bytes())
-        return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "must be less than this machine's memory, %lld MiB", (long long)(heap_host_bytes() >> 20));
+        return err_set(note, ERR_CONFIG, "--kv-pool-bytes",
+                       "must be less than this machine's memory, %lld MiB",
+                       (long long)(heap_host_bytes() >> 20));
     return OK;
 }
 
-/* Query blocks of a choice: every sequence's; on a device, where a layer's choice is over with its call, those of one call. */
+/* Query blocks of a choice: every sequence's; on a device, where a layer's choice is over with its call,
+ * those of one call. */
 static int64_t hold_blocks(const struct engine *e)
 {
     int64_t n = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
-    return e->be->mem_left && !e->kinds.reuses ? e->max_tok / PAGE_TOK + e->info.max_seqs + 1 : n * e->info.max_seqs;
+    return e->be->mem_left && !e->kinds.reuses ? e->max_tok / PAGE_TOK + e->info.max_seqs + 1
+                                               : n * e->info.max_seqs;
 }
 
 static int64_t work_of_choice(const struct engine *e)
 {
     int64_t n = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
-    return e->be->mem_left ? choose_gpu_work(n, e->spec.n_head) : e->be->n_thread * choose_work(n, e->spec.head);
+    return e->be->mem_left ? choose_gpu_work(n, e->spec.n_head)
+                           : e->be->n_thread * choose_work(n, e->spec.head);
 }
 
 static enum err open_memory(struct engine *e, const struct engine_conf *c, struct err_note *note)
 {
     struct engine_info *i = &e->info;
-    struct memory_conf  m = {.max_tok = e->max_tok, .router_tok = i->router_pool_size < i->max_len ? i->router_pool_size : i->max_len,
-                             .logit_tok = e->logit_tok, .max_len = i->max_len, .max_seqs = i->max_seqs,
-                             .n_hold = e->kinds.n_hold, .hold_block = hold_blocks(e), .choose_work = work_of_choice(e),
-                             .stream_tok = i->max_prefill_tok, .pool_bytes = pool_bytes(e, c)};
+    struct memory_conf m = {.max_tok = e->max_tok,
+                            .router_tok = i->router_pool_size < i->max_len ? i->router_pool_size : i->max_len,
+                            .logit_tok = e->logit_tok,
+                            .max_len = i->max_len,
+                            .max_seqs = i->max_seqs,
+                            .n_hold = e->kinds.n_hold,
+                            .hold_block = hold_blocks(e),
+                            .choose_work = work_of_choice(e),
+                            .stream_tok = i->max_prefill_tok,
+                            .pool_bytes = pool_bytes(e, c)};
     enum err err = memory_open(&e->mem, e->be, &e->spec, &m, note);
     if (err != OK) return err;
     i->n_page = e->mem.n_page;
@@ -174,14 +212,15 @@ static enum err open_memory(struct engine *e, const struct engine_conf *c, struc
     e->row = calloc((size_t)e->max_tok, sizeof *e->row);
     e->sample = calloc((size_t)e->max_tok, sizeof *e->sample);
     e->out = calloc((size_t)e->max_tok, sizeof *e->out);
-    if (!e->seg || !e->span || !e->row || !e->sample || !e->out) return err_set(note, ERR_NOMEM, NULL, "out of memory");
+    if (!e->seg || !e->span || !e->row || !e->sample || !e->out)
+        return err_set(note, ERR_NOMEM, NULL, "out of memory");
     return open_rope(e, note);
 }
 
 static void fill_shape(struct engine *e)
 {
     struct engine_info *i = &e->info;
-    const struct spec  *s = &e->spec;
+    const struct spec *s = &e->spec;
     snprintf(i->name, sizeof i->name, "%s", s->name);
     snprintf(i->family, sizeof i->family, "%s", s->family->name);
     i->n_layer = s->n_layer;
@@ -204,21 +243,27 @@ static void fill_weights(struct engine *e)
 
 static int max_of(int a, int b) { return a > b ? a : b; }
 
-/* The device that a step runs on: CUDA where it was asked for, or where the choice is ours and there is one. */
-static enum err open_backend(struct engine *e, const struct engine_conf *c, const struct backend_conf *b, struct err_note *note)
+/* The device that a step runs on: CUDA where it was asked for, or where the choice is ours and there is one.
+ */
+static enum err open_backend(struct engine *e, const struct engine_conf *c, const struct backend_conf *b,
+                             struct err_note *note)
 {
 #ifdef FLUXD_CUDA
-    bool     wanted = c->device == ENGINE_DEVICE_CUDA;
-    enum err err = wanted || (c->device == ENGINE_DEVICE_AUTO && c->dtype != ENGINE_DTYPE_F32) ? forward_cuda_takes(&e->spec, note) : ERR_CONFIG;
+    bool wanted = c->device == ENGINE_DEVICE_CUDA;
+    enum err err = wanted || (c->device == ENGINE_DEVICE_AUTO && c->dtype != ENGINE_DTYPE_F32)
+                       ? forward_cuda_takes(&e->spec, note)
+                       : ERR_CONFIG;
     if (err == OK) err = backend_cuda_open(&e->be, b, note);
     if (err == OK || wanted) return err;
 #else
-    if (c->device == ENGINE_DEVICE_CUDA) return err_set(note, ERR_CONFIG, "--device", "this build has no CUDA backend");
+    if (c->device == ENGINE_DEVICE_CUDA)
+        return err_set(note, ERR_CONFIG, "--device", "this build has no CUDA backend");
 #endif
     return backend_cpu_open(&e->be, b, note);
 }
 
-/* A device takes larger calls: chunks that fill it, all rows of a decode step with their logits, both ends of a prompt for the router. */
+/* A device takes larger calls: chunks that fill it, all rows of a decode step with their logits, both ends of
+ * a prompt for the router. */
 static void settle_device(struct engine *e, const struct engine_conf *c)
 {
     struct engine_info *i = &e->info;
@@ -239,25 +284,31 @@ static enum err open_forward(struct engine *e, struct err_note *note)
     return OK;
 }
 
-/* The team stands from here on: its library ends the process where a thread is refused. It ends threads when a team is
- * smaller than the one before, and starts others for the next, while the old ones may still count. */
+/* The team stands from here on: its library ends the process where a thread is refused. It ends threads when
+ * a team is smaller than the one before, and starts others for the next, while the old ones may still count.
+ */
 static enum err open_team(int n, struct err_note *note)
 {
     const int n_more = n > 2 ? 2 * (n - 1) : n - 1;
     if (!threads_can_start(n_more))
-        return err_set(note, ERR_NOMEM, NULL, "%d more threads cannot be started: lower --threads, or raise the limit of threads (ulimit -u, pids.max)", n_more);
+        return err_set(
+            note, ERR_NOMEM, NULL,
+            "%d more threads cannot be started: lower --threads, or raise the limit of threads (ulimit -u, pids.max)",
+            n_more);
     int n_stand = 0;
 #pragma omp parallel num_threads(n) reduction(+ : n_stand)
     n_stand++;
     return n_stand > 0 ? OK : ERR_INTERNAL;
 }
 
-static enum err open_parts(struct engine *e, const struct engine_conf *c, struct source *src, struct err_note *note)
+static enum err open_parts(struct engine *e, const struct engine_conf *c, struct source *src,
+                           struct err_note *note)
 {
     const struct spec *s = &e->spec;
-    enum err           err = spec_load(&e->spec, src, note);
+    enum err err = spec_load(&e->spec, src, note);
     if (err != OK) return err;
-    struct weights_load l = {.src = src, .spec = s, .progress = c->progress, .progress_arg = c->progress_arg, .stop = c->stop};
+    struct weights_load l = {
+        .src = src, .spec = s, .progress = c->progress, .progress_arg = c->progress_arg, .stop = c->stop};
     if ((err = weights_check(&l, note)) != OK) return err;
     err = c->router ? routers_load(&e->routers, c->router, s, note) : routers_take(&e->routers, src, s, note);
     if (err != OK) return err;
@@ -265,7 +316,11 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     e->attn_scale = (float)(1.0 / sqrt((double)s->head));
 
     int q = s->n_head * s->head, qkv = q + 2 * s->n_kv * s->head;
-    struct backend_conf b = {.dtype = c->dtype, .n_thread = c->n_thread, .max_tok = e->max_tok, .memory_share = c->gpu_memory_utilization, .max_k = max_of(max_of(s->d, q), s->f),
+    struct backend_conf b = {.dtype = c->dtype,
+                             .n_thread = c->n_thread,
+                             .max_tok = e->max_tok,
+                             .memory_share = c->gpu_memory_utilization,
+                             .max_k = max_of(max_of(s->d, q), s->f),
                              .max_n = max_of(max_of(qkv, 2 * s->f), s->n_vocab)};
     if ((err = open_backend(e, c, &b, note)) != OK) return err;
     e->info.on_host = !e->be->mem_left;
@@ -289,11 +344,14 @@ enum err engine_open(struct engine **out, const struct engine_conf *conf, struct
     struct source *src = NULL;
     struct engine *e = calloc(1, sizeof *e);
     if (!e) return err_set(note, ERR_NOMEM, NULL, "out of memory");
-    enum err err = conf->dummy ? source_open_dummy(&src, conf->model, note) : source_open(&src, conf->model, note);
+    enum err err =
+        conf->dummy ? source_open_dummy(&src, conf->model, note) : source_open(&src, conf->model, note);
     if (err == OK) err = open_parts(e, conf, src, note);
     source_close(src);
-    if (err == OK) *out = e;
-    else engine_close(e);
+    if (err == OK)
+        *out = e;
+    else
+        engine_close(e);
     return err;
 }
 
@@ -339,10 +397,14 @@ static void step_rows(struct engine *e, const struct batch *b, struct step_out *
 static void score_prompt(struct engine *e, const struct span *sp)
 {
     const struct batch_seq *seq = sp->seq;
-    int                     n = 0;
+    int n = 0;
     for (int t = sp->pos0; t < sp->pos0 + sp->n && t + 1 < seq->n_prompt; t++, n++) {
         e->row[n] = sp->row0 + t - sp->pos0;
-        e->sample[n] = (struct sample_row){.repetition = 1, .top_p = 1, .pos = t + 1, .n_top = sp->piece->prompt_top, .force_id = seq->tok[t + 1]};
+        e->sample[n] = (struct sample_row){.repetition = 1,
+                                           .top_p = 1,
+                                           .pos = t + 1,
+                                           .n_top = sp->piece->prompt_top,
+                                           .force_id = seq->tok[t + 1]};
     }
     forward_sample(e, n, e->row, e->sample, sp->piece->prompt_out + sp->pos0 + 1, false);
 }
@@ -383,7 +445,8 @@ static void step_pieces(struct engine *e, const struct batch *b, struct step_out
         }
         for (int i = 0; i < n; i++) {
             const struct span *sp = &e->span[i];
-            memory_stream_put(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n, memory_row(&e->mem, e->mem.x, sp->row0));
+            memory_stream_put(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n,
+                              memory_row(&e->mem, e->mem.x, sp->row0));
         }
     }
 }
@@ -413,7 +476,10 @@ static void *page_at(const struct engine *e, int32_t page)
     return (char *)e->mem.pool + page * e->mem.page_bytes;
 }
 
-enum err engine_page_read(struct engine *e, int32_t page, void *to) { return e->be->copy_out(e->be, to, page_at(e, page), e->mem.page_bytes); }
+enum err engine_page_read(struct engine *e, int32_t page, void *to)
+{
+    return e->be->copy_out(e->be, to, page_at(e, page), e->mem.page_bytes);
+}
 
 enum err engine_page_write(struct engine *e, int32_t page, const void *from)
 {

@@ -1,5 +1,5 @@
-/* families: a model family as a row of data, and the tensors of a transformer as rows of data. forward.c has no branch on
- * a family's name. Constant tables, any thread. */
+/* families: a model family as a row of data, and the tensors of a transformer as rows of data. forward.c has
+ * no branch on a family's name. Constant tables, any thread. */
 #ifndef FLUXD_ENGINE_FAMILIES_H
 #define FLUXD_ENGINE_FAMILIES_H
 
@@ -10,14 +10,14 @@
 enum naming { NAMING_GGUF, NAMING_HF, NAMING_COUNT };
 
 struct family {
-    const char *name;          /* "llama" */
-    const char *gguf_arch;     /* general.architecture, or NULL */
-    const char *hf_arch;       /* architectures[0] */
-    bool        qkv_bias;      /* biases on q, k and v */
-    bool        qk_norm;       /* RMSNorm of each head's q and k */
-    bool        router;        /* Layer Routers inside the checkpoint */
-    int         head;          /* K where config.json does not say; 0: D / H */
-    bool        gguf_permuted; /* GGUF stores q and k rows in pairs (i, i + K/2) side by side */
+    const char *name;      /* "llama" */
+    const char *gguf_arch; /* general.architecture, or NULL */
+    const char *hf_arch;   /* architectures[0] */
+    bool qkv_bias;         /* biases on q, k and v */
+    bool qk_norm;          /* RMSNorm of each head's q and k */
+    bool router;           /* Layer Routers inside the checkpoint */
+    int head;              /* K where config.json does not say; 0: D / H */
+    bool gguf_permuted;    /* GGUF stores q and k rows in pairs (i, i + K/2) side by side */
 };
 const struct family *family_by_arch(enum naming naming, const char *arch, size_t n); /* NULL: unknown */
 
@@ -36,12 +36,12 @@ enum part_flag {
 
 struct part_row {
     const char *name[NAMING_COUNT]; /* inside a layer; of a matrix without ".weight" */
-    int         slot;               /* enum layer_matrix or layer_vector */
-    enum dim    n, k;               /* rows, columns; vectors have n alone */
-    int         flags;
+    int slot;                       /* enum layer_matrix or layer_vector */
+    enum dim n, k;                  /* rows, columns; vectors have n alone */
+    int flags;
 };
 extern const struct part_row matrix_parts[], vector_parts[];
-extern const int             n_matrix_part, n_vector_part;
+extern const int n_matrix_part, n_vector_part;
 
 /* Tensors outside the layers. */
 enum top_tensor { TOP_EMBED, TOP_NORM, TOP_HEAD, TOP_ROPE_FACTORS, TOP_COUNT };

@@ -1,5 +1,6 @@
-/* forward: norm, qkv, RoPE and pages, attention of the routed kind, projection, norm, gated MLP - and the Layer Router where a
- * prompt begins a layer. Buffers are contiguous rows in memory; a span says which rows are whose. */
+/* forward: norm, qkv, RoPE and pages, attention of the routed kind, projection, norm, gated MLP - and the
+ * Layer Router where a prompt begins a layer. Buffers are contiguous rows in memory; a span says which rows
+ * are whose. */
 #include "engine/forward.h"
 
 #include <string.h>
@@ -9,10 +10,10 @@
 
 /* One call: what every step of a layer needs. */
 struct call {
-    struct engine     *e;
+    struct engine *e;
     const struct span *span;
-    int                n_span, n_tok;
-    bool               decode;
+    int n_span, n_tok;
+    bool decode;
 };
 
 static int64_t q_width(const struct spec *s) { return (int64_t)s->n_head * s->head; }
@@ -25,38 +26,66 @@ static void *row_of(const struct engine *e, void *buffer, int64_t row, int64_t w
 
 static int blocks_of(int tok) { return (tok + PAGE_TOK - 1) / PAGE_TOK; }
 
-static int total_rows(const struct span *span, int n_span) { return n_span ? span[n_span - 1].row0 + span[n_span - 1].n : 0; }
+static int total_rows(const struct span *span, int n_span)
+{
+    return n_span ? span[n_span - 1].row0 + span[n_span - 1].n : 0;
+}
 
 static void rmsnorm(const struct engine *e, void *out, const void *x, const void *w, int n_tok)
 {
     const struct spec *s = &e->spec;
-    e->be->op.rmsnorm(e->be->ctx, &(struct rmsnorm_args){.out = out, .x = x, .w = w, .x_stride = s->d, .n_tok = n_tok, .d = s->d, .eps = s->eps});
+    e->be->op.rmsnorm(
+        e->be->ctx,
+        &(struct rmsnorm_args){
+            .out = out, .x = x, .w = w, .x_stride = s->d, .n_tok = n_tok, .d = s->d, .eps = s->eps});
 }
 
-static void gemm(const struct call *c, void *y, const void *x, const struct weight *w, const void *bias, bool add)
+static void gemm(const struct call *c, void *y, const void *x, const struct weight *w, const void *bias,
+                 bool add)
 {
-    struct gemm_args a = {.y = y, .x = x, .w = w, .bias = bias, .x_stride = w->k, .y_stride = w->n, .n_tok = c->n_tok, .add = add, .decode = c->decode};
+    struct gemm_args a = {.y = y,
+                          .x = x,
+                          .w = w,
+                          .bias = bias,
+                          .x_stride = w->k,
+                          .y_stride = w->n,
+                          .n_tok = c->n_tok,
+                          .add = add,
+                          .decode = c->decode};
     c->e->be->op.gemm(c->e->be->ctx, &a);
 }
 
-/* A product of the MLP, which bears coarser inputs than attention and logits do (kernels/cpu/gemm_quant.h has the figures). */
+/* A product of the MLP, which bears coarser inputs than attention and logits do (kernels/cpu/gemm_quant.h has
+ * the figures). */
 static void gemm_mlp(const struct call *c, void *y, const void *x, const struct weight *w, bool add)
 {
-    struct gemm_args a = {.y = y, .x = x, .w = w, .x_stride = w->k, .y_stride = w->n, .n_tok = c->n_tok, .add = add, .decode = c->decode, .coarse = true};
+    struct gemm_args a = {.y = y,
+                          .x = x,
+                          .w = w,
+                          .x_stride = w->k,
+                          .y_stride = w->n,
+                          .n_tok = c->n_tok,
+                          .add = add,
+                          .decode = c->decode,
+                          .coarse = true};
     c->e->be->op.gemm(c->e->be->ctx, &a);
 }
 
 static void embed(const struct engine *e, void *out, const int32_t *id, int n)
 {
     for (int i = 0; i < n; i++) CHECK(id[i] >= 0 && id[i] < e->spec.n_vocab);
-    e->be->op.embed(e->be->ctx, &(struct embed_args){.out = out, .table = &e->w.embed, .id = id, .n_tok = n, .d = e->spec.d});
+    e->be->op.embed(e->be->ctx, &(struct embed_args){
+                                    .out = out, .table = &e->w.embed, .id = id, .n_tok = n, .d = e->spec.d});
 }
 
 /* Residual rows [tok0, tok1) of a prompt as they enter a layer. */
-static void enter_layer(struct engine *e, const struct batch_seq *seq, int layer, int tok0, int tok1, void *out)
+static void enter_layer(struct engine *e, const struct batch_seq *seq, int layer, int tok0, int tok1,
+                        void *out)
 {
-    if (layer == 0) embed(e, out, seq->tok + tok0, tok1 - tok0);
-    else memory_stream_get(&e->mem, e->be, seq->slot, tok0, tok1, out);
+    if (layer == 0)
+        embed(e, out, seq->tok + tok0, tok1 - tok0);
+    else
+        memory_stream_get(&e->mem, e->be, seq->slot, tok0, tok1, out);
 }
 
 void forward_begin(struct engine *e, const struct span *span, int n_span, int layer0)
@@ -70,7 +99,8 @@ void forward_begin(struct engine *e, const struct span *span, int n_span, int la
             id[s->row0 + r] = s->seq->tok[s->pos0 + r];
             pos[s->row0 + r] = s->pos0 + r;
         }
-        if (layer0 > 0) enter_layer(e, s->seq, layer0, s->pos0, s->pos0 + s->n, row_of(e, e->mem.x, s->row0, e->spec.d));
+        if (layer0 > 0)
+            enter_layer(e, s->seq, layer0, s->pos0, s->pos0 + s->n, row_of(e, e->mem.x, s->row0, e->spec.d));
     }
     if (layer0 == 0) embed(e, e->mem.x, id, total_rows(span, n_span));
 }
@@ -78,16 +108,19 @@ void forward_begin(struct engine *e, const struct span *span, int n_span, int la
 int forward_group(struct engine *e, const struct batch *b, int first)
 {
     const struct batch_piece *p = &b->piece[first];
-    int                       rows = 0, n = 0;
+    int rows = 0, n = 0;
     for (; first + n < b->n_piece && n < e->max_tok; n++) {
         const struct batch_piece *q = &p[n];
         CHECK(q->tok0 >= 0 && q->tok0 < q->tok1 && q->tok1 <= q->seq->n_prompt);
         CHECK(q->layer0 >= 0 && q->layer0 < q->layer1 && q->layer1 <= e->spec.n_layer);
-        CHECK(q->tok0 >= q->seq->n_cached && (q->layer1 == q->layer0 + 1 || (q->tok0 == q->seq->n_cached && q->tok1 == q->seq->n_prompt)));
-        bool same = q->layer0 == p->layer0 && q->layer1 == p->layer1 && rows + q->tok1 - q->tok0 <= e->max_tok;
+        CHECK(q->tok0 >= q->seq->n_cached &&
+              (q->layer1 == q->layer0 + 1 || (q->tok0 == q->seq->n_cached && q->tok1 == q->seq->n_prompt)));
+        bool same =
+            q->layer0 == p->layer0 && q->layer1 == p->layer1 && rows + q->tok1 - q->tok0 <= e->max_tok;
         for (int i = 0; i < n && same; i++) same = p[i].seq->slot != q->seq->slot;
         if (!same) break;
-        e->span[n] = (struct span){.seq = q->seq, .piece = q, .pos0 = q->tok0, .n = q->tok1 - q->tok0, .row0 = rows};
+        e->span[n] =
+            (struct span){.seq = q->seq, .piece = q, .pos0 = q->tok0, .n = q->tok1 - q->tok0, .row0 = rows};
         rows += q->tok1 - q->tok0;
     }
     CHECK(n > 0); /* a piece is never longer than chunk_tok */
@@ -99,30 +132,47 @@ int forward_group(struct engine *e, const struct batch *b, int first)
 static void pool_rows(const struct engine *e, int row0, int n)
 {
     const struct spec *s = &e->spec;
-    struct pool_args   a = {.sum = e->mem.pooled, .q = row_of(e, e->mem.q_raw, row0, q_width(s)), .q_stride = q_width(s),
-                            .n_row = n, .n_head = s->n_head, .head = s->head};
+    struct pool_args a = {.sum = e->mem.pooled,
+                          .q = row_of(e, e->mem.q_raw, row0, q_width(s)),
+                          .q_stride = q_width(s),
+                          .n_row = n,
+                          .n_head = s->n_head,
+                          .head = s->head};
     e->be->op.pool(e->be->ctx, &a);
 }
 
 /* Splits qkv into q and, unless pages is NULL, the KV pool; raw: also q before RoPE. */
-static void qkrope(const struct engine *e, int layer, int n_tok, const int32_t *pos, const int32_t *pages, bool raw)
+static void qkrope(const struct engine *e, int layer, int n_tok, const int32_t *pos, const int32_t *pages,
+                   bool raw)
 {
-    const struct spec  *s = &e->spec;
-    void *const        *vec = e->w.layer[layer].vec;
-    struct qkrope_args  a = {.qkv = e->mem.qkv, .qkv_stride = qkv_width(s), .q = e->mem.q, .q_raw = raw ? e->mem.q_raw : NULL,
-                             .pool = pages ? e->mem.pool : NULL, .page = pages, .pos = pos, .rope = e->mem.rope,
-                             .q_norm = vec[VEC_Q_NORM], .k_norm = vec[VEC_K_NORM], .eps = s->eps,
-                             .n_tok = n_tok, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head};
+    const struct spec *s = &e->spec;
+    void *const *vec = e->w.layer[layer].vec;
+    struct qkrope_args a = {.qkv = e->mem.qkv,
+                            .qkv_stride = qkv_width(s),
+                            .q = e->mem.q,
+                            .q_raw = raw ? e->mem.q_raw : NULL,
+                            .pool = pages ? e->mem.pool : NULL,
+                            .page = pages,
+                            .pos = pos,
+                            .rope = e->mem.rope,
+                            .q_norm = vec[VEC_Q_NORM],
+                            .k_norm = vec[VEC_K_NORM],
+                            .eps = s->eps,
+                            .n_tok = n_tok,
+                            .n_head = s->n_head,
+                            .n_kv = s->n_kv,
+                            .head = s->head};
     e->be->op.qkrope(e->be->ctx, &a);
 }
 
-/* Pools rows [tok0, tok1) of a prompt that are not all in this call: their queries are computed here, as the layer will. */
+/* Pools rows [tok0, tok1) of a prompt that are not all in this call: their queries are computed here, as the
+ * layer will. */
 static void pool_apart(const struct call *c, const struct batch_seq *seq, int layer, int tok0, int tok1)
 {
-    struct engine              *e = c->e;
+    struct engine *e = c->e;
     const struct layer_weights *w = &e->w.layer[layer];
-    struct call                 part = {.e = e, .n_tok = tok1 - tok0};
-    int32_t                    *pos = e->mem.rpos;
+    struct call part = {.e = e, .n_tok = tok1 - tok0};
+    int32_t *pos = e->mem.rpos;
     for (int i = 0; i < part.n_tok; i++) pos[i] = tok0 + i;
     enter_layer(e, seq, layer, tok0, tok1, e->mem.rx);
     rmsnorm(e, e->mem.h, e->mem.rx, w->vec[VEC_ATTN_NORM], part.n_tok);
@@ -134,33 +184,41 @@ static void pool_apart(const struct call *c, const struct batch_seq *seq, int la
 /* The first P rows, clipped to the prompt. Their sum stands apart: prompts that begin alike go on from it. */
 static void pool_head(const struct call *c, const struct span *sp, int layer, int head, bool whole)
 {
-    struct engine    *e = c->e;
+    struct engine *e = c->e;
     struct batch_seq *seq = sp->seq;
-    size_t            bytes = (size_t)e->spec.head * sizeof(float);
-    float            *kept = seq->head_sum ? seq->head_sum + (int64_t)layer * e->spec.head : NULL;
+    size_t bytes = (size_t)e->spec.head * sizeof(float);
+    float *kept = seq->head_sum ? seq->head_sum + (int64_t)layer * e->spec.head : NULL;
     if (seq->n_cached) {
         memcpy(e->mem.pooled, kept, bytes);
         return;
     }
     memset(e->mem.pooled, 0, bytes);
-    if (whole) pool_rows(e, sp->row0, head);
-    else pool_apart(c, seq, layer, 0, head);
+    if (whole)
+        pool_rows(e, sp->row0, head);
+    else
+        pool_apart(c, seq, layer, 0, head);
     if (kept) memcpy(kept, e->mem.pooled, bytes);
 }
 
 /* First and last P rows of the prompt, clipped; where they overlap a row counts twice. */
 static void decide(const struct call *c, const struct span *sp, int layer, bool whole)
 {
-    struct engine    *e = c->e;
+    struct engine *e = c->e;
     struct batch_seq *seq = sp->seq;
-    int               s = seq->n_prompt, p = e->info.router_pool_size, head = p < s ? p : s, tail = s - head;
-    float             margin = 0;
+    int s = seq->n_prompt, p = e->info.router_pool_size, head = p < s ? p : s, tail = s - head;
+    float margin = 0;
     CHECK(seq->n_cached == 0 || (seq->head_sum && seq->n_cached >= head && seq->n_cached <= tail));
     pool_head(c, sp, layer, head, whole);
-    if (whole) pool_rows(e, sp->row0 + tail - sp->pos0, head);
-    else pool_apart(c, seq, layer, tail, s);
-    struct router_args a = {.sum = e->mem.pooled, .count = (float)(2 * head) * (float)e->spec.n_head, .w = &e->routers.layer[layer],
-                            .head = e->spec.head, .bias = seq->route_bias, .margin = &margin};
+    if (whole)
+        pool_rows(e, sp->row0 + tail - sp->pos0, head);
+    else
+        pool_apart(c, seq, layer, tail, s);
+    struct router_args a = {.sum = e->mem.pooled,
+                            .count = (float)(2 * head) * (float)e->spec.n_head,
+                            .w = &e->routers.layer[layer],
+                            .head = e->spec.head,
+                            .bias = seq->route_bias,
+                            .margin = &margin};
     e->be->op.router(e->be->ctx, &a);
     batch_take_margin(seq, e->info.fixed_route, layer, e->spec.n_layer, margin);
 }
@@ -169,12 +227,16 @@ static void decide(const struct call *c, const struct span *sp, int layer, bool 
 static bool is_open(const struct call *c, const struct span *sp, int layer)
 {
     if (sp->seq->route[layer] != ROUTE_OPEN || sp->seq->strayed) return false;
-    CHECK(!c->decode && sp->pos0 == sp->seq->n_cached); /* a bit is decided when its prompt begins the layer */
+    CHECK(!c->decode &&
+          sp->pos0 == sp->seq->n_cached); /* a bit is decided when its prompt begins the layer */
     return batch_stays_open(sp->seq, layer, c->e->kinds.fixed[layer], c->e->routers.layer != NULL);
 }
 
 /* All rows of the prompt that are computed at all are in this call. */
-static bool is_whole(const struct span *sp) { return sp->pos0 == sp->seq->n_cached && sp->pos0 + sp->n == sp->seq->n_prompt; }
+static bool is_whole(const struct span *sp)
+{
+    return sp->pos0 == sp->seq->n_cached && sp->pos0 + sp->n == sp->seq->n_prompt;
+}
 
 /* --- one layer */
 
@@ -183,7 +245,7 @@ static void write_pages(const struct call *c, int layer)
     int32_t *page = c->e->mem.tok_page;
     for (int i = 0; i < c->n_span; i++) {
         const struct span *sp = &c->span[i];
-        const int32_t     *pages = sp->seq->page + (int64_t)layer * sp->seq->page_stride;
+        const int32_t *pages = sp->seq->page + (int64_t)layer * sp->seq->page_stride;
         for (int r = 0; r < sp->n; r++) {
             int32_t id = pages[(sp->pos0 + r) / PAGE_TOK];
             CHECK(id < c->e->mem.n_page);
@@ -199,28 +261,44 @@ static const struct kind *kind_of(const struct call *c, const struct span *sp, i
 
 static int keep_words(const struct engine *e) { return (blocks_of(e->info.max_len) + 63) / 64; }
 
-/* Where the choice of a prompt's query blocks from pos0 on stands: [block][H][words], for each slot and each choice that it has at once. */
+/* Where the choice of a prompt's query blocks from pos0 on stands: [block][H][words], for each slot and each
+ * choice that it has at once. */
 static uint64_t *keep_at(const struct engine *e, const struct batch_seq *seq, int hold, int pos0)
 {
-    int64_t block = ((int64_t)hold * e->info.max_seqs + seq->slot) * blocks_of(e->info.max_len) + pos0 / PAGE_TOK;
+    int64_t block =
+        ((int64_t)hold * e->info.max_seqs + seq->slot) * blocks_of(e->info.max_len) + pos0 / PAGE_TOK;
     CHECK(hold >= 0 && hold < e->kinds.n_hold && seq->slot >= 0 && seq->slot < e->info.max_seqs);
     return (uint64_t *)e->mem.keep + block * e->spec.n_head * keep_words(e);
 }
 
-/* The share of a query block's score that its chosen blocks reach (XAttention 2503.16428; FlexPrefill's gamma). */
+/* The share of a query block's score that its chosen blocks reach (XAttention 2503.16428; FlexPrefill's
+ * gamma). */
 static float threshold_of(int rule) { return rule == CHOOSE_FLEX ? 0.95f : 0.9f; }
 
 static void choose(const struct call *c, const struct span *sp, int layer, const struct kind *k)
 {
-    struct engine     *e = c->e;
+    struct engine *e = c->e;
     const struct spec *s = &e->spec;
-    int                end = sp->pos0 + sp->n, words = keep_words(e);
-    CHECK(sp->pos0 % PAGE_TOK == 0 && (end % PAGE_TOK == 0 || end == sp->seq->n_prompt)); /* a choice is its query block's alone */
-    struct choose_args a = {.q = row_of(e, e->mem.q, sp->row0, q_width(s)), .q_stride = q_width(s), .pool = e->mem.pool,
-                            .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride, .pos0 = sp->pos0, .n_row = sp->n,
-                            .n_prompt = sp->seq->n_prompt, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head, .rule = k->rule,
-                            .threshold = threshold_of(k->rule), .keep = keep_at(e, sp->seq, k->hold, sp->pos0), .head_stride = words,
-                            .block_stride = (int64_t)s->n_head * words, .mean = e->mem.mean, .work = e->mem.choose,
+    int end = sp->pos0 + sp->n, words = keep_words(e);
+    CHECK(sp->pos0 % PAGE_TOK == 0 &&
+          (end % PAGE_TOK == 0 || end == sp->seq->n_prompt)); /* a choice is its query block's alone */
+    struct choose_args a = {.q = row_of(e, e->mem.q, sp->row0, q_width(s)),
+                            .q_stride = q_width(s),
+                            .pool = e->mem.pool,
+                            .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride,
+                            .pos0 = sp->pos0,
+                            .n_row = sp->n,
+                            .n_prompt = sp->seq->n_prompt,
+                            .n_head = s->n_head,
+                            .n_kv = s->n_kv,
+                            .head = s->head,
+                            .rule = k->rule,
+                            .threshold = threshold_of(k->rule),
+                            .keep = keep_at(e, sp->seq, k->hold, sp->pos0),
+                            .head_stride = words,
+                            .block_stride = (int64_t)s->n_head * words,
+                            .mean = e->mem.mean,
+                            .work = e->mem.choose,
                             .work_stride = choose_work(blocks_of(e->info.max_len), s->head)};
     e->be->op.choose(e->be->ctx, &a);
 }
@@ -228,11 +306,17 @@ static void choose(const struct call *c, const struct span *sp, int layer, const
 static struct attn_seg make_seg(const struct call *c, const struct span *sp, int layer)
 {
     const struct engine *e = c->e;
-    const struct kind   *k = kind_of(c, sp, layer);
-    int  s = sp->seq->n_prompt, n_last = e->flux.triangle_n_last < s - 1 ? e->flux.triangle_n_last : s - 1;
-    struct attn_seg a = {.row0 = sp->row0, .n_row = sp->n, .pos0 = sp->pos0, .kind = c->decode ? k->decode : k->prefill,
-                         .sink_blocks = k->no_sink ? 0 : e->info.sink_blocks, .local_blocks = e->info.local_blocks, .dense_from = s - n_last,
-                         .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride, .full_head = k->full_head};
+    const struct kind *k = kind_of(c, sp, layer);
+    int s = sp->seq->n_prompt, n_last = e->flux.triangle_n_last < s - 1 ? e->flux.triangle_n_last : s - 1;
+    struct attn_seg a = {.row0 = sp->row0,
+                         .n_row = sp->n,
+                         .pos0 = sp->pos0,
+                         .kind = c->decode ? k->decode : k->prefill,
+                         .sink_blocks = k->no_sink ? 0 : e->info.sink_blocks,
+                         .local_blocks = e->info.local_blocks,
+                         .dense_from = s - n_last,
+                         .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride,
+                         .full_head = k->full_head};
     if (a.kind == ATTN_LIST) {
         a.keep = keep_at(e, sp->seq, k->hold, sp->pos0);
         a.keep_head_stride = keep_words(e);
@@ -243,28 +327,42 @@ static struct attn_seg make_seg(const struct call *c, const struct span *sp, int
 
 static void attention(const struct call *c, int layer)
 {
-    struct engine     *e = c->e;
+    struct engine *e = c->e;
     const struct spec *s = &e->spec;
     for (int i = 0; i < c->n_span; i++) {
         const struct kind *k = kind_of(c, &c->span[i], layer);
-        bool               strayed = c->span[i].seq->strayed; /* its pages are not those that this route would read */
+        bool strayed = c->span[i].seq->strayed; /* its pages are not those that this route would read */
         if (!c->decode && k->rule >= 0 && !strayed) choose(c, &c->span[i], layer, k);
         e->seg[i] = make_seg(c, &c->span[i], layer);
         if (strayed) e->seg[i].kind = ATTN_NONE;
     }
-    struct attn_args a = {.out = e->mem.att, .q = e->mem.q, .out_stride = q_width(s), .q_stride = q_width(s), .pool = e->mem.pool,
-                          .seg = e->seg, .n_seg = c->n_span, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head,
-                          .scale = e->attn_scale, .decode = c->decode};
+    struct attn_args a = {.out = e->mem.att,
+                          .q = e->mem.q,
+                          .out_stride = q_width(s),
+                          .q_stride = q_width(s),
+                          .pool = e->mem.pool,
+                          .seg = e->seg,
+                          .n_seg = c->n_span,
+                          .n_head = s->n_head,
+                          .n_kv = s->n_kv,
+                          .head = s->head,
+                          .scale = e->attn_scale,
+                          .decode = c->decode};
     e->be->op.attn(e->be->ctx, &a);
 }
 
 static void mlp(const struct call *c, int layer)
 {
-    struct engine              *e = c->e;
+    struct engine *e = c->e;
     const struct layer_weights *w = &e->w.layer[layer];
     rmsnorm(e, e->mem.h, e->mem.x, w->vec[VEC_FFN_NORM], c->n_tok);
     gemm_mlp(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], false);
-    struct swiglu_args a = {.out = e->mem.ff, .gu = e->mem.gu, .gu_stride = 2 * (int64_t)e->spec.f, .out_stride = e->spec.f, .n_tok = c->n_tok, .f = e->spec.f};
+    struct swiglu_args a = {.out = e->mem.ff,
+                            .gu = e->mem.gu,
+                            .gu_stride = 2 * (int64_t)e->spec.f,
+                            .out_stride = e->spec.f,
+                            .n_tok = c->n_tok,
+                            .f = e->spec.f};
     e->be->op.swiglu(e->be->ctx, &a);
     gemm_mlp(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], true);
 }
@@ -272,13 +370,15 @@ static void mlp(const struct call *c, int layer)
 /* Norm, q, k and v, the pages, the routers' decisions, attention, its projection into the residual stream. */
 static void attend(const struct call *c, int layer)
 {
-    struct engine              *e = c->e;
+    struct engine *e = c->e;
     const struct layer_weights *w = &e->w.layer[layer];
-    bool                        raw = false;
+    bool raw = false;
     for (int i = 0; i < c->n_span; i++) { /* these use the buffers that the call itself needs next */
         if (!is_open(c, &c->span[i], layer)) continue;
-        if (is_whole(&c->span[i])) raw = true;
-        else decide(c, &c->span[i], layer, false);
+        if (is_whole(&c->span[i]))
+            raw = true;
+        else
+            decide(c, &c->span[i], layer, false);
     }
     rmsnorm(e, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok);
     gemm(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], false);
@@ -292,7 +392,8 @@ static void attend(const struct call *c, int layer)
 
 static void run_layer(const struct call *c, int layer)
 {
-    bool none = c->e->kinds.side[layer][0].prefill == ATTN_NONE; /* a plan's word: for every sequence, for prompts and decode */
+    bool none = c->e->kinds.side[layer][0].prefill ==
+                ATTN_NONE; /* a plan's word: for every sequence, for prompts and decode */
     for (int i = 0; i < c->n_span && none; i++) is_open(c, &c->span[i], layer);
     if (!none) attend(c, layer);
     mlp(c, layer);
@@ -300,25 +401,34 @@ static void run_layer(const struct call *c, int layer)
 
 void forward_layers(struct engine *e, const struct span *span, int n_span, int layer0, int layer1)
 {
-    struct call c = {.e = e, .span = span, .n_span = n_span, .n_tok = total_rows(span, n_span), .decode = !span[0].piece};
+    struct call c = {
+        .e = e, .span = span, .n_span = n_span, .n_tok = total_rows(span, n_span), .decode = !span[0].piece};
     for (int l = layer0; l < layer1; l++) run_layer(&c, l);
 }
 
 /* --- logits */
 
-void forward_sample(struct engine *e, int n, const int *row, const struct sample_row *sample, struct sample_out *out, bool decode)
+void forward_sample(struct engine *e, int n, const int *row, const struct sample_row *sample,
+                    struct sample_out *out, bool decode)
 {
     const struct spec *s = &e->spec;
     for (int at = 0, m; at < n; at += m) {
         int32_t *id = e->mem.tok_row;
         m = n - at < e->logit_tok ? n - at : e->logit_tok;
         for (int i = 0; i < m; i++) id[i] = row[at + i];
-        struct gather_args g = {.out = e->mem.last, .x = e->mem.x, .row = id, .x_stride = s->d, .n_row = m, .d = s->d};
+        struct gather_args g = {
+            .out = e->mem.last, .x = e->mem.x, .row = id, .x_stride = s->d, .n_row = m, .d = s->d};
         e->be->op.gather(e->be->ctx, &g);
         rmsnorm(e, e->mem.last_h, e->mem.last, e->w.norm, m);
         struct call c = {.e = e, .n_tok = m, .decode = decode};
         gemm(&c, e->mem.logits, e->mem.last_h, &e->w.head, NULL, false);
-        struct sample_args a = {.logits = e->mem.logits, .logits_stride = s->n_vocab, .row = sample + at, .out = out + at, .work = e->mem.work, .n_row = m, .vocab = s->n_vocab};
+        struct sample_args a = {.logits = e->mem.logits,
+                                .logits_stride = s->n_vocab,
+                                .row = sample + at,
+                                .out = out + at,
+                                .work = e->mem.work,
+                                .n_row = m,
+                                .vocab = s->n_vocab};
         e->be->op.sample(e->be->ctx, &a);
     }
 }

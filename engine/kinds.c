@@ -8,23 +8,24 @@
 
 enum arg { ARG_NONE, ARG_LAYER, ARG_HEADS };
 
-/* Decode follows flux-attention: layers with bit 0 decode by the streaming rule. What keeps all pages has bit 1. */
+/* Decode follows flux-attention: layers with bit 0 decode by the streaming rule. What keeps all pages has
+ * bit 1. */
 static const struct word {
     const char *word;
-    uint8_t     bit, prefill, decode, arg;
-    bool        no_sink;
-    int         rule;
+    uint8_t bit, prefill, decode, arg;
+    bool no_sink;
+    int rule;
 } words[] = {
-    {"full",      ROUTE_FULL,   ATTN_FULL,      ATTN_FULL,      ARG_NONE,  false, -1},
-    {"streaming", ROUTE_SPARSE, ATTN_STREAMING, ATTN_STREAMING, ARG_NONE,  false, -1},
-    {"window",    ROUTE_SPARSE, ATTN_STREAMING, ATTN_STREAMING, ARG_NONE,  true,  -1},           /* LayerBoost, 2604.22050 */
-    {"none",      ROUTE_SPARSE, ATTN_NONE,      ATTN_NONE,      ARG_NONE,  false, -1},           /* LayerBoost */
-    {"triangle",  ROUTE_SPARSE, ATTN_TRIANGLE,  ATTN_STREAMING, ARG_NONE,  false, -1},
-    {"xattn",     ROUTE_SPARSE, ATTN_LIST,      ATTN_STREAMING, ARG_NONE,  false, CHOOSE_XATTN},
-    {"retrieval", ROUTE_FULL,   ATTN_LIST,      ATTN_FULL,      ARG_NONE,  false, CHOOSE_XATTN}, /* retrieval_mode xattn */
-    {"flex",      ROUTE_FULL,   ATTN_LIST,      ATTN_FULL,      ARG_NONE,  false, CHOOSE_FLEX},  /* FlexPrefill, 2502.20766 */
-    {"reuse",     ROUTE_FULL,   ATTN_LIST,      ATTN_FULL,      ARG_LAYER, false, -1},           /* HyLRA, 2602.00777 */
-    {"split",     ROUTE_FULL,   ATTN_SPLIT,     ATTN_SPLIT,     ARG_HEADS, false, -1},           /* DuoAttention, H2EAL */
+    {"full", ROUTE_FULL, ATTN_FULL, ATTN_FULL, ARG_NONE, false, -1},
+    {"streaming", ROUTE_SPARSE, ATTN_STREAMING, ATTN_STREAMING, ARG_NONE, false, -1},
+    {"window", ROUTE_SPARSE, ATTN_STREAMING, ATTN_STREAMING, ARG_NONE, true, -1}, /* LayerBoost, 2604.22050 */
+    {"none", ROUTE_SPARSE, ATTN_NONE, ATTN_NONE, ARG_NONE, false, -1},            /* LayerBoost */
+    {"triangle", ROUTE_SPARSE, ATTN_TRIANGLE, ATTN_STREAMING, ARG_NONE, false, -1},
+    {"xattn", ROUTE_SPARSE, ATTN_LIST, ATTN_STREAMING, ARG_NONE, false, CHOOSE_XATTN},
+    {"retrieval", ROUTE_FULL, ATTN_LIST, ATTN_FULL, ARG_NONE, false, CHOOSE_XATTN}, /* retrieval_mode xattn */
+    {"flex", ROUTE_FULL, ATTN_LIST, ATTN_FULL, ARG_NONE, false, CHOOSE_FLEX}, /* FlexPrefill, 2502.20766 */
+    {"reuse", ROUTE_FULL, ATTN_LIST, ATTN_FULL, ARG_LAYER, false, -1},        /* HyLRA, 2602.00777 */
+    {"split", ROUTE_FULL, ATTN_SPLIT, ATTN_SPLIT, ARG_HEADS, false, -1},      /* DuoAttention, H2EAL */
 };
 enum { N_WORD = sizeof words / sizeof *words };
 
@@ -37,24 +38,26 @@ static const struct word *find_word(const char *p, size_t n)
 
 static struct kind side_of(const struct word *w)
 {
-    return (struct kind){.prefill = w->prefill, .decode = w->decode, .no_sink = w->no_sink, .rule = w->rule, .hold = -1};
+    return (struct kind){
+        .prefill = w->prefill, .decode = w->decode, .no_sink = w->no_sink, .rule = w->rule, .hold = -1};
 }
 
 /* --- the plan's text: items layers:word(argument) with commas between them */
 
 struct reader {
     const struct kinds_conf *conf;
-    struct kinds            *out;
-    int                     *source; /* [L] layer whose choice this one reuses; -1 */
-    const char              *item;   /* for messages */
-    const char              *at;
-    struct err_note         *note;
+    struct kinds *out;
+    int *source;      /* [L] layer whose choice this one reuses; -1 */
+    const char *item; /* for messages */
+    const char *at;
+    struct err_note *note;
 };
 
 static enum err refuse(const struct reader *r, const char *what)
 {
     int n = (int)strcspn(r->item, ",");
-    return err_set(r->note, ERR_CONFIG, "--layer-plan", "\"%.*s\"%s: %s", n > 60 ? 60 : n, r->item, n > 60 ? "..." : "", what);
+    return err_set(r->note, ERR_CONFIG, "--layer-plan", "\"%.*s\"%s: %s", n > 60 ? 60 : n, r->item,
+                   n > 60 ? "..." : "", what);
 }
 
 /* [from, to] of things 0 .. n-1: "4" or "4-7". False: not that. */
@@ -78,12 +81,15 @@ static bool read_range(struct reader *r, int n, int *from, int *to)
 static enum err read_heads(struct reader *r, int from, int to)
 {
     const struct kinds_conf *c = r->conf;
-    const int                rep = c->n_head / c->n_kv;
-    int                      a, b, n = 0;
+    const int rep = c->n_head / c->n_kv;
+    int a, b, n = 0;
     do {
         r->at++; /* "(" or "+" */
-        if (!read_range(r, c->n_kv, &a, &b)) return refuse(r, "split names the kv heads that are full, numbers below the model's, as in split(0-1+3)");
-        for (int l = from; l <= to; l++) memset(r->out->head + (int64_t)l * c->n_head + a * rep, 1, (size_t)((b - a + 1) * rep));
+        if (!read_range(r, c->n_kv, &a, &b))
+            return refuse(
+                r, "split names the kv heads that are full, numbers below the model's, as in split(0-1+3)");
+        for (int l = from; l <= to; l++)
+            memset(r->out->head + (int64_t)l * c->n_head + a * rep, 1, (size_t)((b - a + 1) * rep));
     } while (*r->at == '+');
     for (int h = 0; h < c->n_head; h++) n += r->out->head[(int64_t)from * c->n_head + h];
     return n < c->n_head ? OK : refuse(r, "a split of all kv heads is full");
@@ -93,7 +99,8 @@ static enum err read_source(struct reader *r, int from, int to)
 {
     int a, b;
     r->at++;
-    if (!read_range(r, r->conf->n_layer, &a, &b) || a != b) return refuse(r, "reuse names the layer whose choice it takes, as in reuse(9)");
+    if (!read_range(r, r->conf->n_layer, &a, &b) || a != b)
+        return refuse(r, "reuse names the layer whose choice it takes, as in reuse(9)");
     if (a >= from) return refuse(r, "a layer reuses the choice of a lower one");
     for (int l = from; l <= to; l++) r->source[l] = a;
     return OK;
@@ -102,17 +109,20 @@ static enum err read_source(struct reader *r, int from, int to)
 static enum err read_item(struct reader *r)
 {
     struct kinds *k = r->out;
-    int           from, to;
-    enum err      e = OK;
+    int from, to;
+    enum err e = OK;
     r->item = r->at;
     if (!read_range(r, r->conf->n_layer, &from, &to) || *r->at != ':')
-        return refuse(r, "begins with a layer, or first-last, below the model's number of layers, and a colon");
+        return refuse(r,
+                      "begins with a layer, or first-last, below the model's number of layers, and a colon");
     r->at++;
-    size_t             n = strspn(r->at, "abcdefghijklmnopqrstuvwxyz");
+    size_t n = strspn(r->at, "abcdefghijklmnopqrstuvwxyz");
     const struct word *w = find_word(r->at, n);
     if (!w) return refuse(r, "its kind is none of " KINDS_WORDS);
     r->at += n;
-    if ((w->arg != ARG_NONE) != (*r->at == '(')) return refuse(r, w->arg != ARG_NONE ? "this kind needs an argument in brackets" : "nothing may follow this kind");
+    if ((w->arg != ARG_NONE) != (*r->at == '('))
+        return refuse(r, w->arg != ARG_NONE ? "this kind needs an argument in brackets"
+                                            : "nothing may follow this kind");
     for (int l = from; l <= to; l++) {
         if (k->fixed[l] != ROUTE_OPEN) return refuse(r, "one of these layers was named before");
         k->fixed[l] = w->bit;
@@ -136,7 +146,8 @@ static enum err read_plan(struct reader *r)
 
 /* --- where choices stand */
 
-/* Every reused layer chooses; full ones by xattn's rule, beside their own attention (HyLRA's sensitive layers). */
+/* Every reused layer chooses; full ones by xattn's rule, beside their own attention (HyLRA's sensitive
+ * layers). */
 static enum err link_sources(struct reader *r)
 {
     struct kinds *k = r->out;
@@ -144,14 +155,19 @@ static enum err link_sources(struct reader *r)
         int s = r->source[l];
         if (s < 0) continue;
         k->reuses = true;
-        if (k->fixed[s] != ROUTE_OPEN && k->side[s][0].prefill == ATTN_FULL) k->side[s][0].rule = k->side[s][1].rule = CHOOSE_XATTN;
+        if (k->fixed[s] != ROUTE_OPEN && k->side[s][0].prefill == ATTN_FULL)
+            k->side[s][0].rule = k->side[s][1].rule = CHOOSE_XATTN;
         if (k->fixed[s] == ROUTE_OPEN || k->side[s][0].rule < 0)
-            return err_set(r->note, ERR_CONFIG, "--layer-plan", "layer %d reuses the choice of layer %d, which the plan must name as full, xattn, retrieval or flex", l, s);
+            return err_set(
+                r->note, ERR_CONFIG, "--layer-plan",
+                "layer %d reuses the choice of layer %d, which the plan must name as full, xattn, retrieval or flex",
+                l, s);
     }
     return OK;
 }
 
-/* A choice lives from its layer to the last that reuses it; places whose choice is over are taken again. until: [L] scratch. */
+/* A choice lives from its layer to the last that reuses it; places whose choice is over are taken again.
+ * until: [L] scratch. */
 static void place_choices(struct reader *r, int *until)
 {
     struct kinds *k = r->out;
@@ -176,7 +192,8 @@ static void settle(struct kinds *k, const struct kinds_conf *c)
     for (int l = 0; l < c->n_layer; l++) {
         int kind = k->side[l][0].prefill;
         if (k->fixed[l] != ROUTE_FULL && kind != ATTN_STREAMING && kind != ATTN_NONE) k->streams = false;
-        if (k->fixed[l] == ROUTE_OPEN && (kind == ATTN_LIST || k->side[l][1].prefill != ATTN_FULL)) k->alike = false;
+        if (k->fixed[l] == ROUTE_OPEN && (kind == ATTN_LIST || k->side[l][1].prefill != ATTN_FULL))
+            k->alike = false;
         for (int bit = 0; bit < 2; bit++) k->side[l][bit].full_head = k->head + (int64_t)l * c->n_head;
     }
 }
@@ -184,14 +201,20 @@ static void settle(struct kinds *k, const struct kinds_conf *c)
 enum err kinds_open(struct kinds *k, const struct kinds_conf *c, struct err_note *note)
 {
     size_t L = (size_t)c->n_layer;
-    *k = (struct kinds){.side = calloc(L, sizeof *k->side), .fixed = malloc(L), .head = calloc(L, (size_t)c->n_head)};
-    int          *room = calloc(2 * L, sizeof *room);
+    *k = (struct kinds){
+        .side = calloc(L, sizeof *k->side), .fixed = malloc(L), .head = calloc(L, (size_t)c->n_head)};
+    int *room = calloc(2 * L, sizeof *room);
     struct reader r = {.conf = c, .out = k, .source = room, .note = note};
-    bool          plan = c->plan && *c->plan;
-    enum err      e = k->side && k->fixed && k->head && room ? OK : err_set(note, ERR_NOMEM, NULL, "out of memory");
-    const char   *sparse = c->sparse == ATTN_STREAMING ? "streaming" : c->sparse == ATTN_TRIANGLE ? "triangle" : c->sparse == ATTN_LIST ? "xattn" : "";
-    const char   *full = c->full == ATTN_FULL ? "full" : c->full == ATTN_LIST ? "retrieval" : "";
-    if (e == OK && !*sparse) e = err_set(note, ERR_CONFIG, "--sparse-kind", "must be streaming, triangle or xattn");
+    bool plan = c->plan && *c->plan;
+    enum err e =
+        k->side && k->fixed && k->head && room ? OK : err_set(note, ERR_NOMEM, NULL, "out of memory");
+    const char *sparse = c->sparse == ATTN_STREAMING  ? "streaming"
+                         : c->sparse == ATTN_TRIANGLE ? "triangle"
+                         : c->sparse == ATTN_LIST     ? "xattn"
+                                                      : "";
+    const char *full = c->full == ATTN_FULL ? "full" : c->full == ATTN_LIST ? "retrieval" : "";
+    if (e == OK && !*sparse)
+        e = err_set(note, ERR_CONFIG, "--sparse-kind", "must be streaming, triangle or xattn");
     if (e == OK && !*full) e = err_set(note, ERR_CONFIG, "--retrieval-mode", "must be full or xattn");
     for (size_t l = 0; l < L && e == OK; l++) {
         k->fixed[l] = ROUTE_OPEN;

@@ -1,4 +1,5 @@
-/* memory: sizes from one list of buffers; residual streams in blocks, so that any mix of prompt lengths fits. */
+/* memory: sizes from one list of buffers; residual streams in blocks, so that any mix of prompt lengths fits.
+ */
 #include "engine/memory.h"
 
 #include <stdlib.h>
@@ -22,7 +23,8 @@ static enum err stream_open(struct memory *m, struct backend *b, const struct me
 {
     m->max_seqs = c->max_seqs;
     m->blocks_per_seq = (c->max_len + PAGE_TOK - 1) / PAGE_TOK;
-    m->n_block = m->n_free = c->stream_tok / PAGE_TOK + c->max_seqs; /* every prompt may leave one block part empty */
+    m->n_block = m->n_free =
+        c->stream_tok / PAGE_TOK + c->max_seqs; /* every prompt may leave one block part empty */
     m->stream_bytes = (int64_t)m->n_block * PAGE_TOK * m->row_bytes;
     m->stream = b->mem_new(b, m->stream_bytes);
     m->block = malloc((size_t)m->max_seqs * (size_t)m->blocks_per_seq * sizeof *m->block);
@@ -34,43 +36,54 @@ static enum err stream_open(struct memory *m, struct backend *b, const struct me
     return OK;
 }
 
-static enum err open_workspaces(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note)
+static enum err open_workspaces(struct memory *m, struct backend *b, const struct spec *s,
+                                const struct memory_conf *c, struct err_note *note)
 {
     int64_t act = quant_type(b->act)->block_bytes, left = b->mem_left ? b->mem_left(b) : 0;
-    bool    ok = true;
-#define MEMORY_NEW(name, rows, cols, elem)                                                         \
-    m->name##_bytes = (int64_t)(rows) * (cols) * (elem);                                           \
-    m->workspace_bytes += m->name##_bytes;                                                         \
+    bool ok = true;
+#define MEMORY_NEW(name, rows, cols, elem)                                                                   \
+    m->name##_bytes = (int64_t)(rows) * (cols) * (elem);                                                     \
+    m->workspace_bytes += m->name##_bytes;                                                                   \
     ok = (m->name = b->mem_new(b, m->name##_bytes)) && ok;
     MEMORY_BUFFERS(MEMORY_NEW)
 #undef MEMORY_NEW
     ok = stream_open(m, b, c) == OK && ok;
     if (ok) return OK;
     if (!b->mem_left) return err_set(note, ERR_NOMEM, NULL, "no memory for workspaces");
-    return err_set(note, ERR_CONFIG, "--prefill-chunk-tokens",
-                   "workspaces of %lld MiB do not fit the %lld MiB of the device that are free beside the weights: lower --prefill-chunk-tokens, --max-model-len or "
-                   "--max-num-seqs", (long long)m->workspace_bytes >> 20, (long long)left >> 20);
+    return err_set(
+        note, ERR_CONFIG, "--prefill-chunk-tokens",
+        "workspaces of %lld MiB do not fit the %lld MiB of the device that are free beside the weights: lower --prefill-chunk-tokens, --max-model-len or "
+        "--max-num-seqs",
+        (long long)m->workspace_bytes >> 20, (long long)left >> 20);
 }
 
-static enum err open_pool(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note)
+static enum err open_pool(struct memory *m, struct backend *b, const struct spec *s,
+                          const struct memory_conf *c, struct err_note *note)
 {
-    int64_t left = b->mem_left ? b->mem_left(b) : 0, want = c->pool_bytes || !b->mem_left ? c->pool_bytes : left - POOL_LEAVES;
+    int64_t left = b->mem_left ? b->mem_left(b) : 0,
+            want = c->pool_bytes || !b->mem_left ? c->pool_bytes : left - POOL_LEAVES;
     int64_t most = memory_pages_most(s, c->max_seqs, c->max_len);
     int64_t n = (want > 0 ? want : 0) / m->page_bytes;
     if (!c->pool_bytes && b->mem_left && n < s->n_layer)
-        return err_set(note, ERR_CONFIG, "--gpu-memory-utilization",
-                       "of the part of the device's memory that may be taken %lld MiB are left beside weights and workspaces, of which %lld are kept for graphs and libraries: "
-                       "no room for KV pages; raise it, lower --prefill-chunk-tokens or --max-model-len, or end what else holds the device's memory",
-                       (long long)left >> 20, (long long)POOL_LEAVES >> 20);
+        return err_set(
+            note, ERR_CONFIG, "--gpu-memory-utilization",
+            "of the part of the device's memory that may be taken %lld MiB are left beside weights and workspaces, of which %lld are kept for graphs and libraries: "
+            "no room for KV pages; raise it, lower --prefill-chunk-tokens or --max-model-len, or end what else holds the device's memory",
+            (long long)left >> 20, (long long)POOL_LEAVES >> 20);
     m->n_page = (int)(n < most ? n : most < INT32_MAX ? most : INT32_MAX);
     m->pool = b->mem_new(b, m->n_page * m->page_bytes);
     if (m->pool) return OK;
-    if (!b->mem_left) return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "no memory for a KV pool of %lld bytes: lower it", (long long)c->pool_bytes);
-    return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "a KV pool of %lld MiB does not fit the %lld MiB of the device that are free beside weights and workspaces: lower it",
-                   (long long)(m->n_page * m->page_bytes) >> 20, (long long)left >> 20);
+    if (!b->mem_left)
+        return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "no memory for a KV pool of %lld bytes: lower it",
+                       (long long)c->pool_bytes);
+    return err_set(
+        note, ERR_CONFIG, "--kv-pool-bytes",
+        "a KV pool of %lld MiB does not fit the %lld MiB of the device that are free beside weights and workspaces: lower it",
+        (long long)(m->n_page * m->page_bytes) >> 20, (long long)left >> 20);
 }
 
-enum err memory_open(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note)
+enum err memory_open(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c,
+                     struct err_note *note)
 {
     *m = (struct memory){.row_bytes = s->d * (int64_t)quant_type(b->act)->block_bytes};
     m->page_bytes = memory_page_bytes(b, s);
@@ -111,7 +124,7 @@ static char *row_at(const struct memory *m, int32_t block, int tok)
 static int run_end(const struct memory *m, int slot, int t, int tok1)
 {
     int32_t block = *block_of(m, slot, t);
-    int     end = block_end(t, tok1);
+    int end = block_end(t, tok1);
     while (end < tok1 && *block_of(m, slot, end) == ++block) end = block_end(end, tok1);
     return end;
 }

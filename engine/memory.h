@@ -1,5 +1,6 @@
-/* memory: everything that a step writes, allocated once at open and taken from the system as it is touched: the KV pool,
- * the workspaces of one call, and the residual streams of prompts between their pieces. Engine thread only. */
+/* memory: everything that a step writes, allocated once at open and taken from the system as it is touched:
+ * the KV pool, the workspaces of one call, and the residual streams of prompts between their pieces. Engine
+ * thread only. */
 #ifndef FLUXD_ENGINE_MEMORY_H
 #define FLUXD_ENGINE_MEMORY_H
 
@@ -10,74 +11,87 @@
 #include "engine/spec.h"
 
 /* Buffers of the backend, one row per token of a call; X(name, rows, columns, bytes of an element). */
-#define MEMORY_BUFFERS(X)                                                                          \
-    X(x,      c->max_tok,     s->d,                                act)   /* residual stream */    \
-    X(h,      c->max_tok,     s->d,                                act)   /* normed */             \
-    X(qkv,    c->max_tok,     (s->n_head + 2 * s->n_kv) * s->head, act)                            \
-    X(q,      c->max_tok,     s->n_head * s->head,                 act)                            \
-    X(q_raw,  c->max_tok,     s->n_head * s->head,                 act)   /* before RoPE */        \
-    X(att,    c->max_tok,     s->n_head * s->head,                 act)                            \
-    X(gu,     c->max_tok,     2 * s->f,                            act)                            \
-    X(ff,     c->max_tok,     s->f,                                act)                            \
-    X(rx,     c->router_tok,  s->d,                                act)   /* rows the router asks for */ \
-    X(last,   c->logit_tok,   s->d,                                act)   /* rows that get logits */ \
-    X(last_h, c->logit_tok,   s->d,                                act)                            \
-    X(logits, c->logit_tok,   s->n_vocab,                          4)                              \
-    X(work,   c->logit_tok,   2 * s->n_vocab,                      4)     /* of sampling */        \
-    X(id,     c->max_tok,     1,                                   4)                              \
-    X(pos,    c->max_tok,     1,                                   4)                              \
-    X(tok_page, c->max_tok,    1,                                   4)                              \
-    X(rpos,   c->router_tok,  1,                                   4)                              \
-    X(tok_row, c->logit_tok,  1,                                   4)                              \
-    X(pooled, 1,              s->head,                             4)                              \
-    X(rope,   c->max_len,     s->head,                             4)     /* cos, sin */          \
-    X(keep,   c->n_hold * c->hold_block, memory_keep_words(s, c),          8)     /* blocks chosen, as bits */ \
-    X(choose, c->n_hold ? 1 : 0, c->choose_work,                   4)                              \
-    X(mean,   c->n_hold ? s->n_kv : 0, (int64_t)memory_blocks(c) * s->head, 4)
+#define MEMORY_BUFFERS(X)                                                                                    \
+    X(x, c->max_tok, s->d, act) /* residual stream */                                                        \
+    X(h, c->max_tok, s->d, act) /* normed */                                                                 \
+    X(qkv, c->max_tok, (s->n_head + 2 * s->n_kv) * s->head, act)                                             \
+    X(q, c->max_tok, s->n_head * s->head, act)                                                               \
+    X(q_raw, c->max_tok, s->n_head * s->head, act) /* before RoPE */                                         \
+    X(att, c->max_tok, s->n_head * s->head, act)                                                             \
+    X(gu, c->max_tok, 2 * s->f, act)                                                                         \
+    X(ff, c->max_tok, s->f, act)                                                                             \
+    X(rx, c->router_tok, s->d, act)  /* rows the router asks for */                                          \
+    X(last, c->logit_tok, s->d, act) /* rows that get logits */                                              \
+    X(last_h, c->logit_tok, s->d, act)                                                                       \
+    X(logits, c->logit_tok, s->n_vocab, 4)                                                                   \
+    X(work, c->logit_tok, 2 * s->n_vocab, 4) /* of sampling */                                               \
+    X(id, c->max_tok, 1, 4)                                                                                  \
+    X(pos, c->max_tok, 1, 4)                                                                                 \
+    X(tok_page, c->max_tok, 1, 4)                                                                            \
+    X(rpos, c->router_tok, 1, 4)                                                                             \
+    X(tok_row, c->logit_tok, 1, 4)                                                                           \
+    X(pooled, 1, s->head, 4)                                                                                 \
+    X(rope, c->max_len, s->head, 4)                                /* cos, sin */                            \
+    X(keep, c->n_hold * c->hold_block, memory_keep_words(s, c), 8) /* blocks chosen, as bits */              \
+    X(choose, c->n_hold ? 1 : 0, c->choose_work, 4)                                                          \
+    X(mean, c->n_hold ? s->n_kv : 0, (int64_t)memory_blocks(c) * s->head, 4)
 
 struct memory_conf {
-    int     max_tok;    /* rows of one call */
-    int     router_tok; /* rows of one router pass: P */
-    int     logit_tok;  /* rows of one product with the head */
-    int     max_len, max_seqs;
-    int     n_hold;     /* choices of blocks that a prompt has at once */
-    int64_t hold_block; /* query blocks that each of them has room for */
+    int max_tok;    /* rows of one call */
+    int router_tok; /* rows of one router pass: P */
+    int logit_tok;  /* rows of one product with the head */
+    int max_len, max_seqs;
+    int n_hold;          /* choices of blocks that a prompt has at once */
+    int64_t hold_block;  /* query blocks that each of them has room for */
     int64_t choose_work; /* floats */
-    int     stream_tok; /* prompt tokens whose residual stream is held at once */
-    int64_t pool_bytes; /* 0: what is left of the device's memory */
+    int stream_tok;      /* prompt tokens whose residual stream is held at once */
+    int64_t pool_bytes;  /* 0: what is left of the device's memory */
 };
 
-static inline int memory_blocks(const struct memory_conf *c) { return (c->max_len + PAGE_TOK - 1) / PAGE_TOK; }
-static inline int64_t memory_keep_words(const struct spec *s, const struct memory_conf *c) { return (int64_t)s->n_head * ((memory_blocks(c) + 63) / 64); }
+static inline int memory_blocks(const struct memory_conf *c)
+{
+    return (c->max_len + PAGE_TOK - 1) / PAGE_TOK;
+}
+static inline int64_t memory_keep_words(const struct spec *s, const struct memory_conf *c)
+{
+    return (int64_t)s->n_head * ((memory_blocks(c) + 63) / 64);
+}
 
 struct memory {
-#define MEMORY_FIELD(name, rows, cols, elem) void *name; int64_t name##_bytes;
+#define MEMORY_FIELD(name, rows, cols, elem)                                                                 \
+    void *name;                                                                                              \
+    int64_t name##_bytes;
     MEMORY_BUFFERS(MEMORY_FIELD)
 #undef MEMORY_FIELD
-    void   *pool; /* [n_page] KV pages, [G][K|V][PAGE_TOK][K] each */
-    int     n_page;
+    void *pool; /* [n_page] KV pages, [G][K|V][PAGE_TOK][K] each */
+    int n_page;
     int64_t page_bytes;
 
-    /* Residual streams: blocks of PAGE_TOK rows, taken as a prompt's first layer runs and given back by engine_drop or the
-     * last piece. */
-    void    *stream;
-    int64_t  stream_bytes, row_bytes;
-    int32_t *block;      /* [max_seqs][blocks_per_seq], -1: none */
-    int      blocks_per_seq, n_block, n_free, max_seqs;
+    /* Residual streams: blocks of PAGE_TOK rows, taken as a prompt's first layer runs and given back by
+     * engine_drop or the last piece. */
+    void *stream;
+    int64_t stream_bytes, row_bytes;
+    int32_t *block; /* [max_seqs][blocks_per_seq], -1: none */
+    int blocks_per_seq, n_block, n_free, max_seqs;
     int32_t *free_block; /* [n_block], the first n_free are free */
 
-    int64_t  workspace_bytes; /* all of the above but the pool */
+    int64_t workspace_bytes; /* all of the above but the pool */
 };
 
-int64_t  memory_page_bytes(const struct backend *b, const struct spec *s);
-int64_t  memory_pages_most(const struct spec *s, int max_seqs, int max_len); /* more can never be used */
-enum err memory_open(struct memory *out, struct backend *b, const struct spec *s, const struct memory_conf *c, struct err_note *note);
-void     memory_close(struct memory *m, struct backend *b);
+int64_t memory_page_bytes(const struct backend *b, const struct spec *s);
+int64_t memory_pages_most(const struct spec *s, int max_seqs, int max_len); /* more can never be used */
+enum err memory_open(struct memory *out, struct backend *b, const struct spec *s, const struct memory_conf *c,
+                     struct err_note *note);
+void memory_close(struct memory *m, struct backend *b);
 
 /* Row of a buffer that is d wide in type act. */
-static inline void *memory_row(const struct memory *m, void *buffer, int64_t row) { return (char *)buffer + row * m->row_bytes; }
+static inline void *memory_row(const struct memory *m, void *buffer, int64_t row)
+{
+    return (char *)buffer + row * m->row_bytes;
+}
 
-/* Rows [tok0, tok1) of a slot's residual stream from or to `rows` (contiguous). put takes blocks as needed. */
+/* Rows [tok0, tok1) of a slot's residual stream from or to `rows` (contiguous). put takes blocks as needed.
+ */
 void memory_stream_put(struct memory *m, struct backend *b, int slot, int tok0, int tok1, const void *rows);
 void memory_stream_get(const struct memory *m, struct backend *b, int slot, int tok0, int tok1, void *rows);
 void memory_stream_drop(struct memory *m, int slot);

@@ -1,5 +1,6 @@
-/* rope: frequencies under each scaling that checkpoints use. In single precision at every step, as the models' own code: weights were
- * trained with these angles, and at position 100,000 a frequency rounded otherwise is another angle by 0.006. */
+/* rope: frequencies under each scaling that checkpoints use. In single precision at every step, as the
+ * models' own code: weights were trained with these angles, and at position 100,000 a frequency rounded
+ * otherwise is another angle by 0.006. */
 #include <math.h>
 
 #include "engine/spec.h"
@@ -13,8 +14,8 @@ static float period(double base, int head, int i)
     return (float)pow((double)(float)base, (double)at);
 }
 
-/* Llama 3.1: dimensions that turn fewer than `low` times in the original context are stretched, those that turn more than `high` times
- * stay, and between them the two are blended by the number of turns. */
+/* Llama 3.1: dimensions that turn fewer than `low` times in the original context are stretched, those that
+ * turn more than `high` times stay, and between them the two are blended by the number of turns. */
 static float llama3(const struct rope_scaling *r, float f)
 {
     const float wave = 1 / f * TWO_PI, len = (float)r->original_len, factor = (float)r->factor;
@@ -41,7 +42,8 @@ static float yarn(const struct rope_scaling *r, double base, int head, int i, fl
     }
     from = fmax(from, 0);
     to = fmin(to, head - 1);
-    if (!(to > from) && !(to < from)) to += 0.001; /* as the published models' own code: no division by zero */
+    if (!(to > from) && !(to < from))
+        to += 0.001; /* as the published models' own code: no division by zero */
     const float ramp = fminf(fmaxf(((float)i - (float)from) / (float)(to - from), 0), 1), keep = 1 - ramp;
     return 1 / ((float)r->factor * per) * (1 - keep) + 1 / per * keep;
 }
@@ -50,9 +52,13 @@ float rope_frequency(const struct rope_scaling *r, double base, int head, int i)
 {
     const float per = period(base, head, i);
     switch (r->kind) {
-    case ROPE_LINEAR: return 1 / per / (float)r->factor;
-    case ROPE_LLAMA3: return llama3(r, 1 / per);
-    case ROPE_YARN: return yarn(r, base, head, i, per);
-    default: return 1 / per;
+    case ROPE_LINEAR:
+        return 1 / per / (float)r->factor;
+    case ROPE_LLAMA3:
+        return llama3(r, 1 / per);
+    case ROPE_YARN:
+        return yarn(r, base, head, i, per);
+    default:
+        return 1 / per;
     }
 }

@@ -1,5 +1,5 @@
-/* safetensors: the header is JSON of one fixed shape, so it is read by a cursor that knows only that shape: no recursion, no
- * tree, and strings are unescaped in place. */
+/* safetensors: the header is JSON of one fixed shape, so it is read by a cursor that knows only that shape:
+ * no recursion, no tree, and strings are unescaped in place. */
 #include "engine/safetensors.h"
 
 #include <errno.h>
@@ -10,36 +10,41 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HEAD_MOST = 100000000, META_MOST = 4096, ENTRY_LEAST = 50 }; /* bytes; the shortest entry of a tensor */
+enum {
+    HEAD_MOST = 100000000,
+    META_MOST = 4096,
+    ENTRY_LEAST = 50
+}; /* bytes; the shortest entry of a tensor */
 
 static const struct {
     const char *name;
-    int         bytes;
-    enum dtype  dt;
-} types[] = {{"F32", 4, DT_F32},    {"F16", 2, DT_F16},   {"BF16", 2, DT_BF16}, {"F64", 8, DT_COUNT}, {"I64", 8, DT_COUNT},
-             {"I32", 4, DT_COUNT},  {"I16", 2, DT_COUNT}, {"I8", 1, DT_COUNT},  {"U64", 8, DT_COUNT}, {"U32", 4, DT_COUNT},
-             {"U16", 2, DT_COUNT},  {"U8", 1, DT_COUNT},  {"BOOL", 1, DT_COUNT}, {"F8_E4M3", 1, DT_COUNT}, {"F8_E5M2", 1, DT_COUNT}};
+    int bytes;
+    enum dtype dt;
+} types[] = {{"F32", 4, DT_F32},    {"F16", 2, DT_F16},       {"BF16", 2, DT_BF16},    {"F64", 8, DT_COUNT},
+             {"I64", 8, DT_COUNT},  {"I32", 4, DT_COUNT},     {"I16", 2, DT_COUNT},    {"I8", 1, DT_COUNT},
+             {"U64", 8, DT_COUNT},  {"U32", 4, DT_COUNT},     {"U16", 2, DT_COUNT},    {"U8", 1, DT_COUNT},
+             {"BOOL", 1, DT_COUNT}, {"F8_E4M3", 1, DT_COUNT}, {"F8_E5M2", 1, DT_COUNT}};
 
 struct meta {
     const char *key, *value;
 };
 
 struct safetensors {
-    int                        fd;
-    char                      *path;
-    int64_t                    file_bytes, data0;
-    char                      *head; /* NUL after its end */
+    int fd;
+    char *path;
+    int64_t file_bytes, data0;
+    char *head; /* NUL after its end */
     struct safetensors_tensor *tensor;
-    int                        n_tensor, cap_tensor;
-    struct meta               *meta;
-    int                        n_meta, cap_meta;
-    int                       *by_name;
+    int n_tensor, cap_tensor;
+    struct meta *meta;
+    int n_meta, cap_meta;
+    int *by_name;
 };
 
 struct cursor {
     struct safetensors *s;
-    char               *p, *end;
-    struct err_note    *note;
+    char *p, *end;
+    struct err_note *note;
 };
 
 static enum err bad(const struct safetensors *s, struct err_note *note, const char *what)
@@ -47,7 +52,8 @@ static enum err bad(const struct safetensors *s, struct err_note *note, const ch
     return err_set(note, ERR_MODEL_FILE, s->path, "%s: %s", s->path, what);
 }
 
-static enum err tensor_bad(const struct safetensors *s, const char *name, struct err_note *note, const char *what)
+static enum err tensor_bad(const struct safetensors *s, const char *name, struct err_note *note,
+                           const char *what)
 {
     return err_set(note, ERR_MODEL_FILE, s->path, "%s: tensor %.120s: %s", s->path, name, what);
 }
@@ -76,7 +82,8 @@ static int utf8_len(const unsigned char *p, const unsigned char *end)
     if (p[0] < 0xc2 || p[0] > 0xf4 || end - p < n) return 0;
     for (int i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+        (p[0] == 0xf4 && p[1] > 0x8f))
         return 0;
     return n;
 }
@@ -86,19 +93,23 @@ static int hex4(const char *p)
     int v = 0;
     for (int i = 0; i < 4; i++) {
         char ch = p[i];
-        int  d = ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1;
+        int d = ch >= '0' && ch <= '9'   ? ch - '0'
+                : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10
+                : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10
+                                         : -1;
         if (d < 0) return -1;
         v = v * 16 + d;
     }
     return v;
 }
 
-/* An escape after its backslash, written to *w. No surrogate pairs and no NUL: names and sizes need neither. */
+/* An escape after its backslash, written to *w. No surrogate pairs and no NUL: names and sizes need neither.
+ */
 static bool take_escape(struct cursor *c, char **w)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     if (c->p >= c->end) return false;
-    char        ch = *c->p++;
+    char ch = *c->p++;
     const char *f = ch ? strchr(from, ch) : NULL;
     if (f) {
         *(*w)++ = to[f - from];
@@ -108,7 +119,8 @@ static bool take_escape(struct cursor *c, char **w)
     int v = hex4(c->p);
     c->p += 4;
     if (v <= 0 || (v >= 0xd800 && v <= 0xdfff)) return false;
-    if (v < 0x80) *(*w)++ = (char)v;
+    if (v < 0x80)
+        *(*w)++ = (char)v;
     else if (v < 0x800) {
         *(*w)++ = (char)(0xc0 | v >> 6);
         *(*w)++ = (char)(0x80 | (v & 63));
@@ -129,10 +141,13 @@ static enum err take_string(struct cursor *c, const char **out)
     while (c->p < c->end && *c->p != '"') {
         if (*c->p == '\\') {
             c->p++;
-            if (!take_escape(c, &w)) return bad(c->s, c->note, "the header has an escape that is not supported");
+            if (!take_escape(c, &w))
+                return bad(c->s, c->note, "the header has an escape that is not supported");
             continue;
         }
-        int n = (unsigned char)*c->p < ' ' ? 0 : utf8_len((const unsigned char *)c->p, (const unsigned char *)c->end);
+        int n = (unsigned char)*c->p < ' '
+                    ? 0
+                    : utf8_len((const unsigned char *)c->p, (const unsigned char *)c->end);
         if (n == 0) return bad(c->s, c->note, "the header is not valid UTF-8 or holds control characters");
         memmove(w, c->p, (size_t)n);
         w += n;
@@ -148,7 +163,7 @@ static enum err take_string(struct cursor *c, const char **out)
 static bool take_int(struct cursor *c, int64_t *out)
 {
     skip_space(c);
-    char   *start = c->p;
+    char *start = c->p;
     int64_t v = 0;
     while (c->p < c->end && *c->p >= '0' && *c->p <= '9') {
         if (v > (INT64_MAX / 2 - 9) / 10) return false;
@@ -174,7 +189,7 @@ static bool take_ints(struct cursor *c, int64_t *v, int most, int *n)
 static bool grow(void **p, int n, int *cap, size_t size)
 {
     if (n < *cap) return true;
-    int   want = *cap ? *cap * 2 : 64;
+    int want = *cap ? *cap * 2 : 64;
     void *q = realloc(*p, (size_t)want * size);
     if (!q) return false;
     *p = q;
@@ -185,18 +200,20 @@ static bool grow(void **p, int n, int *cap, size_t size)
 static enum err read_metadata(struct cursor *c)
 {
     struct safetensors *s = c->s;
-    enum err            e;
+    enum err e;
     if (!take(c, '{')) return bad(s, c->note, "__metadata__ is not an object");
     if (take(c, '}')) return OK;
     do {
         if (s->n_meta == META_MOST) return bad(s, c->note, "__metadata__ has too many keys");
-        if (!grow((void **)&s->meta, s->n_meta, &s->cap_meta, sizeof *s->meta)) return err_set(c->note, ERR_NOMEM, s->path, "out of memory");
+        if (!grow((void **)&s->meta, s->n_meta, &s->cap_meta, sizeof *s->meta))
+            return err_set(c->note, ERR_NOMEM, s->path, "out of memory");
         struct meta *m = &s->meta[s->n_meta];
         if ((e = take_string(c, &m->key)) != OK) return e;
         if (!take(c, ':')) return bad(s, c->note, "__metadata__ is not an object of strings");
         if ((e = take_string(c, &m->value)) != OK) return e;
         for (int i = 0; i < s->n_meta; i++)
-            if (strcmp(s->meta[i].key, m->key) == 0) return bad(s, c->note, "a key of __metadata__ stands twice");
+            if (strcmp(s->meta[i].key, m->key) == 0)
+                return bad(s, c->note, "a key of __metadata__ stands twice");
         s->n_meta++;
     } while (take(c, ','));
     return take(c, '}') ? OK : bad(s, c->note, "__metadata__ is not an object of strings");
@@ -214,11 +231,14 @@ static enum err check_size(struct cursor *c, struct safetensors_tensor *t, const
     if (bytes == 0) return tensor_bad(c->s, t->name, c->note, "its dtype is unknown");
     t->n_elem = 1;
     for (int i = 0; i < t->n_dim; i++)
-        if (__builtin_mul_overflow(t->n_elem, t->shape[i], &t->n_elem)) return tensor_bad(c->s, t->name, c->note, "its shape overflows");
-    if (__builtin_mul_overflow(t->n_elem, (int64_t)bytes, &t->n_bytes)) return tensor_bad(c->s, t->name, c->note, "its shape overflows");
+        if (__builtin_mul_overflow(t->n_elem, t->shape[i], &t->n_elem))
+            return tensor_bad(c->s, t->name, c->note, "its shape overflows");
+    if (__builtin_mul_overflow(t->n_elem, (int64_t)bytes, &t->n_bytes))
+        return tensor_bad(c->s, t->name, c->note, "its shape overflows");
     if (offset[1] < offset[0] || offset[1] - offset[0] != t->n_bytes)
         return tensor_bad(c->s, t->name, c->note, "its offsets do not fit its shape and dtype");
-    if (offset[1] > c->s->file_bytes - c->s->data0) return tensor_bad(c->s, t->name, c->note, "runs past the end of the file");
+    if (offset[1] > c->s->file_bytes - c->s->data0)
+        return tensor_bad(c->s, t->name, c->note, "runs past the end of the file");
     t->offset = c->s->data0 + offset[0];
     return OK;
 }
@@ -226,10 +246,10 @@ static enum err check_size(struct cursor *c, struct safetensors_tensor *t, const
 static enum err read_tensor(struct cursor *c, struct safetensors_tensor *t)
 {
     enum { TYPE = 1, SHAPE = 2, OFFSETS = 4, ALL = 7 };
-    int64_t     offset[2];
-    int         seen = 0, n;
+    int64_t offset[2];
+    int seen = 0, n;
     const char *key;
-    enum err    e;
+    enum err e;
     if (!take(c, '{')) return tensor_bad(c->s, t->name, c->note, "its entry is not an object");
     do {
         int what;
@@ -240,11 +260,14 @@ static enum err read_tensor(struct cursor *c, struct safetensors_tensor *t)
             if ((e = take_string(c, &t->type_name)) != OK) return e;
         } else if (strcmp(key, "shape") == 0) {
             what = SHAPE;
-            if (!take_ints(c, t->shape, SAFETENSORS_DIM_MOST, &t->n_dim)) return tensor_bad(c->s, t->name, c->note, "its shape is malformed");
+            if (!take_ints(c, t->shape, SAFETENSORS_DIM_MOST, &t->n_dim))
+                return tensor_bad(c->s, t->name, c->note, "its shape is malformed");
         } else if (strcmp(key, "data_offsets") == 0) {
             what = OFFSETS;
-            if (!take_ints(c, offset, 2, &n) || n != 2) return tensor_bad(c->s, t->name, c->note, "its data_offsets are malformed");
-        } else return tensor_bad(c->s, t->name, c->note, "its entry has an unknown key");
+            if (!take_ints(c, offset, 2, &n) || n != 2)
+                return tensor_bad(c->s, t->name, c->note, "its data_offsets are malformed");
+        } else
+            return tensor_bad(c->s, t->name, c->note, "its entry has an unknown key");
         if (seen & what) return tensor_bad(c->s, t->name, c->note, "its entry has a key twice");
         seen |= what;
     } while (take(c, ','));
@@ -252,15 +275,17 @@ static enum err read_tensor(struct cursor *c, struct safetensors_tensor *t)
     return check_size(c, t, offset);
 }
 
-/* Room for as many tensors as the header can hold: no more than it has braces, or room for the shortest entries. */
+/* Room for as many tensors as the header can hold: no more than it has braces, or room for the shortest
+ * entries. */
 static enum err make_table(struct cursor *c)
 {
     struct safetensors *s = c->s;
-    int64_t             n = 0, most = (c->end - c->p) / ENTRY_LEAST;
+    int64_t n = 0, most = (c->end - c->p) / ENTRY_LEAST;
     for (const char *p = c->p; p < c->end; p++) n += *p == '{';
     s->cap_tensor = (int)(n < most ? n : most);
     s->tensor = malloc(((size_t)s->cap_tensor + 1) * sizeof *s->tensor);
-    return s->tensor ? OK : err_set(c->note, ERR_NOMEM, s->path, "%s: no memory for its tensor table", s->path);
+    return s->tensor ? OK
+                     : err_set(c->note, ERR_NOMEM, s->path, "%s: no memory for its tensor table", s->path);
 }
 
 /* Names stand in messages. */
@@ -273,9 +298,9 @@ static bool is_one_line(const char *name)
 static enum err read_entries(struct cursor *c)
 {
     struct safetensors *s = c->s;
-    enum err            e;
-    const char         *key;
-    bool                has_meta = false;
+    enum err e;
+    const char *key;
+    bool has_meta = false;
     if ((e = make_table(c)) != OK) return e;
     if (!take(c, '{')) return bad(s, c->note, "the header does not begin with {");
     if (take(c, '}')) return OK;
@@ -301,7 +326,9 @@ static int cmp_offset(const void *a, const void *b)
 {
     const struct safetensors_tensor *x = a, *y = b;
     int c = (x->offset > y->offset) - (x->offset < y->offset);
-    return c ? c : (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes); /* empty tensors before the one at their place */
+    return c ? c
+             : (x->n_bytes > y->n_bytes) -
+                   (x->n_bytes < y->n_bytes); /* empty tensors before the one at their place */
 }
 
 static int cmp_name(const void *a, const void *b, void *tensor)
@@ -316,7 +343,9 @@ static enum err check_layout(struct safetensors *s, struct err_note *note)
     if (s->n_tensor) qsort(s->tensor, (size_t)s->n_tensor, sizeof *s->tensor, cmp_offset);
     for (int i = 0; i < s->n_tensor; i++) {
         const struct safetensors_tensor *t = &s->tensor[i];
-        if (t->offset != next) return tensor_bad(s, t->name, note, t->offset < next ? "overlaps another tensor" : "leaves a hole before it");
+        if (t->offset != next)
+            return tensor_bad(s, t->name, note,
+                              t->offset < next ? "overlaps another tensor" : "leaves a hole before it");
         next += t->n_bytes;
     }
     if (next != s->file_bytes) return bad(s, note, "bytes after the last tensor");
@@ -331,7 +360,8 @@ static enum err check_layout(struct safetensors *s, struct err_note *note)
     return OK;
 }
 
-static enum err file_pread(const struct safetensors *s, void *to, int64_t n, int64_t at, struct err_note *note)
+static enum err file_pread(const struct safetensors *s, void *to, int64_t n, int64_t at,
+                           struct err_note *note)
 {
     char *p = to;
     while (n > 0) {
@@ -351,7 +381,8 @@ static enum err read_file(struct safetensors *s, struct err_note *note)
     uint64_t n;
     enum err e = file_pread(s, &n, 8, 0, note);
     if (e != OK) return e;
-    if (n < 2 || n > HEAD_MOST || n > (uint64_t)s->file_bytes - 8) return bad(s, note, "the header's length is wrong");
+    if (n < 2 || n > HEAD_MOST || n > (uint64_t)s->file_bytes - 8)
+        return bad(s, note, "the header's length is wrong");
     s->head = malloc((size_t)n + 1);
     if (!s->head) return err_set(note, ERR_NOMEM, s->path, "%s: no memory for its header", s->path);
     if ((e = file_pread(s, s->head, (int64_t)n, 8, note)) != OK) return e;
@@ -367,8 +398,8 @@ static enum err read_file(struct safetensors *s, struct err_note *note)
 
 enum err safetensors_open(struct safetensors **out, const char *path, struct err_note *note)
 {
-    struct stat         st;
-    enum err            e = ERR_NOMEM;
+    struct stat st;
+    enum err e = ERR_NOMEM;
     struct safetensors *s = calloc(1, sizeof *s);
     if (!s) return err_set(note, ERR_NOMEM, path, "out of memory");
     s->fd = -1;
@@ -379,8 +410,10 @@ enum err safetensors_open(struct safetensors **out, const char *path, struct err
         goto fail;
     }
     s->file_bytes = st.st_size;
-    if (!S_ISREG(st.st_mode)) e = bad(s, note, "not a regular file");
-    else e = s->file_bytes < 10 ? bad(s, note, "too short for a safetensors file") : read_file(s, note);
+    if (!S_ISREG(st.st_mode))
+        e = bad(s, note, "not a regular file");
+    else
+        e = s->file_bytes < 10 ? bad(s, note, "too short for a safetensors file") : read_file(s, note);
     if (e != OK) goto fail;
     *out = s;
     return OK;
@@ -401,7 +434,7 @@ void safetensors_close(struct safetensors *s)
     free(s);
 }
 
-int                              safetensors_n_tensor(const struct safetensors *s) { return s->n_tensor; }
+int safetensors_n_tensor(const struct safetensors *s) { return s->n_tensor; }
 const struct safetensors_tensor *safetensors_at(const struct safetensors *s, int i) { return &s->tensor[i]; }
 
 const struct safetensors_tensor *safetensors_find(const struct safetensors *s, const char *name)
@@ -410,8 +443,10 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *s, c
     while (lo < hi) {
         int mid = lo + (hi - lo) / 2, c = strcmp(s->tensor[s->by_name[mid]].name, name);
         if (c == 0) return &s->tensor[s->by_name[mid]];
-        if (c < 0) lo = mid + 1;
-        else hi = mid;
+        if (c < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return NULL;
 }
@@ -423,9 +458,10 @@ const char *safetensors_metadata(const struct safetensors *s, const char *key)
     return NULL;
 }
 
-enum err safetensors_read(const struct safetensors *s, const struct safetensors_tensor *t, int64_t from, int64_t n, void *to,
-                          struct err_note *note)
+enum err safetensors_read(const struct safetensors *s, const struct safetensors_tensor *t, int64_t from,
+                          int64_t n, void *to, struct err_note *note)
 {
-    if (from < 0 || n < 0 || from > t->n_bytes || n > t->n_bytes - from) return tensor_bad(s, t->name, note, "read outside the tensor");
+    if (from < 0 || n < 0 || from > t->n_bytes || n > t->n_bytes - from)
+        return tensor_bad(s, t->name, note, "read outside the tensor");
     return file_pread(s, to, n, t->offset + from, note);
 }

@@ -15,10 +15,10 @@ enum source_form { FORM_GGUF, FORM_HF, FORM_DUMMY };
 
 struct source {
     enum source_form form;
-    char            *path;
-    struct gguf     *g;
-    struct hf       *hf;
-    atomic_uchar    *used; /* by tensor index */
+    char *path;
+    struct gguf *g;
+    struct hf *hf;
+    atomic_uchar *used; /* by tensor index */
 };
 
 static enum err make(struct source **out, enum source_form form, const char *path, struct err_note *note)
@@ -37,18 +37,21 @@ static enum err make(struct source **out, enum source_form form, const char *pat
 static enum err finish(struct source **out, struct source *s, enum err e, struct err_note *note)
 {
     int n = e != OK ? 0 : s->g ? gguf_n_tensor(s->g) : hf_n_tensor(s->hf);
-    if (e == OK && !(s->used = calloc((size_t)n + 1, sizeof *s->used))) e = err_set(note, ERR_NOMEM, s->path, "out of memory");
-    if (e == OK) *out = s;
-    else source_close(s);
+    if (e == OK && !(s->used = calloc((size_t)n + 1, sizeof *s->used)))
+        e = err_set(note, ERR_NOMEM, s->path, "out of memory");
+    if (e == OK)
+        *out = s;
+    else
+        source_close(s);
     return e;
 }
 
 enum err source_open(struct source **out, const char *path, struct err_note *note)
 {
-    struct stat    st;
+    struct stat st;
     struct source *s;
-    bool           dir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-    enum err       e = make(&s, dir ? FORM_HF : FORM_GGUF, path, note);
+    bool dir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    enum err e = make(&s, dir ? FORM_HF : FORM_GGUF, path, note);
     if (e != OK) return e;
     return finish(out, s, dir ? hf_open(&s->hf, path, note) : gguf_open(&s->g, path, note), note);
 }
@@ -56,14 +59,14 @@ enum err source_open(struct source **out, const char *path, struct err_note *not
 enum err source_open_file(struct source **out, const char *path, struct err_note *note)
 {
     struct source *s;
-    enum err       e = make(&s, FORM_HF, path, note);
+    enum err e = make(&s, FORM_HF, path, note);
     return e == OK ? finish(out, s, hf_open_file(&s->hf, path, note), note) : e;
 }
 
 enum err source_open_dummy(struct source **out, const char *path, struct err_note *note)
 {
     struct source *s;
-    enum err       e = make(&s, FORM_DUMMY, path, note);
+    enum err e = make(&s, FORM_DUMMY, path, note);
     return e == OK ? finish(out, s, hf_open_config(&s->hf, path, note), note) : e;
 }
 
@@ -77,10 +80,10 @@ void source_close(struct source *s)
     free(s);
 }
 
-enum naming        source_naming(const struct source *s) { return s->form == FORM_GGUF ? NAMING_GGUF : NAMING_HF; }
+enum naming source_naming(const struct source *s) { return s->form == FORM_GGUF ? NAMING_GGUF : NAMING_HF; }
 const struct gguf *source_gguf(const struct source *s) { return s->g; }
-const struct hf   *source_hf(const struct source *s) { return s->hf; }
-const char        *source_path(const struct source *s) { return s->path; }
+const struct hf *source_hf(const struct source *s) { return s->hf; }
+const char *source_path(const struct source *s) { return s->path; }
 
 static bool find_hf(struct source *s, const char *name, struct source_tensor *out)
 {
@@ -88,8 +91,13 @@ static bool find_hf(struct source *s, const char *name, struct source_tensor *ou
     if (!h) return false;
     const struct safetensors_tensor *t = h->t;
     atomic_store(&s->used[h - hf_at(s->hf, 0)], 1);
-    *out = (struct source_tensor){.dt = t->dt, .n_dim = t->n_dim, .n = t->n_dim == 2 ? t->shape[0] : 1, .k = t->n_dim ? t->shape[t->n_dim - 1] : 1,
-                                  .n_bytes = t->n_bytes, .path = h->path, .impl = h};
+    *out = (struct source_tensor){.dt = t->dt,
+                                  .n_dim = t->n_dim,
+                                  .n = t->n_dim == 2 ? t->shape[0] : 1,
+                                  .k = t->n_dim ? t->shape[t->n_dim - 1] : 1,
+                                  .n_bytes = t->n_bytes,
+                                  .path = h->path,
+                                  .impl = h};
     return true;
 }
 
@@ -99,7 +107,13 @@ bool source_find(struct source *s, const char *name, struct source_tensor *out)
     const struct gguf_tensor *t = gguf_find(s->g, name);
     if (!t || t->n_dim > 2) return false;
     atomic_store(&s->used[t - gguf_tensor_at(s->g, 0)], 1);
-    *out = (struct source_tensor){.dt = t->dt, .n_dim = t->n_dim, .n = t->dim[1], .k = t->dim[0], .n_bytes = t->n_bytes, .path = s->path, .impl = t};
+    *out = (struct source_tensor){.dt = t->dt,
+                                  .n_dim = t->n_dim,
+                                  .n = t->dim[1],
+                                  .k = t->dim[0],
+                                  .n_bytes = t->n_bytes,
+                                  .path = s->path,
+                                  .impl = t};
     return true;
 }
 
@@ -126,12 +140,18 @@ bool source_invent(const struct source *s, const char *name, int64_t n, int64_t 
     if (s->form != FORM_DUMMY) return false;
     /* norms are 1 (impl NULL), so that activations keep their size through any number of layers */
     void *seed = n == 1 && strstr(name, "norm") ? NULL : (void *)seed_of(name);
-    *out = (struct source_tensor){.dt = DT_BF16, .n_dim = n == 1 ? 1 : 2, .n = n, .k = k, .n_bytes = n * k * 2, .path = s->path, .impl = seed};
+    *out = (struct source_tensor){.dt = DT_BF16,
+                                  .n_dim = n == 1 ? 1 : 2,
+                                  .n = n,
+                                  .k = k,
+                                  .n_bytes = n * k * 2,
+                                  .path = s->path,
+                                  .impl = seed};
     return true;
 }
 
-/* Even in [-r, r) with the deviation 1/sqrt(k): products keep their size. Four numbers a hash; a batch of hashes, then their numbers,
- * which the compiler vectorises. */
+/* Even in [-r, r) with the deviation 1/sqrt(k): products keep their size. Four numbers a hash; a batch of
+ * hashes, then their numbers, which the compiler vectorises. */
 enum { BATCH = 64 };
 
 static void fill_batch(const struct source_tensor *t, int64_t group, float scale, uint16_t *to)
@@ -162,14 +182,15 @@ static void fill_random(const struct source_tensor *t, int64_t first, int64_t n,
     }
 }
 
-enum err source_read(const struct source *s, const struct source_tensor *t, int64_t from, int64_t n_bytes, void *to,
-                     struct err_note *note)
+enum err source_read(const struct source *s, const struct source_tensor *t, int64_t from, int64_t n_bytes,
+                     void *to, struct err_note *note)
 {
     if (s->form == FORM_GGUF) return gguf_read(s->g, t->impl, from, n_bytes, to, note);
     if (s->form == FORM_DUMMY) {
         const int64_t n = n_bytes / 2;
-        uint16_t     *v = to;
-        if (t->impl) fill_random(t, from / 2, n, v);
+        uint16_t *v = to;
+        if (t->impl)
+            fill_random(t, from / 2, n, v);
         else
             for (int64_t i = 0; i < n; i++) v[i] = f32_to_bf16(1);
         return OK;

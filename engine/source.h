@@ -1,5 +1,6 @@
-/* source: a model's tensors by name, whatever file they come from. Rows are outputs, as the engine's weights want them.
- * Lookups and reads may come from several threads; every tensor that was looked up counts as used. */
+/* source: a model's tensors by name, whatever file they come from. Rows are outputs, as the engine's weights
+ * want them. Lookups and reads may come from several threads; every tensor that was looked up counts as used.
+ */
 #ifndef FLUXD_ENGINE_SOURCE_H
 #define FLUXD_ENGINE_SOURCE_H
 
@@ -15,11 +16,11 @@ struct hf;
 struct source;
 
 struct source_tensor {
-    enum dtype  dt;      /* DT_COUNT: a type that is no weight's */
-    int         n_dim;   /* 1, 2 */
-    int64_t     n, k;    /* rows, columns; a vector is one row of k */
-    int64_t     n_bytes;
-    const char *path;    /* of its file, for messages */
+    enum dtype dt; /* DT_COUNT: a type that is no weight's */
+    int n_dim;     /* 1, 2 */
+    int64_t n, k;  /* rows, columns; a vector is one row of k */
+    int64_t n_bytes;
+    const char *path; /* of its file, for messages */
     const void *impl;
 };
 
@@ -27,20 +28,22 @@ struct source_tensor {
 enum err source_open(struct source **out, const char *path, struct err_note *note);
 /* One safetensors file without a configuration. */
 enum err source_open_file(struct source **out, const char *path, struct err_note *note);
-/* Placeholder weights: a directory with config.json, or a .json file like it. Tensors come from source_invent alone. */
+/* Placeholder weights: a directory with config.json, or a .json file like it. Tensors come from source_invent
+ * alone. */
 enum err source_open_dummy(struct source **out, const char *path, struct err_note *note);
-void     source_close(struct source *s); /* NULL is fine */
+void source_close(struct source *s); /* NULL is fine */
 
-enum naming        source_naming(const struct source *s);
+enum naming source_naming(const struct source *s);
 const struct gguf *source_gguf(const struct source *s); /* metadata; NULL when the source is none */
-const struct hf   *source_hf(const struct source *s);   /* configuration; NULL when the source is none */
-const char        *source_path(const struct source *s);
+const struct hf *source_hf(const struct source *s);     /* configuration; NULL when the source is none */
+const char *source_path(const struct source *s);
 
-bool     source_find(struct source *s, const char *name, struct source_tensor *out);
-/* Of a dummy source: the tensor of this name and shape (n == 1: a vector), random numbers of the same kind each time. False: no dummy. */
-bool     source_invent(const struct source *s, const char *name, int64_t n, int64_t k, struct source_tensor *out);
-enum err source_read(const struct source *s, const struct source_tensor *t, int64_t from, int64_t n_bytes, void *to,
-                     struct err_note *note);
+bool source_find(struct source *s, const char *name, struct source_tensor *out);
+/* Of a dummy source: the tensor of this name and shape (n == 1: a vector), random numbers of the same kind
+ * each time. False: no dummy. */
+bool source_invent(const struct source *s, const char *name, int64_t n, int64_t k, struct source_tensor *out);
+enum err source_read(const struct source *s, const struct source_tensor *t, int64_t from, int64_t n_bytes,
+                     void *to, struct err_note *note);
 
 /* Tensors that nobody looked up: how many, and the first one's name (NULL when 0). */
 int source_n_unused(const struct source *s, const char **first);

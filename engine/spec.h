@@ -18,33 +18,36 @@ struct flux_spec {
     int retrieval_kind; /* enum attn_kind of full layers in prefill */
 };
 
-/* How angles are stretched beyond the context that a model was trained on. Tokens where not said otherwise. */
+/* How angles are stretched beyond the context that a model was trained on. Tokens where not said otherwise.
+ */
 struct rope_scaling {
-    int    kind;                 /* enum rope_kind */
-    double factor;               /* 1 or more */
-    double low, high;            /* llama3: low_freq_factor, high_freq_factor; yarn: beta_slow, beta_fast (turns in the original context) */
-    double original_len;         /* context before scaling */
-    double attention;            /* yarn: cos and sin are multiplied by it */
-    bool   whole;                /* yarn: the ramp's ends are whole dimensions */
+    int kind;         /* enum rope_kind */
+    double factor;    /* 1 or more */
+    double low, high; /* llama3: low_freq_factor, high_freq_factor; yarn: beta_slow, beta_fast (turns in the
+                         original context) */
+    double original_len; /* context before scaling */
+    double attention;    /* yarn: cos and sin are multiplied by it */
+    bool whole;          /* yarn: the ramp's ends are whole dimensions */
 };
 enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
 
-/* Angle of dimension pair i for one step of position, before any factors of the file: base^(-2i/K), scaled. */
+/* Angle of dimension pair i for one step of position, before any factors of the file: base^(-2i/K), scaled.
+ */
 float rope_frequency(const struct rope_scaling *r, double base, int head, int i);
 
 struct spec {
-    char                 name[96];
+    char name[96];
     const struct family *family;
-    int                  n_layer, d, n_head, n_kv, head, f, n_vocab;
-    int                  max_len; /* context the model was made for */
-    float                eps;
-    double               rope_base;
-    struct rope_scaling  rope;
-    int                  tied;    /* the embeddings are the last product's weights too: 1, 0; -1: where the file has no others */
-    int                  router_out; /* of a checkpoint with routers: 2 softmax form, 1 sigmoid form */
-    int                  n_eos;
-    int32_t              eos[SPEC_EOS_MOST];
-    struct flux_spec     flux;
+    int n_layer, d, n_head, n_kv, head, f, n_vocab;
+    int max_len; /* context the model was made for */
+    float eps;
+    double rope_base;
+    struct rope_scaling rope;
+    int tied; /* the embeddings are the last product's weights too: 1, 0; -1: where the file has no others */
+    int router_out; /* of a checkpoint with routers: 2 softmax form, 1 sigmoid form */
+    int n_eos;
+    int32_t eos[SPEC_EOS_MOST];
+    struct flux_spec flux;
 };
 
 /* Refuses what is missing, out of range or inconsistent, naming the key. */

@@ -11,10 +11,10 @@ enum { LEN_MOST = 1 << 24, HEAD_MOST = 512, EPS_MOST_INV = 10 };
 
 struct reader {
     const struct gguf *g;
-    const char        *path;
-    char               arch[32];
-    char               key[96]; /* the key last asked for, for messages */
-    struct err_note   *note;
+    const char *path;
+    char arch[32];
+    char key[96]; /* the key last asked for, for messages */
+    struct err_note *note;
 };
 
 static enum err key_bad(struct reader *r, const char *what)
@@ -31,8 +31,8 @@ static const char *arch_key(struct reader *r, const char *tail)
 /* Sizes that every file has, with their bounds. */
 static const struct {
     const char *tail;
-    size_t      at;
-    int64_t     most;
+    size_t at;
+    int64_t most;
 } int_keys[] = {
     {"block_count", offsetof(struct spec, n_layer), SPEC_LAYER_MOST},
     {"embedding_length", offsetof(struct spec, d), 1 << 17},
@@ -60,7 +60,8 @@ static enum err read_sizes(struct reader *r, struct spec *s)
 {
     enum err e;
     for (size_t i = 0; i < sizeof int_keys / sizeof *int_keys; i++)
-        if ((e = read_int(r, int_keys[i].tail, int_keys[i].most, (int *)((char *)s + int_keys[i].at))) != OK) return e;
+        if ((e = read_int(r, int_keys[i].tail, int_keys[i].most, (int *)((char *)s + int_keys[i].at))) != OK)
+            return e;
     if ((e = read_int_or(r, "attention.head_count_kv", s->n_head, s->n_head, &s->n_kv)) != OK) return e;
     if (s->n_head % s->n_kv) return key_bad(r, "does not divide the number of heads");
 
@@ -68,7 +69,8 @@ static enum err read_sizes(struct reader *r, struct spec *s)
     if ((e = read_int_or(r, "attention.key_length", HEAD_MOST, s->d / s->n_head, &s->head)) != OK) return e;
     if (s->head < 8 || s->head % 8) return key_bad(r, "the head size must be a multiple of 8");
     if ((e = read_int_or(r, "attention.value_length", HEAD_MOST, s->head, &value_len)) != OK) return e;
-    if (value_len != s->head) return key_bad(r, "heads of different sizes for keys and values are not supported");
+    if (value_len != s->head)
+        return key_bad(r, "heads of different sizes for keys and values are not supported");
     if ((e = read_int_or(r, "rope.dimension_count", HEAD_MOST, s->head, &rope_dim)) != OK) return e;
     if (rope_dim != s->head) return key_bad(r, "RoPE over a part of the head is not supported");
     arch_key(r, "embedding_length");
@@ -78,32 +80,38 @@ static enum err read_sizes(struct reader *r, struct spec *s)
 static enum err read_float(struct reader *r, const char *tail, double absent, double *out)
 {
     *out = absent;
-    if (gguf_has(r->g, arch_key(r, tail)) && !gguf_get_float(r->g, r->key, out)) return key_bad(r, "is no number");
+    if (gguf_has(r->g, arch_key(r, tail)) && !gguf_get_float(r->g, r->key, out))
+        return key_bad(r, "is no number");
     return isfinite(*out) ? OK : key_bad(r, "is not finite");
 }
 
 /* The format's first reader takes a factor without a type for linear, and knows an older name of it. */
 static enum err read_scaling(struct reader *r, struct spec *s)
 {
-    const char     *factor = gguf_has(r->g, arch_key(r, "rope.scaling.factor")) ? "rope.scaling.factor" : "rope.scale_linear";
-    bool            has_factor = gguf_has(r->g, arch_key(r, factor));
+    const char *factor =
+        gguf_has(r->g, arch_key(r, "rope.scaling.factor")) ? "rope.scaling.factor" : "rope.scale_linear";
+    bool has_factor = gguf_has(r->g, arch_key(r, factor));
     struct gguf_str type = {"linear", 6};
-    enum err        e;
+    enum err e;
     s->rope = (struct rope_scaling){.factor = 1, .attention = 1};
     bool has_type = gguf_has(r->g, arch_key(r, "rope.scaling.type"));
     if (has_type && !gguf_get_str(r->g, r->key, &type)) return key_bad(r, "is no string");
     if ((!has_type && !has_factor) || (type.n == 4 && memcmp(type.p, "none", 4) == 0)) return OK;
-    if (type.n != 6 || memcmp(type.p, "linear", 6) != 0) return key_bad(r, "this rope scaling is not supported");
+    if (type.n != 6 || memcmp(type.p, "linear", 6) != 0)
+        return key_bad(r, "this rope scaling is not supported");
     if ((e = read_float(r, factor, 1, &s->rope.factor)) != OK) return e;
-    if (s->rope.factor >= 1) s->rope.kind = ROPE_LINEAR;
-    else if (s->rope.factor > 0 || s->rope.factor < 0) return key_bad(r, "must be 1 or more");
-    else s->rope.factor = 1; /* 0 says nothing */
+    if (s->rope.factor >= 1)
+        s->rope.kind = ROPE_LINEAR;
+    else if (s->rope.factor > 0 || s->rope.factor < 0)
+        return key_bad(r, "must be 1 or more");
+    else
+        s->rope.factor = 1; /* 0 says nothing */
     return OK;
 }
 
 static enum err read_numbers(struct reader *r, struct spec *s)
 {
-    double   eps;
+    double eps;
     enum err e = read_float(r, "attention.layer_norm_rms_epsilon", 0, &eps);
     if (e != OK) return e;
     if (!(eps > 0 && eps < 1.0 / EPS_MOST_INV)) return key_bad(r, "must be above 0 and below 0.1");
@@ -117,12 +125,14 @@ static enum err read_numbers(struct reader *r, struct spec *s)
 /* Tokens that end an answer: whatever the file gives under these keys, each once. */
 static enum err read_eos(struct reader *r, struct spec *s)
 {
-    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         int64_t v;
         snprintf(r->key, sizeof r->key, "%s", keys[i]);
         if (!gguf_has(r->g, keys[i])) continue;
-        if (!gguf_get_int(r->g, keys[i], &v) || v < 0 || v >= s->n_vocab) return key_bad(r, "is no token of the vocabulary");
+        if (!gguf_get_int(r->g, keys[i], &v) || v < 0 || v >= s->n_vocab)
+            return key_bad(r, "is no token of the vocabulary");
         bool known = false;
         for (int j = 0; j < s->n_eos; j++) known |= s->eos[j] == v;
         if (!known) s->eos[s->n_eos++] = (int32_t)v;
@@ -134,9 +144,10 @@ static enum err read_eos(struct reader *r, struct spec *s)
 static enum err read_vocab(struct reader *r, struct spec *s, struct source *src)
 {
     struct source_tensor t;
-    const char          *name = top_names[TOP_EMBED][NAMING_GGUF];
+    const char *name = top_names[TOP_EMBED][NAMING_GGUF];
     if (!source_find(src, name, &t) || t.n > 1 << 24)
-        return err_set(r->note, ERR_MODEL_FILE, r->path, "%s: tensor %s: is missing or has a wrong shape", r->path, name);
+        return err_set(r->note, ERR_MODEL_FILE, r->path, "%s: tensor %s: is missing or has a wrong shape",
+                       r->path, name);
     enum err e = read_int_or(r, "vocab_size", 1 << 24, (int)t.n, &s->n_vocab);
     if (e != OK) return e;
     if (s->n_vocab != t.n) return key_bad(r, "differs from the rows of token_embd.weight");
@@ -158,9 +169,9 @@ static void read_name(struct reader *r, struct spec *s)
 
 enum err spec_load(struct spec *out, struct source *src, struct err_note *note)
 {
-    struct reader   r = {.g = source_gguf(src), .path = source_path(src), .note = note};
+    struct reader r = {.g = source_gguf(src), .path = source_path(src), .note = note};
     struct gguf_str arch;
-    enum err        e;
+    enum err e;
     if (source_hf(src)) return spec_load_config(out, src, note);
     *out = (struct spec){.tied = -1, .flux = {-1, -1, -1, -1, -1, -1}};
     snprintf(r.key, sizeof r.key, "general.architecture");
@@ -176,7 +187,8 @@ enum err spec_load(struct spec *out, struct source *src, struct err_note *note)
 
 int spec_dim(const struct spec *s, enum dim d)
 {
-    const int v[DIM_COUNT] = {[DIM_D] = s->d, [DIM_Q] = s->n_head * s->head, [DIM_KV] = s->n_kv * s->head,
-                              [DIM_F] = s->f, [DIM_K] = s->head,             [DIM_V] = s->n_vocab};
+    const int v[DIM_COUNT] = {
+        [DIM_D] = s->d,    [DIM_Q] = s->n_head * s->head, [DIM_KV] = s->n_kv * s->head, [DIM_F] = s->f,
+        [DIM_K] = s->head, [DIM_V] = s->n_vocab};
     return v[d];
 }

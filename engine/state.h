@@ -12,22 +12,22 @@
 
 struct engine {
     struct engine_info info;
-    struct spec        spec;
-    struct flux_spec   flux; /* settled: flag, router file, checkpoint, default */
-    struct kinds       kinds;
-    struct backend    *be;
-    struct weights     w;
-    struct routers     routers;
-    struct memory      mem;
+    struct spec spec;
+    struct flux_spec flux; /* settled: flag, router file, checkpoint, default */
+    struct kinds kinds;
+    struct backend *be;
+    struct weights w;
+    struct routers routers;
+    struct memory mem;
     struct forward_cuda *cuda; /* NULL: forward.c runs the steps */
     /* host, [max_tok] each: what one call is made of */
-    struct attn_seg   *seg;
-    struct span       *span;
-    int               *row;
+    struct attn_seg *seg;
+    struct span *span;
+    int *row;
     struct sample_row *sample;
     struct sample_out *out;
-    float              attn_scale;
-    int                max_tok, logit_tok;
+    float attn_scale;
+    int max_tok, logit_tok;
 };
 
 #endif

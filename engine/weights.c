@@ -1,5 +1,6 @@
-/* weights: loading. The work is a list of jobs (one matrix each, the largest first); threads take the next job, read its parts
- * in pieces of about a megabyte and hand them to the backend, so that no more than that is held twice. */
+/* weights: loading. The work is a list of jobs (one matrix each, the largest first); threads take the next
+ * job, read its parts in pieces of about a megabyte and hand them to the backend, so that no more than that
+ * is held twice. */
 #include "engine/weights.h"
 
 #include <ctype.h>
@@ -16,23 +17,23 @@ enum { PIECE_BYTES = 1 << 20, NAME_BYTES = 96 };
 
 struct job {
     struct weight *w;
-    int            layer, slot; /* layer < 0: slot is enum top_tensor */
-    int64_t        bytes;       /* in the file, or as invented */
-    int64_t        n, k;
-    uint64_t       types;       /* bit t: a part is stored as enum dtype t */
-    bool           done;
+    int layer, slot; /* layer < 0: slot is enum top_tensor */
+    int64_t bytes;   /* in the file, or as invented */
+    int64_t n, k;
+    uint64_t types; /* bit t: a part is stored as enum dtype t */
+    bool done;
 };
 
 struct loader {
     const struct weights_load *l;
-    struct weights            *w;
-    enum naming                naming;
-    struct job                *job;
-    int                        n_job;
-    int64_t                    total, done; /* bytes; done under the critical section */
-    atomic_int                 next, n_bad;
-    enum err                   e; /* the first failure, with its note */
-    struct err_note            note;
+    struct weights *w;
+    enum naming naming;
+    struct job *job;
+    int n_job;
+    int64_t total, done; /* bytes; done under the critical section */
+    atomic_int next, n_bad;
+    enum err e; /* the first failure, with its note */
+    struct err_note note;
 };
 
 static void part_name(const struct loader *ld, int layer, const char *name, const char *tail, char *out)
@@ -48,21 +49,27 @@ static enum err tensor_bad(const struct loader *ld, struct err_note *note, const
 }
 
 /* Looks a tensor up and checks its shape; n == 1 means a vector. */
-static enum err find(const struct loader *ld, const char *name, int64_t n, int64_t k, struct source_tensor *t, struct err_note *note)
+static enum err find(const struct loader *ld, const char *name, int64_t n, int64_t k, struct source_tensor *t,
+                     struct err_note *note)
 {
     const char *path = source_path(ld->l->src);
     if (source_invent(ld->l->src, name, n, k, t)) return OK;
     if (!source_find(ld->l->src, name, t)) return tensor_bad(ld, note, name, "is missing");
     if (ld->naming == NAMING_HF && t->n_dim != (n == 1 ? 1 : 2))
-        return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: has %d dimensions, the model needs %d", t->path, name, t->n_dim, n == 1 ? 1 : 2);
+        return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: has %d dimensions, the model needs %d",
+                       t->path, name, t->n_dim, n == 1 ? 1 : 2);
     if (t->n != n || t->k != k)
-        return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: shape is [%lld, %lld], the model needs [%lld, %lld]", t->path, name,
+        return err_set(note, ERR_MODEL_FILE, path,
+                       "%s: tensor %s: shape is [%lld, %lld], the model needs [%lld, %lld]", t->path, name,
                        (long long)t->n, (long long)t->k, (long long)n, (long long)k);
-    if (t->dt == DT_COUNT) return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: its dtype is not one of F32, F16, BF16", t->path, name);
+    if (t->dt == DT_COUNT)
+        return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: its dtype is not one of F32, F16, BF16",
+                       t->path, name);
     return OK;
 }
 
-/* Row i of a head in rotate-half order stands in which row of a GGUF head: pairs (i, i + K/2) stand side by side there. */
+/* Row i of a head in rotate-half order stands in which row of a GGUF head: pairs (i, i + K/2) stand side by
+ * side there. */
 static int permuted_row(int i, int head)
 {
     int j = i % head, base = i - j;
@@ -79,15 +86,17 @@ static bool is_stopped(const struct loader *ld) { return ld->l->stop && atomic_l
 /* A thread's own, kept from tensor to tensor. */
 struct buffer {
     const struct backend *b;
-    void                 *raw;
-    int32_t              *rows;
-    int64_t               raw_bytes, n_row;
+    void *raw;
+    int32_t *rows;
+    int64_t raw_bytes, n_row;
 };
 
 static void buffer_free(struct buffer *buf)
 {
-    if (buf->b->host_free) buf->b->host_free(buf->raw);
-    else free(buf->raw);
+    if (buf->b->host_free)
+        buf->b->host_free(buf->raw);
+    else
+        free(buf->raw);
     free(buf->rows);
     buf->raw = buf->rows = NULL;
     buf->raw_bytes = buf->n_row = 0;
@@ -107,14 +116,17 @@ static bool buffer_fit(struct buffer *buf, int64_t raw_bytes, int64_t n_row)
     return true;
 }
 
-/* n_row rows of a tensor into w at row0. group: rows that must stay together (a head, where rows are permuted). */
-static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *w, int row0, const struct source_tensor *t, int group,
-                          struct err_note *note)
+/* n_row rows of a tensor into w at row0. group: rows that must stay together (a head, where rows are
+ * permuted). */
+static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *w, int row0,
+                          const struct source_tensor *t, int group, struct err_note *note)
 {
     int64_t row_bytes = quant_bytes(t->dt, t->k), per = PIECE_BYTES / row_bytes / group * group;
     if (per < group) per = group;
     if (per > t->n) per = t->n;
-    enum err e = buffer_fit(buf, per * row_bytes, per) ? OK : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+    enum err e = buffer_fit(buf, per * row_bytes, per)
+                     ? OK
+                     : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
     for (int64_t i = 0; e == OK && i < per; i++) buf->rows[i] = permuted_row((int)i, group);
     for (int64_t at = 0; e == OK && at < t->n; at += per) {
         int64_t n = at + per < t->n ? per : t->n - at;
@@ -124,7 +136,9 @@ static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *
         }
         e = source_read(ld->l->src, t, at * row_bytes, n * row_bytes, buf->raw, note);
         if (e == OK && !quant_finite(t->dt, buf->raw, n * t->k)) atomic_fetch_add(&ld->n_bad, 1);
-        if (e == OK) ld->l->backend->weight_part(w, row0 + (int)at, (int)n, buf->raw, t->dt, group > 1 ? buf->rows : NULL);
+        if (e == OK)
+            ld->l->backend->weight_part(w, row0 + (int)at, (int)n, buf->raw, t->dt,
+                                        group > 1 ? buf->rows : NULL);
     }
     return e;
 }
@@ -132,26 +146,28 @@ static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *
 static enum err load_top(struct loader *ld, struct buffer *buf, const struct job *j, struct err_note *note)
 {
     struct source_tensor t;
-    const struct spec   *s = ld->l->spec;
-    struct backend      *b = ld->l->backend;
-    bool     table = j->w == &ld->w->embed;
+    const struct spec *s = ld->l->spec;
+    struct backend *b = ld->l->backend;
+    bool table = j->w == &ld->w->embed;
     enum err e = find(ld, top_names[j->slot][ld->naming], s->n_vocab, s->d, &t, note);
     if (e == OK)
-        e = b->weight_new(j->w, s->n_vocab, s->d, table ? t.dt : b->hold_type(b, t.dt), table ? WEIGHT_TABLE : WEIGHT_GEMM, note);
+        e = b->weight_new(j->w, s->n_vocab, s->d, table ? t.dt : b->hold_type(b, t.dt),
+                          table ? WEIGHT_TABLE : WEIGHT_GEMM, note);
     if (e == OK) e = load_rows(ld, buf, j->w, 0, &t, 1, note);
     return e == OK ? b->weight_done(b, j->w, note) : e;
 }
 
-/* Parts of different types are held as a tensor of fp32 would be if one of them is, else as one of 16 bits. */
+/* Parts of different types are held as a tensor of fp32 would be if one of them is, else as one of 16 bits.
+ */
 static enum err load_matrix(struct loader *ld, struct buffer *buf, const struct job *j, struct err_note *note)
 {
-    const struct spec   *s = ld->l->spec;
-    struct backend      *b = ld->l->backend;
+    const struct spec *s = ld->l->spec;
+    struct backend *b = ld->l->backend;
     struct source_tensor t[4];
-    char                 name[NAME_BYTES];
-    int                  n = 0, k = 0, n_part = 0;
-    enum dtype           src = DT_COUNT;
-    enum err             e;
+    char name[NAME_BYTES];
+    int n = 0, k = 0, n_part = 0;
+    enum dtype src = DT_COUNT;
+    enum err e;
     for (int i = 0; i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != j->slot) continue;
@@ -166,7 +182,8 @@ static enum err load_matrix(struct loader *ld, struct buffer *buf, const struct 
     for (int i = 0, part = 0, row0 = 0; i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != j->slot) continue;
-        if ((e = load_rows(ld, buf, j->w, row0, &t[part++], is_permuted(ld, p) ? s->head : 1, note)) != OK) return e;
+        if ((e = load_rows(ld, buf, j->w, row0, &t[part++], is_permuted(ld, p) ? s->head : 1, note)) != OK)
+            return e;
         row0 += spec_dim(s, p->n);
     }
     return b->weight_done(b, j->w, note);
@@ -176,20 +193,25 @@ static enum err load_matrix(struct loader *ld, struct buffer *buf, const struct 
 static enum err read_f32(struct loader *ld, const char *name, int n, float **out, struct err_note *note)
 {
     struct source_tensor t;
-    enum err             e = find(ld, name, 1, n, &t, note);
+    enum err e = find(ld, name, 1, n, &t, note);
     if (e != OK) return e;
-    void  *raw = malloc((size_t)t.n_bytes);
+    void *raw = malloc((size_t)t.n_bytes);
     float *v = malloc((size_t)n * sizeof *v);
-    e = raw && v ? source_read(ld->l->src, &t, 0, t.n_bytes, raw, note) : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+    e = raw && v ? source_read(ld->l->src, &t, 0, t.n_bytes, raw, note)
+                 : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
     if (e == OK && !quant_finite(t.dt, raw, n)) atomic_fetch_add(&ld->n_bad, 1);
-    if (e == OK && !quant_to_f32(t.dt, raw, v, n)) e = tensor_bad(ld, note, name, "has a type that cannot be read");
+    if (e == OK && !quant_to_f32(t.dt, raw, v, n))
+        e = tensor_bad(ld, note, name, "has a type that cannot be read");
     free(raw);
-    if (e == OK) *out = v;
-    else free(v);
+    if (e == OK)
+        *out = v;
+    else
+        free(v);
     return e;
 }
 
-static enum err keep_vector(struct loader *ld, const float *v, int n, void **out, int64_t *bytes, struct err_note *note)
+static enum err keep_vector(struct loader *ld, const float *v, int n, void **out, int64_t *bytes,
+                            struct err_note *note)
 {
     struct backend *b = ld->l->backend;
     *bytes = (int64_t)n * 4;
@@ -206,14 +228,14 @@ static int parts_of(const struct spec *s)
 static enum err load_vector(struct loader *ld, int layer, int slot, struct err_note *note)
 {
     const struct spec *s = ld->l->spec;
-    int                has = parts_of(s), n = 0;
-    char               name[NAME_BYTES];
-    float             *all = NULL;
-    enum err           e = OK;
+    int has = parts_of(s), n = 0;
+    char name[NAME_BYTES];
+    float *all = NULL;
+    enum err e = OK;
     for (int i = 0; i < n_vector_part && e == OK; i++) {
         const struct part_row *p = &vector_parts[i];
         if (p->slot != slot || (p->flags & ~has)) continue;
-        int    m = spec_dim(s, p->n);
+        int m = spec_dim(s, p->n);
         float *v = NULL, *grown = realloc(all, (size_t)(n + m) * sizeof *all);
         if (!grown) {
             e = err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
@@ -235,7 +257,7 @@ static enum err load_vector(struct loader *ld, int layer, int slot, struct err_n
 static enum err load_vectors(struct loader *ld, struct err_note *note)
 {
     const struct spec *s = ld->l->spec;
-    enum err           e = OK;
+    enum err e = OK;
     for (int l = 0; l < s->n_layer && e == OK; l++)
         for (int v = 0; v < VEC_COUNT && e == OK; v++) e = load_vector(ld, l, v, note);
     float *norm = NULL;
@@ -244,11 +266,12 @@ static enum err load_vectors(struct loader *ld, struct err_note *note)
     free(norm);
 
     struct source_tensor t;
-    const char          *factors = top_names[TOP_ROPE_FACTORS][ld->naming];
+    const char *factors = top_names[TOP_ROPE_FACTORS][ld->naming];
     if (e == OK && factors && source_find(ld->l->src, factors, &t)) {
         e = read_f32(ld, factors, s->head / 2, &ld->w->rope_factor, note);
         for (int i = 0; e == OK && i < s->head / 2; i++)
-            if (!(ld->w->rope_factor[i] > 0)) e = tensor_bad(ld, note, factors, "has a factor that is not above 0");
+            if (!(ld->w->rope_factor[i] > 0))
+                e = tensor_bad(ld, note, factors, "has a factor that is not above 0");
     }
     return e;
 }
@@ -269,11 +292,12 @@ static void add_part(struct job *j, const struct source_tensor *t)
 
 static void add_job(struct loader *ld, struct weight *w, int layer, int slot)
 {
-    const struct spec   *s = ld->l->spec;
+    const struct spec *s = ld->l->spec;
     struct source_tensor t;
-    char                 name[NAME_BYTES];
-    struct job           j = {.w = w, .layer = layer, .slot = slot};
-    if (layer < 0 && find(ld, top_names[slot][ld->naming], s->n_vocab, s->d, &t, NULL) == OK) add_part(&j, &t);
+    char name[NAME_BYTES];
+    struct job j = {.w = w, .layer = layer, .slot = slot};
+    if (layer < 0 && find(ld, top_names[slot][ld->naming], s->n_vocab, s->d, &t, NULL) == OK)
+        add_part(&j, &t);
     for (int i = 0; layer >= 0 && i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != slot) continue;
@@ -286,12 +310,13 @@ static void add_job(struct loader *ld, struct weight *w, int layer, int slot)
 
 static enum err list_jobs(struct loader *ld, struct err_note *note)
 {
-    struct weights      *w = ld->w;
+    struct weights *w = ld->w;
     struct source_tensor t;
     ld->job = calloc((size_t)w->n_layer * MAT_COUNT + 2, sizeof *ld->job);
     if (!ld->job) return err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
     add_job(ld, &w->embed, -1, TOP_EMBED);
-    bool own = ld->l->spec->tied < 0 ? source_find(ld->l->src, top_names[TOP_HEAD][ld->naming], &t) : !ld->l->spec->tied;
+    bool own = ld->l->spec->tied < 0 ? source_find(ld->l->src, top_names[TOP_HEAD][ld->naming], &t)
+                                     : !ld->l->spec->tied;
     add_job(ld, &w->head, -1, own ? TOP_HEAD : TOP_EMBED); /* tied: the same tensor, packed for products */
     for (int l = 0; l < w->n_layer; l++)
         for (int m = 0; m < MAT_COUNT; m++) add_job(ld, &w->layer[l].mat[m], l, m);
@@ -302,7 +327,7 @@ static enum err list_jobs(struct loader *ld, struct err_note *note)
 static void run_job(struct loader *ld, struct buffer *buf, struct job *j)
 {
     struct err_note note = {0};
-    enum err        e = j->layer < 0 ? load_top(ld, buf, j, &note) : load_matrix(ld, buf, j, &note);
+    enum err e = j->layer < 0 ? load_top(ld, buf, j, &note) : load_matrix(ld, buf, j, &note);
     j->done = true;
 #pragma omp critical(weights_progress)
     {
@@ -313,20 +338,22 @@ static void run_job(struct loader *ld, struct buffer *buf, struct job *j)
             atomic_store(&ld->next, ld->n_job);
         }
         if (e == OK && ld->l->progress)
-            ld->l->progress(ld->l->progress_arg, "weights", ld->total ? (double)ld->done / (double)ld->total : 1);
+            ld->l->progress(ld->l->progress_arg, "weights",
+                            ld->total ? (double)ld->done / (double)ld->total : 1);
     }
 }
 
-/* A backend that tries its products when it first meets a shape must meet it outside a parallel region, since the products
- * will run outside one too. */
+/* A backend that tries its products when it first meets a shape must meet it outside a parallel region, since
+ * the products will run outside one too. */
 static void run_first_of_each_shape(struct loader *ld)
 {
     struct buffer buf = {.b = ld->l->backend};
     for (int i = 0; i < ld->n_job && ld->e == OK; i++) {
         struct job *j = &ld->job[i];
-        bool        known = j->w == &ld->w->embed; /* a table of rows: no products */
+        bool known = j->w == &ld->w->embed; /* a table of rows: no products */
         for (int k = 0; k < i && !known; k++)
-            known = ld->job[k].done && ld->job[k].n == j->n && ld->job[k].k == j->k && ld->job[k].types == j->types;
+            known = ld->job[k].done && ld->job[k].n == j->n && ld->job[k].k == j->k &&
+                    ld->job[k].types == j->types;
         if (!known) run_job(ld, &buf, j);
     }
     buffer_free(&buf);
@@ -346,13 +373,15 @@ static void run_jobs(struct loader *ld)
     }
 }
 
-/* The types that the layers' matrices are held in, the one of most weights first: "q4_k", "q5_0+q8_0+bf16". */
+/* The types that the layers' matrices are held in, the one of most weights first: "q4_k", "q5_0+q8_0+bf16".
+ */
 static void name_held(struct weights *w)
 {
     int64_t n_elem[DT_COUNT] = {0};
-    size_t  n = 0;
+    size_t n = 0;
     for (int l = 0; l < w->n_layer; l++)
-        for (int m = 0; m < MAT_COUNT; m++) n_elem[w->layer[l].mat[m].dt] += (int64_t)w->layer[l].mat[m].n * w->layer[l].mat[m].k;
+        for (int m = 0; m < MAT_COUNT; m++)
+            n_elem[w->layer[l].mat[m].dt] += (int64_t)w->layer[l].mat[m].n * w->layer[l].mat[m].k;
     for (;;) {
         int most = 0;
         for (int t = 1; t < DT_COUNT; t++)
@@ -377,20 +406,22 @@ static void sum_up(struct loader *ld)
     name_held(w);
 
     const char *first;
-    int         unused = source_n_unused(ld->l->src, &first);
+    int unused = source_n_unused(ld->l->src, &first);
     if (unused) log_line(LOG_WARN, "tensors not used", "n=%d first=%s", unused, first);
-    if (ld->n_bad) log_line(LOG_WARN, "weights that are not finite", "path=%s pieces=%d", source_path(ld->l->src), ld->n_bad);
+    if (ld->n_bad)
+        log_line(LOG_WARN, "weights that are not finite", "path=%s pieces=%d", source_path(ld->l->src),
+                 ld->n_bad);
 }
 
 /* What spec says and what the source holds fit each other. Before anything is made of either. */
 enum err weights_check(const struct weights_load *l, struct err_note *note)
 {
-    const struct spec   *s = l->spec;
-    struct loader        ld = {.l = l, .naming = source_naming(l->src)};
-    const int            has = parts_of(s);
+    const struct spec *s = l->spec;
+    struct loader ld = {.l = l, .naming = source_naming(l->src)};
+    const int has = parts_of(s);
     struct source_tensor t;
-    char                 name[NAME_BYTES];
-    enum err             e = find(&ld, top_names[TOP_EMBED][ld.naming], s->n_vocab, s->d, &t, note);
+    char name[NAME_BYTES];
+    enum err e = find(&ld, top_names[TOP_EMBED][ld.naming], s->n_vocab, s->d, &t, note);
     if (e == OK) e = find(&ld, top_names[TOP_NORM][ld.naming], 1, s->d, &t, note);
     if (e == OK && s->tied == 0) e = find(&ld, top_names[TOP_HEAD][ld.naming], s->n_vocab, s->d, &t, note);
     for (int layer = 0; layer < s->n_layer; layer++) {
@@ -419,7 +450,8 @@ enum err weights_load(struct weights *out, const struct weights_load *l, struct 
         run_jobs(&ld);
         if ((e = ld.e) != OK) {
             if (note) *note = ld.note;
-        } else sum_up(&ld);
+        } else
+            sum_up(&ld);
     }
     free(ld.job);
     return e;

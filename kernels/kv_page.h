@@ -1,6 +1,6 @@
-/* kv_page: where a number stands inside a CPU page. A page is [G][K|V] halves of PAGE_TOK x K numbers. fp32 halves are plain
- * [token][K]; bf16 halves are laid out for pair products (dpbf16): K as [token / 16][K / 2][token % 16][2], V as
- * [token / 2][K][2]. Only the CPU's kernels see this. */
+/* kv_page: where a number stands inside a CPU page. A page is [G][K|V] halves of PAGE_TOK x K numbers. fp32
+ * halves are plain [token][K]; bf16 halves are laid out for pair products (dpbf16): K as [token / 16][K /
+ * 2][token % 16][2], V as [token / 2][K][2]. Only the CPU's kernels see this. */
 #ifndef FLUXD_KERNELS_KV_PAGE_H
 #define FLUXD_KERNELS_KV_PAGE_H
 

@@ -1,5 +1,5 @@
-/* quant: block layouts of the GGUF types. Packed fields are read by byte offset, since blocks have odd sizes and stand
- * unaligned. */
+/* quant: block layouts of the GGUF types. Packed fields are read by byte offset, since blocks have odd sizes
+ * and stand unaligned. */
 #include "kernels/quant.h"
 
 static const struct quant_type types[DT_COUNT] = {
@@ -55,7 +55,7 @@ static int fifth(uint32_t high, int i) { return (int)(high >> i & 1) << 4; }
 
 static void q5_0_block(const uint8_t *b, float *y)
 {
-    float    d = f32_from_f16(u16_at(b));
+    float d = f32_from_f16(u16_at(b));
     uint32_t high = u32_at(b + 2);
     for (int i = 0; i < 16; i++) {
         y[i] = d * (float)(((b[6 + i] & 15) | fifth(high, i)) - 16);
@@ -65,7 +65,7 @@ static void q5_0_block(const uint8_t *b, float *y)
 
 static void q5_1_block(const uint8_t *b, float *y)
 {
-    float    d = f32_from_f16(u16_at(b)), m = f32_from_f16(u16_at(b + 2));
+    float d = f32_from_f16(u16_at(b)), m = f32_from_f16(u16_at(b + 2));
     uint32_t high = u32_at(b + 4);
     for (int i = 0; i < 16; i++) {
         y[i] = d * (float)((b[8 + i] & 15) | fifth(high, i)) + m;
@@ -91,7 +91,7 @@ static void q45_k_block(const uint8_t *b, float *y, const uint8_t *high, const u
     for (int j = 0; j < 8; j++) { /* groups 2i and 2i + 1 share bytes: low halves, then high halves */
         int scale, min;
         quant_k_scale_min(b + 4, j, &scale, &min);
-        float          ds = d * (float)scale, dm = dmin * (float)min;
+        float ds = d * (float)scale, dm = dmin * (float)min;
         const uint8_t *q = low + j / 2 * 32;
         for (int i = 0; i < 32; i++) {
             int v = j % 2 ? q[i] >> 4 : q[i] & 15;
@@ -121,15 +121,16 @@ static void bf16_block(const uint8_t *b, float *y) { *y = f32_from_bf16(u16_at(b
 bool quant_to_f32(enum dtype dt, const void *src, float *dst, int64_t n)
 {
     static void (*const block[DT_COUNT])(const uint8_t *, float *) = {
-        [DT_BF16] = bf16_block, [DT_F16] = f16_block,   [DT_Q8_0] = q8_0_block, [DT_Q4_0] = q4_0_block, [DT_Q4_1] = q4_1_block,
-        [DT_Q5_0] = q5_0_block, [DT_Q5_1] = q5_1_block, [DT_Q4_K] = q4_k_block, [DT_Q5_K] = q5_k_block, [DT_Q6_K] = q6_k_block,
+        [DT_BF16] = bf16_block, [DT_F16] = f16_block,   [DT_Q8_0] = q8_0_block, [DT_Q4_0] = q4_0_block,
+        [DT_Q4_1] = q4_1_block, [DT_Q5_0] = q5_0_block, [DT_Q5_1] = q5_1_block, [DT_Q4_K] = q4_k_block,
+        [DT_Q5_K] = q5_k_block, [DT_Q6_K] = q6_k_block,
     };
     if (dt == DT_F32) {
         memcpy(dst, src, (size_t)n * sizeof *dst);
         return true;
     }
     if (!block[dt]) return false;
-    const uint8_t           *p = src;
+    const uint8_t *p = src;
     const struct quant_type *t = &types[dt];
     for (int64_t i = 0; i < n; i += t->block, p += t->block_bytes) block[dt](p, dst + i);
     return true;
@@ -146,8 +147,8 @@ static const struct {
 bool quant_finite(enum dtype dt, const void *src, int64_t n)
 {
     const uint8_t *p = src;
-    int64_t        step = types[dt].block_bytes, bytes = quant_bytes(dt, n);
-    uint32_t       exp16 = dt == DT_BF16 ? 0x7f80u : 0x7c00u, bad = 0;
+    int64_t step = types[dt].block_bytes, bytes = quant_bytes(dt, n);
+    uint32_t exp16 = dt == DT_BF16 ? 0x7f80u : 0x7c00u, bad = 0;
     if (dt == DT_F32)
         for (int64_t i = 0; i < bytes; i += step) bad |= (u32_at(p + i) & 0x7f800000u) == 0x7f800000u;
     if (dt == DT_BF16 || dt == DT_F16) { /* the compiler vectorises a step that it knows */
@@ -155,6 +156,7 @@ bool quant_finite(enum dtype dt, const void *src, int64_t n)
         return !bad;
     }
     for (int64_t i = 0; i < bytes; i += step)
-        for (int j = 0; j < scales[dt].n; j++) bad |= (u16_at(p + i + scales[dt].at + 2 * j) & exp16) == exp16;
+        for (int j = 0; j < scales[dt].n; j++)
+            bad |= (u16_at(p + i + scales[dt].at + 2 * j) & exp16) == exp16;
     return !bad;
 }

@@ -1,5 +1,6 @@
-/* quant: what the bytes of a tensor mean. Sizes of every dtype's block and its values as fp32, exactly as the GGUF
- * format defines them (value = scale * integer (+ minimum), each step in fp32). Pure functions, any thread. */
+/* quant: what the bytes of a tensor mean. Sizes of every dtype's block and its values as fp32, exactly as the
+ * GGUF format defines them (value = scale * integer (+ minimum), each step in fp32). Pure functions, any
+ * thread. */
 #ifndef FLUXD_KERNELS_QUANT_H
 #define FLUXD_KERNELS_QUANT_H
 
@@ -11,8 +12,8 @@
 
 struct quant_type {
     const char *name;
-    int         block;       /* elements of one block; a row is a whole number of blocks */
-    int         block_bytes;
+    int block; /* elements of one block; a row is a whole number of blocks */
+    int block_bytes;
 };
 const struct quant_type *quant_type(enum dtype dt);
 
@@ -23,7 +24,8 @@ static inline int64_t quant_bytes(enum dtype dt, int64_t n)
     return n / t->block * t->block_bytes;
 }
 
-/* n values of src (a multiple of the block) to fp32. DT_I32 is not a weight: nothing is written and false returned. */
+/* n values of src (a multiple of the block) to fp32. DT_I32 is not a weight: nothing is written and false
+ * returned. */
 bool quant_to_f32(enum dtype dt, const void *src, float *dst, int64_t n);
 
 /* Whether all n values are finite (of block types: all scales are). */

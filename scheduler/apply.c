@@ -7,15 +7,15 @@
 #include "base/mailbox.h"
 #include "scheduler/reuse.h"
 
-const double sched_hist_bound_s[HIST_BUCKETS] = {0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1,
-                                                 0.15,  0.25,  0.5,   1,     2,      4,    8,     15,   30,   60,   120,   INFINITY};
+const double sched_hist_bound_s[HIST_BUCKETS] = {0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02,
+                                                 0.03,  0.05,  0.075, 0.1,   0.15,   0.25, 0.5,   1,
+                                                 2,     4,     8,     15,    30,     60,   120,   INFINITY};
 
 void hist_add(struct sched_hist *h, int64_t ns)
 {
     double s = (double)ns * 1e-9;
-    int    i = 0;
-    while (s > sched_hist_bound_s[i])
-        i++;
+    int i = 0;
+    while (s > sched_hist_bound_s[i]) i++;
     atomic_fetch_add_explicit(&h->bucket[i], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&h->sum_ns, (uint64_t)(ns > 0 ? ns : 0), memory_order_relaxed);
     atomic_fetch_add_explicit(&h->count, 1, memory_order_release);
@@ -23,14 +23,14 @@ void hist_add(struct sched_hist *h, int64_t ns)
 
 static void announce(struct sched_core *k, struct request *r)
 {
-    if (atomic_exchange(&r->announced, true))
-        return;
+    if (atomic_exchange(&r->announced, true)) return;
     r->n_put++;
     CHECK(mailbox_put(k->outbox, r)); /* room for two of every request in flight */
 }
 
-/* With DONE the request may be freed, so it is not touched any more once DONE can be seen, and it is put into the outbox
- * whether it stands there or not: request_next_event holds DONE back until the loop has taken all that was put. */
+/* With DONE the request may be freed, so it is not touched any more once DONE can be seen, and it is put into
+ * the outbox whether it stands there or not: request_next_event holds DONE back until the loop has taken all
+ * that was put. */
 static void announce_done(struct sched_core *k, struct request *r, enum finish finish)
 {
     r->n_put++;
@@ -40,8 +40,7 @@ static void announce_done(struct sched_core *k, struct request *r, enum finish f
 
 static void count_held(struct sched_core *k, struct seq *s)
 {
-    if (s->map.n_held > s->req->use.kv_pages_peak)
-        s->req->use.kv_pages_peak = s->map.n_held;
+    if (s->map.n_held > s->req->use.kv_pages_peak) s->req->use.kv_pages_peak = s->map.n_held;
     atomic_store_explicit(&k->stats->pages_used, kvpool_n_used(k->pool), memory_order_relaxed);
 }
 
@@ -78,8 +77,7 @@ void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum fini
     r->use.kv_pages_full = (int64_t)k->lim.n_layer * blocks_of(n_tok);
     if (s) {
         count_held(k, s);
-        if (s->phase == SEQ_DECODE)
-            r->use.decode_ns += k->now_ns - s->decode_from_ns;
+        if (s->phase == SEQ_DECODE) r->use.decode_ns += k->now_ns - s->decode_from_ns;
         leave(k, s);
         atomic_store_explicit(&k->stats->pages_used, kvpool_n_used(k->pool), memory_order_relaxed);
     }
@@ -92,8 +90,7 @@ void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum fini
 static bool is_stop(const struct request *r, int32_t id)
 {
     for (int i = 0; i < r->n_stop_id; i++)
-        if (r->stop_id[i] == id)
-            return true;
+        if (r->stop_id[i] == id) return true;
     return false;
 }
 
@@ -111,8 +108,7 @@ static void take_token(struct sched_core *k, struct seq *s, const struct sample_
     hist_add(r->use.n_answer == 1 ? &k->stats->ttft : &k->stats->itl,
              k->now_ns - (r->use.n_answer == 1 ? r->submit_ns : s->last_tok_ns));
     s->last_tok_ns = k->now_ns;
-    if (r->use.n_answer == 1)
-        r->first_tok_ns = k->now_ns;
+    if (r->use.n_answer == 1) r->first_tok_ns = k->now_ns;
     request_push(r, &(struct event){.kind = EVENT_TOKEN, .token = *out, .last = stop});
     announce(k, r);
     if (stop)
@@ -126,14 +122,15 @@ void apply_row(struct sched_core *k, struct seq *s, const struct sample_out *out
     struct request *r = s->req;
     s->moved_ns = k->now_ns;
     s->pos++;
-    for (int l = 0; seq_on_new_page(s) && l < k->lim.n_layer; l++) /* before the next token: its block decides what falls out of the window */
+    for (int l = 0; seq_on_new_page(s) && l < k->lim.n_layer;
+         l++) /* before the next token: its block decides what falls out of the window */
         if (s->view.route[l] == ROUTE_SPARSE) {
-            int given = kvmap_give_dead(&s->map, k->pool, l, k->lim.sink_blocks, k->lim.local_blocks, s->pos / PAGE_TOK);
+            int given = kvmap_give_dead(&s->map, k->pool, l, k->lim.sink_blocks, k->lim.local_blocks,
+                                        s->pos / PAGE_TOK);
             atomic_fetch_add_explicit(&k->stats->pages_given_back, (uint64_t)given, memory_order_relaxed);
         }
     count_held(k, s);
-    if (s->pos < r->n_prompt + r->use.n_answer)
-        return; /* replay after a preemption: this token is known */
+    if (s->pos < r->n_prompt + r->use.n_answer) return; /* replay after a preemption: this token is known */
     take_token(k, s, out);
 }
 
@@ -141,8 +138,7 @@ void apply_count_route(struct sched_core *k, struct request *r)
 {
     int full = 0;
     for (int l = 0; l < k->lim.n_layer; l++) {
-        if (r->use.route[l] != ROUTE_FULL)
-            continue;
+        if (r->use.route[l] != ROUTE_FULL) continue;
         full++;
         atomic_fetch_add_explicit(&k->stats->full_layer_requests[l < 256 ? l : 255], 1, memory_order_relaxed);
     }
@@ -158,8 +154,7 @@ static void prompt_done(struct sched_core *k, struct seq *s, const struct sample
     s->pos = r->n_prompt;
     s->decode_from_ns = k->now_ns;
     bool replay = r->use.n_answer > 0;
-    if (!first->bad)
-        reuse_commit(k, s);
+    if (!first->bad) reuse_commit(k, s);
     if (!replay) {
         r->use.prefill_ns = k->now_ns - s->start_ns;
         hist_add(&k->stats->prefill, r->use.prefill_ns);
@@ -172,7 +167,8 @@ static void prompt_done(struct sched_core *k, struct seq *s, const struct sample
     }
 }
 
-void apply_piece(struct sched_core *k, struct seq *s, const struct plan_piece *q, const struct sample_out *first)
+void apply_piece(struct sched_core *k, struct seq *s, const struct plan_piece *q,
+                 const struct sample_out *first)
 {
     struct request *r = s->req;
     s->moved_ns = k->now_ns;
@@ -180,14 +176,13 @@ void apply_piece(struct sched_core *k, struct seq *s, const struct plan_piece *q
     bool layer_done = q->tok1 == r->n_prompt;
     reuse_note(k, s, q); /* before dead pages go */
     for (int l = q->layer0; l < q->layer1; l++) {
-        if (s->view.route[l] != ROUTE_SPARSE || (!layer_done && !k->lim.sparse_streams))
-            continue;
-        int given = kvmap_give_dead(&s->map, k->pool, l, k->lim.sink_blocks, k->lim.local_blocks, q->tok1 / PAGE_TOK);
+        if (s->view.route[l] != ROUTE_SPARSE || (!layer_done && !k->lim.sparse_streams)) continue;
+        int given =
+            kvmap_give_dead(&s->map, k->pool, l, k->lim.sink_blocks, k->lim.local_blocks, q->tok1 / PAGE_TOK);
         atomic_fetch_add_explicit(&k->stats->pages_given_back, (uint64_t)given, memory_order_relaxed);
     }
     s->layer = layer_done ? q->layer1 : q->layer0;
     s->tok = layer_done ? s->view.n_cached : q->tok1;
     renew_promise(k, s, r->n_prompt + (r->max_new < s->promised_new ? r->max_new : s->promised_new));
-    if (s->layer == k->lim.n_layer)
-        prompt_done(k, s, first);
+    if (s->layer == k->lim.n_layer) prompt_done(k, s, first);
 }

@@ -1,5 +1,5 @@
-/* apply: what a step's results mean for the sequences: cursors move, tokens become events, dead pages go back, endings end.
- * Engine thread only. */
+/* apply: what a step's results mean for the sequences: cursors move, tokens become events, dead pages go
+ * back, endings end. Engine thread only. */
 #ifndef FLUXD_SCHEDULER_APPLY_H
 #define FLUXD_SCHEDULER_APPLY_H
 
@@ -9,22 +9,24 @@
 
 /* What the parts of the scheduler share. */
 struct sched_core {
-    struct kvpool         *pool;
-    struct plan_limits     lim;
+    struct kvpool *pool;
+    struct plan_limits lim;
     struct scheduler_stats *stats;
-    struct mailbox        *outbox;
-    struct engine         *engine;
+    struct mailbox *outbox;
+    struct engine *engine;
     const struct engine_info *info;
-    struct prefix         *prefix;   /* NULL: there is none */
-    bool                   pin;      /* a prompt behind cached pages keeps their route */
-    int                    promised; /* pages promised to all seqs */
-    int64_t                now_ns;   /* of this turn */
+    struct prefix *prefix; /* NULL: there is none */
+    bool pin;              /* a prompt behind cached pages keeps their route */
+    int promised;          /* pages promised to all seqs */
+    int64_t now_ns;        /* of this turn */
 };
 
 void apply_row(struct sched_core *k, struct seq *s, const struct sample_out *out);
-void apply_piece(struct sched_core *k, struct seq *s, const struct plan_piece *q, const struct sample_out *first);
+void apply_piece(struct sched_core *k, struct seq *s, const struct plan_piece *q,
+                 const struct sample_out *first);
 
-/* The one way a request ends: frees what the seq holds (s may be NULL: it was waiting), counts, writes DONE, announces. */
+/* The one way a request ends: frees what the seq holds (s may be NULL: it was waiting), counts, writes DONE,
+ * announces. */
 void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum finish finish, enum err why);
 
 /* Counts a route that is known to its last bit, once a request. */

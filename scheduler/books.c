@@ -27,8 +27,7 @@ void books_count(struct scheduler *s)
     int pre = 0, dec = 0, rest = 0, tok = 0;
     for (int i = 0; i < s->info->max_seqs; i++) {
         const struct seq *q = &s->seq[i];
-        if (!q->req)
-            continue;
+        if (!q->req) continue;
         bool full = request_room(q->req) == 0; /* its client does not read */
         pre += q->phase == SEQ_PREFILL;
         dec += q->phase == SEQ_DECODE && !full;
@@ -73,19 +72,16 @@ void books_check(const struct scheduler *s)
         const struct kvmap *m = &s->seq[i].map;
         for (int64_t k = 0; k < (int64_t)m->n_layer * m->stride; k++) {
             CHECK(m->page[k] < s->info->n_page);
-            if (m->page[k] >= 0)
-                owned[m->page[k]]++;
+            if (m->page[k] >= 0) owned[m->page[k]]++;
         }
     }
     for (int i = 0; i < s->info->n_page; i++)
         CHECK(owned[i] == kvpool_owners(s->core.pool, i) && (owned[i] <= 1 || s->core.prefix));
-    if (s->core.prefix)
-        prefix_check(s->core.prefix);
+    if (s->core.prefix) prefix_check(s->core.prefix);
     free(owned);
     swap_check(s->swap);
     int n = 0, key[ADMIT_KEYS] = {0};
-    LIST_EACH(it, &s->waiting)
-    {
+    LIST_EACH (it, &s->waiting) {
         const struct request *r = LIST_ITEM(it, struct request, node);
         CHECK(r->seq == NULL && r->wait_ns > 0);
         key[r->key_id % ADMIT_KEYS]++;
@@ -93,14 +89,12 @@ void books_check(const struct scheduler *s)
     }
     CHECK(n + (int)mailbox_len(s->inbox) == atomic_load(&s->stats.waiting) && n == s->n_by_age);
     int64_t since = 0;
-    LIST_EACH(it, &s->by_age)
-    {
+    LIST_EACH (it, &s->by_age) {
         const struct request *r = LIST_ITEM(it, struct request, wait_node);
         CHECK(r->wait_ns >= since);
         since = r->wait_ns;
         n--;
     }
     CHECK(n == 0);
-    for (int k = 0; k < ADMIT_KEYS; k++)
-        CHECK(key[k] == s->key_waiting[k]);
+    for (int k = 0; k < ADMIT_KEYS; k++) CHECK(key[k] == s->key_waiting[k]);
 }

@@ -1,4 +1,5 @@
-/* kvmap: see kvmap.h. A dense table: a 128k sequence of 36 layers is 147 KB of ids, and the engine reads it as it is. */
+/* kvmap: see kvmap.h. A dense table: a 128k sequence of 36 layers is 147 KB of ids, and the engine reads it
+ * as it is. */
 #include "scheduler/kvmap.h"
 
 #include <stdlib.h>
@@ -39,8 +40,7 @@ int kvmap_lack(const struct kvmap *m, int layer, int block0, int block1)
 {
     const int32_t *p = row(m, layer);
     int n = 0;
-    for (int i = block0; i < block1; i++)
-        n += p[i] < 0;
+    for (int i = block0; i < block1; i++) n += p[i] < 0;
     return n;
 }
 
@@ -48,12 +48,10 @@ bool kvmap_take(struct kvmap *m, struct kvpool *pool, int layer, int block0, int
 {
     CHECK(layer >= 0 && layer < m->n_layer && block0 >= 0 && block1 <= m->stride);
     int n = kvmap_lack(m, layer, block0, block1);
-    if (n > kvpool_n_free(pool))
-        return false;
+    if (n > kvpool_n_free(pool)) return false;
     int32_t *p = row(m, layer);
     for (int i = block0; i < block1; i++)
-        if (p[i] < 0)
-            CHECK(kvpool_take(pool, 1, &p[i]));
+        if (p[i] < 0) CHECK(kvpool_take(pool, 1, &p[i]));
     m->held[layer] += n;
     m->n_held += n;
     m->stamp += n > 0;
@@ -70,21 +68,20 @@ void kvmap_share(struct kvmap *m, struct kvpool *pool, int layer, int block, int
     m->stamp++;
 }
 
-int kvmap_give_dead(struct kvmap *m, struct kvpool *pool, int layer, int sink_blocks, int local_blocks, int next)
+int kvmap_give_dead(struct kvmap *m, struct kvpool *pool, int layer, int sink_blocks, int local_blocks,
+                    int next)
 {
     int32_t *p = row(m, layer);
     int from = m->low[layer] > sink_blocks ? m->low[layer] : sink_blocks;
     int to = next - local_blocks + 1;
     int given = 0;
     for (int i = from; i < to && i < m->stride; i++) {
-        if (p[i] < 0)
-            continue;
+        if (p[i] < 0) continue;
         kvpool_give(pool, 1, &p[i]);
         p[i] = -1;
         given++;
     }
-    if (to > m->low[layer])
-        m->low[layer] = to;
+    if (to > m->low[layer]) m->low[layer] = to;
     m->held[layer] -= given;
     m->n_held -= given;
     return given;
@@ -96,8 +93,7 @@ int kvmap_give_all(struct kvmap *m, struct kvpool *pool)
     for (int l = 0; l < m->n_layer; l++) {
         int32_t *p = row(m, l);
         for (int i = 0; i < m->stride; i++) {
-            if (p[i] < 0)
-                continue;
+            if (p[i] < 0) continue;
             kvpool_give(pool, 1, &p[i]);
             p[i] = -1;
             given++;

@@ -7,8 +7,8 @@
 #include "base/check.h"
 
 struct kvpool {
-    int      n, n_free, n_idle, n_kept;
-    int32_t *stack; /* [n_free] */
+    int n, n_free, n_idle, n_kept;
+    int32_t *stack;  /* [n_free] */
     int32_t *owners; /* [n] */
     uint8_t *kept;   /* [n] by the prefix cache */
 };
@@ -16,8 +16,7 @@ struct kvpool {
 struct kvpool *kvpool_new(int n_pages)
 {
     struct kvpool *p = calloc(1, sizeof *p);
-    if (!p)
-        return NULL;
+    if (!p) return NULL;
     p->stack = calloc((size_t)n_pages, sizeof *p->stack);
     p->owners = calloc((size_t)n_pages, sizeof *p->owners);
     p->kept = calloc((size_t)n_pages, 1);
@@ -33,8 +32,7 @@ struct kvpool *kvpool_new(int n_pages)
 
 void kvpool_free(struct kvpool *p)
 {
-    if (!p)
-        return;
+    if (!p) return;
     free(p->stack);
     free(p->owners);
     free(p->kept);
@@ -44,8 +42,7 @@ void kvpool_free(struct kvpool *p)
 bool kvpool_take(struct kvpool *p, int n, int32_t *page)
 {
     CHECK(n >= 0);
-    if (n > p->n_free)
-        return false;
+    if (n > p->n_free) return false;
     for (int i = 0; i < n; i++) {
         page[i] = p->stack[--p->n_free];
         p->owners[page[i]] = 1;
@@ -63,8 +60,7 @@ void kvpool_give(struct kvpool *p, int n, const int32_t *page)
 {
     for (int i = 0; i < n; i++) {
         CHECK(page[i] >= 0 && page[i] < p->n && p->owners[page[i]] > 0);
-        if (--p->owners[page[i]] > 0)
-            continue;
+        if (--p->owners[page[i]] > 0) continue;
         if (p->kept[page[i]])
             p->n_idle++;
         else
@@ -84,8 +80,7 @@ void kvpool_drop(struct kvpool *p, int32_t page)
     CHECK(page >= 0 && page < p->n && p->kept[page]);
     p->kept[page] = 0;
     p->n_kept--;
-    if (p->owners[page] > 0)
-        return;
+    if (p->owners[page] > 0) return;
     p->n_idle--;
     p->stack[p->n_free++] = page;
 }
@@ -107,6 +102,5 @@ void kvpool_check(const struct kvpool *p)
         idle += p->kept[i] && p->owners[i] == 0;
     }
     CHECK(owned == kvpool_n_used(p) && idle == p->n_idle && kept == p->n_kept);
-    for (int i = 0; i < p->n_free; i++)
-        CHECK(p->owners[p->stack[i]] == 0 && !p->kept[p->stack[i]]);
+    for (int i = 0; i < p->n_free; i++) CHECK(p->owners[p->stack[i]] == 0 && !p->kept[p->stack[i]]);
 }

@@ -1,4 +1,5 @@
-/* own: what the files of the scheduler share behind scheduler.h. Engine thread, but for the fields between the threads. */
+/* own: what the files of the scheduler share behind scheduler.h. Engine thread, but for the fields between
+ * the threads. */
 #ifndef FLUXD_SCHEDULER_OWN_H
 #define FLUXD_SCHEDULER_OWN_H
 
@@ -9,55 +10,58 @@
 #include "scheduler/swap.h"
 
 struct scheduler {
-    struct scheduler_conf    conf;
+    struct scheduler_conf conf;
     const struct engine_info *info;
-    struct sched_core        core;
-    struct scheduler_stats   stats;
-    struct cost              cost;
-    struct swap             *swap;
-    struct mailbox          *inbox, *outbox;
-    struct list              waiting; /* requests, by priority, then arrival plus predicted time */
-    struct list              by_age;  /* the same, in the order in which they began to wait */
-    int                      n_by_age;
-    int                      n_since_aged; /* admissions since an overdue one's, counted to AGED_EVERY - 1 */
-    uint32_t                 n_piece_step; /* steps with pieces */
-    struct seq              *seq;     /* [max_seqs] */
-    struct seq             **slot;    /* [max_seqs] pointers into seq, for plan.c */
-    uint8_t                 *route;   /* default route [L] */
-    int64_t                 *layer_pages; /* [L] scratch of admission */
-    uint64_t                 turn;    /* admissions */
-    int                      prefill_tok; /* prompt tokens whose residual stream is held */
-    double                   served_ms[ADMIT_KEYS]; /* predicted time given to each key, lifted when it comes back */
-    int                      key_waiting[ADMIT_KEYS];
-    double                   served_now; /* of the key admitted last */
-    double                   waiting_ms; /* predicted time of all that wait */
-    int64_t                  look_ns;    /* deadlines were last looked at */
-    int64_t                  step_end_ns; /* of the step in the turn before; 0: there was none */
+    struct sched_core core;
+    struct scheduler_stats stats;
+    struct cost cost;
+    struct swap *swap;
+    struct mailbox *inbox, *outbox;
+    struct list waiting; /* requests, by priority, then arrival plus predicted time */
+    struct list by_age;  /* the same, in the order in which they began to wait */
+    int n_by_age;
+    int n_since_aged;             /* admissions since an overdue one's, counted to AGED_EVERY - 1 */
+    uint32_t n_piece_step;        /* steps with pieces */
+    struct seq *seq;              /* [max_seqs] */
+    struct seq **slot;            /* [max_seqs] pointers into seq, for plan.c */
+    uint8_t *route;               /* default route [L] */
+    int64_t *layer_pages;         /* [L] scratch of admission */
+    uint64_t turn;                /* admissions */
+    int prefill_tok;              /* prompt tokens whose residual stream is held */
+    double served_ms[ADMIT_KEYS]; /* predicted time given to each key, lifted when it comes back */
+    int key_waiting[ADMIT_KEYS];
+    double served_now;   /* of the key admitted last */
+    double waiting_ms;   /* predicted time of all that wait */
+    int64_t look_ns;     /* deadlines were last looked at */
+    int64_t step_end_ns; /* of the step in the turn before; 0: there was none */
     /* one step's buffers */
-    struct plan         plan;
-    struct batch        batch;
-    struct step_out     out;
+    struct plan plan;
+    struct batch batch;
+    struct step_out out;
     /* between the threads */
-    _Atomic int         retry_s;
-    _Atomic int64_t     in_flight;
-    atomic_bool         draining;
-    atomic_int          stop;      /* enum err + 1 once scheduler_stop was called */
+    _Atomic int retry_s;
+    _Atomic int64_t in_flight;
+    atomic_bool draining;
+    atomic_int stop; /* enum err + 1 once scheduler_stop was called */
 };
 
 /* --- queue.c: who waits, and who comes in */
-void queue_put(struct scheduler *s, struct request *r);      /* new from the inbox */
-void queue_put_back(struct scheduler *s, struct seq *q);     /* preempted: goes before all of its priority that are new */
-void queue_drop(struct scheduler *s, struct request *r);     /* out of the list, for whatever reason */
+void queue_put(struct scheduler *s, struct request *r); /* new from the inbox */
+void queue_put_back(struct scheduler *s,
+                    struct seq *q); /* preempted: goes before all of its priority that are new */
+void queue_drop(struct scheduler *s, struct request *r); /* out of the list, for whatever reason */
 void queue_admit(struct scheduler *s);
 void queue_extend_promises(struct scheduler *s);
-int  queue_room(const struct scheduler *s); /* pages that are promised to nobody */
-int  queue_promised_new(const struct scheduler *s, const struct request *r);
+int queue_room(const struct scheduler *s); /* pages that are promised to nobody */
+int queue_promised_new(const struct scheduler *s, const struct request *r);
 
-/* Fewer pages for everybody from now on (or more, up to the engine's): the youngest make room, who can never fit again ends. */
+/* Fewer pages for everybody from now on (or more, up to the engine's): the youngest make room, who can never
+ * fit again ends. */
 void queue_resize_pool(struct scheduler *s, int n_page);
 
 /* --- route_only.c: requests that ask for their route alone */
-bool route_only_known(const struct scheduler *s, const struct request *r); /* it is one, and none of its bits is open */
+bool route_only_known(const struct scheduler *s,
+                      const struct request *r); /* it is one, and none of its bits is open */
 void route_only_end(struct scheduler *s, struct seq *q, struct request *r); /* q NULL: it had no slot */
 
 /* --- deadline.c */
@@ -70,6 +74,7 @@ void books_check(const struct scheduler *s);       /* aborts unless every page i
 
 /* --- scheduler.c: one turn of the engine thread. */
 enum turn { TURN_WORKED, TURN_IDLE, TURN_OVER };
-enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *err); /* first: taken from the inbox, or NULL */
+enum turn scheduler_turn(struct scheduler *s, struct request *first,
+                         enum err *err); /* first: taken from the inbox, or NULL */
 
 #endif

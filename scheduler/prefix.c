@@ -5,22 +5,24 @@
 #include "base/check.h"
 #include "scheduler/prefix_own.h"
 
-enum { NODES_PER_PAGE_SET = 4 /* room for nodes that gave their sparse layers' pages up */, NODES_LEAST = 64 };
+enum {
+    NODES_PER_PAGE_SET = 4 /* room for nodes that gave their sparse layers' pages up */,
+    NODES_LEAST = 64
+};
 
 /* --- open */
 
 static bool alloc_fills(struct prefix *p)
 {
     const struct prefix_conf *c = &p->c;
-    size_t                    L = (size_t)c->n_layer;
+    size_t L = (size_t)c->n_layer;
     p->fill = calloc((size_t)c->max_seqs, sizeof *p->fill);
     for (int i = 0; p->fill && i < c->max_seqs; i++) {
         p->fill[i].node = calloc((size_t)c->max_blocks, sizeof *p->fill[i].node);
         p->fill[i].has_sum = calloc(L, 1);
         p->fill[i].due = calloc(L, 1);
         p->fill[i].sum = calloc(L * (size_t)c->n_sum + 1, sizeof(float));
-        if (!p->fill[i].node || !p->fill[i].has_sum || !p->fill[i].due || !p->fill[i].sum)
-            return false;
+        if (!p->fill[i].node || !p->fill[i].has_sum || !p->fill[i].due || !p->fill[i].sum) return false;
     }
     return p->fill != NULL;
 }
@@ -28,13 +30,13 @@ static bool alloc_fills(struct prefix *p)
 enum err prefix_open(struct prefix **out, const struct prefix_conf *conf)
 {
     struct prefix *p = *out = calloc(1, sizeof *p);
-    if (!p)
-        return ERR_NOMEM;
+    if (!p) return ERR_NOMEM;
     size_t L = (size_t)conf->n_layer;
     p->c = *conf;
     p->n_node = conf->max_pages / conf->n_layer * NODES_PER_PAGE_SET + NODES_LEAST;
     p->sum_block = (conf->sum_tok + PAGE_TOK - 1) / PAGE_TOK - 1;
-    for (p->mask = 64; p->mask < (uint64_t)p->n_node; p->mask *= 2) {}
+    for (p->mask = 64; p->mask < (uint64_t)p->n_node; p->mask *= 2) {
+    }
     list_init(&p->age);
     list_init(&p->loose);
     hash_random_key(p->key);
@@ -61,8 +63,7 @@ enum err prefix_open(struct prefix **out, const struct prefix_conf *conf)
 
 void prefix_close(struct prefix *p)
 {
-    if (!p)
-        return;
+    if (!p) return;
     for (int i = 0; p->fill && i < p->c.max_seqs; i++) {
         prefix_drop(p, i);
         free(p->fill[i].node);
@@ -70,10 +71,10 @@ void prefix_close(struct prefix *p)
         free(p->fill[i].due);
         free(p->fill[i].sum);
     }
-    while (prefix_give_up_one(p)) {}
+    while (prefix_give_up_one(p)) {
+    }
     void *parts[] = {p->fill, p->node, p->page, p->route, p->bucket, p->hash};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        free(parts[i]);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) free(parts[i]);
     free(p);
 }
 
@@ -82,7 +83,7 @@ void prefix_close(struct prefix *p)
 struct hash128 prefix_hash_first(const struct prefix *p, uint32_t key_id, const char *salt)
 {
     struct hash128 h = salt ? hash128(p->key, salt, strlen(salt)) : (struct hash128){0};
-    uint64_t       word[4] = {h.lo, h.hi, key_id, salt != NULL};
+    uint64_t word[4] = {h.lo, h.hi, key_id, salt != NULL};
     return p->c.hash_nothing ? (struct hash128){0} : hash128(p->key, word, sizeof word);
 }
 
@@ -90,7 +91,7 @@ struct hash128 prefix_hash_page(const struct prefix *p, struct hash128 before, c
 {
     struct {
         struct hash128 before;
-        int32_t        tok[PAGE_TOK];
+        int32_t tok[PAGE_TOK];
     } part = {.before = before};
     memcpy(part.tok, tok, sizeof part.tok);
     return p->c.hash_nothing ? before : hash128(p->key, &part, sizeof part);
@@ -108,15 +109,13 @@ void prefix_node_index(struct prefix *p, struct prefix_node *n)
 static void leave_index(struct prefix *p, struct prefix_node *n)
 {
     struct prefix_node **at = &p->bucket[n->hash.lo & p->mask];
-    while (*at != n)
-        at = &(*at)->next;
+    while (*at != n) at = &(*at)->next;
     *at = n->next;
 }
 
 static void drop_page(struct prefix *p, struct prefix_node *n, int layer)
 {
-    if (n->page[layer] < 0)
-        return;
+    if (n->page[layer] < 0) return;
     kvpool_drop(p->c.pool, n->page[layer]);
     n->page[layer] = -1;
 }
@@ -124,12 +123,10 @@ static void drop_page(struct prefix *p, struct prefix_node *n, int layer)
 void prefix_node_free(struct prefix *p, struct prefix_node *n)
 {
     CHECK(n->n_under == 0);
-    for (int l = 0; l < p->c.n_layer; l++)
-        drop_page(p, n, l);
+    for (int l = 0; l < p->c.n_layer; l++) drop_page(p, n, l);
     list_remove(&n->age);
     list_remove(&n->loose);
-    if (n->up)
-        n->up->n_under--;
+    if (n->up) n->up->n_under--;
     free(n->salt);
     free(n->sum);
     free(n->has_sum);
@@ -144,10 +141,9 @@ void prefix_node_free(struct prefix *p, struct prefix_node *n)
 /* The oldest. */
 static bool give_up_node(struct prefix *p)
 {
-    if (list_empty(&p->age))
-        return false;
+    if (list_empty(&p->age)) return false;
     struct prefix_node *n = LIST_ITEM(p->age.prev, struct prefix_node, age);
-    int                 before = kvpool_n_kept(p->c.pool);
+    int before = kvpool_n_kept(p->c.pool);
     if (n->fill) {
         CHECK(n == n->fill->node[n->fill->n - 1]);
         n->fill->n--; /* the prompt that is being read will be kept up to here */
@@ -161,10 +157,10 @@ static bool give_up_node(struct prefix *p)
 
 struct prefix_node *prefix_node_new(struct prefix *p, struct prefix_node *up)
 {
-    while (!p->free && give_up_node(p)) {}
+    while (!p->free && give_up_node(p)) {
+    }
     struct prefix_node *n = p->free;
-    if (!n)
-        return NULL;
+    if (!n) return NULL;
     p->free = n->next;
     int32_t *page = n->page;
     uint8_t *route = n->route;
@@ -172,8 +168,7 @@ struct prefix_node *prefix_node_new(struct prefix *p, struct prefix_node *up)
     memset(page, 0xff, (size_t)p->c.n_layer * sizeof *page);
     list_push_front(&p->age, &n->age);
     list_init(&n->loose);
-    if (up)
-        up->n_under++;
+    if (up) up->n_under++;
     p->n_used++;
     return n;
 }
@@ -188,8 +183,7 @@ void prefix_node_touch(struct prefix *p, struct prefix_node *n)
 {
     for (; n; n = n->up) {
         to_front(&p->age, &n->age);
-        if (!list_empty(&n->loose))
-            to_front(&p->loose, &n->loose);
+        if (!list_empty(&n->loose)) to_front(&p->loose, &n->loose);
     }
 }
 
@@ -209,45 +203,40 @@ static void trim(struct prefix *p, struct prefix_node *n)
     list_remove(&n->loose);
     n->whole = false;
     for (int l = 0; l < p->c.n_layer; l++)
-        if (n->route[l] == ROUTE_SPARSE)
-            drop_page(p, n, l);
+        if (n->route[l] == ROUTE_SPARSE) drop_page(p, n, l);
     p->given_up += (uint64_t)(before - kvpool_n_kept(p->c.pool));
 }
 
 bool prefix_give_up_one(struct prefix *p)
 {
-    if (list_empty(&p->loose))
-        return give_up_node(p);
+    if (list_empty(&p->loose)) return give_up_node(p);
     trim(p, LIST_ITEM(p->loose.prev, struct prefix_node, loose));
     return true;
 }
 
 void prefix_make_room(struct prefix *p, int n)
 {
-    while (p && kvpool_n_free(p->c.pool) < n && kvpool_n_idle(p->c.pool) > 0 && prefix_give_up_one(p)) {}
+    while (p && kvpool_n_free(p->c.pool) < n && kvpool_n_idle(p->c.pool) > 0 && prefix_give_up_one(p)) {
+    }
 }
 
 /* --- finding */
 
-/* A router decides open bits from the sum of the prompt's first rows: where that was never made, no bit may be open. */
+/* A router decides open bits from the sum of the prompt's first rows: where that was never made, no bit may
+ * be open. */
 static bool serves(const struct prefix *p, const struct prefix_node *n, const uint8_t *route)
 {
     const struct prefix_node *first = n;
-    bool                      open = false;
+    bool open = false;
     for (int l = 0; l < p->c.n_layer; l++) {
         open = open || route[l] == ROUTE_OPEN;
-        if (route[l] != ROUTE_OPEN && n->route[l] != ROUTE_OPEN && route[l] != n->route[l])
-            return false;
+        if (route[l] != ROUTE_OPEN && n->route[l] != ROUTE_OPEN && route[l] != n->route[l]) return false;
     }
-    if (!open)
-        return true;
-    if (!p->c.n_sum || n->block < p->sum_block)
-        return false;
-    while (first->block > p->sum_block)
-        first = first->up;
+    if (!open) return true;
+    if (!p->c.n_sum || n->block < p->sum_block) return false;
+    while (first->block > p->sum_block) first = first->up;
     for (int l = 0; l < p->c.n_layer; l++)
-        if (route[l] == ROUTE_OPEN && !(first->sum && first->has_sum[l]))
-            return false;
+        if (route[l] == ROUTE_OPEN && !(first->sum && first->has_sum[l])) return false;
     return true;
 }
 
@@ -256,8 +245,7 @@ static bool can_resume(const struct prefix *p, const struct prefix_node *n)
 {
     int last = n->block - p->c.local_blocks + 2;
     for (; n && n->block >= last && n->block >= p->c.sink_blocks; n = n->up)
-        if (!n->whole)
-            return false;
+        if (!n->whole) return false;
     return true;
 }
 
@@ -267,23 +255,21 @@ static bool same_prompt(const struct prefix_node *n, const struct prefix_ask *as
 {
     const struct prefix_node *first = n;
     for (; n; first = n, n = n->up)
-        if (memcmp(n->tok, ask->tok + (int64_t)n->block * PAGE_TOK, sizeof n->tok) != 0)
-            return false;
+        if (memcmp(n->tok, ask->tok + (int64_t)n->block * PAGE_TOK, sizeof n->tok) != 0) return false;
     return first->key_id == ask->key_id && prefix_same_salt(first->salt, ask->salt);
 }
 
 struct prefix_hit prefix_find(struct prefix *p, const struct prefix_ask *ask)
 {
-    int            n = ask->n_tok / PAGE_TOK;
+    int n = ask->n_tok / PAGE_TOK;
     struct hash128 h = prefix_hash_first(p, ask->key_id, ask->salt);
-    for (int b = 0; b < n; b++)
-        p->hash[b] = h = prefix_hash_page(p, h, ask->tok + (int64_t)b * PAGE_TOK);
+    for (int b = 0; b < n; b++) p->hash[b] = h = prefix_hash_page(p, h, ask->tok + (int64_t)b * PAGE_TOK);
     for (int b = n - 1; b >= 0; b--)
         for (struct prefix_node *m = p->bucket[p->hash[b].lo & p->mask]; m; m = m->next) {
-            if (m->hash.lo != p->hash[b].lo || m->hash.hi != p->hash[b].hi || m->block != b || !serves(p, m, ask->route) || !can_resume(p, m))
+            if (m->hash.lo != p->hash[b].lo || m->hash.hi != p->hash[b].hi || m->block != b ||
+                !serves(p, m, ask->route) || !can_resume(p, m))
                 continue;
-            if (!same_prompt(m, ask))
-                continue;
+            if (!same_prompt(m, ask)) continue;
             prefix_node_touch(p, m);
             prefix_node_mark(p, m, 0);
             return (struct prefix_hit){.node = m, .n_block = b + 1};
@@ -295,7 +281,7 @@ const uint8_t *prefix_route(const struct prefix_hit *h) { return h->node->route;
 
 void prefix_share(struct prefix *p, const struct prefix_hit *h, const uint8_t *route, struct kvmap *map)
 {
-    const int      window = h->n_block - p->c.local_blocks + 1; /* the next query stands in block n_block */
+    const int window = h->n_block - p->c.local_blocks + 1; /* the next query stands in block n_block */
     const uint8_t *bit = h->node->route[0] == ROUTE_OPEN ? route : h->node->route;
     for (const struct prefix_node *n = h->node; n; n = n->up)
         for (int l = 0; l < p->c.n_layer; l++) {
@@ -310,23 +296,23 @@ void prefix_share(struct prefix *p, const struct prefix_hit *h, const uint8_t *r
 
 struct prefix_count prefix_count(const struct prefix *p)
 {
-    return p ? (struct prefix_count){.n_node = p->n_used, .n_page = kvpool_n_kept(p->c.pool), .given_up = p->given_up} : (struct prefix_count){0};
+    return p ? (struct prefix_count){.n_node = p->n_used,
+                                     .n_page = kvpool_n_kept(p->c.pool),
+                                     .given_up = p->given_up}
+             : (struct prefix_count){0};
 }
 
 void prefix_check(const struct prefix *p)
 {
     int n_page = 0, n_node = 0, indexed = 0, filling = 0;
-    LIST_EACH(it, &p->age)
-    {
+    LIST_EACH (it, &p->age) {
         const struct prefix_node *n = LIST_ITEM(it, struct prefix_node, age);
-        int                       have = 0;
-        for (int l = 0; l < p->c.n_layer; l++)
-            have += n->page[l] >= 0;
+        int have = 0;
+        for (int l = 0; l < p->c.n_layer; l++) have += n->page[l] >= 0;
         CHECK(!n->whole || have == p->c.n_layer);
         CHECK(list_empty(&n->loose) || (n->whole && !n->resume && !n->fill));
         CHECK(n->block == (n->up ? n->up->block + 1 : 0));
-        for (const struct prefix_node *o = n->up; o; o = o->up)
-            CHECK(o->n_under > 0);
+        for (const struct prefix_node *o = n->up; o; o = o->up) CHECK(o->n_under > 0);
         n_page += have;
         filling += n->fill != NULL;
         n_node++;
@@ -336,8 +322,8 @@ void prefix_check(const struct prefix *p)
             CHECK(!n->fill);
             indexed++;
         }
-    CHECK(n_node == p->n_used && indexed + filling == n_node && n_page == kvpool_n_kept(p->c.pool) && n_page <= p->c.max_pages);
-    for (const struct prefix_node *n = p->free; n; n = n->next)
-        n_node++;
+    CHECK(n_node == p->n_used && indexed + filling == n_node && n_page == kvpool_n_kept(p->c.pool) &&
+          n_page <= p->c.max_pages);
+    for (const struct prefix_node *n = p->free; n; n = n->next) n_node++;
     CHECK(n_node == p->n_node);
 }

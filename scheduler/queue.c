@@ -1,4 +1,5 @@
-/* queue: the waiting list in its order, admission, and the promises that make every admitted request able to finish. */
+/* queue: the waiting list in its order, admission, and the promises that make every admitted request able to
+ * finish. */
 #include <math.h>
 #include <string.h>
 
@@ -14,8 +15,7 @@ static unsigned key_of(const struct request *r) { return (unsigned)(r->key_id % 
 
 int queue_promised_new(const struct scheduler *s, const struct request *r)
 {
-    if (r->route_only)
-        return 0;
+    if (r->route_only) return 0;
     int n = r->max_new_given || r->max_new < s->conf.default_max_tok ? r->max_new : s->conf.default_max_tok;
     int room = r->use.n_answer + PAGE_TOK; /* a preempted request has used a part already */
     return n > room ? n : room < r->max_new ? room : r->max_new;
@@ -25,7 +25,8 @@ int queue_promised_new(const struct scheduler *s, const struct request *r)
 static void tell_retry(struct scheduler *s)
 {
     double seconds = s->waiting_ms * RETRY_SHARE * 1e-3 + 1;
-    atomic_store_explicit(&s->retry_s, seconds < RETRY_MOST_S ? (int)seconds : RETRY_MOST_S, memory_order_relaxed);
+    atomic_store_explicit(&s->retry_s, seconds < RETRY_MOST_S ? (int)seconds : RETRY_MOST_S,
+                          memory_order_relaxed);
 }
 
 static void insert(struct scheduler *s, struct request *r)
@@ -33,8 +34,7 @@ static void insert(struct scheduler *s, struct request *r)
     struct list *at = s->waiting.prev; /* newcomers mostly go to the end */
     while (at != &s->waiting) {
         const struct request *o = LIST_ITEM(at, struct request, node);
-        if (o->priority < r->priority || (o->priority == r->priority && o->order_ns <= r->order_ns))
-            break;
+        if (o->priority < r->priority || (o->priority == r->priority && o->order_ns <= r->order_ns)) break;
         at = at->prev;
     }
     list_push_back(at->next, &r->node);
@@ -50,21 +50,22 @@ static void insert(struct scheduler *s, struct request *r)
 
 static bool never_fits(const struct scheduler *s, const struct request *r)
 {
-    return plan_promise(&s->core.lim, r->use.route, r->n_prompt + r->max_new) + plan_transient(&s->core.lim, r->n_prompt) >
+    return plan_promise(&s->core.lim, r->use.route, r->n_prompt + r->max_new) +
+               plan_transient(&s->core.lim, r->n_prompt) >
            s->core.lim.n_page;
 }
 
 void queue_put(struct scheduler *s, struct request *r)
 {
-    int    n_new = queue_promised_new(s, r), most = s->info->max_seqs;
+    int n_new = queue_promised_new(s, r), most = s->info->max_seqs;
     double prompt_ms = plan_prompt_ms(&s->core.lim, &s->cost, r->use.route, r->n_prompt);
     double pages = (double)plan_promise(&s->core.lim, r->use.route, r->n_prompt + n_new) * most;
-    double row_ms = cost_ms(&s->cost.decode, cost_rows(most, pages)) / most; /* its share of a full house's pass */
+    double row_ms =
+        cost_ms(&s->cost.decode, cost_rows(most, pages)) / most; /* its share of a full house's pass */
     r->work_ms = prompt_ms + row_ms * n_new;
     r->order_ns = (int64_t)(prompt_ms * 1e6 + s->core.lim.age * (double)r->submit_ns);
     insert(s, r);
-    if (!never_fits(s, r))
-        return;
+    if (!never_fits(s, r)) return;
     queue_drop(s, r); /* the pool has become smaller since it was accepted */
     apply_end(&s->core, NULL, r, FINISH_ERROR, ERR_KV_CAPACITY);
 }
@@ -73,14 +74,16 @@ void queue_put(struct scheduler *s, struct request *r)
 static double replay_ms(const struct scheduler *s, const struct seq *q)
 {
     const struct request *r = q->req;
-    double row_ms = cost_ms(&s->cost.decode, cost_rows(1, q->map.n_held)) / 2; /* it shares the pass with others */
+    double row_ms =
+        cost_ms(&s->cost.decode, cost_rows(1, q->map.n_held)) / 2; /* it shares the pass with others */
     return plan_prompt_ms(&s->core.lim, &s->cost, r->use.route, r->n_prompt) + row_ms * r->use.n_answer;
 }
 
 void queue_put_back(struct scheduler *s, struct seq *q)
 {
     struct request *r = q->req;
-    if (q->phase == SEQ_DECODE && swap_ms(s->swap, q->map.n_held) < replay_ms(s, q) && swap_out(s->swap, s->core.engine, q))
+    if (q->phase == SEQ_DECODE && swap_ms(s->swap, q->map.n_held) < replay_ms(s, q) &&
+        swap_out(s->swap, s->core.engine, q))
         atomic_fetch_add_explicit(&s->stats.swaps, 1, memory_order_relaxed);
     apply_evict(&s->core, q);
     r->order_ns = r->submit_ns - INT64_MAX / 2; /* among the preempted, by arrival */
@@ -115,13 +118,15 @@ static int transient_pages(const struct scheduler *s)
     return n;
 }
 
-int queue_room(const struct scheduler *s) { return s->core.lim.n_page - s->core.promised - transient_pages(s); }
+int queue_room(const struct scheduler *s)
+{
+    return s->core.lim.n_page - s->core.promised - transient_pages(s);
+}
 
 static struct seq *free_slot(struct scheduler *s)
 {
     for (int i = 0; i < s->info->max_seqs; i++)
-        if (!s->seq[i].req)
-            return &s->seq[i];
+        if (!s->seq[i].req) return &s->seq[i];
     return NULL;
 }
 
@@ -129,13 +134,16 @@ static struct seq *free_slot(struct scheduler *s)
 static float settle_bias(struct scheduler *s, struct request *r)
 {
     struct request_bias *b = r->bias;
-    if (!b || (!b->on && (s->conf.route_bias_max <= 0 || !memchr(r->use.route, ROUTE_OPEN, (size_t)s->info->n_layer))))
+    if (!b || (!b->on &&
+               (s->conf.route_bias_max <= 0 || !memchr(r->use.route, ROUTE_OPEN, (size_t)s->info->n_layer))))
         return 0;
-    if (b->on)
-        return b->value;
+    if (b->on) return b->value;
     b->on = true;
-    b->value = bias_of(s->conf.route_bias_max, &(struct bias_state){.waiting = (int)atomic_load(&s->stats.waiting), .queue_len = s->conf.queue_len,
-                                                                    .promised = s->core.promised, .n_page = s->core.lim.n_page});
+    b->value =
+        bias_of(s->conf.route_bias_max, &(struct bias_state){.waiting = (int)atomic_load(&s->stats.waiting),
+                                                             .queue_len = s->conf.queue_len,
+                                                             .promised = s->core.promised,
+                                                             .n_page = s->core.lim.n_page});
     atomic_store_explicit(&s->stats.bias_micro, llround((double)b->value * 1e6), memory_order_relaxed);
     atomic_fetch_add_explicit(&s->stats.biased, b->value != 0, memory_order_relaxed);
     return b->value;
@@ -150,7 +158,9 @@ static struct request *overdue(const struct scheduler *s)
 
 static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
 {
-    s->n_since_aged = r == overdue(s) ? 0 : s->n_since_aged < AGED_EVERY - 1 ? s->n_since_aged + 1 : s->n_since_aged;
+    s->n_since_aged = r == overdue(s)                    ? 0
+                      : s->n_since_aged < AGED_EVERY - 1 ? s->n_since_aged + 1
+                                                         : s->n_since_aged;
     r->aged |= plan_overdue(&s->core.lim, r, s->core.now_ns);
     leave_list(s, r);
     unsigned k = key_of(r);
@@ -194,20 +204,19 @@ static void count_layer_pages(struct scheduler *s)
         s->layer_pages[l] = 0;
         for (int i = 0; i < s->info->max_seqs; i++) {
             const struct seq *q = &s->seq[i];
-            if (!q->req)
-                continue;
+            if (!q->req) continue;
             int all = blocks_of(q->req->n_prompt + q->promised_new);
             s->layer_pages[l] += q->view.route[l] == ROUTE_SPARSE && all > window ? window : all;
         }
     }
 }
 
-/* Of several choices of one prompt the first to run computes it, and the others go on behind its pages: so they wait for those. */
+/* Of several choices of one prompt the first to run computes it, and the others go on behind its pages: so
+ * they wait for those. */
 static bool awaits_kin(const struct scheduler *s, const struct request *r)
 {
     bool awaits = false;
-    if (!r->kin || r->swapped || r->use.n_answer > 0 || !reuse_would(&s->core, r))
-        return false;
+    if (!r->kin || r->swapped || r->use.n_answer > 0 || !reuse_would(&s->core, r)) return false;
     for (int i = 0; i < s->info->max_seqs; i++)
         awaits |= s->seq[i].req && s->seq[i].req->kin == r->kin && s->seq[i].phase == SEQ_PREFILL;
     return awaits;
@@ -216,38 +225,40 @@ static bool awaits_kin(const struct scheduler *s, const struct request *r)
 static struct admit_ask ask_of(const struct scheduler *s, const struct request *r)
 {
     int n_tok = r->n_prompt + queue_promised_new(s, r);
-    return (struct admit_ask){.priority = r->priority, .n_prompt = r->swapped ? 0 : r->n_prompt, .n_tok = n_tok,
-                              .pages = plan_promise(&s->core.lim, r->use.route, n_tok) + plan_transient(&s->core.lim, r->n_prompt),
-                              .passed = r->passed, .key = key_of(r), .route = r->use.route};
+    return (struct admit_ask){.priority = r->priority,
+                              .n_prompt = r->swapped ? 0 : r->n_prompt,
+                              .n_tok = n_tok,
+                              .pages = plan_promise(&s->core.lim, r->use.route, n_tok) +
+                                       plan_transient(&s->core.lim, r->n_prompt),
+                              .passed = r->passed,
+                              .key = key_of(r),
+                              .route = r->use.route};
 }
 
 static struct request *pick(struct scheduler *s)
 {
-    struct admit_ask  ask[ADMIT_WINDOW];
-    struct request   *r[ADMIT_WINDOW], *late = overdue(s);
-    int               n = 0;
+    struct admit_ask ask[ADMIT_WINDOW];
+    struct request *r[ADMIT_WINDOW], *late = overdue(s);
+    int n = 0;
     struct admit_room room = {.pages = s->core.lim.n_page - s->core.promised - transient_pages(s),
-                              .prefill_tok = s->info->max_prefill_tok - s->prefill_tok, .prefill_idle = s->prefill_tok == 0,
-                              .served_ms = s->served_ms, .layer_pages = s->layer_pages};
+                              .prefill_tok = s->info->max_prefill_tok - s->prefill_tok,
+                              .prefill_idle = s->prefill_tok == 0,
+                              .served_ms = s->served_ms,
+                              .layer_pages = s->layer_pages};
     if (late && s->n_since_aged >= AGED_EVERY - 1) {
         ask[0] = ask_of(s, late);
         return admit_fits(&room, &ask[0]) ? late : NULL;
     }
-    LIST_EACH(it, &s->waiting)
-    {
-        if (n == ADMIT_WINDOW)
-            break;
+    LIST_EACH (it, &s->waiting) {
+        if (n == ADMIT_WINDOW) break;
         r[n] = LIST_ITEM(it, struct request, node);
-        if (awaits_kin(s, r[n]))
-            continue;
+        if (awaits_kin(s, r[n])) continue;
         ask[n] = ask_of(s, r[n]);
         n++;
     }
-    if (s->core.lim.route_policy == ROUTE_POLICY_BALANCE)
-        count_layer_pages(s);
+    if (s->core.lim.route_policy == ROUTE_POLICY_BALANCE) count_layer_pages(s);
     int best = admit_pick(&s->core.lim, &room, ask, n);
-    for (int i = 0; i < best; i++)
-        r[i]->passed += r[i]->priority == r[best]->priority;
+    for (int i = 0; i < best; i++) r[i]->passed += r[i]->priority == r[best]->priority;
     return best < 0 ? NULL : r[best];
 }
 
@@ -255,8 +266,7 @@ void queue_admit(struct scheduler *s)
 {
     for (struct seq *q; !list_empty(&s->waiting) && (q = free_slot(s));) {
         struct request *r = pick(s);
-        if (!r)
-            return;
+        if (!r) return;
         admit_one(s, q, r);
     }
 }
@@ -267,7 +277,8 @@ static struct seq *youngest(struct scheduler *s)
     struct seq *young = NULL;
     for (int i = 0; i < s->info->max_seqs; i++) {
         struct seq *q = &s->seq[i];
-        if (q->req && (!young || (q->req->aged == young->req->aged ? q->turn > young->turn : young->req->aged)))
+        if (q->req &&
+            (!young || (q->req->aged == young->req->aged ? q->turn > young->turn : young->req->aged)))
             young = q;
     }
     return young;
@@ -280,7 +291,8 @@ void queue_extend_promises(struct scheduler *s)
         struct seq *q = &s->seq[i];
         while (q->req && q->phase == SEQ_DECODE && q->pos >= q->req->n_prompt + q->promised_new &&
                q->promised_new < q->req->max_new) {
-            int next = q->promised_new + PAGE_TOK < q->req->max_new ? q->promised_new + PAGE_TOK : q->req->max_new;
+            int next =
+                q->promised_new + PAGE_TOK < q->req->max_new ? q->promised_new + PAGE_TOK : q->req->max_new;
             int promise = plan_promise(&s->core.lim, q->view.route, q->req->n_prompt + next);
             if (s->core.promised + promise - q->promised + transient_pages(s) <= s->core.lim.n_page) {
                 s->core.promised += promise - q->promised;
@@ -300,14 +312,11 @@ void queue_resize_pool(struct scheduler *s, int n_page)
     for (int i = 0; i < s->info->max_seqs; i++)
         if (s->seq[i].req && never_fits(s, s->seq[i].req))
             apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_ERROR, ERR_KV_CAPACITY);
-    LIST_EACH_SAFE(it, &s->waiting)
-    {
+    LIST_EACH_SAFE (it, &s->waiting) {
         struct request *r = LIST_ITEM(it, struct request, node);
-        if (!never_fits(s, r))
-            continue;
+        if (!never_fits(s, r)) continue;
         queue_drop(s, r);
         apply_end(&s->core, NULL, r, FINISH_ERROR, ERR_KV_CAPACITY);
     }
-    while (s->core.promised + transient_pages(s) > n_page)
-        queue_put_back(s, youngest(s));
+    while (s->core.promised + transient_pages(s) > n_page) queue_put_back(s, youngest(s));
 }

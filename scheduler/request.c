@@ -1,5 +1,5 @@
-/* request: the event ring between the engine thread (push) and the loop thread (next). Indexes only grow; the ring is
- * read and written without a lock because each index has one writer. */
+/* request: the event ring between the engine thread (push) and the loop thread (next). Indexes only grow; the
+ * ring is read and written without a lock because each index has one writer. */
 #include "scheduler/request.h"
 
 #include "base/check.h"
@@ -24,13 +24,10 @@ void request_push(struct request *r, const struct event *e)
 bool request_next_event(struct request *r, struct event *out)
 {
     uint32_t tail = atomic_load_explicit(&r->ring_tail, memory_order_relaxed);
-    if (tail == atomic_load_explicit(&r->ring_head, memory_order_acquire))
-        return false;
-    if (r->ring[tail % EVENT_RING].kind == EVENT_DONE && r->n_taken != r->n_put)
-        return false;
+    if (tail == atomic_load_explicit(&r->ring_head, memory_order_acquire)) return false;
+    if (r->ring[tail % EVENT_RING].kind == EVENT_DONE && r->n_taken != r->n_put) return false;
     *out = r->ring[tail % EVENT_RING];
     atomic_store_explicit(&r->ring_tail, tail + 1, memory_order_release);
-    if (out->kind == EVENT_DONE && r->in_flight)
-        atomic_fetch_sub(r->in_flight, 1);
+    if (out->kind == EVENT_DONE && r->in_flight) atomic_fetch_sub(r->in_flight, 1);
     return true;
 }

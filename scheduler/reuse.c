@@ -14,11 +14,10 @@ static int min_of(int a, int b) { return a < b ? a : b; }
 static bool settle_bits(const struct sched_core *k, struct seq *s)
 {
     const uint8_t *fixed = k->info->fixed_route;
-    bool           open = false;
+    bool open = false;
     for (int l = 0; l < k->lim.n_layer; l++) {
         uint8_t *bit = &s->view.route[l];
-        if (fixed && *bit == ROUTE_OPEN)
-            *bit = fixed[l];
+        if (fixed && *bit == ROUTE_OPEN) *bit = fixed[l];
         open = open || *bit == ROUTE_OPEN;
     }
     return open;
@@ -28,27 +27,23 @@ int reuse_promise(const struct sched_core *k, const struct seq *s, int n_tok)
 {
     int n = plan_promise(&k->lim, s->view.route, n_tok);
     int more = blocks_of(n_tok) - k->lim.sink_blocks - k->lim.local_blocks;
-    if (s->view.n_cached == 0 || k->lim.sparse_streams || more <= 0)
-        return n;
-    for (int l = s->layer; l < k->lim.n_layer; l++)
-        n += s->view.route[l] == ROUTE_SPARSE ? more : 0;
+    if (s->view.n_cached == 0 || k->lim.sparse_streams || more <= 0) return n;
+    for (int l = s->layer; l < k->lim.n_layer; l++) n += s->view.route[l] == ROUTE_SPARSE ? more : 0;
     return n;
 }
 
-/* A prompt that must have a number of full layers takes no route that has fewer: its own is decided behind the pages. So is that of one
- * behind pages of no route in particular. */
+/* A prompt that must have a number of full layers takes no route that has fewer: its own is decided behind
+ * the pages. So is that of one behind pages of no route in particular. */
 static bool may_pin(const struct sched_core *k, const struct seq *s, const uint8_t *route)
 {
     int full = 0;
-    if (route[0] == ROUTE_OPEN)
-        return false;
-    for (int l = 0; l < k->lim.n_layer; l++)
-        full += route[l] == ROUTE_FULL;
+    if (route[0] == ROUTE_OPEN) return false;
+    for (int l = 0; l < k->lim.n_layer; l++) full += route[l] == ROUTE_FULL;
     return k->pin && full >= s->view.min_full;
 }
 
-/* A prompt's last tokens that are computed whatever the cache has: one row at least, those that the router pools at the end, and what
- * the end decides about is not shared. */
+/* A prompt's last tokens that are computed whatever the cache has: one row at least, those that the router
+ * pools at the end, and what the end decides about is not shared. */
 static int rest_of(const struct sched_core *k, bool open)
 {
     return max_of(max_of(1, k->info->tail_tok), open ? k->info->router_pool_size : 0);
@@ -73,24 +68,24 @@ static bool take(struct sched_core *k, struct seq *s, const struct prefix_hit *h
         s->promised = promise;
     }
     prefix_share(k->prefix, h, s->view.route, &s->map);
-    if (may_pin(k, s, prefix_route(h)))
-        memcpy(s->view.route, prefix_route(h), (size_t)k->lim.n_layer);
+    if (may_pin(k, s, prefix_route(h))) memcpy(s->view.route, prefix_route(h), (size_t)k->lim.n_layer);
     return true;
 }
 
 static void begin(struct sched_core *k, struct seq *s, int room, int sum_layers)
 {
-    struct request   *r = s->req;
+    struct request *r = s->req;
     struct prefix_hit h = {0};
-    bool              open = settle_bits(k, s);
-    struct prefix_ask ask = {.key_id = r->key_id, .salt = r->cache_salt, .tok = r->prompt, .n_tok = r->n_prompt - rest_of(k, open),
+    bool open = settle_bits(k, s);
+    struct prefix_ask ask = {.key_id = r->key_id,
+                             .salt = r->cache_salt,
+                             .tok = r->prompt,
+                             .n_tok = r->n_prompt - rest_of(k, open),
                              .route = s->view.route};
-    if (s->n_stray >= STRAYS_MOST)
-        ask.n_tok = min_of(ask.n_tok, k->info->common_blocks * PAGE_TOK);
+    if (s->n_stray >= STRAYS_MOST) ask.n_tok = min_of(ask.n_tok, k->info->common_blocks * PAGE_TOK);
     if (!r->prompt_out && ask.n_tok > 0) /* scores of a prompt want all its rows */
         h = prefix_find(k->prefix, &ask);
-    if (h.n_block > 0 && !take(k, s, &h, room))
-        h = (struct prefix_hit){0};
+    if (h.n_block > 0 && !take(k, s, &h, room)) h = (struct prefix_hit){0};
     ask.n_tok = max_of(r->n_prompt - k->info->tail_tok, 0);
     prefix_begin(k->prefix, s->view.slot, &ask, &h, sum_layers);
     s->view.head_sum = prefix_sums(k->prefix, s->view.slot);
@@ -104,18 +99,17 @@ void reuse_begin(struct sched_core *k, struct seq *s, int room)
     s->view.strayed = false;
     s->view.due = NULL;
     s->view.head_sum = NULL;
-    if (!k->prefix)
-        return;
+    if (!k->prefix) return;
     begin(k, s, room, 0);
     atomic_fetch_add_explicit(&k->stats->prefix_query_tok, (uint64_t)s->req->n_prompt, memory_order_relaxed);
 }
 
-/* Sums over the first rows still hold up to the layer whose bit is another: they were made under the bits below it. */
+/* Sums over the first rows still hold up to the layer whose bit is another: they were made under the bits
+ * below it. */
 void reuse_begin_again(struct sched_core *k, struct seq *s, int room)
 {
     int l = 0;
-    while (s->view.route[l] == s->view.due[l])
-        l++;
+    while (s->view.route[l] == s->view.due[l]) l++;
     CHECK(l < k->lim.n_layer && s->view.route[l] != ROUTE_OPEN);
     kvmap_give_all(&s->map, k->pool);
     engine_drop(k->engine, s->view.slot);
@@ -141,18 +135,16 @@ void reuse_note(struct sched_core *k, struct seq *s, const struct plan_piece *q)
 
 void reuse_commit(struct sched_core *k, struct seq *s)
 {
-    if (!k->prefix)
-        return;
+    if (!k->prefix) return;
     prefix_commit(k->prefix, s->view.slot, s->view.route);
-    if (s->req->use.n_answer > 0)
-        return; /* replayed: told before */
+    if (s->req->use.n_answer > 0) return; /* replayed: told before */
     s->req->use.n_cached = s->view.n_cached;
-    atomic_fetch_add_explicit(s->view.n_cached > 0 ? &k->stats->prefix_hits : &k->stats->prefix_misses, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(s->view.n_cached > 0 ? &k->stats->prefix_hits : &k->stats->prefix_misses, 1,
+                              memory_order_relaxed);
     atomic_fetch_add_explicit(&k->stats->cached_tok, (uint64_t)s->view.n_cached, memory_order_relaxed);
 }
 
 void reuse_leave(struct sched_core *k, struct seq *s)
 {
-    if (k->prefix)
-        prefix_drop(k->prefix, s->view.slot);
+    if (k->prefix) prefix_drop(k->prefix, s->view.slot);
 }

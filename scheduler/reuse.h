@@ -1,6 +1,7 @@
-/* reuse: what a sequence in prefill and the prefix cache do for each other. A prompt that begins like one before it goes on
- * behind that one's pages, as if it had computed them: its router still decides every bit, and where a bit comes out otherwise
- * than the pages were written under, the prompt begins again. Engine thread only; everything is harmless without a cache. */
+/* reuse: what a sequence in prefill and the prefix cache do for each other. A prompt that begins like one
+ * before it goes on behind that one's pages, as if it had computed them: its router still decides every bit,
+ * and where a bit comes out otherwise than the pages were written under, the prompt begins again. Engine
+ * thread only; everything is harmless without a cache. */
 #ifndef FLUXD_SCHEDULER_REUSE_H
 #define FLUXD_SCHEDULER_REUSE_H
 

@@ -16,18 +16,18 @@ enum err route_ask_parse(const char *word, const struct engine_info *m, uint8_t 
     } else if (strcmp(word, "sparse") == 0) {
         memset(bit, ROUTE_SPARSE, L);
     } else if (strspn(word, "01") == strlen(word) && strlen(word) == L) {
-        for (size_t l = 0; l < L; l++)
-            bit[l] = word[l] == '1' ? ROUTE_FULL : ROUTE_SPARSE;
+        for (size_t l = 0; l < L; l++) bit[l] = word[l] == '1' ? ROUTE_FULL : ROUTE_SPARSE;
     } else {
-        return err_set(note, ERR_CONFIG, "--route", "must be auto, full, sparse or %d characters of 0 and 1, layer 0 first",
-                       m->n_layer);
+        return err_set(note, ERR_CONFIG, "--route",
+                       "must be auto, full, sparse or %d characters of 0 and 1, layer 0 first", m->n_layer);
     }
     return OK;
 }
 
-static enum err resolve(struct request *r, const struct engine_info *m, const uint8_t *dflt, struct err_note *note)
+static enum err resolve(struct request *r, const struct engine_info *m, const uint8_t *dflt,
+                        struct err_note *note)
 {
-    size_t   L = (size_t)m->n_layer;
+    size_t L = (size_t)m->n_layer;
     uint8_t *bit = r->use.route;
     switch (r->route_ask) {
     case ROUTE_ASK_DEFAULT:
@@ -50,12 +50,13 @@ static enum err resolve(struct request *r, const struct engine_info *m, const ui
     return err_set(note, ERR_INTERNAL, "route", "asked for in no known way");
 }
 
-/* A layer that the plan names reads what the plan says, whatever a client asks: so its pages are kept by the plan's bit. */
-enum err route_ask_resolve(struct request *r, const struct engine_info *m, const uint8_t *dflt, struct err_note *note)
+/* A layer that the plan names reads what the plan says, whatever a client asks: so its pages are kept by the
+ * plan's bit. */
+enum err route_ask_resolve(struct request *r, const struct engine_info *m, const uint8_t *dflt,
+                           struct err_note *note)
 {
     enum err err = resolve(r, m, dflt, note);
     for (int l = 0; m->fixed_route && l < m->n_layer; l++)
-        if (m->fixed_route[l] != ROUTE_OPEN)
-            r->use.route[l] = m->fixed_route[l];
+        if (m->fixed_route[l] != ROUTE_OPEN) r->use.route[l] = m->fixed_route[l];
     return err;
 }

@@ -1,5 +1,5 @@
-/* scheduler: the engine thread's loop. Turn by turn: take what came in, drop who left, admit, plan, step, apply. Everything
- * it needs is allocated in scheduler_open. */
+/* scheduler: the engine thread's loop. Turn by turn: take what came in, drop who left, admit, plan, step,
+ * apply. Everything it needs is allocated in scheduler_open. */
 #include "scheduler/scheduler.h"
 
 #include <stdlib.h>
@@ -14,11 +14,13 @@
 #include "scheduler/route_ask.h"
 
 enum { IDLE_BEAT_MS = 1000, BUSY_BEAT_MS = 50, PASS_MOST = 32 };
-/* Gaps beside a prompt, over those without: a host's cores have the prompt take at most 1.8 times as long as alone (2.5 / 1.5, and
- * what a step costs besides); on a device, where decode leaves the arithmetic idle, gaps stay below twice their own. */
+/* Gaps beside a prompt, over those without: a host's cores have the prompt take at most 1.8 times as long as
+ * alone (2.5 / 1.5, and what a step costs besides); on a device, where decode leaves the arithmetic idle,
+ * gaps stay below twice their own. */
 static const double STRETCH_HOST = 2.5, STRETCH_DEVICE = 1.6;
 static const int64_t PREFIX_BYTES_HOST = 256 << 20, PREFIX_BYTES_DEVICE = INT64_MAX;
-static const double ALONE_STEP_MS = 60; /* longest prefill step while nobody decodes: how late a newcomer is noticed */
+static const double ALONE_STEP_MS =
+    60; /* longest prefill step while nobody decodes: how late a newcomer is noticed */
 
 static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
 {
@@ -34,14 +36,13 @@ static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
     s->out.row = calloc((size_t)n, sizeof *s->out.row);
     s->out.piece = calloc((size_t)n, sizeof *s->out.piece);
     s->out.drew = calloc((size_t)n, 1);
-    if (!s->seq || !s->slot || !s->plan.row || !s->plan.piece || !s->plan.pick || !s->batch.row || !s->batch.piece || !s->out.row ||
-        !s->out.piece || !s->out.drew)
+    if (!s->seq || !s->slot || !s->plan.row || !s->plan.piece || !s->plan.pick || !s->batch.row ||
+        !s->batch.piece || !s->out.row || !s->out.piece || !s->out.drew)
         return false;
     for (int i = 0; i < n; i++) {
         s->slot[i] = &s->seq[i];
         s->seq[i].view.slot = i;
-        if (!kvmap_init(&s->seq[i].map, n_layer, stride))
-            return false;
+        if (!kvmap_init(&s->seq[i].map, n_layer, stride)) return false;
         s->seq[i].view.page = s->seq[i].map.page;
         s->seq[i].view.page_stride = stride;
     }
@@ -50,7 +51,8 @@ static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
 
 static size_t most_in_flight(const struct scheduler *s)
 {
-    return 4 * (size_t)(s->conf.queue_len + s->info->max_seqs); /* waiting, running, and ended but not yet read */
+    return 4 *
+           (size_t)(s->conf.queue_len + s->info->max_seqs); /* waiting, running, and ended but not yet read */
 }
 
 static enum route_policy policy_of(const char *word)
@@ -60,39 +62,61 @@ static enum route_policy policy_of(const char *word)
                                                   : ROUTE_POLICY_ORDER;
 }
 
-/* Pages of --prefix-cache-bytes; none where the engine cannot go on behind them. A host's pool is touched as it is used, so what stays there
- * is memory taken from others; a device's is taken at open. */
+/* Pages of --prefix-cache-bytes; none where the engine cannot go on behind them. A host's pool is touched as
+ * it is used, so what stays there is memory taken from others; a device's is taken at open. */
 static enum err open_prefix(struct scheduler *s, struct err_note *note)
 {
     const struct engine_info *m = s->info;
-    int64_t most = (s->conf.prefix_bytes >= 0 ? s->conf.prefix_bytes : m->on_host ? PREFIX_BYTES_HOST : PREFIX_BYTES_DEVICE) / m->page_bytes;
-    if (most > m->n_page)
-        most = m->n_page;
-    if (most < m->n_layer || !m->resumes)
-        return OK;
-    struct prefix_conf c = {.n_layer = m->n_layer, .max_seqs = m->max_seqs, .max_blocks = blocks_of(m->max_len), .sink_blocks = m->sink_blocks,
-                            .local_blocks = m->local_blocks, .common_blocks = m->common_blocks, .streams = m->sparse_streams, .n_sum = m->has_router ? m->head : 0,
-                            .sum_tok = m->router_pool_size, .max_pages = (int)most, .pool = s->core.pool};
-    return prefix_open(&s->core.prefix, &c) ? err_set(note, ERR_NOMEM, NULL, "no memory for the prefix cache") : OK;
+    int64_t most = (s->conf.prefix_bytes >= 0 ? s->conf.prefix_bytes
+                    : m->on_host              ? PREFIX_BYTES_HOST
+                                              : PREFIX_BYTES_DEVICE) /
+                   m->page_bytes;
+    if (most > m->n_page) most = m->n_page;
+    if (most < m->n_layer || !m->resumes) return OK;
+    struct prefix_conf c = {.n_layer = m->n_layer,
+                            .max_seqs = m->max_seqs,
+                            .max_blocks = blocks_of(m->max_len),
+                            .sink_blocks = m->sink_blocks,
+                            .local_blocks = m->local_blocks,
+                            .common_blocks = m->common_blocks,
+                            .streams = m->sparse_streams,
+                            .n_sum = m->has_router ? m->head : 0,
+                            .sum_tok = m->router_pool_size,
+                            .max_pages = (int)most,
+                            .pool = s->core.pool};
+    return prefix_open(&s->core.prefix, &c) ? err_set(note, ERR_NOMEM, NULL, "no memory for the prefix cache")
+                                            : OK;
 }
 
-enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *conf, struct engine *e, struct err_note *note)
+enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *conf, struct engine *e,
+                        struct err_note *note)
 {
     *out = NULL;
     struct scheduler *s = calloc(1, sizeof *s);
-    if (!s)
-        return err_set(note, ERR_NOMEM, NULL, "no memory for the scheduler");
+    if (!s) return err_set(note, ERR_NOMEM, NULL, "no memory for the scheduler");
     s->conf = *conf;
     s->info = engine_info(e);
     const struct engine_info *m = s->info;
     list_init(&s->waiting);
     list_init(&s->by_age);
-    s->core = (struct sched_core){.engine = e, .stats = &s->stats, .info = m, .pin = conf->route_reuse && strcmp(conf->route_reuse, "pin") == 0};
-    s->core.lim = (struct plan_limits){.n_layer = m->n_layer, .n_page = m->n_page, .sink_blocks = m->sink_blocks,
-                                       .local_blocks = m->local_blocks, .sparse_streams = m->sparse_streams,
+    s->core = (struct sched_core){.engine = e,
+                                  .stats = &s->stats,
+                                  .info = m,
+                                  .pin = conf->route_reuse && strcmp(conf->route_reuse, "pin") == 0};
+    s->core.lim = (struct plan_limits){.n_layer = m->n_layer,
+                                       .n_page = m->n_page,
+                                       .sink_blocks = m->sink_blocks,
+                                       .local_blocks = m->local_blocks,
+                                       .sparse_streams = m->sparse_streams,
                                        .itl_target_ms = conf->itl_target_ms,
-                                       .stretch = conf->itl_stretch > 0 ? conf->itl_stretch : m->on_host ? STRETCH_HOST : STRETCH_DEVICE,
-                                       .burst_ms = conf->itl_burst_ms, .aging_ns = conf->priority_aging_ms * 1000000, .alone_ms = ALONE_STEP_MS, .age = 1, .pass_most = PASS_MOST,
+                                       .stretch = conf->itl_stretch > 0 ? conf->itl_stretch
+                                                  : m->on_host          ? STRETCH_HOST
+                                                                        : STRETCH_DEVICE,
+                                       .burst_ms = conf->itl_burst_ms,
+                                       .aging_ns = conf->priority_aging_ms * 1000000,
+                                       .alone_ms = ALONE_STEP_MS,
+                                       .age = 1,
+                                       .pass_most = PASS_MOST,
                                        .route_policy = policy_of(conf->route_policy)};
     int chunk = conf->chunk_tok > 0 && conf->chunk_tok < m->chunk_tok ? conf->chunk_tok : m->chunk_tok;
     s->core.lim.chunk_tok = chunk < PAGE_TOK ? PAGE_TOK : chunk / PAGE_TOK * PAGE_TOK;
@@ -102,16 +126,14 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     s->inbox = mailbox_new(most_in_flight(s), NULL, NULL);
     s->outbox = s->core.outbox = mailbox_new(2 * most_in_flight(s), conf->wake, conf->wake_arg);
     enum err err = err_set(note, ERR_NOMEM, NULL, "no memory for the scheduler");
-    if (!s->route || !s->layer_pages || !s->core.pool || !s->inbox || !s->outbox || !alloc_buffers(s, m->max_seqs, m->n_layer))
+    if (!s->route || !s->layer_pages || !s->core.pool || !s->inbox || !s->outbox ||
+        !alloc_buffers(s, m->max_seqs, m->n_layer))
         goto fail;
     err = route_ask_parse(conf->route, m, s->route, note);
-    if (err)
-        goto fail;
+    if (err) goto fail;
     err = swap_open(&s->swap, m, conf->swap_bytes, note);
-    if (!err)
-        err = open_prefix(s, note);
-    if (err)
-        goto fail;
+    if (!err) err = open_prefix(s, note);
+    if (err) goto fail;
     cost_init(&s->cost, m);
     atomic_store(&s->stats.pages_total, m->n_page);
     atomic_store(&s->stats.heartbeat_ns, clock_ns());
@@ -124,21 +146,16 @@ fail:
 
 void scheduler_close(struct scheduler *s)
 {
-    if (!s)
-        return;
-    for (int i = 0; s->seq && i < s->info->max_seqs; i++)
-        kvmap_fini(&s->seq[i].map);
-    void *steps[] = {s->seq,       s->slot, s->layer_pages, s->route,   s->plan.row,  s->plan.piece, s->plan.pick,
-                     s->batch.row, s->batch.piece, s->out.row, s->out.piece, s->out.drew};
-    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
-        free(steps[i]);
+    if (!s) return;
+    for (int i = 0; s->seq && i < s->info->max_seqs; i++) kvmap_fini(&s->seq[i].map);
+    void *steps[] = {s->seq,       s->slot,      s->layer_pages, s->route,   s->plan.row,  s->plan.piece,
+                     s->plan.pick, s->batch.row, s->batch.piece, s->out.row, s->out.piece, s->out.drew};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) free(steps[i]);
     prefix_close(s->core.prefix);
     kvpool_free(s->core.pool);
     swap_close(s->swap);
-    if (s->inbox)
-        mailbox_free(s->inbox);
-    if (s->outbox)
-        mailbox_free(s->outbox);
+    if (s->inbox) mailbox_free(s->inbox);
+    if (s->outbox) mailbox_free(s->outbox);
     free(s);
 }
 
@@ -149,14 +166,16 @@ static enum err check_fits(const struct scheduler *s, const struct request *r, s
     const struct engine_info *m = s->info;
     if (r->n_prompt + r->max_new > m->max_len)
         return err_set(note, ERR_CONTEXT_LENGTH, "max_tokens",
-                       "the model takes %d tokens; the prompt has %d and %d more were asked for", m->max_len, r->n_prompt,
-                       r->max_new);
-    int need = plan_promise(&s->core.lim, r->use.route, r->n_prompt + r->max_new) + plan_transient(&s->core.lim, r->n_prompt);
+                       "the model takes %d tokens; the prompt has %d and %d more were asked for", m->max_len,
+                       r->n_prompt, r->max_new);
+    int need = plan_promise(&s->core.lim, r->use.route, r->n_prompt + r->max_new) +
+               plan_transient(&s->core.lim, r->n_prompt);
     if (need > m->n_page)
-        return err_set(note, ERR_KV_CAPACITY, NULL,
-                       "the request needs up to %d KV pages (%d tokens) and the pool has %d: ask for fewer tokens, route more "
-                       "layers sparse, or raise --kv-pool-bytes",
-                       need, r->n_prompt + r->max_new, m->n_page);
+        return err_set(
+            note, ERR_KV_CAPACITY, NULL,
+            "the request needs up to %d KV pages (%d tokens) and the pool has %d: ask for fewer tokens, route more "
+            "layers sparse, or raise --kv-pool-bytes",
+            need, r->n_prompt + r->max_new, m->n_page);
     return OK;
 }
 
@@ -166,15 +185,16 @@ enum err scheduler_submit(struct scheduler *s, struct request *r, struct err_not
         return err_set(note, ERR_DRAINING, NULL, "%s", err_text(ERR_DRAINING));
     CHECK(r->n_prompt > 0 && r->max_new >= 0 && r->use.route);
     enum err err = route_ask_resolve(r, s->info, s->route, note);
-    if (!err)
-        err = check_fits(s, r, note);
+    if (!err) err = check_fits(s, r, note);
     if (err) {
         atomic_fetch_add(&s->stats.rejected_size, 1);
         return err;
     }
-    if (atomic_load(&s->stats.waiting) >= s->conf.queue_len || atomic_load(&s->in_flight) >= (int64_t)most_in_flight(s)) {
+    if (atomic_load(&s->stats.waiting) >= s->conf.queue_len ||
+        atomic_load(&s->in_flight) >= (int64_t)most_in_flight(s)) {
         atomic_fetch_add(&s->stats.rejected_full, 1);
-        return err_set(note, ERR_QUEUE_FULL, NULL, "%d requests wait already: try again later", s->conf.queue_len);
+        return err_set(note, ERR_QUEUE_FULL, NULL, "%d requests wait already: try again later",
+                       s->conf.queue_len);
     }
     r->use.n_prompt = r->n_prompt;
     r->submit_ns = clock_ns();
@@ -203,10 +223,8 @@ size_t scheduler_poll(struct scheduler *s, struct request **out, size_t n)
         size_t same = 0;
         out[i]->n_taken++;
         atomic_store(&out[i]->announced, false); /* before its events are read: none can be missed */
-        while (same < kept && out[same] != out[i])
-            same++;
-        if (same == kept)
-            out[kept++] = out[i];
+        while (same < kept && out[same] != out[i]) same++;
+        if (same == kept) out[kept++] = out[i];
     }
     return kept;
 }
@@ -234,7 +252,7 @@ int scheduler_retry_after_s(const struct scheduler *s)
 }
 
 const struct scheduler_stats *scheduler_stats(const struct scheduler *s) { return &s->stats; }
-const struct engine_info     *scheduler_model(const struct scheduler *s) { return s->info; }
+const struct engine_info *scheduler_model(const struct scheduler *s) { return s->info; }
 
 /* --- the engine thread's side */
 
@@ -252,11 +270,9 @@ static void take_inbox(struct scheduler *s, struct request *first)
 
 static void end_cancelled(struct scheduler *s)
 {
-    LIST_EACH_SAFE(it, &s->waiting)
-    {
+    LIST_EACH_SAFE (it, &s->waiting) {
         struct request *r = LIST_ITEM(it, struct request, node);
-        if (!atomic_load(&r->cancel))
-            continue;
+        if (!atomic_load(&r->cancel)) continue;
         queue_drop(s, r);
         apply_end(&s->core, NULL, r, FINISH_CANCELLED, ERR_CANCELLED);
     }
@@ -268,7 +284,7 @@ static void end_cancelled(struct scheduler *s)
 static struct sample_row sample_of(const struct seq *q)
 {
     const struct request *r = q->req;
-    struct sample_row     a = r->sample;
+    struct sample_row a = r->sample;
     a.hist = r->prompt;
     a.n_prompt = r->n_prompt;
     a.n_hist = r->n_prompt + r->use.n_answer;
@@ -285,9 +301,8 @@ static struct sample_row sample_of(const struct seq *q)
 static void make_room(struct scheduler *s)
 {
     const struct plan *p = &s->plan;
-    int                n = 0;
-    if (!s->core.prefix)
-        return;
+    int n = 0;
+    if (!s->core.prefix) return;
     for (int i = 0; i < p->n_row; i++) {
         const struct seq *q = s->slot[p->row[i].seq];
         for (int l = 0; seq_on_new_page(q) && l < s->info->n_layer; l++)
@@ -295,7 +310,8 @@ static void make_room(struct scheduler *s)
     }
     for (int i = 0; i < p->n_piece; i++)
         for (int l = p->piece[i].layer0; l < p->piece[i].layer1; l++)
-            n += kvmap_lack(&s->slot[p->piece[i].seq]->map, l, p->piece[i].tok0 / PAGE_TOK, blocks_of(p->piece[i].tok1));
+            n += kvmap_lack(&s->slot[p->piece[i].seq]->map, l, p->piece[i].tok0 / PAGE_TOK,
+                            blocks_of(p->piece[i].tok1));
     prefix_make_room(s->core.prefix, n);
 }
 
@@ -307,7 +323,7 @@ static void fill_batch(struct scheduler *s)
     s->batch.n_piece = p->n_piece;
     for (int i = 0; i < p->n_row; i++) {
         struct seq *q = s->slot[p->row[i].seq];
-        int         b = q->pos / PAGE_TOK;
+        int b = q->pos / PAGE_TOK;
         for (int l = 0; seq_on_new_page(q) && l < s->info->n_layer; l++)
             CHECK(kvmap_take(&q->map, s->core.pool, l, b, b + 1));
         q->view.page_stamp = q->map.stamp;
@@ -315,33 +331,43 @@ static void fill_batch(struct scheduler *s)
     }
     for (int i = 0; i < p->n_piece; i++) {
         const struct plan_piece *w = &p->piece[i];
-        struct seq              *q = s->slot[w->seq];
+        struct seq *q = s->slot[w->seq];
         for (int l = w->layer0; l < w->layer1; l++)
             CHECK(kvmap_take(&q->map, s->core.pool, l, w->tok0 / PAGE_TOK, blocks_of(w->tok1)));
         q->view.page_stamp = q->map.stamp;
-        s->batch.piece[i] = (struct batch_piece){.seq = &q->view, .layer0 = w->layer0, .layer1 = w->layer1, .tok0 = w->tok0,
-                                                 .tok1 = w->tok1, .sample = sample_of(q),
+        s->batch.piece[i] = (struct batch_piece){.seq = &q->view,
+                                                 .layer0 = w->layer0,
+                                                 .layer1 = w->layer1,
+                                                 .tok0 = w->tok0,
+                                                 .tok1 = w->tok1,
+                                                 .sample = sample_of(q),
                                                  .prompt_top = q->req->prompt_top};
         if (q->req->use.n_answer == 0) /* once: its maker may be reading it later */
             s->batch.piece[i].prompt_out = q->req->prompt_out;
-        s->batch.piece[i].sample.n_hist = q->req->n_prompt; /* a replayed prompt draws its first token from the prompt alone */
+        s->batch.piece[i].sample.n_hist =
+            q->req->n_prompt; /* a replayed prompt draws its first token from the prompt alone */
         s->batch.piece[i].sample.pos = q->req->n_prompt;
     }
 }
 
-/* Of the time between two steps, and within this one, in which the engine waited for us although there was work. */
+/* Of the time between two steps, and within this one, in which the engine waited for us although there was
+ * work. */
 static void count_idle(struct scheduler *s, int64_t begin_ns)
 {
     const struct plan *p = &s->plan;
-    int64_t            idle = 0;
+    int64_t idle = 0;
     if (s->step_end_ns > 0) {
         idle = s->out.idle_ns >= 0 ? s->out.idle_ns : begin_ns - s->step_end_ns;
         atomic_fetch_add_explicit(&s->stats.idle_ns, (uint64_t)idle, memory_order_relaxed);
-        atomic_fetch_add_explicit(&s->stats.chain_ns, (uint64_t)(s->core.now_ns - s->step_end_ns), memory_order_relaxed);
+        atomic_fetch_add_explicit(&s->stats.chain_ns, (uint64_t)(s->core.now_ns - s->step_end_ns),
+                                  memory_order_relaxed);
     }
     s->step_end_ns = s->core.now_ns;
-    log_line(LOG_DEBUG, "step", "begin_us=%lld us=%lld decode_us=%lld idle_us=%lld rows=%d pieces=%d planned_prefill_ms=%.2f", (long long)(begin_ns / 1000),
-             (long long)((s->core.now_ns - begin_ns) / 1000), (long long)(s->out.decode_ns / 1000), (long long)(idle / 1000), p->n_row, p->n_piece, p->prefill_ms);
+    log_line(LOG_DEBUG, "step",
+             "begin_us=%lld us=%lld decode_us=%lld idle_us=%lld rows=%d pieces=%d planned_prefill_ms=%.2f",
+             (long long)(begin_ns / 1000), (long long)((s->core.now_ns - begin_ns) / 1000),
+             (long long)(s->out.decode_ns / 1000), (long long)(idle / 1000), p->n_row, p->n_piece,
+             p->prefill_ms);
 }
 
 static enum err run_step(struct scheduler *s)
@@ -360,12 +386,9 @@ static enum err run_step(struct scheduler *s)
     hist_add(&s->stats.step, s->core.now_ns - t0);
     count_idle(s, t0);
     atomic_fetch_add_explicit(&s->stats.steps, 1, memory_order_relaxed);
-    if (p->n_row)
-        cost_learn(&s->cost.decode, p->decode_work, (double)s->out.decode_ns * 1e-6);
-    if (p->n_piece)
-        cost_learn(&s->cost.prefill, p->prefill_work, (double)s->out.prefill_ns * 1e-6);
-    for (int i = 0; i < p->n_row; i++)
-        apply_row(&s->core, s->slot[p->row[i].seq], &s->out.row[i]);
+    if (p->n_row) cost_learn(&s->cost.decode, p->decode_work, (double)s->out.decode_ns * 1e-6);
+    if (p->n_piece) cost_learn(&s->cost.prefill, p->prefill_work, (double)s->out.prefill_ns * 1e-6);
+    for (int i = 0; i < p->n_row; i++) apply_row(&s->core, s->slot[p->row[i].seq], &s->out.row[i]);
     for (int i = 0; i < p->n_piece; i++) {
         struct seq *q = s->slot[p->piece[i].seq];
         if (route_only_known(s, q->req))
@@ -382,15 +405,13 @@ static void end_all(struct scheduler *s, enum err why)
 {
     take_inbox(s, NULL);
     s->core.now_ns = clock_ns();
-    LIST_EACH_SAFE(it, &s->waiting)
-    {
+    LIST_EACH_SAFE (it, &s->waiting) {
         struct request *r = LIST_ITEM(it, struct request, node);
         queue_drop(s, r);
         apply_end(&s->core, NULL, r, FINISH_ERROR, why);
     }
     for (int i = 0; i < s->info->max_seqs; i++)
-        if (s->seq[i].req)
-            apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_ERROR, why);
+        if (s->seq[i].req) apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_ERROR, why);
     books_count(s);
 }
 
@@ -410,17 +431,18 @@ static enum turn turn(struct scheduler *s, struct request *first, enum err *err)
     books_count(s);
     queue_admit(s);
     books_count(s);
-    int n_free = kvpool_n_free(s->core.pool) + kvpool_n_idle(s->core.pool) - (s->info->n_page - s->core.lim.n_page);
+    int n_free =
+        kvpool_n_free(s->core.pool) + kvpool_n_idle(s->core.pool) - (s->info->n_page - s->core.lim.n_page);
     s->plan.aged_turn = s->n_piece_step % AGED_EVERY == AGED_EVERY - 1;
-    plan_step(&s->plan, &s->core.lim, &s->cost, s->slot, s->info->max_seqs, n_free > 0 ? n_free : 0, s->core.now_ns);
+    plan_step(&s->plan, &s->core.lim, &s->cost, s->slot, s->info->max_seqs, n_free > 0 ? n_free : 0,
+              s->core.now_ns);
     s->n_piece_step += s->plan.n_piece > 0;
     if (s->plan.n_row + s->plan.n_piece == 0) {
         s->step_end_ns = 0;
         return TURN_IDLE;
     }
     *err = run_step(s);
-    if (!*err)
-        return TURN_WORKED;
+    if (!*err) return TURN_WORKED;
     atomic_store(&s->stop, (int)*err + 1);
     end_all(s, ERR_DEVICE);
     *err = ERR_DEVICE;
@@ -429,7 +451,7 @@ static enum turn turn(struct scheduler *s, struct request *first, enum err *err)
 
 enum turn scheduler_turn(struct scheduler *s, struct request *first, enum err *err)
 {
-    uint64_t  taken = heap_taken();
+    uint64_t taken = heap_taken();
     enum turn t = turn(s, first, err);
     atomic_fetch_add_explicit(&s->stats.taken_bytes, heap_taken() - taken, memory_order_relaxed);
     return t;
@@ -447,9 +469,10 @@ static struct request *sleep_for(struct scheduler *s, int64_t ms)
 enum err scheduler_run(struct scheduler *s)
 {
     struct request *first = NULL;
-    enum err        err = OK;
+    enum err err = OK;
     for (enum turn t; (t = scheduler_turn(s, first, &err)) != TURN_OVER;) {
-        bool busy = atomic_load(&s->stats.waiting) + atomic_load(&s->stats.resting) > 0; /* their deadlines go on */
+        bool busy =
+            atomic_load(&s->stats.waiting) + atomic_load(&s->stats.resting) > 0; /* their deadlines go on */
         first = t == TURN_IDLE ? sleep_for(s, busy ? BUSY_BEAT_MS : IDLE_BEAT_MS) : NULL;
     }
     return err;

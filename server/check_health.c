@@ -15,11 +15,11 @@ enum { TIMEOUT_S = 3 };
 static int open_socket(const char *host, int port)
 {
     char service[16];
-    struct addrinfo hint = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *ai = NULL;
+    struct addrinfo hint = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
+                    *ai = NULL;
     struct timeval limit = {.tv_sec = TIMEOUT_S};
     snprintf(service, sizeof service, "%d", port);
-    if (getaddrinfo(host, service, &hint, &ai) != 0)
-        return -1;
+    if (getaddrinfo(host, service, &hint, &ai) != 0) return -1;
     int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
@@ -35,18 +35,17 @@ static int open_socket(const char *host, int port)
 static int ask(const char *host, int port, const char *path)
 {
     int fd = open_socket(host, port), status = 0;
-    if (fd < 0)
-        return 0;
+    if (fd < 0) return 0;
     char text[256];
-    int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path);
+    int n =
+        snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path);
     if (send(fd, text, (size_t)n, MSG_NOSIGNAL) == n) {
         size_t got = 0;
         ssize_t part;
         while (got < sizeof text - 1 && (part = recv(fd, text + got, sizeof text - 1 - got, 0)) > 0)
             got += (size_t)part;
         text[got] = '\0';
-        if (sscanf(text, "HTTP/1.1 %d", &status) != 1)
-            status = 0;
+        if (sscanf(text, "HTTP/1.1 %d", &status) != 1) status = 0;
     }
     close(fd);
     return status;
@@ -61,11 +60,9 @@ int check_health(const char *host, int port)
     const char *path[] = {"/health", "/ready"};
     for (int i = 0; i < 2; i++) {
         int status = ask(to, port, path[i]);
-        if (status == 200)
-            continue;
+        if (status == 200) continue;
         char what[32] = "no answer";
-        if (status)
-            snprintf(what, sizeof what, "status %d", status);
+        if (status) snprintf(what, sizeof what, "status %d", status);
         log_say(STDERR_FILENO, "fluxd: %s of %s port %d: %s", path[i], to, port, what);
         return 1;
     }

@@ -13,7 +13,11 @@
 #include "server/json/out.h"
 #include "base/utf8.h"
 
-enum { FILE_BYTES_MAX = 1 << 20, INI_LINE_MAX = 198 /* the reader's line is 200 with its end */, API_KEYS_MAX = 10000 };
+enum {
+    FILE_BYTES_MAX = 1 << 20,
+    INI_LINE_MAX = 198 /* the reader's line is 200 with its end */,
+    API_KEYS_MAX = 10000
+};
 
 enum kind { KIND_GROUP, KIND_TEXT, KIND_WORD, KIND_INT, KIND_SIZE, KIND_REAL };
 
@@ -28,20 +32,20 @@ struct setting {
 };
 
 #define AT(field) offsetof(struct config, field)
-#define ROW_NUMBER(k, lim, f, u, d, lo, hi, h)                                                                         \
-    {.kind = (k),                                                                                                      \
-     .limit = (lim),                                                                                                   \
-     .field = #f,                                                                                                      \
-     .at = AT(f),                                                                                                      \
-     .unit = (u),                                                                                                      \
-     .def = (d),                                                                                                       \
-     .min = (double)(lo),                                                                                              \
-     .max = (double)(hi),                                                                                              \
+#define ROW_NUMBER(k, lim, f, u, d, lo, hi, h)                                                               \
+    {.kind = (k),                                                                                            \
+     .limit = (lim),                                                                                         \
+     .field = #f,                                                                                            \
+     .at = AT(f),                                                                                            \
+     .unit = (u),                                                                                            \
+     .def = (d),                                                                                             \
+     .min = (double)(lo),                                                                                    \
+     .max = (double)(hi),                                                                                    \
      .help = (h)},
 static const struct setting setting[] = {
 #define GROUP(title)  {.kind = KIND_GROUP, .field = (title)},
 #define TEXT(f, d, h) {.kind = KIND_TEXT, .field = #f, .at = AT(f), .unit = "", .def = (d), .help = (h)},
-#define WORD(f, d, w, h)                                                                                               \
+#define WORD(f, d, w, h)                                                                                     \
     {.kind = KIND_WORD, .field = #f, .at = AT(f), .unit = "", .def = (d), .words = (w), .help = (h)},
 #define INT(f, u, d, lo, hi, h)        ROW_NUMBER(KIND_INT, false, f, u, d, lo, hi, h)
 #define SIZE(f, u, d, lo, hi, h)       ROW_NUMBER(KIND_SIZE, false, f, u, d, lo, hi, h)
@@ -67,16 +71,14 @@ struct loader {
 static void flag_of(const struct setting *s, char name[64])
 {
     size_t i = 0;
-    for (; s->field[i]; i++)
-        name[i] = s->field[i] == '_' ? '-' : s->field[i];
+    for (; s->field[i]; i++) name[i] = s->field[i] == '_' ? '-' : s->field[i];
     name[i] = '\0';
 }
 
 static void variable_of(const struct setting *s, char name[64])
 {
     size_t n = (size_t)snprintf(name, 64, "FLUXD_");
-    for (size_t i = 0; s->field[i]; i++)
-        name[n++] = (char)toupper((unsigned char)s->field[i]);
+    for (size_t i = 0; s->field[i]; i++) name[n++] = (char)toupper((unsigned char)s->field[i]);
     name[n] = '\0';
 }
 
@@ -84,12 +86,10 @@ static void variable_of(const struct setting *s, char name[64])
 static int find_flag(const char *p, size_t n)
 {
     for (int i = 0; i < N_SETTING; i++) {
-        if (setting[i].kind == KIND_GROUP)
-            continue;
+        if (setting[i].kind == KIND_GROUP) continue;
         char name[64];
         flag_of(&setting[i], name);
-        if (strlen(name) == n && !memcmp(name, p, n))
-            return i;
+        if (strlen(name) == n && !memcmp(name, p, n)) return i;
     }
     return -1;
 }
@@ -98,15 +98,14 @@ static int find_flag(const char *p, size_t n)
 static int distance(const char *a, size_t n_a, const char *b, size_t n_b)
 {
     int row[65];
-    if (n_a > 64 || n_b > 64)
-        return 999;
-    for (size_t j = 0; j <= n_b; j++)
-        row[j] = (int)j;
+    if (n_a > 64 || n_b > 64) return 999;
+    for (size_t j = 0; j <= n_b; j++) row[j] = (int)j;
     for (size_t i = 1; i <= n_a; i++) {
         int corner = row[0];
         row[0] = (int)i;
         for (size_t j = 1; j <= n_b; j++) {
-            int other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1, same = corner + (a[i - 1] != b[j - 1]);
+            int other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1,
+                same = corner + (a[i - 1] != b[j - 1]);
             corner = row[j];
             row[j] = other < same ? other : same;
         }
@@ -115,19 +114,17 @@ static int distance(const char *a, size_t n_a, const char *b, size_t n_b)
 }
 
 /* " (did you mean --x?)", or "" when nothing is near. */
-static const char *hint(const char *p, size_t n, void (*name_of)(const struct setting *, char[64]), const char *before,
-                        char out[96])
+static const char *hint(const char *p, size_t n, void (*name_of)(const struct setting *, char[64]),
+                        const char *before, char out[96])
 {
     int best = 4;
     out[0] = '\0';
     for (int i = 0; i < N_SETTING; i++) {
         char name[64];
-        if (setting[i].kind == KIND_GROUP)
-            continue;
+        if (setting[i].kind == KIND_GROUP) continue;
         name_of(&setting[i], name);
         int d = distance(p, n, name, strlen(name));
-        if (d >= best)
-            continue;
+        if (d >= best) continue;
         best = d;
         snprintf(out, 96, " (did you mean %s%s?)", before, name);
     }
@@ -165,28 +162,24 @@ static bool is_one_of(const char *value, const char *words)
     size_t n = strlen(value);
     while (n) {
         size_t len = strcspn(words, "|");
-        if (len == n && !memcmp(words, value, n))
-            return true;
-        if (!words[len])
-            return false;
+        if (len == n && !memcmp(words, value, n)) return true;
+        if (!words[len]) return false;
         words += len + 1;
     }
     return false;
 }
 
-/* Digits, for a size perhaps K, M or G. False: not a number. Too large for 64 bits counts as out of bounds. */
+/* Digits, for a size perhaps K, M or G. False: not a number. Too large for 64 bits counts as out of bounds.
+ */
 static bool read_whole(const char *value, bool size, double *approx, int64_t *out)
 {
     char *end;
     errno = 0;
     long long v = strtoll(value, &end, 10);
-    if (end == value || isspace((unsigned char)*value) || *value == '+')
-        return false;
+    if (end == value || isspace((unsigned char)*value) || *value == '+') return false;
     int shift = 0;
-    if (size && *end && strchr("KMG", *end))
-        shift = *end == 'K' ? 10 : *end == 'M' ? 20 : 30, end++;
-    if (*end)
-        return false;
+    if (size && *end && strchr("KMG", *end)) shift = *end == 'K' ? 10 : *end == 'M' ? 20 : 30, end++;
+    if (*end) return false;
     bool over = errno == ERANGE || v > INT64_MAX >> shift || v < INT64_MIN >> shift;
     *approx = over ? (v > 0 ? 1e300 : -1e300) : (double)v * (double)(INT64_C(1) << shift);
     *out = over ? 0 : v * (INT64_C(1) << shift);
@@ -224,29 +217,26 @@ static enum err put_number(struct loader *l, int i, const char *value)
 static enum err put(struct loader *l, int i, const char *value)
 {
     const struct setting *s = &setting[i];
-    if (s->kind == KIND_INT || s->kind == KIND_SIZE || s->kind == KIND_REAL)
-        return put_number(l, i, value);
+    if (s->kind == KIND_INT || s->kind == KIND_SIZE || s->kind == KIND_REAL) return put_number(l, i, value);
     if (s->kind == KIND_WORD && !is_one_of(value, s->words)) {
         char why[128];
         snprintf(why, sizeof why, "is none of %s", s->words);
         return refuse(l, i, value, why);
     }
     char **field = (char **)(void *)((char *)l->config + s->at), *copy = strdup(value);
-    if (!copy)
-        return err_set(l->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!copy) return err_set(l->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     free(*field);
     *field = copy;
     return OK;
 }
 
-/* A value counts when nothing of a higher rank has set the same. Of flags the last one counts, so that a command line
- * can be added to; twice in the file is a mistake. */
+/* A value counts when nothing of a higher rank has set the same. Of flags the last one counts, so that a
+ * command line can be added to; twice in the file is a mistake. */
 static enum err offer(struct loader *l, int i, const char *value, enum source from)
 {
     if (l->from[i] == from && from == FROM_FILE)
         return refuse(l, i, value, "is a second value for one setting");
-    if (l->from[i] > from)
-        return OK;
+    if (l->from[i] > from) return OK;
     l->from[i] = from;
     return put(l, i, value);
 }
@@ -256,8 +246,7 @@ static enum err offer(struct loader *l, int i, const char *value, enum source fr
 static enum err read_file(const char *path, const char *what, char **out, struct err_note *note)
 {
     FILE *f = fopen(path, "re");
-    if (!f)
-        return err_set(note, ERR_CONFIG, what, "cannot open %.150s: %s", path, strerror(errno));
+    if (!f) return err_set(note, ERR_CONFIG, what, "cannot open %.150s: %s", path, strerror(errno));
     char *text = calloc(1, FILE_BYTES_MAX + 2);
     size_t n = text ? fread(text, 1, FILE_BYTES_MAX + 1, f) : 0;
     bool bad = !text || ferror(f) != 0;
@@ -267,24 +256,24 @@ static enum err read_file(const char *path, const char *what, char **out, struct
         return OK;
     }
     free(text);
-    return err_set(note, ERR_CONFIG, what, "%.150s is not a text file of at most %d bytes", path, FILE_BYTES_MAX);
+    return err_set(note, ERR_CONFIG, what, "%.150s is not a text file of at most %d bytes", path,
+                   FILE_BYTES_MAX);
 }
 
 static int on_file_key(void *arg, const char *section, const char *name, const char *value)
 {
     struct loader *l = arg;
     char near[96];
-    if (l->err)
-        return 1;
+    if (l->err) return 1;
     if (*section) {
-        l->err = err_set(l->note, ERR_CONFIG, "--config", "%.150s has a section [%.40s]; there are no sections",
-                         l->file, section);
+        l->err = err_set(l->note, ERR_CONFIG, "--config",
+                         "%.150s has a section [%.40s]; there are no sections", l->file, section);
         return 1;
     }
     int i = find_flag(name, strlen(name));
     if (i < 0)
-        l->err = err_set(l->note, ERR_CONFIG, "--config", "%.120s: no setting is called \"%.40s\"%s", l->file, name,
-                         hint(name, strlen(name), flag_of, "", near));
+        l->err = err_set(l->note, ERR_CONFIG, "--config", "%.120s: no setting is called \"%.40s\"%s", l->file,
+                         name, hint(name, strlen(name), flag_of, "", near));
     else
         l->err = offer(l, i, value, FROM_FILE);
     return 1;
@@ -294,8 +283,7 @@ static enum err load_file(struct loader *l, const char *path)
 {
     char *text = NULL;
     enum err e = read_file(path, "--config", &text, l->note);
-    if (e)
-        return e;
+    if (e) return e;
     l->file = path;
     int line = 1;
     for (const char *p = text; *p && !e; line++) {
@@ -315,16 +303,15 @@ static enum err load_file(struct loader *l, const char *path)
     return e;
 }
 
-static bool starts_with(const char *s, const char *head)
-{
-    return !strncmp(s, head, strlen(head));
-}
+static bool starts_with(const char *s, const char *head) { return !strncmp(s, head, strlen(head)); }
 
-/* Kubernetes gives every container variables about the services of its namespace: FLUXD_SERVICE_HOST, FLUXD_SERVICE_PORT...,
- * FLUXD_PORT_8000_TCP... and FLUXD_PORT=tcp://10.0.0.1:8000 where one is called fluxd. They are nobody's settings. */
+/* Kubernetes gives every container variables about the services of its namespace: FLUXD_SERVICE_HOST,
+ * FLUXD_SERVICE_PORT..., FLUXD_PORT_8000_TCP... and FLUXD_PORT=tcp://10.0.0.1:8000 where one is called fluxd.
+ * They are nobody's settings. */
 static bool is_service_link(const char *variable)
 {
-    return starts_with(variable, "FLUXD_SERVICE_HOST=") || starts_with(variable, "FLUXD_SERVICE_PORT") || starts_with(variable, "FLUXD_PORT_") ||
+    return starts_with(variable, "FLUXD_SERVICE_HOST=") || starts_with(variable, "FLUXD_SERVICE_PORT") ||
+           starts_with(variable, "FLUXD_PORT_") ||
            (starts_with(variable, "FLUXD_PORT=") && strstr(variable, "://"));
 }
 
@@ -333,27 +320,22 @@ static enum err load_environment(struct loader *l, char *const *environ)
 {
     for (; *environ; environ++) {
         const char *eq = strchr(*environ, '=');
-        if (!eq || !starts_with(*environ, "FLUXD_") || is_service_link(*environ))
-            continue;
-        if (starts_with(*environ, "FLUXD_CONFIG=") || starts_with(*environ, "FLUXD_API_KEY="))
-            continue;
+        if (!eq || !starts_with(*environ, "FLUXD_") || is_service_link(*environ)) continue;
+        if (starts_with(*environ, "FLUXD_CONFIG=") || starts_with(*environ, "FLUXD_API_KEY=")) continue;
         size_t n = (size_t)(eq - *environ);
         int i = 0;
         for (; i < N_SETTING; i++) {
             char name[64];
-            if (setting[i].kind == KIND_GROUP)
-                continue;
+            if (setting[i].kind == KIND_GROUP) continue;
             variable_of(&setting[i], name);
-            if (strlen(name) == n && !memcmp(name, *environ, n))
-                break;
+            if (strlen(name) == n && !memcmp(name, *environ, n)) break;
         }
         char near[96];
         if (i == N_SETTING)
             return err_set(l->note, ERR_CONFIG, "environment", "no setting belongs to the variable %.*s%s",
                            (int)(n < 60 ? n : 60), *environ, hint(*environ, n, variable_of, "", near));
         enum err e = offer(l, i, eq + 1, FROM_ENVIRONMENT);
-        if (e)
-            return e;
+        if (e) return e;
     }
     return OK;
 }
@@ -362,8 +344,7 @@ static const char *variable(char *const *environ, const char *name)
 {
     size_t n = strlen(name);
     for (; *environ; environ++)
-        if (!strncmp(*environ, name, n) && (*environ)[n] == '=')
-            return *environ + n + 1;
+        if (!strncmp(*environ, name, n) && (*environ)[n] == '=') return *environ + n + 1;
     return NULL;
 }
 
@@ -373,8 +354,7 @@ static enum err load_flags(struct loader *l, int argc, char *const *argv, const 
     for (int a = 1; a < argc; a++) {
         const char *arg = argv[a];
         char near[96];
-        if (!strcmp(arg, "--check-health"))
-            continue;
+        if (!strcmp(arg, "--check-health")) continue;
         if (!starts_with(arg, "--"))
             return err_set(l->note, ERR_CONFIG, "command line",
                            "\"%.60s\" is not a flag (a model is given as --model PATH)", arg);
@@ -383,22 +363,20 @@ static enum err load_flags(struct loader *l, int argc, char *const *argv, const 
         int i = is_config ? 0 : find_flag(arg + 2, n);
         const char *value = arg[2 + n] == '=' ? arg + 2 + n + 1 : a + 1 < argc ? argv[a + 1] : NULL;
         if (i < 0 && n == 7 && !memcmp(arg + 2, "api-key", 7))
-            return err_set(l->note, ERR_CONFIG, "--api-key",
-                           "a key on the command line is seen by every user: use --api-key-file or FLUXD_API_KEY");
+            return err_set(
+                l->note, ERR_CONFIG, "--api-key",
+                "a key on the command line is seen by every user: use --api-key-file or FLUXD_API_KEY");
         if (i < 0)
             return err_set(l->note, ERR_CONFIG, "command line", "no flag is called \"%.60s\"%s", arg,
                            hint(arg + 2, n, flag_of, "--", near));
-        if (!value)
-            return err_set(l->note, ERR_CONFIG, arg, "needs a value");
-        if (arg[2 + n] != '=')
-            a++;
+        if (!value) return err_set(l->note, ERR_CONFIG, arg, "needs a value");
+        if (arg[2 + n] != '=') a++;
         enum err e = OK;
         if (is_config)
             *file = value;
         else
             e = offer(l, i, value, FROM_FLAG);
-        if (e)
-            return e;
+        if (e) return e;
     }
     return OK;
 }
@@ -413,11 +391,9 @@ static enum err add_key(struct config *c, const char *p, size_t n, const char *w
     if (c->n_api_key == API_KEYS_MAX)
         return err_set(note, ERR_CONFIG, where, "more than %d API keys", API_KEYS_MAX);
     char **grown = realloc(c->api_key, (size_t)(c->n_api_key + 1) * sizeof *grown);
-    if (grown)
-        c->api_key = grown;
+    if (grown) c->api_key = grown;
     char *copy = grown ? strndup(p, n) : NULL;
-    if (!copy)
-        return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!copy) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     c->api_key[c->n_api_key++] = copy;
     return OK;
 }
@@ -431,8 +407,7 @@ static enum err load_keys(struct config *c, const char *from_environment, struct
         e = read_file(c->api_key_file, "--api-key-file", &text, note);
         for (const char *p = text; !e && *p;) {
             size_t n = strcspn(p, "\r\n");
-            if (n && *p != '#')
-                e = add_key(c, p, n, "--api-key-file", note);
+            if (n && *p != '#') e = add_key(c, p, n, "--api-key-file", note);
             p += n + strspn(p + n, "\r\n");
         }
         if (!e && c->n_api_key == 0)
@@ -452,17 +427,21 @@ static enum err check_whole(const struct config *c, struct err_note *note)
 {
     if (!*c->model)
         return err_set(note, ERR_CONFIG, "--model", "is needed: a GGUF file or a model directory");
-    if (strlen(c->served_model_name) >= MODEL_ID_BYTES || !utf8_valid(c->served_model_name, strlen(c->served_model_name)))
-        return err_set(note, ERR_CONFIG, "--served-model-name", "must be UTF-8 of fewer than %d bytes", MODEL_ID_BYTES);
+    if (strlen(c->served_model_name) >= MODEL_ID_BYTES ||
+        !utf8_valid(c->served_model_name, strlen(c->served_model_name)))
+        return err_set(note, ERR_CONFIG, "--served-model-name", "must be UTF-8 of fewer than %d bytes",
+                       MODEL_ID_BYTES);
     if (c->prefill_chunk_tokens % 128)
         return err_set(note, ERR_CONFIG, "--prefill-chunk-tokens", "%lld is not a multiple of 128",
                        (long long)c->prefill_chunk_tokens);
     if (c->step_timeout_ms && c->step_timeout_ms < 500)
-        return err_set(note, ERR_CONFIG, "--step-timeout-ms", "must be 0 or at least 500 ms: so long the engine may rest between steps");
+        return err_set(note, ERR_CONFIG, "--step-timeout-ms",
+                       "must be 0 or at least 500 ms: so long the engine may rest between steps");
     if (c->max_bodies_bytes < c->max_body_bytes)
         return err_set(note, ERR_CONFIG, "--max-bodies-bytes", "is smaller than --max-body-bytes");
     if (c->client_bodies_bytes && c->client_bodies_bytes < c->max_body_bytes)
-        return err_set(note, ERR_CONFIG, "--client-bodies-bytes", "is smaller than --max-body-bytes; 0 is half of --max-bodies-bytes");
+        return err_set(note, ERR_CONFIG, "--client-bodies-bytes",
+                       "is smaller than --max-body-bytes; 0 is half of --max-bodies-bytes");
     enum err e = origin_check_hosts(c->allowed_hosts, note);
     return e ? e : origin_check_pages(c->cors_origins, note);
 }
@@ -470,13 +449,12 @@ static enum err check_whole(const struct config *c, struct err_note *note)
 static bool asked(int argc, char *const *argv, const char *flag)
 {
     for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], flag))
-            return true;
+        if (!strcmp(argv[i], flag)) return true;
     return false;
 }
 
-enum err config_load(struct config *c, enum config_ask *ask, int argc, char *const *argv, char *const *environ,
-                     struct err_note *note)
+enum err config_load(struct config *c, enum config_ask *ask, int argc, char *const *argv,
+                     char *const *environ, struct err_note *note)
 {
     memset(c, 0, sizeof *c);
     *ask = asked(argc, argv, "--help") || asked(argc, argv, "-h") ? CONFIG_HELP
@@ -484,27 +462,19 @@ enum err config_load(struct config *c, enum config_ask *ask, int argc, char *con
            : asked(argc, argv, "--print-defaults")                ? CONFIG_PRINT_DEFAULTS
            : asked(argc, argv, "--check-health")                  ? CONFIG_CHECK_HEALTH
                                                                   : CONFIG_SERVE;
-    if (*ask != CONFIG_SERVE && *ask != CONFIG_CHECK_HEALTH)
-        return OK;
+    if (*ask != CONFIG_SERVE && *ask != CONFIG_CHECK_HEALTH) return OK;
 
     struct loader l = {.config = c, .note = note};
     const char *file = variable(environ, "FLUXD_CONFIG");
     enum err e = OK;
     for (int i = 0; i < N_SETTING && !e; i++)
-        if (setting[i].kind != KIND_GROUP)
-            e = put(&l, i, setting[i].def);
-    if (!e)
-        e = load_flags(&l, argc, argv, &file);
-    if (!e)
-        e = load_environment(&l, environ);
-    if (!e && file)
-        e = load_file(&l, file);
-    if (!e && *ask == CONFIG_SERVE)
-        e = check_whole(c, note);
-    if (!e && *ask == CONFIG_SERVE)
-        e = load_keys(c, variable(environ, "FLUXD_API_KEY"), note);
-    if (e)
-        config_fini(c);
+        if (setting[i].kind != KIND_GROUP) e = put(&l, i, setting[i].def);
+    if (!e) e = load_flags(&l, argc, argv, &file);
+    if (!e) e = load_environment(&l, environ);
+    if (!e && file) e = load_file(&l, file);
+    if (!e && *ask == CONFIG_SERVE) e = check_whole(c, note);
+    if (!e && *ask == CONFIG_SERVE) e = load_keys(c, variable(environ, "FLUXD_API_KEY"), note);
+    if (e) config_fini(c);
     return e;
 }
 
@@ -513,8 +483,7 @@ void config_fini(struct config *c)
     for (int i = 0; i < N_SETTING; i++)
         if (setting[i].kind == KIND_TEXT || setting[i].kind == KIND_WORD)
             free(*(char **)(void *)((char *)c + setting[i].at));
-    for (int i = 0; i < c->n_api_key; i++)
-        free(c->api_key[i]);
+    for (int i = 0; i < c->n_api_key; i++) free(c->api_key[i]);
     free(c->api_key);
     memset(c, 0, sizeof *c);
 }
@@ -523,15 +492,13 @@ void config_fini(struct config *c)
 
 static void put_range(struct strbuf *out, const struct setting *s)
 {
-    if (s->kind == KIND_WORD)
-        strbuf_printf(out, "; %s", s->words);
+    if (s->kind == KIND_WORD) strbuf_printf(out, "; %s", s->words);
     if (s->kind == KIND_INT || s->kind == KIND_REAL || s->kind == KIND_SIZE) {
         if (s->max < 9e18)
             strbuf_printf(out, "; %.15g..%.15g %s", s->min, s->max, s->unit);
         else
             strbuf_printf(out, "; from %.15g %s", s->min, s->unit);
-        if (!*s->unit)
-            out->data[--out->len] = '\0';
+        if (!*s->unit) out->data[--out->len] = '\0';
     }
 }
 
@@ -562,8 +529,10 @@ void config_help(struct strbuf *out)
 
 void config_defaults(struct strbuf *out)
 {
-    strbuf_puts(out, "# Every setting of fluxd with its default. A line without # takes effect: fluxd --config FILE.\n"
-                     "# This file is made by: fluxd --print-defaults\n");
+    strbuf_puts(
+        out,
+        "# Every setting of fluxd with its default. A line without # takes effect: fluxd --config FILE.\n"
+        "# This file is made by: fluxd --print-defaults\n");
     for (int i = 0; i < N_SETTING; i++) {
         const struct setting *s = &setting[i];
         char flag[64];
@@ -582,8 +551,7 @@ void config_limits(const struct config *c, struct json_out *o)
 {
     for (int i = 0; i < N_SETTING; i++) {
         const struct setting *s = &setting[i];
-        if (!s->limit)
-            continue;
+        if (!s->limit) continue;
         char flag[64];
         int64_t def = 0;
         double approx;

@@ -1,5 +1,5 @@
-/* config: what the operator set. Flag > FLUXD_* environment > configuration file > default, all from config.def.
- * Read-only after config_load; any thread. */
+/* config: what the operator set. Flag > FLUXD_* environment > configuration file > default, all from
+ * config.def. Read-only after config_load; any thread. */
 #ifndef FLUXD_SERVER_CONFIG_H
 #define FLUXD_SERVER_CONFIG_H
 
@@ -38,14 +38,16 @@ struct config {
 
 enum config_ask { CONFIG_SERVE, CONFIG_HELP, CONFIG_VERSION, CONFIG_PRINT_DEFAULTS, CONFIG_CHECK_HEALTH };
 
-/* Reads all sources. environ ends with NULL. ERR_CONFIG: note.param names the setting, note.text says what is wrong and
- * where it came from. *ask tells what else the command line wants; then nothing but that has been read. */
-enum err config_load(struct config *c, enum config_ask *ask, int argc, char *const *argv, char *const *environ,
-                     struct err_note *note);
+/* Reads all sources. environ ends with NULL. ERR_CONFIG: note.param names the setting, note.text says what is
+ * wrong and where it came from. *ask tells what else the command line wants; then nothing but that has been
+ * read. */
+enum err config_load(struct config *c, enum config_ask *ask, int argc, char *const *argv,
+                     char *const *environ, struct err_note *note);
 void config_fini(struct config *c); /* fine on a config that failed to load */
 
 void config_help(struct strbuf *out);     /* --help */
 void config_defaults(struct strbuf *out); /* configs/default.conf */
-void config_limits(const struct config *c, struct json_out *o); /* objects for /v1/limits, in the array that is open */
+void config_limits(const struct config *c,
+                   struct json_out *o); /* objects for /v1/limits, in the array that is open */
 
 #endif

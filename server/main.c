@@ -1,8 +1,8 @@
 /* main: the process. Reads the settings, opens the door, loads the model in the engine thread, ends in order.
  *
- * The loop thread owns everything here but what stands under "engine thread", and the two meet in `stage` and one
- * uv_async. The door is open before the model is loaded: /health answers, all else says 503 until the engine thread
- * publishes. */
+ * The loop thread owns everything here but what stands under "engine thread", and the two meet in `stage` and
+ * one uv_async. The door is open before the model is loaded: /health answers, all else says 503 until the
+ * engine thread publishes. */
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
@@ -33,14 +33,15 @@
 #include "server/watch.h"
 #include "server/workers.h"
 
-/* jemalloc: few arenas (none apart for large blocks, which a long body would fault in again for each of its copies) and small
- * thread caches keep resident memory near what is used; freed pages go back to the kernel within a second, by a thread that sleeps while there is nothing to give. */
+/* jemalloc: few arenas (none apart for large blocks, which a long body would fault in again for each of its
+ * copies) and small thread caches keep resident memory near what is used; freed pages go back to the kernel
+ * within a second, by a thread that sleeps while there is nothing to give. */
 extern const char *malloc_conf;
 const char *malloc_conf =
     "narenas:4,oversize_threshold:0,lg_tcache_max:13,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true,max_background_threads:1";
 
-/* Its words would go to standard error past the log, whoever waits there. All of them are about threads that it does
- * without, or end in an abort. */
+/* Its words would go to standard error past the log, whoever waits there. All of them are about threads that
+ * it does without, or end in an abort. */
 static void allocator_says(void *arg, const char *what)
 {
     (void)arg;
@@ -54,10 +55,11 @@ enum { EXIT_OK = 0, EXIT_CONFIG = 2, EXIT_MODEL = 3, EXIT_SOCKET = 4, EXIT_INTER
 enum {
     TICK_MS = 20,         /* how often the end looks whether the last answers are out */
     LAST_WORDS_MS = 1000, /* for error frames to reach slow clients at the end */
-    FILES_LEAST = 24,     /* descriptors: 9 of the loop and the door, the model's, and some for connections and what is opened for a moment */
-    LAST_LINE_MS = 500,   /* for room on standard error, for the last line */
-    PATIENCE_MS = 1400,   /* for the engine to come to the end of its step; then clients are told without it */
-    END_MS = 1700         /* from "end now" to the end, whatever hangs */
+    FILES_LEAST = 24,   /* descriptors: 9 of the loop and the door, the model's, and some for connections and
+                           what is opened for a moment */
+    LAST_LINE_MS = 500, /* for room on standard error, for the last line */
+    PATIENCE_MS = 1400, /* for the engine to come to the end of its step; then clients are told without it */
+    END_MS = 1700       /* from "end now" to the end, whatever hangs */
 };
 
 enum stage { STAGE_LOADING, STAGE_LOADED, STAGE_FAILED, STAGE_STOPPED };
@@ -79,8 +81,8 @@ struct server {
 
     pthread_t thread;
     _Atomic(enum stage) stage;
-    atomic_bool stop;  /* loading is to give up */
-    sem_t may_close;   /* the loop has read every event */
+    atomic_bool stop; /* loading is to give up */
+    sem_t may_close;  /* the loop has read every event */
 
     /* engine thread; the loop reads them once the stage says so */
     struct engine *engine;
@@ -100,22 +102,17 @@ struct server {
 static void on_progress(void *arg, const char *what, double share)
 {
     struct server *s = arg;
-    if (s->told_ns && clock_ns() - s->told_ns < 500000000 && share < 1)
-        return;
+    if (s->told_ns && clock_ns() - s->told_ns < 500000000 && share < 1) return;
     s->told_ns = clock_ns();
     log_line(LOG_INFO, "loading", "what=\"%s\" done_percent=%.0f", what, share * 100);
 }
 
-static void on_wake(void *arg)
-{
-    uv_async_send(&((struct server *)arg)->wake);
-}
+static void on_wake(void *arg) { uv_async_send(&((struct server *)arg)->wake); }
 
 static int word_index(const char *word, const char *const *list, int n)
 {
     for (int i = 0; i < n; i++)
-        if (!strcmp(word, list[i]))
-            return i;
+        if (!strcmp(word, list[i])) return i;
     CHECK(!"a word that the table of settings does not have");
     return 0;
 }
@@ -125,8 +122,11 @@ static enum err check_shape(void *arg, const struct engine_info *shape, struct e
 static enum err open_engine(struct server *s)
 {
     static const char *const dtype[] = {"auto", "bf16", "f32"}, *const device[] = {"auto", "cuda", "cpu"};
-    static const char *const sparse[] = {"auto", "streaming", "triangle", "xattn"}, *const full[] = {"auto", "full", "xattn"};
-    static const int sparse_kind[] = {-1, ATTN_STREAMING, ATTN_TRIANGLE, ATTN_LIST}, full_kind[] = {-1, ATTN_FULL, ATTN_LIST};
+    static const char *const sparse[] = {"auto", "streaming", "triangle", "xattn"}, *const full[] = {"auto",
+                                                                                                     "full",
+                                                                                                     "xattn"};
+    static const int sparse_kind[] = {-1, ATTN_STREAMING, ATTN_TRIANGLE, ATTN_LIST},
+                     full_kind[] = {-1, ATTN_FULL, ATTN_LIST};
     const struct config *c = &s->config;
     struct engine_conf conf = {
         .model = c->model,
@@ -161,8 +161,8 @@ static enum err open_tokenizer(struct server *s, int n_vocab)
 {
     const struct text_assets *t = s->assets;
     if (t->n_piece > n_vocab)
-        return err_set(&s->note, ERR_MODEL_FILE, t->file, "%s: %d tokens, but the model has only %d", t->file, t->n_piece,
-                       n_vocab);
+        return err_set(&s->note, ERR_MODEL_FILE, t->file, "%s: %d tokens, but the model has only %d", t->file,
+                       t->n_piece, n_vocab);
     struct tokenizer_src src = {
         .n_piece = t->n_piece,
         .piece = t->piece,
@@ -194,33 +194,35 @@ static enum err template_from_file(struct server *s)
     const char *path = s->config.chat_template;
     FILE *f = fopen(path, "re");
     if (!f)
-        return err_set(&s->note, ERR_CONFIG, "--chat-template", "cannot open %.150s: %s", path, strerror(errno));
+        return err_set(&s->note, ERR_CONFIG, "--chat-template", "cannot open %.150s: %s", path,
+                       strerror(errno));
     char *text = malloc(TMPL_MAX_SOURCE_BYTES + 1);
     size_t n = text ? fread(text, 1, TMPL_MAX_SOURCE_BYTES + 1, f) : 0;
     bool bad = !text || ferror(f) != 0 || n > TMPL_MAX_SOURCE_BYTES;
-    enum err e = bad ? err_set(&s->note, ERR_CONFIG, "--chat-template", "%.150s is not a file of at most %d bytes",
-                               path, TMPL_MAX_SOURCE_BYTES)
+    enum err e = bad ? err_set(&s->note, ERR_CONFIG, "--chat-template",
+                               "%.150s is not a file of at most %d bytes", path, TMPL_MAX_SOURCE_BYTES)
                      : tmpl_compile(&s->chat_template, text, n, &s->note);
     fclose(f);
     s->template_text = text;
     s->n_template = n;
     if (!e && !tmpl_mentions(s->chat_template, "messages"))
-        return err_set(&s->note, ERR_CONFIG, "--chat-template", "%.150s is no chat template: it never reads messages", path);
-    if (e != ERR_MODEL_FILE)
-        return e;
+        return err_set(&s->note, ERR_CONFIG, "--chat-template",
+                       "%.150s is no chat template: it never reads messages", path);
+    if (e != ERR_MODEL_FILE) return e;
     const struct err_note why = s->note; /* the operator named this file */
     return err_set(&s->note, ERR_CONFIG, "--chat-template", "%.100s: %s", path, why.text);
 }
 
 static enum err open_template(struct server *s)
 {
-    if (*s->config.chat_template)
-        return template_from_file(s);
-    if (!s->assets->chat_template)
-        return OK;
-    enum err e = tmpl_compile(&s->chat_template, s->assets->chat_template, s->assets->chat_template_len, &s->note);
+    if (*s->config.chat_template) return template_from_file(s);
+    if (!s->assets->chat_template) return OK;
+    enum err e =
+        tmpl_compile(&s->chat_template, s->assets->chat_template, s->assets->chat_template_len, &s->note);
     const struct err_note why = s->note;
-    return e == ERR_MODEL_FILE ? err_set(&s->note, e, s->assets->template_file, "%.150s: chat template: %s", s->assets->template_file, why.text) : e;
+    return e == ERR_MODEL_FILE ? err_set(&s->note, e, s->assets->template_file, "%.150s: chat template: %s",
+                                         s->assets->template_file, why.text)
+                               : e;
 }
 
 static struct scheduler_conf scheduler_conf_of(struct server *s)
@@ -255,10 +257,8 @@ static enum err check_shape(void *arg, const struct engine_info *shape, struct e
     struct server *s = arg;
     const struct scheduler_conf conf = scheduler_conf_of(s);
     enum err e = scheduler_check(&conf, shape, note);
-    if (!e)
-        e = text_assets_open(&s->assets, s->config.model, note);
-    if (!e)
-        e = open_tokenizer(s, shape->n_vocab);
+    if (!e) e = text_assets_open(&s->assets, s->config.model, note);
+    if (!e) e = open_tokenizer(s, shape->n_vocab);
     return e ? e : open_template(s);
 }
 
@@ -266,8 +266,7 @@ static enum err load(struct server *s)
 {
     const struct scheduler_conf conf = scheduler_conf_of(s);
     enum err e = open_engine(s);
-    if (!e)
-        e = scheduler_open(&s->scheduler, &conf, s->engine, &s->note);
+    if (!e) e = scheduler_open(&s->scheduler, &conf, s->engine, &s->note);
     if (!e && atomic_load(&s->stop))
         e = err_set(&s->note, ERR_CANCELLED, NULL, "%s", err_text(ERR_CANCELLED));
     return e;
@@ -291,8 +290,7 @@ static void *engine_thread(void *arg)
         s->result = scheduler_run(s->scheduler);
         set_stage(s, STAGE_STOPPED);
     }
-    while (sem_wait(&s->may_close) != 0)
-        continue;
+    while (sem_wait(&s->may_close) != 0) continue;
     scheduler_close(s->scheduler);
     engine_close(s->engine);
     return NULL;
@@ -313,8 +311,7 @@ static int start_engine_thread(struct server *s)
 static void close_handle(uv_handle_t *handle, void *arg)
 {
     (void)arg;
-    if (!uv_is_closing(handle))
-        uv_close(handle, NULL);
+    if (!uv_is_closing(handle)) uv_close(handle, NULL);
 }
 
 /* The device may hang where it is lost: then the process ends without asking it. */
@@ -331,8 +328,7 @@ static void on_http_closed(void *arg)
 
 static void close_http(struct server *s)
 {
-    if (s->closing)
-        return;
+    if (s->closing) return;
     s->closing = true;
     uv_timer_stop(&s->tick);
     http_close(s->app.http, on_http_closed, s);
@@ -340,19 +336,18 @@ static void close_http(struct server *s)
 
 static void on_tick(uv_timer_t *t);
 
-/* All requests end at once, with an error frame where a stream runs; then what was said is sent, and the door closes.
+/* All requests end at once, with an error frame where a stream runs; then what was said is sent, and the door
+ * closes.
  */
 static void end_now(struct server *s, enum err why)
 {
-    if (s->ending)
-        return;
+    if (s->ending) return;
     s->ending = true;
     s->ending_ns = clock_ns();
     s->app.state = APP_DRAINING;
     notify_stopping(&s->notify);
     atomic_store(&s->stop, true);
-    if (s->app.scheduler && atomic_load(&s->stage) == STAGE_LOADED)
-        scheduler_stop(s->app.scheduler, why);
+    if (s->app.scheduler && atomic_load(&s->stage) == STAGE_LOADED) scheduler_stop(s->app.scheduler, why);
     uv_timer_start(&s->tick, on_tick, 0, TICK_MS);
 }
 
@@ -360,10 +355,8 @@ static void end_now(struct server *s, enum err why)
 static void drain(struct server *s, bool quiet)
 {
     const bool late = clock_ms_since(s->draining_ns) >= (double)s->config.drain_timeout_ms;
-    if (late && !quiet)
-        log_line(LOG_WARN, "drain deadline", "calls=%d", http_calls(s->app.http));
-    if (late || quiet)
-        end_now(s, ERR_DRAINING);
+    if (late && !quiet) log_line(LOG_WARN, "drain deadline", "calls=%d", http_calls(s->app.http));
+    if (late || quiet) end_now(s, ERR_DRAINING);
 }
 
 static void on_tick(uv_timer_t *t)
@@ -386,8 +379,7 @@ static void on_tick(uv_timer_t *t)
         err_set(&note, why, NULL, "%s", err_text(why));
         http_end_calls(s->app.http, &note);
     }
-    if (ms < END_MS)
-        return;
+    if (ms < END_MS) return;
     log_wait(STDERR_FILENO, LAST_LINE_MS);
     log_line(LOG_WARN, "ended without waiting", "calls=%d engine_stopped=%s", http_calls(s->app.http),
              stopped ? "yes" : "no");
@@ -397,12 +389,13 @@ static void on_tick(uv_timer_t *t)
 /* A step that never ends: the device hangs, and nothing that waits for it will be answered. */
 static void look_at_engine(struct server *s)
 {
-    if (s->ending || atomic_load(&s->stage) != STAGE_LOADED || !s->app.scheduler || !s->config.step_timeout_ms)
+    if (s->ending || atomic_load(&s->stage) != STAGE_LOADED || !s->app.scheduler ||
+        !s->config.step_timeout_ms)
         return;
     const int64_t beat = scheduler_beat_ns(scheduler_stats(s->app.scheduler));
-    if (!watch_tick(&s->watch, (int64_t)uv_hrtime(), beat))
-        return;
-    log_line(LOG_ERROR, "the engine hangs", "step_ms=%.0f limit_ms=%lld", clock_ms_since(beat), (long long)s->config.step_timeout_ms);
+    if (!watch_tick(&s->watch, (int64_t)uv_hrtime(), beat)) return;
+    log_line(LOG_ERROR, "the engine hangs", "step_ms=%.0f limit_ms=%lld", clock_ms_since(beat),
+             (long long)s->config.step_timeout_ms);
     s->exit_code = EXIT_INTERNAL;
     end_now(s, ERR_DEVICE);
 }
@@ -440,10 +433,7 @@ static void on_hangup(uv_signal_t *sig, int number)
 
 /* --- what the engine thread says */
 
-static void on_events(uv_async_t *a)
-{
-    api_poll(&((struct server *)a->data)->app);
-}
+static void on_events(uv_async_t *a) { api_poll(&((struct server *)a->data)->app); }
 
 static int exit_code_of(enum err e)
 {
@@ -469,17 +459,19 @@ static void say_ready(struct server *s)
              (double)process_resident_bytes() / 1048576);
     log_line(LOG_INFO, "ready",
              "model=\"%s\" family=%s device=\"%s\" weights=%s layers=%d context_tok=%d router=%s port=%d",
-             s->app.model_id, m->family, m->device, m->weights, m->n_layer, m->max_len, m->has_router ? "yes" : "no",
-             http_port(s->app.http));
-    log_say(STDOUT_FILENO, "fluxd is ready: curl http://%s:%d/v1/%s%s -H 'Content-Type: application/json' -d '%s'",
-           strchr(s->config.host, ':')          ? "[::1]"
-           : !strcmp(s->config.host, "0.0.0.0") ? "127.0.0.1"
-                                                : s->config.host,
-           http_port(s->app.http), s->chat_template ? "chat/completions" : "completions",
-           s->config.n_api_key ? " -H \"Authorization: Bearer $FLUXD_API_KEY\"" : "",
-           s->chat_template
-               ? "{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}],\"temperature\":0}"
-               : "{\"prompt\":\"The capital of France is\",\"temperature\":0}");
+             s->app.model_id, m->family, m->device, m->weights, m->n_layer, m->max_len,
+             m->has_router ? "yes" : "no", http_port(s->app.http));
+    log_say(
+        STDOUT_FILENO,
+        "fluxd is ready: curl http://%s:%d/v1/%s%s -H 'Content-Type: application/json' -d '%s'",
+        strchr(s->config.host, ':')          ? "[::1]"
+        : !strcmp(s->config.host, "0.0.0.0") ? "127.0.0.1"
+                                             : s->config.host,
+        http_port(s->app.http), s->chat_template ? "chat/completions" : "completions",
+        s->config.n_api_key ? " -H \"Authorization: Bearer $FLUXD_API_KEY\"" : "",
+        s->chat_template
+            ? "{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}],\"temperature\":0}"
+            : "{\"prompt\":\"The capital of France is\",\"temperature\":0}");
 }
 
 static void publish(struct server *s)
@@ -498,8 +490,7 @@ static void publish(struct server *s)
     snprintf(a->model_id, sizeof a->model_id, "%s",
              *s->config.served_model_name ? s->config.served_model_name : a->model->name);
     s->config.max_model_len = a->model->max_len; /* what clients find in /v1/limits */
-    if (!s->config.max_detokenize_ids)
-        s->config.max_detokenize_ids = a->model->max_len;
+    if (!s->config.max_detokenize_ids) s->config.max_detokenize_ids = a->model->max_len;
     a->ready_wall_s = clock_wall_s();
     if (s->ending) {
         scheduler_stop(s->scheduler, ERR_DRAINING);
@@ -522,10 +513,8 @@ static void on_staged(uv_async_t *async)
 {
     struct server *s = async->data;
     enum stage stage = atomic_load(&s->stage);
-    if (stage >= STAGE_LOADED && stage != STAGE_FAILED && !s->app.scheduler)
-        publish(s);
-    if (stage == STAGE_LOADED || stage == STAGE_LOADING)
-        return;
+    if (stage >= STAGE_LOADED && stage != STAGE_FAILED && !s->app.scheduler) publish(s);
+    if (stage == STAGE_LOADED || stage == STAGE_LOADING) return;
     api_poll(&s->app);
     if (!s->exit_code) /* else the watch has found it hanging, though it came back to its end */
         s->exit_code = exit_code_of(s->result);
@@ -544,32 +533,38 @@ static void init_handles(struct server *s)
     uv_signal_init(&s->loop, &s->term);
     uv_signal_init(&s->loop, &s->interrupt);
     uv_signal_init(&s->loop, &s->hangup);
-    s->wake.data = s->staged.data = s->tick.data = s->pulse.data = s->term.data = s->interrupt.data = s->hangup.data = s;
+    s->wake.data = s->staged.data = s->tick.data = s->pulse.data = s->term.data = s->interrupt.data =
+        s->hangup.data = s;
 }
 
 static enum err open_loop(struct server *s)
 {
     notify_open(&s->notify, getenv("NOTIFY_SOCKET"), getenv("WATCHDOG_USEC"), getenv("WATCHDOG_PID"));
     if (!process_can_open(FILES_LEAST))
-        return err_set(&s->note, ERR_INTERNAL, NULL, "%d files cannot be opened beside those that are: raise the limit of open files (ulimit -n)", FILES_LEAST);
+        return err_set(
+            &s->note, ERR_INTERNAL, NULL,
+            "%d files cannot be opened beside those that are: raise the limit of open files (ulimit -n)",
+            FILES_LEAST);
     int failed = uv_loop_init(&s->loop);
-    if (!failed)
-        failed = uv_async_init(&s->loop, &s->wake, on_events);
-    if (!failed)
-        failed = uv_async_init(&s->loop, &s->staged, on_staged);
+    if (!failed) failed = uv_async_init(&s->loop, &s->wake, on_events);
+    if (!failed) failed = uv_async_init(&s->loop, &s->staged, on_staged);
     if (failed)
-        return err_set(&s->note, ERR_INTERNAL, NULL, "the event loop does not start: %s", uv_strerror(failed));
+        return err_set(&s->note, ERR_INTERNAL, NULL, "the event loop does not start: %s",
+                       uv_strerror(failed));
     init_handles(s);
     watch_init(&s->watch, s->config.step_timeout_ms);
     clock_pulse();
     const uint64_t tick_ms = (uint64_t)(s->watch.tick_ns / 1000000);
-    if (uv_timer_start(&s->pulse, on_pulse, tick_ms, tick_ms) != 0 || uv_signal_start(&s->term, on_stop_signal, SIGTERM) != 0 ||
-        uv_signal_start(&s->interrupt, on_stop_signal, SIGINT) != 0 || uv_signal_start(&s->hangup, on_hangup, SIGHUP) != 0)
+    if (uv_timer_start(&s->pulse, on_pulse, tick_ms, tick_ms) != 0 ||
+        uv_signal_start(&s->term, on_stop_signal, SIGTERM) != 0 ||
+        uv_signal_start(&s->interrupt, on_stop_signal, SIGINT) != 0 ||
+        uv_signal_start(&s->hangup, on_hangup, SIGHUP) != 0)
         return err_set(&s->note, ERR_INTERNAL, NULL, "the event loop takes no signals");
     return workers_open(&s->loop, 1, &s->note); /* one more: the engine thread */
 }
 
-/* As many sockets as there are descriptors for, less what the rest of the process needs. A quarter at most lingers. */
+/* As many sockets as there are descriptors for, less what the rest of the process needs. A quarter at most
+ * lingers. */
 static void limit_sockets(struct config *c)
 {
     enum { RESERVED = 32, FEWEST = 8 };
@@ -580,7 +575,8 @@ static void limit_sockets(struct config *c)
     const int64_t left = files.rlim_cur > RESERVED + FEWEST ? (int64_t)files.rlim_cur - RESERVED : FEWEST;
     const int64_t lingering = c->max_lingering < left / 4 ? c->max_lingering : left / 4;
     const int64_t most = c->max_connections < left - lingering ? c->max_connections : left - lingering;
-    log_line(LOG_WARN, "fewer connections", "asked=%lld taken=%lld lingering=%lld reason=\"limit of open files\"",
+    log_line(LOG_WARN, "fewer connections",
+             "asked=%lld taken=%lld lingering=%lld reason=\"limit of open files\"",
              (long long)c->max_connections, (long long)most, (long long)lingering);
     c->max_connections = most; /* what clients find in /v1/limits */
     c->max_lingering = lingering;
@@ -634,17 +630,16 @@ static int serve(struct server *s)
     s->app.config = &s->config;
     s->app.started_wall_s = clock_wall_s();
     sem_init(&s->may_close, 0, 0);
-    if (!e)
-        e = api_open(&s->app);
-    if (!e)
-        e = open_http(s);
-    if (e)
-        return fail(s, e == ERR_IO ? EXIT_SOCKET : exit_code_of(e));
-    log_line(LOG_INFO, "start", "version=%s host=%s port=%d model=\"%s\" keys=%d", FLUXD_VERSION, s->config.host,
-             http_port(s->app.http), s->config.model, s->config.n_api_key);
+    if (!e) e = api_open(&s->app);
+    if (!e) e = open_http(s);
+    if (e) return fail(s, e == ERR_IO ? EXIT_SOCKET : exit_code_of(e));
+    log_line(LOG_INFO, "start", "version=%s host=%s port=%d model=\"%s\" keys=%d", FLUXD_VERSION,
+             s->config.host, http_port(s->app.http), s->config.model, s->config.n_api_key);
     if (!http_is_loopback(s->app.http) && s->config.n_api_key == 0)
-        log_line(LOG_WARN, "open to everyone", "host=%s reason=\"no API key: whoever reaches this address may use it; "
-                 "set FLUXD_API_KEY or --api-key-file\"", s->config.host);
+        log_line(LOG_WARN, "open to everyone",
+                 "host=%s reason=\"no API key: whoever reaches this address may use it; "
+                 "set FLUXD_API_KEY or --api-key-file\"",
+                 s->config.host);
     if (start_engine_thread(s) != 0) {
         err_set(&s->note, ERR_NOMEM, NULL, "the engine thread does not start");
         return fail(s, EXIT_INTERNAL);
@@ -658,8 +653,7 @@ static int serve(struct server *s)
     tokenizer_free(s->tokenizer);
     text_assets_close(s->assets);
     sem_destroy(&s->may_close);
-    if (s->failed)
-        return fail(s, s->exit_code);
+    if (s->failed) return fail(s, s->exit_code);
     log_wait(STDERR_FILENO, LAST_LINE_MS);
     log_line(LOG_INFO, "end", "exit=%d", s->exit_code);
     return s->exit_code;
@@ -680,20 +674,17 @@ static atomic_bool may_end; /* serving is over */
 /* A library that gives up (OpenMP's, without memory or threads) ends the process with a code of its own. */
 static void on_exit_of_library(void)
 {
-    if (!atomic_load(&may_end))
-        _exit(EXIT_INTERNAL);
+    if (!atomic_load(&may_end)) _exit(EXIT_INTERNAL);
 }
 
 int main(int argc, char **argv)
 {
-    if (!process_hold_standard_files())
-        return EXIT_INTERNAL;
+    if (!process_hold_standard_files()) return EXIT_INTERNAL;
     process_spin_less(argv);
     static struct server s; /* zero; it lives as long as the process */
     enum config_ask ask;
     enum log_level level = LOG_INFO;
-    if (config_load(&s.config, &ask, argc, argv, environ, &s.note))
-        return fail(&s, EXIT_CONFIG);
+    if (config_load(&s.config, &ask, argc, argv, environ, &s.note)) return fail(&s, EXIT_CONFIG);
     switch (ask) {
     case CONFIG_HELP:
         return print(config_help);

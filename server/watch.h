@@ -1,9 +1,11 @@
-/* watch: finds a step of the engine that never ends, and takes no stop of the process for one. Pure; loop thread.
+/* watch: finds a step of the engine that never ends, and takes no stop of the process for one. Pure; loop
+ * thread.
  *
- * It is asked at every tick, and adds up the time between ticks in which the engine gave no sign of life. A tick that
- * comes far too late was held up by a process that stood still (SIGSTOP, a debugger, a frozen container, a starved
- * machine): the measurement starts anew. One that is a little late counts as if it were not. So a hang is found within
- * the limit and some ticks after the last time that the process was continued. */
+ * It is asked at every tick, and adds up the time between ticks in which the engine gave no sign of life. A
+ * tick that comes far too late was held up by a process that stood still (SIGSTOP, a debugger, a frozen
+ * container, a starved machine): the measurement starts anew. One that is a little late counts as if it were
+ * not. So a hang is found within the limit and some ticks after the last time that the process was continued.
+ */
 #ifndef FLUXD_SERVER_WATCH_H
 #define FLUXD_SERVER_WATCH_H
 
@@ -18,8 +20,8 @@ struct watch {
 };
 
 void watch_init(struct watch *w, int64_t limit_ms); /* 0: it finds nothing */
-/* now: a clock that goes on while the process stands still. beat: anything that changes while the engine lives.
- * True: the engine has been silent for the limit. */
+/* now: a clock that goes on while the process stands still. beat: anything that changes while the engine
+ * lives. True: the engine has been silent for the limit. */
 bool watch_tick(struct watch *w, int64_t now_ns, int64_t beat_ns);
 
 #endif

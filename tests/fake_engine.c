@@ -12,18 +12,18 @@ enum { POOL = 50, HEAD = 16, BLOCKS_MOST = 64, MANY = -1 };
 
 struct cursor {
     const int32_t *tok;
-    int            layer, at;
-    int            n_hash;               /* of hash, made so far */
-    uint64_t       hash[BLOCKS_MOST + 1]; /* of the tokens before a block */
+    int layer, at;
+    int n_hash;                     /* of hash, made so far */
+    uint64_t hash[BLOCKS_MOST + 1]; /* of the tokens before a block */
 };
 
 struct engine {
-    struct fake_conf   c;
+    struct fake_conf c;
     struct engine_info info;
-    struct cursor     *cur;  /* [max_seqs] */
-    uint64_t          *content; /* [n_page] whose block of which layer was written there */
-    int               *writer, *reader; /* [n_page] slot that did so in this step, + 1; MANY; 0: none */
-    atomic_int         steps; /* others than the engine thread look at it */
+    struct cursor *cur;   /* [max_seqs] */
+    uint64_t *content;    /* [n_page] whose block of which layer was written there */
+    int *writer, *reader; /* [n_page] slot that did so in this step, + 1; MANY; 0: none */
+    atomic_int steps;     /* others than the engine thread look at it */
 };
 
 struct engine *fake_open(const struct fake_conf *c)
@@ -35,18 +35,33 @@ struct engine *fake_open(const struct fake_conf *c)
     e->writer = calloc((size_t)c->n_page, sizeof *e->writer);
     e->reader = calloc((size_t)c->n_page, sizeof *e->reader);
     CHECK(c->max_len <= BLOCKS_MOST * PAGE_TOK);
-    e->info = (struct engine_info){.name = "fake", .n_layer = c->n_layer, .n_vocab = 1000, .n_head = 4, .n_kv = 2, .head = HEAD,
-                                   .router_pool_size = POOL, .resumes = c->resumes, .common_blocks = c->common_blocks, .tail_tok = c->tail_tok,
-                                   .d_model = 64, .max_len = c->max_len, .max_seqs = c->max_seqs, .max_prefill_tok = c->max_prefill_tok,
-                                   .chunk_tok = c->chunk_tok, .n_page = c->n_page, .page_bytes = 1024, .has_router = c->has_router,
-                                   .sink_blocks = c->sink_blocks, .local_blocks = c->local_blocks, .sparse_streams = c->sparse_streams};
+    e->info = (struct engine_info){.name = "fake",
+                                   .n_layer = c->n_layer,
+                                   .n_vocab = 1000,
+                                   .n_head = 4,
+                                   .n_kv = 2,
+                                   .head = HEAD,
+                                   .router_pool_size = POOL,
+                                   .resumes = c->resumes,
+                                   .common_blocks = c->common_blocks,
+                                   .tail_tok = c->tail_tok,
+                                   .d_model = 64,
+                                   .max_len = c->max_len,
+                                   .max_seqs = c->max_seqs,
+                                   .max_prefill_tok = c->max_prefill_tok,
+                                   .chunk_tok = c->chunk_tok,
+                                   .n_page = c->n_page,
+                                   .page_bytes = 1024,
+                                   .has_router = c->has_router,
+                                   .sink_blocks = c->sink_blocks,
+                                   .local_blocks = c->local_blocks,
+                                   .sparse_streams = c->sparse_streams};
     return e;
 }
 
 void engine_close(struct engine *e)
 {
-    if (!e)
-        return;
+    if (!e) return;
     free(e->cur);
     free(e->writer);
     free(e->reader);
@@ -55,13 +70,12 @@ void engine_close(struct engine *e)
 }
 
 const struct engine_info *engine_info(const struct engine *e) { return &e->info; }
-int                       fake_steps(const struct engine *e) { return atomic_load(&e->steps); }
+int fake_steps(const struct engine *e) { return atomic_load(&e->steps); }
 
 int32_t fake_token(const int32_t *tok, int n)
 {
     uint64_t h = 1469598103934665603ull;
-    for (int i = 0; i < n; i++)
-        h = (h ^ (uint64_t)(uint32_t)tok[i]) * 1099511628211ull;
+    for (int i = 0; i < n; i++) h = (h ^ (uint64_t)(uint32_t)tok[i]) * 1099511628211ull;
     return (int32_t)(h >> 20) & 511;
 }
 
@@ -70,10 +84,14 @@ static int head_of(int n_prompt) { return n_prompt < POOL ? n_prompt : POOL; }
 static uint8_t bit_of(int first, const int32_t *tok, int n_prompt, int layer)
 {
     int n = head_of(n_prompt);
-    return (first + (fake_token(tok + n_prompt - n, n) % 4 == 0) + layer * 3) % 5 < 2 ? ROUTE_FULL : ROUTE_SPARSE;
+    return (first + (fake_token(tok + n_prompt - n, n) % 4 == 0) + layer * 3) % 5 < 2 ? ROUTE_FULL
+                                                                                      : ROUTE_SPARSE;
 }
 
-uint8_t fake_bit(const int32_t *tok, int n_prompt, int layer) { return bit_of(fake_token(tok, head_of(n_prompt)), tok, n_prompt, layer); }
+uint8_t fake_bit(const int32_t *tok, int n_prompt, int layer)
+{
+    return bit_of(fake_token(tok, head_of(n_prompt)), tok, n_prompt, layer);
+}
 
 uint8_t fake_bit_moved(const int32_t *tok, int n_prompt, int layer, float bias)
 {
@@ -87,8 +105,7 @@ static uint64_t mix(uint64_t h, uint64_t x) { return (h ^ x) * 1099511628211ull;
 
 static uint64_t hash_tok(uint64_t h, const int32_t *tok, int from, int to)
 {
-    for (int i = from; i < to; i++)
-        h = mix(h, (uint64_t)(uint32_t)tok[i] + 1);
+    for (int i = from; i < to; i++) h = mix(h, (uint64_t)(uint32_t)tok[i] + 1);
     return h;
 }
 
@@ -96,25 +113,24 @@ static uint64_t hash_before(struct cursor *c, const struct batch_seq *s, int blo
 {
     c->hash[0] = 14695981039346656037ull;
     for (; c->n_hash < block; c->n_hash++)
-        c->hash[c->n_hash + 1] = hash_tok(c->hash[c->n_hash], s->tok, c->n_hash * PAGE_TOK, (c->n_hash + 1) * PAGE_TOK);
+        c->hash[c->n_hash + 1] =
+            hash_tok(c->hash[c->n_hash], s->tok, c->n_hash * PAGE_TOK, (c->n_hash + 1) * PAGE_TOK);
     return c->hash[block];
 }
 
-/* All prompt tokens up to its end, or that a generated one opened it; the bits of the layers below; where the kind looks at
- * the prompt's end, that. */
+/* All prompt tokens up to its end, or that a generated one opened it; the bits of the layers below; where the
+ * kind looks at the prompt's end, that. */
 static uint64_t content_of(struct engine *e, const struct batch_seq *s, int layer, int block)
 {
     struct cursor *c = &e->cur[s->slot];
-    int            from = block * PAGE_TOK, to = from + PAGE_TOK < s->n_prompt ? from + PAGE_TOK : s->n_prompt;
-    uint64_t       h = hash_before(c, s, block);
+    int from = block * PAGE_TOK, to = from + PAGE_TOK < s->n_prompt ? from + PAGE_TOK : s->n_prompt;
+    uint64_t h = hash_before(c, s, block);
     if (to == from + PAGE_TOK)
         h = hash_before(c, s, block + 1);
     else
         h = mix(hash_tok(h, s->tok, from, to), from < to ? 1 : 2);
-    if (from < to && to > s->n_prompt - e->c.tail_tok)
-        h = mix(h, (uint64_t)s->n_prompt);
-    for (int l = 0; l < layer && block >= e->c.common_blocks; l++)
-        h = mix(h, s->route[l]);
+    if (from < to && to > s->n_prompt - e->c.tail_tok) h = mix(h, (uint64_t)s->n_prompt);
+    for (int l = 0; l < layer && block >= e->c.common_blocks; l++) h = mix(h, s->route[l]);
     return mix(h, (uint64_t)layer * BLOCKS_MOST + (uint64_t)block);
 }
 
@@ -130,7 +146,8 @@ static void append_page(struct engine *e, const struct batch_seq *s, int layer, 
 {
     int32_t p = page_of(e, s, layer, block);
     CHECK(block >= s->n_cached / PAGE_TOK);
-    CHECK((e->writer[p] == 0 || e->writer[p] == s->slot + 1) && (e->reader[p] == 0 || e->reader[p] == s->slot + 1));
+    CHECK((e->writer[p] == 0 || e->writer[p] == s->slot + 1) &&
+          (e->reader[p] == 0 || e->reader[p] == s->slot + 1));
     e->writer[p] = s->slot + 1;
 }
 
@@ -154,16 +171,15 @@ static void use_page(struct engine *e, const struct batch_seq *s, int layer, int
 static void use_visible(struct engine *e, const struct batch_seq *s, int layer, int i, bool full)
 {
     for (int b = 0; b <= i; b++)
-        if (full || b < e->c.sink_blocks || b > i - e->c.local_blocks)
-            use_page(e, s, layer, b);
+        if (full || b < e->c.sink_blocks || b > i - e->c.local_blocks) use_page(e, s, layer, b);
 }
 
-/* What the router of a layer sums of the first rows: those hang on the bits below, unless all routes have them in common. */
+/* What the router of a layer sums of the first rows: those hang on the bits below, unless all routes have
+ * them in common. */
 static float sum_of(const struct engine *e, const struct batch_seq *s, int layer)
 {
     int n = head_of(s->n_prompt), first = fake_token(s->tok, n);
-    for (int l = 0; l < layer && e->c.common_blocks == 0; l++)
-        first += s->route[l] << (9 + l);
+    for (int l = 0; l < layer && e->c.common_blocks == 0; l++) first += s->route[l] << (9 + l);
     return (float)first;
 }
 
@@ -171,31 +187,30 @@ static void decide(const struct engine *e, struct batch_seq *s, int layer)
 {
     float *kept = s->head_sum ? s->head_sum + (int64_t)layer * HEAD : NULL;
     CHECK(e->c.has_router);
-    CHECK(s->n_cached == 0 || (kept && s->n_cached >= POOL && s->n_cached <= s->n_prompt - POOL && kept[0] == sum_of(e, s, layer)));
-    if (kept)
-        kept[0] = sum_of(e, s, layer);
-    s->route[layer] = batch_must_be_full(s, NULL, layer, e->c.n_layer) ? ROUTE_FULL : fake_bit_moved(s->tok, s->n_prompt, layer, s->route_bias);
+    CHECK(s->n_cached == 0 || (kept && s->n_cached >= POOL && s->n_cached <= s->n_prompt - POOL &&
+                               kept[0] == sum_of(e, s, layer)));
+    if (kept) kept[0] = sum_of(e, s, layer);
+    s->route[layer] = batch_must_be_full(s, NULL, layer, e->c.n_layer)
+                          ? ROUTE_FULL
+                          : fake_bit_moved(s->tok, s->n_prompt, layer, s->route_bias);
     s->strayed = s->n_cached > 0 && s->due[layer] != ROUTE_OPEN && s->route[layer] != s->due[layer];
 }
 
 static void run_piece(struct engine *e, struct batch_piece *p)
 {
     struct batch_seq *s = p->seq;
-    struct cursor    *c = &e->cur[s->slot];
-    int               from = s->n_cached;
+    struct cursor *c = &e->cur[s->slot];
+    int from = s->n_cached;
     CHECK(!s->strayed && from % PAGE_TOK == 0 && from < s->n_prompt && (from == 0 || e->c.resumes));
-    if (p->layer0 == 0 && p->tok0 == from)
-        *c = (struct cursor){.tok = s->tok, .at = from};
+    if (p->layer0 == 0 && p->tok0 == from) *c = (struct cursor){.tok = s->tok, .at = from};
     CHECK(c->tok == s->tok && c->layer == p->layer0 && c->at == p->tok0);
     CHECK(p->tok1 > p->tok0 && p->tok1 <= s->n_prompt && p->tok1 - p->tok0 <= e->c.chunk_tok);
     CHECK(p->layer1 > p->layer0 && p->layer1 <= e->c.n_layer);
     CHECK(p->layer1 == p->layer0 + 1 || (p->tok0 == from && p->tok1 == s->n_prompt));
     CHECK(p->tok1 == s->n_prompt || p->tok1 % PAGE_TOK == 0);
     for (int l = p->layer0; l < p->layer1; l++) {
-        if (p->tok0 == from && s->route[l] == ROUTE_OPEN)
-            decide(e, s, l);
-        if (s->strayed)
-            return;
+        if (p->tok0 == from && s->route[l] == ROUTE_OPEN) decide(e, s, l);
+        if (s->strayed) return;
         CHECK(from == 0 || s->due[l] == ROUTE_OPEN || s->route[l] == s->due[l]);
         bool full = s->route[l] == ROUTE_FULL || !e->c.sparse_streams;
         for (int b = p->tok0 / PAGE_TOK; b <= (p->tok1 - 1) / PAGE_TOK; b++) {
@@ -237,11 +252,9 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
     for (int i = 0; i < b->n_piece; i++) {
         run_piece(e, &b->piece[i]);
         out->drew[i] = b->piece[i].layer1 == e->c.n_layer && b->piece[i].tok1 == b->piece[i].seq->n_prompt;
-        if (out->drew[i])
-            draw(e, &b->piece[i].sample, &out->piece[i]);
+        if (out->drew[i]) draw(e, &b->piece[i].sample, &out->piece[i]);
     }
-    if (e->c.step_us)
-        usleep((unsigned)e->c.step_us);
+    if (e->c.step_us) usleep((unsigned)e->c.step_us);
     out->decode_ns = b->n_row ? 1000000 : 0;
     out->prefill_ns = b->n_piece ? 1000000 : 0;
     return OK;

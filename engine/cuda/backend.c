@@ -1,4 +1,5 @@
-/* backend: device memory and weights. Products and attention are called by forward_cuda, which knows a whole call. */
+/* backend: device memory and weights. Products and attention are called by forward_cuda, which knows a whole
+ * call. */
 #include "engine/cuda/backend.h"
 
 #include <omp.h>
@@ -13,7 +14,8 @@ enum { LOAD_THREADS = 16 }; /* that read weights: memory and bus are full with f
 
 enum err cuda_check(cudaError_t e, const char *what, struct err_note *note)
 {
-    return e == cudaSuccess ? OK : err_set(note, ERR_DEVICE, NULL, "CUDA: %s: %s", what, cudaGetErrorString(e));
+    return e == cudaSuccess ? OK
+                            : err_set(note, ERR_DEVICE, NULL, "CUDA: %s: %s", what, cudaGetErrorString(e));
 }
 
 enum err cuda_no_room(const char *what, struct err_note *note)
@@ -21,8 +23,9 @@ enum err cuda_no_room(const char *what, struct err_note *note)
     size_t left = 0, all = 0;
     cudaGetLastError();
     cudaMemGetInfo(&left, &all);
-    return err_set(note, ERR_CONFIG, "--gpu-memory-utilization", "%s do not fit: %lld of the device's %lld MiB are free; lower it or --kv-pool-bytes", what, (long long)left >> 20,
-                   (long long)all >> 20);
+    return err_set(note, ERR_CONFIG, "--gpu-memory-utilization",
+                   "%s do not fit: %lld of the device's %lld MiB are free; lower it or --kv-pool-bytes", what,
+                   (long long)left >> 20, (long long)all >> 20);
 }
 
 static struct backend_cuda *of(const struct backend *b) { return (struct backend_cuda *)(uintptr_t)b; }
@@ -36,20 +39,22 @@ static enum dtype hold_type(const struct backend *b, enum dtype src)
 /* Only one device is open at a time; weights are made without it at hand. */
 static enum dtype device_hold = DT_BF16;
 
-static enum err weight_new(struct weight *w, int n, int k, enum dtype hold, enum weight_use use, struct err_note *note)
+static enum err weight_new(struct weight *w, int n, int k, enum dtype hold, enum weight_use use,
+                           struct err_note *note)
 {
     (void)hold;
     (void)use;
-    void   *p = NULL;
+    void *p = NULL;
     int64_t bytes = (int64_t)n * k * quant_type(device_hold)->block_bytes;
     *w = (struct weight){.dt = device_hold, .n = n, .k = k};
     if (cudaMalloc(&p, (size_t)bytes) != cudaSuccess) {
         size_t left = 0, all = 0;
         cudaGetLastError();
         cudaMemGetInfo(&left, &all);
-        return err_set(note, ERR_CONFIG, "--device",
-                       "the weights do not fit: the next takes %lld MiB, and %lld of the device's %lld MiB are free: end what else holds its memory, or take a smaller model",
-                       (long long)bytes >> 20, (long long)left >> 20, (long long)all >> 20);
+        return err_set(
+            note, ERR_CONFIG, "--device",
+            "the weights do not fit: the next takes %lld MiB, and %lld of the device's %lld MiB are free: end what else holds its memory, or take a smaller model",
+            (long long)bytes >> 20, (long long)left >> 20, (long long)all >> 20);
     }
     w->data = p;
     return OK;
@@ -58,24 +63,28 @@ static enum err weight_new(struct weight *w, int n, int k, enum dtype hold, enum
 static void to_device_type(const float *v, int64_t n, void *out)
 {
     uint16_t *h = out;
-    if (device_hold == DT_F32) memcpy(out, v, (size_t)n * 4);
+    if (device_hold == DT_F32)
+        memcpy(out, v, (size_t)n * 4);
     else
         for (int64_t i = 0; i < n; i++) h[i] = f32_to_bf16(v[i]);
 }
 
-static void weight_part(struct weight *w, int row0, int n_row, const void *src, enum dtype src_type, const int32_t *rows)
+static void weight_part(struct weight *w, int row0, int n_row, const void *src, enum dtype src_type,
+                        const int32_t *rows)
 {
     int64_t src_row = quant_bytes(src_type, w->k), row = w->k * (int64_t)quant_type(w->dt)->block_bytes;
     if (src_type == w->dt && !rows) {
-        cudaMemcpy((char *)(uintptr_t)w->data + row0 * row, src, (size_t)(n_row * row), cudaMemcpyHostToDevice);
+        cudaMemcpy((char *)(uintptr_t)w->data + row0 * row, src, (size_t)(n_row * row),
+                   cudaMemcpyHostToDevice);
         return;
     }
-    char   *host = malloc((size_t)(n_row * row));
-    float  *v = malloc((size_t)w->k * sizeof *v);
+    char *host = malloc((size_t)(n_row * row));
+    float *v = malloc((size_t)w->k * sizeof *v);
     CHECK(host && v);
     for (int i = 0; i < n_row; i++) {
         const char *from = (const char *)src + (rows ? rows[i] : i) * src_row;
-        if (src_type == w->dt) memcpy(host + i * row, from, (size_t)row);
+        if (src_type == w->dt)
+            memcpy(host + i * row, from, (size_t)row);
         else {
             CHECK(quant_to_f32(src_type, from, v, w->k));
             to_device_type(v, w->k, host + i * row);
@@ -113,12 +122,16 @@ static void weight_free(struct weight *w)
     *w = (struct weight){0};
 }
 
-static int64_t weight_bytes(const struct weight *w) { return (int64_t)w->n * w->k * quant_type(w->dt)->block_bytes; }
+static int64_t weight_bytes(const struct weight *w)
+{
+    return (int64_t)w->n * w->k * quant_type(w->dt)->block_bytes;
+}
 
 static void *mem_new(struct backend *b, int64_t bytes)
 {
     void *p = NULL;
-    if (cudaMalloc(&p, (size_t)(bytes > 0 ? bytes : 1)) != cudaSuccess || cudaMemsetAsync(p, 0, (size_t)bytes, of(b)->stream) != cudaSuccess) {
+    if (cudaMalloc(&p, (size_t)(bytes > 0 ? bytes : 1)) != cudaSuccess ||
+        cudaMemsetAsync(p, 0, (size_t)bytes, of(b)->stream) != cudaSuccess) {
         cudaGetLastError();
         return NULL;
     }
@@ -135,7 +148,7 @@ static void mem_free(struct backend *b, void *p, int64_t bytes)
 static void *vector_new(struct backend *b, const float *v, int n)
 {
     int64_t bytes = n * (int64_t)quant_type(of(b)->hold)->block_bytes;
-    void   *host = malloc((size_t)bytes), *p = host ? mem_new(b, bytes) : NULL;
+    void *host = malloc((size_t)bytes), *p = host ? mem_new(b, bytes) : NULL;
     if (p) {
         to_device_type(v, n, host);
         cudaStreamSynchronize(of(b)->stream);
@@ -166,7 +179,9 @@ static int64_t mem_left(struct backend *b)
 {
     size_t left = 0, all = 0;
     cudaStreamSynchronize(of(b)->stream);
-    return cudaMemGetInfo(&left, &all) == cudaSuccess ? (int64_t)left - (int64_t)((1 - of(b)->share) * (double)all) : 0;
+    return cudaMemGetInfo(&left, &all) == cudaSuccess
+               ? (int64_t)left - (int64_t)((1 - of(b)->share) * (double)all)
+               : 0;
 }
 
 static void cuda_backend_close(struct backend *b)
@@ -178,12 +193,15 @@ static void cuda_backend_close(struct backend *b)
 enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf, struct err_note *note)
 {
     struct cudaDeviceProp p;
-    int                   n = 0;
+    int n = 0;
     if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0)
-        return err_set(note, ERR_CONFIG, "--device", "no CUDA device was found: %s", cudaGetErrorString(cudaGetLastError()));
+        return err_set(note, ERR_CONFIG, "--device", "no CUDA device was found: %s",
+                       cudaGetErrorString(cudaGetLastError()));
     enum err e = cuda_check(cudaGetDeviceProperties(&p, 0), "device properties", note);
     if (e != OK) return e;
-    if (p.major < 8) return err_set(note, ERR_CONFIG, "--device", "%s: compute capability %d.%d; 8.0 and newer are supported", p.name, p.major, p.minor);
+    if (p.major < 8)
+        return err_set(note, ERR_CONFIG, "--device",
+                       "%s: compute capability %d.%d; 8.0 and newer are supported", p.name, p.major, p.minor);
     struct backend_cuda *c = calloc(1, sizeof *c);
     if (!c) return err_set(note, ERR_NOMEM, NULL, "out of memory");
     device_hold = c->hold = conf->dtype == ENGINE_DTYPE_F32 ? DT_F32 : DT_BF16;
@@ -193,7 +211,9 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
     c->b = (struct backend){
         .act = c->hold,
         .kv = c->hold,
-        .n_thread = conf->n_thread > 0 ? conf->n_thread : omp_get_num_procs() < LOAD_THREADS ? omp_get_num_procs() : LOAD_THREADS,
+        .n_thread = conf->n_thread > 0                   ? conf->n_thread
+                    : omp_get_num_procs() < LOAD_THREADS ? omp_get_num_procs()
+                                                         : LOAD_THREADS,
         .hold_type = hold_type,
         .weight_new = weight_new,
         .weight_part = weight_part,
@@ -212,7 +232,8 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
         .close = cuda_backend_close,
     };
     snprintf(c->b.device, sizeof c->b.device, "%.60s", p.name);
-    if ((e = cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "stream", note)) != OK) {
+    if ((e = cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "stream", note)) !=
+        OK) {
         free(c);
         return e;
     }

@@ -8,11 +8,11 @@
 
 struct backend_cuda {
     struct backend b; /* first: a backend is its backend_cuda */
-    cudaStream_t   stream;
-    int            n_sm;
-    bool           hopper; /* capability 9.0, which has kernels of its own */
-    enum dtype     hold;   /* of weights, activations and KV: DT_BF16, or DT_F32 for the exact mode */
-    double         share;  /* of the device's memory that may be taken, others' part included */
+    cudaStream_t stream;
+    int n_sm;
+    bool hopper;     /* capability 9.0, which has kernels of its own */
+    enum dtype hold; /* of weights, activations and KV: DT_BF16, or DT_F32 for the exact mode */
+    double share;    /* of the device's memory that may be taken, others' part included */
 };
 
 /* OK, or ERR_DEVICE with CUDA's words in note. */

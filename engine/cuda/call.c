@@ -13,18 +13,22 @@ static int64_t round_up(int64_t n) { return (n + 255) / 256 * 256; }
 enum err call_open_blocks(struct forward_cuda *f, struct err_note *note)
 {
     const struct engine *e = f->e;
-    struct layout       *l = &f->at;
+    struct layout *l = &f->at;
     l->run = 0;
     l->route = round_up(f->max_run * (int64_t)sizeof(struct plan_run));
     l->prompt = l->route + round_up((int64_t)f->max_run * e->spec.n_layer);
     l->row = l->prompt + round_up(f->max_run * (int64_t)sizeof(struct router_gpu_prompt));
-    l->n_patch = l->row + round_up(4LL * (e->logit_tok > 2 * e->info.router_pool_size ? e->logit_tok : 2 * e->info.router_pool_size));
+    l->n_patch =
+        l->row + round_up(4LL * (e->logit_tok > 2 * e->info.router_pool_size ? e->logit_tok
+                                                                             : 2 * e->info.router_pool_size));
     l->tok = l->n_patch + 256;
     l->patch = l->tok + round_up((int64_t)e->max_tok * 4);
     l->bytes = l->patch + (int64_t)PATCH_MOST * 8;
     for (int i = 0; i < CALL_BLOCKS; i++) {
-        enum err err = cuda_check(cudaMallocHost((void **)&f->host[i], (size_t)l->bytes), "pinned memory", note);
-        if (err == OK) err = cuda_check(cudaEventCreateWithFlags(&f->sent[i], cudaEventDisableTiming), "event", note);
+        enum err err =
+            cuda_check(cudaMallocHost((void **)&f->host[i], (size_t)l->bytes), "pinned memory", note);
+        if (err == OK)
+            err = cuda_check(cudaEventCreateWithFlags(&f->sent[i], cudaEventDisableTiming), "event", note);
         if (err != OK) return err;
         memset(f->host[i], 0, (size_t)l->bytes);
     }
@@ -35,7 +39,8 @@ enum err call_open_blocks(struct forward_cuda *f, struct err_note *note)
 int64_t call_keep_block(const struct call *c, int i)
 {
     const struct span *sp = &c->span[i];
-    int64_t            at = c->f->e->kinds.reuses ? (int64_t)sp->seq->slot * c->f->n_block + sp->pos0 / PAGE_TOK : sp->row0 / PAGE_TOK + i;
+    int64_t at = c->f->e->kinds.reuses ? (int64_t)sp->seq->slot * c->f->n_block + sp->pos0 / PAGE_TOK
+                                       : sp->row0 / PAGE_TOK + i;
     CHECK(c->decode || !c->f->e->kinds.n_hold || at + (sp->n + PAGE_TOK - 1) / PAGE_TOK <= c->f->hold_block);
     return at;
 }
@@ -44,12 +49,29 @@ struct plan_gpu_args call_plan_args(const struct call *c)
 {
     struct forward_cuda *f = c->f;
     const struct engine *e = f->e;
-    return (struct plan_gpu_args){
-        .run = dev_at(f, f->at.run), .route = dev_at(f, f->at.route), .table = f->table, .patch = dev_at(f, f->at.patch),
-        .n_patch = dev_at(f, f->at.n_patch), .seg = f->seg, .page = f->page, .pos = f->pos, .n_run = c->n_span, .n_tok = c->n_tok,
-        .n_layer = e->spec.n_layer, .n_block = f->n_block, .max_run = f->max_run, .max_tok = e->max_tok, .layer0 = c->layer0, .layer1 = c->layer1,
-        .local_blocks = e->info.local_blocks, .kind = f->kind, .decode = c->decode, .keep = e->kinds.n_hold ? e->mem.keep : NULL,
-        .hold_stride = f->hold_block, .n_head = e->spec.n_head, .keep_words = keep_words(f)};
+    return (struct plan_gpu_args){.run = dev_at(f, f->at.run),
+                                  .route = dev_at(f, f->at.route),
+                                  .table = f->table,
+                                  .patch = dev_at(f, f->at.patch),
+                                  .n_patch = dev_at(f, f->at.n_patch),
+                                  .seg = f->seg,
+                                  .page = f->page,
+                                  .pos = f->pos,
+                                  .n_run = c->n_span,
+                                  .n_tok = c->n_tok,
+                                  .n_layer = e->spec.n_layer,
+                                  .n_block = f->n_block,
+                                  .max_run = f->max_run,
+                                  .max_tok = e->max_tok,
+                                  .layer0 = c->layer0,
+                                  .layer1 = c->layer1,
+                                  .local_blocks = e->info.local_blocks,
+                                  .kind = f->kind,
+                                  .decode = c->decode,
+                                  .keep = e->kinds.n_hold ? e->mem.keep : NULL,
+                                  .hold_stride = f->hold_block,
+                                  .n_head = e->spec.n_head,
+                                  .keep_words = keep_words(f)};
 }
 
 void call_end_idle(struct forward_cuda *f)
@@ -61,9 +83,11 @@ void call_end_idle(struct forward_cuda *f)
 enum err call_wait(struct forward_cuda *f)
 {
     struct idle *t = &f->idle;
-    float        ms = 0;
+    float ms = 0;
     if (t->waited) return OK;
-    if (cudaEventRecord(t->end[t->turn], f->be->stream) != cudaSuccess || cudaStreamSynchronize(f->be->stream) != cudaSuccess) return ERR_DEVICE;
+    if (cudaEventRecord(t->end[t->turn], f->be->stream) != cudaSuccess ||
+        cudaStreamSynchronize(f->be->stream) != cudaSuccess)
+        return ERR_DEVICE;
     if (t->open && cudaEventElapsedTime(&ms, t->end[!t->turn], t->begin) == cudaSuccess) t->ms += (double)ms;
     t->turn = !t->turn;
     t->waited = true;
@@ -76,8 +100,9 @@ enum err call_send(struct call *c)
     struct forward_cuda *f = c->f;
     call_end_idle(f);
     *(int32_t *)host_at(c, f->at.n_patch) = c->n_patch;
-    int64_t     bytes = f->at.patch + (int64_t)c->n_patch * 8;
-    cudaError_t e = cudaMemcpyAsync(f->dev, f->host[c->block], (size_t)bytes, cudaMemcpyHostToDevice, f->be->stream);
+    int64_t bytes = f->at.patch + (int64_t)c->n_patch * 8;
+    cudaError_t e =
+        cudaMemcpyAsync(f->dev, f->host[c->block], (size_t)bytes, cudaMemcpyHostToDevice, f->be->stream);
     if (e == cudaSuccess) e = cudaEventRecord(f->sent[c->block], f->be->stream);
     return e == cudaSuccess ? OK : ERR_DEVICE;
 }
@@ -92,9 +117,9 @@ enum err call_next_block(struct call *c)
 /* More patches than a block holds go ahead of the call, by themselves. */
 static enum err flush_patches(struct call *c)
 {
-    struct call          ahead = *c;
+    struct call ahead = *c;
     struct plan_gpu_args a;
-    char                *full = c->f->host[c->block];
+    char *full = c->f->host[c->block];
     ahead.n_span = ahead.n_tok = 0;
     enum err err = call_send(&ahead);
     a = call_plan_args(&ahead);
@@ -105,17 +130,18 @@ static enum err flush_patches(struct call *c)
     return err;
 }
 
-/* Pages of a run's visible blocks that the device does not know yet. A page given back is not read again, so -1 is no news. */
+/* Pages of a run's visible blocks that the device does not know yet. A page given back is not read again, so
+ * -1 is no news. */
 static enum err patch_run(struct call *c, const struct span *sp)
 {
     struct forward_cuda *f = c->f;
-    enum err             err = OK;
+    enum err err = OK;
     if (c->decode && sp->seq->page_stamp && sp->seq->page_stamp == f->stamp[sp->seq->slot]) return OK;
-    int                  n = (sp->pos0 + sp->n - 1) / PAGE_TOK + 1;
+    int n = (sp->pos0 + sp->n - 1) / PAGE_TOK + 1;
     for (int l = c->layer0; l < c->layer1; l++) {
         const int32_t *now = sp->seq->page + (int64_t)l * sp->seq->page_stride;
-        int64_t        base = ((int64_t)sp->seq->slot * f->e->spec.n_layer + l) * f->n_block;
-        int32_t       *was = f->shadow + base;
+        int64_t base = ((int64_t)sp->seq->slot * f->e->spec.n_layer + l) * f->n_block;
+        int32_t *was = f->shadow + base;
         if (memcmp(was, now, (size_t)n * 4) == 0) continue;
         for (int i = 0; i < n && err == OK; i++) {
             if (was[i] == now[i]) continue;
@@ -141,17 +167,22 @@ static int dense_from(const struct engine *e, const struct batch_seq *seq)
 static void write_run(struct call *c, int i)
 {
     const struct engine *e = c->f->e;
-    const struct span   *sp = &c->span[i];
-    struct plan_run     *run = (struct plan_run *)host_at(c, c->f->at.run) + i;
-    int32_t             *tok = (int32_t *)host_at(c, c->f->at.tok) + sp->row0;
+    const struct span *sp = &c->span[i];
+    struct plan_run *run = (struct plan_run *)host_at(c, c->f->at.run) + i;
+    int32_t *tok = (int32_t *)host_at(c, c->f->at.tok) + sp->row0;
     CHECK(sp->pos0 >= 0 && sp->pos0 + sp->n <= e->info.max_len);
-    *run = (struct plan_run){.slot = sp->seq->slot, .row0 = sp->row0, .n_row = sp->n, .pos0 = sp->pos0, .dense_from = dense_from(e, sp->seq),
+    *run = (struct plan_run){.slot = sp->seq->slot,
+                             .row0 = sp->row0,
+                             .n_row = sp->n,
+                             .pos0 = sp->pos0,
+                             .dense_from = dense_from(e, sp->seq),
                              .keep = (int32_t)call_keep_block(c, i)};
     for (int r = 0; r < sp->n; r++) {
         tok[r] = sp->seq->tok[sp->pos0 + r];
         CHECK(tok[r] >= 0 && tok[r] < e->spec.n_vocab);
     }
-    memcpy((uint8_t *)host_at(c, c->f->at.route) + (int64_t)i * e->spec.n_layer, sp->seq->route, (size_t)e->spec.n_layer);
+    memcpy((uint8_t *)host_at(c, c->f->at.route) + (int64_t)i * e->spec.n_layer, sp->seq->route,
+           (size_t)e->spec.n_layer);
 }
 
 enum err call_write(struct call *c, int n_real)
@@ -168,18 +199,20 @@ enum err call_write(struct call *c, int n_real)
     return err;
 }
 
-enum err call_send_rows(const struct call *c, const int32_t *first, int n_first, const int32_t *then, int n_then)
+enum err call_send_rows(const struct call *c, const int32_t *first, int n_first, const int32_t *then,
+                        int n_then)
 {
     struct forward_cuda *f = c->f;
-    struct call          own = *c;
-    enum err             err = call_next_block(&own);
+    struct call own = *c;
+    enum err err = call_next_block(&own);
     if (err != OK) return err;
     int32_t *to = host_at(&own, f->at.row);
     CHECK(4LL * (n_first + n_then) <= f->at.n_patch - f->at.row);
     memcpy(to, first, (size_t)n_first * 4);
     if (n_then) memcpy(to + n_first, then, (size_t)n_then * 4);
     call_end_idle(f);
-    cudaError_t e = cudaMemcpyAsync(dev_at(f, f->at.row), to, (size_t)(n_first + n_then) * 4, cudaMemcpyHostToDevice, f->be->stream);
+    cudaError_t e = cudaMemcpyAsync(dev_at(f, f->at.row), to, (size_t)(n_first + n_then) * 4,
+                                    cudaMemcpyHostToDevice, f->be->stream);
     if (e == cudaSuccess) e = cudaEventRecord(f->sent[own.block], f->be->stream);
     return e == cudaSuccess ? OK : ERR_DEVICE;
 }

@@ -1,5 +1,6 @@
-/* call: what the host tells the device for one call, and how it waits for it. Engine thread only. Runs, tokens, route bits and page
- * patches lie in one pinned block, one of a few that are used in turn; one copy brings it to the device, where plan_gpu makes the work lists. */
+/* call: what the host tells the device for one call, and how it waits for it. Engine thread only. Runs,
+ * tokens, route bits and page patches lie in one pinned block, one of a few that are used in turn; one copy
+ * brings it to the device, where plan_gpu makes the work lists. */
 #ifndef FLUXD_ENGINE_CUDA_CALL_H
 #define FLUXD_ENGINE_CUDA_CALL_H
 
@@ -18,57 +19,58 @@ struct layout {
     int64_t run, route, tok, row, prompt, n_patch, patch, bytes;
 };
 
-/* Time in which the device had nothing to do: from the end of what was sent before a wait to the first thing sent after it. */
+/* Time in which the device had nothing to do: from the end of what was sent before a wait to the first thing
+ * sent after it. */
 struct idle {
     cudaEvent_t begin, end[2];
-    int         turn;         /* end[turn] is of the next wait, the other one of the last */
-    bool        waited, open; /* nothing was sent since the last wait; begin was recorded after it */
-    double      ms;
+    int turn;          /* end[turn] is of the next wait, the other one of the last */
+    bool waited, open; /* nothing was sent since the last wait; begin was recorded after it */
+    double ms;
 };
 
 struct forward_cuda {
-    struct engine       *e;
+    struct engine *e;
     struct backend_cuda *be;
-    struct gpu_ctx       ops;
-    struct attn_gpu      attn;
-    struct gemm_gpu      small;
-    struct gemm_lt      *lt;
+    struct gpu_ctx ops;
+    struct attn_gpu attn;
+    struct gemm_gpu small;
+    struct gemm_lt *lt;
 
     struct layout at;
-    char         *host[CALL_BLOCKS]; /* pinned; used in turn */
-    cudaEvent_t   sent[CALL_BLOCKS];
-    int           turn;
-    char         *dev;
+    char *host[CALL_BLOCKS]; /* pinned; used in turn */
+    cudaEvent_t sent[CALL_BLOCKS];
+    int turn;
+    char *dev;
 
-    int32_t         *table, *shadow; /* [max_seqs][n_layer][n_block] pages: device, and what it holds */
-    uint64_t        *stamp;          /* [max_seqs] page_stamp of the sequence when all of its pages were looked through */
-    struct attn_seg *seg;            /* [n_layer][max_run] */
-    struct plan_kind (*kind)[2];     /* [n_layer] by route bit: e->kinds for the device */
-    uint8_t         *fixed, *full_head; /* [n_layer]; [n_layer][H]: the same */
-    int32_t         *page, *pos;     /* [n_layer][max_tok]; [max_tok] */
-    int              max_run, n_block;
-    float           *sum;            /* [row][tile of a product] squares of the rows of x */
-    int64_t          hold_block;     /* query blocks that a choice has room for */
+    int32_t *table, *shadow; /* [max_seqs][n_layer][n_block] pages: device, and what it holds */
+    uint64_t *stamp; /* [max_seqs] page_stamp of the sequence when all of its pages were looked through */
+    struct attn_seg *seg;        /* [n_layer][max_run] */
+    struct plan_kind (*kind)[2]; /* [n_layer] by route bit: e->kinds for the device */
+    uint8_t *fixed, *full_head;  /* [n_layer]; [n_layer][H]: the same */
+    int32_t *page, *pos;         /* [n_layer][max_tok]; [max_tok] */
+    int max_run, n_block;
+    float *sum;         /* [row][tile of a product] squares of the rows of x */
+    int64_t hold_block; /* query blocks that a choice has room for */
 
     struct draw_cuda *draw;
-    struct idle       idle;
+    struct idle idle;
 
-    struct router_weights *router;   /* device pointers; NULL: none. What follows is route_cuda's too */
-    float                 *router_mem;
-    float                 *margin, *margin_host;     /* [n_layer][max_run]; the same, pinned */
-    float                 *head_sum, *head_sum_host; /* sums over the first rows of a call's prompts; the same, pinned */
-    cudaGraphExec_t        graph[CALL_BUCKETS];
+    struct router_weights *router; /* device pointers; NULL: none. What follows is route_cuda's too */
+    float *router_mem;
+    float *margin, *margin_host;     /* [n_layer][max_run]; the same, pinned */
+    float *head_sum, *head_sum_host; /* sums over the first rows of a call's prompts; the same, pinned */
+    cudaGraphExec_t graph[CALL_BUCKETS];
 };
 
 /* One call, as it is launched. */
 struct call {
     struct forward_cuda *f;
-    const struct span   *span;
-    int                  n_span, n_tok; /* what is launched for: padded to the bucket in decode */
-    int                  layer0, layer1;
-    bool                 decode;
-    int                  block;         /* host block in use */
-    int                  n_patch, n_whole, n_apart; /* prompts whose bits it decides: with all of their rows in it, or not */
+    const struct span *span;
+    int n_span, n_tok; /* what is launched for: padded to the bucket in decode */
+    int layer0, layer1;
+    bool decode;
+    int block;                     /* host block in use */
+    int n_patch, n_whole, n_apart; /* prompts whose bits it decides: with all of their rows in it, or not */
 };
 
 static inline void *host_at(const struct call *c, int64_t at) { return c->f->host[c->block] + at; }
@@ -85,15 +87,16 @@ enum err call_next_block(struct call *c);
 enum err call_write(struct call *c, int n_real);
 enum err call_send(struct call *c);
 /* n token ids or rows to at.row on the device, by themselves: with a block of their own. */
-enum err call_send_rows(const struct call *c, const int32_t *first, int n_first, const int32_t *then, int n_then);
+enum err call_send_rows(const struct call *c, const int32_t *first, int n_first, const int32_t *then,
+                        int n_then);
 
 struct plan_gpu_args call_plan_args(const struct call *c);
-/* Where the choice of a run's first query block stands, in query blocks: in its sequence's room, or where it lives no longer than the call,
- * behind those of the runs before. */
+/* Where the choice of a run's first query block stands, in query blocks: in its sequence's room, or where it
+ * lives no longer than the call, behind those of the runs before. */
 int64_t call_keep_block(const struct call *c, int run);
 
 /* Before the first thing that is sent after a wait. */
-void     call_end_idle(struct forward_cuda *f);
+void call_end_idle(struct forward_cuda *f);
 /* Waits for all that was sent. */
 enum err call_wait(struct forward_cuda *f);
 

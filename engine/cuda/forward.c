@@ -1,5 +1,6 @@
-/* forward: see forward.h. The host writes runs, tokens, bits and page patches of a call into one pinned block; one copy brings
- * it to the device, one launch makes the work lists, and the layers follow without another word from the host. */
+/* forward: see forward.h. The host writes runs, tokens, bits and page patches of a call into one pinned
+ * block; one copy brings it to the device, one launch makes the work lists, and the layers follow without
+ * another word from the host. */
 #include "engine/cuda/forward.h"
 
 #include <stdlib.h>
@@ -14,16 +15,21 @@
 
 static const int bucket_rows[CALL_BUCKETS] = {1, 2, 4, 8, 16, 32, 64, 128, 256};
 
-#define TRY(x) do { enum err err_ = (x); if (err_ != OK) return err_; } while (0)
+#define TRY(x)                                                                                               \
+    do {                                                                                                     \
+        enum err err_ = (x);                                                                                 \
+        if (err_ != OK) return err_;                                                                         \
+    } while (0)
 
 /* --- open */
 
 static enum err open_lists(struct forward_cuda *f, struct err_note *note)
 {
     const struct engine *e = f->e;
-    struct backend      *b = &f->be->b;
-    int64_t              n_table = (int64_t)e->info.max_seqs * e->spec.n_layer * f->n_block, runs = (int64_t)e->spec.n_layer * f->max_run;
-    size_t               attn_bytes = attn_gpu_work_bytes(f->max_run, e->spec.n_head, e->spec.n_kv, e->spec.head);
+    struct backend *b = &f->be->b;
+    int64_t n_table = (int64_t)e->info.max_seqs * e->spec.n_layer * f->n_block,
+            runs = (int64_t)e->spec.n_layer * f->max_run;
+    size_t attn_bytes = attn_gpu_work_bytes(f->max_run, e->spec.n_head, e->spec.n_kv, e->spec.head);
     f->table = b->mem_new(b, n_table * 4);
     f->shadow = calloc((size_t)n_table, 4);
     f->stamp = calloc((size_t)e->info.max_seqs, sizeof *f->stamp);
@@ -31,7 +37,8 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     f->page = b->mem_new(b, (int64_t)e->spec.n_layer * e->max_tok * 4);
     f->pos = b->mem_new(b, (int64_t)e->max_tok * 4);
     f->attn.work = b->mem_new(b, (int64_t)attn_bytes);
-    f->sum = b->mem_new(b, (int64_t)bucket_rows[CALL_BUCKETS - 1] * gemm_small_tiles(f->be->n_sm, e->spec.d) * 4);
+    f->sum =
+        b->mem_new(b, (int64_t)bucket_rows[CALL_BUCKETS - 1] * gemm_small_tiles(f->be->n_sm, e->spec.d) * 4);
     if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->attn.work || !f->sum)
         return cuda_no_room("work lists", note);
     return OK;
@@ -41,8 +48,8 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
 static enum err open_kinds(struct forward_cuda *f, struct err_note *note)
 {
     const struct engine *e = f->e;
-    struct backend      *b = &f->be->b;
-    const int            n_layer = e->spec.n_layer, n_head = e->spec.n_head;
+    struct backend *b = &f->be->b;
+    const int n_layer = e->spec.n_layer, n_head = e->spec.n_head;
     struct plan_kind(*k)[2] = calloc((size_t)n_layer, sizeof *k);
     f->kind = b->mem_new(b, n_layer * (int64_t)sizeof *k);
     f->fixed = b->mem_new(b, n_layer);
@@ -50,8 +57,11 @@ static enum err open_kinds(struct forward_cuda *f, struct err_note *note)
     enum err err = k && f->kind && f->fixed && f->full_head ? OK : ERR_NOMEM;
     for (int i = 0; i < 2 * n_layer && err == OK; i++) {
         const struct kind *from = &e->kinds.side[i / 2][i % 2];
-        k[i / 2][i % 2] = (struct plan_kind){.prefill = from->prefill, .decode = from->decode, .sink_blocks = from->no_sink ? 0 : e->info.sink_blocks,
-                                             .hold = from->hold, .full_head = f->full_head + (int64_t)(i / 2) * n_head};
+        k[i / 2][i % 2] = (struct plan_kind){.prefill = from->prefill,
+                                             .decode = from->decode,
+                                             .sink_blocks = from->no_sink ? 0 : e->info.sink_blocks,
+                                             .hold = from->hold,
+                                             .full_head = f->full_head + (int64_t)(i / 2) * n_head};
     }
     if (err == OK) err = b->copy_in(b, f->kind, k, n_layer * (int64_t)sizeof *k);
     if (err == OK) err = b->copy_in(b, f->fixed, e->kinds.fixed, n_layer);
@@ -66,9 +76,14 @@ enum err forward_cuda_takes(const struct spec *s, struct err_note *note)
 {
     const int per_kv = s->n_head / s->n_kv;
     if ((s->head != 64 && s->head != 128) || s->n_head % s->n_kv || per_kv > 8)
-        return err_set(note, ERR_CONFIG, "--device", "cuda takes head sizes 64 and 128 and up to 8 query heads for a kv head; this model has %d and %d", s->head, per_kv);
+        return err_set(
+            note, ERR_CONFIG, "--device",
+            "cuda takes head sizes 64 and 128 and up to 8 query heads for a kv head; this model has %d and %d",
+            s->head, per_kv);
     if (s->d % 8 || s->f % 8 || s->d > 16384)
-        return err_set(note, ERR_CONFIG, "--device", "cuda takes widths that are multiples of 8, up to 16384; this model has %d and %d", s->d, s->f);
+        return err_set(note, ERR_CONFIG, "--device",
+                       "cuda takes widths that are multiples of 8, up to 16384; this model has %d and %d",
+                       s->d, s->f);
     return OK;
 }
 
@@ -78,24 +93,39 @@ enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct e
     if (!f) return err_set(note, ERR_NOMEM, NULL, "out of memory");
     f->e = e;
     f->be = (struct backend_cuda *)e->be;
-    f->max_run = e->info.max_seqs > bucket_rows[CALL_BUCKETS - 1] ? e->info.max_seqs : bucket_rows[CALL_BUCKETS - 1];
+    f->max_run =
+        e->info.max_seqs > bucket_rows[CALL_BUCKETS - 1] ? e->info.max_seqs : bucket_rows[CALL_BUCKETS - 1];
     f->n_block = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
-    f->ops = (struct gpu_ctx){.stream = f->be->stream, .n_sm = f->be->n_sm, .act = e->be->act, .kv = e->be->kv};
-    f->hold_block = e->kinds.n_hold ? e->mem.keep_bytes / 8 / e->kinds.n_hold / (e->spec.n_head * keep_words(f)) : 0;
-    f->attn = (struct attn_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm, .n_row = e->max_tok, .n_page = e->mem.n_page, .max_row = f->max_run, .act = e->be->act};
+    f->ops =
+        (struct gpu_ctx){.stream = f->be->stream, .n_sm = f->be->n_sm, .act = e->be->act, .kv = e->be->kv};
+    f->hold_block =
+        e->kinds.n_hold ? e->mem.keep_bytes / 8 / e->kinds.n_hold / (e->spec.n_head * keep_words(f)) : 0;
+    f->attn = (struct attn_gpu){.stream = f->be->stream,
+                                .n_sm = f->be->n_sm,
+                                .n_row = e->max_tok,
+                                .n_page = e->mem.n_page,
+                                .max_row = f->max_run,
+                                .act = e->be->act};
     f->small = (struct gemm_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm};
     enum err err = e->info.max_seqs <= ATTN_MAX_SEG && e->max_tok >= f->max_run
-                       ? OK : err_set(note, ERR_CONFIG, "--max-num-seqs", "cuda takes at most 256 sequences, and pieces of at least as many tokens");
+                       ? OK
+                       : err_set(note, ERR_CONFIG, "--max-num-seqs",
+                                 "cuda takes at most 256 sequences, and pieces of at least as many tokens");
     if (err == OK) err = gemm_lt_open(&f->lt, f->be->stream, note);
     if (err == OK) err = call_open_blocks(f, note);
     if (err == OK) err = open_lists(f, note);
     if (err == OK) err = open_kinds(f, note);
     if (err == OK) err = route_cuda_open(f, note);
-    for (int i = 0; i < 3 && err == OK; i++) err = cuda_check(cudaEventCreate(i < 2 ? &f->idle.end[i] : &f->idle.begin), "event", note);
-    if (err == OK) err = draw_cuda_open(&f->draw, &f->ops, e->logit_tok, (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
+    for (int i = 0; i < 3 && err == OK; i++)
+        err = cuda_check(cudaEventCreate(i < 2 ? &f->idle.end[i] : &f->idle.begin), "event", note);
+    if (err == OK)
+        err = draw_cuda_open(&f->draw, &f->ops, e->logit_tok,
+                             (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
     if (err == OK) err = warm_up(f, note);
-    if (err == OK) *out = f;
-    else forward_cuda_close(f);
+    if (err == OK)
+        *out = f;
+    else
+        forward_cuda_close(f);
     return err;
 }
 
@@ -111,7 +141,8 @@ void forward_cuda_close(struct forward_cuda *f)
     }
     route_cuda_close(f);
     draw_cuda_close(f->draw);
-    void *const device[] = {f->dev, f->table, f->seg, f->page, f->pos, f->attn.work, f->sum, f->kind, f->fixed, f->full_head};
+    void *const device[] = {f->dev,       f->table, f->seg,  f->page,  f->pos,
+                            f->attn.work, f->sum,   f->kind, f->fixed, f->full_head};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) cudaFree(device[i]);
     cudaEvent_t const event[] = {f->idle.begin, f->idle.end[0], f->idle.end[1]};
@@ -125,18 +156,30 @@ void forward_cuda_close(struct forward_cuda *f)
 
 /* --- one layer */
 
-static struct gemm_args product_args(const struct forward_cuda *f, void *y, const void *x, const struct weight *w, const void *bias, int n_tok, bool add, bool decode)
+static struct gemm_args product_args(const struct forward_cuda *f, void *y, const void *x,
+                                     const struct weight *w, const void *bias, int n_tok, bool add,
+                                     bool decode)
 {
-    return (struct gemm_args){.y = y, .x = x, .w = w, .bias = bias, .x_stride = w->k, .y_stride = w->n, .n_tok = n_tok, .add = add, .decode = decode,
+    return (struct gemm_args){.y = y,
+                              .x = x,
+                              .w = w,
+                              .bias = bias,
+                              .x_stride = w->k,
+                              .y_stride = w->n,
+                              .n_tok = n_tok,
+                              .add = add,
+                              .decode = decode,
                               .y_f32 = y == f->e->mem.logits};
 }
 
-/* On Hopper decode goes through our kernel: it starts while the one before it ends, which cuBLASLt's do not. */
+/* On Hopper decode goes through our kernel: it starts while the one before it ends, which cuBLASLt's do not.
+ */
 static bool uses_small(const struct forward_cuda *f) { return f->be->hopper && f->be->hold == DT_BF16; }
 
-static enum err run_small(const struct forward_cuda *f, const struct gemm_args *a, const struct gemm_more *more)
+static enum err run_small(const struct forward_cuda *f, const struct gemm_args *a,
+                          const struct gemm_more *more)
 {
-    enum err  err = OK;
+    enum err err = OK;
     const int tiles = gemm_small_tiles(f->be->n_sm, f->e->spec.d);
     for (int at = 0; at < a->n_tok && err == OK; at += GEMM_SMALL_MAX_TOK) {
         struct gemm_args part = *a;
@@ -160,7 +203,8 @@ static enum err run_product(const struct forward_cuda *f, const struct gemm_args
     return a->decode && uses_small(f) ? run_small(f, a, NULL) : gemm_lt(f->lt, a);
 }
 
-static enum err product(const struct call *c, void *y, const void *x, const struct weight *w, const void *bias, int n_tok, bool add)
+static enum err product(const struct call *c, void *y, const void *x, const struct weight *w,
+                        const void *bias, int n_tok, bool add)
 {
     struct gemm_args a = product_args(c->f, y, x, w, bias, n_tok, add, c->decode);
     return run_product(c->f, &a);
@@ -169,7 +213,7 @@ static enum err product(const struct call *c, void *y, const void *x, const stru
 static enum err head_product(const struct forward_cuda *f, int n_tok)
 {
     const struct engine *e = f->e;
-    struct gemm_args     a = product_args(f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, n_tok, false, true);
+    struct gemm_args a = product_args(f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, n_tok, false, true);
     return run_product(f, &a);
 }
 
@@ -180,10 +224,12 @@ static enum err plan_products(struct forward_cuda *f)
     for (int decode = 0; decode < 2 - uses_small(f); decode++)
         for (int l = 0; l < e->spec.n_layer; l++) {
             const struct layer_weights *w = &e->w.layer[l];
-            const struct gemm_args      a[] = {product_args(f, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], 1, false, decode),
-                                               product_args(f, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, 1, true, decode),
-                                               product_args(f, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, 1, false, decode),
-                                               product_args(f, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, 1, true, decode)};
+            const struct gemm_args a[] = {
+                product_args(f, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], 1, false,
+                             decode),
+                product_args(f, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, 1, true, decode),
+                product_args(f, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, 1, false, decode),
+                product_args(f, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, 1, true, decode)};
             for (int i = 0; i < 4; i++) {
                 enum err err = gemm_lt_plan(f->lt, &a[i]);
                 if (err != OK) return err;
@@ -197,39 +243,73 @@ static enum err plan_products(struct forward_cuda *f)
 static enum err norm(const struct call *c, void *out, const void *x, const void *w, int n_tok)
 {
     const struct spec *s = &c->f->e->spec;
-    return rmsnorm_gpu(&(struct rmsnorm_args){.out = out, .x = x, .w = w, .x_stride = s->d, .n_tok = n_tok, .d = s->d, .eps = s->eps}, &c->f->ops);
+    return rmsnorm_gpu(
+        &(struct rmsnorm_args){
+            .out = out, .x = x, .w = w, .x_stride = s->d, .n_tok = n_tok, .d = s->d, .eps = s->eps},
+        &c->f->ops);
 }
 
-static enum err rope(const struct call *c, int layer, int n_tok, const int32_t *pos, const int32_t *page, bool raw)
+static enum err rope(const struct call *c, int layer, int n_tok, const int32_t *pos, const int32_t *page,
+                     bool raw)
 {
     const struct engine *e = c->f->e;
-    const struct spec   *s = &e->spec;
-    void *const         *vec = e->w.layer[layer].vec;
-    return qkrope_gpu(&(struct qkrope_args){.qkv = e->mem.qkv, .qkv_stride = (int64_t)(s->n_head + 2 * s->n_kv) * s->head, .q = e->mem.q,
-                                            .q_raw = raw ? e->mem.q_raw : NULL, .pool = page ? e->mem.pool : NULL, .page = page, .pos = pos, .rope = e->mem.rope,
-                                            .q_norm = vec[VEC_Q_NORM], .k_norm = vec[VEC_K_NORM], .eps = s->eps,
-                                            .n_tok = n_tok, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head}, &c->f->ops);
+    const struct spec *s = &e->spec;
+    void *const *vec = e->w.layer[layer].vec;
+    return qkrope_gpu(&(struct qkrope_args){.qkv = e->mem.qkv,
+                                            .qkv_stride = (int64_t)(s->n_head + 2 * s->n_kv) * s->head,
+                                            .q = e->mem.q,
+                                            .q_raw = raw ? e->mem.q_raw : NULL,
+                                            .pool = page ? e->mem.pool : NULL,
+                                            .page = page,
+                                            .pos = pos,
+                                            .rope = e->mem.rope,
+                                            .q_norm = vec[VEC_Q_NORM],
+                                            .k_norm = vec[VEC_K_NORM],
+                                            .eps = s->eps,
+                                            .n_tok = n_tok,
+                                            .n_head = s->n_head,
+                                            .n_kv = s->n_kv,
+                                            .head = s->head},
+                      &c->f->ops);
 }
 
-/* The share of a query block's score that its chosen blocks reach (XAttention 2503.16428; FlexPrefill's gamma). */
+/* The share of a query block's score that its chosen blocks reach (XAttention 2503.16428; FlexPrefill's
+ * gamma). */
 static float threshold_of(int rule) { return rule == CHOOSE_FLEX ? 0.95f : 0.9f; }
 
-/* Where a bit is open or a choice hangs on it, the kernels look at the kind that the device has settled by then. */
+/* Where a bit is open or a choice hangs on it, the kernels look at the kind that the device has settled by
+ * then. */
 static enum err choose(const struct call *c, const struct span *sp, int i, int layer, int bit)
 {
     struct forward_cuda *f = c->f;
     const struct engine *e = f->e;
-    const struct spec   *s = &e->spec;
-    const struct kind   *k = &e->kinds.side[layer][bit], *other = &e->kinds.side[layer][!bit];
-    const int            words = keep_words(f);
-    const int64_t        width = (int64_t)s->n_head * s->head, at = k->hold * f->hold_block + call_keep_block(c, i);
-    struct choose_args   a = {.q = (const char *)e->mem.q + sp->row0 * width * (f->be->hold == DT_F32 ? 4 : 2), .q_stride = width, .pool = e->mem.pool,
-                              .page = f->table + ((int64_t)sp->seq->slot * s->n_layer + layer) * f->n_block, .pos0 = sp->pos0, .n_row = sp->n,
-                              .n_prompt = sp->seq->n_prompt, .n_head = s->n_head, .n_kv = s->n_kv, .head = s->head, .rule = k->rule,
-                              .threshold = threshold_of(k->rule), .keep = (uint64_t *)e->mem.keep + at * s->n_head * words, .head_stride = words,
-                              .block_stride = (int64_t)s->n_head * words, .mean = e->mem.mean, .work = e->mem.choose, .work_stride = e->mem.choose_bytes / 4};
-    struct choose_gpu    g = {.stream = f->be->stream, .act = e->be->act, .seg = f->seg + (int64_t)layer * f->max_run + i,
-                              .kind = sp->seq->route[layer] != ROUTE_OPEN || other->rule == k->rule ? -1 : k->prefill};
+    const struct spec *s = &e->spec;
+    const struct kind *k = &e->kinds.side[layer][bit], *other = &e->kinds.side[layer][!bit];
+    const int words = keep_words(f);
+    const int64_t width = (int64_t)s->n_head * s->head, at = k->hold * f->hold_block + call_keep_block(c, i);
+    struct choose_args a = {.q = (const char *)e->mem.q + sp->row0 * width * (f->be->hold == DT_F32 ? 4 : 2),
+                            .q_stride = width,
+                            .pool = e->mem.pool,
+                            .page = f->table + ((int64_t)sp->seq->slot * s->n_layer + layer) * f->n_block,
+                            .pos0 = sp->pos0,
+                            .n_row = sp->n,
+                            .n_prompt = sp->seq->n_prompt,
+                            .n_head = s->n_head,
+                            .n_kv = s->n_kv,
+                            .head = s->head,
+                            .rule = k->rule,
+                            .threshold = threshold_of(k->rule),
+                            .keep = (uint64_t *)e->mem.keep + at * s->n_head * words,
+                            .head_stride = words,
+                            .block_stride = (int64_t)s->n_head * words,
+                            .mean = e->mem.mean,
+                            .work = e->mem.choose,
+                            .work_stride = e->mem.choose_bytes / 4};
+    struct choose_gpu g = {
+        .stream = f->be->stream,
+        .act = e->be->act,
+        .seg = f->seg + (int64_t)layer * f->max_run + i,
+        .kind = sp->seq->route[layer] != ROUTE_OPEN || other->rule == k->rule ? -1 : k->prefill};
     return choose_gpu(&a, &g);
 }
 
@@ -248,41 +328,59 @@ static enum err attention(const struct call *c, int layer)
 {
     struct forward_cuda *f = c->f;
     const struct engine *e = f->e;
-    int64_t              width = (int64_t)e->spec.n_head * e->spec.head;
-    struct attn_args     a = {.out = e->mem.att, .q = e->mem.q, .out_stride = width, .q_stride = width, .pool = e->mem.pool,
-                              .seg = f->seg + (int64_t)layer * f->max_run, .n_seg = c->n_span, .n_head = e->spec.n_head, .n_kv = e->spec.n_kv,
-                              .head = e->spec.head, .scale = e->attn_scale, .decode = c->decode};
+    int64_t width = (int64_t)e->spec.n_head * e->spec.head;
+    struct attn_args a = {.out = e->mem.att,
+                          .q = e->mem.q,
+                          .out_stride = width,
+                          .q_stride = width,
+                          .pool = e->mem.pool,
+                          .seg = f->seg + (int64_t)layer * f->max_run,
+                          .n_seg = c->n_span,
+                          .n_head = e->spec.n_head,
+                          .n_kv = e->spec.n_kv,
+                          .head = e->spec.head,
+                          .scale = e->attn_scale,
+                          .decode = c->decode};
     if (c->decode) return attn_decode_gpu(&a, &f->attn);
     TRY(choose_all(c, layer));
     return attn_prefill_gpu(&a, &f->attn);
 }
 
-/* The call's prompt i, whose rows are not all in the call: the queries of those that the router pools, the first and the last P, are
- * computed here as the layer will, in the buffers that the call itself needs next. Behind cached pages only the last are. */
+/* The call's prompt i, whose rows are not all in the call: the queries of those that the router pools, the
+ * first and the last P, are computed here as the layer will, in the buffers that the call itself needs next.
+ * Behind cached pages only the last are. */
 static enum err route_apart(const struct call *c, int layer, int i, const struct batch_seq *seq)
 {
-    struct engine              *e = c->f->e;
+    struct engine *e = c->f->e;
     const struct layer_weights *w = &e->w.layer[layer];
-    const int                   p = route_cuda_pooled_rows(e, seq), tok0[2] = {seq->n_prompt - p, 0}, n_end = seq->n_cached > 0 ? 1 : 2;
-    const int32_t              *tok = dev_at(c->f, c->f->at.row);
+    const int p = route_cuda_pooled_rows(e, seq), tok0[2] = {seq->n_prompt - p, 0},
+              n_end = seq->n_cached > 0 ? 1 : 2;
+    const int32_t *tok = dev_at(c->f, c->f->at.row);
     if (layer == 0) TRY(call_send_rows(c, seq->tok + tok0[0], p, seq->tok + tok0[1], n_end > 1 ? p : 0));
     for (int end = 0; end < n_end; end++) {
         if (layer == 0)
-            TRY(embed_gpu(&(struct embed_args){.out = e->mem.rx, .table = &e->w.embed, .id = tok + end * p, .n_tok = p, .d = e->spec.d}, &c->f->ops));
-        else memory_stream_get(&e->mem, e->be, seq->slot, tok0[end], tok0[end] + p, e->mem.rx);
-        TRY(norm(c, memory_row(&e->mem, e->mem.h, (n_end - 1 - end) * p), e->mem.rx, w->vec[VEC_ATTN_NORM], p));
+            TRY(embed_gpu(
+                &(struct embed_args){
+                    .out = e->mem.rx, .table = &e->w.embed, .id = tok + end * p, .n_tok = p, .d = e->spec.d},
+                &c->f->ops));
+        else
+            memory_stream_get(&e->mem, e->be, seq->slot, tok0[end], tok0[end] + p, e->mem.rx);
+        TRY(norm(c, memory_row(&e->mem, e->mem.h, (n_end - 1 - end) * p), e->mem.rx, w->vec[VEC_ATTN_NORM],
+                 p));
     }
     TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], n_end * p, false));
-    TRY(rope(c, layer, n_end * p, c->f->pos, NULL, true)); /* positions do not matter to what the router reads */
+    TRY(rope(c, layer, n_end * p, c->f->pos, NULL,
+             true)); /* positions do not matter to what the router reads */
     return route_cuda_decide(c, layer, i, 1);
 }
 
 static enum err attend(const struct call *c, int layer)
 {
-    struct engine              *e = c->f->e;
+    struct engine *e = c->f->e;
     const struct layer_weights *w = &e->w.layer[layer];
     for (int i = 0, apart = c->n_whole; apart < c->n_whole + c->n_apart; i++)
-        if (!route_cuda_is_whole(&c->span[i]) && c->span[i].seq->route[layer] == ROUTE_OPEN) TRY(route_apart(c, layer, apart++, c->span[i].seq));
+        if (!route_cuda_is_whole(&c->span[i]) && c->span[i].seq->route[layer] == ROUTE_OPEN)
+            TRY(route_apart(c, layer, apart++, c->span[i].seq));
     TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok));
     TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], c->n_tok, false));
     TRY(rope(c, layer, c->n_tok, c->f->pos, c->f->page + (int64_t)layer * e->max_tok, c->n_whole > 0));
@@ -291,26 +389,42 @@ static enum err attend(const struct call *c, int layer)
     return product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true);
 }
 
-static bool skips_attention(const struct engine *e, int layer) { return e->kinds.side[layer][0].prefill == ATTN_NONE; } /* a plan's word, whatever the bit */
+static bool skips_attention(const struct engine *e, int layer)
+{
+    return e->kinds.side[layer][0].prefill == ATTN_NONE;
+} /* a plan's word, whatever the bit */
 
-static const void *first_norm(const struct engine *e, int layer) { return e->w.layer[layer].vec[skips_attention(e, layer) ? VEC_FFN_NORM : VEC_ATTN_NORM]; }
+static const void *first_norm(const struct engine *e, int layer)
+{
+    return e->w.layer[layer].vec[skips_attention(e, layer) ? VEC_FFN_NORM : VEC_ATTN_NORM];
+}
 
-/* A layer of decode on Hopper: the products do the norms and what stands between gate, up and down themselves. */
+/* A layer of decode on Hopper: the products do the norms and what stands between gate, up and down
+ * themselves. */
 static enum err run_layer_fused(const struct call *c, int layer)
 {
-    struct forward_cuda        *f = c->f;
-    struct engine              *e = f->e;
+    struct forward_cuda *f = c->f;
+    struct engine *e = f->e;
     const struct layer_weights *w = &e->w.layer[layer];
-    const bool                  last = layer + 1 == e->spec.n_layer;
-    const int                   n = c->n_tok;
-    const bool                  many = n > 16; /* measured on an H200: 32 rows gain 2% where gate and up are of the second kind, 8 rows 1% where o and down are */
-    struct gemm_args            qkv = product_args(f, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], n, false, true),
+    const bool last = layer + 1 == e->spec.n_layer;
+    const int n = c->n_tok;
+    const bool many = n > 16; /* measured on an H200: 32 rows gain 2% where gate and up are of the second
+                                 kind, 8 rows 1% where o and down are */
+    struct gemm_args qkv = product_args(f, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], n,
+                                        false, true),
                      o = product_args(f, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, n, true, true),
                      gu = product_args(f, e->mem.ff, e->mem.h, &w->mat[MAT_GATE_UP], NULL, n, false, true),
                      down = product_args(f, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, n, true, true);
-    struct gemm_more            normed = {.second = many, .sum_in = f->sum, .eps = e->spec.eps}, gated = {.second = many, .sum_in = f->sum, .eps = e->spec.eps, .gated = true},
-                                to_ffn = {.second = !many, .sum_out = f->sum, .normed = e->mem.h, .norm = w->vec[VEC_FFN_NORM]},
-                                to_next = {.second = !many, .sum_out = f->sum, .normed = last ? e->mem.last_h : e->mem.h, .norm = last ? e->w.norm : first_norm(e, layer + 1)};
+    struct gemm_more normed = {.second = many, .sum_in = f->sum, .eps = e->spec.eps},
+                     gated = {.second = many, .sum_in = f->sum, .eps = e->spec.eps, .gated = true},
+                     to_ffn = {.second = !many,
+                               .sum_out = f->sum,
+                               .normed = e->mem.h,
+                               .norm = w->vec[VEC_FFN_NORM]},
+                     to_next = {.second = !many,
+                                .sum_out = f->sum,
+                                .normed = last ? e->mem.last_h : e->mem.h,
+                                .norm = last ? e->w.norm : first_norm(e, layer + 1)};
     gu.y_stride = e->spec.f;
     if (layer == 0) {
         TRY(norm(c, e->mem.h, e->mem.x, first_norm(e, 0), n));
@@ -330,25 +444,37 @@ static enum err run_layer_fused(const struct call *c, int layer)
 
 static enum err run_layer(const struct call *c, int layer)
 {
-    struct engine              *e = c->f->e;
+    struct engine *e = c->f->e;
     const struct layer_weights *w = &e->w.layer[layer];
-    int64_t                     F = e->spec.f;
+    int64_t F = e->spec.f;
     if (!skips_attention(e, layer)) TRY(attend(c, layer));
     TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_FFN_NORM], c->n_tok));
     TRY(product(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, c->n_tok, false));
-    TRY(swiglu_gpu(&(struct swiglu_args){.out = e->mem.ff, .gu = e->mem.gu, .gu_stride = 2 * F, .out_stride = F, .n_tok = c->n_tok, .f = (int)F}, &c->f->ops));
+    TRY(swiglu_gpu(&(struct swiglu_args){.out = e->mem.ff,
+                                         .gu = e->mem.gu,
+                                         .gu_stride = 2 * F,
+                                         .out_stride = F,
+                                         .n_tok = c->n_tok,
+                                         .f = (int)F},
+                   &c->f->ops));
     return product(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, c->n_tok, true);
 }
 
-/* Logits of rows of memory.x: gathered where rows are given, else the first n. The product is always decode's, so that a row's
- * logits do not depend on how many are asked for. */
+/* Logits of rows of memory.x: gathered where rows are given, else the first n. The product is always
+ * decode's, so that a row's logits do not depend on how many are asked for. */
 static enum err head(const struct call *c, int n, const int32_t *row)
 {
     struct engine *e = c->f->e;
-    const void    *x = e->mem.x;
+    const void *x = e->mem.x;
     if (row) {
         x = e->mem.last;
-        TRY(gather_gpu(&(struct gather_args){.out = e->mem.last, .x = e->mem.x, .row = row, .x_stride = e->spec.d, .n_row = n, .d = e->spec.d}, &c->f->ops));
+        TRY(gather_gpu(&(struct gather_args){.out = e->mem.last,
+                                             .x = e->mem.x,
+                                             .row = row,
+                                             .x_stride = e->spec.d,
+                                             .n_row = n,
+                                             .d = e->spec.d},
+                       &c->f->ops));
     }
     TRY(norm(c, e->mem.last_h, x, e->w.norm, n));
     return head_product(c->f, n);
@@ -360,7 +486,7 @@ static enum err head(const struct call *c, int n, const int32_t *row)
 static enum err draw(struct forward_cuda *f, int n, const struct sample_row *row, struct sample_out *out)
 {
     struct engine *e = f->e;
-    const int64_t  V = e->spec.n_vocab;
+    const int64_t V = e->spec.n_vocab;
     for (int at = 0, m; at < n; at += m) {
         m = draw_cuda_fit(f->draw, row + at, n - at);
         CHECK(m > 0); /* the lists hold a whole context and more */
@@ -375,27 +501,36 @@ static enum err draw(struct forward_cuda *f, int n, const struct sample_row *row
 
 static enum err decode_launch(const struct call *c)
 {
-    struct engine       *e = c->f->e;
+    struct engine *e = c->f->e;
     struct plan_gpu_args a = call_plan_args(c);
     TRY(plan_gpu(&a, c->f->be->stream));
-    TRY(embed_gpu(&(struct embed_args){.out = e->mem.x, .table = &e->w.embed, .id = dev_at(c->f, c->f->at.tok), .n_tok = c->n_tok, .d = e->spec.d}, &c->f->ops));
+    TRY(embed_gpu(&(struct embed_args){.out = e->mem.x,
+                                       .table = &e->w.embed,
+                                       .id = dev_at(c->f, c->f->at.tok),
+                                       .n_tok = c->n_tok,
+                                       .d = e->spec.d},
+                  &c->f->ops));
     if (uses_small(c->f)) {
         for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer_fused(c, l));
-        struct gemm_args logits = product_args(c->f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, c->n_tok, false, true);
+        struct gemm_args logits =
+            product_args(c->f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, c->n_tok, false, true);
         return run_small(c->f, &logits, &(struct gemm_more){.sum_in = c->f->sum, .eps = e->spec.eps});
     }
     for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer(c, l));
     return head(c, c->n_tok, NULL);
 }
 
-/* A bucket's graph is captured when it is first needed; its first run before that loads what kernels load lazily. */
+/* A bucket's graph is captured when it is first needed; its first run before that loads what kernels load
+ * lazily. */
 static enum err decode_graph(const struct call *c, int bucket)
 {
     struct forward_cuda *f = c->f;
-    cudaGraph_t          graph = NULL;
-    if (f->graph[bucket]) return cudaGraphLaunch(f->graph[bucket], f->be->stream) == cudaSuccess ? OK : ERR_DEVICE;
+    cudaGraph_t graph = NULL;
+    if (f->graph[bucket])
+        return cudaGraphLaunch(f->graph[bucket], f->be->stream) == cudaSuccess ? OK : ERR_DEVICE;
     TRY(decode_launch(c));
-    if (cudaStreamBeginCapture(f->be->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess) return ERR_DEVICE;
+    if (cudaStreamBeginCapture(f->be->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess)
+        return ERR_DEVICE;
     enum err err = decode_launch(c);
     if (cudaStreamEndCapture(f->be->stream, &graph) != cudaSuccess || err != OK) return ERR_DEVICE;
     err = cudaGraphInstantiate(&f->graph[bucket], graph, 0) == cudaSuccess ? OK : ERR_DEVICE;
@@ -406,13 +541,18 @@ static enum err decode_graph(const struct call *c, int bucket)
 static enum err step_rows(struct forward_cuda *f, const struct batch_row *row, int n, struct sample_out *out)
 {
     struct engine *e = f->e;
-    int            bucket = 0;
+    int bucket = 0;
     while (bucket_rows[bucket] < n) bucket++;
     for (int i = 0; i < n; i++) {
         e->span[i] = (struct span){.seq = row[i].seq, .pos0 = row[i].pos, .n = 1, .row0 = i};
         e->sample[i] = row[i].sample;
     }
-    struct call c = {.f = f, .span = e->span, .n_span = bucket_rows[bucket], .n_tok = bucket_rows[bucket], .layer1 = e->spec.n_layer, .decode = true};
+    struct call c = {.f = f,
+                     .span = e->span,
+                     .n_span = bucket_rows[bucket],
+                     .n_tok = bucket_rows[bucket],
+                     .layer1 = e->spec.n_layer,
+                     .decode = true};
     TRY(call_next_block(&c));
     TRY(call_write(&c, n));
     TRY(call_send(&c));
@@ -420,19 +560,28 @@ static enum err step_rows(struct forward_cuda *f, const struct batch_row *row, i
     return draw(f, n, e->sample, out);
 }
 
-/* Before the first request: products' algorithms, and a graph for every bucket that a step may need, captured over rows of nothing. */
+/* Before the first request: products' algorithms, and a graph for every bucket that a step may need, captured
+ * over rows of nothing. */
 static enum err warm_up(struct forward_cuda *f, struct err_note *note)
 {
     struct engine *e = f->e;
-    enum err       err = plan_products(f);
+    enum err err = plan_products(f);
     for (int i = 0; i < CALL_BUCKETS && err == OK; i++) {
         if (i > 0 && bucket_rows[i - 1] >= e->info.max_seqs) break;
-        struct call c = {.f = f, .span = e->span, .n_span = bucket_rows[i], .n_tok = bucket_rows[i], .layer1 = e->spec.n_layer, .decode = true};
-        if ((err = call_next_block(&c)) == OK && (err = call_write(&c, 0)) == OK && (err = call_send(&c)) == OK) err = decode_graph(&c, i);
+        struct call c = {.f = f,
+                         .span = e->span,
+                         .n_span = bucket_rows[i],
+                         .n_tok = bucket_rows[i],
+                         .layer1 = e->spec.n_layer,
+                         .decode = true};
+        if ((err = call_next_block(&c)) == OK && (err = call_write(&c, 0)) == OK &&
+            (err = call_send(&c)) == OK)
+            err = decode_graph(&c, i);
     }
     cudaError_t why = err == OK ? cudaSuccess : cudaGetLastError();
     if (why == cudaErrorMemoryAllocation) return cuda_no_room("graphs of decode steps", note);
-    if (err != OK) return err_set(note, err, NULL, "the device's first steps failed: %s", cudaGetErrorString(why));
+    if (err != OK)
+        return err_set(note, err, NULL, "the device's first steps failed: %s", cudaGetErrorString(why));
     return cuda_check(cudaStreamSynchronize(f->be->stream), "first steps", note);
 }
 
@@ -449,17 +598,24 @@ static enum err run_pieces(struct call *c)
     struct plan_gpu_args a = call_plan_args(c);
     TRY(plan_gpu(&a, c->f->be->stream));
     if (c->layer0 == 0)
-        TRY(embed_gpu(&(struct embed_args){.out = e->mem.x, .table = &e->w.embed, .id = dev_at(c->f, c->f->at.tok), .n_tok = c->n_tok, .d = e->spec.d}, &c->f->ops));
+        TRY(embed_gpu(&(struct embed_args){.out = e->mem.x,
+                                           .table = &e->w.embed,
+                                           .id = dev_at(c->f, c->f->at.tok),
+                                           .n_tok = c->n_tok,
+                                           .d = e->spec.d},
+                      &c->f->ops));
     for (int i = 0; c->layer0 > 0 && i < c->n_span; i++) {
         const struct span *sp = &c->span[i];
-        memory_stream_get(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n, memory_row(&e->mem, e->mem.x, sp->row0));
+        memory_stream_get(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n,
+                          memory_row(&e->mem, e->mem.x, sp->row0));
     }
     for (int l = c->layer0; l < c->layer1; l++) TRY(run_layer(c, l));
     return OK;
 }
 
 /* Logits of n chosen rows, and what is drawn from them. */
-static enum err draw_rows(struct call *c, int n, const int *row, const struct sample_row *sample, struct sample_out *out)
+static enum err draw_rows(struct call *c, int n, const int *row, const struct sample_row *sample,
+                          struct sample_out *out)
 {
     struct forward_cuda *f = c->f;
     for (int at = 0, m; at < n; at += m) {
@@ -473,12 +629,16 @@ static enum err draw_rows(struct call *c, int n, const int *row, const struct sa
 
 static enum err score_prompt(struct call *c, const struct span *sp)
 {
-    struct engine          *e = c->f->e;
+    struct engine *e = c->f->e;
     const struct batch_seq *seq = sp->seq;
-    int                     n = 0;
+    int n = 0;
     for (int t = sp->pos0; t < sp->pos0 + sp->n && t + 1 < seq->n_prompt; t++, n++) {
         e->row[n] = sp->row0 + t - sp->pos0;
-        e->sample[n] = (struct sample_row){.repetition = 1, .top_p = 1, .pos = t + 1, .n_top = sp->piece->prompt_top, .force_id = seq->tok[t + 1]};
+        e->sample[n] = (struct sample_row){.repetition = 1,
+                                           .top_p = 1,
+                                           .pos = t + 1,
+                                           .n_top = sp->piece->prompt_top,
+                                           .force_id = seq->tok[t + 1]};
     }
     return draw_rows(c, n, e->row, e->sample, sp->piece->prompt_out + sp->pos0 + 1);
 }
@@ -486,7 +646,7 @@ static enum err score_prompt(struct call *c, const struct span *sp)
 static enum err end_prompts(struct call *c, const struct batch *b, int first, struct step_out *out)
 {
     struct engine *e = c->f->e;
-    int            n = 0;
+    int n = 0;
     for (int i = 0; i < c->n_span; i++)
         if (c->span[i].piece->prompt_out) TRY(score_prompt(c, &c->span[i]));
     for (int i = 0; i < c->n_span; i++) {
@@ -514,11 +674,17 @@ static enum err step_pieces(struct forward_cuda *f, const struct batch *b, struc
         const struct batch_piece *p = &b->piece[first];
         n = forward_group(e, b, first);
         const struct span *last = &e->span[n - 1];
-        struct call        c = {.f = f, .span = e->span, .n_span = n, .n_tok = last->row0 + last->n, .layer0 = p->layer0, .layer1 = p->layer1};
+        struct call c = {.f = f,
+                         .span = e->span,
+                         .n_span = n,
+                         .n_tok = last->row0 + last->n,
+                         .layer0 = p->layer0,
+                         .layer1 = p->layer1};
         TRY(run_pieces(&c));
         for (int i = 0; p->layer1 < e->spec.n_layer && i < n; i++) {
             const struct span *sp = &e->span[i];
-            memory_stream_put(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n, memory_row(&e->mem, e->mem.x, sp->row0));
+            memory_stream_put(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n,
+                              memory_row(&e->mem, e->mem.x, sp->row0));
         }
         TRY(route_cuda_take(&c));
         if (p->layer1 == e->spec.n_layer) TRY(end_prompts(&c, b, first, out));
@@ -526,11 +692,12 @@ static enum err step_pieces(struct forward_cuda *f, const struct batch *b, struc
     return OK;
 }
 
-enum err forward_cuda_step(struct forward_cuda *f, const struct batch *b, struct step_out *out, struct err_note *note)
+enum err forward_cuda_step(struct forward_cuda *f, const struct batch *b, struct step_out *out,
+                           struct err_note *note)
 {
     const int most = bucket_rows[CALL_BUCKETS - 1];
-    int64_t   t0 = clock_ns();
-    enum err  err = OK;
+    int64_t t0 = clock_ns();
+    enum err err = OK;
     f->idle.ms = 0;
     for (int at = 0; at < b->n_row && err == OK; at += most)
         err = step_rows(f, b->row + at, b->n_row - at < most ? b->n_row - at : most, out->row + at);
@@ -541,5 +708,7 @@ enum err forward_cuda_step(struct forward_cuda *f, const struct batch *b, struct
     out->idle_ns = (int64_t)(f->idle.ms * 1e6);
     out->decode_ns = t1 - t0;
     out->prefill_ns = clock_ns() - t1;
-    return err == OK ? OK : err_set(note, err, NULL, "the step failed: %s", cudaGetErrorString(cudaGetLastError()));
+    return err == OK
+               ? OK
+               : err_set(note, err, NULL, "the step failed: %s", cudaGetErrorString(cudaGetLastError()));
 }

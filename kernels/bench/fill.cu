@@ -6,7 +6,8 @@
 
 static __global__ void fill_kernel(__nv_bfloat16 *p, int64_t n, uint64_t seed, float mean, float spread)
 {
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n;
+         i += (int64_t)gridDim.x * blockDim.x) {
         uint64_t x = (uint64_t)i * 0x9e3779b97f4a7c15ull + seed; /* splitmix64 */
         x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
         x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;

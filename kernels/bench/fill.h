@@ -5,5 +5,7 @@
 #ifdef __cplusplus
 extern "C"
 #endif
-void fill_random(void *bf16, int64_t n, uint64_t seed, float mean, float spread); /* uniform in mean +- spread; waits */
+    void
+    fill_random(void *bf16, int64_t n, uint64_t seed, float mean,
+                float spread); /* uniform in mean +- spread; waits */
 #endif

@@ -1,12 +1,12 @@
-/* attn_bf16: attention over bf16 pages with AVX-512 bf16 pair products, head sizes of 64, 128, ... Same walk and same online
- * softmax as attn_cpu.c; queries and weights are rounded to bf16, sums are fp32.
+/* attn_bf16: attention over bf16 pages with AVX-512 bf16 pair products, head sizes of 64, 128, ... Same walk
+ * and same online softmax as attn_cpu.c; queries and weights are rounded to bf16, sums are fp32.
  *
- * A tile is up to TILE_TOK query tokens with all query heads of one kv head; its rows go through a page six at a time - scores, weights,
- * values - so that keys and values are read from the cache once for six rows, and what is between them stays in the first one. The first six
- * fetch the page that follows. A row's bits do not depend on its tile.
- * Where every head has its own list of blocks, a tile is LIST_TOK tokens of one head.
- * A decode row is cut into at most ATTN_PARTS parts of whole pages, by its own length alone, which threads take in any order;
- * they are merged in page order. */
+ * A tile is up to TILE_TOK query tokens with all query heads of one kv head; its rows go through a page six
+ * at a time - scores, weights, values - so that keys and values are read from the cache once for six rows,
+ * and what is between them stays in the first one. The first six fetch the page that follows. A row's bits do
+ * not depend on its tile. Where every head has its own list of blocks, a tile is LIST_TOK tokens of one head.
+ * A decode row is cut into at most ATTN_PARTS parts of whole pages, by its own length alone, which threads
+ * take in any order; they are merged in page order. */
 #include "kernels/attn_blocks.h"
 #include "kernels/cpu/internal.h"
 #include "kernels/cpu/cpu_math.h"
@@ -18,23 +18,23 @@
 #include <math.h>
 #include <string.h>
 
-#define ISA __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
+#define ISA    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")))
 #define INLINE ISA static inline __attribute__((always_inline))
 
 enum { TILE_TOK = 32, ROWS = 6, ROW_MAX = 96, HEAD_MAX = 256, HALF = 64, PART_PAGES = 8 };
 
 struct rows {
     _Alignas(64) uint16_t q[ROW_MAX * HEAD_MAX]; /* [n][head], scaled by scale * log2(e) */
-    _Alignas(64) float    s[ROWS][PAGE_TOK]; /* scores and weights of the rows at work */
+    _Alignas(64) float s[ROWS][PAGE_TOK];        /* scores and weights of the rows at work */
     _Alignas(64) uint16_t p[ROWS][PAGE_TOK];
-    _Alignas(64) float    o[ROW_MAX * HEAD_MAX]; /* [n][head] */
-    _Alignas(64) float    l[ROW_MAX][16]; /* sums of weights, by key modulo 16 */
+    _Alignas(64) float o[ROW_MAX * HEAD_MAX]; /* [n][head] */
+    _Alignas(64) float l[ROW_MAX][16];        /* sums of weights, by key modulo 16 */
     float m[ROW_MAX];
-    int   pos[ROW_MAX];
-    int   n, head;
+    int pos[ROW_MAX];
+    int n, head;
 };
 
-static inline float    *o_at(struct rows *t, int r) { return t->o + r * t->head; }
+static inline float *o_at(struct rows *t, int r) { return t->o + r * t->head; }
 static inline uint16_t *q_at(struct rows *t, int r) { return t->q + r * t->head; }
 
 INLINE __m512bh pair(const uint16_t *p)
@@ -44,8 +44,9 @@ INLINE __m512bh pair(const uint16_t *p)
     return (__m512bh)_mm512_set1_epi32(v);
 }
 
-/* 2^x for x <= 0, also -inf. x = n + f with f in [0, 1); a polynomial of degree 4 that is 1 at 0, relative error under 3e-6, far below bf16's
- * rounding of the weights that it makes; n goes into the exponent. NaN stays NaN. */
+/* 2^x for x <= 0, also -inf. x = n + f with f in [0, 1); a polynomial of degree 4 that is 1 at 0, relative
+ * error under 3e-6, far below bf16's rounding of the weights that it makes; n goes into the exponent. NaN
+ * stays NaN. */
 INLINE __m512 exp2_16(__m512 x)
 {
     __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
@@ -61,50 +62,46 @@ INLINE __m512 exp2_16(__m512 x)
 INLINE void fetch(const uint16_t *p)
 {
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++)
-        _mm_prefetch((const char *)p + 64 * j, _MM_HINT_T0);
+    for (int j = 0; j < 4; j++) _mm_prefetch((const char *)p + 64 * j, _MM_HINT_T0);
 }
 
-/* Scores of R rows (a constant) against a page of keys: [8 x 16 tokens][K/2 pairs]; n_key of them count, the others' may stay as they were.
- * ahead: the next page's keys, or NULL. */
-INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k, const uint16_t *ahead, int n_key)
+/* Scores of R rows (a constant) against a page of keys: [8 x 16 tokens][K/2 pairs]; n_key of them count, the
+ * others' may stay as they were. ahead: the next page's keys, or NULL. */
+INLINE void score_rows(struct rows *t, int r0, const int R, const uint16_t *k, const uint16_t *ahead,
+                       int n_key)
 {
     for (int half = 0; half * 64 < n_key; half++, k += 4 * 16 * t->head) {
         __m512 a[ROWS][4];
 #pragma GCC unroll 6
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-            for (int j = 0; j < 4; j++)
-                a[r][j] = _mm512_setzero_ps();
+            for (int j = 0; j < 4; j++) a[r][j] = _mm512_setzero_ps();
         for (int i = 0; i < t->head; i += 2) {
             __m512bh w[4];
-            if (ahead)
-                fetch(ahead + (half * t->head + i) * 64);
+            if (ahead) fetch(ahead + (half * t->head + i) * 64);
 #pragma GCC unroll 4
-            for (int j = 0; j < 4; j++)
-                w[j] = (__m512bh)_mm512_loadu_si512(k + j * 16 * t->head + i * 16);
+            for (int j = 0; j < 4; j++) w[j] = (__m512bh)_mm512_loadu_si512(k + j * 16 * t->head + i * 16);
 #pragma GCC unroll 6
             for (int r = 0; r < R; r++) {
                 __m512bh q = pair(q_at(t, r0 + r) + i);
 #pragma GCC unroll 4
-                for (int j = 0; j < 4; j++)
-                    a[r][j] = _mm512_dpbf16_ps(a[r][j], w[j], q);
+                for (int j = 0; j < 4; j++) a[r][j] = _mm512_dpbf16_ps(a[r][j], w[j], q);
             }
         }
 #pragma GCC unroll 6
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-            for (int j = 0; j < 4; j++)
-                _mm512_store_ps(&t->s[r][half * 64 + j * 16], a[r][j]);
+            for (int j = 0; j < 4; j++) _mm512_store_ps(&t->s[r][half * 64 + j * 16], a[r][j]);
     }
 }
 
-/* Online softmax of row r, the i-th at work, over the page: n_key of its keys count; all: every one, a constant. */
+/* Online softmax of row r, the i-th at work, over the page: n_key of its keys count; all: every one, a
+ * constant. */
 INLINE void soften(struct rows *t, int r, int i, const bool all, int n_key)
 {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512        v[8], sum = _mm512_setzero_ps();
-    __mmask16     in[8];
+    __m512 v[8], sum = _mm512_setzero_ps();
+    __mmask16 in[8];
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
         in[j] = all ? 0xffff : _mm512_cmplt_epi32_mask(lane, _mm512_set1_epi32(n_key - 16 * j));
@@ -112,8 +109,8 @@ INLINE void soften(struct rows *t, int r, int i, const bool all, int n_key)
     }
     __m512 x0 = _mm512_max_ps(_mm512_max_ps(v[0], v[1]), _mm512_max_ps(v[2], v[3]));
     __m512 x1 = _mm512_max_ps(_mm512_max_ps(v[4], v[5]), _mm512_max_ps(v[6], v[7]));
-    float  page = _mm512_reduce_max_ps(_mm512_max_ps(x0, x1));
-    float  max = page > t->m[r] ? page : t->m[r]; /* finite: a visited page has a visible key */
+    float page = _mm512_reduce_max_ps(_mm512_max_ps(x0, x1));
+    float max = page > t->m[r] ? page : t->m[r]; /* finite: a visited page has a visible key */
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
         v[j] = exp2_16(_mm512_sub_ps(v[j], _mm512_set1_ps(max)));
@@ -135,37 +132,42 @@ INLINE void soften(struct rows *t, int r, int i, const bool all, int n_key)
     }
 }
 
-ISA static __attribute__((noinline)) void soften_all(struct rows *t, int r, int i) { soften(t, r, i, true, PAGE_TOK); }
-ISA static __attribute__((noinline)) void soften_some(struct rows *t, int r, int i, int n_key) { soften(t, r, i, false, n_key); }
+ISA static __attribute__((noinline)) void soften_all(struct rows *t, int r, int i)
+{
+    soften(t, r, i, true, PAGE_TOK);
+}
+ISA static __attribute__((noinline)) void soften_some(struct rows *t, int r, int i, int n_key)
+{
+    soften(t, r, i, false, n_key);
+}
 
-/* o += p v for R rows and 64 columns from c on; n_key keys of the page are written (the last pair may be half). */
-INLINE void value_pair(const struct rows *t, const int R, const uint16_t *v, int i, __mmask32 m, __m512 (*a)[4])
+/* o += p v for R rows and 64 columns from c on; n_key keys of the page are written (the last pair may be
+ * half). */
+INLINE void value_pair(const struct rows *t, const int R, const uint16_t *v, int i, __mmask32 m,
+                       __m512 (*a)[4])
 {
     __m512bh w[4];
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++)
-        w[j] = (__m512bh)_mm512_maskz_loadu_epi16(m, v + 32 * j);
+    for (int j = 0; j < 4; j++) w[j] = (__m512bh)_mm512_maskz_loadu_epi16(m, v + 32 * j);
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++) {
         __m512bh p = pair(&t->p[r][2 * i]);
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            a[r][j] = _mm512_dpbf16_ps(a[r][j], w[j], p);
+        for (int j = 0; j < 4; j++) a[r][j] = _mm512_dpbf16_ps(a[r][j], w[j], p);
     }
 }
 
-INLINE void value_rows(struct rows *t, int r0, const int R, const uint16_t *v, const uint16_t *ahead, int c, int n_key)
+INLINE void value_rows(struct rows *t, int r0, const int R, const uint16_t *v, const uint16_t *ahead, int c,
+                       int n_key)
 {
     __m512 a[ROWS][4];
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            a[r][j] = _mm512_load_ps(o_at(t, r0 + r) + c + 16 * j);
+        for (int j = 0; j < 4; j++) a[r][j] = _mm512_load_ps(o_at(t, r0 + r) + c + 16 * j);
     v += 2 * c;
     for (int i = 0; i < n_key / 2; i++, v += 2 * t->head) {
-        if (ahead)
-            fetch(ahead + 2 * c + 2 * i * t->head);
+        if (ahead) fetch(ahead + 2 * c + 2 * i * t->head);
         value_pair(t, R, v, i, 0xffffffffu, a);
     }
     if (n_key % 2)
@@ -173,23 +175,26 @@ INLINE void value_rows(struct rows *t, int r0, const int R, const uint16_t *v, c
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            _mm512_store_ps(o_at(t, r0 + r) + c + 16 * j, a[r][j]);
+        for (int j = 0; j < 4; j++) _mm512_store_ps(o_at(t, r0 + r) + c + 16 * j, a[r][j]);
 }
 
-#define EACH(R)                                                                                                        \
-    ISA static __attribute__((noinline)) void score_##R(struct rows *t, int r, const uint16_t *k, const uint16_t *ahead, int n) \
-    {                                                                                                                  \
-        score_rows(t, r, R, k, ahead, n);                                                                              \
-    }                                                                                                                  \
-    ISA static __attribute__((noinline)) void value_##R(struct rows *t, int r, const uint16_t *v, const uint16_t *ahead, int c, int n) \
-    {                                                                                                                  \
-        value_rows(t, r, R, v, ahead, c, n);                                                                           \
+#define EACH(R)                                                                                              \
+    ISA static __attribute__((noinline)) void score_##R(struct rows *t, int r, const uint16_t *k,            \
+                                                        const uint16_t *ahead, int n)                        \
+    {                                                                                                        \
+        score_rows(t, r, R, k, ahead, n);                                                                    \
+    }                                                                                                        \
+    ISA static __attribute__((noinline)) void value_##R(struct rows *t, int r, const uint16_t *v,            \
+                                                        const uint16_t *ahead, int c, int n)                 \
+    {                                                                                                        \
+        value_rows(t, r, R, v, ahead, c, n);                                                                 \
     }
-EACH(6) EACH(3) EACH(1)
+EACH(6)
+EACH(3)
+EACH(1)
 
-/* All rows against one block. k: its keys, the values follow them; ahead: those of the next block, or NULL. n_key: keys of the page that the
- * last row sees. */
+/* All rows against one block. k: its keys, the values follow them; ahead: those of the next block, or NULL.
+ * n_key: keys of the page that the last row sees. */
 ISA static void visit(struct rows *t, const uint16_t *k, const uint16_t *ahead, int block, int n_key)
 {
     const int half = PAGE_TOK * t->head;
@@ -210,17 +215,17 @@ ISA static void visit(struct rows *t, const uint16_t *k, const uint16_t *ahead, 
 }
 
 /* Query rows r0 .. r0+n of the run, heads h0 .. h0+n_h. */
-ISA static void begin(struct rows *t, const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
+ISA static void begin(struct rows *t, const struct attn_args *a, const struct attn_seg *s, int r0, int n,
+                      int h0, int n_h)
 {
     const float scale = a->scale * 1.44269504f; /* softmax in powers of two */
     t->n = n * n_h;
     t->head = a->head;
     for (int r = 0; r < n; r++)
         for (int h = 0; h < n_h; h++) {
-            int          i = r * n_h + h;
+            int i = r * n_h + h;
             const float *q = (const float *)a->q + (s->row0 + r0 + r) * a->q_stride + (h0 + h) * a->head;
-            for (int k = 0; k < a->head; k++)
-                q_at(t, i)[k] = f32_to_bf16(q[k] * scale);
+            for (int k = 0; k < a->head; k++) q_at(t, i)[k] = f32_to_bf16(q[k] * scale);
             memset(o_at(t, i), 0, (size_t)a->head * sizeof(float));
             t->m[i] = -INFINITY;
             memset(t->l[i], 0, sizeof t->l[i]);
@@ -228,19 +233,20 @@ ISA static void begin(struct rows *t, const struct attn_args *a, const struct at
         }
 }
 
-static void walk(struct rows *t, const struct attn_args *a, const struct attn_seg *s, struct attn_walk *w, int most, int g)
+static void walk(struct rows *t, const struct attn_args *a, const struct attn_seg *s, struct attn_walk *w,
+                 int most, int g)
 {
     for (int b = attn_walk_next(w), next; most > 0 && b >= 0; most--, b = next) {
         const uint16_t *pool = a->pool, *ahead = NULL;
-        int             n = t->pos[t->n - 1] - b * PAGE_TOK + 1;
+        int n = t->pos[t->n - 1] - b * PAGE_TOK + 1;
         next = most > 1 ? attn_walk_next(w) : -1;
-        if (next >= 0)
-            ahead = pool + kv_half(s->page[next], a->n_kv, g, 0, a->head);
+        if (next >= 0) ahead = pool + kv_half(s->page[next], a->n_kv, g, 0, a->head);
         visit(t, pool + kv_half(s->page[b], a->n_kv, g, 0, a->head), ahead, b, n < PAGE_TOK ? n : PAGE_TOK);
     }
 }
 
-ISA static void prefill_tile(const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
+ISA static void prefill_tile(const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0,
+                             int n_h)
 {
     struct rows t;
     begin(&t, a, s, r0, n, h0, n_h);
@@ -248,11 +254,10 @@ ISA static void prefill_tile(const struct attn_args *a, const struct attn_seg *s
     walk(&t, a, s, &w, INT32_MAX, h0 / (a->n_head / a->n_kv));
     for (int r = 0; r < n; r++)
         for (int h = 0; h < n_h; h++) {
-            int    i = r * n_h + h;
+            int i = r * n_h + h;
             float *o = (float *)a->out + (s->row0 + r0 + r) * a->out_stride + (h0 + h) * a->head;
-            float  l = fold16(t.l[i]), inv = l > 0 ? 1.0f / l : 0.0f;
-            for (int k = 0; k < a->head; k++)
-                o[k] = o_at(&t, i)[k] * inv;
+            float l = fold16(t.l[i]), inv = l > 0 ? 1.0f / l : 0.0f;
+            for (int k = 0; k < a->head; k++) o[k] = o_at(&t, i)[k] * inv;
         }
 }
 
@@ -260,23 +265,22 @@ ISA static void prefill_tile(const struct attn_args *a, const struct attn_seg *s
 static int tile_tok(int heads)
 {
     int n = TILE_TOK;
-    while (n * heads > ROW_MAX)
-        n /= 2;
+    while (n * heads > ROW_MAX) n /= 2;
     return n;
 }
 
 static int tile_end(const struct attn_seg *s, int tile, int r0)
 {
     int pos = s->pos0 + r0, end = (pos / tile + 1) * tile;
-    if (s->kind == ATTN_TRIANGLE && pos < s->dense_from && s->dense_from < end)
-        end = s->dense_from;
+    if (s->kind == ATTN_TRIANGLE && pos < s->dense_from && s->dense_from < end) end = s->dense_from;
     return end - s->pos0 < s->n_row ? end - s->pos0 : s->n_row;
 }
 
 static void prefill(struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s)
 {
     const int rep = a->n_head / a->n_kv, heads = s->kind == ATTN_LIST ? 1 : rep, n_group = a->n_head / heads;
-    const int tile = tile_tok(heads), first = s->pos0 / tile, n_tile = (s->pos0 + s->n_row - 1) / tile - first + 1;
+    const int tile = tile_tok(heads), first = s->pos0 / tile,
+              n_tile = (s->pos0 + s->n_row - 1) / tile - first + 1;
 #pragma omp parallel for num_threads(c->n_thread) collapse(2) schedule(dynamic)
     for (int i = n_tile - 1; i >= 0; i--) /* longest first */
         for (int g = 0; g < n_group; g++) {
@@ -313,12 +317,11 @@ static float *part_at(const struct op_ctx *c, const struct attn_args *a, int seg
 static void decode_part(const struct op_ctx *c, const struct attn_args *a, int seg, int g, int part, int per)
 {
     const struct attn_seg *s = &a->seg[seg];
-    const int              rep = a->n_head / a->n_kv;
-    struct rows            t;
+    const int rep = a->n_head / a->n_kv;
+    struct rows t;
     begin(&t, a, s, 0, 1, g * rep, rep);
     struct attn_walk w = attn_walk_begin(s, s->pos0, g * rep);
-    for (int i = 0; i < part * per; i++)
-        attn_walk_next(&w);
+    for (int i = 0; i < part * per; i++) attn_walk_next(&w);
     walk(&t, a, s, &w, per, g);
     for (int h = 0; h < rep; h++) {
         float *p = part_at(c, a, seg, part, g * rep + h);
@@ -331,8 +334,8 @@ static void decode_part(const struct op_ctx *c, const struct attn_args *a, int s
 static void merge(const struct op_ctx *c, const struct attn_args *a, int seg, int h, int n_part)
 {
     const int K = a->head;
-    float    *o = (float *)a->out + a->seg[seg].row0 * a->out_stride + h * K;
-    float     max = -INFINITY, sum = 0;
+    float *o = (float *)a->out + a->seg[seg].row0 * a->out_stride + h * K;
+    float max = -INFINITY, sum = 0;
     for (int i = 0; i < n_part; i++) {
         float m = part_at(c, a, seg, i, h)[K];
         max = m > max ? m : max;
@@ -340,13 +343,11 @@ static void merge(const struct op_ctx *c, const struct attn_args *a, int seg, in
     memset(o, 0, (size_t)K * sizeof *o);
     for (int i = 0; i < n_part; i++) {
         const float *p = part_at(c, a, seg, i, h);
-        float        keep = exp2f(p[K] - max);
+        float keep = exp2f(p[K] - max);
         sum += p[K + 1] * keep;
-        for (int k = 0; k < K; k++)
-            o[k] += p[k] * keep;
+        for (int k = 0; k < K; k++) o[k] += p[k] * keep;
     }
-    for (int k = 0; k < K && sum > 0; k++)
-        o[k] /= sum;
+    for (int k = 0; k < K && sum > 0; k++) o[k] /= sum;
 }
 
 static int parts_of(const struct attn_args *a, int seg, int h)
@@ -368,37 +369,30 @@ static void decode(struct op_ctx *c, const struct attn_args *a)
             for (int part = 0; part < most; part++)
                 for (int g = 0; g < a->n_kv; g++) {
                     int pages = visited(&a->seg[s], g * (a->n_head / a->n_kv)), per = part_pages(pages);
-                    if (part * per < pages)
-                        decode_part(c, a, s, g, part, per);
+                    if (part * per < pages) decode_part(c, a, s, g, part, per);
                 }
 #pragma omp for collapse(2) schedule(static)
         for (int s = 0; s < a->n_seg; s++)
-            for (int h = 0; h < a->n_head; h++)
-                merge(c, a, s, h, parts_of(a, s, h));
+            for (int h = 0; h < a->n_head; h++) merge(c, a, s, h, parts_of(a, s, h));
     }
 }
 
 static bool suits(const struct op_ctx *c, const struct attn_args *a)
 {
-    if (!__builtin_cpu_supports("avx512bf16") || a->head % HALF || a->head > HEAD_MAX)
-        return false;
-    if (a->n_head / a->n_kv > ROW_MAX)
-        return false;
+    if (!__builtin_cpu_supports("avx512bf16") || a->head % HALF || a->head > HEAD_MAX) return false;
+    if (a->n_head / a->n_kv > ROW_MAX) return false;
     return !a->decode || a->n_seg <= c->scratch->max_tok;
 }
 
 bool attn_bf16(struct op_ctx *c, const struct attn_args *a)
 {
-    if (!suits(c, a))
-        return false;
+    if (!suits(c, a)) return false;
     bool rows = a->decode;
-    for (int i = 0; i < a->n_seg; i++)
-        rows = rows && a->seg[i].kind != ATTN_LIST;
+    for (int i = 0; i < a->n_seg; i++) rows = rows && a->seg[i].kind != ATTN_LIST;
     if (rows)
         decode(c, a);
     else
-        for (int i = 0; i < a->n_seg; i++)
-            prefill(c, a, &a->seg[i]);
+        for (int i = 0; i < a->n_seg; i++) prefill(c, a, &a->seg[i]);
     return true;
 }
 

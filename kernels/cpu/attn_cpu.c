@@ -1,7 +1,8 @@
-/* attn: the portable CPU kernel (attn_bf16.c is the one for processors with bf16 products). A tile is up to TILE_TOK query tokens inside one block, with all query heads of one kv head; it walks its
- * blocks once, and every K and V page it meets is brought to fp32 (K transposed) once for all its rows. Softmax is online,
- * block by block in ascending order, so a row's result depends on the row and its pages alone: not on the tile, the piece
- * or the batch. */
+/* attn: the portable CPU kernel (attn_bf16.c is the one for processors with bf16 products). A tile is up to
+ * TILE_TOK query tokens inside one block, with all query heads of one kv head; it walks its blocks once, and
+ * every K and V page it meets is brought to fp32 (K transposed) once for all its rows. Softmax is online,
+ * block by block in ascending order, so a row's result depends on the row and its pages alone: not on the
+ * tile, the piece or the batch. */
 #include <math.h>
 #include <string.h>
 
@@ -24,22 +25,25 @@ struct tile {
 /* What a call of the row kernels works on: R query rows with their sums of values. */
 struct row_set {
     const float *q[ROWS];
-    float       *o[ROWS];
-    int          n_key[ROWS]; /* keys of the page that each row sees */
-    int          n_max;       /* keys of the page that are written */
-    int          K;
-    float        scale;
+    float *o[ROWS];
+    int n_key[ROWS]; /* keys of the page that each row sees */
+    int n_max;       /* keys of the page that are written */
+    int K;
+    float scale;
 };
 
 typedef float v16 __attribute__((vector_size(64), aligned(4)));
 
-CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv, int64_t half, int K, int n_key)
+CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv, int64_t half, int K,
+                                 int n_key)
 {
-    const float    *f = (const float *)pool + half;
+    const float *f = (const float *)pool + half;
     const uint16_t *h = (const uint16_t *)pool + half;
     for (int j = 0; j < PAGE_TOK; j++)
         for (int i = 0; i < K; i++) /* keys that are not written yet count as zero: never NaN */
-            t->kt[i][j] = j >= n_key ? 0.0f : kv == DT_F32 ? f[j * K + i] : f32_from_bf16(h[kv_at_k(kv, K, j, i)]);
+            t->kt[i][j] = j >= n_key     ? 0.0f
+                          : kv == DT_F32 ? f[j * K + i]
+                                         : f32_from_bf16(h[kv_at_k(kv, K, j, i)]);
     f += PAGE_TOK * K;
     h += PAGE_TOK * K;
     for (int j = 0; j < n_key; j++)
@@ -48,12 +52,12 @@ CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv
 }
 
 /* R is a constant at every use; two vectors of sums a row stay in registers. */
-static inline __attribute__((always_inline)) void score_rows(struct tile *t, const struct row_set *r, const int R)
+static inline __attribute__((always_inline)) void score_rows(struct tile *t, const struct row_set *r,
+                                                             const int R)
 {
     for (int j = 0; j < PAGE_TOK; j += 2 * LANES) {
         v16 a[ROWS][2];
-        for (int k = 0; k < R; k++)
-            a[k][0] = a[k][1] = (v16){0};
+        for (int k = 0; k < R; k++) a[k][0] = a[k][1] = (v16){0};
         for (int i = 0; i < r->K; i++) {
             v16 w0 = *(const v16 *)&t->kt[i][j], w1 = *(const v16 *)&t->kt[i][j + LANES];
             for (int k = 0; k < R; k++) {
@@ -69,60 +73,49 @@ static inline __attribute__((always_inline)) void score_rows(struct tile *t, con
     }
 }
 
-static inline __attribute__((always_inline)) void value_rows(struct tile *t, const struct row_set *r, const int R)
+static inline __attribute__((always_inline)) void value_rows(struct tile *t, const struct row_set *r,
+                                                             const int R)
 {
     int c = 0;
     for (; c + LANES <= r->K; c += LANES) {
         v16 a[ROWS];
-        for (int k = 0; k < R; k++)
-            a[k] = *(const v16 *)(r->o[k] + c);
+        for (int k = 0; k < R; k++) a[k] = *(const v16 *)(r->o[k] + c);
         for (int j = 0; j < r->n_max; j++) {
             v16 w = *(const v16 *)&t->v[j][c];
-            for (int k = 0; k < R; k++)
-                a[k] += w * t->s[k][j];
+            for (int k = 0; k < R; k++) a[k] += w * t->s[k][j];
         }
-        for (int k = 0; k < R; k++)
-            *(v16 *)(r->o[k] + c) = a[k];
+        for (int k = 0; k < R; k++) *(v16 *)(r->o[k] + c) = a[k];
     }
     for (; c < r->K; c++)
         for (int j = 0; j < r->n_max; j++)
-            for (int k = 0; k < R; k++)
-                r->o[k][c] += t->s[k][j] * t->v[j][c];
+            for (int k = 0; k < R; k++) r->o[k][c] += t->s[k][j] * t->v[j][c];
 }
 
 /* Online softmax of one row over the page. */
-static inline __attribute__((always_inline)) void soften_row(struct tile *t, const struct row_set *r, int k, float *m, float *l)
+static inline __attribute__((always_inline)) void soften_row(struct tile *t, const struct row_set *r, int k,
+                                                             float *m, float *l)
 {
     float *s = t->s[k], lane[LANES];
-    for (int j = r->n_key[k]; j < PAGE_TOK; j++)
-        s[j] = -INFINITY;
-    for (int j = 0; j < LANES; j++)
-        lane[j] = s[j];
+    for (int j = r->n_key[k]; j < PAGE_TOK; j++) s[j] = -INFINITY;
+    for (int j = 0; j < LANES; j++) lane[j] = s[j];
     for (int j = LANES; j < PAGE_TOK; j += LANES)
-        for (int i = 0; i < LANES; i++)
-            lane[i] = s[j + i] > lane[i] ? s[j + i] : lane[i];
+        for (int i = 0; i < LANES; i++) lane[i] = s[j + i] > lane[i] ? s[j + i] : lane[i];
     float max = *m;
-    for (int i = 0; i < LANES; i++)
-        max = lane[i] > max ? lane[i] : max;
+    for (int i = 0; i < LANES; i++) max = lane[i] > max ? lane[i] : max;
     float keep = exp_f32(*m - max); /* first page: exp(-inf) = 0; max is finite since a key is visible */
-    for (int j = 0; j < PAGE_TOK; j++)
-        s[j] = exp_f32(s[j] - max);
-    for (int i = 0; i < LANES; i++)
-        lane[i] = s[i];
+    for (int j = 0; j < PAGE_TOK; j++) s[j] = exp_f32(s[j] - max);
+    for (int i = 0; i < LANES; i++) lane[i] = s[i];
     for (int j = LANES; j < PAGE_TOK; j += LANES)
-        for (int i = 0; i < LANES; i++)
-            lane[i] += s[j + i];
+        for (int i = 0; i < LANES; i++) lane[i] += s[j + i];
     *l = *l * keep + fold16(lane);
     *m = max;
-    for (int i = 0; i < r->K; i++)
-        r->o[k][i] *= keep;
+    for (int i = 0; i < r->K; i++) r->o[k][i] *= keep;
 }
 
 CPU_CLONES static void rows_many(struct tile *t, const struct row_set *r, float *m, float *l)
 {
     score_rows(t, r, ROWS);
-    for (int k = 0; k < ROWS; k++)
-        soften_row(t, r, k, &m[k], &l[k]);
+    for (int k = 0; k < ROWS; k++) soften_row(t, r, k, &m[k], &l[k]);
     value_rows(t, r, ROWS);
 }
 
@@ -133,16 +126,18 @@ CPU_CLONES static void rows_one(struct tile *t, const struct row_set *r, float *
     value_rows(t, r, 1);
 }
 
-static void run_tile(const struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0, int n_h)
+static void run_tile(const struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s, int r0,
+                     int n, int h0, int n_h)
 {
     struct tile t;
-    const int   K = a->head, g = h0 / (a->n_head / a->n_kv), pos0 = s->pos0 + r0;
+    const int K = a->head, g = h0 / (a->n_head / a->n_kv), pos0 = s->pos0 + r0;
     for (int i = 0; i < n * n_h; i++) {
         t.m[i] = -INFINITY;
         t.l[i] = 0;
     }
     for (int r = 0; r < n; r++)
-        memset((float *)a->out + (s->row0 + r0 + r) * a->out_stride + h0 * K, 0, (size_t)(n_h * K) * sizeof(float));
+        memset((float *)a->out + (s->row0 + r0 + r) * a->out_stride + h0 * K, 0,
+               (size_t)(n_h * K) * sizeof(float));
     struct attn_walk w = attn_walk_begin(s, pos0, h0);
     for (int b = attn_walk_next(&w); b >= 0; b = attn_walk_next(&w)) {
         int seen = pos0 + n - b * PAGE_TOK; /* keys the last row sees */
@@ -163,25 +158,23 @@ static void run_tile(const struct op_ctx *c, const struct attn_args *a, const st
     for (int r = 0; r < n; r++)
         for (int h = 0; h < n_h; h++) {
             float *o = (float *)a->out + (s->row0 + r0 + r) * a->out_stride + (h0 + h) * K;
-            float  inv = t.l[r * n_h + h] > 0 ? 1.0f / t.l[r * n_h + h] : 0.0f;
-            for (int i = 0; i < K; i++)
-                o[i] *= inv;
+            float inv = t.l[r * n_h + h] > 0 ? 1.0f / t.l[r * n_h + h] : 0.0f;
+            for (int i = 0; i < K; i++) o[i] *= inv;
         }
 }
 
-/* Rows of a tile share their block and, for triangle, their side of dense_from. Returns the tile's rows from r0 on. */
+/* Rows of a tile share their block and, for triangle, their side of dense_from. Returns the tile's rows from
+ * r0 on. */
 static int tile_rows(const struct attn_seg *s, int r0)
 {
     int pos = s->pos0 + r0, end = (pos / TILE_TOK + 1) * TILE_TOK, last = s->pos0 + s->n_row;
-    if (s->kind == ATTN_TRIANGLE && pos < s->dense_from && s->dense_from < end)
-        end = s->dense_from;
+    if (s->kind == ATTN_TRIANGLE && pos < s->dense_from && s->dense_from < end) end = s->dense_from;
     return (end < last ? end : last) - pos;
 }
 
 void attn_cpu(struct op_ctx *c, const struct attn_args *a)
 {
-    if (c->kv == DT_BF16 && attn_bf16(c, a))
-        return;
+    if (c->kv == DT_BF16 && attn_bf16(c, a)) return;
     for (int k = 0; k < a->n_seg; k++) {
         const struct attn_seg *s = &a->seg[k];
         /* Lists differ by query head: one head a tile then. */

@@ -8,16 +8,17 @@
 
 /* --- from scores to sets */
 
-static bool before(const float *score, int32_t a, int32_t b) { return score[a] > score[b] || (score[a] == score[b] && a < b); }
+static bool before(const float *score, int32_t a, int32_t b)
+{
+    return score[a] > score[b] || (score[a] == score[b] && a < b);
+}
 
 /* Heap of indexes with the best first. */
 static void sift(int32_t *heap, int n, int at, const float *score)
 {
     for (int kid; (kid = 2 * at + 1) < n; at = kid) {
-        if (kid + 1 < n && before(score, heap[kid + 1], heap[kid]))
-            kid++;
-        if (!before(score, heap[kid], heap[at]))
-            return;
+        if (kid + 1 < n && before(score, heap[kid + 1], heap[kid])) kid++;
+        if (!before(score, heap[kid], heap[at])) return;
         int32_t t = heap[at];
         heap[at] = heap[kid];
         heap[kid] = t;
@@ -27,16 +28,13 @@ static void sift(int32_t *heap, int n, int at, const float *score)
 void choose_pick(uint64_t *keep, const float *score, int n, float threshold, int32_t *order)
 {
     float all = 0, have = score[0] + (n > 1 ? score[n - 1] : 0.0f);
-    int   left = n > 2 ? n - 2 : 0;
+    int left = n > 2 ? n - 2 : 0;
     memset(keep, 0, (size_t)(n + 63) / 64 * sizeof *keep);
     keep[0] |= 1;
     keep[(n - 1) / 64] |= 1ull << ((n - 1) % 64);
-    for (int b = 0; b < n; b++)
-        all += score[b];
-    for (int i = 0; i < left; i++)
-        order[i] = i + 1;
-    for (int i = left / 2 - 1; i >= 0; i--)
-        sift(order, left, i, score);
+    for (int b = 0; b < n; b++) all += score[b];
+    for (int i = 0; i < left; i++) order[i] = i + 1;
+    for (int i = left / 2 - 1; i >= 0; i--) sift(order, left, i, score);
     while (left > 0 && have < threshold * all) {
         int b = order[0];
         keep[b / 64] |= 1ull << (b % 64);
@@ -50,9 +48,9 @@ void choose_pick(uint64_t *keep, const float *score, int n, float threshold, int
 
 static float key_at(const struct op_ctx *c, const struct choose_args *a, int g, int pos, int i)
 {
-    if (pos >= a->n_prompt)
-        return 0;
-    int64_t at = kv_half(a->page[pos / PAGE_TOK], a->n_kv, g, 0, a->head) + kv_at_k(c->kv, a->head, pos % PAGE_TOK, i);
+    if (pos >= a->n_prompt) return 0;
+    int64_t at =
+        kv_half(a->page[pos / PAGE_TOK], a->n_kv, g, 0, a->head) + kv_at_k(c->kv, a->head, pos % PAGE_TOK, i);
     return c->kv == DT_F32 ? ((const float *)a->pool)[at] : f32_from_bf16(((const uint16_t *)a->pool)[at]);
 }
 
@@ -64,42 +62,38 @@ static float query_at(const struct choose_args *a, int h, int pos, int i)
 static void soften(float *x, int n)
 {
     float max = x[0], sum = 0;
-    for (int i = 1; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    for (int i = 0; i < n; i++)
-        sum += x[i] = expf(x[i] - max);
-    for (int i = 0; i < n; i++)
-        x[i] /= sum;
+    for (int i = 1; i < n; i++) max = x[i] > max ? x[i] : max;
+    for (int i = 0; i < n; i++) sum += x[i] = expf(x[i] - max);
+    for (int i = 0; i < n; i++) x[i] /= sum;
 }
 
-static void flex_row(const struct op_ctx *c, const struct choose_args *a, int h, int qb, float *mean, float *score)
+static void flex_row(const struct op_ctx *c, const struct choose_args *a, int h, int qb, float *mean,
+                     float *score)
 {
     const int K = a->head, g = h / (a->n_head / a->n_kv);
-    float    *q = mean, *k = mean + K;
+    float *q = mean, *k = mean + K;
     for (int b = qb, first = 1; b >= 0; b--) { /* the diagonal first: its rows are the queries' */
         int from = b * PAGE_TOK, n = a->n_prompt - from < PAGE_TOK ? a->n_prompt - from : PAGE_TOK;
         memset(mean + (first ? 0 : K), 0, (size_t)(first ? 2 * K : K) * sizeof *mean);
         for (int t = from; t < from + n; t++)
             for (int i = 0; i < K; i++) {
                 k[i] += key_at(c, a, g, t, i);
-                if (first)
-                    q[i] += query_at(a, h, t, i);
+                if (first) q[i] += query_at(a, h, t, i);
             }
         for (int i = 0; i < K; i++) {
             k[i] /= (float)n;
-            if (first)
-                q[i] /= (float)n;
+            if (first) q[i] /= (float)n;
         }
         float s = 0;
-        for (int i = 0; i < K; i++)
-            s += q[i] * k[i];
+        for (int i = 0; i < K; i++) s += q[i] * k[i];
         score[b] = s / sqrtf((float)K);
         first = 0;
     }
     soften(score, qb + 1);
 }
 
-static void xattn_row(const struct op_ctx *c, const struct choose_args *a, int h, int qb, float *group, float *score)
+static void xattn_row(const struct op_ctx *c, const struct choose_args *a, int h, int qb, float *group,
+                      float *score)
 {
     const int K = a->head, g = h / (a->n_head / a->n_kv);
     memset(score, 0, (size_t)(qb + 1) * sizeof *score);
@@ -108,12 +102,12 @@ static void xattn_row(const struct op_ctx *c, const struct choose_args *a, int h
             float s = 0;
             for (int i = 0; i < CHOOSE_GROUP; i++)
                 for (int j = 0; j < K; j++)
-                    s += query_at(a, h, r * CHOOSE_GROUP + CHOOSE_GROUP - 1 - i, j) * key_at(c, a, g, k * CHOOSE_GROUP + i, j);
+                    s += query_at(a, h, r * CHOOSE_GROUP + CHOOSE_GROUP - 1 - i, j) *
+                         key_at(c, a, g, k * CHOOSE_GROUP + i, j);
             group[k] = s / (sqrtf((float)K) * CHOOSE_GROUP);
         }
         soften(group, r + 1);
-        for (int k = 0; k <= r; k++)
-            score[k / CHOOSE_GROUPS] += group[k];
+        for (int k = 0; k <= r; k++) score[k / CHOOSE_GROUPS] += group[k];
     }
 }
 
@@ -121,12 +115,13 @@ void choose_ref(struct op_ctx *c, const struct choose_args *a)
 {
     for (int h = 0; h < a->n_head; h++)
         for (int b = 0; b * PAGE_TOK < a->n_row; b++) {
-            int    qb = a->pos0 / PAGE_TOK + b, n = qb + 1;
+            int qb = a->pos0 / PAGE_TOK + b, n = qb + 1;
             float *score = a->work, *room = score + n;
             if (a->rule == CHOOSE_FLEX)
                 flex_row(c, a, h, qb, room, score);
             else
                 xattn_row(c, a, h, qb, room, score);
-            choose_pick(a->keep + h * a->head_stride + b * a->block_stride, score, n, a->threshold, (int32_t *)room);
+            choose_pick(a->keep + h * a->head_stride + b * a->block_stride, score, n, a->threshold,
+                        (int32_t *)room);
         }
 }

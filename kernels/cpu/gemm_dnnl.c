@@ -1,11 +1,13 @@
-/* gemm_dnnl: products with fp32 and bf16 weights by oneDNN; the only file that speaks to it, for its 2.x and 3.x C interfaces.
+/* gemm_dnnl: products with fp32 and bf16 weights by oneDNN; the only file that speaks to it, for its 2.x
+ * and 3.x C interfaces.
  *
- * oneDNN's bits for a row may depend on the number of rows of the call, and on some processors on the row's place among
- * them (the AVX2 kernels sum the last two of eight rows in another order). So a weight has two shapes only: tiles of
- * DNNL_TILE rows, and small (padded) tiles for what is left. When it is packed, the small tile is the first size whose rows
- * have the same bits at every place, and the large tile is used only where it gives the small one's bits. Bits depend on
- * the number of threads too, and oneDNN uses one inside a parallel region: so a shape that is first packed there cannot be
- * tried and gets tiles of a single row. Primitives are made once per shape and kept. */
+ * oneDNN's bits for a row may depend on the number of rows of the call, and on some processors on the row's
+ * place among them (the AVX2 kernels sum the last two of eight rows in another order). So a weight has two
+ * shapes only: tiles of DNNL_TILE rows, and small (padded) tiles for what is left. When it is packed, the
+ * small tile is the first size whose rows have the same bits at every place, and the large tile is used only
+ * where it gives the small one's bits. Bits depend on the number of threads too, and oneDNN uses one inside a
+ * parallel region: so a shape that is first packed there cannot be tried and gets tiles of a single row.
+ * Primitives are made once per shape and kept. */
 #include <oneapi/dnnl/dnnl.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -17,26 +19,27 @@
 
 enum { MAX_SHAPES = 256 };
 
-/* Rows of the small tile, in order of preference. A single row has no neighbours, so the last always serves. */
+/* Rows of the small tile, in order of preference. A single row has no neighbours, so the last always serves.
+ */
 static const int small_rows[] = {8, 4, 1};
 
 struct shape {
-    int                   m, n, k;
-    enum dtype            dt;
-    bool                  add;
-    int                   small;        /* of the large tile: rows of the small one beside it; 0: not yet chosen */
-    bool                  alike;        /* of the large tile: its rows have the small one's bits */
-    dnnl_primitive_t      prim;
+    int m, n, k;
+    enum dtype dt;
+    bool add;
+    int small;  /* of the large tile: rows of the small one beside it; 0: not yet chosen */
+    bool alike; /* of the large tile: its rows have the small one's bits */
+    dnnl_primitive_t prim;
     dnnl_primitive_desc_t pd;
-    dnnl_memory_t         src, wei, dst;
-    size_t                wei_bytes;
+    dnnl_memory_t src, wei, dst;
+    size_t wei_bytes;
 };
 
 struct dnnl_box {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    struct shape  shape[MAX_SHAPES];
-    int           n_shape;
+    struct shape shape[MAX_SHAPES];
+    int n_shape;
 };
 
 static dnnl_data_type_t type_of(enum dtype dt) { return dt == DT_BF16 ? dnnl_bf16 : dnnl_f32; }
@@ -47,10 +50,14 @@ static dnnl_status_t md_make(md_t *md, const dnnl_dims_t d, dnnl_data_type_t t, 
 {
     return dnnl_memory_desc_create_with_tag(md, 2, d, t, tag);
 }
-static void         md_drop(md_t md) { dnnl_memory_desc_destroy(md); }
-static dnnl_status_t md_copy(md_t *md, const_dnnl_memory_desc_t from) { return dnnl_memory_desc_clone(md, from); }
-static size_t       md_bytes(const_dnnl_memory_desc_t md) { return dnnl_memory_desc_get_size(md); }
-static dnnl_status_t pd_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t s, md_t w, md_t d, dnnl_primitive_attr_t attr)
+static void md_drop(md_t md) { dnnl_memory_desc_destroy(md); }
+static dnnl_status_t md_copy(md_t *md, const_dnnl_memory_desc_t from)
+{
+    return dnnl_memory_desc_clone(md, from);
+}
+static size_t md_bytes(const_dnnl_memory_desc_t md) { return dnnl_memory_desc_get_size(md); }
+static dnnl_status_t pd_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t s, md_t w, md_t d,
+                             dnnl_primitive_attr_t attr)
 {
     return dnnl_matmul_primitive_desc_create(pd, b->engine, s, w, NULL, d, attr);
 }
@@ -58,28 +65,33 @@ static dnnl_status_t mem_make(dnnl_memory_t *m, struct dnnl_box *b, const_dnnl_m
 {
     return dnnl_memory_create(m, md, b->engine, DNNL_MEMORY_NONE);
 }
-static dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t from, const_dnnl_memory_desc_t to)
+static dnnl_status_t reorder_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t from,
+                                  const_dnnl_memory_desc_t to)
 {
     return dnnl_reorder_primitive_desc_create(pd, from, b->engine, to, b->engine, NULL);
 }
-static dnnl_status_t append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_f32); }
+static dnnl_status_t append_sum(dnnl_post_ops_t ops)
+{
+    return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_f32);
+}
 #else
-typedef dnnl_memory_desc_t        md_t; /* a struct by value */
+typedef dnnl_memory_desc_t md_t; /* a struct by value */
 typedef const dnnl_memory_desc_t *const_md;
 static dnnl_status_t md_make(md_t *md, const dnnl_dims_t d, dnnl_data_type_t t, dnnl_format_tag_t tag)
 {
     return dnnl_memory_desc_init_by_tag(md, 2, d, t, tag);
 }
-static void         md_drop(md_t md) { (void)md; }
+static void md_drop(md_t md) { (void)md; }
 static dnnl_status_t md_copy(md_t *md, const_md from)
 {
     *md = *from;
     return dnnl_success;
 }
-static size_t       md_bytes(const_md md) { return dnnl_memory_desc_get_size(md); }
-static dnnl_status_t pd_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t s, md_t w, md_t d, dnnl_primitive_attr_t attr)
+static size_t md_bytes(const_md md) { return dnnl_memory_desc_get_size(md); }
+static dnnl_status_t pd_make(dnnl_primitive_desc_t *pd, struct dnnl_box *b, md_t s, md_t w, md_t d,
+                             dnnl_primitive_attr_t attr)
 {
-    dnnl_matmul_desc_t  op;
+    dnnl_matmul_desc_t op;
     dnnl_status_t st = dnnl_matmul_desc_init(&op, &s, &w, NULL, &d);
     return st ? st : dnnl_primitive_desc_create(pd, &op, attr, b->engine, NULL);
 }
@@ -109,9 +121,9 @@ static void shapes_drop(struct dnnl_box *b, int n)
 enum err dnnl_box_new(struct dnnl_box **out, struct err_note *note)
 {
     struct dnnl_box *b = calloc(1, sizeof *b);
-    if (!b)
-        return err_set(note, ERR_NOMEM, NULL, "no memory for oneDNN");
-    if (dnnl_engine_create(&b->engine, dnnl_cpu, 0) || dnnl_stream_create(&b->stream, b->engine, dnnl_stream_default_flags)) {
+    if (!b) return err_set(note, ERR_NOMEM, NULL, "no memory for oneDNN");
+    if (dnnl_engine_create(&b->engine, dnnl_cpu, 0) ||
+        dnnl_stream_create(&b->stream, b->engine, dnnl_stream_default_flags)) {
         dnnl_box_free(b);
         return err_set(note, ERR_DEVICE, NULL, "oneDNN has no CPU engine");
     }
@@ -121,13 +133,10 @@ enum err dnnl_box_new(struct dnnl_box **out, struct err_note *note)
 
 void dnnl_box_free(struct dnnl_box *b)
 {
-    if (!b)
-        return;
+    if (!b) return;
     shapes_drop(b, 0);
-    if (b->stream)
-        dnnl_stream_destroy(b->stream);
-    if (b->engine)
-        dnnl_engine_destroy(b->engine);
+    if (b->stream) dnnl_stream_destroy(b->stream);
+    if (b->engine) dnnl_engine_destroy(b->engine);
     free(b);
 }
 
@@ -141,41 +150,31 @@ bool dnnl_has_bf16(void)
 static dnnl_status_t shape_make(struct dnnl_box *b, struct shape *s, const struct shape *base)
 {
     dnnl_data_type_t t = type_of(s->dt);
-    md_t             src, wei, dst;
-    dnnl_dims_t      ds = {s->m, s->k}, dw = {s->k, s->n}, dd = {s->m, s->n};
+    md_t src, wei, dst;
+    dnnl_dims_t ds = {s->m, s->k}, dw = {s->k, s->n}, dd = {s->m, s->n};
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_post_ops_t       ops = NULL;
-    dnnl_status_t         st = md_make(&src, ds, t, dnnl_ab);
-    if (st)
-        return st;
-    st = base ? md_copy(&wei, dnnl_primitive_desc_query_md(base->pd, dnnl_query_weights_md, 0)) : md_make(&wei, dw, t, dnnl_format_tag_any);
-    if (!st)
-        st = md_make(&dst, dd, dnnl_f32, dnnl_ab);
-    if (!st)
-        st = dnnl_primitive_attr_create(&attr);
+    dnnl_post_ops_t ops = NULL;
+    dnnl_status_t st = md_make(&src, ds, t, dnnl_ab);
+    if (st) return st;
+    st = base ? md_copy(&wei, dnnl_primitive_desc_query_md(base->pd, dnnl_query_weights_md, 0))
+              : md_make(&wei, dw, t, dnnl_format_tag_any);
+    if (!st) st = md_make(&dst, dd, dnnl_f32, dnnl_ab);
+    if (!st) st = dnnl_primitive_attr_create(&attr);
     if (!st && s->add) {
         st = dnnl_post_ops_create(&ops);
-        if (!st)
-            st = append_sum(ops);
-        if (!st)
-            st = dnnl_primitive_attr_set_post_ops(attr, ops);
+        if (!st) st = append_sum(ops);
+        if (!st) st = dnnl_primitive_attr_set_post_ops(attr, ops);
     }
-    if (!st)
-        st = pd_make(&s->pd, b, src, wei, dst, attr);
-    if (!st)
-        st = dnnl_primitive_create(&s->prim, s->pd);
+    if (!st) st = pd_make(&s->pd, b, src, wei, dst, attr);
+    if (!st) st = dnnl_primitive_create(&s->prim, s->pd);
     if (!st) {
         st = mem_make(&s->src, b, dnnl_primitive_desc_query_md(s->pd, dnnl_query_src_md, 0));
         s->wei_bytes = md_bytes(dnnl_primitive_desc_query_md(s->pd, dnnl_query_weights_md, 0));
     }
-    if (!st)
-        st = mem_make(&s->wei, b, dnnl_primitive_desc_query_md(s->pd, dnnl_query_weights_md, 0));
-    if (!st)
-        st = mem_make(&s->dst, b, dnnl_primitive_desc_query_md(s->pd, dnnl_query_dst_md, 0));
-    if (ops)
-        dnnl_post_ops_destroy(ops);
-    if (attr)
-        dnnl_primitive_attr_destroy(attr);
+    if (!st) st = mem_make(&s->wei, b, dnnl_primitive_desc_query_md(s->pd, dnnl_query_weights_md, 0));
+    if (!st) st = mem_make(&s->dst, b, dnnl_primitive_desc_query_md(s->pd, dnnl_query_dst_md, 0));
+    if (ops) dnnl_post_ops_destroy(ops);
+    if (attr) dnnl_primitive_attr_destroy(attr);
     md_drop(src);
     md_drop(wei);
     md_drop(dst);
@@ -186,17 +185,16 @@ static struct shape *shape_find(struct dnnl_box *b, int m, const struct weight *
 {
     for (int i = 0; i < b->n_shape; i++) {
         struct shape *s = &b->shape[i];
-        if (s->m == m && s->n == w->n && s->k == w->k && s->dt == w->dt && s->add == add)
-            return s;
+        if (s->m == m && s->n == w->n && s->k == w->k && s->dt == w->dt && s->add == add) return s;
     }
     return NULL;
 }
 
 /* A new primitive, or NULL when oneDNN refuses. */
-static struct shape *shape_new(struct dnnl_box *b, int m, const struct weight *w, bool add, const struct shape *base)
+static struct shape *shape_new(struct dnnl_box *b, int m, const struct weight *w, bool add,
+                               const struct shape *base)
 {
-    if (b->n_shape == MAX_SHAPES)
-        return NULL;
+    if (b->n_shape == MAX_SHAPES) return NULL;
     struct shape *s = &b->shape[b->n_shape++];
     *s = (struct shape){.m = m, .n = w->n, .k = w->k, .dt = w->dt, .add = add};
     return shape_make(b, s, base) ? NULL : s;
@@ -206,15 +204,17 @@ static struct shape *shape_new(struct dnnl_box *b, int m, const struct weight *w
 static bool is_slow(const struct shape *s)
 {
     const char *impl = NULL;
-    return dnnl_primitive_desc_query(s->pd, dnnl_query_impl_info_str, 0, (void *)&impl) || !impl || strstr(impl, "ref");
+    return dnnl_primitive_desc_query(s->pd, dnnl_query_impl_info_str, 0, (void *)&impl) || !impl ||
+           strstr(impl, "ref");
 }
 
-/* The four primitives of a weight's shape, which share its bytes: `first` tile in the layout that oneDNN likes for it, the other in the
- * same. What it likes for 64 rows and for 8 can differ with the number of threads. */
+/* The four primitives of a weight's shape, which share its bytes: `first` tile in the layout that oneDNN
+ * likes for it, the other in the same. What it likes for 64 rows and for 8 can differ with the number of
+ * threads. */
 static bool shapes_make(struct dnnl_box *b, const struct weight *w, int first, int other)
 {
     struct shape *lead = shape_new(b, first, w, false, NULL);
-    bool          ok = lead && !is_slow(lead);
+    bool ok = lead && !is_slow(lead);
     for (int i = 1; i < 4 && ok; i++) {
         struct shape *s = shape_new(b, i & 1 ? other : first, w, i & 2, lead);
         ok = s && !is_slow(s);
@@ -226,8 +226,7 @@ static bool shapes_make(struct dnnl_box *b, const struct weight *w, int first, i
 static bool shapes_small(struct dnnl_box *b, const struct weight *w, int small)
 {
     struct shape *lead = shape_new(b, small, w, false, NULL);
-    if (!lead || !shape_new(b, small, w, true, lead) || b->n_shape == MAX_SHAPES)
-        return false;
+    if (!lead || !shape_new(b, small, w, true, lead) || b->n_shape == MAX_SHAPES) return false;
     b->shape[b->n_shape++] = (struct shape){.m = DNNL_TILE, .n = w->n, .k = w->k, .dt = w->dt};
     return true;
 }
@@ -235,42 +234,35 @@ static bool shapes_small(struct dnnl_box *b, const struct weight *w, int small)
 static bool shapes_of(struct dnnl_box *b, const struct weight *w, int small)
 {
     int n = b->n_shape;
-    if (shapes_make(b, w, DNNL_TILE, small))
-        return true;
+    if (shapes_make(b, w, DNNL_TILE, small)) return true;
     shapes_drop(b, n);
-    if (shapes_make(b, w, small, DNNL_TILE))
-        return true;
+    if (shapes_make(b, w, small, DNNL_TILE)) return true;
     shapes_drop(b, n);
-    if (shapes_small(b, w, small))
-        return true;
+    if (shapes_small(b, w, small)) return true;
     shapes_drop(b, n);
     return false;
 }
 
 static dnnl_status_t reorder(struct dnnl_box *b, struct shape *s, const void *rows, void *packed)
 {
-    md_t                  from;
-    dnnl_dims_t           d = {s->k, s->n};
+    md_t from;
+    dnnl_dims_t d = {s->k, s->n};
     dnnl_primitive_desc_t pd = NULL;
-    dnnl_primitive_t      p = NULL;
-    dnnl_memory_t         mem = NULL;
-    dnnl_status_t         st = md_make(&from, d, type_of(s->dt), dnnl_ba); /* [n, k] row-major */
-    if (st)
-        return st;
+    dnnl_primitive_t p = NULL;
+    dnnl_memory_t mem = NULL;
+    dnnl_status_t st = md_make(&from, d, type_of(s->dt), dnnl_ba); /* [n, k] row-major */
+    if (st) return st;
     st = reorder_make(&pd, b, from, dnnl_primitive_desc_query_md(s->pd, dnnl_query_weights_md, 0));
-    if (!st)
-        st = dnnl_primitive_create(&p, pd);
+    if (!st) st = dnnl_primitive_create(&p, pd);
 #if DNNL_VERSION_MAJOR >= 3
-    if (!st)
-        st = mem_make(&mem, b, from);
+    if (!st) st = mem_make(&mem, b, from);
 #else
-    if (!st)
-        st = mem_make(&mem, b, &from);
+    if (!st) st = mem_make(&mem, b, &from);
 #endif
     if (!st) {
         union {
             const void *c;
-            void       *v;
+            void *v;
         } src = {rows}; /* oneDNN takes no const; it only reads */
         dnnl_memory_set_data_handle(mem, src.v);
         dnnl_memory_set_data_handle(s->wei, packed);
@@ -278,12 +270,9 @@ static dnnl_status_t reorder(struct dnnl_box *b, struct shape *s, const void *ro
         st = dnnl_primitive_execute(p, b->stream, 2, arg);
         dnnl_stream_wait(b->stream);
     }
-    if (mem)
-        dnnl_memory_destroy(mem);
-    if (p)
-        dnnl_primitive_destroy(p);
-    if (pd)
-        dnnl_primitive_desc_destroy(pd);
+    if (mem) dnnl_memory_destroy(mem);
+    if (p) dnnl_primitive_destroy(p);
+    if (pd) dnnl_primitive_desc_destroy(pd);
     md_drop(from);
     return st;
 }
@@ -292,9 +281,9 @@ struct call {
     struct dnnl_box *b;
     const struct weight *w;
     const char *x; /* rows of k, of the weight's type */
-    float      *y;
-    int64_t     x_stride_bytes, y_stride;
-    bool        add;
+    float *y;
+    int64_t x_stride_bytes, y_stride;
+    bool add;
 };
 
 static void run(const struct call *c, struct shape *s, const void *x, float *y)
@@ -302,7 +291,7 @@ static void run(const struct call *c, struct shape *s, const void *x, float *y)
     const struct cpu_weight *h = c->w->impl;
     union {
         const void *c;
-        void       *v;
+        void *v;
     } src = {x}; /* oneDNN takes no const; it only reads */
     dnnl_memory_set_data_handle(s->src, src.v);
     dnnl_memory_set_data_handle(s->wei, h->packed);
@@ -313,7 +302,7 @@ static void run(const struct call *c, struct shape *s, const void *x, float *y)
 }
 
 struct trial {
-    char  *x; /* [DNNL_TILE] rows, of the weight's type */
+    char *x; /* [DNNL_TILE] rows, of the weight's type */
     float *y, *z;
     size_t xb, yb; /* bytes of a row */
 };
@@ -329,7 +318,8 @@ static void trial_fini(struct trial *t)
 static enum err trial_init(struct trial *t, const struct weight *w, struct err_note *note)
 {
     size_t xb = (size_t)w->k * (w->dt == DT_BF16 ? 2 : 4), yb = (size_t)w->n * 4;
-    *t = (struct trial){aligned_alloc(64, DNNL_TILE * xb), aligned_alloc(64, DNNL_TILE * yb), aligned_alloc(64, DNNL_TILE * yb), xb, yb};
+    *t = (struct trial){aligned_alloc(64, DNNL_TILE * xb), aligned_alloc(64, DNNL_TILE * yb),
+                        aligned_alloc(64, DNNL_TILE * yb), xb, yb};
     if (!t->x || !t->y || !t->z) {
         trial_fini(t);
         return err_set(note, ERR_NOMEM, NULL, "no memory to pack a weight");
@@ -349,8 +339,7 @@ static enum err trial_init(struct trial *t, const struct weight *w, struct err_n
 /* Rows [from, from + m) of t->x through s into out, which holds 0.5 before: what s adds to where it adds. */
 static void try_rows(const struct call *c, const struct trial *t, struct shape *s, int from, float *out)
 {
-    for (size_t i = 0; i < (size_t)s->m * (size_t)s->n; i++)
-        out[i] = 0.5f;
+    for (size_t i = 0; i < (size_t)s->m * (size_t)s->n; i++) out[i] = 0.5f;
     run(c, s, t->x + (size_t)from * t->xb, out);
 }
 
@@ -364,7 +353,8 @@ static bool places_alike(const struct call *c, const struct trial *t, struct sha
             memcpy(t->x + (size_t)(m + (i + by) % m) * t->xb, t->x + (size_t)i * t->xb, t->xb);
         try_rows(c, t, small, m, t->z);
         for (int i = 0; i < m; i++)
-            if (memcmp((char *)t->z + (size_t)((i + by) % m) * t->yb, (char *)t->y + (size_t)i * t->yb, t->yb))
+            if (memcmp((char *)t->z + (size_t)((i + by) % m) * t->yb, (char *)t->y + (size_t)i * t->yb,
+                       t->yb))
                 return false;
     }
     return true;
@@ -376,8 +366,7 @@ static bool tiles_alike(const struct call *c, const struct trial *t, struct shap
     try_rows(c, t, large, 0, t->y);
     for (int at = 0; at + small->m <= DNNL_TILE; at += small->m > 1 ? small->m - 1 : 1) {
         try_rows(c, t, small, at, t->z);
-        if (memcmp(t->z, (char *)t->y + (size_t)at * t->yb, (size_t)small->m * t->yb))
-            return false;
+        if (memcmp(t->z, (char *)t->y + (size_t)at * t->yb, (size_t)small->m * t->yb)) return false;
     }
     return true;
 }
@@ -389,8 +378,7 @@ static enum err pack(struct dnnl_box *b, struct weight *w, int small, struct err
     size_t bytes = (s->wei_bytes + 63) / 64 * 64;
     free(h->packed);
     h->packed = aligned_alloc(64, bytes);
-    if (!h->packed)
-        return err_set(note, ERR_NOMEM, NULL, "no memory for a weight of %zu bytes", bytes);
+    if (!h->packed) return err_set(note, ERR_NOMEM, NULL, "no memory for a weight of %zu bytes", bytes);
     if (reorder(b, s, h->rows, h->packed))
         return err_set(note, ERR_DEVICE, NULL, "oneDNN cannot pack a weight of %d x %d", w->n, w->k);
     h->bytes = (int64_t)bytes;
@@ -398,18 +386,18 @@ static enum err pack(struct dnnl_box *b, struct weight *w, int small, struct err
 }
 
 /* Chooses the tiles of w's shape with w as the example, and packs it. */
-static enum err choose_tiles(struct dnnl_box *b, struct weight *w, const struct trial *t, struct err_note *note)
+static enum err choose_tiles(struct dnnl_box *b, struct weight *w, const struct trial *t,
+                             struct err_note *note)
 {
     struct call c = {.b = b, .w = w};
     int n = b->n_shape;
     const size_t last = sizeof small_rows / sizeof *small_rows - 1;
     for (size_t i = omp_in_parallel() ? last : 0; i <= last; i++) {
-        if (!shapes_of(b, w, small_rows[i]))
-            continue;
+        if (!shapes_of(b, w, small_rows[i])) continue;
         enum err e = pack(b, w, small_rows[i], note);
-        if (e)
-            return e;
-        struct shape *large = shape_find(b, DNNL_TILE, w, false), *small = shape_find(b, small_rows[i], w, false),
+        if (e) return e;
+        struct shape *large = shape_find(b, DNNL_TILE, w, false),
+                     *small = shape_find(b, small_rows[i], w, false),
                      *small_add = shape_find(b, small_rows[i], w, true);
         if (places_alike(&c, t, small) && places_alike(&c, t, small_add)) {
             large->small = small->m;
@@ -425,12 +413,10 @@ static enum err choose_tiles(struct dnnl_box *b, struct weight *w, const struct 
 enum err dnnl_pack(struct dnnl_box *b, struct weight *w, struct err_note *note)
 {
     const struct shape *large = shape_find(b, DNNL_TILE, w, false);
-    if (large)
-        return pack(b, w, large->small, note);
+    if (large) return pack(b, w, large->small, note);
     struct trial t;
     enum err e = trial_init(&t, w, note);
-    if (e)
-        return e;
+    if (e) return e;
     e = choose_tiles(b, w, &t, note);
     trial_fini(&t);
     return e;
@@ -440,23 +426,20 @@ enum err dnnl_pack(struct dnnl_box *b, struct weight *w, struct err_note *note)
 static void run_tiles(const struct call *c, struct cpu_scratch *sc, struct shape *s, int row, int n)
 {
     size_t xb = (size_t)s->k * (s->dt == DT_BF16 ? 2 : 4), yb = (size_t)s->n * 4;
-    bool   dense = c->x_stride_bytes == (int64_t)xb && c->y_stride == s->n;
+    bool dense = c->x_stride_bytes == (int64_t)xb && c->y_stride == s->n;
     for (int r = row; r < row + n; r += s->m) {
         const char *x = c->x + r * c->x_stride_bytes;
-        float      *y = c->y + r * c->y_stride;
-        int         m = row + n - r < s->m ? row + n - r : s->m;
+        float *y = c->y + r * c->y_stride;
+        int m = row + n - r < s->m ? row + n - r : s->m;
         if (dense && m == s->m) {
             run(c, s, x, y);
             continue;
         }
         memset((char *)sc->x + (size_t)m * xb, 0, (size_t)(s->m - m) * xb);
-        for (int i = 0; i < m; i++)
-            memcpy((char *)sc->x + (size_t)i * xb, x + i * c->x_stride_bytes, xb);
-        for (int i = 0; i < m && c->add; i++)
-            memcpy((char *)sc->y + (size_t)i * yb, y + i * c->y_stride, yb);
+        for (int i = 0; i < m; i++) memcpy((char *)sc->x + (size_t)i * xb, x + i * c->x_stride_bytes, xb);
+        for (int i = 0; i < m && c->add; i++) memcpy((char *)sc->y + (size_t)i * yb, y + i * c->y_stride, yb);
         run(c, s, sc->x, sc->y);
-        for (int i = 0; i < m; i++)
-            memcpy(y + i * c->y_stride, (char *)sc->y + (size_t)i * yb, yb);
+        for (int i = 0; i < m; i++) memcpy(y + i * c->y_stride, (char *)sc->y + (size_t)i * yb, yb);
     }
 }
 
@@ -464,7 +447,12 @@ void gemm_dnnl(struct op_ctx *ctx, const struct gemm_args *a)
 {
     struct cpu_scratch *sc = ctx->scratch;
     const struct weight *w = a->w;
-    struct call c = {.b = sc->dnnl, .w = w, .x = a->x, .y = a->y, .x_stride_bytes = a->x_stride * 4, .y_stride = a->y_stride,
+    struct call c = {.b = sc->dnnl,
+                     .w = w,
+                     .x = a->x,
+                     .y = a->y,
+                     .x_stride_bytes = a->x_stride * 4,
+                     .y_stride = a->y_stride,
                      .add = a->add};
     if (w->dt == DT_BF16) {
         CHECK(a->n_tok <= sc->max_tok && w->k <= sc->max_k);
@@ -477,8 +465,7 @@ void gemm_dnnl(struct op_ctx *ctx, const struct gemm_args *a)
     }
     const struct shape *tile = shape_find(sc->dnnl, DNNL_TILE, w, false);
     int large = tile->alike ? a->n_tok / DNNL_TILE * DNNL_TILE : 0;
-    if (large)
-        run_tiles(&c, sc, shape_find(sc->dnnl, DNNL_TILE, w, a->add), 0, large);
+    if (large) run_tiles(&c, sc, shape_find(sc->dnnl, DNNL_TILE, w, a->add), 0, large);
     if (large < a->n_tok)
         run_tiles(&c, sc, shape_find(sc->dnnl, tile->small, w, a->add), large, a->n_tok - large);
 }

@@ -1,8 +1,9 @@
 /* gemm_quant: packing, activations, the plain C kernels and the walk over groups. See gemm_quant.h.
  *
- * Packed form: groups of 16 outputs; for each group and block of 32 inputs: 16 scales, 16 minima (not for Q8_0), then
- * quants so that four inputs of 16 outputs make one 64-byte vector (what VNNI multiplies): byte 4*r + j of vector v is input
- * 4*v + j of output r. Nibble types keep two inputs a byte: low nibbles are inputs 0..15, high 16..31. */
+ * Packed form: groups of 16 outputs; for each group and block of 32 inputs: 16 scales, 16 minima (not for
+ * Q8_0), then quants so that four inputs of 16 outputs make one 64-byte vector (what VNNI multiplies): byte
+ * 4*r + j of vector v is input 4*v + j of output r. Nibble types keep two inputs a byte: low nibbles are
+ * inputs 0..15, high 16..31. */
 #include "kernels/cpu/gemm_quant.h"
 
 #include <math.h>
@@ -16,20 +17,21 @@
 /* Where a block of the file keeps things; value = d * q + m. */
 struct layout {
     enum quant_form form;
-    bool            has_m;    /* the block stores m */
-    float           m_of_d;   /* else m = m_of_d * d */
-    int             high_at;  /* fifth bits, -1: none */
-    int             quant_at;
+    bool has_m;   /* the block stores m */
+    float m_of_d; /* else m = m_of_d * d */
+    int high_at;  /* fifth bits, -1: none */
+    int quant_at;
 };
 static const struct layout layouts[DT_COUNT] = {
-    [DT_Q4_0] = {QUANT_NIBBLE, false, -8, -1, 2},   [DT_Q4_1] = {QUANT_NIBBLE, true, 0, -1, 4}, [DT_Q5_0] = {QUANT_BYTE, false, -16, 2, 6},
-    [DT_Q5_1] = {QUANT_BYTE, true, 0, 4, 8},        [DT_Q8_0] = {QUANT_BYTE128, false, 0, -1, 2},
-    [DT_Q4_K] = {QUANT_NIBBLE_K, true, 0, -1, 16},  [DT_Q5_K] = {QUANT_BYTE_K, true, 0, 16, 48},
+    [DT_Q4_0] = {QUANT_NIBBLE, false, -8, -1, 2}, [DT_Q4_1] = {QUANT_NIBBLE, true, 0, -1, 4},
+    [DT_Q5_0] = {QUANT_BYTE, false, -16, 2, 6},   [DT_Q5_1] = {QUANT_BYTE, true, 0, 4, 8},
+    [DT_Q8_0] = {QUANT_BYTE128, false, 0, -1, 2}, [DT_Q4_K] = {QUANT_NIBBLE_K, true, 0, -1, 16},
+    [DT_Q5_K] = {QUANT_BYTE_K, true, 0, 16, 48},
 };
 
 struct quant_acts {
     struct quant_x *x; /* [tiles of rows][blocks] */
-    int             max_tok, max_k;
+    int max_tok, max_k;
     const struct quant_kernels *kernels;
 };
 
@@ -43,16 +45,16 @@ int64_t quant_pack_bytes(enum dtype dt, int n, int k)
     return (int64_t)(n / QUANT_GROUP) * (k / QUANT_BLOCK) * quant_block_bytes(layouts[dt].form);
 }
 
-/* fp16 of m_of_d * d: a power of two, so the product is exact unless it leaves fp16's range, where it is held at the end. */
+/* fp16 of m_of_d * d: a power of two, so the product is exact unless it leaves fp16's range, where it is held
+ * at the end. */
 static uint16_t f16_scaled(uint16_t d, float by)
 {
-    int  e = (d >> 10) & 31, add = by == -8 ? 3 : 4;
+    int e = (d >> 10) & 31, add = by == -8 ? 3 : 4;
     bool zero = (d & 0x7fff) == 0;
-    if (zero)
-        return d;
+    if (zero) return d;
     if (e == 0) { /* subnormal: shift the fraction until it carries into the exponent */
         uint32_t f = (uint32_t)(d & 0x3ff) << add;
-        int      up = 0;
+        int up = 0;
         while (f >= 0x800) {
             f >>= 1;
             up++;
@@ -65,9 +67,9 @@ static uint16_t f16_scaled(uint16_t d, float by)
 
 /* 32 inputs of one output. */
 struct block {
-    uint16_t d, m;   /* fp16 bits */
-    float    kd, km; /* of K-quants */
-    uint8_t  q[QUANT_BLOCK];
+    uint16_t d, m; /* fp16 bits */
+    float kd, km;  /* of K-quants */
+    uint8_t q[QUANT_BLOCK];
 };
 
 static void take_block(const struct layout *l, const uint8_t *src, struct block *b)
@@ -82,21 +84,18 @@ static void take_block(const struct layout *l, const uint8_t *src, struct block 
         b->q[i] = s[i] & 15;
         b->q[i + 16] = s[i] >> 4;
     }
-    for (int i = 0; i < QUANT_BLOCK && l->form == QUANT_BYTE128; i++)
-        b->q[i] = (uint8_t)(s[i] + 128);
+    for (int i = 0; i < QUANT_BLOCK && l->form == QUANT_BYTE128; i++) b->q[i] = (uint8_t)(s[i] + 128);
     uint32_t high = 0;
-    if (l->high_at >= 0)
-        memcpy(&high, src + l->high_at, 4);
-    for (int i = 0; i < QUANT_BLOCK && high; i++)
-        b->q[i] = (uint8_t)(b->q[i] | (high >> i & 1) << 4);
+    if (l->high_at >= 0) memcpy(&high, src + l->high_at, 4);
+    for (int i = 0; i < QUANT_BLOCK && high; i++) b->q[i] = (uint8_t)(b->q[i] | (high >> i & 1) << 4);
 }
 
 /* Group j of a K-block: two groups share bytes, and all eight those of the fifth bits. */
 static void take_k_block(const struct layout *l, const uint8_t *src, int j, struct block *b)
 {
     const uint8_t *s = src + l->quant_at + j / 2 * 32;
-    uint16_t       d, m;
-    int            scale, min;
+    uint16_t d, m;
+    int scale, min;
     memcpy(&d, src, 2);
     memcpy(&m, src + 2, 2);
     quant_k_scale_min(src + 4, j, &scale, &min);
@@ -104,8 +103,7 @@ static void take_k_block(const struct layout *l, const uint8_t *src, int j, stru
     b->km = -(f32_from_f16(m) * (float)min);
     for (int i = 0; i < QUANT_BLOCK; i++) {
         b->q[i] = j % 2 ? s[i] >> 4 : s[i] & 15;
-        if (l->high_at >= 0)
-            b->q[i] = (uint8_t)(b->q[i] | (src[l->high_at + i] >> j & 1) << 4);
+        if (l->high_at >= 0) b->q[i] = (uint8_t)(b->q[i] | (src[l->high_at + i] >> j & 1) << 4);
     }
 }
 
@@ -118,11 +116,9 @@ static void put_block(enum quant_form form, const struct block *b, uint8_t *out,
         memcpy(out + 64 + 4 * r, &b->km, 4);
     } else {
         memcpy(out + 2 * r, &b->d, 2);
-        if (form != QUANT_BYTE128)
-            memcpy(out + 32 + 2 * r, &b->m, 2);
+        if (form != QUANT_BYTE128) memcpy(out + 32 + 2 * r, &b->m, 2);
     }
-    for (int i = 0; i < 16; i++)
-        both[i] = (uint8_t)(b->q[i] | b->q[i + 16] << 4);
+    for (int i = 0; i < 16; i++) both[i] = (uint8_t)(b->q[i] | b->q[i + 16] << 4);
     for (int v = 0; v < (quant_is_nibble(form) ? 4 : 8); v++)
         memcpy(q + 64 * v, (quant_is_nibble(form) ? both : b->q) + 4 * v, 4);
 }
@@ -134,17 +130,19 @@ void quant_pack(enum dtype dt, int n, int k, const void *rows, void *out)
     for (int i = 0; i < n; i++)
         for (int b = 0; b < k / QUANT_BLOCK; b++) {
             const uint8_t *src = (const uint8_t *)rows + i * row;
-            struct block   x;
+            struct block x;
             if (quant_is_k(l->form))
                 take_k_block(l, src + b / 8 * blk, b % 8, &x);
             else
                 take_block(l, src + b * blk, &x);
-            put_block(l->form, &x, (uint8_t *)out + ((int64_t)(i / QUANT_GROUP) * (k / QUANT_BLOCK) + b) * to, i % QUANT_GROUP);
+            put_block(l->form, &x, (uint8_t *)out + ((int64_t)(i / QUANT_GROUP) * (k / QUANT_BLOCK) + b) * to,
+                      i % QUANT_GROUP);
         }
 }
 
 /* Scales and minima of a packed block. */
-static inline __attribute__((always_inline)) void load_head(const uint8_t *w, const enum quant_form form, float *wd, float *wm)
+static inline __attribute__((always_inline)) void load_head(const uint8_t *w, const enum quant_form form,
+                                                            float *wd, float *wm)
 {
     for (int r = 0; r < QUANT_GROUP; r++) {
         uint16_t h[2] = {0};
@@ -154,8 +152,7 @@ static inline __attribute__((always_inline)) void load_head(const uint8_t *w, co
             continue;
         }
         memcpy(h, w + 2 * r, 2);
-        if (form != QUANT_BYTE128)
-            memcpy(h + 1, w + 32 + 2 * r, 2);
+        if (form != QUANT_BYTE128) memcpy(h + 1, w + 32 + 2 * r, 2);
         wd[r] = f32_from_f16(h[0]);
         wm[r] = f32_from_f16(h[1]);
     }
@@ -164,20 +161,18 @@ static inline __attribute__((always_inline)) void load_head(const uint8_t *w, co
 void quant_unpack_row(const struct weight *w, int row, float *out)
 {
     const struct cpu_weight *h = w->impl;
-    const struct layout     *l = &layouts[w->dt];
-    int            n_block = w->k / QUANT_BLOCK, r = row % QUANT_GROUP, step = quant_block_bytes(l->form);
+    const struct layout *l = &layouts[w->dt];
+    int n_block = w->k / QUANT_BLOCK, r = row % QUANT_GROUP, step = quant_block_bytes(l->form);
     const uint8_t *p = (const uint8_t *)h->packed + (int64_t)(row / QUANT_GROUP) * n_block * step;
     for (int b = 0; b < n_block; b++, p += step) {
-        float          wd[QUANT_GROUP], wm[QUANT_GROUP];
+        float wd[QUANT_GROUP], wm[QUANT_GROUP];
         const uint8_t *q = p + quant_head_bytes(l->form) + 4 * r;
         load_head(p, l->form, wd, wm);
         for (int i = 0; i < QUANT_BLOCK; i++) {
             bool nibble = quant_is_nibble(l->form);
-            int  at = nibble ? i % 16 : i, v = q[at / 4 * 64 + at % 4];
-            if (nibble)
-                v = i < 16 ? v & 15 : v >> 4;
-            if (l->form == QUANT_BYTE128)
-                v -= 128;
+            int at = nibble ? i % 16 : i, v = q[at / 4 * 64 + at % 4];
+            if (nibble) v = i < 16 ? v & 15 : v >> 4;
+            if (l->form == QUANT_BYTE128) v -= 128;
             /* as the file defines it: Q4_0 and Q5_0 are d * (q - 8 or 16), without a minimum */
             out[b * QUANT_BLOCK + i] = l->has_m ? wd[r] * (float)v + wm[r] : wd[r] * ((float)v + l->m_of_d);
         }
@@ -187,9 +182,8 @@ void quant_unpack_row(const struct weight *w, int row, float *out)
 static const struct quant_kernels *best_kernels(void)
 {
     const struct quant_kernels *all[] = {quant_kernels_vnni(), quant_kernels_avx2(), quant_kernels_plain()};
-    int                         i = 0;
-    while (!all[i])
-        i++;
+    int i = 0;
+    while (!all[i]) i++;
     return all[i];
 }
 
@@ -204,8 +198,7 @@ enum err quant_acts_new(struct quant_acts **out, int max_tok, int max_k, struct 
         a->x = aligned_alloc(64, n * sizeof *a->x);
     }
     *out = a;
-    if (a && a->x)
-        return OK;
+    if (a && a->x) return OK;
     quant_acts_free(a);
     *out = NULL;
     return err_set(note, ERR_NOMEM, NULL, "no memory for the kernels' buffers");
@@ -213,8 +206,7 @@ enum err quant_acts_new(struct quant_acts **out, int max_tok, int max_k, struct 
 
 void quant_acts_free(struct quant_acts *a)
 {
-    if (!a)
-        return;
+    if (!a) return;
     free(a->x);
     free(a);
 }
@@ -231,7 +223,7 @@ static inline int32_t nearest(float x)
 void quant_row_plain(const float *x, int k, float coarse, struct quant_x *to, int row)
 {
     const int n_block = k / QUANT_BLOCK;
-    float     sum_max = 0;
+    float sum_max = 0;
     for (int b = 0; b < n_block; b++) {
         float max = 0;
         for (int i = b * QUANT_BLOCK; i < (b + 1) * QUANT_BLOCK; i++)
@@ -242,26 +234,27 @@ void quant_row_plain(const float *x, int k, float coarse, struct quant_x *to, in
     const float loud = coarse * (sum_max / (float)n_block);
     for (int b = 0; b < n_block; b++, x += QUANT_BLOCK, to++) {
         float max = to->d[row], odd = 0; /* odd: 0, or NaN when a value is not finite */
-        for (int i = 0; i < QUANT_BLOCK; i++)
-            odd += x[i] * 0.0f;
-        float   inv = max > QUANT_TINY && odd == 0.0f ? QUANT_MAX / max : 0.0f;
+        for (int i = 0; i < QUANT_BLOCK; i++) odd += x[i] * 0.0f;
+        float inv = max > QUANT_TINY && odd == 0.0f ? QUANT_MAX / max : 0.0f;
         int32_t sum = 0;
         to->low[row] = max > loud;
         for (int i = 0; i < QUANT_BLOCK; i++) {
-            int32_t v = odd == 0.0f ? nearest(x[i] * inv) : 0, hi = (v + 128) >> 8, lo = to->low[row] ? v - 256 * hi : 0;
+            int32_t v = odd == 0.0f ? nearest(x[i] * inv) : 0, hi = (v + 128) >> 8,
+                    lo = to->low[row] ? v - 256 * hi : 0;
             lo = lo < -127 ? -127 : lo; /* so that its sign can be turned in 8 bits */
             to->q[i / 4][row][0][i % 4] = (int8_t)hi;
             to->q[i / 4][row][1][i % 4] = (int8_t)lo;
             sum += 256 * hi + lo;
         }
-        to->d[row] = odd == 0.0f ? max * (1 / QUANT_MAX) : NAN; /* not finite comes out not finite, so that it is noticed */
+        to->d[row] = odd == 0.0f ? max * (1 / QUANT_MAX)
+                                 : NAN; /* not finite comes out not finite, so that it is noticed */
         to->s[row] = to->d[row] * (float)sum;
         to->is[row] = sum;
     }
 }
 
-/* The plain kernels: what the others must equal, and what runs on other processors. Each product is added with one rounding
- * (fmaf), as the vector instructions do. */
+/* The plain kernels: what the others must equal, and what runs on other processors. Each product is added
+ * with one rounding (fmaf), as the vector instructions do. */
 #define PLAIN_INLINE static inline __attribute__((always_inline))
 
 /* One block's weights as numbers. */
@@ -271,8 +264,7 @@ PLAIN_INLINE void plain_quants(const uint8_t *q, const enum quant_form form, int
         for (int r = 0; r < QUANT_GROUP; r++)
             for (int j = 0; j < 4; j++) {
                 int u = q[64 * (quant_is_nibble(form) ? v % 4 : v) + 4 * r + j];
-                if (quant_is_nibble(form))
-                    u = v < 4 ? u & 15 : u >> 4;
+                if (quant_is_nibble(form)) u = v < 4 ? u & 15 : u >> 4;
                 z[r][4 * v + j] = (int16_t)(form == QUANT_BYTE128 ? u - 128 : u);
             }
 }
@@ -281,11 +273,11 @@ PLAIN_INLINE void plain_rows(const struct quant_tile *t, int g, const enum quant
 {
     memset(f, 0, sizeof(quant_out));
     for (int b = 0; b < t->n_block; b++) {
-        const uint8_t        *w = t->w + g * t->group_bytes + (int64_t)b * quant_block_bytes(form);
+        const uint8_t *w = t->w + g * t->group_bytes + (int64_t)b * quant_block_bytes(form);
         const struct quant_x *p = &t->x[b];
-        float                 wd[QUANT_GROUP], wm[QUANT_GROUP];
-        int16_t               z[QUANT_GROUP][QUANT_BLOCK];
-        int32_t               x[QUANT_BLOCK];
+        float wd[QUANT_GROUP], wm[QUANT_GROUP];
+        int16_t z[QUANT_GROUP][QUANT_BLOCK];
+        int32_t x[QUANT_BLOCK];
         load_head(w, form, wd, wm);
         plain_quants(w + quant_head_bytes(form), form, z);
         for (int m = 0; m < t->m; m++) {
@@ -293,21 +285,18 @@ PLAIN_INLINE void plain_rows(const struct quant_tile *t, int g, const enum quant
                 x[k] = 256 * p->q[k / 4][m][0][k % 4] + p->q[k / 4][m][1][k % 4];
             for (int r = 0; r < QUANT_GROUP; r++) {
                 int32_t c = 0;
-                for (int k = 0; k < QUANT_BLOCK; k++)
-                    c += z[r][k] * x[k];
+                for (int k = 0; k < QUANT_BLOCK; k++) c += z[r][k] * x[k];
                 f[m][r] = fmaf(wd[r] * p->d[m], (float)c, f[m][r]);
-                if (form != QUANT_BYTE128)
-                    f[m][r] = fmaf(wm[r], p->s[m], f[m][r]);
+                if (form != QUANT_BYTE128) f[m][r] = fmaf(wm[r], p->s[m], f[m][r]);
             }
         }
     }
 }
 
-#define PLAIN(name, FORM)                                                                          \
-    CPU_CLONES static void name(const struct quant_tile *t, quant_out *f)                          \
-    {                                                                                              \
-        for (int g = 0; g < t->n_group; g++)                                                       \
-            plain_rows(t, g, FORM, f[g]);                                                          \
+#define PLAIN(name, FORM)                                                                                    \
+    CPU_CLONES static void name(const struct quant_tile *t, quant_out *f)                                    \
+    {                                                                                                        \
+        for (int g = 0; g < t->n_group; g++) plain_rows(t, g, FORM, f[g]);                                   \
     }
 PLAIN(plain_nibble, QUANT_NIBBLE)
 PLAIN(plain_nibble_k, QUANT_NIBBLE_K)
@@ -320,7 +309,8 @@ static const struct quant_kernels plain = {{[QUANT_NIBBLE] = plain_nibble,
                                             [QUANT_BYTE] = plain_byte,
                                             [QUANT_BYTE_K] = plain_byte_k,
                                             [QUANT_BYTE128] = plain_byte128},
-                                           quant_row_plain, "plain"};
+                                           quant_row_plain,
+                                           "plain"};
 
 const struct quant_kernels *quant_kernels_plain(void) { return &plain; }
 
@@ -329,7 +319,10 @@ enum { CHUNK_ROWS = 128 };
 /* So few rows are made integers sooner by one thread than two threads meet. */
 enum { FEW_ROWS = 4 };
 
-static struct quant_x *act_tile(const struct quant_acts *x, int row, int k) { return x->x + (int64_t)(row / QUANT_ROWS) * (k / QUANT_BLOCK); }
+static struct quant_x *act_tile(const struct quant_acts *x, int row, int k)
+{
+    return x->x + (int64_t)(row / QUANT_ROWS) * (k / QUANT_BLOCK);
+}
 
 CPU_CLONES static void put_tile(float *y, int64_t y_stride, bool add, quant_out *f, int m, int n_group)
 {
@@ -340,7 +333,8 @@ CPU_CLONES static void put_tile(float *y, int64_t y_stride, bool add, quant_out 
 }
 
 /* Rows [t0, t1) of one or two groups of outputs. */
-static void walk_groups(const struct gemm_args *a, const struct quant_acts *x, quant_kernel *kernel, struct quant_tile tile, int g, int t0, int t1)
+static void walk_groups(const struct gemm_args *a, const struct quant_acts *x, quant_kernel *kernel,
+                        struct quant_tile tile, int g, int t0, int t1)
 {
     quant_out f[2];
     for (int t = t0; t < t1; t += QUANT_ROWS) {
@@ -348,25 +342,27 @@ static void walk_groups(const struct gemm_args *a, const struct quant_acts *x, q
         tile.m = t1 - t < QUANT_ROWS ? t1 - t : QUANT_ROWS;
         tile.cold = t == t0;
         kernel(&tile, f);
-        put_tile((float *)a->y + t * a->y_stride + g * QUANT_GROUP, a->y_stride, a->add, f, tile.m, tile.n_group);
+        put_tile((float *)a->y + t * a->y_stride + g * QUANT_GROUP, a->y_stride, a->add, f, tile.m,
+                 tile.n_group);
     }
 }
 
 static void quantise_rows(const struct gemm_args *a, const struct quant_acts *x, float coarse, int t0, int t1)
 {
     for (int t = t0; t < t1; t++)
-        x->kernels->quantise((const float *)a->x + t * a->x_stride, a->w->k, coarse, act_tile(x, t, a->w->k), t % QUANT_ROWS);
+        x->kernels->quantise((const float *)a->x + t * a->x_stride, a->w->k, coarse, act_tile(x, t, a->w->k),
+                             t % QUANT_ROWS);
 }
 
 void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
 {
-    struct quant_acts       *x = c->scratch->quant;
+    struct quant_acts *x = c->scratch->quant;
     const struct cpu_weight *h = a->w->impl;
-    const struct layout     *l = &layouts[a->w->dt];
-    quant_kernel            *kernel = x->kernels->by_form[l->form];
-    const int     K = a->w->k, groups = a->w->n / QUANT_GROUP;
+    const struct layout *l = &layouts[a->w->dt];
+    quant_kernel *kernel = x->kernels->by_form[l->form];
+    const int K = a->w->k, groups = a->w->n / QUANT_GROUP;
     const int64_t group_bytes = (int64_t)(K / QUANT_BLOCK) * quant_block_bytes(l->form);
-    const float   coarse = a->coarse ? QUANT_COARSE : 0;
+    const float coarse = a->coarse ? QUANT_COARSE : 0;
     CHECK(a->n_tok <= x->max_tok && K <= x->max_k);
     const int alone = a->n_tok <= FEW_ROWS ? a->n_tok : 0;
     quantise_rows(a, x, coarse, 0, alone);
@@ -380,8 +376,10 @@ void gemm_quant(struct op_ctx *c, const struct gemm_args *a)
         for (int t = 0; t < a->n_tok; t += CHUNK_ROWS)
 #pragma omp for schedule(static) nowait
             for (int g = 0; g < groups; g += 2) {
-                struct quant_tile tile = {.w = (const uint8_t *)h->packed + g * group_bytes, .group_bytes = group_bytes,
-                                          .n_block = K / QUANT_BLOCK, .n_group = groups - g < 2 ? 1 : 2};
+                struct quant_tile tile = {.w = (const uint8_t *)h->packed + g * group_bytes,
+                                          .group_bytes = group_bytes,
+                                          .n_block = K / QUANT_BLOCK,
+                                          .n_group = groups - g < 2 ? 1 : 2};
                 walk_groups(a, x, kernel, tile, g, t, a->n_tok - t < CHUNK_ROWS ? a->n_tok : t + CHUNK_ROWS);
             }
     }

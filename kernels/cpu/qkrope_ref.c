@@ -1,5 +1,6 @@
 /* qkrope: q and k through their norms (where the model has them) and RoPE, k and v into the KV pages.
- * RoPE rotates pairs (i, i + K/2) by the table's angle of the row's position (Su et al., 2104.09864; "rotate half" form). */
+ * RoPE rotates pairs (i, i + K/2) by the table's angle of the row's position (Su et al., 2104.09864; "rotate
+ * half" form). */
 #include <math.h>
 #include <string.h>
 
@@ -10,11 +11,11 @@
 
 enum { HEAD_MAX = 512 };
 
-static inline __attribute__((always_inline)) void norm_head(float *out, const float *x, const float *w, int n, float eps)
+static inline __attribute__((always_inline)) void norm_head(float *out, const float *x, const float *w, int n,
+                                                            float eps)
 {
     float scale = w ? 1.0f / sqrtf(dot_f32(x, x, n) / (float)n + eps) : 1.0f;
-    for (int i = 0; i < n; i++)
-        out[i] = w ? w[i] * (x[i] * scale) : x[i];
+    for (int i = 0; i < n; i++) out[i] = w ? w[i] * (x[i] * scale) : x[i];
 }
 
 static inline __attribute__((always_inline)) void rotate(float *x, const float *cs, int n)
@@ -28,10 +29,11 @@ static inline __attribute__((always_inline)) void rotate(float *x, const float *
 }
 
 /* One token's key (v = 0) or value into its page. */
-static inline __attribute__((always_inline)) void write_page(const struct op_ctx *c, const struct qkrope_args *a, int t, int g, int v, const float *x)
+static inline __attribute__((always_inline)) void
+write_page(const struct op_ctx *c, const struct qkrope_args *a, int t, int g, int v, const float *x)
 {
     const int K = a->head, row = a->pos[t] % PAGE_TOK;
-    int64_t   half = kv_half(a->page[t], a->n_kv, g, v, K);
+    int64_t half = kv_half(a->page[t], a->n_kv, g, v, K);
     for (int i = 0; i < K; i++) {
         int64_t at = half + (v ? kv_at_v(c->kv, K, row, i) : kv_at_k(c->kv, K, row, i));
         if (c->kv == DT_F32)
@@ -43,22 +45,20 @@ static inline __attribute__((always_inline)) void write_page(const struct op_ctx
 
 CPU_CLONES static void qkrope_row(const struct op_ctx *c, const struct qkrope_args *a, int t)
 {
-    const int    K = a->head, H = a->n_head, G = a->n_kv;
+    const int K = a->head, H = a->n_head, G = a->n_kv;
     const float *row = (const float *)a->qkv + t * a->qkv_stride;
     const float *cs = a->rope + (int64_t)a->pos[t] * K;
-    float        x[HEAD_MAX];
+    float x[HEAD_MAX];
     for (int h = 0; h < H; h++) {
         int64_t at = ((int64_t)t * H + h) * K;
         norm_head(x, row + h * K, a->q_norm, K, a->eps);
-        if (a->q_raw)
-            memcpy((float *)a->q_raw + at, x, (size_t)K * sizeof *x);
+        if (a->q_raw) memcpy((float *)a->q_raw + at, x, (size_t)K * sizeof *x);
         if (a->q) {
             rotate(x, cs, K);
             memcpy((float *)a->q + at, x, (size_t)K * sizeof *x);
         }
     }
-    if (!a->pool || a->page[t] < 0)
-        return;
+    if (!a->pool || a->page[t] < 0) return;
     for (int g = 0; g < G; g++) {
         norm_head(x, row + (H + g) * K, a->k_norm, K, a->eps);
         rotate(x, cs, K);
@@ -69,13 +69,11 @@ CPU_CLONES static void qkrope_row(const struct op_ctx *c, const struct qkrope_ar
 
 void qkrope_ref(struct op_ctx *c, const struct qkrope_args *a)
 {
-    for (int t = 0; t < a->n_tok; t++)
-        qkrope_row(c, a, t);
+    for (int t = 0; t < a->n_tok; t++) qkrope_row(c, a, t);
 }
 
 void qkrope_cpu(struct op_ctx *c, const struct qkrope_args *a)
 {
 #pragma omp parallel for num_threads(c->n_thread) if (a->n_tok > 3) schedule(static)
-    for (int t = 0; t < a->n_tok; t++)
-        qkrope_row(c, a, t);
+    for (int t = 0; t < a->n_tok; t++) qkrope_row(c, a, t);
 }

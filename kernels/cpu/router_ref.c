@@ -1,5 +1,6 @@
-/* router: pooling and the Layer Router's MLP, fp32 (flux-attention: Layer Router). Five small products for one row per prompt
- * and layer; one order of sums, so a decision near a tie does not depend on anything but the prompt. */
+/* router: pooling and the Layer Router's MLP, fp32 (flux-attention: Layer Router). Five small products for
+ * one row per prompt and layer; one order of sums, so a decision near a tie does not depend on anything but
+ * the prompt. */
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
@@ -11,8 +12,7 @@ void pool_ref(struct op_ctx *c, const struct pool_args *a)
     for (int r = 0; r < a->n_row; r++)
         for (int h = 0; h < a->n_head; h++) {
             const float *q = (const float *)a->q + r * a->q_stride + h * a->head;
-            for (int i = 0; i < a->head; i++)
-                a->sum[i] += q[i];
+            for (int i = 0; i < a->head; i++) a->sum[i] += q[i];
         }
 }
 
@@ -34,10 +34,9 @@ void router_ref(struct op_ctx *c, const struct router_args *a)
 {
     (void)c;
     const struct router_weights *w = a->w;
-    const int                    K = a->head;
+    const int K = a->head;
     float x[8 * ROUTER_HEAD_MAX], y[8 * ROUTER_HEAD_MAX];
-    for (int i = 0; i < K; i++)
-        x[i] = a->sum[i] / a->count;
+    for (int i = 0; i < K; i++) x[i] = a->sum[i] / a->count;
     layer(y, x, w->w[0], w->b[0], 8 * K, K, 1);
     layer(x, y, w->w[1], w->b[1], 2 * K, 8 * K, 0);
     layer(y, x, w->w[2], w->b[2], 4 * K, 2 * K, 1);

@@ -24,6 +24,5 @@ void swiglu_ref(struct op_ctx *c, const struct swiglu_args *a)
 void swiglu_cpu(struct op_ctx *c, const struct swiglu_args *a)
 {
 #pragma omp parallel for num_threads(c->n_thread) if (a->n_tok > 8) schedule(static)
-    for (int t = 0; t < a->n_tok; t++)
-        swiglu_rows(a, t, t + 1);
+    for (int t = 0; t < a->n_tok; t++) swiglu_rows(a, t, t + 1);
 }

@@ -12,8 +12,10 @@ size_t attn_gpu_work_bytes(int max_row, int n_head, int n_kv, int head)
 static bool is_hopper()
 {
     int device = 0, major = 0, minor = 0;
-    return cudaGetDevice(&device) == cudaSuccess && cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-           cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess && major == 9 && minor == 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess &&
+           major == 9 && minor == 0;
 }
 static bool uses_sm90(const attn_gpu *g)
 {
@@ -23,14 +25,12 @@ static bool uses_sm90(const attn_gpu *g)
 
 enum err attn_prefill_gpu(const struct attn_args *a, const struct attn_gpu *g)
 {
-    if (g->act == DT_F32)
-        return attn_prefill_f32(a, g);
+    if (g->act == DT_F32) return attn_prefill_f32(a, g);
     return uses_sm90(g) ? attn_prefill_sm90(a, g) : attn_prefill_mma(a, g);
 }
 
 enum err attn_decode_gpu(const struct attn_args *a, const struct attn_gpu *g)
 {
-    if (g->act == DT_F32)
-        return attn_decode_f32(a, g);
+    if (g->act == DT_F32) return attn_decode_f32(a, g);
     return uses_sm90(g) ? attn_decode_sm90(a, g) : attn_decode_mma(a, g);
 }

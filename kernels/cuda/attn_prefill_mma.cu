@@ -1,7 +1,9 @@
-/* attn_prefill_mma: paged attention of prompt rows for devices of capability 8.0 and newer. bf16 in and out, fp32 sums.
+/* attn_prefill_mma: paged attention of prompt rows for devices of capability 8.0 and newer. bf16 in and out,
+ * fp32 sums.
  *
- * The tiles and walks of attn_prefill_sm90. Four warps have 32 rows of a tile each; half pages of K and V come into shared memory by
- * turns: V while the scores are made, the next K while the softmax and O += P V run. Two CTAs on an SM fill each other's gaps. */
+ * The tiles and walks of attn_prefill_sm90. Four warps have 32 rows of a tile each; half pages of K and V
+ * come into shared memory by turns: V while the scores are made, the next K while the softmax and O += P V
+ * run. Two CTAs on an SM fill each other's gaps. */
 #include "kernels/cuda/attn_tile.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/sm90.cuh"
@@ -12,10 +14,10 @@
 
 enum {
     TILE_M = ATTN_TILE_M,
-    TILE_N = 64,               /* keys at a time */
+    TILE_N = 64, /* keys at a time */
     THREADS = 128,
     ROW_TILES = TILE_M / (THREADS / 32) / 16, /* of 16 rows, a warp's */
-    SMEM_MAX = 99 << 10,       /* on the smallest devices of capability 8 */
+    SMEM_MAX = 99 << 10,                      /* on the smallest devices of capability 8 */
 };
 static_assert(PAGE_TOK == 2 * TILE_N, "a page is two tiles of keys");
 
@@ -23,35 +25,42 @@ static_assert(PAGE_TOK == 2 * TILE_N, "a page is two tiles of keys");
 template <int K> struct smem {
     __nv_bfloat16 q[TILE_M * K]; /* also where O is gathered for its store */
     __nv_bfloat16 k[TILE_N * K], v[TILE_N * K];
-    walk          at;       /* the tile at hand */
-    int           next, total, seg_end[ATTN_MAX_SEG];
+    walk at; /* the tile at hand */
+    int next, total, seg_end[ATTN_MAX_SEG];
 };
 
 struct params {
-    const attn_seg      *seg;
+    const attn_seg *seg;
     const __nv_bfloat16 *q, *pool;
-    __nv_bfloat16       *out;
-    int64_t              q_stride, out_stride;
-    int                 *counter;
-    int                  n_seg, n_head, n_kv;
-    float                scale_log2;
+    __nv_bfloat16 *out;
+    int64_t q_stride, out_stride;
+    int *counter;
+    int n_seg, n_head, n_kv;
+    float scale_log2;
 };
 
-template <int K> __device__ __forceinline__ uint32_t at_column(int row, int col) { return (uint32_t)(row * K * 2 + ((col ^ (row % 8)) << 4)); }
+template <int K> __device__ __forceinline__ uint32_t at_column(int row, int col)
+{
+    return (uint32_t)(row * K * 2 + ((col ^ (row % 8)) << 4));
+}
 
 /* A warp's own rows of Q; those that are not wanted become 0. */
-template <int K> __device__ __forceinline__ void load_q(smem<K> &sm, const params &p, const tile_info &info, int warp_row)
+template <int K>
+__device__ __forceinline__ void load_q(smem<K> &sm, const params &p, const tile_info &info, int warp_row)
 {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = lane; i < 16 * ROW_TILES * K / 8; i += 32) {
-        const int  row = warp_row + i / (K / 8), col = i % (K / 8);
+        const int row = warp_row + i / (K / 8), col = i % (K / 8);
         const bool wanted = row >= info.lo && row < info.hi;
-        copy_async(smem_u32(sm.q) + at_column<K>(row, col), p.q + (wanted ? (info.row0 + row) * p.q_stride + info.head * K + col * 8 : 0), wanted ? 16 : 0);
+        copy_async(smem_u32(sm.q) + at_column<K>(row, col),
+                   p.q + (wanted ? (info.row0 + row) * p.q_stride + info.head * K + col * 8 : 0),
+                   wanted ? 16 : 0);
     }
 }
 /* Half a page of K or V; rows from n_key on were never written and become 0. */
-template <int K> __device__ __forceinline__ void load_keys(__nv_bfloat16 *dst_s, const __nv_bfloat16 *src, int n_key)
+template <int K>
+__device__ __forceinline__ void load_keys(__nv_bfloat16 *dst_s, const __nv_bfloat16 *src, int n_key)
 {
 #pragma unroll
     for (int i = threadIdx.x; i < TILE_N * K / 8; i += THREADS) {
@@ -61,7 +70,9 @@ template <int K> __device__ __forceinline__ void load_keys(__nv_bfloat16 *dst_s,
 }
 
 /* s = Q K^T of the warp's rows. */
-template <int K> __device__ __forceinline__ void product_qk(float (&s_r)[ROW_TILES][TILE_N / 8][4], uint32_t q, uint32_t k, int warp_row)
+template <int K>
+__device__ __forceinline__ void product_qk(float (&s_r)[ROW_TILES][TILE_N / 8][4], uint32_t q, uint32_t k,
+                                           int warp_row)
 {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -69,8 +80,7 @@ template <int K> __device__ __forceinline__ void product_qk(float (&s_r)[ROW_TIL
 #pragma unroll
         for (int j = 0; j < TILE_N / 8; j++)
 #pragma unroll
-            for (int x = 0; x < 4; x++)
-                s_r[r][j][x] = 0;
+            for (int x = 0; x < 4; x++) s_r[r][j][x] = 0;
 #pragma unroll
     for (int i = 0; i < K / 16; i++) {
         uint32_t q_r[ROW_TILES][4];
@@ -91,7 +101,8 @@ template <int K> __device__ __forceinline__ void product_qk(float (&s_r)[ROW_TIL
 }
 /* o += P V. */
 template <int K>
-__device__ __forceinline__ void product_pv(float (&o_r)[ROW_TILES][K / 8][4], const float (&s_r)[ROW_TILES][TILE_N / 8][4], uint32_t v)
+__device__ __forceinline__ void product_pv(float (&o_r)[ROW_TILES][K / 8][4],
+                                           const float (&s_r)[ROW_TILES][TILE_N / 8][4], uint32_t v)
 {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -115,14 +126,17 @@ __device__ __forceinline__ void product_pv(float (&o_r)[ROW_TILES][K / 8][4], co
     }
 }
 
-/* Rows lane / 4 and lane / 4 + 8 of each of the warp's sixteens. l is the thread's own share of the row sum. */
+/* Rows lane / 4 and lane / 4 + 8 of each of the warp's sixteens. l is the thread's own share of the row sum.
+ */
 struct row_state {
     float m[ROW_TILES][2], l[ROW_TILES][2];
 };
 
 /* s becomes exp2(s * scale - max); older sums are rescaled. */
 template <int K>
-__device__ __forceinline__ void softmax_step(float (&s_r)[ROW_TILES][TILE_N / 8][4], float (&o_r)[ROW_TILES][K / 8][4], row_state &st, float scale_log2)
+__device__ __forceinline__ void softmax_step(float (&s_r)[ROW_TILES][TILE_N / 8][4],
+                                             float (&o_r)[ROW_TILES][K / 8][4], row_state &st,
+                                             float scale_log2)
 {
 #pragma unroll
     for (int r = 0; r < ROW_TILES; r++)
@@ -130,13 +144,14 @@ __device__ __forceinline__ void softmax_step(float (&s_r)[ROW_TILES][TILE_N / 8]
         for (int h = 0; h < 2; h++) {
             float m = st.m[r][h];
 #pragma unroll
-            for (int j = 0; j < TILE_N / 8; j++)
-                m = fmaxf(m, fmaxf(s_r[r][j][2 * h], s_r[r][j][2 * h + 1]));
+            for (int j = 0; j < TILE_N / 8; j++) m = fmaxf(m, fmaxf(s_r[r][j][2 * h], s_r[r][j][2 * h + 1]));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-            const float base = m == -INFINITY ? 0.0f : m * scale_log2; /* a row with no key yet: exp2(-inf - 0) = 0, never NaN */
+            const float base =
+                m == -INFINITY ? 0.0f
+                               : m * scale_log2; /* a row with no key yet: exp2(-inf - 0) = 0, never NaN */
             const float scale = exp2_fast(st.m[r][h] * scale_log2 - base);
-            float       sum = 0;
+            float sum = 0;
             st.m[r][h] = m;
 #pragma unroll
             for (int j = 0; j < TILE_N / 8; j++)
@@ -156,7 +171,8 @@ __device__ __forceinline__ void softmax_step(float (&s_r)[ROW_TILES][TILE_N / 8]
 }
 
 /* Keys key_lo .. of the diagonal block: those after a row do not count. */
-__device__ __forceinline__ void mask_diagonal(float (&s_r)[ROW_TILES][TILE_N / 8][4], int warp_row, int key_lo)
+__device__ __forceinline__ void mask_diagonal(float (&s_r)[ROW_TILES][TILE_N / 8][4], int warp_row,
+                                              int key_lo)
 {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -171,11 +187,12 @@ __device__ __forceinline__ void mask_diagonal(float (&s_r)[ROW_TILES][TILE_N / 8
 
 /* O of the warp's rows: through its part of the Q tile so that each row leaves in whole lines. */
 template <int K>
-__device__ __forceinline__ void store_rows(smem<K> &sm, const params &p, const tile_info &info, const float (&o_r)[ROW_TILES][K / 8][4], const row_state &st,
+__device__ __forceinline__ void store_rows(smem<K> &sm, const params &p, const tile_info &info,
+                                           const float (&o_r)[ROW_TILES][K / 8][4], const row_state &st,
                                            int warp_row)
 {
     const int lane = threadIdx.x % 32;
-    char     *tile_s = (char *)sm.q;
+    char *tile_s = (char *)sm.q;
 #pragma unroll
     for (int r = 0; r < ROW_TILES; r++)
 #pragma unroll
@@ -184,17 +201,19 @@ __device__ __forceinline__ void store_rows(smem<K> &sm, const params &p, const t
             l += __shfl_xor_sync(~0u, l, 1);
             l += __shfl_xor_sync(~0u, l, 2);
             const float inv = l > 0 || l != l ? 1.0f / l : 0.0f; /* no key: 0; NaN stays NaN */
-            const int   row = warp_row + 16 * r + 8 * h + lane / 4;
+            const int row = warp_row + 16 * r + 8 * h + lane / 4;
 #pragma unroll
             for (int j = 0; j < K / 8; j++)
-                *(uint32_t *)(tile_s + at_column<K>(row, j) + lane % 4 * 4) = pack_bf16(o_r[r][j][2 * h] * inv, o_r[r][j][2 * h + 1] * inv);
+                *(uint32_t *)(tile_s + at_column<K>(row, j) + lane % 4 * 4) =
+                    pack_bf16(o_r[r][j][2 * h] * inv, o_r[r][j][2 * h + 1] * inv);
         }
     __syncwarp();
 #pragma unroll
     for (int i = lane; i < 16 * ROW_TILES * K / 8; i += 32) {
         const int row = warp_row + i / (K / 8), col = i % (K / 8);
         if (row >= info.lo && row < info.hi)
-            *(uint4 *)(p.out + (info.row0 + row) * p.out_stride + info.head * K + col * 8) = *(const uint4 *)(tile_s + at_column<K>(row, col));
+            *(uint4 *)(p.out + (info.row0 + row) * p.out_stride + info.head * K + col * 8) =
+                *(const uint4 *)(tile_s + at_column<K>(row, col));
     }
     __syncwarp();
 }
@@ -202,7 +221,7 @@ __device__ __forceinline__ void store_rows(smem<K> &sm, const params &p, const t
 /* Where step n of a walk finds its keys: pages from the diagonal down, the later half first. */
 template <int K> struct keys_at {
     const __nv_bfloat16 *k; /* V follows PAGE_TOK * K behind */
-    int                  n_key, block, key_lo;
+    int n_key, block, key_lo;
 
     __device__ __forceinline__ keys_at(const params &p, const walk &w, int n)
     {
@@ -216,7 +235,7 @@ template <int K> struct keys_at {
 template <int K> __device__ void attend_tile(smem<K> &sm, const params &p, const walk &w)
 {
     const int warp_row = threadIdx.x / 32 * 16 * ROW_TILES, n = 2 * w.info.n_block;
-    float     o_r[ROW_TILES][K / 8][4];
+    float o_r[ROW_TILES][K / 8][4];
     row_state st;
 #pragma unroll
     for (int r = 0; r < ROW_TILES; r++) {
@@ -228,8 +247,7 @@ template <int K> __device__ void attend_tile(smem<K> &sm, const params &p, const
 #pragma unroll
         for (int j = 0; j < K / 8; j++)
 #pragma unroll
-            for (int x = 0; x < 4; x++)
-                o_r[r][j][x] = 0;
+            for (int x = 0; x < 4; x++) o_r[r][j][x] = 0;
     }
     if (n > 0) {
         keys_at<K> at(p, w, 0);
@@ -244,17 +262,14 @@ template <int K> __device__ void attend_tile(smem<K> &sm, const params &p, const
             load_keys<K>(sm.v, at.k + PAGE_TOK * K, at.n_key);
             copy_commit();
             const bool diagonal = at.block == w.block;
-            const int  key_lo = at.key_lo;
-            if (i + 1 < n)
-                at = keys_at<K>(p, w, i + 1);
+            const int key_lo = at.key_lo;
+            if (i + 1 < n) at = keys_at<K>(p, w, i + 1);
             product_qk<K>(s_r, smem_u32(sm.q), smem_u32(sm.k), warp_row);
             copy_wait<0>();
             __syncthreads(); /* V is there, K is done with */
-            if (i + 1 < n)
-                load_keys<K>(sm.k, at.k, at.n_key);
+            if (i + 1 < n) load_keys<K>(sm.k, at.k, at.n_key);
             copy_commit();
-            if (diagonal)
-                mask_diagonal(s_r, warp_row, key_lo);
+            if (diagonal) mask_diagonal(s_r, warp_row, key_lo);
             softmax_step<K>(s_r, o_r, st, p.scale_log2);
             product_pv<K>(o_r, s_r, smem_u32(sm.v));
         }
@@ -268,8 +283,7 @@ template <int K> __global__ void __launch_bounds__(THREADS, 2) attn_prefill_mma_
     smem<K> &sm = *(smem<K> *)raw;
     if (threadIdx.x < 32) {
         const int total = plan_tiles(sm.seg_end, p);
-        if (threadIdx.x == 0)
-            sm.total = total;
+        if (threadIdx.x == 0) sm.total = total;
     }
     for (;;) {
         __syncthreads();
@@ -277,29 +291,38 @@ template <int K> __global__ void __launch_bounds__(THREADS, 2) attn_prefill_mma_
             if ((sm.next = atomicAdd(&p.counter[0], 1)) < sm.total)
                 sm.at = walk_tile<K * 4>(p, sm.seg_end, sm.next);
         __syncthreads();
-        if (sm.next >= sm.total)
-            break;
+        if (sm.next >= sm.total) break;
         attend_tile<K>(sm, p, sm.at);
     }
-    if (threadIdx.x == 0)
-        leave_tiles(p.counter);
+    if (threadIdx.x == 0) leave_tiles(p.counter);
 }
 
 template <int K> static enum err launch(const attn_args *a, const attn_gpu *g)
 {
     static_assert(sizeof(smem<K>) <= SMEM_MAX, "shared memory of one CTA");
-    params p = {a->seg, (const __nv_bfloat16 *)a->q, (const __nv_bfloat16 *)a->pool, (__nv_bfloat16 *)a->out, a->q_stride, a->out_stride,
-                (int *)g->work, a->n_seg, a->n_head, a->n_kv, a->scale * 1.44269504088896f};
+    params p = {a->seg,
+                (const __nv_bfloat16 *)a->q,
+                (const __nv_bfloat16 *)a->pool,
+                (__nv_bfloat16 *)a->out,
+                a->q_stride,
+                a->out_stride,
+                (int *)g->work,
+                a->n_seg,
+                a->n_head,
+                a->n_kv,
+                a->scale * 1.44269504088896f};
     return attn_launch(attn_prefill_mma_kernel<K>, THREADS, sizeof(smem<K>), p, g);
 }
 
 enum err attn_prefill_mma(const struct attn_args *a, const struct attn_gpu *g)
 {
-    if (!prefill_takes(a))
-        return ERR_INVALID_VALUE;
+    if (!prefill_takes(a)) return ERR_INVALID_VALUE;
     switch (a->head) {
-    case 64: return launch<64>(a, g);
-    case 128: return launch<128>(a, g);
-    default: return ERR_INVALID_VALUE;
+    case 64:
+        return launch<64>(a, g);
+    case 128:
+        return launch<128>(a, g);
+    default:
+        return ERR_INVALID_VALUE;
     }
 }

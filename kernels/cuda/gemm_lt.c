@@ -16,29 +16,39 @@ enum { DECODE_MOST = 256, TUNE_RUNS = 5, FLUSH_BYTES = 64 << 20, FOUND_MOST = 5 
 static const int tune_rows[] = {1, 16, 64, 128, 256}, tune_weight[] = {3, 2, 2, 1, 1};
 enum { N_TUNE = sizeof tune_rows / sizeof *tune_rows };
 
-#define LT_CALLS(X)                                                                                \
-    X(cublasLtCreate) X(cublasLtDestroy) X(cublasLtMatmul) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy) \
-    X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate) X(cublasLtMatrixLayoutDestroy) X(cublasLtMatrixLayoutSetAttribute) \
-    X(cublasLtMatmulPreferenceCreate) X(cublasLtMatmulPreferenceDestroy) X(cublasLtMatmulPreferenceSetAttribute)  \
+#define LT_CALLS(X)                                                                                          \
+    X(cublasLtCreate)                                                                                        \
+    X(cublasLtDestroy)                                                                                       \
+    X(cublasLtMatmul)                                                                                        \
+    X(cublasLtMatmulDescCreate)                                                                              \
+    X(cublasLtMatmulDescDestroy)                                                                             \
+    X(cublasLtMatmulDescSetAttribute)                                                                        \
+    X(cublasLtMatrixLayoutCreate)                                                                            \
+    X(cublasLtMatrixLayoutDestroy)                                                                           \
+    X(cublasLtMatrixLayoutSetAttribute)                                                                      \
+    X(cublasLtMatmulPreferenceCreate)                                                                        \
+    X(cublasLtMatmulPreferenceDestroy)                                                                       \
+    X(cublasLtMatmulPreferenceSetAttribute)                                                                  \
     X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmulAlgoConfigGetAttribute)
 
-/* A shape keeps its descriptions: each product writes its rows, strides and bias into them, and allocates nothing. */
+/* A shape keeps its descriptions: each product writes its rows, strides and bias into them, and allocates
+ * nothing. */
 struct shape {
-    int                    n, k;
-    bool                   add, bias, decode, y_f32;
-    enum dtype             dt;
-    bool                   alone; /* rows go one by one: no algorithm gave a row the same bits alone and among others */
-    cublasLtMatmulAlgo_t   algo;
-    cublasLtMatmulDesc_t   op;
+    int n, k;
+    bool add, bias, decode, y_f32;
+    enum dtype dt;
+    bool alone; /* rows go one by one: no algorithm gave a row the same bits alone and among others */
+    cublasLtMatmulAlgo_t algo;
+    cublasLtMatmulDesc_t op;
     cublasLtMatrixLayout_t w_layout, x_layout, y_layout;
 };
 
 struct gemm_lt {
-    void            *lib, *work;
+    void *lib, *work;
     cublasLtHandle_t handle;
-    cudaStream_t     stream;
-    struct shape     shape[SHAPES_MOST];
-    int              n_shape;
+    cudaStream_t stream;
+    struct shape shape[SHAPES_MOST];
+    int n_shape;
 #define LT_FIELD(name) __typeof__(&name) name;
     LT_CALLS(LT_FIELD)
 #undef LT_FIELD
@@ -47,14 +57,20 @@ struct gemm_lt {
 static bool describe(struct gemm_lt *g, struct shape *s)
 {
     cublasOperation_t turn = CUBLAS_OP_T;
-    cudaDataType_t    type = s->dt == DT_F32 ? CUDA_R_32F : CUDA_R_16BF, y_type = s->y_f32 ? CUDA_R_32F : type;
-    cublasLtEpilogue_t end = s->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT; /* bias in the type of y */
+    cudaDataType_t type = s->dt == DT_F32 ? CUDA_R_32F : CUDA_R_16BF, y_type = s->y_f32 ? CUDA_R_32F : type;
+    cublasLtEpilogue_t end =
+        s->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT; /* bias in the type of y */
     return g->cublasLtMatmulDescCreate(&s->op, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_TRANSA, &turn, sizeof turn) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &end, sizeof end) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatrixLayoutCreate(&s->w_layout, type, (uint64_t)s->k, (uint64_t)s->n, s->k) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatrixLayoutCreate(&s->x_layout, type, (uint64_t)s->k, 1, s->k) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatrixLayoutCreate(&s->y_layout, y_type, (uint64_t)s->n, 1, s->n) == CUBLAS_STATUS_SUCCESS;
+           g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_TRANSA, &turn, sizeof turn) ==
+               CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &end, sizeof end) ==
+               CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatrixLayoutCreate(&s->w_layout, type, (uint64_t)s->k, (uint64_t)s->n, s->k) ==
+               CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatrixLayoutCreate(&s->x_layout, type, (uint64_t)s->k, 1, s->k) ==
+               CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatrixLayoutCreate(&s->y_layout, y_type, (uint64_t)s->n, 1, s->n) ==
+               CUBLAS_STATUS_SUCCESS;
 }
 
 static void forget(struct gemm_lt *g, struct shape *s)
@@ -71,16 +87,19 @@ enum err gemm_lt_open(struct gemm_lt **out, cudaStream_t stream, struct err_note
 {
     struct gemm_lt *g = calloc(1, sizeof *g);
     if (!g) return err_set(note, ERR_NOMEM, NULL, "out of memory");
-    for (size_t i = 0; !g->lib && i < sizeof lib_names / sizeof *lib_names; i++) g->lib = dlopen(lib_names[i], RTLD_NOW);
+    for (size_t i = 0; !g->lib && i < sizeof lib_names / sizeof *lib_names; i++)
+        g->lib = dlopen(lib_names[i], RTLD_NOW);
     bool ok = g->lib;
 #define LT_FIND(name) ok = ok && (g->name = (__typeof__(&name))dlsym(g->lib, #name));
     LT_CALLS(LT_FIND)
 #undef LT_FIND
     g->stream = stream;
-    ok = ok && g->cublasLtCreate(&g->handle) == CUBLAS_STATUS_SUCCESS && cudaMalloc(&g->work, WORK_BYTES) == cudaSuccess;
+    ok = ok && g->cublasLtCreate(&g->handle) == CUBLAS_STATUS_SUCCESS &&
+         cudaMalloc(&g->work, WORK_BYTES) == cudaSuccess;
     if (!ok) {
         gemm_lt_close(g);
-        return err_set(note, ERR_CONFIG, "--device", "cuda needs cuBLASLt (libcublasLt.so of CUDA 12 or 13), which could not be loaded");
+        return err_set(note, ERR_CONFIG, "--device",
+                       "cuda needs cuBLASLt (libcublasLt.so of CUDA 12 or 13), which could not be loaded");
     }
     *out = g;
     return OK;
@@ -99,37 +118,47 @@ void gemm_lt_close(struct gemm_lt *g)
 static bool set_rows(struct gemm_lt *g, cublasLtMatrixLayout_t layout, int n_tok, int64_t stride)
 {
     const uint64_t n = (uint64_t)n_tok;
-    return g->cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_COLS, &n, sizeof n) == CUBLAS_STATUS_SUCCESS &&
-           g->cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_LD, &stride, sizeof stride) == CUBLAS_STATUS_SUCCESS;
+    return g->cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_COLS, &n, sizeof n) ==
+               CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_LD, &stride, sizeof stride) ==
+               CUBLAS_STATUS_SUCCESS;
 }
 
 /* Makes the shape's descriptions those of n_tok rows of a product. */
 static bool set_product(struct gemm_lt *g, const struct shape *s, const struct gemm_args *a, int n_tok)
 {
-    return g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias, sizeof a->bias) == CUBLAS_STATUS_SUCCESS &&
+    return g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a->bias,
+                                             sizeof a->bias) == CUBLAS_STATUS_SUCCESS &&
            set_rows(g, s->x_layout, n_tok, a->x_stride) && set_rows(g, s->y_layout, n_tok, a->y_stride);
 }
 
 static bool splits(struct gemm_lt *g, const cublasLtMatmulAlgo_t *algo)
 {
-    int32_t  split = 1;
+    int32_t split = 1;
     uint32_t scheme = 0;
-    size_t   n;
+    size_t n;
     g->cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split, sizeof split, &n);
-    g->cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme, &n);
+    g->cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
+                                            sizeof scheme, &n);
     return split > 1 || scheme != CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
-/* What the library proposes for n_tok rows, without algorithms that split sums, after the *n it has already; no algorithm twice. */
-static bool propose(struct gemm_lt *g, const struct shape *s, const struct gemm_args *a, int n_tok, cublasLtMatmulAlgo_t *algo, int *n)
+/* What the library proposes for n_tok rows, without algorithms that split sums, after the *n it has already;
+ * no algorithm twice. */
+static bool propose(struct gemm_lt *g, const struct shape *s, const struct gemm_args *a, int n_tok,
+                    cublasLtMatmulAlgo_t *algo, int *n)
 {
-    cublasLtMatmulPreference_t      pref = NULL;
+    cublasLtMatmulPreference_t pref = NULL;
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
-    size_t                          bytes = WORK_BYTES;
-    int                             n_found = 0;
-    bool ok = set_product(g, s, a, n_tok) && g->cublasLtMatmulPreferenceCreate(&pref) == CUBLAS_STATUS_SUCCESS &&
-              g->cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes) == CUBLAS_STATUS_SUCCESS &&
-              g->cublasLtMatmulAlgoGetHeuristic(g->handle, s->op, s->w_layout, s->x_layout, s->y_layout, s->y_layout, pref, CANDIDATES, found, &n_found) == CUBLAS_STATUS_SUCCESS;
+    size_t bytes = WORK_BYTES;
+    int n_found = 0;
+    bool ok = set_product(g, s, a, n_tok) &&
+              g->cublasLtMatmulPreferenceCreate(&pref) == CUBLAS_STATUS_SUCCESS &&
+              g->cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
+                                                      sizeof bytes) == CUBLAS_STATUS_SUCCESS &&
+              g->cublasLtMatmulAlgoGetHeuristic(g->handle, s->op, s->w_layout, s->x_layout, s->y_layout,
+                                                s->y_layout, pref, CANDIDATES, found,
+                                                &n_found) == CUBLAS_STATUS_SUCCESS;
     for (int i = 0; ok && i < n_found; i++) {
         bool known = splits(g, &found[i].algo);
         for (int k = 0; k < *n && !known; k++) known = memcmp(&algo[k], &found[i].algo, sizeof *algo) == 0;
@@ -139,21 +168,24 @@ static bool propose(struct gemm_lt *g, const struct shape *s, const struct gemm_
     return ok;
 }
 
-static bool multiply(struct gemm_lt *g, const struct shape *s, const struct gemm_args *a, const cublasLtMatmulAlgo_t *algo)
+static bool multiply(struct gemm_lt *g, const struct shape *s, const struct gemm_args *a,
+                     const cublasLtMatmulAlgo_t *algo)
 {
     const float one = 1, beta = a->add ? 1 : 0;
-    return set_product(g, s, a, a->n_tok) && g->cublasLtMatmul(g->handle, s->op, &one, a->w->data, s->w_layout, a->x, s->x_layout, &beta, a->y, s->y_layout, a->y, s->y_layout,
-                                                               algo, g->work, WORK_BYTES, g->stream) == CUBLAS_STATUS_SUCCESS;
+    return set_product(g, s, a, a->n_tok) &&
+           g->cublasLtMatmul(g->handle, s->op, &one, a->w->data, s->w_layout, a->x, s->x_layout, &beta, a->y,
+                             s->y_layout, a->y, s->y_layout, algo, g->work, WORK_BYTES,
+                             g->stream) == CUBLAS_STATUS_SUCCESS;
 }
 
 /* --- tuning for decode: on the weight itself, with rows and results of its own */
 
 struct tune {
-    struct gemm_lt     *g;
+    struct gemm_lt *g;
     const struct shape *s;
-    struct gemm_args    a;
-    char               *x, *y, *flush;
-    cudaEvent_t         start, end;
+    struct gemm_args a;
+    char *x, *y, *flush;
+    cudaEvent_t start, end;
 };
 
 static void tune_close(struct tune *t)
@@ -170,15 +202,18 @@ static bool tune_open(struct tune *t, struct gemm_lt *g, const struct shape *s, 
     size_t elem = a->w->dt == DT_F32 ? 4 : 2, x_bytes = DECODE_MOST * (size_t)a->w->k * elem;
     *t = (struct tune){.g = g, .s = s, .a = *a};
     char *host = malloc(x_bytes);
-    bool  ok = host && cudaMalloc((void **)&t->x, x_bytes) == cudaSuccess && cudaMalloc((void **)&t->y, DECODE_MOST * (size_t)a->w->n * 4) == cudaSuccess &&
-              cudaMalloc((void **)&t->flush, FLUSH_BYTES) == cudaSuccess && cudaEventCreate(&t->start) == cudaSuccess && cudaEventCreate(&t->end) == cudaSuccess;
+    bool ok = host && cudaMalloc((void **)&t->x, x_bytes) == cudaSuccess &&
+              cudaMalloc((void **)&t->y, DECODE_MOST * (size_t)a->w->n * 4) == cudaSuccess &&
+              cudaMalloc((void **)&t->flush, FLUSH_BYTES) == cudaSuccess &&
+              cudaEventCreate(&t->start) == cudaSuccess && cudaEventCreate(&t->end) == cudaSuccess;
     uint32_t seed = 1;
     for (size_t i = 0; ok && i < x_bytes / elem; i++) { /* numbers of 1 .. 2, either sign */
         seed = seed * 1664525u + 1013904223u;
         uint32_t v = 0x3f800000u | (seed & 0x80000000u) | (seed >> 9 & 0x7f0000u);
         memcpy(host + i * elem, elem == 4 ? (char *)&v : (char *)&v + 2, elem);
     }
-    ok = ok && cudaMemcpy(t->x, host, x_bytes, cudaMemcpyHostToDevice) == cudaSuccess && cudaMemset(t->y, 0, DECODE_MOST * (size_t)a->w->n * 4) == cudaSuccess;
+    ok = ok && cudaMemcpy(t->x, host, x_bytes, cudaMemcpyHostToDevice) == cudaSuccess &&
+         cudaMemset(t->y, 0, DECODE_MOST * (size_t)a->w->n * 4) == cudaSuccess;
     free(host);
     t->a.y = t->y;
     t->a.x_stride = a->w->k;
@@ -198,14 +233,20 @@ static float time_of(struct tune *t, const cublasLtMatmulAlgo_t *algo, int n_tok
         cudaEventRecord(t->start, t->g->stream);
         if (!multiply(t->g, t->s, &t->a, algo)) return -1;
         cudaEventRecord(t->end, t->g->stream);
-        if (cudaEventSynchronize(t->end) != cudaSuccess || cudaEventElapsedTime(&ms, t->start, t->end) != cudaSuccess) return -1;
+        if (cudaEventSynchronize(t->end) != cudaSuccess ||
+            cudaEventElapsedTime(&ms, t->start, t->end) != cudaSuccess)
+            return -1;
         if (best < 0 || ms < best) best = ms;
     }
     return best;
 }
 
 enum { COLUMNS_SEEN = 1024 };
-static size_t seen_bytes(const struct tune *t) { return (size_t)(t->a.w->n < COLUMNS_SEEN ? t->a.w->n : COLUMNS_SEEN) * (t->a.w->dt == DT_F32 || t->a.y_f32 ? 4 : 2); }
+static size_t seen_bytes(const struct tune *t)
+{
+    return (size_t)(t->a.w->n < COLUMNS_SEEN ? t->a.w->n : COLUMNS_SEEN) *
+           (t->a.w->dt == DT_F32 || t->a.y_f32 ? 4 : 2);
+}
 
 /* Results of rows [first, first + n_tok), their first columns, to the host. */
 static bool results(struct tune *t, const cublasLtMatmulAlgo_t *algo, int first, int n_tok, char *out)
@@ -214,7 +255,8 @@ static bool results(struct tune *t, const cublasLtMatmulAlgo_t *algo, int first,
     t->a.x = t->x + (size_t)first * (size_t)t->a.w->k * elem;
     t->a.n_tok = n_tok;
     return multiply(t->g, t->s, &t->a, algo) &&
-           cudaMemcpy2DAsync(out, seen, t->y, (size_t)t->a.w->n * (t->a.y_f32 ? 4 : elem), seen, (size_t)n_tok, cudaMemcpyDeviceToHost, t->g->stream) == cudaSuccess &&
+           cudaMemcpy2DAsync(out, seen, t->y, (size_t)t->a.w->n * (t->a.y_f32 ? 4 : elem), seen,
+                             (size_t)n_tok, cudaMemcpyDeviceToHost, t->g->stream) == cudaSuccess &&
            cudaStreamSynchronize(t->g->stream) == cudaSuccess;
 }
 
@@ -224,26 +266,33 @@ static bool gives(struct tune *t, const cublasLtMatmulAlgo_t *algo, const char *
     for (int i = 0; i < N_TUNE; i++)
         for (int end = 0; end < 2; end++) {
             int n = tune_rows[i], first = end ? DECODE_MOST - n : 37 % (DECODE_MOST - n + 1);
-            if (!results(t, algo, first, n, room) || memcmp(room, want + (size_t)first * seen_bytes(t), (size_t)n * seen_bytes(t)) != 0) return false;
+            if (!results(t, algo, first, n, room) ||
+                memcmp(room, want + (size_t)first * seen_bytes(t), (size_t)n * seen_bytes(t)) != 0)
+                return false;
         }
     return true;
 }
 
-/* The first proposal whose rows stand alone says which bits are right. The choice is among those that give the same, so it may follow
- * the clock and yet no answer hangs on it. Where there is none, the library's first choice for one row takes row after row. */
+/* The first proposal whose rows stand alone says which bits are right. The choice is among those that give
+ * the same, so it may follow the clock and yet no answer hangs on it. Where there is none, the library's
+ * first choice for one row takes row after row. */
 static bool choose_decode(struct gemm_lt *g, const struct gemm_args *a, struct shape *s)
 {
     cublasLtMatmulAlgo_t found[FOUND_MOST];
-    struct tune          t;
-    int                  n = 0, first = -1;
-    double               best = INFINITY;
-    bool                 ok = tune_open(&t, g, s, a);
-    char                *want = malloc(2 * DECODE_MOST * seen_bytes(&t)), *room = want ? want + DECODE_MOST * seen_bytes(&t) : NULL;
+    struct tune t;
+    int n = 0, first = -1;
+    double best = INFINITY;
+    bool ok = tune_open(&t, g, s, a);
+    char *want = malloc(2 * DECODE_MOST * seen_bytes(&t)),
+         *room = want ? want + DECODE_MOST * seen_bytes(&t) : NULL;
     for (int i = 0; ok && i < N_TUNE; i++) propose(g, s, &t.a, tune_rows[i], found, &n);
     for (int k = 0; ok && want && k < n; k++) {
-        if (first < 0 && (!results(&t, &found[k], 0, DECODE_MOST, want) || !gives(&t, &found[k], want, room))) continue;
-        if (first < 0) first = k;
-        else if (!gives(&t, &found[k], want, room)) continue;
+        if (first < 0 && (!results(&t, &found[k], 0, DECODE_MOST, want) || !gives(&t, &found[k], want, room)))
+            continue;
+        if (first < 0)
+            first = k;
+        else if (!gives(&t, &found[k], want, room))
+            continue;
         double score = 0;
         for (int i = 0; i < N_TUNE && score < INFINITY; i++) {
             float ms = time_of(&t, &found[k], tune_rows[i]);
@@ -268,7 +317,7 @@ static bool choose_decode(struct gemm_lt *g, const struct gemm_args *a, struct s
 static bool choose_prompt(struct gemm_lt *g, const struct gemm_args *a, struct shape *s)
 {
     cublasLtMatmulAlgo_t found[FOUND_MOST];
-    int                  n = 0;
+    int n = 0;
     if (!propose(g, s, a, PROMPT_ROWS, found, &n) || n == 0) return false;
     s->algo = found[0];
     return true;
@@ -278,22 +327,35 @@ static const struct shape *shape_of(struct gemm_lt *g, const struct gemm_args *a
 {
     for (int i = 0; i < g->n_shape; i++) {
         const struct shape *s = &g->shape[i];
-        if (s->n == a->w->n && s->k == a->w->k && s->add == a->add && s->bias == !!a->bias && s->decode == a->decode && s->y_f32 == a->y_f32 && s->dt == a->w->dt) return s;
+        if (s->n == a->w->n && s->k == a->w->k && s->add == a->add && s->bias == !!a->bias &&
+            s->decode == a->decode && s->y_f32 == a->y_f32 && s->dt == a->w->dt)
+            return s;
     }
     if (g->n_shape == SHAPES_MOST) return NULL;
     struct shape *s = &g->shape[g->n_shape];
-    *s = (struct shape){.n = a->w->n, .k = a->w->k, .add = a->add, .bias = a->bias, .decode = a->decode, .y_f32 = a->y_f32, .dt = a->w->dt};
+    *s = (struct shape){.n = a->w->n,
+                        .k = a->w->k,
+                        .add = a->add,
+                        .bias = a->bias,
+                        .decode = a->decode,
+                        .y_f32 = a->y_f32,
+                        .dt = a->w->dt};
     if (!describe(g, s) || !(a->decode ? choose_decode : choose_prompt)(g, a, s)) {
         forget(g, s);
         return NULL;
     }
-    if (s->alone) log_line(LOG_WARN, "product takes rows one by one", "type=%s n=%d k=%d add=%d bias=%d reason=no_algorithm_with_equal_bits", s->dt == DT_F32 ? "f32" : "bf16", s->n, s->k,
-                           s->add, s->bias);
+    if (s->alone)
+        log_line(LOG_WARN, "product takes rows one by one",
+                 "type=%s n=%d k=%d add=%d bias=%d reason=no_algorithm_with_equal_bits",
+                 s->dt == DT_F32 ? "f32" : "bf16", s->n, s->k, s->add, s->bias);
     g->n_shape++;
     return s;
 }
 
-enum err gemm_lt_plan(struct gemm_lt *g, const struct gemm_args *a) { return shape_of(g, a) ? OK : ERR_DEVICE; }
+enum err gemm_lt_plan(struct gemm_lt *g, const struct gemm_args *a)
+{
+    return shape_of(g, a) ? OK : ERR_DEVICE;
+}
 
 enum err gemm_lt(struct gemm_lt *g, const struct gemm_args *a)
 {
@@ -301,7 +363,7 @@ enum err gemm_lt(struct gemm_lt *g, const struct gemm_args *a)
     if (!s) return ERR_INVALID_VALUE;
     for (int at = 0, n; at < a->n_tok; at += n) {
         struct gemm_args part = *a;
-        const int64_t    elem = a->w->dt == DT_F32 ? 4 : 2;
+        const int64_t elem = a->w->dt == DT_F32 ? 4 : 2;
         n = s->alone ? 1 : a->n_tok;
         part.n_tok = n;
         part.x = (const char *)a->x + at * a->x_stride * elem;

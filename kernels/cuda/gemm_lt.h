@@ -1,4 +1,5 @@
-/* gemm_lt: large products by cuBLASLt, which is looked up at run time so that one binary starts without it. Engine thread only. */
+/* gemm_lt: large products by cuBLASLt, which is looked up at run time so that one binary starts without it.
+ * Engine thread only. */
 #ifndef FLUXD_KERNELS_CUDA_GEMM_LT_H
 #define FLUXD_KERNELS_CUDA_GEMM_LT_H
 
@@ -10,16 +11,18 @@
 struct gemm_lt;
 
 enum err gemm_lt_open(struct gemm_lt **out, cudaStream_t stream, struct err_note *note);
-void     gemm_lt_close(struct gemm_lt *g);
+void gemm_lt_close(struct gemm_lt *g);
 
-/* y = x w^T (+ bias) (+ y). x and w in one type, DT_BF16 or DT_F32, y too unless y_f32; sums fp32. Two algorithms serve a weight's shape,
- * one for the rows of prompts and one for those of decode (a->decode, up to 256), each fixed when the shape is first seen and without
- * split sums, so a row's bits do not depend on the number of rows. Asks for no memory once the shape was seen; cuBLASLt itself does, for some
- * products: two strings, about 90 bytes. */
+/* y = x w^T (+ bias) (+ y). x and w in one type, DT_BF16 or DT_F32, y too unless y_f32; sums fp32. Two
+ * algorithms serve a weight's shape, one for the rows of prompts and one for those of decode (a->decode, up
+ * to 256), each fixed when the shape is first seen and without split sums, so a row's bits do not depend on
+ * the number of rows. Asks for no memory once the shape was seen; cuBLASLt itself does, for some products:
+ * two strings, about 90 bytes. */
 enum err gemm_lt(struct gemm_lt *g, const struct gemm_args *a);
 
-/* Fixes the algorithm of the product's shape before it is needed. For decode it is timed on a->w (some 0.1 s, and memory that it gives
- * back), and not taken unless rows get the same bits alone and among others. x and y are not read. */
+/* Fixes the algorithm of the product's shape before it is needed. For decode it is timed on a->w (some 0.1 s,
+ * and memory that it gives back), and not taken unless rows get the same bits alone and among others. x and y
+ * are not read. */
 enum err gemm_lt_plan(struct gemm_lt *g, const struct gemm_args *a);
 
 #endif

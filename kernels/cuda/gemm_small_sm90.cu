@@ -1,13 +1,16 @@
 /* gemm_small: y[T, N] = x[T, K] w[N, K]^T for few rows of x, where the time is the weights' bytes.
  *
- * Weights are the 64-row operand of wgmma, the rows of x its 8..64 columns. One CTA or a cluster of two takes a tile of up to 224 rows of the
- * weight, each CTA an equal part of the columns, and adds the parts up through shared memory in the order of the columns: no sums go through
- * memory. Tiles are tall because every CTA reads x too. The cut hangs on the weight's shape alone.
+ * Weights are the 64-row operand of wgmma, the rows of x its 8..64 columns. One CTA or a cluster of two takes
+ * a tile of up to 224 rows of the weight, each CTA an equal part of the columns, and adds the parts up
+ * through shared memory in the order of the columns: no sums go through memory. Tiles are tall because every
+ * CTA reads x too. The cut hangs on the weight's shape alone.
  *
- * Between two products the memory must not rest: the next kernel is let in when a CTA's last loads are on their way, and fills its ring with
- * weights, which hang on no earlier kernel, while this one adds up, stores and ends. So an SM has room for two CTAs. Were two of one product let
- * on one SM, others would idle and the two end late (4096 x 14336, H200: 19-23 us on an SM alone, 28-31 side by side): of products that follow one another
- * one takes more than half of an SM's shared memory, the next more than half of its registers, so that they fit together and none with itself. */
+ * Between two products the memory must not rest: the next kernel is let in when a CTA's last loads are on
+ * their way, and fills its ring with weights, which hang on no earlier kernel, while this one adds up, stores
+ * and ends. So an SM has room for two CTAs. Were two of one product let on one SM, others would idle and the
+ * two end late (4096 x 14336, H200: 19-23 us on an SM alone, 28-31 side by side): of products that follow one
+ * another one takes more than half of an SM's shared memory, the next more than half of its registers, so
+ * that they fit together and none with itself. */
 #include "kernels/cuda/gemm_gpu.h"
 #include "kernels/cuda/gpu_ops.cuh"
 #include "kernels/cuda/tensor_map.h"
@@ -16,63 +19,90 @@
 #include <cuda_runtime.h>
 
 enum {
-    TILE_K = 64, BLOCK_N = 64, /* rows of one product's operand */
+    TILE_K = 64,
+    BLOCK_N = 64, /* rows of one product's operand */
     TILE_N = 224, /* rows of a tile at most */
-    N_GROUP = 2, N_COMPUTE = 128 * N_GROUP,
+    N_GROUP = 2,
+    N_COMPUTE = 128 * N_GROUP,
     N_LOAD = 2, /* loading warps: one alone needs as long for a stage as memory does for a small one */
     THREADS = N_COMPUTE + 32 * N_LOAD,
     BAR_COMPUTE = 1,
     STAGES_MOST = 16,
     PAD = 4, /* floats behind a row of sums: lanes of a fragment meet every bank once */
-    SMEM_FIRST = 116 * 1024, SMEM_SECOND = 110 * 1024, /* with the 1 KiB that every CTA takes besides, an SM's 228 KiB */
-    SMEM_MOST = 226 * 1024, /* for CTAs of several tiles, beside which an end is short */
+    SMEM_FIRST = 116 * 1024,
+    SMEM_SECOND = 110 * 1024, /* with the 1 KiB that every CTA takes besides, an SM's 228 KiB */
+    SMEM_MOST = 226 * 1024,   /* for CTAs of several tiles, beside which an end is short */
     SM_REGS = 64 * 1024,
     LEAD_BYTES = 32 * 1024, /* of weights left to load when the next kernel is let in, two loads at least */
 };
 
-/* Registers of a thread: as few as leave room for a CTA beside one of the second kind, but for the largest sums. */
+/* Registers of a thread: as few as leave room for a CTA beside one of the second kind, but for the largest
+ * sums. */
 static constexpr int regs_most(int m, int blocks) { return m == 64 && blocks == 2 ? 96 : 72; }
 
 struct bars {
     uint64_t full[STAGES_MOST], empty[STAGES_MOST];
-    float    scale[GEMM_SMALL_MAX_TOK]; /* of rows of x that are not yet normed */
+    float scale[GEMM_SMALL_MAX_TOK]; /* of rows of x that are not yet normed */
 };
 
 struct params {
-    void                *y;
+    void *y;
     const bf16 *bias;
-    int64_t              y_stride;
-    const float         *sum_in;
-    float               *sum_out, eps;
-    bf16       *normed; /* [T, n] with y_stride */
+    int64_t y_stride;
+    const float *sum_in;
+    float *sum_out, eps;
+    bf16 *normed; /* [T, n] with y_stride */
     const bf16 *norm;
-    int                  n_tok, n, k, add, vec, gated, n_sum_in, sum_vec; /* n: columns of y; vec, sum_vec: four at a time */
-    int                  n_unit_k, cluster, tile_rows, tile_n, n_tile, tile_first, tile_per_cluster; /* tile_n: columns of y in a tile */
-    int                  n_stage, lead, bars_at; /* lead: loads left when the next kernel is let in; bytes from the ring's begin */
+    int n_tok, n, k, add, vec, gated, n_sum_in, sum_vec; /* n: columns of y; vec, sum_vec: four at a time */
+    int n_unit_k, cluster, tile_rows, tile_n, n_tile, tile_first,
+        tile_per_cluster; /* tile_n: columns of y in a tile */
+    int n_stage, lead,
+        bars_at; /* lead: loads left when the next kernel is let in; bytes from the ring's begin */
 };
 
-__device__ __forceinline__ uint32_t cluster_rank() { uint32_t r; asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
+__device__ __forceinline__ uint32_t cluster_rank()
+{
+    uint32_t r;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+    return r;
+}
 __device__ __forceinline__ uint32_t map_rank(uint32_t addr, uint32_t rank)
 {
     uint32_t r;
     asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(addr), "r"(rank));
     return r;
 }
-/* Without its own fence, which is one for all of the device's memory and takes as long as the slowest access on its way: see release_smem, read_all. */
-__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
-__device__ __forceinline__ void release_smem() { asm volatile("fence.release.sync_restrict::shared::cta.cluster;" ::: "memory"); }
-__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+/* Without its own fence, which is one for all of the device's memory and takes as long as the slowest access
+ * on its way: see release_smem, read_all. */
+__device__ __forceinline__ void cluster_arrive()
+{
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void release_smem()
+{
+    asm volatile("fence.release.sync_restrict::shared::cta.cluster;" ::: "memory");
+}
+__device__ __forceinline__ void cluster_wait()
+{
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 __device__ __forceinline__ float4 load_at(uint32_t addr)
 {
     float4 v;
-    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(addr) : "memory");
+    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "r"(addr)
+                 : "memory");
     return v;
 }
 
 __device__ __forceinline__ float4 load_own(uint32_t addr)
 {
     float4 v;
-    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(addr) : "memory");
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "r"(addr)
+                 : "memory");
     return v;
 }
 
@@ -83,49 +113,53 @@ struct share {
 /* The units of a loading warp: from the warp-th on, each N_LOAD-th. */
 struct turn {
     int i, tile, unit, st, phase;
-    __device__ turn(const share &s, int warp) : i(warp), tile(s.tile0), unit(s.unit0 + warp), st(warp), phase(0) { wrap(s); }
+    __device__ turn(const share &s, int warp)
+        : i(warp), tile(s.tile0), unit(s.unit0 + warp), st(warp), phase(0)
+    {
+        wrap(s);
+    }
     __device__ void wrap(const share &s)
     {
-        while (unit >= s.unit1)
-            unit -= s.unit1 - s.unit0, tile++;
+        while (unit >= s.unit1) unit -= s.unit1 - s.unit0, tile++;
     }
     __device__ void next(const share &s, int n_stage)
     {
         i += N_LOAD, unit += N_LOAD, st += N_LOAD;
         wrap(s);
-        while (st >= n_stage)
-            st -= n_stage, phase ^= 1;
+        while (st >= n_stage) st -= n_stage, phase ^= 1;
     }
 };
 
 template <int M>
-__device__ void load_units(unsigned char *ring, bars &b, const params &p, const CUtensorMap *map_w, const CUtensorMap *map_x, const share &s, int warp)
+__device__ void load_units(unsigned char *ring, bars &b, const params &p, const CUtensorMap *map_w,
+                           const CUtensorMap *map_x, const share &s, int warp)
 {
     const uint64_t once = l2_evict_first(), keep = l2_evict_last();
-    const int      w_bytes = p.tile_rows * TILE_K * 2, stage_bytes = w_bytes + M * TILE_K * 2, n = (s.tile1 - s.tile0) * (s.unit1 - s.unit0);
-    auto           load_w = [&](const turn &t) {
+    const int w_bytes = p.tile_rows * TILE_K * 2, stage_bytes = w_bytes + M * TILE_K * 2,
+              n = (s.tile1 - s.tile0) * (s.unit1 - s.unit0);
+    auto load_w = [&](const turn &t) {
         unsigned char *to = ring + t.st * stage_bytes;
         mbar_arrive_tx(&b.full[t.st], (uint32_t)stage_bytes);
         tma_load_2d(to, map_w, &b.full[t.st], t.unit * TILE_K, t.tile * p.tile_n, once);
         if (p.gated)
-            tma_load_2d(to + w_bytes / 2, map_w, &b.full[t.st], t.unit * TILE_K, p.n + t.tile * p.tile_n, once);
+            tma_load_2d(to + w_bytes / 2, map_w, &b.full[t.st], t.unit * TILE_K, p.n + t.tile * p.tile_n,
+                        once);
     };
-    auto load_x = [&](const turn &t) { tma_load_2d(ring + t.st * stage_bytes + w_bytes, map_x, &b.full[t.st], t.unit * TILE_K, 0, keep); };
+    auto load_x = [&](const turn &t) {
+        tma_load_2d(ring + t.st * stage_bytes + w_bytes, map_x, &b.full[t.st], t.unit * TILE_K, 0, keep);
+    };
 
     if (n == 0) {
         grid_launch_next();
         return;
     }
     const int ahead = min(p.n_stage, n); /* weights hang on no earlier kernel, x does */
-    turn      t(s, warp);
-    for (; t.i < ahead; t.next(s, p.n_stage))
-        load_w(t);
+    turn t(s, warp);
+    for (; t.i < ahead; t.next(s, p.n_stage)) load_w(t);
     grid_wait();
-    for (turn u(s, warp); u.i < ahead; u.next(s, p.n_stage))
-        load_x(u);
+    for (turn u(s, warp); u.i < ahead; u.next(s, p.n_stage)) load_x(u);
     for (; t.i < n; t.next(s, p.n_stage)) {
-        if (t.i >= n - p.lead)
-            grid_launch_next();
+        if (t.i >= n - p.lead) grid_launch_next();
         mbar_wait(&b.empty[t.st], (uint32_t)t.phase ^ 1);
         load_w(t);
         load_x(t);
@@ -142,42 +176,58 @@ template <> struct four<bf16> {
     {
         uint32_t h[4];
         for (int i = 0; i < 4; i++)
-            h[i] = i < n ? __ldcg((const unsigned short *)(y + i)) : 0; /* bf16's own __ldcg may move before its condition */
+            h[i] = i < n ? __ldcg((const unsigned short *)(y + i))
+                         : 0; /* bf16's own __ldcg may move before its condition */
         u = make_uint2(h[0] | h[1] << 16, h[2] | h[3] << 16);
     }
     __device__ __forceinline__ void get(float (&v)[4]) const
     {
         v[0] = bf16_lo(u.x), v[1] = bf16_hi(u.x), v[2] = bf16_lo(u.y), v[3] = bf16_hi(u.y);
     }
-    static __device__ __forceinline__ void store(bf16 *y, const float (&v)[4]) { *(uint2 *)y = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])); }
+    static __device__ __forceinline__ void store(bf16 *y, const float (&v)[4])
+    {
+        *(uint2 *)y = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
+    }
     static __device__ __forceinline__ bf16 one(float v) { return __float2bfloat16(v); }
 };
 template <> struct four<float> {
     float4 u;
     __device__ __forceinline__ void load(const float *y) { u = __ldcg((const float4 *)y); }
-    __device__ __forceinline__ void load(const float *y, int n) { u = make_float4(at(y, 0, n), at(y, 1, n), at(y, 2, n), at(y, 3, n)); }
-    static __device__ __forceinline__ float at(const float *y, int i, int n) { return i < n ? __ldcg(y + i) : 0.0f; }
-    __device__ __forceinline__ void get(float (&v)[4]) const { v[0] = u.x, v[1] = u.y, v[2] = u.z, v[3] = u.w; }
-    static __device__ __forceinline__ void store(float *y, const float (&v)[4]) { *(float4 *)y = make_float4(v[0], v[1], v[2], v[3]); }
+    __device__ __forceinline__ void load(const float *y, int n)
+    {
+        u = make_float4(at(y, 0, n), at(y, 1, n), at(y, 2, n), at(y, 3, n));
+    }
+    static __device__ __forceinline__ float at(const float *y, int i, int n)
+    {
+        return i < n ? __ldcg(y + i) : 0.0f;
+    }
+    __device__ __forceinline__ void get(float (&v)[4]) const
+    {
+        v[0] = u.x, v[1] = u.y, v[2] = u.z, v[3] = u.w;
+    }
+    static __device__ __forceinline__ void store(float *y, const float (&v)[4])
+    {
+        *(float4 *)y = make_float4(v[0], v[1], v[2], v[3]);
+    }
     static __device__ __forceinline__ float one(float v) { return v; }
 };
 
 /* `left` columns of y from a lane's first one on: with VEC four or none. */
-template <bool VEC, typename T> __device__ __forceinline__ void load_columns(four<T> &to, const T *y, int left)
+template <bool VEC, typename T>
+__device__ __forceinline__ void load_columns(four<T> &to, const T *y, int left)
 {
     if (!VEC)
         to.load(y, left);
     else if (left > 0)
         to.load(y);
 }
-template <bool VEC, typename T> __device__ __forceinline__ void store_columns(T *y, const float (&v)[4], int left)
+template <bool VEC, typename T>
+__device__ __forceinline__ void store_columns(T *y, const float (&v)[4], int left)
 {
     if (VEC) {
-        if (left > 0)
-            four<T>::store(y, v);
+        if (left > 0) four<T>::store(y, v);
     } else {
-        for (int i = 0; i < 4 && i < left; i++)
-            y[i] = four<T>::one(v[i]);
+        for (int i = 0; i < 4 && i < left; i++) y[i] = four<T>::one(v[i]);
     }
 }
 
@@ -186,14 +236,17 @@ template <typename T> __device__ __forceinline__ void add_four(float (&v)[4], co
     float w[4];
     u.get(w);
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        v[i] += w[i];
+    for (int i = 0; i < 4; i++) v[i] += w[i];
 }
 
 /* As if both had been stored. */
-__device__ __forceinline__ float open_gate(float gate, float up) { return rounded(up, bf16()) * silu(rounded(gate, bf16())); }
+__device__ __forceinline__ float open_gate(float gate, float up)
+{
+    return rounded(up, bf16()) * silu(rounded(gate, bf16()));
+}
 
-/* The warp has read all that it takes from its cluster, the others may end: the sums stand in registers before it arrives. */
+/* The warp has read all that it takes from its cluster, the others may end: the sums stand in registers
+ * before it arrives. */
 __device__ __forceinline__ void read_all(int cluster)
 {
     if (cluster > 1) {
@@ -203,33 +256,34 @@ __device__ __forceinline__ void read_all(int cluster)
     }
 }
 
-/* Rows rank, rank + cluster, .. of a tile, of which every eighth is this warp's, in PARTS of 128 columns, or gates and what they open. The parts of a
- * sum are added in the order of the columns of x. ROWS at once: what one waits for, the others' work hides. C: CTAs of the cluster. */
-template <typename T, int ROWS, int C, int PARTS, bool GATED, bool VEC> __device__ __forceinline__ void store_rows(const params &p, const float *part, const bars &b, int tile, int rank)
+/* Rows rank, rank + cluster, .. of a tile, of which every eighth is this warp's, in PARTS of 128 columns, or
+ * gates and what they open. The parts of a sum are added in the order of the columns of x. ROWS at once: what
+ * one waits for, the others' work hides. C: CTAs of the cluster. */
+template <typename T, int ROWS, int C, int PARTS, bool GATED, bool VEC>
+__device__ __forceinline__ void store_rows(const params &p, const float *part, const bars &b, int tile,
+                                           int rank)
 {
     constexpr int YS = GATED ? 1 : PARTS; /* parts of y */
-    const int     step = C * N_COMPUTE / 32, lane = threadIdx.x % 32 * 4, first = tile * p.tile_n, n_tile = min(p.tile_n, p.n - first), ld = p.tile_rows + PAD;
-    int           t = rank + C * (int)(threadIdx.x / 32), left[PARTS];
-    uint32_t      at[PARTS][C];
-    T            *y = (T *)p.y + t * p.y_stride + first + lane, *normed = (T *)p.normed + t * p.y_stride + first + lane;
+    const int step = C * N_COMPUTE / 32, lane = threadIdx.x % 32 * 4, first = tile * p.tile_n,
+              n_tile = min(p.tile_n, p.n - first), ld = p.tile_rows + PAD;
+    int t = rank + C * (int)(threadIdx.x / 32), left[PARTS];
+    uint32_t at[PARTS][C];
+    T *y = (T *)p.y + t * p.y_stride + first + lane, *normed = (T *)p.normed + t * p.y_stride + first + lane;
     four<bf16> norm[PARTS], bias[PARTS];
 #pragma unroll
     for (int h = 0; h < PARTS; h++) {
         left[h] = GATED ? n_tile - lane : n_tile - h * 128 - lane;
-        const uint32_t own = smem_u32(part + t * ld + min(h * (GATED ? p.tile_n : 128) + lane, p.tile_rows - 4));
+        const uint32_t own =
+            smem_u32(part + t * ld + min(h * (GATED ? p.tile_n : 128) + lane, p.tile_rows - 4));
 #pragma unroll
-        for (int i = 0; i < C; i++)
-            at[h][i] = C == 1 ? own : map_rank(own, (uint32_t)i);
-        if (p.sum_out)
-            load_columns<VEC>(norm[h], p.norm + first + h * 128 + lane, left[h]);
-        if (p.bias)
-            load_columns<false>(bias[h], p.bias + first + lane + h * (GATED ? p.n : 128), left[h]);
+        for (int i = 0; i < C; i++) at[h][i] = C == 1 ? own : map_rank(own, (uint32_t)i);
+        if (p.sum_out) load_columns<VEC>(norm[h], p.norm + first + h * 128 + lane, left[h]);
+        if (p.bias) load_columns<false>(bias[h], p.bias + first + lane + h * (GATED ? p.n : 128), left[h]);
     }
-    if (t >= p.n_tok)
-        read_all(C);
+    if (t >= p.n_tok) read_all(C);
     for (; t < p.n_tok; t += ROWS * step) {
-        float4  sum[ROWS][PARTS][C];
-        float   v[ROWS][PARTS][4];
+        float4 sum[ROWS][PARTS][C];
+        float v[ROWS][PARTS][4];
         four<T> old[ROWS][YS];
         if (p.add)
 #pragma unroll
@@ -244,7 +298,8 @@ template <typename T, int ROWS, int C, int PARTS, bool GATED, bool VEC> __device
             for (int h = 0; h < PARTS; h++)
 #pragma unroll
                 for (int i = 0; i < C; i++)
-                    sum[r][h][i] = C == 1 ? load_own(at[h][i] + (uint32_t)(r * step * ld * 4)) : load_at(at[h][i] + (uint32_t)(r * step * ld * 4));
+                    sum[r][h][i] = C == 1 ? load_own(at[h][i] + (uint32_t)(r * step * ld * 4))
+                                          : load_at(at[h][i] + (uint32_t)(r * step * ld * 4));
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
 #pragma unroll
@@ -252,45 +307,39 @@ template <typename T, int ROWS, int C, int PARTS, bool GATED, bool VEC> __device
                 float4 s = sum[r][h][0];
 #pragma unroll
                 for (int i = 1; i < C; i++)
-                    s.x += sum[r][h][i].x, s.y += sum[r][h][i].y, s.z += sum[r][h][i].z, s.w += sum[r][h][i].w;
+                    s.x += sum[r][h][i].x, s.y += sum[r][h][i].y, s.z += sum[r][h][i].z,
+                        s.w += sum[r][h][i].w;
                 v[r][h][0] = s.x, v[r][h][1] = s.y, v[r][h][2] = s.z, v[r][h][3] = s.w;
             }
         if (t + ROWS * step >= p.n_tok) {
 #pragma unroll
             for (int r = 0; C > 1 && r < ROWS; r++)
 #pragma unroll
-                for (int h = 0; h < PARTS; h++)
-                    pin(v[r][h]);
+                for (int h = 0; h < PARTS; h++) pin(v[r][h]);
             read_all(C);
         }
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            if (t + r * step >= p.n_tok)
-                break;
+            if (t + r * step >= p.n_tok) break;
             const float scale = p.sum_in ? b.scale[t + r * step] : 1.0f;
-            float       square = 0;
+            float square = 0;
 #pragma unroll
             for (int h = 0; h < PARTS; h++)
 #pragma unroll
-                for (int i = 0; i < 4; i++)
-                    v[r][h][i] *= scale;
+                for (int i = 0; i < 4; i++) v[r][h][i] *= scale;
             if (p.bias)
 #pragma unroll
-                for (int h = 0; h < PARTS; h++)
-                    add_four(v[r][h], bias[h]);
+                for (int h = 0; h < PARTS; h++) add_four(v[r][h], bias[h]);
             if constexpr (GATED)
 #pragma unroll
-                for (int i = 0; i < 4; i++)
-                    v[r][0][i] = open_gate(v[r][0][i], v[r][1][i]);
+                for (int i = 0; i < 4; i++) v[r][0][i] = open_gate(v[r][0][i], v[r][1][i]);
             if (p.add)
 #pragma unroll
-                for (int h = 0; h < YS; h++)
-                    add_four(v[r][h], old[r][h]);
+                for (int h = 0; h < YS; h++) add_four(v[r][h], old[r][h]);
 #pragma unroll
             for (int h = 0; h < YS; h++)
                 store_columns<VEC>(y + r * step * p.y_stride + h * 128, v[r][h], left[h]);
-            if (!p.sum_out)
-                continue;
+            if (!p.sum_out) continue;
 #pragma unroll
             for (int h = 0; h < YS; h++) {
                 float w[4];
@@ -304,26 +353,24 @@ template <typename T, int ROWS, int C, int PARTS, bool GATED, bool VEC> __device
                 store_columns<VEC>(normed + r * step * p.y_stride + h * 128, w, left[h]);
             }
             square = warp_sum(square);
-            if (threadIdx.x % 32 == 0)
-                p.sum_out[(t + r * step) * p.n_tile + tile] = square;
+            if (threadIdx.x % 32 == 0) p.sum_out[(t + r * step) * p.n_tile + tile] = square;
         }
         y += ROWS * step * p.y_stride, normed += ROWS * step * p.y_stride;
 #pragma unroll
         for (int h = 0; h < PARTS; h++)
 #pragma unroll
-            for (int i = 0; i < C; i++)
-                at[h][i] += (uint32_t)(ROWS * step * ld * 4);
+            for (int i = 0; i < C; i++) at[h][i] += (uint32_t)(ROWS * step * ld * 4);
     }
 }
 
-/* Rows of x are normed by what the product before them left: the squares of each row, tile by tile. Four threads a row, whatever M is. */
+/* Rows of x are normed by what the product before them left: the squares of each row, tile by tile. Four
+ * threads a row, whatever M is. */
 template <int M> __device__ __forceinline__ void find_scales(const params &p, bars &b)
 {
     const int t = threadIdx.x / 4, q = threadIdx.x % 4, n = p.n_sum_in;
-    if (t >= M)
-        return;
+    if (t >= M) return;
     const float *from = p.sum_in + min(t, p.n_tok - 1) * n;
-    float        sum = 0;
+    float sum = 0;
 #pragma unroll 4
     for (int i = 4 * q; i < n; i += 16) {
         four<float> v;
@@ -335,60 +382,72 @@ template <int M> __device__ __forceinline__ void find_scales(const params &p, ba
     }
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
-    if (q == 0)
-        b.scale[t] = 1.0f / sqrtf(sum / (float)p.k + p.eps);
+    if (q == 0) b.scale[t] = 1.0f / sqrtf(sum / (float)p.k + p.eps);
 }
 
-__device__ __forceinline__ void store_at(uint32_t addr, float v) { asm volatile("st.shared.f32 [%0], %1;" ::"r"(addr), "f"(v) : "memory"); }
+__device__ __forceinline__ void store_at(uint32_t addr, float v)
+{
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(addr), "f"(v) : "memory");
+}
 
-/* Sums of eight rows of y, [row of y][row of the tile]: a thread's two rows of y and two rows of each block of the tile. */
-template <int M, int BLOCKS> __device__ __forceinline__ void put_sums(const params &p, const float (&acc)[BLOCKS][M / 2], uint32_t part, int c)
+/* Sums of eight rows of y, [row of y][row of the tile]: a thread's two rows of y and two rows of each block
+ * of the tile. */
+template <int M, int BLOCKS>
+__device__ __forceinline__ void put_sums(const params &p, const float (&acc)[BLOCKS][M / 2], uint32_t part,
+                                         int c)
 {
     const int lane = threadIdx.x % 32, ld = (p.tile_rows + PAD) * 4;
 #pragma unroll
     for (int j = 0; j < BLOCKS; j++) {
-        const int      row = (threadIdx.x / 128 * BLOCKS + j) * BLOCK_N + threadIdx.x % 128 / 32 * 16 + lane / 4;
+        const int row = (threadIdx.x / 128 * BLOCKS + j) * BLOCK_N + threadIdx.x % 128 / 32 * 16 + lane / 4;
         const uint32_t to = part + lane % 4 * 2 * ld + row * 4;
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            if (row + k / 2 * 8 < p.tile_rows)
-                store_at(to + k % 2 * ld + k / 2 * 32, acc[j][4 * c + k]);
+            if (row + k / 2 * 8 < p.tile_rows) store_at(to + k % 2 * ld + k / 2 * 32, acc[j][4 * c + k]);
     }
 }
 
-/* One of a CTA's several tiles, straight from registers: what its ring holds by now are the next one's weights. */
-template <int M, int BLOCKS> __device__ __forceinline__ void store_direct(const params &p, const float (&acc)[BLOCKS][M / 2], const bars &b, int tile)
+/* One of a CTA's several tiles, straight from registers: what its ring holds by now are the next one's
+ * weights. */
+template <int M, int BLOCKS>
+__device__ __forceinline__ void store_direct(const params &p, const float (&acc)[BLOCKS][M / 2],
+                                             const bars &b, int tile)
 {
     const int lane = threadIdx.x % 32;
     bar_sync(BAR_COMPUTE, N_COMPUTE); /* the scales are there */
 #pragma unroll
     for (int j = 0; j < 2 * BLOCKS; j++) {
-        const int row = (threadIdx.x / 128 * BLOCKS + j / 2) * BLOCK_N + threadIdx.x % 128 / 32 * 16 + lane / 4 + j % 2 * 8, n = tile * p.tile_n + row;
-        if (row >= p.tile_n || n >= p.n)
-            continue;
+        const int row = (threadIdx.x / 128 * BLOCKS + j / 2) * BLOCK_N + threadIdx.x % 128 / 32 * 16 +
+                        lane / 4 + j % 2 * 8,
+                  n = tile * p.tile_n + row;
+        if (row >= p.tile_n || n >= p.n) continue;
         const float bias = p.bias ? __bfloat162float(p.bias[n]) : 0.0f;
 #pragma unroll
         for (int i = 0; i < M / 4; i++) {
             const int t = i / 2 * 8 + lane % 4 * 2 + i % 2;
-            if (t >= p.n_tok)
-                continue;
+            if (t >= p.n_tok) continue;
             float *y = (float *)p.y + t * p.y_stride + n;
-            float  v = acc[j / 2][i / 2 * 4 + j % 2 * 2 + i % 2] * (p.sum_in ? b.scale[t] : 1.0f) + bias;
+            float v = acc[j / 2][i / 2 * 4 + j % 2 * 2 + i % 2] * (p.sum_in ? b.scale[t] : 1.0f) + bias;
             *y = p.add ? v + __ldcg(y) : v;
         }
     }
 }
 
-template <typename T, int M, int C, int PARTS, bool GATED> __device__ __forceinline__ void store_tile(const params &p, const float *part, const bars &b, int tile, int rank)
+template <typename T, int M, int C, int PARTS, bool GATED>
+__device__ __forceinline__ void store_tile(const params &p, const float *part, const bars &b, int tile,
+                                           int rank)
 {
-    constexpr int OF_WARP = M / 8 > C ? M / 8 / C : 1, ROOM = (sizeof(T) == 2 ? 4 : 4) / (C * PARTS), MOST = ROOM > 0 ? ROOM : 1, ROWS = OF_WARP < MOST ? OF_WARP : MOST;
+    constexpr int OF_WARP = M / 8 > C ? M / 8 / C : 1, ROOM = (sizeof(T) == 2 ? 4 : 4) / (C * PARTS),
+                  MOST = ROOM > 0 ? ROOM : 1, ROWS = OF_WARP < MOST ? OF_WARP : MOST;
     if (p.vec && (tile + 1) * p.tile_n <= p.n)
         store_rows<T, ROWS, C, PARTS, GATED, true>(p, part, b, tile, rank);
     else
         store_rows<T, 1, C, PARTS, GATED, false>(p, part, b, tile, rank);
 }
 
-template <int M, bool F32, int BLOCKS, int C> __device__ __forceinline__ void store_parts(const params &p, const float *part, const bars &b, int tile, int rank)
+template <int M, bool F32, int BLOCKS, int C>
+__device__ __forceinline__ void store_parts(const params &p, const float *part, const bars &b, int tile,
+                                            int rank)
 {
     if constexpr (F32)
         store_tile<float, M, C, BLOCKS, false>(p, part, b, tile, rank);
@@ -398,9 +457,11 @@ template <int M, bool F32, int BLOCKS, int C> __device__ __forceinline__ void st
         store_tile<bf16, M, C, BLOCKS, false>(p, part, b, tile, rank);
 }
 
-/* A CTA's only tile: its sums lie where its weights were, and all CTAs of the cluster add up and store a share of the rows. */
+/* A CTA's only tile: its sums lie where its weights were, and all CTAs of the cluster add up and store a
+ * share of the rows. */
 template <int M, bool F32, int BLOCKS>
-__device__ __forceinline__ void store_whole(const params &p, const float (&acc)[BLOCKS][M / 2], float *part, const bars &b, int tile, int rank)
+__device__ __forceinline__ void store_whole(const params &p, const float (&acc)[BLOCKS][M / 2], float *part,
+                                            const bars &b, int tile, int rank)
 {
     bar_sync(BAR_COMPUTE, N_COMPUTE);
 #pragma unroll
@@ -421,23 +482,22 @@ __device__ __forceinline__ void store_whole(const params &p, const float (&acc)[
 template <int M, bool F32, int BLOCKS>
 __device__ void compute_units(unsigned char *ring, bars &b, const params &p, const share &s, int rank)
 {
-    const int group = threadIdx.x / 128, lane = threadIdx.x % 32, w_bytes = p.tile_rows * TILE_K * 2, stage_bytes = w_bytes + M * TILE_K * 2;
-    float     acc[BLOCKS][M / 2];
-    int       st = 0, phase = 0;
+    const int group = threadIdx.x / 128, lane = threadIdx.x % 32, w_bytes = p.tile_rows * TILE_K * 2,
+              stage_bytes = w_bytes + M * TILE_K * 2;
+    float acc[BLOCKS][M / 2];
+    int st = 0, phase = 0;
     grid_wait(); /* an earlier kernel may still read y */
-    if (p.sum_in)
-        find_scales<M>(p, b);
+    if (p.sum_in) find_scales<M>(p, b);
     for (int tile = s.tile0; tile < s.tile1; tile++) {
 #pragma unroll
-        for (int k = 0; k < BLOCKS * M / 2; k++)
-            acc[k / (M / 2)][k % (M / 2)] = 0;
+        for (int k = 0; k < BLOCKS * M / 2; k++) acc[k / (M / 2)][k % (M / 2)] = 0;
         for (int u = s.unit0; u < s.unit1; u++) {
             mbar_wait(&b.full[st], (uint32_t)phase);
             unsigned char *at = ring + st * stage_bytes;
-            uint64_t       w = wgmma_desc(at + group * BLOCKS * BLOCK_N * TILE_K * 2, 0), x = wgmma_desc(at + w_bytes, 0);
+            uint64_t w = wgmma_desc(at + group * BLOCKS * BLOCK_N * TILE_K * 2, 0),
+                     x = wgmma_desc(at + w_bytes, 0);
 #pragma unroll
-            for (int j = 0; j < BLOCKS; j++)
-                pin(acc[j]);
+            for (int j = 0; j < BLOCKS; j++) pin(acc[j]);
             wgmma_fence();
 #pragma unroll
             for (int k = 0; k < TILE_K / 16; k++)
@@ -447,32 +507,29 @@ __device__ void compute_units(unsigned char *ring, bars &b, const params &p, con
             wgmma_commit();
             wgmma_wait<0>();
 #pragma unroll
-            for (int j = 0; j < BLOCKS; j++)
-                pin(acc[j]);
+            for (int j = 0; j < BLOCKS; j++) pin(acc[j]);
             __syncwarp();
-            if (lane == 0)
-                mbar_arrive(&b.empty[st]);
-            if (++st == p.n_stage)
-                st = 0, phase ^= 1;
+            if (lane == 0) mbar_arrive(&b.empty[st]);
+            if (++st == p.n_stage) st = 0, phase ^= 1;
         }
         if (p.tile_per_cluster == 1) {
             store_whole<M, F32, BLOCKS>(p, acc, (float *)ring, b, tile, rank);
             return;
         }
-        if constexpr (F32)
-            store_direct<M, BLOCKS>(p, acc, b, tile);
+        if constexpr (F32) store_direct<M, BLOCKS>(p, acc, b, tile);
     }
 }
 
 /* BLOCKS: of 64 rows that a warpgroup multiplies. */
 template <int M, bool F32, int BLOCKS>
 __global__ void __maxnreg__(regs_most(M, BLOCKS))
-    gemm_small_kernel(const __grid_constant__ CUtensorMap map_w, const __grid_constant__ CUtensorMap map_x, const params p)
+    gemm_small_kernel(const __grid_constant__ CUtensorMap map_w, const __grid_constant__ CUtensorMap map_x,
+                      const params p)
 {
     extern __shared__ __align__(1024) unsigned char raw[];
     unsigned char *ring = (unsigned char *)((uintptr_t)(raw + 1023) & ~(uintptr_t)1023);
-    bars          &b = *(bars *)(ring + p.bars_at);
-    const int      rank = (int)cluster_rank(), cluster = (int)blockIdx.x / p.cluster;
+    bars &b = *(bars *)(ring + p.bars_at);
+    const int rank = (int)cluster_rank(), cluster = (int)blockIdx.x / p.cluster;
     if (threadIdx.x == N_COMPUTE) {
         tma_prefetch_map(&map_w);
         tma_prefetch_map(&map_x);
@@ -486,7 +543,8 @@ __global__ void __maxnreg__(regs_most(M, BLOCKS))
     }
     __syncthreads();
     const int tile0 = p.tile_first + cluster * p.tile_per_cluster;
-    share     s = {tile0, min(p.n_tile, tile0 + p.tile_per_cluster), rank * p.n_unit_k / p.cluster, (rank + 1) * p.n_unit_k / p.cluster};
+    share s = {tile0, min(p.n_tile, tile0 + p.tile_per_cluster), rank * p.n_unit_k / p.cluster,
+               (rank + 1) * p.n_unit_k / p.cluster};
     if (threadIdx.x < N_COMPUTE) {
         compute_units<M, F32, BLOCKS>(ring, b, p, s, rank);
         return;
@@ -497,7 +555,8 @@ __global__ void __maxnreg__(regs_most(M, BLOCKS))
         load_units<M>(ring, b, p, &map_w, &map_x, s, ((int)threadIdx.x - N_COMPUTE) / 32);
     __syncwarp();
     if (p.cluster > 1)
-        for (int i = 0; i < 2; i++) { /* as the computing warps do: once the parts lie there, once they are read */
+        for (int i = 0; i < 2;
+             i++) { /* as the computing warps do: once the parts lie there, once they are read */
             cluster_arrive();
             cluster_wait();
         }
@@ -507,11 +566,12 @@ struct plan {
     int cluster, tile_rows, tile_n, n_tile, tile_per_cluster;
 };
 
-/* How a product is cut: by the weight's shape alone. A cluster of two if its one tile is not too tall; else one CTA, and if need be several tiles. */
+/* How a product is cut: by the weight's shape alone. A cluster of two if its one tile is not too tall; else
+ * one CTA, and if need be several tiles. */
 static plan plan_of(int n_sm, int n, int gated)
 {
     const int most = TILE_N / (1 + gated);
-    plan      p;
+    plan p;
     p.cluster = n <= n_sm / 2 * most ? 2 : 1;
     const int n_cluster = n_sm / p.cluster;
     p.tile_per_cluster = (n + n_cluster * most - 1) / (n_cluster * most);
@@ -526,29 +586,33 @@ int gemm_small_tiles(int n_sm, int n) { return plan_of(n_sm, n, 0).n_tile; }
 /* Shared memory, of `most` bytes: the ring, barriers; sums lie in the ring. Returns the bytes. */
 static int plan_smem(params *p, int m, int blocks, int most)
 {
-    const int stage = (p->tile_rows + m) * TILE_K * 2, sums = m * (p->tile_rows + PAD) * 4, room = most - 1024 - (int)sizeof(bars);
-    const int read = blocks * N_GROUP * BLOCK_N * TILE_K * 2; /* products read blocks whole, also where a tile's rows end before */
+    const int stage = (p->tile_rows + m) * TILE_K * 2, sums = m * (p->tile_rows + PAD) * 4,
+              room = most - 1024 - (int)sizeof(bars);
+    const int read = blocks * N_GROUP * BLOCK_N * TILE_K *
+                     2; /* products read blocks whole, also where a tile's rows end before */
     p->n_stage = room / stage < STAGES_MOST ? room / stage : STAGES_MOST;
-    while (p->n_stage > 1 && (p->n_stage - 1) * stage + read > room)
-        p->n_stage--;
+    while (p->n_stage > 1 && (p->n_stage - 1) * stage + read > room) p->n_stage--;
     const int ring = (p->n_stage - 1) * stage + (read > stage ? read : stage);
     p->bars_at = (ring > sums ? ring : sums) + 15 & ~15;
     return 1024 + p->bars_at + (int)sizeof(bars);
 }
 
-/* Threads of a CTA of the second kind: warps that only wait, until no two fit on an SM where one of the first kind still does, whose threads have
- * regs_first registers. Warps are spread evenly over the quarters of an SM and of its registers, of which a thread takes a multiple of eight. */
+/* Threads of a CTA of the second kind: warps that only wait, until no two fit on an SM where one of the first
+ * kind still does, whose threads have regs_first registers. Warps are spread evenly over the quarters of an
+ * SM and of its registers, of which a thread takes a multiple of eight. */
 static int threads_second(int regs, int regs_first)
 {
-    const int quarter = SM_REGS / 4 / 32, own = (regs + 7) / 8 * 8, warps = quarter / own / 2 + 1, first = (THREADS / 32 + 3) / 4;
+    const int quarter = SM_REGS / 4 / 32, own = (regs + 7) / 8 * 8, warps = quarter / own / 2 + 1,
+              first = (THREADS / 32 + 3) / 4;
     return warps * own + first * regs_first <= quarter ? warps * 4 * 32 : THREADS;
 }
 
-template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args *a, const gemm_more *more, const gemm_gpu *g, const plan &cut)
+template <int M, bool F32, int BLOCKS>
+static enum err launch_as(const gemm_args *a, const gemm_more *more, const gemm_gpu *g, const plan &cut)
 {
     const bool gated = more && more->gated;
-    const int  n = gated ? a->w->n / 2 : a->w->n;
-    params     p = {};
+    const int n = gated ? a->w->n / 2 : a->w->n;
+    params p = {};
     p.y = a->y;
     p.bias = (const bf16 *)a->bias;
     p.y_stride = a->y_stride;
@@ -578,20 +642,24 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     p.n_tile = cut.n_tile;
     p.lead = (LEAD_BYTES - 1) / (p.tile_rows * TILE_K * 2) + 1;
     p.lead = p.lead > 2 ? p.lead : 2;
-    const bool  several = p.tile_per_cluster > 1, second = more && more->second;
-    const int   room = several ? SMEM_MOST : second ? SMEM_SECOND : SMEM_FIRST, bytes = plan_smem(&p, M, BLOCKS, room);
+    const bool several = p.tile_per_cluster > 1, second = more && more->second;
+    const int room = several  ? SMEM_MOST
+                     : second ? SMEM_SECOND
+                              : SMEM_FIRST,
+              bytes = plan_smem(&p, M, BLOCKS, room);
     CUtensorMap map_w, map_x;
-    enum err    e = tensor_map_2d(&map_w, a->w->data, a->w->n, a->w->k, a->w->k, p.tile_n);
-    if (e == OK)
-        e = tensor_map_2d(&map_x, a->x, a->n_tok, a->w->k, a->x_stride, M);
-    if (e != OK)
-        return e;
+    enum err e = tensor_map_2d(&map_w, a->w->data, a->w->n, a->w->k, a->w->k, p.tile_n);
+    if (e == OK) e = tensor_map_2d(&map_x, a->x, a->n_tok, a->w->k, a->x_stride, M);
+    if (e != OK) return e;
     auto *kernel = gemm_small_kernel<M, F32, BLOCKS>;
     static int regs;
     if (!regs) {
         cudaFuncAttributes of;
-        if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SMEM_MOST) != cudaSuccess ||
-            cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100) != cudaSuccess || cudaFuncGetAttributes(&of, kernel) != cudaSuccess)
+        if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SMEM_MOST) !=
+                cudaSuccess ||
+            cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100) !=
+                cudaSuccess ||
+            cudaFuncGetAttributes(&of, kernel) != cudaSuccess)
             return ERR_DEVICE;
         regs = of.numRegs;
     }
@@ -603,7 +671,8 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     attr[1].val.clusterDim.y = 1;
     attr[1].val.clusterDim.z = 1;
     cudaLaunchConfig_t config = {};
-    config.blockDim = dim3((unsigned)(second && !several ? threads_second(regs, regs_most(M, gated ? 1 : 2)) : THREADS)); /* after gates come low tiles */
+    config.blockDim = dim3((unsigned)(second && !several ? threads_second(regs, regs_most(M, gated ? 1 : 2))
+                                                         : THREADS)); /* after gates come low tiles */
     config.dynamicSmemBytes = (size_t)(second ? bytes : room);
     config.stream = g->stream;
     config.attrs = attr;
@@ -612,17 +681,18 @@ template <int M, bool F32, int BLOCKS> static enum err launch_as(const gemm_args
     for (; p.tile_first < p.n_tile; p.tile_first += n_cluster * p.tile_per_cluster) {
         const int n = (p.n_tile - p.tile_first + p.tile_per_cluster - 1) / p.tile_per_cluster;
         config.gridDim = dim3((unsigned)((n < n_cluster ? n : n_cluster) * p.cluster));
-        if (cudaLaunchKernelEx(&config, kernel, map_w, map_x, p) != cudaSuccess)
-            return ERR_DEVICE;
+        if (cudaLaunchKernelEx(&config, kernel, map_w, map_x, p) != cudaSuccess) return ERR_DEVICE;
     }
     return OK;
 }
 
-template <int M, bool F32> static enum err launch_blocks(const gemm_args *a, const gemm_more *more, const gemm_gpu *g)
+template <int M, bool F32>
+static enum err launch_blocks(const gemm_args *a, const gemm_more *more, const gemm_gpu *g)
 {
     const bool gated = more && more->gated;
     const plan cut = plan_of(g->n_sm, gated ? a->w->n / 2 : a->w->n, gated);
-    return cut.tile_rows <= N_GROUP * BLOCK_N ? launch_as<M, F32, 1>(a, more, g, cut) : launch_as<M, F32, 2>(a, more, g, cut);
+    return cut.tile_rows <= N_GROUP * BLOCK_N ? launch_as<M, F32, 1>(a, more, g, cut)
+                                              : launch_as<M, F32, 2>(a, more, g, cut);
 }
 
 template <int M> static enum err launch(const gemm_args *a, const gemm_more *more, const gemm_gpu *g)
@@ -633,13 +703,13 @@ template <int M> static enum err launch(const gemm_args *a, const gemm_more *mor
 enum err gemm_small_sm90(const struct gemm_args *a, const struct gemm_more *more, const struct gemm_gpu *g)
 {
     const struct weight *w = a->w;
-    if (a->n_tok < 1 || a->n_tok > GEMM_SMALL_MAX_TOK || w->dt != DT_BF16 || !w->data || w->n < 1 || w->k < 8 || w->k % 8 || a->x_stride % 8 || g->n_sm < 2)
+    if (a->n_tok < 1 || a->n_tok > GEMM_SMALL_MAX_TOK || w->dt != DT_BF16 || !w->data || w->n < 1 ||
+        w->k < 8 || w->k % 8 || a->x_stride % 8 || g->n_sm < 2)
         return ERR_INVALID_VALUE;
-    if (more && ((more->gated && (w->n % 2 || a->y_f32 || a->add || more->sum_out)) || (more->sum_out && a->y_f32)))
+    if (more &&
+        ((more->gated && (w->n % 2 || a->y_f32 || a->add || more->sum_out)) || (more->sum_out && a->y_f32)))
         return ERR_INVALID_VALUE;
-    if (a->n_tok <= 8)
-        return launch<8>(a, more, g);
-    if (a->n_tok <= 16)
-        return launch<16>(a, more, g);
+    if (a->n_tok <= 8) return launch<8>(a, more, g);
+    if (a->n_tok <= 16) return launch<16>(a, more, g);
     return a->n_tok <= 32 ? launch<32>(a, more, g) : launch<64>(a, more, g);
 }

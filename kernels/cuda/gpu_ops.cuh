@@ -10,7 +10,8 @@
 
 typedef __nv_bfloat16 bf16;
 
-/* Waits for the kernels before this one; lets the next one's blocks be placed. Before it a kernel reads weights alone. */
+/* Waits for the kernels before this one; lets the next one's blocks be placed. Before it a kernel reads
+ * weights alone. */
 __device__ __forceinline__ void begin_kernel()
 {
 #if __CUDA_ARCH__ >= 900
@@ -53,15 +54,13 @@ template <int N> __device__ __forceinline__ void load_vec(float (&v)[N], const b
 template <int N> __device__ __forceinline__ void store_vec(float *p, const float (&v)[N])
 {
 #pragma unroll
-    for (int i = 0; i < N; i += 4)
-        *(float4 *)(p + i) = make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]);
+    for (int i = 0; i < N; i += 4) *(float4 *)(p + i) = make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]);
 }
 template <int N> __device__ __forceinline__ void store_vec(bf16 *p, const float (&v)[N])
 {
     uint32_t u[N / 2];
 #pragma unroll
-    for (int i = 0; i < N / 2; i++)
-        u[i] = pack_bf16(v[2 * i], v[2 * i + 1]);
+    for (int i = 0; i < N / 2; i++) u[i] = pack_bf16(v[2 * i], v[2 * i + 1]);
     if constexpr (N == 8)
         *(uint4 *)p = *(uint4 *)u;
     else
@@ -71,25 +70,26 @@ template <int N> __device__ __forceinline__ void store_vec(bf16 *p, const float 
 __device__ __forceinline__ float warp_sum(float x)
 {
 #pragma unroll
-    for (int m = 16; m > 0; m /= 2)
-        x += __shfl_xor_sync(~0u, x, m);
+    for (int m = 16; m > 0; m /= 2) x += __shfl_xor_sync(~0u, x, m);
     return x;
 }
 
-/* Was the kernel, as this device runs it, compiled for Hopper or newer? PTX of older targets, translated by the driver for a newer
- * device, has neither begin_kernel's wait nor clusters. */
+/* Was the kernel, as this device runs it, compiled for Hopper or newer? PTX of older targets, translated by
+ * the driver for a newer device, has neither begin_kernel's wait nor clusters. */
 template <typename F> static inline bool gpu_is_sm90(F *kernel)
 {
     cudaFuncAttributes attr;
     return cudaFuncGetAttributes(&attr, (const void *)kernel) == cudaSuccess && attr.ptxVersion >= 90;
 }
-/* A launch whose blocks may be placed while the kernel before still runs, where the kernel waits for it (begin_kernel). */
+/* A launch whose blocks may be placed while the kernel before still runs, where the kernel waits for it
+ * (begin_kernel). */
 template <typename F, typename... A>
-static inline enum err gpu_launch(const struct gpu_ctx *g, F *kernel, dim3 grid, int threads, int cluster, const A &...arg)
+static inline enum err gpu_launch(const struct gpu_ctx *g, F *kernel, dim3 grid, int threads, int cluster,
+                                  const A &...arg)
 {
-    static const bool   overlaps = gpu_is_sm90(kernel);
+    static const bool overlaps = gpu_is_sm90(kernel);
     cudaLaunchAttribute attr[2] = {};
-    cudaLaunchConfig_t  config = {};
+    cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = dim3((unsigned)threads);
     config.stream = g->stream;

@@ -31,7 +31,7 @@ static __global__ void plan_kernel(const plan_gpu_args a)
     const int layer = a.layer0 + blockIdx.x;
     for (int i = threadIdx.x; i < a.n_run; i += THREADS) {
         const plan_run &r = a.run[i];
-        attn_seg        s = {};
+        attn_seg s = {};
         s.row0 = r.row0;
         s.n_row = r.n_row;
         s.pos0 = r.pos0;
@@ -53,11 +53,11 @@ static __global__ void plan_kernel(const plan_gpu_args a)
     }
     for (int t = threadIdx.x; t < a.n_tok; t += THREADS) {
         const plan_run &r = a.run[run_of(a, t)];
-        bool            real = t >= r.row0 && t < r.row0 + r.n_row;
-        int             pos = real ? r.pos0 + t - r.row0 : 0;
-        a.page[(int64_t)layer * a.max_tok + t] = real ? a.table[((int64_t)r.slot * a.n_layer + layer) * a.n_block + pos / PAGE_TOK] : -1;
-        if (blockIdx.x == 0)
-            a.pos[t] = pos;
+        bool real = t >= r.row0 && t < r.row0 + r.n_row;
+        int pos = real ? r.pos0 + t - r.row0 : 0;
+        a.page[(int64_t)layer * a.max_tok + t] =
+            real ? a.table[((int64_t)r.slot * a.n_layer + layer) * a.n_block + pos / PAGE_TOK] : -1;
+        if (blockIdx.x == 0) a.pos[t] = pos;
     }
 }
 

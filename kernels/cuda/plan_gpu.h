@@ -1,5 +1,6 @@
-/* plan_gpu: the work lists of a call, made on the device for all layers in one launch: which page every token goes to, and what
- * each run of rows attends to. The host sends runs, tokens, route bits and what changed in the page tables; nothing by layer. */
+/* plan_gpu: the work lists of a call, made on the device for all layers in one launch: which page every token
+ * goes to, and what each run of rows attends to. The host sends runs, tokens, route bits and what changed in
+ * the page tables; nothing by layer. */
 #ifndef FLUXD_KERNELS_CUDA_PLAN_GPU_H
 #define FLUXD_KERNELS_CUDA_PLAN_GPU_H
 
@@ -20,32 +21,35 @@ struct plan_run {
 
 /* What a layer does with runs of a route bit. */
 struct plan_kind {
-    int32_t        prefill, decode; /* enum attn_kind */
-    int32_t        sink_blocks;
-    int32_t        hold;            /* which of the choices that live at once ATTN_LIST takes; -1: none */
-    const uint8_t *full_head;       /* ATTN_SPLIT: device, [H] */
+    int32_t prefill, decode; /* enum attn_kind */
+    int32_t sink_blocks;
+    int32_t hold;             /* which of the choices that live at once ATTN_LIST takes; -1: none */
+    const uint8_t *full_head; /* ATTN_SPLIT: device, [H] */
 };
 
 struct plan_gpu_args {
-    const struct plan_run *run;   /* [n_run], rows of the runs follow each other without gaps */
-    const uint8_t         *route; /* [n_run][n_layer] 0 sparse, 1 full, 2 open: kind -1 until the router has written it */
-    const struct plan_kind (*kind)[2]; /* [n_layer] by route bit; an open layer's two differ in `prefill` alone, or one has no choice */
-    int32_t               *table; /* [slots][n_layer][n_block] pages; patched first */
-    const int32_t        (*patch)[2]; /* [n_patch] index into table, page */
-    const int32_t         *n_patch;   /* device */
-    struct attn_seg       *seg;   /* out [n_layer][max_run] */
-    int32_t               *page;  /* out [n_layer][max_tok]; < 0 in padding rows */
-    int32_t               *pos;   /* out [max_tok] */
-    int                    n_run, n_tok, n_layer, n_block, max_run, max_tok;
-    int                    layer0, layer1; /* the layers that the call runs through */
-    int                    local_blocks;
-    bool                   decode;
-    uint64_t              *keep;        /* choices: [hold][query blocks][H][keep_words]; NULL: none */
-    int64_t                hold_stride; /* query blocks */
-    int                    n_head, keep_words;
+    const struct plan_run *run; /* [n_run], rows of the runs follow each other without gaps */
+    const uint8_t
+        *route; /* [n_run][n_layer] 0 sparse, 1 full, 2 open: kind -1 until the router has written it */
+    const struct plan_kind (*kind)[2]; /* [n_layer] by route bit; an open layer's two differ in `prefill`
+                                          alone, or one has no choice */
+    int32_t *table;                    /* [slots][n_layer][n_block] pages; patched first */
+    const int32_t (*patch)[2];         /* [n_patch] index into table, page */
+    const int32_t *n_patch;            /* device */
+    struct attn_seg *seg;              /* out [n_layer][max_run] */
+    int32_t *page;                     /* out [n_layer][max_tok]; < 0 in padding rows */
+    int32_t *pos;                      /* out [max_tok] */
+    int n_run, n_tok, n_layer, n_block, max_run, max_tok;
+    int layer0, layer1; /* the layers that the call runs through */
+    int local_blocks;
+    bool decode;
+    uint64_t *keep;      /* choices: [hold][query blocks][H][keep_words]; NULL: none */
+    int64_t hold_stride; /* query blocks */
+    int n_head, keep_words;
 };
 
-/* n_run runs and n_tok rows (rows past the last run are padding). Capturable: sizes are the bucket's, contents are read on the device. */
+/* n_run runs and n_tok rows (rows past the last run are padding). Capturable: sizes are the bucket's,
+ * contents are read on the device. */
 enum err plan_gpu(const struct plan_gpu_args *a, cudaStream_t stream);
 
 #ifdef __cplusplus

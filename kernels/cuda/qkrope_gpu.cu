@@ -1,9 +1,11 @@
-/* qkrope on CUDA: a group of lanes takes a head; a lane holds 4 numbers of its first half and the 4 that RoPE pairs with them. */
+/* qkrope on CUDA: a group of lanes takes a head; a lane holds 4 numbers of its first half and the 4 that RoPE
+ * pairs with them. */
 #include "kernels/cuda/gpu_ops.cuh"
 
 enum { THREADS = 256, VEC = 4, HEADS = 3, HEAD_MIN = 16, HEAD_MAX = 256 };
 
-template <typename KV> static __device__ __forceinline__ KV *page_row(const qkrope_args &a, int64_t page, int g, int v, int row)
+template <typename KV>
+static __device__ __forceinline__ KV *page_row(const qkrope_args &a, int64_t page, int g, int v, int row)
 {
     return (KV *)a.pool + (((page * a.n_kv + g) * 2 + v) * PAGE_TOK + row) * a.head;
 }
@@ -25,23 +27,24 @@ static __device__ __forceinline__ void rotate(float (&x)[2][VEC], const float (&
         x[1][j] = hi * cs[2 * j] + lo * cs[2 * j + 1];
     }
 }
-template <typename T> static __device__ __forceinline__ void store_head(T *to, const float (&x)[2][VEC], int half)
+template <typename T>
+static __device__ __forceinline__ void store_head(T *to, const float (&x)[2][VEC], int half)
 {
     store_vec<VEC>(to, x[0]);
     store_vec<VEC>(to + half, x[1]);
 }
 
-/* LANES: lanes of a group, a power of two, LANES * 8 >= K. Block x: token; blocks y share its heads. HEADS heads of a group are
- * on their way at once. */
-template <typename T, typename KV, int LANES> __global__ void __launch_bounds__(THREADS, 3) qkrope_kernel(const qkrope_args a)
+/* LANES: lanes of a group, a power of two, LANES * 8 >= K. Block x: token; blocks y share its heads. HEADS
+ * heads of a group are on their way at once. */
+template <typename T, typename KV, int LANES>
+__global__ void __launch_bounds__(THREADS, 3) qkrope_kernel(const qkrope_args a)
 {
-    const int  K = a.head, half = K / 2, H = a.n_head, G = a.n_kv, n_group = THREADS / LANES * gridDim.y;
-    const int  i = threadIdx.x % LANES * VEC;
+    const int K = a.head, half = K / 2, H = a.n_head, G = a.n_kv, n_group = THREADS / LANES * gridDim.y;
+    const int i = threadIdx.x % LANES * VEC;
     const bool in = i < half;
-    float      wq[2][VEC], wk[2][VEC], cs[2 * VEC];
+    float wq[2][VEC], wk[2][VEC], cs[2 * VEC];
 #pragma unroll
-    for (int j = 0; j < VEC; j++)
-        wq[0][j] = wq[1][j] = wk[0][j] = wk[1][j] = 1;
+    for (int j = 0; j < VEC; j++) wq[0][j] = wq[1][j] = wk[0][j] = wk[1][j] = 1;
     if (in && a.q_norm) {
         load_vec<VEC>(wq[0], (const T *)a.q_norm + i);
         load_vec<VEC>(wq[1], (const T *)a.q_norm + half + i);
@@ -52,9 +55,10 @@ template <typename T, typename KV, int LANES> __global__ void __launch_bounds__(
     }
     begin_kernel();
     const int64_t t = blockIdx.x, page = a.pool ? a.page[t] : -1;
-    const int     pos = a.pos[t], n_item = H + 2 * G;
-    const T      *row = (const T *)a.qkv + t * a.qkv_stride;
-    for (int h0 = blockIdx.y * (THREADS / LANES) + threadIdx.x / LANES; h0 - (int)threadIdx.x / LANES < n_item; h0 += HEADS * n_group) {
+    const int pos = a.pos[t], n_item = H + 2 * G;
+    const T *row = (const T *)a.qkv + t * a.qkv_stride;
+    for (int h0 = blockIdx.y * (THREADS / LANES) + threadIdx.x / LANES;
+         h0 - (int)threadIdx.x / LANES < n_item; h0 += HEADS * n_group) {
         float x[HEADS][2][VEC] = {};
 #pragma unroll
         for (int n = 0; n < HEADS; n++)
@@ -62,63 +66,54 @@ template <typename T, typename KV, int LANES> __global__ void __launch_bounds__(
                 load_vec<VEC>(x[n][0], row + (h0 + n * n_group) * K + i);
                 load_vec<VEC>(x[n][1], row + (h0 + n * n_group) * K + half + i);
             }
-        if (in)
-            load_vec<2 * VEC>(cs, a.rope + (int64_t)pos * K + 2 * i);
+        if (in) load_vec<2 * VEC>(cs, a.rope + (int64_t)pos * K + 2 * i);
 #pragma unroll
         for (int n = 0; n < HEADS; n++) {
             const int h = h0 + n * n_group;
-            float     sum = 0;
+            float sum = 0;
 #pragma unroll
-            for (int j = 0; j < VEC; j++)
-                sum += x[n][0][j] * x[n][0][j] + x[n][1][j] * x[n][1][j];
+            for (int j = 0; j < VEC; j++) sum += x[n][0][j] * x[n][0][j] + x[n][1][j] * x[n][1][j];
 #pragma unroll
-            for (int m = LANES / 2; m > 0; m /= 2)
-                sum += __shfl_xor_sync(~0u, sum, m);
-            if (!in || h >= n_item)
-                continue;
+            for (int m = LANES / 2; m > 0; m /= 2) sum += __shfl_xor_sync(~0u, sum, m);
+            if (!in || h >= n_item) continue;
             const float scale = 1.0f / sqrtf(sum / (float)K + a.eps);
             if (h < H) {
-                if (a.q_norm)
-                    scale_head(x[n], wq, scale);
-                if (a.q_raw)
-                    store_head((T *)a.q_raw + (t * H + h) * K + i, x[n], half);
+                if (a.q_norm) scale_head(x[n], wq, scale);
+                if (a.q_raw) store_head((T *)a.q_raw + (t * H + h) * K + i, x[n], half);
                 rotate(x[n], cs);
-                if (a.q)
-                    store_head((T *)a.q + (t * H + h) * K + i, x[n], half);
+                if (a.q) store_head((T *)a.q + (t * H + h) * K + i, x[n], half);
             } else if (page >= 0) {
                 const int v = h >= H + G;
-                if (!v && a.k_norm)
-                    scale_head(x[n], wk, scale);
-                if (!v)
-                    rotate(x[n], cs);
+                if (!v && a.k_norm) scale_head(x[n], wk, scale);
+                if (!v) rotate(x[n], cs);
                 store_head(page_row<KV>(a, page, h - H - v * G, v, pos % PAGE_TOK) + i, x[n], half);
             }
         }
     }
 }
 
-template <typename T, typename KV, int LANES> static enum err launch_lanes(const qkrope_args *a, const gpu_ctx *g)
+template <typename T, typename KV, int LANES>
+static enum err launch_lanes(const qkrope_args *a, const gpu_ctx *g)
 {
     const int n_item = a->n_head + 2 * a->n_kv, group = THREADS / LANES;
-    const int parts = a->n_tok < 4 * g->n_sm ? (n_item + group - 1) / group : 1; /* few tokens: a head to each group */
-    return gpu_launch(g, qkrope_kernel<T, KV, LANES>, dim3((unsigned)a->n_tok, (unsigned)parts), THREADS, 1, *a);
+    const int parts =
+        a->n_tok < 4 * g->n_sm ? (n_item + group - 1) / group : 1; /* few tokens: a head to each group */
+    return gpu_launch(g, qkrope_kernel<T, KV, LANES>, dim3((unsigned)a->n_tok, (unsigned)parts), THREADS, 1,
+                      *a);
 }
 template <typename T, typename KV> static enum err launch(const qkrope_args *a, const gpu_ctx *g)
 {
-    if (a->head <= 32)
-        return launch_lanes<T, KV, 4>(a, g);
-    if (a->head <= 64)
-        return launch_lanes<T, KV, 8>(a, g);
+    if (a->head <= 32) return launch_lanes<T, KV, 4>(a, g);
+    if (a->head <= 64) return launch_lanes<T, KV, 8>(a, g);
     return a->head <= 128 ? launch_lanes<T, KV, 16>(a, g) : launch_lanes<T, KV, 32>(a, g);
 }
 
 enum err qkrope_gpu(const struct qkrope_args *a, const struct gpu_ctx *g)
 {
-    if (a->n_tok == 0)
-        return OK;
-    if (a->n_tok < 0 || a->head < HEAD_MIN || a->head > HEAD_MAX || a->head % 8 || a->n_head < 1 || a->n_kv < 1 || a->qkv_stride % 4)
+    if (a->n_tok == 0) return OK;
+    if (a->n_tok < 0 || a->head < HEAD_MIN || a->head > HEAD_MAX || a->head % 8 || a->n_head < 1 ||
+        a->n_kv < 1 || a->qkv_stride % 4)
         return ERR_INVALID_VALUE;
-    if (g->act == DT_F32)
-        return g->kv == DT_F32 ? launch<float, float>(a, g) : launch<float, bf16>(a, g);
+    if (g->act == DT_F32) return g->kv == DT_F32 ? launch<float, float>(a, g) : launch<float, bf16>(a, g);
     return g->kv == DT_F32 ? launch<bf16, float>(a, g) : launch<bf16, bf16>(a, g);
 }

@@ -1,38 +1,46 @@
-/* tensor_map: the driver's encoder, found at run time: the product does not link libcuda, so that it starts without a GPU. */
+/* tensor_map: the driver's encoder, found at run time: the product does not link libcuda, so that it starts
+ * without a GPU. */
 #include "kernels/cuda/tensor_map.h"
 
 #include <cuda_runtime.h>
 
 enum { BOX_COL = 64 };
 
-static CUresult encode(CUtensorMap *map, int rank, const void *base, const cuuint64_t *dim, const cuuint64_t *stride, const cuuint32_t *box)
+static CUresult encode(CUtensorMap *map, int rank, const void *base, const cuuint64_t *dim,
+                       const cuuint64_t *stride, const cuuint32_t *box)
 {
-    typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *,
-                                  const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                  CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+    typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
+                                  const cuuint64_t *, const cuuint32_t *, const cuuint32_t *,
+                                  CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
+                                  CUtensorMapFloatOOBfill);
     static encode_fn fn;
     if (!fn) {
-        void                                *p = NULL;
+        void *p = NULL;
         enum cudaDriverEntryPointQueryResult found;
-        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &p, 12000, cudaEnableDefault, &found) != cudaSuccess || !p)
+        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &p, 12000, cudaEnableDefault,
+                                             &found) != cudaSuccess ||
+            !p)
             return CUDA_ERROR_NOT_FOUND;
         fn = (encode_fn)p;
     }
     static const cuuint32_t one[3] = {1, 1, 1};
-    /* A box's rows are whole lines of L2. With promotion to 256 bytes pages are read at 4.32 TB/s instead of 4.58 (H200). */
+    /* A box's rows are whole lines of L2. With promotion to 256 bytes pages are read at 4.32 TB/s instead
+     * of 4.58 (H200). */
     return fn(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, (cuuint32_t)rank, (void *)base, dim, stride, box, one,
               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_NONE,
               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
 }
 
-enum err tensor_map_2d(CUtensorMap *map, const void *base, int64_t n_row, int n_col, int64_t stride, int box_row)
+enum err tensor_map_2d(CUtensorMap *map, const void *base, int64_t n_row, int n_col, int64_t stride,
+                       int box_row)
 {
     const cuuint64_t dim[2] = {(cuuint64_t)n_col, (cuuint64_t)n_row}, bytes[1] = {(cuuint64_t)stride * 2};
     const cuuint32_t box[2] = {BOX_COL, (cuuint32_t)box_row};
     return encode(map, 2, base, dim, bytes, box) == CUDA_SUCCESS ? OK : ERR_DEVICE;
 }
 
-enum err tensor_map_3d(CUtensorMap *map, const void *base, int64_t n_row, int64_t stride, int n_head, int n_col, int box_row)
+enum err tensor_map_3d(CUtensorMap *map, const void *base, int64_t n_row, int64_t stride, int n_head,
+                       int n_col, int box_row)
 {
     const cuuint64_t dim[3] = {(cuuint64_t)n_col, (cuuint64_t)n_head, (cuuint64_t)n_row};
     const cuuint64_t bytes[2] = {(cuuint64_t)n_col * 2, (cuuint64_t)stride * 2};

@@ -26,14 +26,14 @@ static void reply_buffer(struct http_call *c, struct strbuf *b, const char *type
     strbuf_fini(b);
 }
 
-/* Alive: the process answers, and an engine that has begun to live still does. While the model loads there is none yet.
+/* Alive: the process answers, and an engine that has begun to live still does. While the model loads there is
+ * none yet.
  */
 void api_health(struct http_call *c, void *arg)
 {
     const struct app *app = arg;
     double age_ms = 0;
-    if (app->scheduler)
-        age_ms = clock_ms_since(scheduler_beat_ns(scheduler_stats(app->scheduler)));
+    if (app->scheduler) age_ms = clock_ms_since(scheduler_beat_ns(scheduler_stats(app->scheduler)));
     if (age_ms > (double)app->config->health_timeout_ms) {
         struct err_note note;
         err_set(&note, ERR_OVERLOAD, NULL, "the engine has given no sign of life for %.1f s", age_ms / 1000);
@@ -91,10 +91,11 @@ void api_metrics(struct http_call *c, void *arg)
 void api_page(struct http_call *c, void *arg)
 {
     (void)arg;
-    http_reply(c, 200, "text/html; charset=utf-8", _binary_ui_html_start,
-               (size_t)(_binary_ui_html_end - _binary_ui_html_start),
-               "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-               "connect-src 'self'; "
-               "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
-               "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n");
+    http_reply(
+        c, 200, "text/html; charset=utf-8", _binary_ui_html_start,
+        (size_t)(_binary_ui_html_end - _binary_ui_html_start),
+        "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+        "connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
+        "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n");
 }

@@ -10,7 +10,7 @@ static const float LOGPROB_FLOOR = -9999.0f; /* what is printed for minus infini
 
 static const struct form {
     const char *object;
-    bool        chat, chunk;
+    bool chat, chunk;
 } form_of[ANSWER_N_FORM] = {
     [ANSWER_COMPLETION] = {.object = "text_completion"},
     [ANSWER_COMPLETION_CHUNK] = {.object = "text_completion", .chunk = true},
@@ -21,8 +21,7 @@ static const struct form {
 static void write_ids(struct json_out *o, const char *key, const int32_t *id, size_t n)
 {
     json_out_array(o, key);
-    for (size_t i = 0; i < n; i++)
-        json_out_int(o, NULL, id[i]);
+    for (size_t i = 0; i < n; i++) json_out_int(o, NULL, id[i]);
     json_out_end(o);
 }
 
@@ -34,16 +33,15 @@ static float printable(float logprob) { return logprob > LOGPROB_FLOOR ? logprob
 static float own_logprob(const struct sample_out *s)
 {
     for (int k = 0; k < s->n_top; k++)
-        if (s->top_id[k] == s->id)
-            return printable(s->top_logprob[k]);
+        if (s->top_id[k] == s->id) return printable(s->top_logprob[k]);
     return printable(s->logprob);
 }
 
-/* A token's name where names must be unique: its text, or "bytes:\xe2\x80" where it is a part of a character (or a
- * NUL, which a key cannot hold). */
+/* A token's name where names must be unique: its text, or "bytes:\xe2\x80" where it is a part of a character
+ * (or a NUL, which a key cannot hold). */
 static void token_name(const struct tokenizer *t, int32_t id, struct strbuf *out)
 {
-    size_t      n;
+    size_t n;
     const char *s = tokenizer_bytes(t, id, &n);
     strbuf_clear(out);
     if (utf8_valid(s, n) && !memchr(s, '\0', n)) {
@@ -51,19 +49,18 @@ static void token_name(const struct tokenizer *t, int32_t id, struct strbuf *out
         return;
     }
     strbuf_puts(out, "bytes:");
-    for (size_t i = 0; i < n; i++)
-        strbuf_printf(out, "\\x%02x", (unsigned)(uint8_t)s[i]);
+    for (size_t i = 0; i < n; i++) strbuf_printf(out, "\\x%02x", (unsigned)(uint8_t)s[i]);
 }
 
 static int64_t n_characters(const struct strbuf *s)
 {
     int64_t n = 0;
-    for (size_t i = 0; i < s->len; i++)
-        n += ((uint8_t)s->data[i] & 0xC0) != 0x80;
+    for (size_t i = 0; i < s->len; i++) n += ((uint8_t)s->data[i] & 0xC0) != 0x80;
     return n;
 }
 
-static void legacy_names(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c, struct strbuf *name)
+static void legacy_names(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c,
+                         struct strbuf *name)
 {
     json_out_array(o, "tokens");
     for (size_t i = 0; i < c->n_token; i++) {
@@ -80,28 +77,29 @@ static void legacy_names(struct json_out *o, const struct tokenizer *t, const st
     json_out_end(o);
 }
 
-/* The alternatives as an object, with the token itself where it is not among them. The ids are distinct, and so are names
- * but for vocabularies that hold a text twice: of such the likeliest stands. */
-static void legacy_top(struct json_out *o, const struct tokenizer *t, const struct sample_out *s, struct strbuf *name)
+/* The alternatives as an object, with the token itself where it is not among them. The ids are distinct, and
+ * so are names but for vocabularies that hold a text twice: of such the likeliest stands. */
+static void legacy_top(struct json_out *o, const struct tokenizer *t, const struct sample_out *s,
+                       struct strbuf *name)
 {
     int32_t seen[SAMPLE_TOP_MAX + 1];
-    int     n_seen = 0;
+    int n_seen = 0;
     json_out_object(o, NULL);
     for (int k = 0; k <= s->n_top; k++) {
         const int32_t id = k < s->n_top ? s->top_id[k] : s->id;
-        size_t        n, m;
-        const char   *text = tokenizer_bytes(t, id, &n);
-        bool          dup = false;
+        size_t n, m;
+        const char *text = tokenizer_bytes(t, id, &n);
+        bool dup = false;
         for (int j = 0; j < n_seen && !dup; j++) {
             const char *other = tokenizer_bytes(t, seen[j], &m);
             dup = n == m && !memcmp(text, other, n);
         }
-        if (dup)
-            continue;
+        if (dup) continue;
         seen[n_seen++] = id;
         token_name(t, id, name);
         strbuf_putc(name, '\0');
-        json_out_float(o, strbuf_failed(name) ? "" : name->data, k < s->n_top ? printable(s->top_logprob[k]) : own_logprob(s));
+        json_out_float(o, strbuf_failed(name) ? "" : name->data,
+                       k < s->n_top ? printable(s->top_logprob[k]) : own_logprob(s));
     }
     json_out_end(o);
 }
@@ -129,20 +127,18 @@ static void legacy_logprobs(struct json_out *o, const struct tokenizer *t, const
     }
     json_out_end(o);
     json_out_end(o);
-    if (strbuf_failed(&name))
-        o->buf->failed = true;
+    if (strbuf_failed(&name)) o->buf->failed = true;
     strbuf_fini(&name);
 }
 
 static void chat_token(struct json_out *o, const struct tokenizer *t, int32_t id, float logprob)
 {
-    size_t      n;
+    size_t n;
     const char *s = tokenizer_bytes(t, id, &n);
     json_out_string(o, "token", s, n);
     json_out_float(o, "logprob", logprob);
     json_out_array(o, "bytes");
-    for (size_t i = 0; i < n; i++)
-        json_out_int(o, NULL, (uint8_t)s[i]);
+    for (size_t i = 0; i < n; i++) json_out_int(o, NULL, (uint8_t)s[i]);
     json_out_end(o);
 }
 
@@ -170,7 +166,8 @@ static void chat_logprobs(struct json_out *o, const struct tokenizer *t, const s
 
 /* --- choices --- */
 
-void answer_begin(struct json_out *o, const struct answer_head *h, enum answer_form form, const struct answer_choice *c)
+void answer_begin(struct json_out *o, const struct answer_head *h, enum answer_form form,
+                  const struct answer_choice *c)
 {
     json_out_object(o, NULL);
     json_out_text(o, "id", h->id);
@@ -188,18 +185,15 @@ static void write_text(struct json_out *o, const struct form *f, const struct an
         return;
     }
     json_out_object(o, f->chunk ? "delta" : "message");
-    if (c->role || !f->chunk)
-        json_out_text(o, "role", "assistant");
-    if (c->n_reason)
-        json_out_string(o, "reasoning_content", c->reason, c->n_reason);
-    if (c->role || c->n_text || !f->chunk)
-        json_out_string(o, "content", c->text, c->n_text);
-    if (!f->chunk)
-        json_out_null(o, "refusal");
+    if (c->role || !f->chunk) json_out_text(o, "role", "assistant");
+    if (c->n_reason) json_out_string(o, "reasoning_content", c->reason, c->n_reason);
+    if (c->role || c->n_text || !f->chunk) json_out_string(o, "content", c->text, c->n_text);
+    if (!f->chunk) json_out_null(o, "refusal");
     json_out_end(o);
 }
 
-void answer_choice(struct json_out *o, const struct tokenizer *t, enum answer_form form, const struct answer_choice *c)
+void answer_choice(struct json_out *o, const struct tokenizer *t, enum answer_form form,
+                   const struct answer_choice *c)
 {
     const struct form *f = &form_of[form];
     json_out_object(o, NULL);
@@ -212,19 +206,18 @@ void answer_choice(struct json_out *o, const struct tokenizer *t, enum answer_fo
     else
         legacy_logprobs(o, t, c);
     json_out_text(o, "finish_reason", c->finish);
-    if (!f->chat && c->prompt_id)
-        write_ids(o, "prompt_token_ids", c->prompt_id, c->n_prompt_id);
-    if (c->id)
-        write_ids(o, "token_ids", c->id, c->n_id);
+    if (!f->chat && c->prompt_id) write_ids(o, "prompt_token_ids", c->prompt_id, c->n_prompt_id);
+    if (c->id) write_ids(o, "token_ids", c->id, c->n_id);
     json_out_end(o);
 }
 
 /* --- usage --- */
 
-static void write_route(struct json_out *o, const char *key, const struct engine_info *model, const struct request *r, int64_t pages, int64_t pages_full)
+static void write_route(struct json_out *o, const char *key, const struct engine_info *model,
+                        const struct request *r, int64_t pages, int64_t pages_full)
 {
     struct strbuf mask;
-    int           full = 0;
+    int full = 0;
     strbuf_init(&mask);
     for (int l = 0; l < model->n_layer; l++) {
         full += r->use.route[l] == ROUTE_FULL;
@@ -234,17 +227,16 @@ static void write_route(struct json_out *o, const char *key, const struct engine
     json_out_string(o, "mask", mask.data ? mask.data : "", mask.len);
     json_out_int(o, "full_layers", full);
     json_out_int(o, "sparse_layers", model->n_layer - full);
-    if (r->bias && r->bias->on)
-        json_out_float(o, "bias", r->bias->value);
+    if (r->bias && r->bias->on) json_out_float(o, "bias", r->bias->value);
     json_out_int(o, "kv_bytes", pages * model->page_bytes);
     json_out_int(o, "kv_bytes_full", pages_full * model->page_bytes);
     json_out_end(o);
-    if (strbuf_failed(&mask))
-        o->buf->failed = true;
+    if (strbuf_failed(&mask)) o->buf->failed = true;
     strbuf_fini(&mask);
 }
 
-static void write_used_route(struct json_out *o, const char *key, const struct engine_info *model, const struct request *r)
+static void write_used_route(struct json_out *o, const char *key, const struct engine_info *model,
+                             const struct request *r)
 {
     write_route(o, key, model, r, r->use.kv_pages_peak, r->use.kv_pages_full);
 }
@@ -262,8 +254,7 @@ void answer_usage(struct json_out *o, const struct engine_info *model, const str
         write_used_route(o, "attention_route", model, u->routed[0]);
     } else if (u->routed) {
         json_out_array(o, "attention_route");
-        for (int i = 0; i < u->n_routed; i++)
-            write_used_route(o, NULL, model, u->routed[i]);
+        for (int i = 0; i < u->n_routed; i++) write_used_route(o, NULL, model, u->routed[i]);
         json_out_end(o);
     }
     json_out_end(o);
@@ -279,10 +270,11 @@ static void write_ms(struct json_out *o, const char *key, double ms)
         json_out_null(o, key);
 }
 
-void answer_route(struct json_out *o, const struct answer_head *h, const struct engine_info *model, const struct request *r)
+void answer_route(struct json_out *o, const struct answer_head *h, const struct engine_info *model,
+                  const struct request *r)
 {
     const struct request_price *p = &r->use.price;
-    const struct answer_usage   u = {.n_prompt = r->n_prompt, .n_cached = r->use.n_cached};
+    const struct answer_usage u = {.n_prompt = r->n_prompt, .n_cached = r->use.n_cached};
     json_out_object(o, NULL);
     json_out_text(o, "id", h->id);
     json_out_text(o, "object", "route");

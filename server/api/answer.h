@@ -1,4 +1,5 @@
-/* answer: the JSON shapes of what a generation gives: choices, log-probabilities, usage. Writes, decides nothing. Any thread. */
+/* answer: the JSON shapes of what a generation gives: choices, log-probabilities, usage. Writes, decides
+ * nothing. Any thread. */
 #ifndef FLUXD_SERVER_API_ANSWER_H
 #define FLUXD_SERVER_API_ANSWER_H
 
@@ -10,42 +11,53 @@
 /* What every answer and every chunk begins with. */
 struct answer_head {
     const char *id, *model;
-    int64_t     created;
+    int64_t created;
 };
 
-enum answer_form { ANSWER_COMPLETION, ANSWER_COMPLETION_CHUNK, ANSWER_CHAT, ANSWER_CHAT_CHUNK, ANSWER_N_FORM };
+enum answer_form {
+    ANSWER_COMPLETION,
+    ANSWER_COMPLETION_CHUNK,
+    ANSWER_CHAT,
+    ANSWER_CHAT_CHUNK,
+    ANSWER_N_FORM
+};
 
 /* One choice, or the news of one choice in a chunk. */
 struct answer_choice {
-    int                      index;
-    const char              *text;
-    size_t                   n_text;
-    const char              *reason;      /* chat: what was reasoned */
-    size_t                   n_reason;
-    bool                     role;        /* chat chunk: the first one, which names the speaker */
-    const char              *finish;      /* NULL: not yet */
-    const struct sample_out *token;       /* log-probabilities of n_token tokens; NULL: not asked for */
-    size_t                   n_token;
-    bool                     first_null;  /* completions: token[0] is the prompt's first and has none */
-    int64_t                 *text_offset; /* completions: characters before token[0]; moved on by the call */
-    const int32_t           *id;          /* n_id ids of the answer; NULL: not asked for */
-    size_t                   n_id;
-    const int32_t           *prompt_id;   /* likewise, of the prompt */
-    size_t                   n_prompt_id;
+    int index;
+    const char *text;
+    size_t n_text;
+    const char *reason; /* chat: what was reasoned */
+    size_t n_reason;
+    bool role;                      /* chat chunk: the first one, which names the speaker */
+    const char *finish;             /* NULL: not yet */
+    const struct sample_out *token; /* log-probabilities of n_token tokens; NULL: not asked for */
+    size_t n_token;
+    bool first_null;      /* completions: token[0] is the prompt's first and has none */
+    int64_t *text_offset; /* completions: characters before token[0]; moved on by the call */
+    const int32_t *id;    /* n_id ids of the answer; NULL: not asked for */
+    size_t n_id;
+    const int32_t *prompt_id; /* likewise, of the prompt */
+    size_t n_prompt_id;
 };
 
 /* Opens the answer's object with id, object, created, model (and the prompt's ids, where chat has them). */
-void answer_begin(struct json_out *o, const struct answer_head *h, enum answer_form form, const struct answer_choice *c);
-void answer_choice(struct json_out *o, const struct tokenizer *t, enum answer_form form, const struct answer_choice *c);
+void answer_begin(struct json_out *o, const struct answer_head *h, enum answer_form form,
+                  const struct answer_choice *c);
+void answer_choice(struct json_out *o, const struct tokenizer *t, enum answer_form form,
+                   const struct answer_choice *c);
 
 struct answer_usage {
-    int64_t               n_prompt, n_answer, n_cached;
-    const struct request *const *routed; /* one finished request of each prompt; NULL: no attention_route (running counts) */
-    int                   n_routed;
+    int64_t n_prompt, n_answer, n_cached;
+    const struct request *const
+        *routed; /* one finished request of each prompt; NULL: no attention_route (running counts) */
+    int n_routed;
 };
-void answer_usage(struct json_out *o, const struct engine_info *model, const struct answer_usage *u); /* "usage": {...} */
+void answer_usage(struct json_out *o, const struct engine_info *model,
+                  const struct answer_usage *u); /* "usage": {...} */
 
 /* The whole answer to POST /v1/route, about a request that ended with FINISH_ROUTED. */
-void answer_route(struct json_out *o, const struct answer_head *h, const struct engine_info *model, const struct request *r);
+void answer_route(struct json_out *o, const struct answer_head *h, const struct engine_info *model,
+                  const struct request *r);
 
 #endif

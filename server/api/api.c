@@ -1,5 +1,5 @@
-/* api: open and close of the endpoint code, the scheduler's events, and bodies on their way through the worker pool.
- * Loop thread only, but for work(), which a worker of the pool runs on the job alone. */
+/* api: open and close of the endpoint code, the scheduler's events, and bodies on their way through the
+ * worker pool. Loop thread only, but for work(), which a worker of the pool runs on the job alone. */
 #include "server/api/internal.h"
 
 #include <stdlib.h>
@@ -13,23 +13,22 @@ enum { POLL_BATCH = 64, RETRY_AFTER_S = 1 };
 
 /* One body in the pool. */
 struct job {
-    struct list       node; /* in api.jobs */
-    struct lane_job   lane;
-    struct api       *api;
+    struct list node; /* in api.jobs */
+    struct lane_job lane;
+    struct api *api;
     struct http_call *call; /* NULL: the client left */
     enum api_endpoint endpoint;
-    int64_t           start_ns;
+    int64_t start_ns;
     struct http_body *body;
-    struct ask       *ask;  /* result */
-    enum err          failed;
-    struct err_note   note;
+    struct ask *ask; /* result */
+    enum err failed;
+    struct err_note note;
 };
 
 enum err api_open(struct app *a)
 {
     struct api *api = calloc(1, sizeof *api);
-    if (!api)
-        return ERR_NOMEM;
+    if (!api) return ERR_NOMEM;
     api->app = a;
     list_init(&api->gens);
     list_init(&api->jobs);
@@ -41,8 +40,7 @@ enum err api_open(struct app *a)
 void api_close(struct app *a)
 {
     struct api *api = api_of(a);
-    if (!api)
-        return;
+    if (!api) return;
     CHECK(api->live == 0);
     chat_tokens_free(api->chat_tokens);
     free(api);
@@ -54,19 +52,16 @@ int api_live(const struct app *a) { return a->api ? api_of(a)->live : 0; }
 void api_poll(struct app *a)
 {
     struct request *ready[POLL_BATCH];
-    size_t          n;
-    if (!a->scheduler)
-        return;
+    size_t n;
+    if (!a->scheduler) return;
     while ((n = scheduler_poll(a->scheduler, ready, POLL_BATCH)) > 0)
-        for (size_t i = 0; i < n; i++)
-            gen_events(ready[i]);
+        for (size_t i = 0; i < n; i++) gen_events(ready[i]);
 }
 
 int api_retry_after_s(const struct api *api, enum err e)
 {
     const int status = err_status(e);
-    if (e == ERR_QUEUE_FULL && api->app->scheduler)
-        return scheduler_retry_after_s(api->app->scheduler);
+    if (e == ERR_QUEUE_FULL && api->app->scheduler) return scheduler_retry_after_s(api->app->scheduler);
     return status == 429 || status == 503 ? RETRY_AFTER_S : -1;
 }
 
@@ -78,8 +73,8 @@ void api_refuse(struct api *api, struct http_call *c, enum api_endpoint endpoint
 
 /* --- what workers may read: all of it is constant once the model is there --- */
 
-/* No token has more bytes than the longest piece. What a tokenizer normalises first may have had three times as many: the
- * composition of Hangul syllables (Unicode 3.12) shortens most. */
+/* No token has more bytes than the longest piece. What a tokenizer normalises first may have had three times
+ * as many: the composition of Hangul syllables (Unicode 3.12) shortens most. */
 static size_t text_bytes_most(const struct app *a)
 {
     size_t longest = 0, n;
@@ -90,15 +85,14 @@ static size_t text_bytes_most(const struct app *a)
     return 3 * longest * (size_t)a->model->max_len;
 }
 
-/* The tokenizer's end of a turn ends an answer too, where the model's own lists forgot it (a chat model made of a base model). */
+/* The tokenizer's end of a turn ends an answer too, where the model's own lists forgot it (a chat model made
+ * of a base model). */
 static struct engine_info with_tokenizer_eos(const struct engine_info *model, int32_t id)
 {
     struct engine_info m = *model;
-    bool               known = id < 0 || m.n_eos == (int)(sizeof m.eos / sizeof *m.eos);
-    for (int i = 0; i < m.n_eos; i++)
-        known |= m.eos[i] == id;
-    if (!known)
-        m.eos[m.n_eos++] = id;
+    bool known = id < 0 || m.n_eos == (int)(sizeof m.eos / sizeof *m.eos);
+    for (int i = 0; i < m.n_eos; i++) known |= m.eos[i] == id;
+    if (!known) m.eos[m.n_eos++] = id;
     return m;
 }
 
@@ -111,11 +105,9 @@ int32_t api_eos_id(const struct app *a)
 static enum err open_env(struct api *api, struct err_note *note)
 {
     const struct app *a = api->app;
-    if (api->has_env)
-        return OK;
+    if (api->has_env) return OK;
     enum err e = chat_tokens_new(&api->chat_tokens, a->tokenizer, note);
-    if (e)
-        return e;
+    if (e) return e;
     api->model = with_tokenizer_eos(a->model, tokenizer_eos(a->tokenizer));
     api->env = (struct prep_env){
         .chat = {.tmpl = a->chat_template,
@@ -167,11 +159,14 @@ static void job_free(struct job *j)
 /* --- long answers of /tokenize and /detokenize, which hold their ids while a client reads --- */
 
 struct long_answer {
-    struct api         *api;
+    struct api *api;
     struct text_answer *text;
 };
 
-static bool long_answer_next(void *arg, struct strbuf *out) { return text_answer_next(((struct long_answer *)arg)->text, out); }
+static bool long_answer_next(void *arg, struct strbuf *out)
+{
+    return text_answer_next(((struct long_answer *)arg)->text, out);
+}
 
 static void long_answer_free(void *arg)
 {
@@ -183,12 +178,14 @@ static void long_answer_free(void *arg)
 
 static void answer_long(struct job *j)
 {
-    struct api         *api = j->api;
+    struct api *api = j->api;
     struct long_answer *a = malloc(sizeof *a);
-    const size_t        most = (size_t)api->app->config->max_answers_bytes, n = text_answer_bytes(j->ask->rest);
+    const size_t most = (size_t)api->app->config->max_answers_bytes, n = text_answer_bytes(j->ask->rest);
     if (!a || n > most || api->answer_bytes > most - n) {
         if (a)
-            err_set(&j->note, ERR_OVERLOAD, NULL, "this answer and those that are being read exceed the %zu bytes of --max-answers-bytes", most);
+            err_set(&j->note, ERR_OVERLOAD, NULL,
+                    "this answer and those that are being read exceed the %zu bytes of --max-answers-bytes",
+                    most);
         else
             err_set(&j->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
         free(a);
@@ -198,15 +195,18 @@ static void answer_long(struct job *j)
     *a = (struct long_answer){.api = api, .text = j->ask->rest};
     j->ask->rest = NULL;
     api->answer_bytes += n;
-    const struct http_source source = {.begin = j->ask->answer.data, .n_begin = j->ask->answer.len, .next = long_answer_next,
-                                       .free = long_answer_free, .arg = a};
+    const struct http_source source = {.begin = j->ask->answer.data,
+                                       .n_begin = j->ask->answer.len,
+                                       .next = long_answer_next,
+                                       .free = long_answer_free,
+                                       .arg = a};
     api_count(&api->stats, j->endpoint, 200);
     http_reply_source(j->call, "application/json", &source);
 }
 
 static void answer_job(struct job *j)
 {
-    struct api       *api = j->api;
+    struct api *api = j->api;
     struct http_call *call = j->call;
     if (j->failed) {
         api_refuse(api, call, j->endpoint, &j->note);
@@ -227,8 +227,7 @@ static void after_work(struct lane_job *l, bool ran)
     struct job *j = job_of(l);
     if (!ran) /* taken back before a worker saw it */
         j->failed = err_set(&j->note, ERR_CANCELLED, NULL, "%s", err_text(ERR_CANCELLED));
-    if (j->call)
-        answer_job(j);
+    if (j->call) answer_job(j);
     job_free(j);
 }
 
@@ -244,8 +243,7 @@ static void on_gone(void *arg)
 static struct job *job_new(struct api *api, struct http_call *c, enum api_endpoint endpoint)
 {
     struct job *j = calloc(1, sizeof *j);
-    if (!j)
-        return NULL;
+    if (!j) return NULL;
     j->body = http_body_take(c);
     if (!j->body) {
         free(j);
@@ -257,7 +255,8 @@ static struct job *job_new(struct api *api, struct http_call *c, enum api_endpoi
     j->start_ns = clock_ns();
     size_t n_body;
     http_body_text(j->body, &n_body);
-    j->lane = (struct lane_job){.bytes = n_body, .client = http_body_owner(j->body), .run = work, .done = after_work};
+    j->lane = (struct lane_job){
+        .bytes = n_body, .client = http_body_owner(j->body), .run = work, .done = after_work};
     list_push_back(&api->jobs, &j->node);
     api->live++;
     api->stats.preps_open++;
@@ -266,16 +265,15 @@ static struct job *job_new(struct api *api, struct http_call *c, enum api_endpoi
 
 void api_take(struct http_call *c, struct app *a, enum api_endpoint endpoint)
 {
-    struct api     *api = api_of(a);
+    struct api *api = api_of(a);
     struct err_note note = {0};
-    enum err        e = a->state == APP_LOADING ? ERR_LOADING : a->state == APP_DRAINING ? ERR_DRAINING : OK;
+    enum err e = a->state == APP_LOADING ? ERR_LOADING : a->state == APP_DRAINING ? ERR_DRAINING : OK;
     if (e)
         err_set(&note, e, NULL, "%s", err_text(e));
     else
         e = open_env(api, &note);
     struct job *j = e ? NULL : job_new(api, c, endpoint);
-    if (!e && !j)
-        e = err_set(&note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!e && !j) e = err_set(&note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     if (e) {
         api_refuse(api, c, endpoint, &note);
         return;

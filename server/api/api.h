@@ -1,5 +1,6 @@
 /* api: the endpoint code as main, routes and metrics see it. Loop thread only.
- * Handlers are rows of server/api/routes.c; each gets the call and the struct app that http_open was given. */
+ * Handlers are rows of server/api/routes.c; each gets the call and the struct app that http_open was given.
+ */
 #ifndef FLUXD_SERVER_API_API_H
 #define FLUXD_SERVER_API_API_H
 
@@ -8,7 +9,15 @@
 #include "base/err.h"
 #include "server/api/app.h"
 
-enum api_endpoint { API_COMPLETIONS, API_CHAT, API_MODELS, API_TOKENIZE, API_DETOKENIZE, API_ROUTE, API_N_ENDPOINT };
+enum api_endpoint {
+    API_COMPLETIONS,
+    API_CHAT,
+    API_MODELS,
+    API_TOKENIZE,
+    API_DETOKENIZE,
+    API_ROUTE,
+    API_N_ENDPOINT
+};
 
 /* X(status): answers are counted under their own status where it stands here, else under 0 (other). */
 #define API_STATUS_LIST(X) X(0) X(200) X(400) X(404) X(408) X(413) X(429) X(499) X(500) X(503)
@@ -16,15 +25,17 @@ enum api_status_i {
 #define API_STATUS_ENUM(s) API_STATUS_##s,
     API_STATUS_LIST(API_STATUS_ENUM)
 #undef API_STATUS_ENUM
-    API_N_STATUS
+        API_N_STATUS
 };
 
-/* What /metrics tells of the endpoints. The endpoint code writes it, metrics reads it, both on the loop thread. */
+/* What /metrics tells of the endpoints. The endpoint code writes it, metrics reads it, both on the loop
+ * thread. */
 struct api_stats {
-    uint64_t answered[API_N_ENDPOINT][API_N_STATUS]; /* by the status of the answer; 499: the client left before it */
-    uint64_t stream_errors;                          /* error frames sent after a 200 */
-    uint64_t streams_open;                           /* gauge */
-    uint64_t preps_open;                             /* gauge: bodies in the worker pool */
+    uint64_t answered[API_N_ENDPOINT]
+                     [API_N_STATUS]; /* by the status of the answer; 499: the client left before it */
+    uint64_t stream_errors;          /* error frames sent after a 200 */
+    uint64_t streams_open;           /* gauge */
+    uint64_t preps_open;             /* gauge: bodies in the worker pool */
 };
 
 static inline void api_count(struct api_stats *s, enum api_endpoint e, int status)
@@ -39,16 +50,17 @@ static inline void api_count(struct api_stats *s, enum api_endpoint e, int statu
     s->answered[e][i]++;
 }
 
-enum err api_open(struct app *a);        /* makes a->api; ERR_NOMEM. Called once, before http_open. */
-void     api_close(struct app *a);       /* after api_live came to 0; NULL a->api is fine */
-int      api_live(const struct app *a);  /* generations and worker steps that are not yet home, whatever became of their calls */
+enum err api_open(struct app *a); /* makes a->api; ERR_NOMEM. Called once, before http_open. */
+void api_close(struct app *a);    /* after api_live came to 0; NULL a->api is fine */
+int api_live(const struct app
+                 *a); /* generations and worker steps that are not yet home, whatever became of their calls */
 
-/* The scheduler has events (its wake arrived): delivers all of them. Main also calls it after scheduler_run returned, so
- * that every DONE is read. Does nothing while a->scheduler is NULL. */
+/* The scheduler has events (its wake arrived): delivers all of them. Main also calls it after scheduler_run
+ * returned, so that every DONE is read. Does nothing while a->scheduler is NULL. */
 void api_poll(struct app *a);
 
-/* POST /v1/completions, POST /v1/chat/completions, POST /v1/route, POST /tokenize, POST /detokenize. While a->state is not APP_READY they
- * answer ERR_LOADING or ERR_DRAINING with Retry-After. */
+/* POST /v1/completions, POST /v1/chat/completions, POST /v1/route, POST /tokenize, POST /detokenize. While
+ * a->state is not APP_READY they answer ERR_LOADING or ERR_DRAINING with Retry-After. */
 void api_completions(struct http_call *c, void *app);
 void api_chat(struct http_call *c, void *app);
 void api_route(struct http_call *c, void *app);

@@ -1,4 +1,5 @@
-/* app: what the endpoint code shares. One object, made by main, passed to every handler. Loop thread writes it. */
+/* app: what the endpoint code shares. One object, made by main, passed to every handler. Loop thread writes
+ * it. */
 #ifndef FLUXD_SERVER_API_APP_H
 #define FLUXD_SERVER_API_APP_H
 
@@ -17,24 +18,24 @@ struct tmpl;
 enum app_state { APP_LOADING, APP_READY, APP_DRAINING };
 
 struct app {
-    uv_loop_t           *loop;
+    uv_loop_t *loop;
     const struct config *config;
-    enum app_state       state;
-    struct http         *http;
+    enum app_state state;
+    struct http *http;
     /* set when the state leaves APP_LOADING, constant after */
-    struct scheduler    *scheduler;
+    struct scheduler *scheduler;
     const struct engine_info *model;
-    struct tokenizer    *tokenizer;
-    struct tmpl         *chat_template;   /* NULL: the model has none, chat is refused */
-    const char          *template_text;   /* its source */
-    size_t               n_template;
-    char                 model_id[MODEL_ID_BYTES]; /* --served-model-name, else the model's own */
-    double               gen_temperature, gen_top_p, gen_repetition_penalty; /* generation_config.json; NaN: none */
-    int                  gen_top_k;       /* -1: none */
-    int64_t              started_wall_s, ready_wall_s;
-    struct process_use   process;         /* as /metrics last read it, at process_ns */
-    int64_t              process_ns;
-    struct api_stats    *api;             /* metrics of the endpoint code, owned by it */
+    struct tokenizer *tokenizer;
+    struct tmpl *chat_template; /* NULL: the model has none, chat is refused */
+    const char *template_text;  /* its source */
+    size_t n_template;
+    char model_id[MODEL_ID_BYTES];                             /* --served-model-name, else the model's own */
+    double gen_temperature, gen_top_p, gen_repetition_penalty; /* generation_config.json; NaN: none */
+    int gen_top_k;                                             /* -1: none */
+    int64_t started_wall_s, ready_wall_s;
+    struct process_use process; /* as /metrics last read it, at process_ns */
+    int64_t process_ns;
+    struct api_stats *api; /* metrics of the endpoint code, owned by it */
 };
 
 #endif

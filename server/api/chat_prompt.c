@@ -1,5 +1,5 @@
-/* chat_prompt: see chat_prompt.h. Every string of the request enters the template as coming from outside; only the words
- * of our own tables (roles, part types) do not. */
+/* chat_prompt: see chat_prompt.h. Every string of the request enters the template as coming from outside;
+ * only the words of our own tables (roles, part types) do not. */
 #include "server/api/chat_prompt.h"
 
 #include <string.h>
@@ -10,19 +10,29 @@ enum role { ROLE_SYSTEM, ROLE_DEVELOPER, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
 static const char *const role_word[] = {"system", "developer", "user", "assistant", "tool", NULL};
 
 struct message {
-    int             role;
+    int role;
     struct json_any content;
     struct json_str name, tool_call_id, reasoning;
-    const cJSON    *tool_calls;
+    const cJSON *tool_calls;
 };
 
 static const struct json_row message_row[] = {
-    {.name = "role", .type = JSON_WORD, JSON_AT(struct message, role), .words = role_word, .flags = JSON_REQUIRED},
+    {.name = "role",
+     .type = JSON_WORD,
+     JSON_AT(struct message, role),
+     .words = role_word,
+     .flags = JSON_REQUIRED},
     {.name = "content", .type = JSON_ANY, JSON_AT(struct message, content)},
     {.name = "name", .type = JSON_STRING, JSON_AT(struct message, name), .max = MESSAGE_NAME_BYTES_MOST},
-    {.name = "tool_call_id", .type = JSON_STRING, JSON_AT(struct message, tool_call_id), .max = MESSAGE_NAME_BYTES_MOST},
+    {.name = "tool_call_id",
+     .type = JSON_STRING,
+     JSON_AT(struct message, tool_call_id),
+     .max = MESSAGE_NAME_BYTES_MOST},
     {.name = "reasoning_content", .type = JSON_STRING, JSON_AT(struct message, reasoning)},
-    {.name = "tool_calls", .type = JSON_ARRAY, JSON_AT(struct message, tool_calls), .max_items = MESSAGE_CALLS_MOST},
+    {.name = "tool_calls",
+     .type = JSON_ARRAY,
+     JSON_AT(struct message, tool_calls),
+     .max_items = MESSAGE_CALLS_MOST},
     {.name = "function_call", .type = JSON_REJECT},
     {.name = "audio", .type = JSON_REJECT},
     {.name = "refusal", .type = JSON_REJECT},
@@ -41,17 +51,20 @@ static const struct json_row part_row[] = {
 /* One rendering: its arena, and where it reads from. */
 struct render {
     const struct chat_prompt_env *env;
-    const struct params          *p;
-    struct json_in               *in;
-    struct arena                  mem;
-    struct json_str               last;  /* text of the last message */
-    const cJSON                  *calls; /* of the last message that has some */
-    bool                          no_text; /* a message with calls has null as content */
-    bool                          empty_for_none;
-    bool                          think_open;
+    const struct params *p;
+    struct json_in *in;
+    struct arena mem;
+    struct json_str last; /* text of the last message */
+    const cJSON *calls;   /* of the last message that has some */
+    bool no_text;         /* a message with calls has null as content */
+    bool empty_for_none;
+    bool think_open;
 };
 
-static enum err no_memory(const struct render *r) { return err_set(r->in->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM)); }
+static enum err no_memory(const struct render *r)
+{
+    return err_set(r->in->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+}
 
 static struct tmpl_value *outside(struct render *r, const struct json_str *s)
 {
@@ -70,22 +83,21 @@ static struct tmpl_value *any_value(struct render *r, const cJSON *node)
 {
     if (cJSON_IsString(node))
         return tmpl_str(&r->mem, node->valuestring, strlen(node->valuestring), TMPL_OUTSIDE);
-    if (cJSON_IsBool(node))
-        return tmpl_bool(&r->mem, cJSON_IsTrue(node));
+    if (cJSON_IsBool(node)) return tmpl_bool(&r->mem, cJSON_IsTrue(node));
     if (cJSON_IsNumber(node)) {
         const double v = node->valuedouble;
-        return v > -9e15 && v < 9e15 && v == (double)(int64_t)v ? tmpl_int(&r->mem, (int64_t)v) : tmpl_float(&r->mem, v);
+        return v > -9e15 && v < 9e15 && v == (double)(int64_t)v ? tmpl_int(&r->mem, (int64_t)v)
+                                                                : tmpl_float(&r->mem, v);
     }
-    if (!cJSON_IsArray(node) && !cJSON_IsObject(node))
-        return tmpl_none(&r->mem);
+    if (!cJSON_IsArray(node) && !cJSON_IsObject(node)) return tmpl_none(&r->mem);
     struct tmpl_value *all = cJSON_IsArray(node) ? tmpl_list(&r->mem) : tmpl_dict(&r->mem);
     for (const cJSON *c = node->child; all && c; c = c->next) {
         struct tmpl_value *v = any_value(r, c);
         const bool ok = cJSON_IsArray(node)
                             ? tmpl_list_add(&r->mem, all, v)
-                            : tmpl_dict_put(&r->mem, all, tmpl_str(&r->mem, c->string, strlen(c->string), TMPL_OUTSIDE), v);
-        if (!ok)
-            return NULL;
+                            : tmpl_dict_put(&r->mem, all,
+                                            tmpl_str(&r->mem, c->string, strlen(c->string), TMPL_OUTSIDE), v);
+        if (!ok) return NULL;
     }
     return all;
 }
@@ -96,27 +108,25 @@ static struct tmpl_value *any_value(struct render *r, const cJSON *node)
 static enum err read_parts(struct render *r, const cJSON *parts, struct json_str *out)
 {
     struct json_in *in = r->in;
-    size_t          n = 0;
-    int             i = 0;
-    enum err        e = OK;
+    size_t n = 0;
+    int i = 0;
+    enum err e = OK;
     for (const cJSON *c = parts->child; c; c = c->next)
-        n += cJSON_IsObject(c) && cJSON_IsString(json_in_get(c, "text")) ? strlen(json_in_get(c, "text")->valuestring) + 1 : 0;
+        n += cJSON_IsObject(c) && cJSON_IsString(json_in_get(c, "text"))
+                 ? strlen(json_in_get(c, "text")->valuestring) + 1
+                 : 0;
     char *text = arena_alloc(&r->mem, n + 1);
-    if (!text)
-        return no_memory(r);
+    if (!text) return no_memory(r);
     n = 0;
     for (const cJSON *c = parts->child; c && !e; c = c->next, i++) {
-        struct part  part = {0};
+        struct part part = {0};
         const size_t mark = json_in_enter(in, "content[%d]", i);
         e = json_in_read(in, c, part_row, &part);
         if (!e && strcmp(part.type.p, "text"))
             e = json_in_fail(in, ERR_UNSUPPORTED, "type", "must be \"text\": this model reads nothing else");
-        if (!e && !part.text.p)
-            e = json_in_fail(in, ERR_MISSING_FIELD, "text", "is required");
-        if (!e && i > 0)
-            text[n++] = '\n';
-        if (!e)
-            memcpy(text + n, part.text.p, part.text.n);
+        if (!e && !part.text.p) e = json_in_fail(in, ERR_MISSING_FIELD, "text", "is required");
+        if (!e && i > 0) text[n++] = '\n';
+        if (!e) memcpy(text + n, part.text.p, part.text.n);
         n += e ? 0 : part.text.n;
         json_in_leave(in, mark);
     }
@@ -129,7 +139,8 @@ static enum err read_content(struct render *r, const struct message *m, struct j
 {
     switch (m->content.kind) {
     case JSON_KIND_STRING:
-        *out = (struct json_str){.p = m->content.node->valuestring, .n = strlen(m->content.node->valuestring)};
+        *out =
+            (struct json_str){.p = m->content.node->valuestring, .n = strlen(m->content.node->valuestring)};
         return OK;
     case JSON_KIND_ARRAY:
         if (m->content.node->child == NULL)
@@ -138,8 +149,7 @@ static enum err read_content(struct render *r, const struct message *m, struct j
     case JSON_KIND_NULL:
         *out = (struct json_str){0};
         r->no_text = true;
-        if (m->role == ROLE_ASSISTANT && m->tool_calls && m->tool_calls->child)
-            return OK;
+        if (m->role == ROLE_ASSISTANT && m->tool_calls && m->tool_calls->child) return OK;
         return json_in_fail(r->in, ERR_MISSING_FIELD, "content", "is required");
     default:
         return json_in_fail(r->in, ERR_INVALID_TYPE, "content", "must be a string or an array of parts");
@@ -149,13 +159,13 @@ static enum err read_content(struct render *r, const struct message *m, struct j
 static enum err check_calls(struct render *r, const struct message *m)
 {
     int i = 0;
-    if (!m->tool_calls || !m->tool_calls->child)
-        return OK;
+    if (!m->tool_calls || !m->tool_calls->child) return OK;
     if (m->role != ROLE_ASSISTANT)
         return json_in_fail(r->in, ERR_INVALID_VALUE, "tool_calls", "belongs to messages of the assistant");
     for (const cJSON *c = m->tool_calls->child; c; c = c->next, i++)
         if (!cJSON_IsObject(c))
-            return json_in_fail(r->in, ERR_INVALID_TYPE, "tool_calls", "must hold objects, but element %d is none", i);
+            return json_in_fail(r->in, ERR_INVALID_TYPE, "tool_calls",
+                                "must hold objects, but element %d is none", i);
     r->calls = m->tool_calls;
     return OK;
 }
@@ -163,35 +173,32 @@ static enum err check_calls(struct render *r, const struct message *m)
 /* A result belongs to one of the calls made last. */
 static enum err check_result(struct render *r, const struct message *m)
 {
-    if (m->role != ROLE_TOOL)
-        return OK;
+    if (m->role != ROLE_TOOL) return OK;
     if (!m->tool_call_id.p)
-        return json_in_fail(r->in, ERR_MISSING_FIELD, "tool_call_id", "is required in messages of the role \"tool\"");
+        return json_in_fail(r->in, ERR_MISSING_FIELD, "tool_call_id",
+                            "is required in messages of the role \"tool\"");
     for (const cJSON *c = r->calls ? r->calls->child : NULL; c; c = c->next) {
         const cJSON *id = json_in_get(c, "id");
-        if (cJSON_IsString(id) && !strcmp(id->valuestring, m->tool_call_id.p))
-            return OK;
+        if (cJSON_IsString(id) && !strcmp(id->valuestring, m->tool_call_id.p)) return OK;
     }
-    return json_in_fail(r->in, ERR_INVALID_VALUE, "tool_call_id", "must be the id of a call in the last message that has tool_calls");
+    return json_in_fail(r->in, ERR_INVALID_VALUE, "tool_call_id",
+                        "must be the id of a call in the last message that has tool_calls");
 }
 
 static enum err add_message(struct render *r, struct tmpl_value *list, const cJSON *node)
 {
-    struct message  m = {0};
+    struct message m = {0};
     struct json_str content;
-    enum err        e = json_in_read(r->in, node, message_row, &m);
-    if (!e)
-        e = check_calls(r, &m);
-    if (!e)
-        e = check_result(r, &m);
-    if (!e)
-        e = read_content(r, &m, &content);
-    if (e)
-        return e;
-    const char        *role = role_word[m.role];
+    enum err e = json_in_read(r->in, node, message_row, &m);
+    if (!e) e = check_calls(r, &m);
+    if (!e) e = check_result(r, &m);
+    if (!e) e = read_content(r, &m, &content);
+    if (e) return e;
+    const char *role = role_word[m.role];
     struct tmpl_value *d = tmpl_dict(&r->mem);
-    bool               ok = d && put(r, d, "role", tmpl_str(&r->mem, role, strlen(role), TMPL_OURS));
-    ok = ok && put(r, d, "content", content.p || r->empty_for_none ? outside(r, &content) : tmpl_none(&r->mem));
+    bool ok = d && put(r, d, "role", tmpl_str(&r->mem, role, strlen(role), TMPL_OURS));
+    ok = ok &&
+         put(r, d, "content", content.p || r->empty_for_none ? outside(r, &content) : tmpl_none(&r->mem));
     ok = ok && (!m.name.p || put(r, d, "name", outside(r, &m.name)));
     ok = ok && (!m.tool_call_id.p || put(r, d, "tool_call_id", outside(r, &m.tool_call_id)));
     ok = ok && (!m.reasoning.p || put(r, d, "reasoning_content", outside(r, &m.reasoning)));
@@ -203,24 +210,25 @@ static enum err add_message(struct render *r, struct tmpl_value *list, const cJS
 static enum err add_messages(struct render *r, struct tmpl_value *context)
 {
     struct tmpl_value *list = tmpl_list(&r->mem);
-    enum err           e = list ? OK : no_memory(r);
-    int                i = 0;
+    enum err e = list ? OK : no_memory(r);
+    int i = 0;
     for (const cJSON *c = r->p->messages->child; c && !e; c = c->next, i++) {
         const size_t mark = json_in_enter(r->in, "messages[%d]", i);
-        e = i < MESSAGES_MOST ? add_message(r, list, c) : json_in_fail(r->in, ERR_INVALID_VALUE, NULL, "is one message too many");
+        e = i < MESSAGES_MOST ? add_message(r, list, c)
+                              : json_in_fail(r->in, ERR_INVALID_VALUE, NULL, "is one message too many");
         json_in_leave(r->in, mark);
     }
-    if (!e && !put(r, context, "messages", list))
-        e = no_memory(r);
+    if (!e && !put(r, context, "messages", list)) e = no_memory(r);
     return e;
 }
 
 /* --- the rest of the context --- */
 
 /* Names that a template knows and a request may not set. */
-static const char *const own_name[] = {"messages",   "tools",      "documents",  "add_generation_prompt",  "continue_final_message",
-                                       "bos_token",  "eos_token",  "pad_token",  "unk_token",              "raise_exception",
-                                       "strftime_now", "namespace", "range",     "chat_template"};
+static const char *const own_name[] = {
+    "messages",  "tools",        "documents", "add_generation_prompt", "continue_final_message", "bos_token",
+    "eos_token", "pad_token",    "unk_token", "raise_exception",       "strftime_now",           "namespace",
+    "range",     "chat_template"};
 
 static enum err add_kwargs(struct render *r, struct tmpl_value *context)
 {
@@ -233,7 +241,8 @@ static enum err add_kwargs(struct render *r, struct tmpl_value *context)
         const bool scalar = cJSON_IsBool(c) || cJSON_IsNumber(c) || cJSON_IsNull(c) ||
                             (cJSON_IsString(c) && strlen(c->valuestring) <= KWARG_BYTES_MOST);
         if (!e && !scalar)
-            e = json_in_fail(r->in, ERR_UNSUPPORTED, c->string, "must be a boolean, a number or a short string");
+            e = json_in_fail(r->in, ERR_UNSUPPORTED, c->string,
+                             "must be a boolean, a number or a short string");
         if (!e && tmpl_mentions(r->env->tmpl, c->string) && !put(r, context, c->string, any_value(r, c)))
             e = no_memory(r);
     }
@@ -243,7 +252,7 @@ static enum err add_kwargs(struct render *r, struct tmpl_value *context)
 
 static bool add_token(struct render *r, struct tmpl_value *context, const char *name, int32_t id)
 {
-    size_t      n;
+    size_t n;
     const char *text = tokenizer_bytes(r->env->tokenizer, id, &n);
     return id < 0 || put(r, context, name, tmpl_str(&r->mem, text, n, TMPL_OURS));
 }
@@ -251,7 +260,8 @@ static bool add_token(struct render *r, struct tmpl_value *context, const char *
 /* As the format's own renderer has them: whether or not the tokenizer puts them around a text by itself. */
 static enum err add_tokens(struct render *r, struct tmpl_value *context)
 {
-    const bool ok = add_token(r, context, "bos_token", tokenizer_bos(r->env->tokenizer)) && add_token(r, context, "eos_token", r->env->eos_id);
+    const bool ok = add_token(r, context, "bos_token", tokenizer_bos(r->env->tokenizer)) &&
+                    add_token(r, context, "eos_token", r->env->eos_id);
     return ok ? OK : no_memory(r);
 }
 
@@ -260,8 +270,7 @@ static enum err add_tokens(struct render *r, struct tmpl_value *context)
 static struct json_str trimmed(struct json_str s)
 {
     static const char space[] = " \t\n\r\f\v";
-    while (s.n > 0 && strchr(space, s.p[s.n - 1]))
-        s.n--;
+    while (s.n > 0 && strchr(space, s.p[s.n - 1])) s.n--;
     while (s.n > 0 && strchr(space, s.p[0])) {
         s.p++;
         s.n--;
@@ -272,77 +281,80 @@ static struct json_str trimmed(struct json_str s)
 static char *reversed(struct arena *mem, const char *p, size_t n)
 {
     char *q = arena_alloc(mem, n + 1);
-    for (size_t i = 0; q && i < n; i++)
-        q[i] = p[n - 1 - i];
+    for (size_t i = 0; q && i < n; i++) q[i] = p[n - 1 - i];
     return q;
 }
 
-/* The text ends with the last message's content, so that the model goes on with it: what the template wrote behind it is
- * cut. White space at its end stays if the template kept it. The last place is looked for backwards, in linear time. */
+/* The text ends with the last message's content, so that the model goes on with it: what the template wrote
+ * behind it is cut. White space at its end stays if the template kept it. The last place is looked for
+ * backwards, in linear time. */
 static enum err cut_after_last(struct render *r, const struct tmpl_rendering *out, size_t *n)
 {
     const struct json_str core = trimmed(r->last);
     if (core.n == 0)
-        return json_in_fail(r->in, ERR_INVALID_VALUE, "continue_final_message", "needs a last message with text");
-    const char *hay = reversed(&r->mem, out->text.data ? out->text.data : "", out->text.len), *needle = reversed(&r->mem, core.p, core.n);
-    if (!hay || !needle)
-        return no_memory(r);
+        return json_in_fail(r->in, ERR_INVALID_VALUE, "continue_final_message",
+                            "needs a last message with text");
+    const char *hay = reversed(&r->mem, out->text.data ? out->text.data : "", out->text.len),
+               *needle = reversed(&r->mem, core.p, core.n);
+    if (!hay || !needle) return no_memory(r);
     const char *at = memmem(hay, out->text.len, needle, core.n);
     if (!at)
-        return json_in_fail(r->in, ERR_INVALID_VALUE, "continue_final_message", "cannot be: the template changes the last message");
-    const size_t end = out->text.len - (size_t)(at - hay), n_tail = (size_t)(r->last.p + r->last.n - (core.p + core.n));
-    const bool   kept = n_tail <= out->text.len - end && !memcmp(out->text.data + end, core.p + core.n, n_tail);
+        return json_in_fail(r->in, ERR_INVALID_VALUE, "continue_final_message",
+                            "cannot be: the template changes the last message");
+    const size_t end = out->text.len - (size_t)(at - hay),
+                 n_tail = (size_t)(r->last.p + r->last.n - (core.p + core.n));
+    const bool kept = n_tail <= out->text.len - end && !memcmp(out->text.data + end, core.p + core.n, n_tail);
     *n = kept ? end + n_tail : end;
     return OK;
 }
 
-enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, const char *param, size_t n)
+enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct params *p, struct json_in *in,
+                             const char *param, size_t n)
 {
     if (env->tokenize_bytes_most && n > env->tokenize_bytes_most)
-        return json_in_fail(in, ERR_INVALID_VALUE, param, "has %zu bytes of text, above the %zu of --max-tokenize-bytes: send it in parts", n,
-                            env->tokenize_bytes_most);
-    if (n <= env->text_bytes_most || env->text_bytes_most == 0 || p->truncate != 0)
-        return OK;
-    return err_set(in->note, ERR_CONTEXT_LENGTH, param,
-                   "This model's maximum context length is %d tokens. However, there are %zu bytes in the %s, which are more: the prompt is too long.",
-                   env->max_len, n, param);
+        return json_in_fail(in, ERR_INVALID_VALUE, param,
+                            "has %zu bytes of text, above the %zu of --max-tokenize-bytes: send it in parts",
+                            n, env->tokenize_bytes_most);
+    if (n <= env->text_bytes_most || env->text_bytes_most == 0 || p->truncate != 0) return OK;
+    return err_set(
+        in->note, ERR_CONTEXT_LENGTH, param,
+        "This model's maximum context length is %d tokens. However, there are %zu bytes in the %s, which are more: the prompt is too long.",
+        env->max_len, n, param);
 }
 
 static enum err render(struct render *r, struct token_vec *out)
 {
     const struct params *p = r->p;
-    struct tmpl_value   *context = tmpl_dict(&r->mem);
-    enum err             e = context ? add_messages(r, context) : no_memory(r);
+    struct tmpl_value *context = tmpl_dict(&r->mem);
+    enum err e = context ? add_messages(r, context) : no_memory(r);
     if (!e && !put(r, context, "add_generation_prompt", tmpl_bool(&r->mem, p->add_generation_prompt)))
         e = no_memory(r);
-    if (!e)
-        e = add_kwargs(r, context);
-    if (!e)
-        e = add_tokens(r, context);
+    if (!e) e = add_kwargs(r, context);
+    if (!e) e = add_tokens(r, context);
     struct tmpl_rendering text = {.max_bytes = TMPL_MAX_OUTPUT_BYTES};
     strbuf_init(&text.text);
-    if (!e)
-        e = tmpl_render(r->env->tmpl, &r->mem, context, &text, r->in->note);
+    if (!e) e = tmpl_render(r->env->tmpl, &r->mem, context, &text, r->in->note);
     size_t n = text.text.len;
-    if (!e && p->continue_final)
-        e = cut_after_last(r, &text, &n);
-    r->think_open = !e && n > 0 && (p->continue_final ? think_is_open(r->last.p, r->last.n, false) : think_is_open(text.text.data, n, true));
-    if (!e)
-        e = chat_prompt_may_fit(r->env, p, r->in, "messages", n);
+    if (!e && p->continue_final) e = cut_after_last(r, &text, &n);
+    r->think_open = !e && n > 0 &&
+                    (p->continue_final ? think_is_open(r->last.p, r->last.n, false)
+                                       : think_is_open(text.text.data, n, true));
+    if (!e) e = chat_prompt_may_fit(r->env, p, r->in, "messages", n);
     if (!e)
         e = chat_tokens_encode(r->env->tokens, &text, n, p->add_special ? TOKENIZE_ADD : 0, out, r->in->note);
-    if (e == ERR_TEMPLATE && r->in->note)
-        strcpy(r->in->note->param, "messages");
+    if (e == ERR_TEMPLATE && r->in->note) strcpy(r->in->note->param, "messages");
     strbuf_fini(&text.text);
     return e;
 }
 
-enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, struct token_vec *out, bool *think_open)
+enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct params *p, struct json_in *in,
+                            struct token_vec *out, bool *think_open)
 {
     if (!env->tmpl)
-        return err_set(in->note, ERR_UNSUPPORTED, "messages", "this model has no chat template: use /v1/completions");
+        return err_set(in->note, ERR_UNSUPPORTED, "messages",
+                       "this model has no chat template: use /v1/completions");
     struct render r = {0};
-    enum err      e = ERR_TEMPLATE;
+    enum err e = ERR_TEMPLATE;
     /* Templates that ask whether a content is none and templates that add it to a text are both about. */
     for (int i = 0; i < 2 && e == ERR_TEMPLATE && (i == 0 || r.no_text); i++) {
         r = (struct render){.env = env, .p = p, .in = in, .empty_for_none = i > 0};
@@ -350,7 +362,6 @@ enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct para
         e = render(&r, out);
         arena_fini(&r.mem);
     }
-    if (think_open)
-        *think_open = r.think_open;
+    if (think_open) *think_open = r.think_open;
     return e;
 }

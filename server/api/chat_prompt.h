@@ -1,5 +1,5 @@
-/* chat_prompt: messages -> the model's template -> token ids. Pure; any thread. No template, no URL and no file is ever
- * taken from a request. */
+/* chat_prompt: messages -> the model's template -> token ids. Pure; any thread. No template, no URL and no
+ * file is ever taken from a request. */
 #ifndef FLUXD_SERVER_API_CHAT_PROMPT_H
 #define FLUXD_SERVER_API_CHAT_PROMPT_H
 
@@ -14,20 +14,23 @@ enum {
 };
 
 struct chat_prompt_env {
-    const struct tmpl        *tmpl; /* NULL: the model has none, and chat is refused */
-    const struct tokenizer   *tokenizer;
+    const struct tmpl *tmpl; /* NULL: the model has none, and chat is refused */
+    const struct tokenizer *tokenizer;
     const struct chat_tokens *tokens;
-    int32_t                   eos_id; /* -1: none */
-    int                       max_len; /* tokens that the model takes */
-    size_t                    text_bytes_most; /* a longer text has more tokens than the model takes; 0: no bound */
-    size_t                    tokenize_bytes_most; /* --max-tokenize-bytes, where tokens are only counted; 0: no bound */
+    int32_t eos_id;             /* -1: none */
+    int max_len;                /* tokens that the model takes */
+    size_t text_bytes_most;     /* a longer text has more tokens than the model takes; 0: no bound */
+    size_t tokenize_bytes_most; /* --max-tokenize-bytes, where tokens are only counted; 0: no bound */
 };
 
 /* Refuses a text of n bytes that cannot fit, so that nobody has to count its tokens. */
-enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, const char *param, size_t n);
+enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct params *p, struct json_in *in,
+                             const char *param, size_t n);
 
-/* Appends the ids of p's messages to out. Refusals name the message ("messages[2].content"); ERR_TEMPLATE with the text
- * that the template raised. think_open (may be NULL): whether the answer begins inside <think>. */
-enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct params *p, struct json_in *in, struct token_vec *out, bool *think_open);
+/* Appends the ids of p's messages to out. Refusals name the message ("messages[2].content"); ERR_TEMPLATE
+ * with the text that the template raised. think_open (may be NULL): whether the answer begins inside <think>.
+ */
+enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct params *p, struct json_in *in,
+                            struct token_vec *out, bool *think_open);
 
 #endif

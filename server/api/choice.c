@@ -8,7 +8,11 @@
 
 void choice_init(struct choice *c, const struct ask *a, const struct tokenizer *t, int index)
 {
-    *c = (struct choice){.ask = a, .tokenizer = t, .index = index, .prompt_i = index / a->n_per_prompt, .r = a->request[index]};
+    *c = (struct choice){.ask = a,
+                         .tokenizer = t,
+                         .index = index,
+                         .prompt_i = index / a->n_per_prompt,
+                         .r = a->request[index]};
     strbuf_init(&c->raw);
     strbuf_init(&c->fresh);
     strbuf_init(&c->kept);
@@ -36,10 +40,9 @@ static bool keep_token(struct choice *c, const struct sample_out *s)
         return true;
     }
     if (c->n_token == c->cap_token) {
-        const int          cap = c->cap_token ? 2 * c->cap_token : 16;
+        const int cap = c->cap_token ? 2 * c->cap_token : 16;
         struct sample_out *p = realloc(c->token, (size_t)cap * sizeof *p);
-        if (!p)
-            return false;
+        if (!p) return false;
         c->token = p;
         c->cap_token = cap;
     }
@@ -75,11 +78,9 @@ static void take_token(struct choice *c, const struct event *e)
 {
     const bool text = !(e->last && !c->ask->include_stop) &&
                       !(c->ask->skip_special && tokenizer_is_special(c->tokenizer, e->token.id));
-    if (!keep_token(c, &e->token))
-        c->failed = ERR_NOMEM;
-    if (!text)
-        return;
-    size_t      n;
+    if (!keep_token(c, &e->token)) c->failed = ERR_NOMEM;
+    if (!text) return;
+    size_t n;
     const char *p = tokenizer_bytes(c->tokenizer, e->token.id, &n);
     strbuf_put(&c->raw, p, n);
     pass_on(c, utf8_complete(c->raw.data ? c->raw.data : "", c->raw.len));
@@ -87,7 +88,8 @@ static void take_token(struct choice *c, const struct event *e)
 
 static void take_done(struct choice *c, const struct event *e)
 {
-    static const char *const word[] = {[FINISH_STOP] = "stop", [FINISH_LENGTH] = "length", [FINISH_ROUTED] = "routed"};
+    static const char *const word[] = {
+        [FINISH_STOP] = "stop", [FINISH_LENGTH] = "length", [FINISH_ROUTED] = "routed"};
     c->done = true;
     if (!c->stopped) {
         pass_on(c, c->raw.len);
@@ -113,10 +115,9 @@ bool choice_take(struct choice *c, const struct event *e)
         take_done(c, e);
     else if (!c->stopped)
         take_token(c, e);
-    if (strbuf_failed(&c->raw) || strbuf_failed(&c->fresh) || strbuf_failed(&c->kept) || strbuf_failed(&c->reason) ||
-        strbuf_failed(&c->out))
+    if (strbuf_failed(&c->raw) || strbuf_failed(&c->fresh) || strbuf_failed(&c->kept) ||
+        strbuf_failed(&c->reason) || strbuf_failed(&c->out))
         c->failed = ERR_NOMEM;
-    if (c->done)
-        c->end = c->failed == ERR_NOMEM ? FINISH_ERROR : c->stopped ? FINISH_STOP : e->finish;
+    if (c->done) c->end = c->failed == ERR_NOMEM ? FINISH_ERROR : c->stopped ? FINISH_STOP : e->finish;
     return c->stopped && !before && !c->done;
 }

@@ -1,5 +1,6 @@
-/* choice: one growing answer: tokens in, certain text out. Loop thread; knows nothing of HTTP or JSON. Streamed and whole
- * answers take the same way: token bytes -> whole characters -> stop strings -> what was reasoned and what is said. */
+/* choice: one growing answer: tokens in, certain text out. Loop thread; knows nothing of HTTP or JSON.
+ * Streamed and whole answers take the same way: token bytes -> whole characters -> stop strings -> what was
+ * reasoned and what is said. */
 #ifndef FLUXD_SERVER_API_CHOICE_H
 #define FLUXD_SERVER_API_CHOICE_H
 
@@ -7,28 +8,28 @@
 #include "server/text/think.h"
 
 struct choice {
-    const struct ask       *ask;
+    const struct ask *ask;
     const struct tokenizer *tokenizer;
-    int                     index, prompt_i;
-    struct request         *r;
-    struct strbuf           raw;   /* bytes of a character that is not whole yet */
-    struct strbuf           fresh; /* whole characters on their way through the stopper */
-    struct strbuf           kept;  /* what the stopper has let through */
-    struct strbuf           reason, out; /* text that is certain; whoever tells it clears it */
-    struct stopper          stopper;
-    struct think            think; /* of a chat's answer */
-    struct sample_out      *token; /* [n_token] when the call asks for log-probabilities */
-    int                     n_token, cap_token;
-    bool                    stopped; /* a stop string: what still comes is not part of the answer */
-    const char             *finish;  /* NULL while it grows */
-    enum finish             end;     /* once done: how it ended for the client, whatever the scheduler made of it meanwhile */
-    enum err                failed;  /* OK, or why there is no answer */
-    bool                    done;    /* DONE was read (or the request was never accepted) */
-    bool                    pending; /* with the scheduler */
+    int index, prompt_i;
+    struct request *r;
+    struct strbuf raw;         /* bytes of a character that is not whole yet */
+    struct strbuf fresh;       /* whole characters on their way through the stopper */
+    struct strbuf kept;        /* what the stopper has let through */
+    struct strbuf reason, out; /* text that is certain; whoever tells it clears it */
+    struct stopper stopper;
+    struct think think;       /* of a chat's answer */
+    struct sample_out *token; /* [n_token] when the call asks for log-probabilities */
+    int n_token, cap_token;
+    bool stopped;       /* a stop string: what still comes is not part of the answer */
+    const char *finish; /* NULL while it grows */
+    enum finish end; /* once done: how it ended for the client, whatever the scheduler made of it meanwhile */
+    enum err failed; /* OK, or why there is no answer */
+    bool done;       /* DONE was read (or the request was never accepted) */
+    bool pending;    /* with the scheduler */
     /* what the stream has told of it */
-    bool                    told_begin, told_finish;
-    int                     told_token; /* of n_token */
-    int64_t                 text_offset;
+    bool told_begin, told_finish;
+    int told_token; /* of n_token */
+    int64_t text_offset;
 };
 
 void choice_init(struct choice *c, const struct ask *a, const struct tokenizer *t, int index);

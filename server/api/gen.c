@@ -26,7 +26,7 @@ static struct scheduler *scheduler_of(const struct gen *g) { return g->api->app-
 
 static void log_gen(const struct gen *g)
 {
-    int64_t     n_prompt = 0, n_answer = 0, full = 0;
+    int64_t n_prompt = 0, n_answer = 0, full = 0;
     const char *finish = "none";
     for (int i = 0; i < g->n_choice; i++) {
         const struct choice *c = &g->choice[i];
@@ -35,19 +35,19 @@ static void log_gen(const struct gen *g)
         full += c->r->use.full_layers;
         finish = c->finish ? c->finish : c->failed ? err_code(c->failed) : finish;
     }
-    log_line(LOG_INFO, "generation",
-             "id=%s request=%s endpoint=%s status=%d prompt_tok=%lld answer_tok=%lld choices=%d ttft_ms=%.1f total_ms=%.1f "
-             "full_layers=%.1f finish=%s",
-             g->id, g->request_id, word_of[g->ask->endpoint].name, g->status, (long long)n_prompt,
-             (long long)n_answer, g->n_choice, g->first_ns ? (double)(g->first_ns - g->start_ns) * 1e-6 : -1.0, clock_ms_since(g->start_ns),
-             (double)full / g->n_choice, finish);
+    log_line(
+        LOG_INFO, "generation",
+        "id=%s request=%s endpoint=%s status=%d prompt_tok=%lld answer_tok=%lld choices=%d ttft_ms=%.1f total_ms=%.1f "
+        "full_layers=%.1f finish=%s",
+        g->id, g->request_id, word_of[g->ask->endpoint].name, g->status, (long long)n_prompt,
+        (long long)n_answer, g->n_choice, g->first_ns ? (double)(g->first_ns - g->start_ns) * 1e-6 : -1.0,
+        clock_ms_since(g->start_ns), (double)full / g->n_choice, finish);
 }
 
 static void gen_free(struct gen *g)
 {
     log_gen(g);
-    for (int i = 0; i < g->n_choice; i++)
-        choice_fini(&g->choice[i]);
+    for (int i = 0; i < g->n_choice; i++) choice_fini(&g->choice[i]);
     free(g->choice);
     ask_free(g->ask);
     list_remove(&g->node);
@@ -58,8 +58,7 @@ static void gen_free(struct gen *g)
 static void cancel_all(struct gen *g)
 {
     for (int i = 0; i < g->n_choice; i++)
-        if (g->choice[i].pending)
-            scheduler_cancel(scheduler_of(g), g->choice[i].r);
+        if (g->choice[i].pending) scheduler_cancel(scheduler_of(g), g->choice[i].r);
 }
 
 /* The answer is complete, or will never be: the call is let go, once. */
@@ -69,8 +68,7 @@ static void call_over(struct gen *g, int status)
     g->over = true;
     g->call = NULL;
     g->status = status;
-    if (g->streaming)
-        g->api->stats.streams_open--;
+    if (g->streaming) g->api->stats.streams_open--;
     api_count(&g->api->stats, g->ask->endpoint, status);
 }
 
@@ -125,10 +123,8 @@ static void succeed(struct gen *g)
 /* After anything happened: ends what can be ended. g may be freed by it. */
 static void settle(struct gen *g)
 {
-    if (!g->over && g->n_growing == 0)
-        succeed(g);
-    if (g->over && g->n_pending == 0)
-        gen_free(g);
+    if (!g->over && g->n_growing == 0) succeed(g);
+    if (g->over && g->n_pending == 0) gen_free(g);
 }
 
 /* --- events */
@@ -141,10 +137,8 @@ static void take_event(struct gen *g, struct choice *c, const struct event *e)
     } else if (!g->first_ns) {
         g->first_ns = clock_ns();
     }
-    if (choice_take(c, e))
-        scheduler_cancel(scheduler_of(g), c->r);
-    if (e->kind != EVENT_DONE)
-        return;
+    if (choice_take(c, e)) scheduler_cancel(scheduler_of(g), c->r);
+    if (e->kind != EVENT_DONE) return;
     scheduler_count_end(scheduler_of(g), c->end);
     g->n_growing--;
 }
@@ -153,17 +147,12 @@ static void take_event(struct gen *g, struct choice *c, const struct event *e)
 static void pump(struct gen *g, struct choice *c)
 {
     struct event e;
-    int          n = 0;
-    if (!g->over && g->streaming && http_stream_full(g->call))
-        g->paused = true;
-    if (g->paused || !c->pending)
-        return;
-    for (; c->pending && request_next_event(c->r, &e); n++)
-        take_event(g, c, &e);
-    if (n >= EVENT_RING - 1)
-        scheduler_unrest(scheduler_of(g)); /* the ring was full */
-    if (g->over)
-        return;
+    int n = 0;
+    if (!g->over && g->streaming && http_stream_full(g->call)) g->paused = true;
+    if (g->paused || !c->pending) return;
+    for (; c->pending && request_next_event(c->r, &e); n++) take_event(g, c, &e);
+    if (n >= EVENT_RING - 1) scheduler_unrest(scheduler_of(g)); /* the ring was full */
+    if (g->over) return;
     if (c->failed)
         fail_code(g, c->failed);
     else if (g->streaming && n > 0 && !gen_tell(g, c))
@@ -172,16 +161,14 @@ static void pump(struct gen *g, struct choice *c)
 
 static void pump_all(struct gen *g)
 {
-    for (int i = 0; i < g->n_choice; i++)
-        pump(g, &g->choice[i]);
+    for (int i = 0; i < g->n_choice; i++) pump(g, &g->choice[i]);
 }
 
 void gen_events(struct request *r)
 {
     struct gen *g = r->owner;
-    int         i = 0;
-    while (g->choice[i].r != r)
-        i++;
+    int i = 0;
+    while (g->choice[i].r != r) i++;
     pump(g, &g->choice[i]);
     settle(g);
 }
@@ -189,8 +176,7 @@ void gen_events(struct request *r)
 static void on_room(void *arg)
 {
     struct gen *g = arg;
-    if (g->over)
-        return;
+    if (g->over) return;
     g->paused = false;
     pump_all(g);
     scheduler_unrest(scheduler_of(g));
@@ -199,7 +185,7 @@ static void on_room(void *arg)
 
 static void on_gone(void *arg)
 {
-    struct gen       *g = arg;
+    struct gen *g = arg;
     struct http_call *call = g->call;
     CHECK(!g->over);
     call_over(g, 499);
@@ -212,11 +198,13 @@ static void on_gone(void *arg)
 
 /* --- the start */
 
-/* An answer of unnamed length may be as long as the context. Where the pool is smaller than that, it gets what fits. */
+/* An answer of unnamed length may be as long as the context. Where the pool is smaller than that, it gets
+ * what fits. */
 static enum err submit(struct gen *g, struct request *r, struct err_note *note)
 {
     enum err e = scheduler_submit(scheduler_of(g), r, note);
-    while (e == ERR_KV_CAPACITY && !r->max_new_given && r->max_new / 2 >= NEW_LEAST_TOK && r->max_new / 2 >= r->min_new) {
+    while (e == ERR_KV_CAPACITY && !r->max_new_given && r->max_new / 2 >= NEW_LEAST_TOK &&
+           r->max_new / 2 >= r->min_new) {
         r->max_new /= 2;
         e = scheduler_submit(scheduler_of(g), r, note);
     }
@@ -231,8 +219,7 @@ static enum err submit_all(struct gen *g, struct err_note *note)
         c->r->owner = g;
         c->r->key_id = (uint32_t)(http_key_index(g->call) + 1);
         const enum err e = submit(g, c->r, note);
-        if (e)
-            return e;
+        if (e) return e;
         c->pending = true;
         g->n_pending++;
     }
@@ -242,8 +229,7 @@ static enum err submit_all(struct gen *g, struct err_note *note)
 static struct gen *gen_new(struct api *api, struct http_call *call, struct ask *ask, int64_t start_ns)
 {
     struct gen *g = calloc(1, sizeof *g);
-    if (!g)
-        return NULL;
+    if (!g) return NULL;
     g->n_choice = g->n_growing = ask_n_choice(ask);
     g->choice = calloc((size_t)g->n_choice, sizeof *g->choice);
     if (!g->choice) {
@@ -255,11 +241,13 @@ static struct gen *gen_new(struct api *api, struct http_call *call, struct ask *
     g->ask = ask;
     g->start_ns = start_ns;
     g->created = clock_wall_s();
-    for (int i = 0; i < g->n_choice; i++)
-        choice_init(&g->choice[i], ask, api->env.chat.tokenizer, i);
+    for (int i = 0; i < g->n_choice; i++) choice_init(&g->choice[i], ask, api->env.chat.tokenizer, i);
     const char *own = http_request_id(call), *dash = strchr(own, '_');
     snprintf(g->request_id, sizeof g->request_id, "%s", own);
-    snprintf(g->id, sizeof g->id, "%s-%s", word_of[ask->endpoint].id, *ask->id ? ask->id : dash ? dash + 1 : own);
+    snprintf(g->id, sizeof g->id, "%s-%s", word_of[ask->endpoint].id,
+             *ask->id ? ask->id
+             : dash   ? dash + 1
+                      : own);
     list_push_back(&api->gens, &g->node);
     api->live++;
     return g;
@@ -268,7 +256,7 @@ static struct gen *gen_new(struct api *api, struct http_call *call, struct ask *
 void gen_start(struct api *api, struct http_call *call, struct ask *ask, int64_t start_ns)
 {
     struct err_note note;
-    struct gen     *g = gen_new(api, call, ask, start_ns);
+    struct gen *g = gen_new(api, call, ask, start_ns);
     if (!g) {
         err_set(&note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
         api_refuse(api, call, ask->endpoint, &note);
@@ -281,8 +269,7 @@ void gen_start(struct api *api, struct http_call *call, struct ask *ask, int64_t
         return;
     }
     http_set_gone(call, on_gone, g);
-    if (!ask->stream)
-        return;
+    if (!ask->stream) return;
     g->streaming = true;
     api->stats.streams_open++;
     http_stream_on_room(call, on_room, g);

@@ -1,9 +1,9 @@
 /* gen: one generation, all choices of one call, as a state machine on the loop thread.
  *
- * Its requests are with the scheduler until their DONE was read; its call is with the network until it was answered or its
- * client left. It lives as long as either, so a call that is gone waits for its cancelled requests before the memory goes.
- * Back pressure: while the client's stream is full no events are read, their rings fill, and the scheduler lets the
- * sequences rest. */
+ * Its requests are with the scheduler until their DONE was read; its call is with the network until it was
+ * answered or its client left. It lives as long as either, so a call that is gone waits for its cancelled
+ * requests before the memory goes. Back pressure: while the client's stream is full no events are read, their
+ * rings fill, and the scheduler lets the sequences rest. */
 #ifndef FLUXD_SERVER_API_GEN_H
 #define FLUXD_SERVER_API_GEN_H
 

@@ -1,4 +1,5 @@
-/* gen_tell: what a generation says to its client: frames of a stream, or one whole answer. Loop thread only. */
+/* gen_tell: what a generation says to its client: frames of a stream, or one whole answer. Loop thread only.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,15 +27,13 @@ static struct answer_usage count_usage(const struct gen *g)
 /* The whole count, with the route of each prompt: of its choices, the one that held the most memory. */
 static bool write_usage(const struct gen *g, struct json_out *o)
 {
-    const struct ask    *a = g->ask;
-    struct answer_usage  u = count_usage(g);
+    const struct ask *a = g->ask;
+    struct answer_usage u = count_usage(g);
     const struct request **routed = calloc((size_t)a->n_prompt, sizeof *routed);
-    if (!routed)
-        return false;
+    if (!routed) return false;
     for (int i = 0; i < g->n_choice; i++) {
         const struct request **at = &routed[i / a->n_per_prompt];
-        if (!*at || a->request[i]->use.kv_pages_peak > (*at)->use.kv_pages_peak)
-            *at = a->request[i];
+        if (!*at || a->request[i]->use.kv_pages_peak > (*at)->use.kv_pages_peak) *at = a->request[i];
     }
     u.routed = routed;
     u.n_routed = a->n_prompt;
@@ -49,9 +48,8 @@ static bool write_usage(const struct gen *g, struct json_out *o)
 static struct sample_out *prompt_tokens(const struct gen *g, const struct choice *c)
 {
     const struct ask_prompt *p = &g->ask->prompt[c->prompt_i];
-    struct sample_out       *s = g->ask->request[c->prompt_i * g->ask->n_per_prompt]->prompt_out;
-    for (int i = 0; i < p->n; i++)
-        s[i].id = p->id[i];
+    struct sample_out *s = g->ask->request[c->prompt_i * g->ask->n_per_prompt]->prompt_out;
+    for (int i = 0; i < p->n; i++) s[i].id = p->id[i];
     s[0].n_top = 0;
     return s;
 }
@@ -61,9 +59,9 @@ static struct sample_out *prompt_tokens(const struct gen *g, const struct choice
 /* One chunk with the news of one choice. */
 static bool write_chunk(struct gen *g, const struct answer_choice *news)
 {
-    struct strbuf           frame;
-    struct json_out         o;
-    const enum answer_form  form = is_chat(g) ? ANSWER_CHAT_CHUNK : ANSWER_COMPLETION_CHUNK;
+    struct strbuf frame;
+    struct json_out o;
+    const enum answer_form form = is_chat(g) ? ANSWER_CHAT_CHUNK : ANSWER_COMPLETION_CHUNK;
     const struct answer_head head = head_of(g);
     strbuf_init(&frame);
     strbuf_puts(&frame, "data: ");
@@ -81,8 +79,7 @@ static bool write_chunk(struct gen *g, const struct answer_choice *news)
     json_out_end(&o);
     strbuf_puts(&frame, "\n\n");
     const bool ok = !strbuf_failed(&frame);
-    if (ok)
-        http_stream_write(g->call, frame.data, frame.len);
+    if (ok) http_stream_write(g->call, frame.data, frame.len);
     strbuf_fini(&frame);
     return ok;
 }
@@ -90,9 +87,10 @@ static bool write_chunk(struct gen *g, const struct answer_choice *news)
 /* Chat names the speaker; a completion repeats the prompt when it was asked to. */
 static bool tell_begin(struct gen *g, struct choice *c)
 {
-    const struct ask        *a = g->ask;
+    const struct ask *a = g->ask;
     const struct ask_prompt *p = &a->prompt[c->prompt_i];
-    struct answer_choice     news = {.index = c->index, .text = "", .role = is_chat(g), .text_offset = &c->text_offset};
+    struct answer_choice news = {
+        .index = c->index, .text = "", .role = is_chat(g), .text_offset = &c->text_offset};
     c->told_begin = true;
     if (a->return_token_ids) {
         news.prompt_id = p->id;
@@ -113,11 +111,14 @@ static bool tell_begin(struct gen *g, struct choice *c)
 bool gen_tell(struct gen *g, struct choice *c)
 {
     const struct ask *a = g->ask;
-    if (!c->told_begin && !tell_begin(g, c))
-        return false;
-    const int            n_new = c->n_token - c->told_token;
-    struct answer_choice news = {.index = c->index, .text = c->out.data ? c->out.data : "", .n_text = c->out.len, .reason = c->reason.data,
-                                 .n_reason = c->reason.len, .text_offset = &c->text_offset};
+    if (!c->told_begin && !tell_begin(g, c)) return false;
+    const int n_new = c->n_token - c->told_token;
+    struct answer_choice news = {.index = c->index,
+                                 .text = c->out.data ? c->out.data : "",
+                                 .n_text = c->out.len,
+                                 .reason = c->reason.data,
+                                 .n_reason = c->reason.len,
+                                 .text_offset = &c->text_offset};
     if (a->logprobs && n_new > 0) {
         news.token = c->token + c->told_token;
         news.n_token = (size_t)n_new;
@@ -127,12 +128,10 @@ bool gen_tell(struct gen *g, struct choice *c)
         news.n_id = (size_t)n_new;
     }
     c->told_token = c->n_token;
-    if ((news.n_text || news.n_reason || news.token || news.id) && !write_chunk(g, &news))
-        return false;
+    if ((news.n_text || news.n_reason || news.token || news.id) && !write_chunk(g, &news)) return false;
     strbuf_clear(&c->reason);
     strbuf_clear(&c->out);
-    if (!c->finish || c->told_finish)
-        return true;
+    if (!c->finish || c->told_finish) return true;
     c->told_finish = true;
     return write_chunk(g, &(struct answer_choice){.index = c->index, .text = "", .finish = c->finish});
 }
@@ -140,10 +139,10 @@ bool gen_tell(struct gen *g, struct choice *c)
 bool gen_tell_end(struct gen *g)
 {
     static const char done[] = "data: [DONE]\n\n";
-    bool              ok = true;
+    bool ok = true;
     if (g->ask->include_usage) {
-        struct strbuf            frame;
-        struct json_out          o;
+        struct strbuf frame;
+        struct json_out o;
         const struct answer_head head = head_of(g);
         strbuf_init(&frame);
         strbuf_puts(&frame, "data: ");
@@ -155,12 +154,10 @@ bool gen_tell_end(struct gen *g)
         json_out_end(&o);
         strbuf_puts(&frame, "\n\n");
         ok = ok && !strbuf_failed(&frame);
-        if (ok)
-            http_stream_write(g->call, frame.data, frame.len);
+        if (ok) http_stream_write(g->call, frame.data, frame.len);
         strbuf_fini(&frame);
     }
-    if (ok)
-        http_stream_write(g->call, done, sizeof done - 1);
+    if (ok) http_stream_write(g->call, done, sizeof done - 1);
     return ok;
 }
 
@@ -172,8 +169,7 @@ bool gen_tell_error(struct gen *g, const struct err_note *note)
     json_out_error(&frame, note);
     strbuf_puts(&frame, "\n\n");
     const bool ok = !strbuf_failed(&frame);
-    if (ok)
-        http_stream_write(g->call, frame.data, frame.len);
+    if (ok) http_stream_write(g->call, frame.data, frame.len);
     strbuf_fini(&frame);
     return ok;
 }
@@ -182,14 +178,13 @@ bool gen_tell_error(struct gen *g, const struct err_note *note)
 
 static bool write_whole_choice(const struct gen *g, struct choice *c, struct json_out *o)
 {
-    const struct ask        *a = g->ask;
+    const struct ask *a = g->ask;
     const struct ask_prompt *p = &a->prompt[c->prompt_i];
-    struct answer_choice     all = {.index = c->index, .finish = c->finish, .text_offset = &c->text_offset};
-    struct strbuf            text;
-    struct sample_out       *both = NULL;
+    struct answer_choice all = {.index = c->index, .finish = c->finish, .text_offset = &c->text_offset};
+    struct strbuf text;
+    struct sample_out *both = NULL;
     strbuf_init(&text);
-    if (a->echo)
-        strbuf_put(&text, p->text, p->n_text);
+    if (a->echo) strbuf_put(&text, p->text, p->n_text);
     strbuf_put(&text, c->out.data ? c->out.data : "", c->out.len);
     all.text = text.data ? text.data : "";
     all.n_text = text.len;
@@ -198,10 +193,8 @@ static bool write_whole_choice(const struct gen *g, struct choice *c, struct jso
     if (a->logprobs) {
         const size_t n = a->echo ? (size_t)p->n : 0;
         both = calloc(n + (size_t)c->n_token + 1, sizeof *both);
-        if (both && n)
-            memcpy(both, prompt_tokens(g, c), n * sizeof *both);
-        if (both && c->n_token)
-            memcpy(both + n, c->token, (size_t)c->n_token * sizeof *both);
+        if (both && n) memcpy(both, prompt_tokens(g, c), n * sizeof *both);
+        if (both && c->n_token) memcpy(both + n, c->token, (size_t)c->n_token * sizeof *both);
         all.token = both;
         all.n_token = n + (size_t)c->n_token;
         all.first_null = a->echo;
@@ -213,8 +206,7 @@ static bool write_whole_choice(const struct gen *g, struct choice *c, struct jso
         all.n_id = (size_t)c->n_token;
     }
     const bool ok = !strbuf_failed(&text) && (both || !a->logprobs);
-    if (ok)
-        answer_choice(o, g->api->env.chat.tokenizer, is_chat(g) ? ANSWER_CHAT : ANSWER_COMPLETION, &all);
+    if (ok) answer_choice(o, g->api->env.chat.tokenizer, is_chat(g) ? ANSWER_CHAT : ANSWER_COMPLETION, &all);
     free(both);
     strbuf_fini(&text);
     return ok;
@@ -222,7 +214,7 @@ static bool write_whole_choice(const struct gen *g, struct choice *c, struct jso
 
 static bool tell_route(const struct gen *g, struct strbuf *out)
 {
-    struct json_out          o;
+    struct json_out o;
     const struct answer_head head = head_of(g);
     json_out_init(&o, out);
     answer_route(&o, &head, g->api->env.model, g->choice[0].r);
@@ -231,18 +223,17 @@ static bool tell_route(const struct gen *g, struct strbuf *out)
 
 bool gen_tell_whole(struct gen *g, struct strbuf *out)
 {
-    struct json_out          o;
-    bool                     ok = true;
-    const struct ask        *a = g->ask;
+    struct json_out o;
+    bool ok = true;
+    const struct ask *a = g->ask;
     const struct answer_head head = head_of(g);
-    if (a->endpoint == API_ROUTE)
-        return tell_route(g, out);
-    const struct answer_choice first = {.prompt_id = a->return_token_ids ? a->prompt[0].id : NULL, .n_prompt_id = (size_t)a->prompt[0].n};
+    if (a->endpoint == API_ROUTE) return tell_route(g, out);
+    const struct answer_choice first = {.prompt_id = a->return_token_ids ? a->prompt[0].id : NULL,
+                                        .n_prompt_id = (size_t)a->prompt[0].n};
     json_out_init(&o, out);
     answer_begin(&o, &head, is_chat(g) ? ANSWER_CHAT : ANSWER_COMPLETION, &first);
     json_out_array(&o, "choices");
-    for (int i = 0; i < g->n_choice && ok; i++)
-        ok = write_whole_choice(g, &g->choice[i], &o);
+    for (int i = 0; i < g->n_choice && ok; i++) ok = write_whole_choice(g, &g->choice[i], &o);
     json_out_end(&o);
     ok = ok && write_usage(g, &o);
     json_out_end(&o);

@@ -12,18 +12,18 @@
 #include "server/api/prep.h"
 
 struct api {
-    struct api_stats    stats; /* first: app.api points to it */
-    struct app         *app;
-    struct prep_env     env;   /* once the model is there */
-    struct engine_info  model; /* what env.model says */
-    bool                has_env;
+    struct api_stats stats; /* first: app.api points to it */
+    struct app *app;
+    struct prep_env env;      /* once the model is there */
+    struct engine_info model; /* what env.model says */
+    bool has_env;
     struct chat_tokens *chat_tokens;
-    struct list         gens;  /* struct gen */
-    struct list         jobs;  /* bodies in the worker pool or on their way there */
-    struct lanes        lanes;
-    size_t              answer_bytes; /* held by long answers that are being read */
-    int                 live;  /* of both */
-    uint64_t            next_request;
+    struct list gens; /* struct gen */
+    struct list jobs; /* bodies in the worker pool or on their way there */
+    struct lanes lanes;
+    size_t answer_bytes; /* held by long answers that are being read */
+    int live;            /* of both */
+    uint64_t next_request;
 };
 
 static inline struct api *api_of(const struct app *a) { return (struct api *)a->api; }
@@ -32,7 +32,8 @@ static inline struct api *api_of(const struct app *a) { return (struct api *)a->
 void api_take(struct http_call *c, struct app *a, enum api_endpoint endpoint);
 
 /* Answers with the error and counts it. */
-void api_refuse(struct api *api, struct http_call *c, enum api_endpoint endpoint, const struct err_note *note);
+void api_refuse(struct api *api, struct http_call *c, enum api_endpoint endpoint,
+                const struct err_note *note);
 
 int32_t api_eos_id(const struct app *a); /* the tokenizer's end of a turn, else the model's first; -1: none */
 

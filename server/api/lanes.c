@@ -1,6 +1,7 @@
-/* lanes: see lanes.h. Large jobs wait by start-time fair queueing: those of one client and one order of size are a flow, a
- * job's tag lies its own bytes behind the last of its flow, or behind the tag at which the lane is, and the least tag goes
- * first. So flows get equal shares of bytes, a job passes by ones of many times its size, and none waits for ever. */
+/* lanes: see lanes.h. Large jobs wait by start-time fair queueing: those of one client and one order of size
+ * are a flow, a job's tag lies its own bytes behind the last of its flow, or behind the tag at which the lane
+ * is, and the least tag goes first. So flows get equal shares of bytes, a job passes by ones of many times
+ * its size, and none waits for ever. */
 #include "server/api/lanes.h"
 
 #include <stdio.h>
@@ -24,23 +25,27 @@ void lanes_size_pool(int n_thread)
 void lanes_init(struct lanes *l, uv_loop_t *loop, int n_thread, size_t small_bytes)
 {
     CHECK(n_thread >= 2);
-    *l = (struct lanes){.loop = loop, .small_bytes = small_bytes, .most_large = n_thread < LARGE_SHARE ? 1 : n_thread / LARGE_SHARE};
+    *l = (struct lanes){.loop = loop,
+                        .small_bytes = small_bytes,
+                        .most_large = n_thread < LARGE_SHARE ? 1 : n_thread / LARGE_SHARE};
     list_init(&l->waiting);
 }
 
 static void run_nicely(void *arg)
 {
     struct lane_job *j = arg;
-    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + LARGE_NICE); /* of this thread alone; where it fails, all share alike */
+    setpriority(PRIO_PROCESS, 0,
+                getpriority(PRIO_PROCESS, 0) +
+                    LARGE_NICE); /* of this thread alone; where it fails, all share alike */
     j->run(j);
 }
 
-/* A large job takes seconds of a core, and gives way to the loop, the engine and small jobs. A thread cannot take its
- * niceness back without a privilege, so the job has one of its own, for which the pool's waits. */
+/* A large job takes seconds of a core, and gives way to the loop, the engine and small jobs. A thread cannot
+ * take its niceness back without a privilege, so the job has one of its own, for which the pool's waits. */
 static void run(uv_work_t *w)
 {
     struct lane_job *j = w->data;
-    uv_thread_t      own;
+    uv_thread_t own;
     if (j->large && uv_thread_create(&own, run_nicely, j) == 0)
         CHECK(uv_thread_join(&own) == 0);
     else
@@ -52,7 +57,7 @@ static void fill(struct lanes *l);
 static void after(uv_work_t *w, int status)
 {
     struct lane_job *j = w->data;
-    struct lanes    *l = j->lanes;
+    struct lanes *l = j->lanes;
     if (j->large) {
         l->n_large--;
         fill(l);
@@ -72,8 +77,7 @@ static void fill(struct lanes *l)
         struct lane_job *first = NULL;
         LIST_EACH (n, &l->waiting) {
             struct lane_job *j = LIST_ITEM(n, struct lane_job, node);
-            if (!first || j->tag < first->tag)
-                first = j;
+            if (!first || j->tag < first->tag) first = j;
         }
         list_remove(&first->node);
         l->now = first->tag;
@@ -101,8 +105,7 @@ void lanes_add(struct lanes *l, struct lane_job *j)
     j->tag = l->now;
     LIST_EACH (n, &l->waiting) {
         const struct lane_job *other = LIST_ITEM(n, struct lane_job, node);
-        if (other->flow == j->flow && other->tag > j->tag)
-            j->tag = other->tag;
+        if (other->flow == j->flow && other->tag > j->tag) j->tag = other->tag;
     }
     j->tag += j->bytes;
     j->waits = true;

@@ -8,7 +8,7 @@
 
 static const struct {
     const char *name;
-    int64_t     value;
+    int64_t value;
     const char *unit, *meaning;
 } fixed[] = {
     {"json_depth", JSON_DEPTH_MAX, "", "arrays and objects inside each other in a body"},
@@ -23,7 +23,8 @@ static const struct {
     {"message_tool_calls", MESSAGE_CALLS_MOST, "", "tool_calls of a message"},
     {"chat_template_kwargs", KWARGS_MOST, "", "chat_template_kwargs of one chat"},
     {"chat_template_kwarg_bytes", KWARG_BYTES_MOST, "bytes", "a string in chat_template_kwargs"},
-    {"chat_prompt_bytes", TMPL_MAX_OUTPUT_BYTES, "bytes", "text that the chat template makes of the messages"},
+    {"chat_prompt_bytes", TMPL_MAX_OUTPUT_BYTES, "bytes",
+     "text that the chat template makes of the messages"},
     {"stop", STOP_MOST, "", "stop strings"},
     {"stop_bytes", STOP_BYTES_MOST, "bytes", "one stop string"},
     {"stop_token_ids", STOP_IDS_MOST, "", "ids in stop_token_ids"},
@@ -55,8 +56,7 @@ void limits_write(const struct config *c, struct strbuf *out)
     json_out_text(&o, "object", "list");
     json_out_array(&o, "data");
     config_limits(c, &o);
-    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
-        write_fixed(&o, i);
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) write_fixed(&o, i);
     json_out_end(&o);
     json_out_end(&o);
 }

@@ -1,5 +1,5 @@
-/* limits: every bound on what a client may send, with its value: those that are settings, and those that are fixed. Pure;
- * any thread. */
+/* limits: every bound on what a client may send, with its value: those that are settings, and those that are
+ * fixed. Pure; any thread. */
 #ifndef FLUXD_SERVER_API_LIMITS_H
 #define FLUXD_SERVER_API_LIMITS_H
 

@@ -1,6 +1,6 @@
 /* metrics: the Prometheus page from the counters of scheduler, http and api. Loop thread.
- * A family is written whole: HELP, TYPE, then its samples. OpenMetrics differs in three places: a counter's family has
- * no _total, the page ends with # EOF, and bounds are written as floats. */
+ * A family is written whole: HELP, TYPE, then its samples. OpenMetrics differs in three places: a counter's
+ * family has no _total, the page ends with # EOF, and bounds are written as floats. */
 #include "server/api/metrics.h"
 
 #include <math.h>
@@ -24,10 +24,12 @@ struct page {
 
 /* --- the grammar */
 
-static void family(const struct page *p, const char *prefix, const char *name, const char *type, const char *help)
+static void family(const struct page *p, const char *prefix, const char *name, const char *type,
+                   const char *help)
 {
     const char *total = p->format == METRICS_TEXT && !strcmp(type, "counter") ? "_total" : "";
-    strbuf_printf(p->out, "# HELP %s%s%s %s\n# TYPE %s%s%s %s\n", prefix, name, total, help, prefix, name, total, type);
+    strbuf_printf(p->out, "# HELP %s%s%s %s\n# TYPE %s%s%s %s\n", prefix, name, total, help, prefix, name,
+                  total, type);
 }
 
 static void number(struct strbuf *out, double v)
@@ -38,8 +40,8 @@ static void number(struct strbuf *out, double v)
         strbuf_printf(out, "%.9g\n", v);
 }
 
-static void single(const struct page *p, const char *prefix, const char *name, const char *type, const char *help,
-                   double v)
+static void single(const struct page *p, const char *prefix, const char *name, const char *type,
+                   const char *help, double v)
 {
     family(p, prefix, name, type, help);
     strbuf_printf(p->out, "%s%s%s ", prefix, name, !strcmp(type, "counter") ? "_total" : "");
@@ -52,11 +54,13 @@ static void bucket(const struct page *p, const char *prefix, const char *name, d
     if (isinf(bound))
         strbuf_puts(p->out, "le=\"+Inf\"} ");
     else
-        strbuf_printf(p->out, "le=\"%g%s\"} ", bound, bound == floor(bound) && p->format == METRICS_OPEN ? ".0" : "");
+        strbuf_printf(p->out, "le=\"%g%s\"} ", bound,
+                      bound == floor(bound) && p->format == METRICS_OPEN ? ".0" : "");
     number(p->out, cumulated);
 }
 
-/* The buckets are read once, and the count is their sum: a scrape amid an observation is consistent in itself. */
+/* The buckets are read once, and the count is their sum: a scrape amid an observation is consistent in
+ * itself. */
 static void histogram(const struct page *p, const char *prefix, const char *name, const char *help,
                       const struct sched_hist *h)
 {
@@ -81,8 +85,7 @@ static void label(struct strbuf *out, const char *name, const char *value)
             strbuf_puts(out, "\\n");
             continue;
         }
-        if (*value == '\\' || *value == '"')
-            strbuf_putc(out, '\\');
+        if (*value == '\\' || *value == '"') strbuf_putc(out, '\\');
         strbuf_putc(out, *value);
     }
     strbuf_putc(out, '"');
@@ -105,10 +108,11 @@ struct open_requests {
 
 static struct open_requests open_now(const struct scheduler_stats *s)
 {
-    struct open_requests o = {.waiting = LOAD(s->waiting)}; /* before the others: only the loop thread, which is ours, moves those */
+    struct open_requests o = {
+        .waiting =
+            LOAD(s->waiting)}; /* before the others: only the loop thread, which is ours, moves those */
     o.running = LOAD(s->accepted) - o.waiting;
-    for (int f = 0; f < FINISH_KINDS; f++)
-        o.running -= LOAD(s->finished[f]);
+    for (int f = 0; f < FINISH_KINDS; f++) o.running -= LOAD(s->finished[f]);
     return o;
 }
 
@@ -135,7 +139,8 @@ static void pages(const struct page *p, const struct scheduler_stats *s)
 
 static void routes_taken(const struct page *p, const struct scheduler_stats *s, int n_layer)
 {
-    family(p, "fluxd_", "route_layer_full", "counter", "Routed requests for which this layer used full attention.");
+    family(p, "fluxd_", "route_layer_full", "counter",
+           "Routed requests for which this layer used full attention.");
     for (int l = 0; l < n_layer; l++) {
         strbuf_printf(p->out, "fluxd_route_layer_full_total{layer=\"%d\"} ", l);
         number(p->out, LOAD(s->full_layer_requests[l]));
@@ -155,9 +160,9 @@ static void routes_taken(const struct page *p, const struct scheduler_stats *s, 
 static void responses(const struct page *p, const struct http_stats *h, const struct api_stats *a)
 {
     static const char *const endpoint[API_N_ENDPOINT] = {
-        [API_COMPLETIONS] = "/v1/completions", [API_CHAT] = "/v1/chat/completions", [API_MODELS] = "/v1/models",
-        [API_TOKENIZE] = "/tokenize",          [API_DETOKENIZE] = "/detokenize",
-        [API_ROUTE] = "/v1/route",
+        [API_COMPLETIONS] = "/v1/completions", [API_CHAT] = "/v1/chat/completions",
+        [API_MODELS] = "/v1/models",           [API_TOKENIZE] = "/tokenize",
+        [API_DETOKENIZE] = "/detokenize",      [API_ROUTE] = "/v1/route",
     };
     static const char *const status[API_N_STATUS] = {
 #define STATUS_WORD(v) (v) ? #v : "other",
@@ -171,10 +176,9 @@ static void responses(const struct page *p, const struct http_stats *h, const st
     family(p, "fluxd_", "api_requests", "counter", "Requests answered by an endpoint, by status.");
     for (int e = 0; e < API_N_ENDPOINT; e++)
         for (int i = 0; i < API_N_STATUS; i++) {
-            if (a->answered[e][i] == 0)
-                continue;
-            strbuf_printf(p->out, "fluxd_api_requests_total{endpoint=\"%s\",status=\"%s\"} %llu\n", endpoint[e],
-                          status[i], (unsigned long long)a->answered[e][i]);
+            if (a->answered[e][i] == 0) continue;
+            strbuf_printf(p->out, "fluxd_api_requests_total{endpoint=\"%s\",status=\"%s\"} %llu\n",
+                          endpoint[e], status[i], (unsigned long long)a->answered[e][i]);
         }
 }
 
@@ -183,8 +187,7 @@ static void infos(const struct page *p, const struct app *app)
     family(p, "fluxd_", "build_info", "gauge", "The program; always 1.");
     strbuf_puts(p->out, "fluxd_build_info{version=\"" FLUXD_VERSION "\"} 1\n");
     const struct engine_info *m = app->model;
-    if (!m)
-        return;
+    if (!m) return;
     family(p, "fluxd_", "model_info", "gauge", "The model and the device it runs on; always 1.");
     strbuf_puts(p->out, "fluxd_model_info{");
     const char *const pair[][2] = {{"model", app->model_id},
@@ -197,12 +200,14 @@ static void infos(const struct page *p, const struct app *app)
         strbuf_putc(p->out, ',');
     }
     strbuf_printf(p->out, "layers=\"%d\"} 1\n", m->n_layer);
-    single(p, "fluxd_", "model_weights_bytes", "gauge", "Memory of the weights as held.", (double)m->weight_bytes);
+    single(p, "fluxd_", "model_weights_bytes", "gauge", "Memory of the weights as held.",
+           (double)m->weight_bytes);
     single(p, "fluxd_", "kv_page_bytes", "gauge", "Memory of one KV page.", (double)m->page_bytes);
     single(p, "fluxd_", "model_max_tokens", "gauge", "Tokens a sequence may have.", m->max_len);
 }
 
-/* Reading /proc costs more than all the rest, and some scrape every 50 ms: it is read at most once a second. */
+/* Reading /proc costs more than all the rest, and some scrape every 50 ms: it is read at most once a second.
+ */
 static void process(const struct page *p, struct app *app)
 {
     if (app->process_ns == 0 || clock_ns() - app->process_ns > 1000000000) {
@@ -215,7 +220,8 @@ static void process(const struct page *p, struct app *app)
     single(p, "process_", "virtual_memory_bytes", "gauge", "Virtual memory.", (double)u.virtual_bytes);
     single(p, "process_", "open_fds", "gauge", "Open file descriptors.", (double)u.open_fds);
     single(p, "process_", "max_fds", "gauge", "Most file descriptors there may be.", (double)u.max_fds);
-    single(p, "process_", "start_time_seconds", "gauge", "Start of the process since the Unix epoch.", u.start_s);
+    single(p, "process_", "start_time_seconds", "gauge", "Start of the process since the Unix epoch.",
+           u.start_s);
 }
 
 /* --- vLLM's names: what fleet routers and dashboards read */
@@ -235,9 +241,10 @@ static void vllm_finished(const struct page *p, const struct app *app, const str
     const struct {
         const char *reason;
         double v;
-    } row[] = {
-        {"stop", LOAD(s->finished[FINISH_STOP])}, {"length", LOAD(s->finished[FINISH_LENGTH])}, {"abort", LOAD(s->finished[FINISH_CANCELLED])},
-        {"error", LOAD(s->finished[FINISH_ERROR])}};
+    } row[] = {{"stop", LOAD(s->finished[FINISH_STOP])},
+               {"length", LOAD(s->finished[FINISH_LENGTH])},
+               {"abort", LOAD(s->finished[FINISH_CANCELLED])},
+               {"error", LOAD(s->finished[FINISH_ERROR])}};
     family(p, "vllm:", "request_success", "counter", "Requests that ended, by reason.");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         strbuf_printf(p->out, "vllm:request_success_total{finished_reason=\"%s\",", row[i].reason);
@@ -247,7 +254,8 @@ static void vllm_finished(const struct page *p, const struct app *app, const str
     }
 }
 
-static void vllm_block(const struct page *p, const struct app *app, const struct scheduler_stats *s, struct open_requests open)
+static void vllm_block(const struct page *p, const struct app *app, const struct scheduler_stats *s,
+                       struct open_requests open)
 {
     double total = LOAD(s->pages_total);
     vllm_single(p, app, "num_requests_running", "gauge", "Requests running.", open.running);
@@ -269,7 +277,8 @@ static void vllm_block(const struct page *p, const struct app *app, const struct
     struct strbuf model;
     strbuf_init(&model);
     label(&model, "model_name", app->model_id);
-    const struct page q = {.out = p->out, .format = p->format, .also = strbuf_failed(&model) ? NULL : model.data};
+    const struct page q = {
+        .out = p->out, .format = p->format, .also = strbuf_failed(&model) ? NULL : model.data};
     histogram(&q, "vllm:", "time_to_first_token_seconds", "Time to the first token.", &s->ttft);
     histogram(&q, "vllm:", "inter_token_latency_seconds", "Time between tokens.", &s->itl);
     histogram(&q, "vllm:", "e2e_request_latency_seconds", "Time from acceptance to the end.", &s->e2e);
@@ -284,22 +293,20 @@ static double oldest_age_s(const struct scheduler_stats *s)
     return since ? (double)(clock_ns() - since) * 1e-9 : 0;
 }
 
-static void table(const struct page *page, const struct app *app, const struct scheduler_stats *s, struct open_requests open)
+static void table(const struct page *page, const struct app *app, const struct scheduler_stats *s,
+                  struct open_requests open)
 {
     const struct http_stats *h = http_stats(app->http);
     const struct api_stats *a = app->api;
 #define ONE(name, type, help, value) single(page, "fluxd_", #name, type, help, (double)(value));
 #define GAUGE(name, help, value)     ONE(name, "gauge", help, value)
 #define COUNTER(name, help, value)   ONE(name, "counter", help, value)
-#define SCHED_GAUGE(name, help, value)                                                                                 \
-    if (s)                                                                                                             \
-    ONE(name, "gauge", help, value)
-#define SCHED_COUNTER(name, help, value)                                                                               \
-    if (s)                                                                                                             \
-    ONE(name, "counter", help, value)
-#define SCHED_HISTOGRAM(name, help, hist)                                                                              \
-    if (s)                                                                                                             \
-        histogram(page, "fluxd_", #name, help, hist);
+#define SCHED_GAUGE(name, help, value)                                                                       \
+    if (s) ONE(name, "gauge", help, value)
+#define SCHED_COUNTER(name, help, value)                                                                     \
+    if (s) ONE(name, "counter", help, value)
+#define SCHED_HISTOGRAM(name, help, hist)                                                                    \
+    if (s) histogram(page, "fluxd_", #name, help, hist);
 #include "server/api/metrics.def"
 }
 
@@ -317,10 +324,8 @@ void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
     responses(&p, http_stats(app->http), app->api);
     infos(&p, app);
     process(&p, app);
-    if (s && !strcmp(app->config->vllm_metrics, "on"))
-        vllm_block(&p, app, s, open);
-    if (f == METRICS_OPEN)
-        strbuf_puts(out, "# EOF\n");
+    if (s && !strcmp(app->config->vllm_metrics, "on")) vllm_block(&p, app, s, open);
+    if (f == METRICS_OPEN) strbuf_puts(out, "# EOF\n");
 }
 
 enum metrics_format metrics_choose(const char *accept)

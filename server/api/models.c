@@ -17,12 +17,16 @@ static void write_model(struct json_out *o, const struct app *a)
     json_out_end(o);
 }
 
-static void refuse(struct http_call *c, const struct app *a, const struct err_note *note) { api_refuse(api_of(a), c, API_MODELS, note); }
+static void refuse(struct http_call *c, const struct app *a, const struct err_note *note)
+{
+    api_refuse(api_of(a), c, API_MODELS, note);
+}
 
 /* What a writer says of the model; once there is one. */
-static void tell(struct http_call *c, const struct app *a, void (*write)(struct json_out *, const struct app *))
+static void tell(struct http_call *c, const struct app *a,
+                 void (*write)(struct json_out *, const struct app *))
 {
-    struct strbuf   body;
+    struct strbuf body;
     struct json_out o;
     struct err_note note;
     if (!a->model) {
@@ -58,18 +62,19 @@ void api_models(struct http_call *c, void *app) { tell(c, app, write_list); }
 void api_model(struct http_call *c, void *app)
 {
     const struct app *a = app;
-    struct err_note   note;
+    struct err_note note;
     if (!a->model || !strcmp(http_path_rest(c), a->model_id)) {
         tell(c, a, write_model);
         return;
     }
-    err_set(&note, ERR_MODEL_NOT_FOUND, "model", "the model \"%.128s\" does not exist here; see /v1/models", http_path_rest(c));
+    err_set(&note, ERR_MODEL_NOT_FOUND, "model", "the model \"%.128s\" does not exist here; see /v1/models",
+            http_path_rest(c));
     refuse(c, a, &note);
 }
 
 static void write_token(struct json_out *o, const char *key, const struct tokenizer *t, int32_t id)
 {
-    size_t      n;
+    size_t n;
     const char *text = tokenizer_bytes(t, id, &n);
     if (id >= 0)
         json_out_string(o, key, text, n);
@@ -92,5 +97,6 @@ static void write_tokenizer(struct json_out *o, const struct app *a)
     json_out_end(o);
 }
 
-/* What a client with templates of its own needs (as vLLM and lm-eval's remote tokenizer have it); text goes to /tokenize. */
+/* What a client with templates of its own needs (as vLLM and lm-eval's remote tokenizer have it); text goes
+ * to /tokenize. */
 void api_tokenizer_info(struct http_call *c, void *app) { tell(c, app, write_tokenizer); }

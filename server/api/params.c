@@ -5,11 +5,26 @@
 #include <string.h>
 
 /* A row of the tables: F(name, type, member, more members of the row ...). */
-#define F(field, kind, member, ...) {.name = field, .type = kind, JSON_AT(struct params, member), __VA_ARGS__}
-#define CHECKED(field, kind, ...)   {.name = field, .type = kind, .flags = JSON_NO_TARGET, __VA_ARGS__}
-#define IGNORED(field)              {.name = field, .type = JSON_IGNORE}
-#define REJECTED(field, ...)        {.name = field, .type = JSON_REJECT, .neutral = NAN, __VA_ARGS__} /* no number asks for nothing */
-#define REJECTED_BUT(field, number) {.name = field, .type = JSON_REJECT, .neutral = number}          /* this one does */
+#define F(field, kind, member, ...)                                                                          \
+    {                                                                                                        \
+        .name = field, .type = kind, JSON_AT(struct params, member), __VA_ARGS__                             \
+    }
+#define CHECKED(field, kind, ...)                                                                            \
+    {                                                                                                        \
+        .name = field, .type = kind, .flags = JSON_NO_TARGET, __VA_ARGS__                                    \
+    }
+#define IGNORED(field)                                                                                       \
+    {                                                                                                        \
+        .name = field, .type = JSON_IGNORE                                                                   \
+    }
+#define REJECTED(field, ...)                                                                                 \
+    {                                                                                                        \
+        .name = field, .type = JSON_REJECT, .neutral = NAN, __VA_ARGS__                                      \
+    } /* no number asks for nothing */
+#define REJECTED_BUT(field, number)                                                                          \
+    {                                                                                                        \
+        .name = field, .type = JSON_REJECT, .neutral = number                                                \
+    } /* this one does */
 
 /* What nobody's answer depends on here, and what would change the answer and is not served. */
 static const char *const words_neutral[] = {"text", "none", "auto", "default", "medium", NULL};
@@ -27,7 +42,8 @@ static const struct json_row shared_row[] = {
 static const struct json_row sampling_row[] = {
     F("n", JSON_INT32, n, .min = 1, .max = CHOICES_MOST),
     F("max_tokens", JSON_INT32, max_tokens, .max = INT32_MAX),
-    F("max_completion_tokens", JSON_INT32, max_completion_tokens, .max = INT32_MAX), /* load generators send both to either endpoint */
+    F("max_completion_tokens", JSON_INT32, max_completion_tokens,
+      .max = INT32_MAX), /* load generators send both to either endpoint */
     F("min_tokens", JSON_INT32, min_tokens, .max = INT32_MAX),
     F("temperature", JSON_DOUBLE, temperature, .fmax = 2),
     F("top_p", JSON_DOUBLE, top_p, .fmax = 1, .flags = JSON_ABOVE_MIN),
@@ -36,11 +52,13 @@ static const struct json_row sampling_row[] = {
     F("presence_penalty", JSON_DOUBLE, presence, .fmin = -2, .fmax = 2),
     F("frequency_penalty", JSON_DOUBLE, frequency, .fmin = -2, .fmax = 2),
     F("repetition_penalty", JSON_DOUBLE, repetition, .fmax = 10, .flags = JSON_ABOVE_MIN),
-    F("logit_bias", JSON_PAIRS, bias, .max = INT32_MAX, .fmin = -100, .fmax = 100, .max_items = LOGIT_BIAS_MOST),
+    F("logit_bias", JSON_PAIRS, bias, .max = INT32_MAX, .fmin = -100, .fmax = 100,
+      .max_items = LOGIT_BIAS_MOST),
     F("seed", JSON_INT, seed, .min = INT64_MIN, .max = INT64_MAX),
     F("stop", JSON_STRINGS, stop, .min = 1, .max = STOP_BYTES_MOST, .min_items = 1, .max_items = STOP_MOST),
     F("stop_token_ids", JSON_INTS, stop_ids, .max = INT32_MAX, .max_items = STOP_IDS_MOST),
-    F("allowed_token_ids", JSON_INTS, allow_ids, .max = INT32_MAX, .min_items = 1, .max_items = ALLOWED_IDS_MOST),
+    F("allowed_token_ids", JSON_INTS, allow_ids, .max = INT32_MAX, .min_items = 1,
+      .max_items = ALLOWED_IDS_MOST),
     F("ignore_eos", JSON_BOOL, ignore_eos),
     F("include_stop_str_in_output", JSON_BOOL, include_stop),
     F("skip_special_tokens", JSON_BOOL, skip_special),
@@ -73,7 +91,8 @@ static const struct json_row sampling_row[] = {
     {.name = NULL},
 };
 
-/* Fields by which other servers let an answer be changed. Who sends one must not believe that it was heeded. */
+/* Fields by which other servers let an answer be changed. Who sends one must not believe that it was heeded.
+ */
 static const struct json_row foreign_row[] = {
     REJECTED_BUT("n_predict", -1),
     REJECTED("max_new_tokens"),
@@ -123,7 +142,8 @@ static const struct json_row stream_options_row[] = {
 };
 
 static const struct json_row completion_row[] = {
-    F("prompt", JSON_PROMPTS, prompt, .max = INT32_MAX, .min_items = 1, .max_items = PROMPTS_MOST, .flags = JSON_REQUIRED),
+    F("prompt", JSON_PROMPTS, prompt, .max = INT32_MAX, .min_items = 1, .max_items = PROMPTS_MOST,
+      .flags = JSON_REQUIRED),
     F("best_of", JSON_INT32, best_of, .min = 1, .max = CHOICES_MOST),
     F("echo", JSON_BOOL, echo),
     F("logprobs", JSON_INT32, n_top, .max = COMPLETION_LOGPROBS_MOST),
@@ -156,7 +176,7 @@ static const struct json_row chat_row[] = {
     F("top_logprobs", JSON_INT32, n_top, .max = SAMPLE_TOP_MAX),
     IGNORED("parallel_tool_calls"),
     IGNORED("prediction"), /* a hint for speed */
-    REJECTED("prompt"), /* a completion's */
+    REJECTED("prompt"),    /* a completion's */
     REJECTED("echo"),
     REJECTED_BUT("best_of", 1),
     REJECTED("audio"),
@@ -174,8 +194,8 @@ static const struct json_row tokenize_row[] = {
     {.name = NULL},
 };
 
-/* What decides a prompt's route and its price. Sampling fields say nothing about either and may stay in the body; what would
- * make more than one prompt or request of it is refused. */
+/* What decides a prompt's route and its price. Sampling fields say nothing about either and may stay in the
+ * body; what would make more than one prompt or request of it is refused. */
 static const struct json_row route_row[] = {
     F("prompt", JSON_PROMPTS, prompt, .max = INT32_MAX, .min_items = 1, .max_items = 1),
     F("max_tokens", JSON_INT32, max_tokens, .max = INT32_MAX),
@@ -224,40 +244,41 @@ static enum err check_ids(struct json_in *in, const char *name, const struct jso
 {
     for (size_t i = 0; i < id->n; i++)
         if (id->v[i] >= n_vocab)
-            return json_in_fail(in, ERR_INVALID_VALUE, name, "names token %d, but the vocabulary ends at %d", (int)id->v[i],
-                                n_vocab - 1);
+            return json_in_fail(in, ERR_INVALID_VALUE, name, "names token %d, but the vocabulary ends at %d",
+                                (int)id->v[i], n_vocab - 1);
     return OK;
 }
 
 static enum err check_vocabulary(const struct params *p, struct json_in *in, int n_vocab)
 {
     enum err e = check_ids(in, "stop_token_ids", &p->stop_ids, n_vocab);
-    if (!e)
-        e = check_ids(in, "allowed_token_ids", &p->allow_ids, n_vocab);
-    if (!e)
-        e = check_ids(in, "tokens", &p->tokens, n_vocab);
-    for (size_t i = 0; !e && i < p->prompt.n; i++)
-        e = check_ids(in, "prompt", &p->prompt.v[i].ids, n_vocab);
+    if (!e) e = check_ids(in, "allowed_token_ids", &p->allow_ids, n_vocab);
+    if (!e) e = check_ids(in, "tokens", &p->tokens, n_vocab);
+    for (size_t i = 0; !e && i < p->prompt.n; i++) e = check_ids(in, "prompt", &p->prompt.v[i].ids, n_vocab);
     for (size_t i = 0; !e && i < p->bias.n; i++)
         if (p->bias.v[i].key >= n_vocab)
-            e = json_in_fail(in, ERR_INVALID_VALUE, "logit_bias", "names token %d, but the vocabulary ends at %d",
-                             (int)p->bias.v[i].key, n_vocab - 1);
+            e = json_in_fail(in, ERR_INVALID_VALUE, "logit_bias",
+                             "names token %d, but the vocabulary ends at %d", (int)p->bias.v[i].key,
+                             n_vocab - 1);
     return e;
 }
 
-/* {"min_full_layers": n}: so many layers as can be full at most. What else the object says would change the answer, so nothing else may. */
+/* {"min_full_layers": n}: so many layers as can be full at most. What else the object says would change the
+ * answer, so nothing else may. */
 static enum err check_route_object(struct params *p, struct json_in *in, const struct engine_info *model)
 {
     const cJSON *only = p->route.node->child;
-    int          most = 0;
+    int most = 0;
     if (!only || only->next || strcmp(only->string, "min_full_layers"))
-        return json_in_fail(in, ERR_UNSUPPORTED, "route", "is supported as an object with the field min_full_layers alone");
+        return json_in_fail(in, ERR_UNSUPPORTED, "route",
+                            "is supported as an object with the field min_full_layers alone");
     for (int l = 0; l < model->n_layer; l++)
         most += !model->fixed_route || model->fixed_route[l] != ROUTE_SPARSE;
     if (!cJSON_IsNumber(only) || only->valuedouble != floor(only->valuedouble))
         return json_in_fail(in, ERR_INVALID_TYPE, "route", "must have an integer as min_full_layers");
     if (only->valuedouble < 0 || only->valuedouble > most)
-        return json_in_fail(in, ERR_INVALID_VALUE, "route", "must have a min_full_layers in 0..%d, the layers that may be full", most);
+        return json_in_fail(in, ERR_INVALID_VALUE, "route",
+                            "must have a min_full_layers in 0..%d, the layers that may be full", most);
     p->min_full_layers = only->valueint;
     return OK;
 }
@@ -266,49 +287,44 @@ static enum err check_route_object(struct params *p, struct json_in *in, const s
 static enum err check_route(struct params *p, struct json_in *in, const struct engine_info *model)
 {
     const struct json_any *r = &p->route;
-    const int              n_layer = model->n_layer;
-    if (r->kind == JSON_KIND_NULL)
-        return OK;
-    if (r->kind == JSON_KIND_OBJECT)
-        return check_route_object(p, in, model);
+    const int n_layer = model->n_layer;
+    if (r->kind == JSON_KIND_NULL) return OK;
+    if (r->kind == JSON_KIND_OBJECT) return check_route_object(p, in, model);
     if (r->kind == JSON_KIND_ARRAY) {
-        if (r->ints.n == (size_t)n_layer)
-            return OK;
-        return json_in_fail(in, ERR_INVALID_VALUE, "route", "must have a 0 or 1 for each of the %d layers", n_layer);
+        if (r->ints.n == (size_t)n_layer) return OK;
+        return json_in_fail(in, ERR_INVALID_VALUE, "route", "must have a 0 or 1 for each of the %d layers",
+                            n_layer);
     }
     if (r->kind != JSON_KIND_STRING)
-        return json_in_fail(in, ERR_INVALID_TYPE, "route", "must be a word, a string or an array of 0 and 1, or an object");
+        return json_in_fail(in, ERR_INVALID_TYPE, "route",
+                            "must be a word, a string or an array of 0 and 1, or an object");
     const char *s = r->node->valuestring;
-    if (!strcmp(s, "auto") || !strcmp(s, "full") || !strcmp(s, "sparse"))
-        return OK;
-    if (strlen(s) == (size_t)n_layer && strspn(s, "01") == strlen(s))
-        return OK;
-    return json_in_fail(in, ERR_INVALID_VALUE, "route", "must be \"auto\", \"full\", \"sparse\" or %d characters of 0 and 1, layer 0 first",
+    if (!strcmp(s, "auto") || !strcmp(s, "full") || !strcmp(s, "sparse")) return OK;
+    if (strlen(s) == (size_t)n_layer && strspn(s, "01") == strlen(s)) return OK;
+    return json_in_fail(in, ERR_INVALID_VALUE, "route",
+                        "must be \"auto\", \"full\", \"sparse\" or %d characters of 0 and 1, layer 0 first",
                         n_layer);
 }
 
 static enum err check_response_format(const struct params *p, struct json_in *in)
 {
-    if (!p->response_format)
-        return OK;
+    if (!p->response_format) return OK;
     const cJSON *type = json_in_get(p->response_format, "type");
-    if (cJSON_IsString(type) && !strcmp(type->valuestring, "text"))
-        return OK;
-    if (!type)
-        return json_in_fail(in, ERR_MISSING_FIELD, "response_format", "needs a type");
+    if (cJSON_IsString(type) && !strcmp(type->valuestring, "text")) return OK;
+    if (!type) return json_in_fail(in, ERR_MISSING_FIELD, "response_format", "needs a type");
     return json_in_fail(in, ERR_UNSUPPORTED, "response_format", "is supported with the type \"text\" only");
 }
 
 static enum err check_stream(struct params *p, struct json_in *in)
 {
     if (p->continuous_usage && !p->stream)
-        return json_in_fail(in, ERR_INVALID_VALUE, "continuous_usage_stats", "is allowed only with \"stream\": true");
-    if (!p->stream_options)
-        return OK;
+        return json_in_fail(in, ERR_INVALID_VALUE, "continuous_usage_stats",
+                            "is allowed only with \"stream\": true");
+    if (!p->stream_options) return OK;
     if (!p->stream)
         return json_in_fail(in, ERR_INVALID_VALUE, "stream_options", "is allowed only with \"stream\": true");
     const size_t mark = json_in_enter(in, "stream_options");
-    enum err     e = json_in_read(in, p->stream_options, stream_options_row, p);
+    enum err e = json_in_read(in, p->stream_options, stream_options_row, p);
     json_in_leave(in, mark);
     return e;
 }
@@ -316,8 +332,7 @@ static enum err check_stream(struct params *p, struct json_in *in)
 static bool contains(const struct json_ints *set, int32_t id)
 {
     for (size_t i = 0; i < set->n; i++)
-        if (set->v[i] == id)
-            return true;
+        if (set->v[i] == id) return true;
     return false;
 }
 
@@ -325,20 +340,19 @@ static bool contains(const struct json_ints *set, int32_t id)
 static enum err check_drawable(const struct params *p, struct json_in *in, const struct engine_info *model)
 {
     const struct json_ints eos = {.v = model->eos, .n = p->ignore_eos ? 0 : (size_t)model->n_eos};
-    if (p->allow_ids.n == 0 || p->min_tokens == 0)
-        return OK;
+    if (p->allow_ids.n == 0 || p->min_tokens == 0) return OK;
     for (size_t i = 0; i < p->allow_ids.n; i++)
-        if (!contains(&p->stop_ids, p->allow_ids.v[i]) && !contains(&eos, p->allow_ids.v[i]))
-            return OK;
-    return json_in_fail(in, ERR_INVALID_VALUE, "allowed_token_ids", "must allow a token that does not end the answer while min_tokens is set");
+        if (!contains(&p->stop_ids, p->allow_ids.v[i]) && !contains(&eos, p->allow_ids.v[i])) return OK;
+    return json_in_fail(in, ERR_INVALID_VALUE, "allowed_token_ids",
+                        "must allow a token that does not end the answer while min_tokens is set");
 }
 
 static enum err settle_max_tokens(struct params *p, struct json_in *in)
 {
     if (p->max_tokens >= 0 && p->max_completion_tokens >= 0 && p->max_tokens != p->max_completion_tokens)
-        return json_in_fail(in, ERR_INVALID_VALUE, "max_tokens", "must equal max_completion_tokens when both are given");
-    if (p->max_tokens < 0)
-        p->max_tokens = p->max_completion_tokens;
+        return json_in_fail(in, ERR_INVALID_VALUE, "max_tokens",
+                            "must equal max_completion_tokens when both are given");
+    if (p->max_tokens < 0) p->max_tokens = p->max_completion_tokens;
     return OK;
 }
 
@@ -352,11 +366,11 @@ static enum err check_truncate(const struct params *p, struct json_in *in)
 static enum err check_counts(struct params *p, struct json_in *in, enum params_kind kind)
 {
     enum err e = settle_max_tokens(p, in);
-    if (e)
-        return e;
+    if (e) return e;
     const char *name = p->max_completion_tokens >= 0 ? "max_completion_tokens" : "max_tokens";
     if (p->max_tokens == 0 && !p->echo)
-        return json_in_fail(in, ERR_INVALID_VALUE, name, "must be at least 1%s", kind == PARAMS_COMPLETION ? ", but for \"echo\": true" : "");
+        return json_in_fail(in, ERR_INVALID_VALUE, name, "must be at least 1%s",
+                            kind == PARAMS_COMPLETION ? ", but for \"echo\": true" : "");
     if (p->max_tokens >= 0 && p->min_tokens > p->max_tokens)
         return json_in_fail(in, ERR_INVALID_VALUE, "min_tokens", "must not exceed max_tokens");
     if (p->best_of > 1 && p->stream) /* load generators send 1 with every stream */
@@ -374,7 +388,8 @@ static enum err check_logprobs(struct params *p, struct json_in *in, enum params
         p->logprobs = p->n_top >= 0;
         p->n_top = p->logprobs ? p->n_top : 0;
         if (p->logprobs && p->echo && p->stream && p->n > 1)
-            return json_in_fail(in, ERR_UNSUPPORTED, "n", "is supported with echo, logprobs and stream together only as 1");
+            return json_in_fail(in, ERR_UNSUPPORTED, "n",
+                                "is supported with echo, logprobs and stream together only as 1");
     } else if (p->n_top > 0 && !p->logprobs) {
         return json_in_fail(in, ERR_INVALID_VALUE, "top_logprobs", "is allowed only with \"logprobs\": true");
     }
@@ -385,28 +400,24 @@ static enum err check_messages(struct params *p, struct json_in *in)
 {
     if (p->continue_final && p->add_generation_prompt) {
         if (json_in_get(in->root, "add_generation_prompt"))
-            return json_in_fail(in, ERR_INVALID_VALUE, "continue_final_message", "excludes add_generation_prompt");
+            return json_in_fail(in, ERR_INVALID_VALUE, "continue_final_message",
+                                "excludes add_generation_prompt");
         p->add_generation_prompt = false;
     }
     return OK;
 }
 
-static enum err check_sampling(struct params *p, struct json_in *in, enum params_kind kind, const struct engine_info *model)
+static enum err check_sampling(struct params *p, struct json_in *in, enum params_kind kind,
+                               const struct engine_info *model)
 {
     p->has_seed = json_in_get(in->root, "seed") != NULL;
     enum err e = check_truncate(p, in);
-    if (!e)
-        e = check_counts(p, in, kind);
-    if (!e)
-        e = check_logprobs(p, in, kind);
-    if (!e)
-        e = check_stream(p, in);
-    if (!e)
-        e = check_response_format(p, in);
-    if (!e)
-        e = check_route(p, in, model);
-    if (!e)
-        e = check_drawable(p, in, model);
+    if (!e) e = check_counts(p, in, kind);
+    if (!e) e = check_logprobs(p, in, kind);
+    if (!e) e = check_stream(p, in);
+    if (!e) e = check_response_format(p, in);
+    if (!e) e = check_route(p, in, model);
+    if (!e) e = check_drawable(p, in, model);
     return e;
 }
 
@@ -414,23 +425,21 @@ static enum err check_sampling(struct params *p, struct json_in *in, enum params
 static enum err check_route_call(struct params *p, struct json_in *in, const struct engine_info *model)
 {
     enum err e = check_truncate(p, in);
-    if (!e)
-        e = settle_max_tokens(p, in);
+    if (!e) e = settle_max_tokens(p, in);
     if (!e && p->messages && p->prompt.n > 0)
         e = json_in_fail(in, ERR_INVALID_VALUE, "prompt", "excludes messages");
-    if (p->max_tokens < 0)
-        p->max_tokens = 0;
+    if (p->max_tokens < 0) p->max_tokens = 0;
     return e ? e : check_route(p, in, model);
 }
 
-enum err params_read(struct params *p, struct json_in *in, enum params_kind kind, const struct engine_info *model)
+enum err params_read(struct params *p, struct json_in *in, enum params_kind kind,
+                     const struct engine_info *model)
 {
     params_init(p, kind);
     const bool generates = kind == PARAMS_COMPLETION || kind == PARAMS_CHAT;
     const bool either = kind == PARAMS_TOKENIZE || kind == PARAMS_ROUTE; /* a prompt or messages */
     const bool by_messages = kind == PARAMS_CHAT || (either && json_in_get(in->root, "messages"));
-    if (by_messages)
-        p->add_special = false; /* the template writes them */
+    if (by_messages) p->add_special = false; /* the template writes them */
     const struct json_row *const table[] = {
         shared_row,
         generates ? sampling_row : NULL,
@@ -444,17 +453,12 @@ enum err params_read(struct params *p, struct json_in *in, enum params_kind kind
     };
     enum err e = OK;
     for (size_t i = 0; !e && i < sizeof table / sizeof *table; i++)
-        if (table[i])
-            e = json_in_read(in, in->root, table[i], p);
-    if (!e)
-        e = check_vocabulary(p, in, model->n_vocab);
-    if (!e && by_messages)
-        e = check_messages(p, in);
+        if (table[i]) e = json_in_read(in, in->root, table[i], p);
+    if (!e) e = check_vocabulary(p, in, model->n_vocab);
+    if (!e && by_messages) e = check_messages(p, in);
     if (!e && either && !by_messages && p->prompt.n == 0)
         e = json_in_fail(in, ERR_MISSING_FIELD, "prompt", "or messages is required");
-    if (!e && generates)
-        e = check_sampling(p, in, kind, model);
-    if (!e && kind == PARAMS_ROUTE)
-        e = check_route_call(p, in, model);
+    if (!e && generates) e = check_sampling(p, in, kind, model);
+    if (!e && kind == PARAMS_ROUTE) e = check_route_call(p, in, model);
     return e;
 }

@@ -27,31 +27,33 @@ enum params_kind { PARAMS_COMPLETION, PARAMS_CHAT, PARAMS_TOKENIZE, PARAMS_DETOK
 
 /* Absent numbers keep the value that params_init gave them. Memory of strings and lists is the json_in's. */
 struct params {
-    struct json_str      model, request_id, cache_salt;
-    struct json_prompts  prompt;
-    struct json_ints     tokens;             /* detokenize */
-    const cJSON         *messages, *template_kwargs, *stream_options, *metadata, *response_format;
-    int32_t              n, best_of;         /* best_of 0: absent */
-    int32_t              max_tokens, max_completion_tokens; /* -1: absent */
-    int32_t              min_tokens, priority, truncate;    /* truncate 0: absent, -1: to what fits */
-    double               temperature, top_p, min_p, presence, frequency, repetition; /* NaN: absent */
-    int32_t              top_k;              /* -2: absent */
-    int64_t              seed;
-    bool                 has_seed;
-    struct json_strs     stop;
-    struct json_ints     stop_ids, allow_ids;
-    struct json_pairs    bias;
-    struct json_any      route;
-    int32_t              min_full_layers;    /* of a route that is an object */
-    bool                 stream, include_usage, continuous_usage;
-    bool                 echo, ignore_eos, include_stop, return_token_ids, return_token_strs;
-    bool                 skip_special, add_special;
-    bool                 add_generation_prompt, continue_final;
-    bool                 logprobs;           /* asked for */
-    int32_t              n_top;              /* with so many alternatives */
+    struct json_str model, request_id, cache_salt;
+    struct json_prompts prompt;
+    struct json_ints tokens; /* detokenize */
+    const cJSON *messages, *template_kwargs, *stream_options, *metadata, *response_format;
+    int32_t n, best_of;                        /* best_of 0: absent */
+    int32_t max_tokens, max_completion_tokens; /* -1: absent */
+    int32_t min_tokens, priority, truncate;    /* truncate 0: absent, -1: to what fits */
+    double temperature, top_p, min_p, presence, frequency, repetition; /* NaN: absent */
+    int32_t top_k;                                                     /* -2: absent */
+    int64_t seed;
+    bool has_seed;
+    struct json_strs stop;
+    struct json_ints stop_ids, allow_ids;
+    struct json_pairs bias;
+    struct json_any route;
+    int32_t min_full_layers; /* of a route that is an object */
+    bool stream, include_usage, continuous_usage;
+    bool echo, ignore_eos, include_stop, return_token_ids, return_token_strs;
+    bool skip_special, add_special;
+    bool add_generation_prompt, continue_final;
+    bool logprobs; /* asked for */
+    int32_t n_top; /* with so many alternatives */
 };
 
-/* Reads body (root of in) into p; every refusal is told to in's note. vocab bounds token ids, n_layer the route's length. */
-enum err params_read(struct params *p, struct json_in *in, enum params_kind kind, const struct engine_info *model);
+/* Reads body (root of in) into p; every refusal is told to in's note. vocab bounds token ids, n_layer the
+ * route's length. */
+enum err params_read(struct params *p, struct json_in *in, enum params_kind kind,
+                     const struct engine_info *model);
 
 #endif

@@ -11,34 +11,39 @@
 #include "server/api/prep_text.h"
 #include "base/utf8.h"
 
-enum { COMPLETION_MAX_TOKENS = 16 }; /* OpenAI's default */
+enum { COMPLETION_MAX_TOKENS = 16 };                  /* OpenAI's default */
 static const size_t ASK_BYTES_MOST = (size_t)1 << 30; /* of one call, its prompts' logprobs included */
 
-static enum err no_memory(struct err_note *note) { return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM)); }
+static enum err no_memory(struct err_note *note)
+{
+    return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+}
 
 /* What the steps below share. */
 struct prep {
     const struct prep_env *env;
-    struct json_in        *in;
-    struct params          p;
-    struct ask            *a;
-    const int32_t         *stop_id; /* shared by all requests */
-    int                    n_stop_id;
-    const int32_t         *bias_id;
-    const float           *bias_value;
-    const int32_t         *allow_id;
-    uint8_t               *route; /* [L] for ROUTE_ASK_MASK */
-    enum route_ask         route_ask;
-    struct request_bias   *bias; /* of the prompt at hand */
-    uint64_t               seed;
-    int                    n_made; /* requests so far */
+    struct json_in *in;
+    struct params p;
+    struct ask *a;
+    const int32_t *stop_id; /* shared by all requests */
+    int n_stop_id;
+    const int32_t *bias_id;
+    const float *bias_value;
+    const int32_t *allow_id;
+    uint8_t *route; /* [L] for ROUTE_ASK_MASK */
+    enum route_ask route_ask;
+    struct request_bias *bias; /* of the prompt at hand */
+    uint64_t seed;
+    int n_made; /* requests so far */
 };
 
 /* --- tokens of the prompts --- */
 
 static int room_wanted(const struct prep *c)
 {
-    const int32_t most = c->p.max_tokens >= 0 ? c->p.max_tokens : c->a->endpoint == API_COMPLETIONS ? COMPLETION_MAX_TOKENS : 1;
+    const int32_t most = c->p.max_tokens >= 0                ? c->p.max_tokens
+                         : c->a->endpoint == API_COMPLETIONS ? COMPLETION_MAX_TOKENS
+                                                             : 1;
     return most;
 }
 
@@ -47,35 +52,39 @@ static void truncate_prompt(const struct prep *c, struct token_vec *v)
 {
     const int64_t fits = (int64_t)c->env->model->max_len - room_wanted(c);
     const int64_t keep = c->p.truncate < 0 ? (fits > 1 ? fits : 1) : c->p.truncate;
-    if (c->p.truncate == 0 || v->n <= (size_t)keep)
-        return;
+    if (c->p.truncate == 0 || v->n <= (size_t)keep) return;
     memmove(v->id, v->id + (v->n - (size_t)keep), (size_t)keep * sizeof *v->id);
     v->n = (size_t)keep;
 }
 
 static bool by_messages(const struct prep *c) { return c->p.messages != NULL; }
 
-/* How many ids the answer may have. Clients know the words of OpenAI's refusal, and "prompt is too long", and shorten their history. */
+/* How many ids the answer may have. Clients know the words of OpenAI's refusal, and "prompt is too long", and
+ * shorten their history. */
 static enum err answer_room(const struct prep *c, size_t n_prompt, int *max_new, bool *given)
 {
-    const char   *param = by_messages(c) ? "messages" : "prompt";
+    const char *param = by_messages(c) ? "messages" : "prompt";
     const int64_t room = (int64_t)c->env->model->max_len - (int64_t)n_prompt;
     *given = c->p.max_tokens >= 0 || c->a->endpoint == API_COMPLETIONS;
-    if (n_prompt == 0)
-        return json_in_fail(c->in, ERR_INVALID_VALUE, param, "must have at least one token");
+    if (n_prompt == 0) return json_in_fail(c->in, ERR_INVALID_VALUE, param, "must have at least one token");
     if (room < 0 || (room == 0 && c->p.max_tokens != 0))
-        return err_set(c->in->note, ERR_CONTEXT_LENGTH, param,
-                       "This model's maximum context length is %d tokens. However, your %s resulted in %zu tokens, and the answer needs room too: the prompt is too long.",
-                       c->env->model->max_len, param, n_prompt);
+        return err_set(
+            c->in->note, ERR_CONTEXT_LENGTH, param,
+            "This model's maximum context length is %d tokens. However, your %s resulted in %zu tokens, and the answer needs room too: the prompt is too long.",
+            c->env->model->max_len, param, n_prompt);
     if (c->p.max_tokens > room)
-        return err_set(c->in->note, ERR_CONTEXT_LENGTH, c->p.max_completion_tokens >= 0 ? "max_completion_tokens" : "max_tokens",
-                       "This model's maximum context length is %d tokens. However, you requested %lld tokens (%zu in the %s, %d in the completion).",
-                       c->env->model->max_len, (long long)n_prompt + c->p.max_tokens, n_prompt, param, (int)c->p.max_tokens);
-    *max_new = c->p.max_tokens >= 0                ? c->p.max_tokens
+        return err_set(
+            c->in->note, ERR_CONTEXT_LENGTH,
+            c->p.max_completion_tokens >= 0 ? "max_completion_tokens" : "max_tokens",
+            "This model's maximum context length is %d tokens. However, you requested %lld tokens (%zu in the %s, %d in the completion).",
+            c->env->model->max_len, (long long)n_prompt + c->p.max_tokens, n_prompt, param,
+            (int)c->p.max_tokens);
+    *max_new = c->p.max_tokens >= 0                                                ? c->p.max_tokens
                : c->a->endpoint == API_COMPLETIONS && room > COMPLETION_MAX_TOKENS ? COMPLETION_MAX_TOKENS
-                                                   : (int)room;
+                                                                                   : (int)room;
     if (c->p.min_tokens > *max_new)
-        return json_in_fail(c->in, ERR_INVALID_VALUE, "min_tokens", "must not exceed the %d tokens that the answer may have", *max_new);
+        return json_in_fail(c->in, ERR_INVALID_VALUE, "min_tokens",
+                            "must not exceed the %d tokens that the answer may have", *max_new);
     return OK;
 }
 
@@ -83,24 +92,28 @@ static enum err answer_room(const struct prep *c, size_t n_prompt, int *max_new,
 
 static void fill_sample(const struct prep *c, struct sample_row *s)
 {
-    const struct params   *p = &c->p;
+    const struct params *p = &c->p;
     const struct prep_env *env = c->env;
     const struct {
         double given, model, otherwise;
         float *to;
     } value[] = {
-        {p->temperature, env->gen_temperature, 1, &s->temperature}, {p->top_p, env->gen_top_p, 1, &s->top_p},
-        {p->min_p, NAN, 0, &s->min_p},                              {p->presence, NAN, 0, &s->presence},
-        {p->frequency, NAN, 0, &s->frequency},                      {p->repetition, env->gen_repetition, 1, &s->repetition},
+        {p->temperature, env->gen_temperature, 1, &s->temperature},
+        {p->top_p, env->gen_top_p, 1, &s->top_p},
+        {p->min_p, NAN, 0, &s->min_p},
+        {p->presence, NAN, 0, &s->presence},
+        {p->frequency, NAN, 0, &s->frequency},
+        {p->repetition, env->gen_repetition, 1, &s->repetition},
     };
     for (size_t i = 0; i < sizeof value / sizeof *value; i++) {
-        const double v = !isnan(value[i].given) ? value[i].given : !isnan(value[i].model) ? value[i].model : value[i].otherwise;
+        const double v = !isnan(value[i].given)   ? value[i].given
+                         : !isnan(value[i].model) ? value[i].model
+                                                  : value[i].otherwise;
         *value[i].to = (float)v;
     }
     if (s->top_p < 1e-6f)
         s->top_p = 1e-6f; /* a double's smallest values are 0 as floats: the best token alone */
-    if (s->repetition < 1e-6f)
-        s->repetition = 1e-6f;
+    if (s->repetition < 1e-6f) s->repetition = 1e-6f;
     s->top_k = p->top_k != -2 ? p->top_k : env->gen_top_k;
     s->n_top = p->n_top;
     s->bias_id = c->bias_id;
@@ -112,13 +125,14 @@ static void fill_sample(const struct prep *c, struct sample_row *s)
 }
 
 /* Choice i of one prompt. ids are copied: each choice appends its own answer. */
-static enum err make_request(struct prep *c, const struct token_vec *ids, int i, int max_new, bool given, struct request **out)
+static enum err make_request(struct prep *c, const struct token_vec *ids, int i, int max_new, bool given,
+                             struct request **out)
 {
-    struct arena   *mem = &c->a->mem;
+    struct arena *mem = &c->a->mem;
     struct request *r = arena_alloc(mem, sizeof *r);
-    if (!r)
-        return no_memory(c->in->note);
-    const bool routes = c->a->endpoint == API_ROUTE, scores = !routes && ((c->p.echo && c->p.logprobs && i == 0) || max_new == 0);
+    if (!r) return no_memory(c->in->note);
+    const bool routes = c->a->endpoint == API_ROUTE,
+               scores = !routes && ((c->p.echo && c->p.logprobs && i == 0) || max_new == 0);
     r->n_prompt = (int)ids->n;
     r->max_new = max_new;
     r->max_new_given = given;
@@ -130,7 +144,9 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
         return no_memory(c->in->note);
     memcpy(r->prompt, ids->id, ids->n * sizeof *ids->id);
     fill_sample(c, &r->sample);
-    r->sample.seed = c->seed + (uint64_t)(c->p.has_seed ? i : c->n_made); /* equal prompts of one list differ unless seeded */
+    r->sample.seed =
+        c->seed +
+        (uint64_t)(c->p.has_seed ? i : c->n_made); /* equal prompts of one list differ unless seeded */
     c->n_made++;
     r->prompt_top = c->p.n_top;
     r->stop_id = c->stop_id;
@@ -152,12 +168,12 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
 static enum err keep_text(struct prep *c, int prompt_i, const struct token_vec *ids, bool cut)
 {
     const struct json_str *sent = &c->p.prompt.v[prompt_i].text;
-    struct ask_prompt     *to = &c->a->prompt[prompt_i];
-    struct strbuf          raw, text;
+    struct ask_prompt *to = &c->a->prompt[prompt_i];
+    struct strbuf raw, text;
     strbuf_init(&raw);
     strbuf_init(&text);
     for (size_t i = 0; (!sent->p || cut) && i < ids->n; i++) {
-        size_t      n;
+        size_t n;
         const char *s = tokenizer_bytes(c->env->chat.tokenizer, ids->id[i], &n);
         strbuf_put(&raw, s, n);
     }
@@ -175,21 +191,21 @@ static enum err keep_text(struct prep *c, int prompt_i, const struct token_vec *
 
 static enum err add_prompt(struct prep *c, int prompt_i, struct token_vec *ids)
 {
-    struct ask  *a = c->a;
-    int          max_new = 0;
-    bool         given = false;
+    struct ask *a = c->a;
+    int max_new = 0;
+    bool given = false;
     const size_t n_before = ids->n;
     truncate_prompt(c, ids);
     enum err e = answer_room(c, ids->n, &max_new, &given);
     c->bias = arena_alloc(&a->mem, sizeof *c->bias);
-    if (!e && !c->bias)
-        e = no_memory(c->in->note);
+    if (!e && !c->bias) e = no_memory(c->in->note);
     for (int i = 0; i < a->n_per_prompt && !e; i++)
         e = make_request(c, ids, i, max_new, given, &a->request[prompt_i * a->n_per_prompt + i]);
     for (int i = 0; i < a->n_per_prompt && a->n_per_prompt > 1 && !e; i++)
         a->request[prompt_i * a->n_per_prompt + i]->kin = &a->prompt[prompt_i];
     if (!e)
-        a->prompt[prompt_i] = (struct ask_prompt){.id = a->request[prompt_i * a->n_per_prompt]->prompt, .n = (int)ids->n};
+        a->prompt[prompt_i] =
+            (struct ask_prompt){.id = a->request[prompt_i * a->n_per_prompt]->prompt, .n = (int)ids->n};
     return !e && c->p.echo ? keep_text(c, prompt_i, ids, ids->n < n_before) : e;
 }
 
@@ -202,22 +218,20 @@ static enum err completion_ids(const struct prep *c, const struct json_prompt *f
                                     TOKENIZE_SPECIAL | (c->p.add_special ? TOKENIZE_ADD : 0), v, c->in->note);
     }
     for (size_t i = 0; i < from->ids.n; i++)
-        if (!token_vec_push(v, from->ids.v[i]))
-            return no_memory(c->in->note);
+        if (!token_vec_push(v, from->ids.v[i])) return no_memory(c->in->note);
     return OK;
 }
 
 static enum err add_prompts(struct prep *c)
 {
-    struct ask      *a = c->a;
+    struct ask *a = c->a;
     struct token_vec ids = {0};
-    enum err         e = OK;
+    enum err e = OK;
     for (int i = 0; i < a->n_prompt && !e; i++) {
         ids.n = 0;
         e = by_messages(c) ? chat_prompt_tokens(&c->env->chat, &c->p, c->in, &ids, &a->think_open)
-                                    : completion_ids(c, &c->p.prompt.v[i], &ids);
-        if (!e)
-            e = add_prompt(c, i, &ids);
+                           : completion_ids(c, &c->p.prompt.v[i], &ids);
+        if (!e) e = add_prompt(c, i, &ids);
     }
     token_vec_fini(&ids);
     return e;
@@ -228,27 +242,23 @@ static enum err add_prompts(struct prep *c)
 static const int32_t *copy_ids(struct prep *c, const struct json_ints *from, const int32_t *more, int n_more)
 {
     int32_t *v = arena_array(&c->a->mem, from->n + (size_t)n_more + 1, sizeof *v);
-    if (!v)
-        return NULL;
-    if (from->n)
-        memcpy(v, from->v, from->n * sizeof *v);
-    if (n_more)
-        memcpy(v + from->n, more, (size_t)n_more * sizeof *v);
+    if (!v) return NULL;
+    if (from->n) memcpy(v, from->v, from->n * sizeof *v);
+    if (n_more) memcpy(v + from->n, more, (size_t)n_more * sizeof *v);
     return v;
 }
 
 static enum err share_ids(struct prep *c)
 {
-    const struct params      *p = &c->p;
+    const struct params *p = &c->p;
     const struct engine_info *m = c->env->model;
-    const int                 n_eos = p->ignore_eos ? 0 : m->n_eos;
+    const int n_eos = p->ignore_eos ? 0 : m->n_eos;
     c->stop_id = copy_ids(c, &p->stop_ids, m->eos, n_eos);
     c->n_stop_id = (int)p->stop_ids.n + n_eos;
     c->allow_id = copy_ids(c, &p->allow_ids, NULL, 0);
     int32_t *id = arena_array(&c->a->mem, p->bias.n + 1, sizeof *id);
-    float   *value = arena_array(&c->a->mem, p->bias.n + 1, sizeof *value);
-    if (!c->stop_id || !c->allow_id || !id || !value)
-        return no_memory(c->in->note);
+    float *value = arena_array(&c->a->mem, p->bias.n + 1, sizeof *value);
+    if (!c->stop_id || !c->allow_id || !id || !value) return no_memory(c->in->note);
     for (size_t i = 0; i < p->bias.n; i++) {
         id[i] = p->bias.v[i].key;
         value[i] = p->bias.v[i].value;
@@ -261,23 +271,24 @@ static enum err share_ids(struct prep *c)
 static enum err share_route(struct prep *c)
 {
     const struct json_any *r = &c->p.route;
-    const int              n_layer = c->env->model->n_layer;
+    const int n_layer = c->env->model->n_layer;
     c->route_ask = ROUTE_ASK_DEFAULT;
-    if (r->kind == JSON_KIND_NULL)
-        return OK;
+    if (r->kind == JSON_KIND_NULL) return OK;
     if (r->kind == JSON_KIND_OBJECT) {
         c->route_ask = ROUTE_ASK_MIN_FULL;
         return OK;
     }
     const char *s = r->kind == JSON_KIND_STRING ? r->node->valuestring : "";
-    c->route_ask = !strcmp(s, "auto") ? ROUTE_ASK_AUTO : !strcmp(s, "full") ? ROUTE_ASK_FULL : !strcmp(s, "sparse") ? ROUTE_ASK_SPARSE : ROUTE_ASK_MASK;
-    if (c->route_ask != ROUTE_ASK_MASK)
-        return OK;
+    c->route_ask = !strcmp(s, "auto")     ? ROUTE_ASK_AUTO
+                   : !strcmp(s, "full")   ? ROUTE_ASK_FULL
+                   : !strcmp(s, "sparse") ? ROUTE_ASK_SPARSE
+                                          : ROUTE_ASK_MASK;
+    if (c->route_ask != ROUTE_ASK_MASK) return OK;
     c->route = arena_array(&c->a->mem, (size_t)n_layer, 1);
-    if (!c->route)
-        return no_memory(c->in->note);
+    if (!c->route) return no_memory(c->in->note);
     for (int l = 0; l < n_layer; l++)
-        c->route[l] = (r->kind == JSON_KIND_STRING ? s[l] == '1' : r->ints.v[l] == 1) ? ROUTE_FULL : ROUTE_SPARSE;
+        c->route[l] =
+            (r->kind == JSON_KIND_STRING ? s[l] == '1' : r->ints.v[l] == 1) ? ROUTE_FULL : ROUTE_SPARSE;
     return OK;
 }
 
@@ -305,9 +316,9 @@ static void copy_id(char *to, size_t size, const struct json_str *from)
 
 static enum err check_model(const struct prep *c)
 {
-    if (!c->p.model.p || !strcmp(c->p.model.p, c->env->model_id))
-        return OK;
-    return err_set(c->in->note, ERR_MODEL_NOT_FOUND, "model", "the model \"%.128s\" does not exist here; see /v1/models", c->p.model.p);
+    if (!c->p.model.p || !strcmp(c->p.model.p, c->env->model_id)) return OK;
+    return err_set(c->in->note, ERR_MODEL_NOT_FOUND, "model",
+                   "the model \"%.128s\" does not exist here; see /v1/models", c->p.model.p);
 }
 
 static enum err size_ask(struct prep *c)
@@ -316,7 +327,8 @@ static enum err size_ask(struct prep *c)
     a->n_prompt = by_messages(c) ? 1 : (int)c->p.prompt.n;
     a->n_per_prompt = c->p.n;
     if (ask_n_choice(a) > c->env->choices_most)
-        return json_in_fail(c->in, ERR_INVALID_VALUE, "n", "times the number of prompts is %d, above the %d requests that may wait",
+        return json_in_fail(c->in, ERR_INVALID_VALUE, "n",
+                            "times the number of prompts is %d, above the %d requests that may wait",
                             ask_n_choice(a), c->env->choices_most);
     a->prompt = arena_array(&a->mem, (size_t)a->n_prompt, sizeof *a->prompt);
     a->request = arena_array(&a->mem, (size_t)ask_n_choice(a), sizeof *a->request);
@@ -326,7 +338,7 @@ static enum err size_ask(struct prep *c)
 static enum err fill_ask(struct prep *c)
 {
     const struct params *p = &c->p;
-    struct ask          *a = c->a;
+    struct ask *a = c->a;
     a->stream = p->stream;
     a->include_usage = p->include_usage;
     a->continuous_usage = p->continuous_usage;
@@ -338,57 +350,43 @@ static enum err fill_ask(struct prep *c)
     a->n_top = p->n_top;
     a->min_tokens = p->min_tokens;
     a->scores = p->max_tokens == 0 && a->endpoint != API_ROUTE;
-    if (p->request_id.p)
-        copy_id(a->id, sizeof a->id, &p->request_id);
-    if (!stop_set_init(&a->stop, &a->mem, &p->stop))
-        return no_memory(c->in->note);
+    if (p->request_id.p) copy_id(a->id, sizeof a->id, &p->request_id);
+    if (!stop_set_init(&a->stop, &a->mem, &p->stop)) return no_memory(c->in->note);
     enum err e = size_ask(c);
-    if (!e)
-        e = share_ids(c);
-    if (!e)
-        e = share_route(c);
-    if (!e)
-        e = share_seed(c);
-    if (!e)
-        e = add_prompts(c);
+    if (!e) e = share_ids(c);
+    if (!e) e = share_route(c);
+    if (!e) e = share_seed(c);
+    if (!e) e = add_prompts(c);
     return e;
 }
 
 static enum err run(struct prep *c)
 {
     static const enum params_kind kind[API_N_ENDPOINT] = {
-        [API_COMPLETIONS] = PARAMS_COMPLETION,
-        [API_CHAT] = PARAMS_CHAT,
-        [API_TOKENIZE] = PARAMS_TOKENIZE,
-        [API_DETOKENIZE] = PARAMS_DETOKENIZE,
-        [API_ROUTE] = PARAMS_ROUTE,
+        [API_COMPLETIONS] = PARAMS_COMPLETION, [API_CHAT] = PARAMS_CHAT,   [API_TOKENIZE] = PARAMS_TOKENIZE,
+        [API_DETOKENIZE] = PARAMS_DETOKENIZE,  [API_ROUTE] = PARAMS_ROUTE,
     };
     const enum api_endpoint endpoint = c->a->endpoint;
-    enum err                e = params_read(&c->p, c->in, kind[endpoint], c->env->model);
-    if (!e)
-        e = check_model(c);
-    if (e)
-        return e;
-    if (endpoint == API_TOKENIZE)
-        return prep_tokenize(c->env, &c->p, c->in, c->a);
-    if (endpoint == API_DETOKENIZE)
-        return prep_detokenize(c->env, &c->p, c->in, c->a);
+    enum err e = params_read(&c->p, c->in, kind[endpoint], c->env->model);
+    if (!e) e = check_model(c);
+    if (e) return e;
+    if (endpoint == API_TOKENIZE) return prep_tokenize(c->env, &c->p, c->in, c->a);
+    if (endpoint == API_DETOKENIZE) return prep_detokenize(c->env, &c->p, c->in, c->a);
     return fill_ask(c);
 }
 
-enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint, const char *body, size_t n,
-                  struct err_note *note)
+enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint, const char *body,
+                  size_t n, struct err_note *note)
 {
     *out = NULL;
     CHECK(endpoint != API_MODELS);
     struct ask *a = calloc(1, sizeof *a);
-    if (!a)
-        return no_memory(note);
+    if (!a) return no_memory(note);
     a->endpoint = endpoint;
     arena_init(&a->mem, ASK_BYTES_MOST);
     strbuf_init(&a->answer);
     struct json_in in;
-    enum err       e = json_in_open(&in, body, n, &env->limits, note);
+    enum err e = json_in_open(&in, body, n, &env->limits, note);
     if (!e) {
         struct prep c = {.env = env, .in = &in, .a = a};
         e = run(&c);
@@ -404,8 +402,7 @@ enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoin
 
 void ask_free(struct ask *a)
 {
-    if (!a)
-        return;
+    if (!a) return;
     strbuf_fini(&a->answer);
     text_answer_free(a->rest);
     arena_fini(&a->mem);

@@ -1,6 +1,6 @@
-/* prep: the worker's step. A raw body becomes struct ask: checked fields, token ids, requests ready to be submitted.
- * Pure: it reads only what struct prep_env lists, all of it constant after the model was loaded. A worker of the pool runs
- * it; the loop thread owns the result afterwards. */
+/* prep: the worker's step. A raw body becomes struct ask: checked fields, token ids, requests ready to be
+ * submitted. Pure: it reads only what struct prep_env lists, all of it constant after the model was loaded. A
+ * worker of the pool runs it; the loop thread owns the result afterwards. */
 #ifndef FLUXD_SERVER_API_PREP_H
 #define FLUXD_SERVER_API_PREP_H
 
@@ -10,46 +10,48 @@
 #include "server/api/text_answer.h"
 
 struct prep_env {
-    struct chat_prompt_env    chat;
+    struct chat_prompt_env chat;
     const struct engine_info *model;
-    const char               *model_id;
-    double                    gen_temperature, gen_top_p, gen_repetition; /* the model's defaults; NaN: none */
-    int                       gen_top_k;                                  /* -1: none */
-    int64_t                   seed;                                       /* --seed; -1: a fresh one for each request */
-    int                       choices_most; /* of one call: what the queue could ever take */
-    size_t                    tokenize_bytes_most, detokenize_ids_most;
-    struct json_limits        limits;
+    const char *model_id;
+    double gen_temperature, gen_top_p, gen_repetition; /* the model's defaults; NaN: none */
+    int gen_top_k;                                     /* -1: none */
+    int64_t seed;                                      /* --seed; -1: a fresh one for each request */
+    int choices_most;                                  /* of one call: what the queue could ever take */
+    size_t tokenize_bytes_most, detokenize_ids_most;
+    struct json_limits limits;
 };
 
 struct ask_prompt {
     int32_t *id; /* [n], in front of the room for the first choice's answer */
-    int      n;
-    const char *text; /* echo: what the client sent, or the ids' text where that is not what the model reads */
-    size_t      n_text;
+    int n;
+    const char
+        *text; /* echo: what the client sent, or the ids' text where that is not what the model reads */
+    size_t n_text;
 };
 
 /* Everything that a generation needs to know. One memory (mem) holds it all. */
 struct ask {
-    struct arena       mem;
-    enum api_endpoint  endpoint;
-    char               id[80];       /* the client's request_id, made harmless; "" when it sent none */
-    bool               stream, include_usage, continuous_usage;
-    bool               echo, logprobs, skip_special, include_stop, return_token_ids;
-    int                n_top, min_tokens;
-    bool               think_open;   /* chat: the prompt ends inside <think> */
-    bool               scores;       /* max_tokens 0: the prompt is read, nothing is generated */
-    int                n_prompt, n_per_prompt;
-    struct ask_prompt *prompt;       /* [n_prompt] */
-    struct request   **request;      /* [n_prompt * n_per_prompt] index = prompt * n_per_prompt + i; owner is NULL */
-    struct stop_set    stop;
-    struct strbuf      answer;       /* tokenize, detokenize: the answer, or its begin */
-    struct text_answer *rest;        /* what comes behind it; NULL: nothing */
+    struct arena mem;
+    enum api_endpoint endpoint;
+    char id[80]; /* the client's request_id, made harmless; "" when it sent none */
+    bool stream, include_usage, continuous_usage;
+    bool echo, logprobs, skip_special, include_stop, return_token_ids;
+    int n_top, min_tokens;
+    bool think_open; /* chat: the prompt ends inside <think> */
+    bool scores;     /* max_tokens 0: the prompt is read, nothing is generated */
+    int n_prompt, n_per_prompt;
+    struct ask_prompt *prompt; /* [n_prompt] */
+    struct request **request; /* [n_prompt * n_per_prompt] index = prompt * n_per_prompt + i; owner is NULL */
+    struct stop_set stop;
+    struct strbuf answer;     /* tokenize, detokenize: the answer, or its begin */
+    struct text_answer *rest; /* what comes behind it; NULL: nothing */
 };
 
-/* On failure note says why and nothing is left behind. Free with ask_free once no request is with the scheduler. */
-enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint, const char *body, size_t n,
-                  struct err_note *note);
-void     ask_free(struct ask *a); /* NULL is fine */
+/* On failure note says why and nothing is left behind. Free with ask_free once no request is with the
+ * scheduler. */
+enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint, const char *body,
+                  size_t n, struct err_note *note);
+void ask_free(struct ask *a); /* NULL is fine */
 
 static inline int ask_n_choice(const struct ask *a) { return a->n_prompt * a->n_per_prompt; }
 

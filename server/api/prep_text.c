@@ -2,12 +2,12 @@
 #include "server/api/prep_text.h"
 
 /* What fits is written here; of a longer answer the rest waits for its reader. */
-static enum err begin(struct ask *a, enum text_answer_kind kind, const struct prep_env *env, struct token_vec *ids, struct json_in *in)
+static enum err begin(struct ask *a, enum text_answer_kind kind, const struct prep_env *env,
+                      struct token_vec *ids, struct json_in *in)
 {
     a->rest = text_answer_new(kind, env->chat.tokenizer, env->model->max_len, ids);
     bool more = a->rest != NULL;
-    while (more && a->answer.len < TEXT_ANSWER_WHOLE_BYTES)
-        more = text_answer_next(a->rest, &a->answer);
+    while (more && a->answer.len < TEXT_ANSWER_WHOLE_BYTES) more = text_answer_next(a->rest, &a->answer);
     if (!a->rest || strbuf_failed(&a->answer))
         return err_set(in->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     if (!more) {
@@ -22,9 +22,9 @@ enum err prep_tokenize(const struct prep_env *env, const struct params *p, struc
     struct chat_prompt_env chat = env->chat;
     chat.text_bytes_most = 0; /* tokens are counted here, more than the model takes too */
     chat.tokenize_bytes_most = env->tokenize_bytes_most;
-    struct token_vec          ids = {0};
+    struct token_vec ids = {0};
     const struct json_prompt *text = p->messages ? NULL : &p->prompt.v[0];
-    enum err                  e = OK;
+    enum err e = OK;
     if (!text)
         e = chat_prompt_tokens(&chat, p, in, &ids, NULL);
     else if (!text->text.p)
@@ -32,18 +32,21 @@ enum err prep_tokenize(const struct prep_env *env, const struct params *p, struc
     else
         e = chat_prompt_may_fit(&chat, p, in, "prompt", text->text.n);
     if (!e && text)
-        e = tokenizer_encode(chat.tokenizer, text->text.p, text->text.n, TOKENIZE_SPECIAL | (p->add_special ? TOKENIZE_ADD : 0), &ids, in->note);
+        e = tokenizer_encode(chat.tokenizer, text->text.p, text->text.n,
+                             TOKENIZE_SPECIAL | (p->add_special ? TOKENIZE_ADD : 0), &ids, in->note);
     if (!e)
         return begin(a, p->return_token_strs ? TEXT_ANSWER_IDS_AND_TEXTS : TEXT_ANSWER_IDS, env, &ids, in);
     token_vec_fini(&ids);
     return e;
 }
 
-enum err prep_detokenize(const struct prep_env *env, const struct params *p, struct json_in *in, struct ask *a)
+enum err prep_detokenize(const struct prep_env *env, const struct params *p, struct json_in *in,
+                         struct ask *a)
 {
     if (p->tokens.n > env->detokenize_ids_most)
-        return json_in_fail(in, ERR_INVALID_VALUE, "tokens", "has %zu ids, above the %zu of --max-detokenize-ids: send them in parts", p->tokens.n,
-                            env->detokenize_ids_most);
+        return json_in_fail(in, ERR_INVALID_VALUE, "tokens",
+                            "has %zu ids, above the %zu of --max-detokenize-ids: send them in parts",
+                            p->tokens.n, env->detokenize_ids_most);
     struct token_vec ids = {0};
     for (size_t i = 0; i < p->tokens.n; i++)
         if (!token_vec_push(&ids, p->tokens.v[i])) {

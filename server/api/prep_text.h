@@ -8,6 +8,7 @@
 enum { TEXT_ANSWER_WHOLE_BYTES = 65536 }; /* an answer up to about this length is written at once */
 
 enum err prep_tokenize(const struct prep_env *env, const struct params *p, struct json_in *in, struct ask *a);
-enum err prep_detokenize(const struct prep_env *env, const struct params *p, struct json_in *in, struct ask *a);
+enum err prep_detokenize(const struct prep_env *env, const struct params *p, struct json_in *in,
+                         struct ask *a);
 
 #endif

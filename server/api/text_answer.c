@@ -12,23 +12,27 @@ enum { RAW_BYTES = 4096 }; /* of tokens are joined before they are read as UTF-8
 enum part { PART_HEAD, PART_IDS, PART_MIDDLE, PART_TEXTS, PART_TAIL, PART_TEXT_HEAD, PART_TEXT, PART_END };
 
 struct text_answer {
-    enum text_answer_kind   kind;
+    enum text_answer_kind kind;
     const struct tokenizer *tokenizer;
-    int                     max_model_len;
-    struct token_vec        ids;
-    enum part               part;
-    size_t                  at;  /* ids of this part that are written */
-    struct strbuf           raw; /* their bytes not yet written, where characters may span tokens */
+    int max_model_len;
+    struct token_vec ids;
+    enum part part;
+    size_t at;         /* ids of this part that are written */
+    struct strbuf raw; /* their bytes not yet written, where characters may span tokens */
 };
 
-struct text_answer *text_answer_new(enum text_answer_kind kind, const struct tokenizer *t, int max_model_len, struct token_vec *ids)
+struct text_answer *text_answer_new(enum text_answer_kind kind, const struct tokenizer *t, int max_model_len,
+                                    struct token_vec *ids)
 {
     struct text_answer *a = calloc(1, sizeof *a);
     if (!a) {
         token_vec_fini(ids);
         return NULL;
     }
-    *a = (struct text_answer){.kind = kind, .tokenizer = t, .max_model_len = max_model_len, .ids = *ids,
+    *a = (struct text_answer){.kind = kind,
+                              .tokenizer = t,
+                              .max_model_len = max_model_len,
+                              .ids = *ids,
                               .part = kind == TEXT_ANSWER_TEXT ? PART_TEXT_HEAD : PART_HEAD};
     *ids = (struct token_vec){0};
     strbuf_init(&a->raw);
@@ -42,18 +46,20 @@ struct text_answer *text_answer_new(enum text_answer_kind kind, const struct tok
 
 void text_answer_free(struct text_answer *a)
 {
-    if (!a)
-        return;
+    if (!a) return;
     token_vec_fini(&a->ids);
     strbuf_fini(&a->raw);
     free(a);
 }
 
-size_t text_answer_bytes(const struct text_answer *a) { return sizeof *a + a->ids.cap * sizeof *a->ids.id + 2 * RAW_BYTES; }
+size_t text_answer_bytes(const struct text_answer *a)
+{
+    return sizeof *a + a->ids.cap * sizeof *a->ids.id + 2 * RAW_BYTES;
+}
 
 static void put_int(struct strbuf *out, uint32_t v)
 {
-    char  text[10];
+    char text[10];
     char *p = text + sizeof text;
     do {
         *--p = (char)('0' + v % 10);
@@ -69,15 +75,14 @@ static bool next_id(struct text_answer *a, struct strbuf *out, int32_t *id)
         a->part++;
         return false;
     }
-    if (a->at > 0)
-        strbuf_putc(out, ',');
+    if (a->at > 0) strbuf_putc(out, ',');
     *id = a->ids.id[a->at++];
     return true;
 }
 
 static void put_text_of(struct text_answer *a, struct strbuf *out, int32_t id)
 {
-    size_t      n;
+    size_t n;
     const char *s = tokenizer_bytes(a->tokenizer, id, &n);
     json_out_quote(out, s, n);
 }
@@ -86,17 +91,15 @@ static void put_text_of(struct text_answer *a, struct strbuf *out, int32_t id)
 static void put_text(struct text_answer *a, struct strbuf *out)
 {
     while (a->at < a->ids.n && a->raw.len < RAW_BYTES && !strbuf_failed(&a->raw)) {
-        size_t      n;
+        size_t n;
         const char *s = tokenizer_bytes(a->tokenizer, a->ids.id[a->at++], &n);
         strbuf_put(&a->raw, s, n);
     }
-    const bool   last = a->at == a->ids.n;
+    const bool last = a->at == a->ids.n;
     const size_t n = last ? a->raw.len : utf8_complete(a->raw.data, a->raw.len);
     json_out_escape(out, a->raw.data ? a->raw.data : "", n);
-    if (n)
-        strbuf_drop_front(&a->raw, n);
-    if (last)
-        a->part++;
+    if (n) strbuf_drop_front(&a->raw, n);
+    if (last) a->part++;
     out->failed |= strbuf_failed(&a->raw);
 }
 
@@ -109,16 +112,14 @@ static void put_part(struct text_answer *a, struct strbuf *out)
         a->part++;
         return;
     case PART_IDS:
-        if (next_id(a, out, &id))
-            put_int(out, (uint32_t)id);
+        if (next_id(a, out, &id)) put_int(out, (uint32_t)id);
         return;
     case PART_MIDDLE:
         strbuf_puts(out, a->kind == TEXT_ANSWER_IDS ? "],\"token_strs\":null}" : "],\"token_strs\":[");
         a->part = a->kind == TEXT_ANSWER_IDS ? PART_END : PART_TEXTS;
         return;
     case PART_TEXTS:
-        if (next_id(a, out, &id))
-            put_text_of(a, out, id);
+        if (next_id(a, out, &id)) put_text_of(a, out, id);
         return;
     case PART_TAIL:
         strbuf_puts(out, "]}");
@@ -130,8 +131,7 @@ static void put_part(struct text_answer *a, struct strbuf *out)
         return;
     case PART_TEXT:
         put_text(a, out);
-        if (a->part == PART_END)
-            strbuf_puts(out, "\"}");
+        if (a->part == PART_END) strbuf_puts(out, "\"}");
         return;
     case PART_END:
         return;
@@ -141,7 +141,6 @@ static void put_part(struct text_answer *a, struct strbuf *out)
 bool text_answer_next(struct text_answer *a, struct strbuf *out)
 {
     const size_t most = out->len + TEXT_ANSWER_PIECE_BYTES;
-    while (a->part != PART_END && out->len < most && !strbuf_failed(out))
-        put_part(a, out);
+    while (a->part != PART_END && out->len < most && !strbuf_failed(out)) put_part(a, out);
     return a->part != PART_END;
 }

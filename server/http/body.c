@@ -1,8 +1,9 @@
 /* body: the bytes of one request's body, from the first that comes until whoever took it gives it back. Loop
  * thread only, but for reading what http_body_take gave.
  *
- * The memory follows what came, not what was announced: it is at most a quarter larger, and a little for a short body.
- * What counts (body_room.h) goes back when the memory does, also where a worker still reads it after its client left. */
+ * The memory follows what came, not what was announced: it is at most a quarter larger, and a little for a
+ * short body. What counts (body_room.h) goes back when the memory does, also where a worker still reads it
+ * after its client left. */
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,8 @@ struct http_body {
     size_t n, cap;
 };
 
-/* The first 64 bits of an IPv6 address are one subscriber's; an IPv4 address stands for itself, mapped or not. */
+/* The first 64 bits of an IPv6 address are one subscriber's; an IPv4 address stands for itself, mapped or
+ * not. */
 static struct body_owner address_of(int fd)
 {
     enum { IPV4 = 4, IPV6 = 6 };
@@ -43,8 +45,7 @@ static struct body_owner address_of(int fd)
 static struct http_body *body_new(struct http_call *c)
 {
     struct http_body *b = calloc(1, sizeof *b);
-    if (!b)
-        return NULL;
+    if (!b) return NULL;
     b->http = c->http;
     b->http->n_body++;
     b->owner = c->key_i >= 0 || !c->conn ? (struct body_owner){.hi = 1, .lo = (uint64_t)(c->key_i + 1)}
@@ -56,15 +57,12 @@ static struct http_body *body_new(struct http_call *c)
 static enum err make_room(struct http_body *b, size_t need, struct err_note *note)
 {
     enum err e = body_room_grow(&b->http->bodies, &b->hold, b->owner, need + 1, note);
-    if (e || need < b->cap)
-        return e;
+    if (e || need < b->cap) return e;
     const size_t most = b->http->conf.max_body_bytes + 1;
     size_t cap = (need + need / 4 + BODY_STEP_BYTES) / BODY_STEP_BYTES * BODY_STEP_BYTES;
-    if (cap > most && need < most)
-        cap = most;
+    if (cap > most && need < most) cap = most;
     char *p = realloc(b->data, cap);
-    if (!p)
-        return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!p) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     b->data = p;
     b->cap = cap;
     return OK;
@@ -72,12 +70,10 @@ static enum err make_room(struct http_body *b, size_t need, struct err_note *not
 
 enum err http_body_add(struct http_call *c, const char *data, size_t n, struct err_note *note)
 {
-    if (!c->body)
-        c->body = body_new(c);
+    if (!c->body) c->body = body_new(c);
     struct http_body *b = c->body;
     enum err e = b ? make_room(b, b->n + n, note) : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
-    if (e)
-        return e;
+    if (e) return e;
     memcpy(b->data + b->n, data, n);
     b->n += n;
     b->data[b->n] = '\0';
@@ -86,8 +82,7 @@ enum err http_body_add(struct http_call *c, const char *data, size_t n, struct e
 
 void http_body_free(struct http_body *b)
 {
-    if (!b)
-        return;
+    if (!b) return;
     struct http *h = b->http;
     body_room_give(&h->bodies, &b->hold);
     free(b->data);
@@ -96,10 +91,7 @@ void http_body_free(struct http_body *b)
     http_maybe_done(h);
 }
 
-const char *http_body(const struct http_call *c, size_t *n)
-{
-    return http_body_text(c->body, n);
-}
+const char *http_body(const struct http_call *c, size_t *n) { return http_body_text(c->body, n); }
 
 const char *http_body_text(const struct http_body *b, size_t *n)
 {
@@ -107,7 +99,10 @@ const char *http_body_text(const struct http_body *b, size_t *n)
     return b && b->data ? b->data : "";
 }
 
-uint64_t http_body_owner(const struct http_body *b) { return b->owner.lo * 0x9E3779B97F4A7C15u ^ b->owner.hi; }
+uint64_t http_body_owner(const struct http_body *b)
+{
+    return b->owner.lo * 0x9E3779B97F4A7C15u ^ b->owner.hi;
+}
 
 struct http_body *http_body_take(struct http_call *c)
 {

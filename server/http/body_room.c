@@ -1,5 +1,5 @@
-/* body_room: see the header. Clients with big bodies stand in a list: each holds more than small_most bytes of
- * big_most, so there are few, and a body looks its client up once, when it outgrows the small ones. */
+/* body_room: see the header. Clients with big bodies stand in a list: each holds more than small_most bytes
+ * of big_most, so there are few, and a body looks its client up once, when it outgrows the small ones. */
 #include "server/http/body_room.h"
 
 #include <stdlib.h>
@@ -16,8 +16,7 @@ struct body_client {
 size_t body_room_share(size_t asked, size_t big_most, size_t body_most)
 {
     size_t share = asked ? asked : big_most / 2;
-    if (share < body_most)
-        share = body_most;
+    if (share < body_most) share = body_most;
     return share < big_most ? share : big_most;
 }
 
@@ -29,11 +28,9 @@ void body_room_init(struct body_room *r, size_t small_most, size_t big_most, siz
 
 static struct body_client *find(struct body_room *r, struct body_owner owner)
 {
-    LIST_EACH(it, &r->client)
-    {
+    LIST_EACH (it, &r->client) {
         struct body_client *c = LIST_ITEM(it, struct body_client, node);
-        if (c->owner.hi == owner.hi && c->owner.lo == owner.lo)
-            return c;
+        if (c->owner.hi == owner.hi && c->owner.lo == owner.lo) return c;
     }
     return NULL;
 }
@@ -41,12 +38,14 @@ static struct body_client *find(struct body_room *r, struct body_owner owner)
 static enum err check_big(const struct body_room *r, size_t of_client, size_t more, struct err_note *note)
 {
     if (more > r->client_most - of_client)
-        return err_set(note, ERR_OVERLOAD, NULL,
-                       "the bodies of this client's requests in flight exceed %zu bytes (client-bodies-bytes)",
-                       r->client_most);
+        return err_set(
+            note, ERR_OVERLOAD, NULL,
+            "the bodies of this client's requests in flight exceed %zu bytes (client-bodies-bytes)",
+            r->client_most);
     if (more > r->big_most - r->big_bytes)
         return err_set(note, ERR_OVERLOAD, NULL,
-                       "the bodies of all requests in flight exceed %zu bytes (max-bodies-bytes)", r->big_most);
+                       "the bodies of all requests in flight exceed %zu bytes (max-bodies-bytes)",
+                       r->big_most);
     return OK;
 }
 
@@ -63,12 +62,10 @@ static enum err move(struct body_room *r, struct body_hold *hold, struct body_ow
 {
     struct body_client *c = find(r, owner);
     enum err e = check_big(r, c ? c->bytes : 0, bytes, note);
-    if (e)
-        return e;
+    if (e) return e;
     if (!c) {
         c = calloc(1, sizeof *c);
-        if (!c)
-            return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+        if (!c) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
         c->owner = owner;
         list_push_back(&r->client, &c->node);
     }
@@ -83,17 +80,14 @@ static enum err move(struct body_room *r, struct body_hold *hold, struct body_ow
 enum err body_room_grow(struct body_room *r, struct body_hold *hold, struct body_owner owner, size_t bytes,
                         struct err_note *note)
 {
-    if (bytes <= hold->bytes)
-        return OK;
+    if (bytes <= hold->bytes) return OK;
     const size_t more = bytes - hold->bytes;
     if (hold->client) {
         enum err e = check_big(r, hold->client->bytes, more, note);
-        if (!e)
-            add(r, hold, more);
+        if (!e) add(r, hold, more);
         return e;
     }
-    if (bytes > r->small_most)
-        return move(r, hold, owner, bytes, note);
+    if (bytes > r->small_most) return move(r, hold, owner, bytes, note);
     r->n_hold += hold->bytes == 0;
     hold->bytes = bytes;
     r->small_bytes += more;
@@ -103,8 +97,7 @@ enum err body_room_grow(struct body_room *r, struct body_hold *hold, struct body
 void body_room_give(struct body_room *r, struct body_hold *hold)
 {
     struct body_client *c = hold->client;
-    if (hold->bytes == 0)
-        return;
+    if (hold->bytes == 0) return;
     r->n_hold--;
     if (!c) {
         r->small_bytes -= hold->bytes;

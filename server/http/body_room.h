@@ -1,9 +1,10 @@
-/* body_room: which bytes of request bodies may be held at once, and by whom. Counts only; the memory is http_body's.
+/* body_room: which bytes of request bodies may be held at once, and by whom. Counts only; the memory is
+ * http_body's.
  *
- * Two pools. A small body takes no bytes of the big ones': it always has room, since connections are counted and each
- * brings one body at a time. A body that outgrows `small_most` moves to the big pool with all its bytes. There the sum
- * is bounded, and so is each client's part, so that one client never takes all of it. Bytes count when they have come,
- * not when they are announced. One thread. */
+ * Two pools. A small body takes no bytes of the big ones': it always has room, since connections are counted
+ * and each brings one body at a time. A body that outgrows `small_most` moves to the big pool with all its
+ * bytes. There the sum is bounded, and so is each client's part, so that one client never takes all of it.
+ * Bytes count when they have come, not when they are announced. One thread. */
 #ifndef FLUXD_SERVER_HTTP_BODY_ROOM_H
 #define FLUXD_SERVER_HTTP_BODY_ROOM_H
 
@@ -20,12 +21,12 @@ struct body_owner {
 };
 
 struct body_room {
-    size_t small_most;              /* bytes of one small body */
-    size_t big_most;                /* bytes of all bodies that are not small */
-    size_t client_most;             /* of these, bytes of one client's */
-    size_t small_bytes, big_bytes;  /* held now */
-    int n_hold;                     /* bodies that hold bytes now */
-    struct list client;             /* those with a big body */
+    size_t small_most;             /* bytes of one small body */
+    size_t big_most;               /* bytes of all bodies that are not small */
+    size_t client_most;            /* of these, bytes of one client's */
+    size_t small_bytes, big_bytes; /* held now */
+    int n_hold;                    /* bodies that hold bytes now */
+    struct list client;            /* those with a big body */
 };
 
 /* What one body holds. Zero: nothing. */

@@ -1,8 +1,9 @@
 /* call: one request from its headers to the end of its answer. Loop thread only.
  *
- * Two hold a call: the library, from the first access callback to the completed callback, and the handler, from its
- * start until it has answered (or let go after on_gone). Whoever lets go last frees it. While the handler thinks, the
- * connection is suspended; handlers are never told of a client's leaving from inside the library's own call stack. */
+ * Two hold a call: the library, from the first access callback to the completed callback, and the handler,
+ * from its start until it has answered (or let go after on_gone). Whoever lets go last frees it. While the
+ * handler thinks, the connection is suspended; handlers are never told of a client's leaving from inside the
+ * library's own call stack. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +22,7 @@
 static struct http_call *call_new(struct http *h, struct MHD_Connection *mhd)
 {
     struct http_call *c = calloc(1, sizeof *c);
-    if (!c)
-        return NULL;
+    if (!c) return NULL;
     c->http = h;
     c->mhd = mhd;
     c->conn = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
@@ -41,8 +41,7 @@ static struct http_call *call_new(struct http *h, struct MHD_Connection *mhd)
 
 void http_call_release(struct http_call *c)
 {
-    if (c->mhd || c->with_handler)
-        return;
+    if (c->mhd || c->with_handler) return;
     struct http *h = c->http;
     list_remove(&c->gone_node);
     list_remove(&c->room_node);
@@ -50,8 +49,7 @@ void http_call_release(struct http_call *c)
     http_body_free(c->body);
     free(c->rest);
     strbuf_fini(&c->out);
-    if (c->response)
-        MHD_destroy_response(c->response);
+    if (c->response) MHD_destroy_response(c->response);
     free(c);
     h->n_live_call--;
     http_maybe_done(h);
@@ -61,13 +59,10 @@ void http_call_release(struct http_call *c)
 
 void http_call_client_left(struct http_call *c)
 {
-    if (c->gone)
-        return;
+    if (c->gone) return;
     c->gone = true;
-    if (c->with_handler)
-        list_push_back(&c->http->gone, &c->gone_node);
-    if (c->conn)
-        http_conn_cut(c->conn);
+    if (c->with_handler) list_push_back(&c->http->gone, &c->gone_node);
+    if (c->conn) http_conn_cut(c->conn);
     http_call_resume(c); /* so that the library comes by and sees it */
     http_kick(c->http);
 }
@@ -77,23 +72,20 @@ void http_call_tell(struct http *h)
     while (!list_empty(&h->gone)) {
         struct http_call *c = LIST_ITEM(h->gone.next, struct http_call, gone_node);
         list_remove(&c->gone_node);
-        if (c->gone_told || !c->on_gone)
-            continue;
+        if (c->gone_told || !c->on_gone) continue;
         c->gone_told = true;
         c->on_gone(c->gone_arg);
     }
     while (!list_empty(&h->room)) {
         struct http_call *c = LIST_ITEM(h->room.next, struct http_call, room_node);
         list_remove(&c->room_node);
-        if (c->with_handler && c->on_room)
-            c->on_room(c->room_arg);
+        if (c->with_handler && c->on_room) c->on_room(c->room_arg);
     }
 }
 
 void http_call_resume(struct http_call *c)
 {
-    if (!c->suspended || !c->mhd)
-        return;
+    if (!c->suspended || !c->mhd) return;
     c->suspended = false;
     MHD_resume_connection(c->mhd);
     http_kick(c->http);
@@ -101,10 +93,7 @@ void http_call_resume(struct http_call *c)
 
 /* --- answers */
 
-void http_error_body(struct strbuf *b, const struct err_note *note)
-{
-    json_out_error(b, note);
-}
+void http_error_body(struct strbuf *b, const struct err_note *note) { json_out_error(b, note); }
 
 static enum MHD_Result queue_response(struct http_call *c)
 {
@@ -134,10 +123,8 @@ void http_call_set_response(struct http_call *c, int status, struct MHD_Response
     c->status = status;
     c->http->stats.by_status[status / 100]++;
     if (c->gone || !c->mhd || !r) {
-        if (r)
-            MHD_destroy_response(r);
-        if (!r)
-            http_call_client_left(c); /* out of memory: the connection is closed */
+        if (r) MHD_destroy_response(r);
+        if (!r) http_call_client_left(c); /* out of memory: the connection is closed */
         return;
     }
     MHD_add_response_header(r, "X-Request-Id", c->id);
@@ -147,8 +134,7 @@ void http_call_set_response(struct http_call *c, int status, struct MHD_Response
 
 struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name, const char *value)
 {
-    if (!r || MHD_add_response_header(r, name, value) == MHD_YES)
-        return r;
+    if (!r || MHD_add_response_header(r, name, value) == MHD_YES) return r;
     MHD_destroy_response(r);
     return NULL;
 }
@@ -168,13 +154,16 @@ static struct MHD_Response *with_header_lines(struct MHD_Response *r, const char
     return r;
 }
 
-static struct MHD_Response *response_new(const char *content_type, const char *body, size_t n, const char *extra)
+static struct MHD_Response *response_new(const char *content_type, const char *body, size_t n,
+                                         const char *extra)
 {
-    struct MHD_Response *r = MHD_create_response_from_buffer(n, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer(n, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
     return with_header_lines(http_with_header(r, "Content-Type", content_type), extra);
 }
 
-static struct MHD_Response *error_response(const struct http_call *c, const struct err_note *note, int retry_after_s)
+static struct MHD_Response *error_response(const struct http_call *c, const struct err_note *note,
+                                           int retry_after_s)
 {
     char extra[160];
     int n = 0;
@@ -182,25 +171,21 @@ static struct MHD_Response *error_response(const struct http_call *c, const stru
     strbuf_init(&b);
     http_error_body(&b, note);
     extra[0] = '\0';
-    if (retry_after_s >= 0)
-        n = snprintf(extra, sizeof extra, "Retry-After: %d\r\n", retry_after_s);
+    if (retry_after_s >= 0) n = snprintf(extra, sizeof extra, "Retry-After: %d\r\n", retry_after_s);
     char *at = extra + n;
     size_t room = sizeof extra - (size_t)n;
-    if (note->code == ERR_UNAUTHORIZED)
-        snprintf(at, room, "WWW-Authenticate: Bearer\r\n");
-    if (note->code == ERR_METHOD && c->allow[0])
-        snprintf(at, room, "Allow: %s\r\n", c->allow);
-    if (c->unframed)
-        snprintf(at, room, "Connection: close\r\n");
-    struct MHD_Response *r = strbuf_failed(&b) ? NULL : response_new("application/json", b.data, b.len, extra);
+    if (note->code == ERR_UNAUTHORIZED) snprintf(at, room, "WWW-Authenticate: Bearer\r\n");
+    if (note->code == ERR_METHOD && c->allow[0]) snprintf(at, room, "Allow: %s\r\n", c->allow);
+    if (c->unframed) snprintf(at, room, "Connection: close\r\n");
+    struct MHD_Response *r =
+        strbuf_failed(&b) ? NULL : response_new("application/json", b.data, b.len, extra);
     strbuf_fini(&b);
     return r;
 }
 
 void http_call_overtake(struct http_call *c, const struct err_note *note)
 {
-    if (c->overtaken || c->gone)
-        return;
+    if (c->overtaken || c->gone) return;
     c->overtaken = true;
     if (c->streaming)
         http_stream_fail(c, note);
@@ -211,8 +196,7 @@ void http_call_overtake(struct http_call *c, const struct err_note *note)
 void http_reply(struct http_call *c, int status, const char *content_type, const char *body, size_t n,
                 const char *extra)
 {
-    if (!c->overtaken)
-        http_call_set_response(c, status, response_new(content_type, body, n, extra));
+    if (!c->overtaken) http_call_set_response(c, status, response_new(content_type, body, n, extra));
     http_call_finish(c);
 }
 
@@ -242,8 +226,8 @@ void http_set_gone(struct http_call *c, void (*on_gone)(void *), void *arg)
 
 /* --- the first look at a request */
 
-static enum MHD_Result see_header(void *arg, enum MHD_ValueKind kind, const char *key, size_t n_key, const char *value,
-                                  size_t n_value)
+static enum MHD_Result see_header(void *arg, enum MHD_ValueKind kind, const char *key, size_t n_key,
+                                  const char *value, size_t n_value)
 {
     (void)kind;
     guard_header(arg, key, n_key, value ? value : "", value ? n_value : 0);
@@ -254,10 +238,8 @@ static enum http_method method_of(const char *word)
 {
     if (!strcmp(word, "GET") || !strcmp(word, "HEAD")) /* RFC 9110, 9.3.2; the library leaves the body out */
         return HTTP_GET;
-    if (!strcmp(word, "POST"))
-        return HTTP_POST;
-    if (!strcmp(word, "OPTIONS"))
-        return HTTP_OPTIONS;
+    if (!strcmp(word, "POST")) return HTTP_POST;
+    if (!strcmp(word, "OPTIONS")) return HTTP_OPTIONS;
     return HTTP_OTHER;
 }
 
@@ -269,8 +251,7 @@ static const char *method_name(enum http_method m)
 static bool path_matches(const struct http_route *r, const char *url)
 {
     size_t n = strlen(r->path);
-    if (r->path[n - 1] != '*')
-        return !strcmp(r->path, url);
+    if (r->path[n - 1] != '*') return !strcmp(r->path, url);
     return !strncmp(r->path, url, n - 1) && url[n - 1] != '\0';
 }
 
@@ -280,8 +261,7 @@ static enum err find_route(struct http_call *c, struct err_note *note)
     bool path_known = false;
     for (int i = 0; i < conf->n_route; i++) {
         const struct http_route *r = &conf->route[i];
-        if (!path_matches(r, c->url))
-            continue;
+        if (!path_matches(r, c->url)) continue;
         if (r->method == method_of(c->method)) {
             c->route = r;
             return OK;
@@ -290,20 +270,17 @@ static enum err find_route(struct http_call *c, struct err_note *note)
         size_t n = strlen(c->allow);
         snprintf(c->allow + n, sizeof c->allow - n, "%s%s", n ? ", " : "", method_name(r->method));
     }
-    if (path_known)
-        return err_set(note, ERR_METHOD, NULL, "this path takes %s only", c->allow);
+    if (path_known) return err_set(note, ERR_METHOD, NULL, "this path takes %s only", c->allow);
     return err_set(note, ERR_UNKNOWN_URL, NULL, "no such path; see GET / for what there is");
 }
 
 static enum err take_rest(struct http_call *c, struct err_note *note)
 {
     size_t n = strlen(c->route->path);
-    if (c->route->path[n - 1] != '*')
-        return OK;
+    if (c->route->path[n - 1] != '*') return OK;
     const char *raw = c->url + n - 1;
     c->rest = malloc(strlen(raw) + 1);
-    if (!c->rest)
-        return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!c->rest) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     if (!guard_unescape(c->rest, raw, strlen(raw)))
         return err_set(note, ERR_UNKNOWN_URL, NULL, "the path holds a bad escape");
     return OK;
@@ -311,20 +288,18 @@ static enum err take_rest(struct http_call *c, struct err_note *note)
 
 static enum err check_key(struct http_call *c, const struct guard *g, struct err_note *note)
 {
-    if (c->http->conf.n_api_key == 0 || (c->route && c->route->open))
-        return OK;
+    if (c->http->conf.n_api_key == 0 || (c->route && c->route->open)) return OK;
     const char *sent = g->n_auth == 1 ? http_header(c, "Authorization") : NULL;
     c->key_i = http_keys_find(c->http, sent);
-    if (c->key_i >= 0)
-        return OK;
+    if (c->key_i >= 0) return OK;
     const char *why = g->n_auth == 0  ? "no API key was sent: use \"Authorization: Bearer KEY\""
                       : g->n_auth > 1 ? "more than one Authorization header was sent"
                                       : "the API key is not valid";
     return err_set(note, ERR_UNAUTHORIZED, NULL, "%s", why);
 }
 
-static enum MHD_Result see_origin(void *arg, enum MHD_ValueKind kind, const char *key, size_t n_key, const char *value,
-                                  size_t n_value)
+static enum MHD_Result see_origin(void *arg, enum MHD_ValueKind kind, const char *key, size_t n_key,
+                                  const char *value, size_t n_value)
 {
     (void)kind;
     origin_header(arg, key, n_key, value, n_value);
@@ -338,7 +313,8 @@ static enum err check_origin(const struct http_call *c, struct err_note *note)
     return origin_verdict(&c->http->origin, &seen, note);
 }
 
-/* A page may send a form, or text, to anybody without asking first; JSON it may not. So a body says what it is. */
+/* A page may send a form, or text, to anybody without asking first; JSON it may not. So a body says what it
+ * is. */
 static enum err check_media_type(const struct http_call *c, struct err_note *note)
 {
     const char *coding = c->route->json_body ? http_header(c, "Content-Encoding") : NULL;
@@ -350,8 +326,7 @@ static enum err check_media_type(const struct http_call *c, struct err_note *not
                    ? err_set(note, ERR_MEDIA_TYPE, NULL, "a body needs \"Content-Type: application/json\"")
                    : OK;
     size_t n = strcspn(type, "; \t");
-    if (n == strlen("application/json") && !strncasecmp(type, "application/json", n))
-        return OK;
+    if (n == strlen("application/json") && !strncasecmp(type, "application/json", n)) return OK;
     return err_set(note, ERR_MEDIA_TYPE, NULL, "%s", err_text(ERR_MEDIA_TYPE));
 }
 
@@ -372,10 +347,8 @@ static enum err examine(struct http_call *c, struct err_note *note)
         else
             e = found;
     }
-    if (!e)
-        e = take_rest(c, note);
-    if (!e)
-        e = check_media_type(c, note);
+    if (!e) e = take_rest(c, note);
+    if (!e) e = check_media_type(c, note);
     if (!e && g.length > conf->max_body_bytes)
         e = err_set(note, ERR_TOO_LARGE, NULL, "the request body exceeds %zu bytes", conf->max_body_bytes);
     return e;
@@ -386,10 +359,10 @@ static enum err examine(struct http_call *c, struct err_note *note)
 /* A body that comes is kept only for a route that takes one. A refused call may have no route. */
 static enum err take_body(struct http_call *c, const char *data, size_t n, struct err_note *note)
 {
-    if (c->refusal.code)
-        return OK;
+    if (c->refusal.code) return OK;
     if (n > c->http->conf.max_body_bytes - c->n_body)
-        return err_set(note, ERR_TOO_LARGE, NULL, "the request body exceeds %zu bytes", c->http->conf.max_body_bytes);
+        return err_set(note, ERR_TOO_LARGE, NULL, "the request body exceeds %zu bytes",
+                       c->http->conf.max_body_bytes);
     if (!c->route->json_body) {
         c->n_body += n;
         return OK;
@@ -405,8 +378,7 @@ static enum MHD_Result refuse_midway(struct http_call *c, const struct err_note 
     c->status = err_status(note->code);
     http_refuse_raw(h, c->conn->fd, note);
     int fd = fcntl(c->conn->fd, F_DUPFD_CLOEXEC, 0);
-    if (fd >= 0)
-        http_linger(h, fd);
+    if (fd >= 0) http_linger(h, fd);
     return MHD_NO;
 }
 
@@ -423,8 +395,7 @@ static enum MHD_Result answer_refusal(struct http_call *c)
 static bool take_unframed(struct http_call *c)
 {
     const struct err_note *note = http_reader_refusal(&c->conn->reader, c->number);
-    if (!note || c->refusal.code)
-        return false;
+    if (!note || c->refusal.code) return false;
     c->refusal = *note;
     c->unframed = c->has_body = true; /* what follows is nobody's request, but it may be on its way */
     return true;
@@ -434,17 +405,15 @@ static enum MHD_Result begin(struct http *h, struct MHD_Connection *mhd, const c
                              void **slot)
 {
     struct http_call *c = call_new(h, mhd);
-    if (!c)
-        return MHD_NO;
+    if (!c) return MHD_NO;
     *slot = c;
     c->url = url;
     c->method = method;
     c->number = ++c->conn->n_request;
-    if (!take_unframed(c))
-        c->refusal.code = examine(c, &c->refusal);
-    /* An answer now ends the connection, so only a refused body is worth it: the client need not send it all. */
-    if (c->refusal.code && c->has_body)
-        return answer_refusal(c);
+    if (!take_unframed(c)) c->refusal.code = examine(c, &c->refusal);
+    /* An answer now ends the connection, so only a refused body is worth it: the client need not send it all.
+     */
+    if (c->refusal.code && c->has_body) return answer_refusal(c);
     http_conn_reading(c->conn);
     return MHD_YES;
 }
@@ -457,10 +426,8 @@ static enum MHD_Result dispatch(struct http_call *c)
     c->in_handler = true;
     c->route->handle(c, c->http->conf.app);
     c->in_handler = false;
-    if (c->gone)
-        return MHD_NO;
-    if (c->response)
-        return queue_response(c);
+    if (c->gone) return MHD_NO;
+    if (c->response) return queue_response(c);
     c->suspended = true;
     MHD_suspend_connection(c->mhd);
     return MHD_YES;
@@ -472,25 +439,18 @@ enum MHD_Result http_call_access(void *http, struct MHD_Connection *mhd, const c
     struct http *h = http;
     struct http_call *c = *slot;
     (void)version;
-    if (!c)
-        return begin(h, mhd, url, method, slot);
+    if (!c) return begin(h, mhd, url, method, slot);
     if (*n_data > 0) {
         struct err_note note;
-        if (take_body(c, data, *n_data, &note))
-            return refuse_midway(c, &note);
+        if (take_body(c, data, *n_data, &note)) return refuse_midway(c, &note);
         *n_data = 0;
         return MHD_YES;
     }
-    if (c->gone)
-        return MHD_NO;
-    if (c->response)
-        return queue_response(c);
-    if (!c->with_handler)
-        take_unframed(c);
-    if (c->refusal.code)
-        return answer_refusal(c);
-    if (!c->with_handler)
-        return dispatch(c);
+    if (c->gone) return MHD_NO;
+    if (c->response) return queue_response(c);
+    if (!c->with_handler) take_unframed(c);
+    if (c->refusal.code) return answer_refusal(c);
+    if (!c->with_handler) return dispatch(c);
     c->suspended = true; /* woken for nothing */
     MHD_suspend_connection(mhd);
     return MHD_YES;
@@ -503,23 +463,21 @@ static void log_call(const struct http_call *c, bool whole)
              whole ? "yes" : "no", clock_ms_since(c->start_ns));
 }
 
-void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot, enum MHD_RequestTerminationCode why)
+void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot,
+                         enum MHD_RequestTerminationCode why)
 {
     struct http *h = http;
     struct http_call *c = *slot;
     (void)mhd;
     *slot = NULL;
-    if (!c)
-        return;
+    if (!c) return;
     bool whole = why == MHD_REQUEST_TERMINATED_COMPLETED_OK;
-    if (!whole)
-        h->stats.aborted++;
+    if (!whole) h->stats.aborted++;
     log_call(c, whole);
     struct http_conn *conn = c->conn;
     if (whole && c->refusal.code && c->has_body) {
         int fd = fcntl(conn->fd, F_DUPFD_CLOEXEC, 0);
-        if (fd >= 0)
-            http_linger(h, fd);
+        if (fd >= 0) http_linger(h, fd);
     }
     http_conn_count(conn);
     http_conn_idle(conn);
@@ -541,15 +499,6 @@ const char *http_header(const struct http_call *c, const char *name)
     return c->mhd ? MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, name) : NULL;
 }
 
-const char *http_path_rest(const struct http_call *c)
-{
-    return c->rest ? c->rest : "";
-}
-const char *http_request_id(const struct http_call *c)
-{
-    return c->id;
-}
-int http_key_index(const struct http_call *c)
-{
-    return c->key_i;
-}
+const char *http_path_rest(const struct http_call *c) { return c->rest ? c->rest : ""; }
+const char *http_request_id(const struct http_call *c) { return c->id; }
+int http_key_index(const struct http_call *c) { return c->key_i; }

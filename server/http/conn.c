@@ -1,6 +1,7 @@
-/* conn: one connection. First it stands at the gate, where its first header block is looked at without being taken
- * from the socket, so that who sends none costs no library memory; then the library has it. All its deadlines are here:
- * the library knows only inactivity, and a slow attacker is never inactive. Loop thread only. */
+/* conn: one connection. First it stands at the gate, where its first header block is looked at without being
+ * taken from the socket, so that who sends none costs no library memory; then the library has it. All its
+ * deadlines are here: the library knows only inactivity, and a slow attacker is never inactive. Loop thread
+ * only. */
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -17,7 +18,8 @@
 #include "server/http/tcp.h"
 
 enum {
-    UNSENT_BYTES = 16 << 10, /* what the kernel may hold unsent for a slow reader; the rest waits where it is counted */
+    UNSENT_BYTES =
+        16 << 10, /* what the kernel may hold unsent for a slow reader; the rest waits where it is counted */
     KEEPALIVE_S = 60,
     KEEPALIVE_STEP_S = 10,
     KEEPALIVE_TRIES = 3
@@ -35,8 +37,7 @@ static void on_poll_closed(uv_handle_t *handle)
     struct http_conn *c = handle->data;
     struct http *h = c->http;
     c->poll_open = false;
-    if (c->dead)
-        free(c);
+    if (c->dead) free(c);
     h->n_handle--;
     http_maybe_done(h);
 }
@@ -57,8 +58,7 @@ static void drop(struct http_conn *c)
     c->http->n_conn--;
     c->http->stats.connections_open--;
     c->dead = true;
-    if (!c->poll_open)
-        free(c);
+    if (!c->poll_open) free(c);
 }
 
 /* Only while the socket is ours. */
@@ -87,33 +87,28 @@ void http_conn_forget(struct http_conn *c)
 
 void http_conn_close_all(struct http *h)
 {
-    LIST_EACH_SAFE(it, &h->conn) close_at_gate(LIST_ITEM(it, struct http_conn, all));
+    LIST_EACH_SAFE (it, &h->conn) close_at_gate(LIST_ITEM(it, struct http_conn, all));
 }
 
-void http_conn_cut(struct http_conn *c)
-{
-    shutdown(c->fd, SHUT_RDWR);
-}
+void http_conn_cut(struct http_conn *c) { shutdown(c->fd, SHUT_RDWR); }
 
 /* --- the gate */
 
 static void on_left(uv_poll_t *p, int status, int events);
 
-/* The block is looked at, not taken, so the socket stays readable: the wake level is set above what was seen. A wake
- * without more bytes is then the peer's end. It must fit the socket's buffer, of 128 KiB by default: so 64 KiB is the
- * setting's bound. */
+/* The block is looked at, not taken, so the socket stays readable: the wake level is set above what was seen.
+ * A wake without more bytes is then the peer's end. It must fit the socket's buffer, of 128 KiB by default:
+ * so 64 KiB is the setting's bound. */
 static void look(struct http_conn *c)
 {
     struct http *h = c->http;
     ssize_t n = recv(c->fd, h->peek, h->conf.max_header_bytes + 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n <= 0 || (size_t)n == c->first.seen) {
         close_at_gate(c);
         return;
     }
-    if (c->first.seen == 0)
-        http_due_set(h, &c->due, DUE_HEADER);
+    if (c->first.seen == 0) http_due_set(h, &c->due, DUE_HEADER);
 
     const struct guard_bound max = http_header_bound(h);
     struct err_note note;
@@ -123,15 +118,15 @@ static void look(struct http_conn *c)
         return;
     }
     if (!e)
-        e = guard_verdict(&c->first, (size_t)INT64_MAX, &note); /* the body's limit comes after path and key */
+        e = guard_verdict(&c->first, (size_t)INT64_MAX,
+                          &note); /* the body's limit comes after path and key */
     if (e) {
         refuse_at_gate(c, &note);
         return;
     }
     set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, 1);
     uv_poll_start(&c->poll, UV_DISCONNECT, on_left);
-    if (!http_reader_watch(c) || !http_adopt(h, c->fd, c))
-        close_at_gate(c);
+    if (!http_reader_watch(c) || !http_adopt(h, c->fd, c)) close_at_gate(c);
 }
 
 static void on_gate(uv_poll_t *p, int status, int events)
@@ -175,9 +170,9 @@ void http_conn_open(struct http *h, int fd)
 
 /* --- peers that leave */
 
-/* The library may not notice: a suspended connection is not looked at, and an end that came together with the last
- * bytes gives no edge of its own. Any event is the end, an error as well, since nothing but the peer's leaving is asked
- * for. */
+/* The library may not notice: a suspended connection is not looked at, and an end that came together with the
+ * last bytes gives no edge of its own. Any event is the end, an error as well, since nothing but the peer's
+ * leaving is asked for. */
 static void on_left(uv_poll_t *p, int status, int events)
 {
     struct http_conn *c = p->data;
@@ -187,12 +182,12 @@ static void on_left(uv_poll_t *p, int status, int events)
     http_kick(c->http);
 }
 
-/* A peer that has closed its side gets no more from a handler at work, but an answer on its way is brought to its end
- * and bytes not yet read may hold a whole request. Where nothing of this is left, neither is the connection. */
+/* A peer that has closed its side gets no more from a handler at work, but an answer on its way is brought to
+ * its end and bytes not yet read may hold a whole request. Where nothing of this is left, neither is the
+ * connection. */
 void http_conn_settle(struct http *h)
 {
-    LIST_EACH_SAFE(it, &h->left)
-    {
+    LIST_EACH_SAFE (it, &h->left) {
         struct http_conn *c = LIST_ITEM(it, struct http_conn, left);
         int unread = 0;
         ioctl(c->fd, FIONREAD, &unread);
@@ -208,10 +203,7 @@ void http_conn_settle(struct http *h)
 
 /* --- deadlines */
 
-void http_conn_quiet(struct http_conn *c)
-{
-    http_due_clear(&c->due);
-}
+void http_conn_quiet(struct http_conn *c) { http_due_clear(&c->due); }
 void http_conn_idle(struct http_conn *c)
 {
     c->midway = http_reader_midway(&c->reader);
@@ -244,7 +236,8 @@ void http_conn_writing(struct http_conn *c)
     http_due_set(c->http, &c->due, DUE_STALL);
 }
 
-/* Progress is what the peer has confirmed, not what the kernel has buffered. Nothing to confirm is no stall. */
+/* Progress is what the peer has confirmed, not what the kernel has buffered. Nothing to confirm is no stall.
+ */
 static void look_for_stall(struct http_conn *c)
 {
     struct http *h = c->http;
@@ -252,19 +245,18 @@ static void look_for_stall(struct http_conn *c)
     int unconfirmed = 0;
     http_conn_count(c);
     ioctl(c->fd, SIOCOUTQ, &unconfirmed);
-    if (c->acked != before || unconfirmed == 0)
-        c->acked_ns = clock_ns();
+    if (c->acked != before || unconfirmed == 0) c->acked_ns = clock_ns();
     if (clock_ns() - c->acked_ns < (int64_t)h->conf.write_stall_ms * 1000000) {
         http_due_set(h, &c->due, DUE_STALL);
         return;
     }
     h->stats.stalled++;
-    log_line(LOG_INFO, "client stalled", "id=%s unconfirmed_bytes=%d", c->call ? c->call->id : "-", unconfirmed);
+    log_line(LOG_INFO, "client stalled", "id=%s unconfirmed_bytes=%d", c->call ? c->call->id : "-",
+             unconfirmed);
     /* What it did not read in all that time is not kept for it in the kernel either. */
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    if (c->call)
-        http_call_client_left(c->call);
+    if (c->call) http_call_client_left(c->call);
     http_conn_cut(c);
 }
 

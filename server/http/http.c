@@ -1,9 +1,9 @@
 /* http: the listener, and libmicrohttpd as a guest of the libuv loop. Loop thread only.
  *
  * The library has no thread and no listening socket of its own: connections are accepted here, pass the gate
- * (conn.c), and are then handed over. Its epoll descriptor is watched by the loop. Whatever gives it work outside
- * of that - a resumed connection, a new socket - only sets a mark, and one MHD_run happens before the loop goes to
- * sleep. */
+ * (conn.c), and are then handed over. Its epoll descriptor is watched by the loop. Whatever gives it work
+ * outside of that - a resumed connection, a new socket - only sets a mark, and one MHD_run happens before the
+ * loop goes to sleep. */
 #include "server/http/http.h"
 
 #include <errno.h>
@@ -31,10 +31,7 @@ enum {
 
 /* --- moments */
 
-void http_due_clear(struct due_node *n)
-{
-    list_remove(&n->node);
-}
+void http_due_clear(struct due_node *n) { list_remove(&n->node); }
 
 static void on_due(uv_timer_t *t);
 
@@ -44,8 +41,7 @@ static void arm_due_timer(struct http *h)
     for (int i = 0; i < N_DUE; i++)
         if (!list_empty(&h->due[i])) {
             int64_t at = LIST_ITEM(h->due[i].next, struct due_node, node)->at_ns;
-            if (at < first)
-                first = at;
+            if (at < first) first = at;
         }
     if (first == INT64_MAX || h->stopped) {
         uv_timer_stop(&h->due_timer);
@@ -61,9 +57,9 @@ void http_due_set(struct http *h, struct due_node *n, enum due which)
     list_remove(&n->node);
     n->at_ns = clock_ns() + h->due_len_ns[which];
     list_push_back(&h->due[which], &n->node);
-    /* Only a list that was empty can bring the next moment nearer. A timer that fires too early looks again. */
-    if (h->due[which].next == &n->node)
-        arm_due_timer(h);
+    /* Only a list that was empty can bring the next moment nearer. A timer that fires too early looks again.
+     */
+    if (h->due[which].next == &n->node) arm_due_timer(h);
 }
 
 static void on_due(uv_timer_t *t)
@@ -73,8 +69,7 @@ static void on_due(uv_timer_t *t)
     for (int i = 0; i < N_DUE; i++) {
         while (!list_empty(&h->due[i])) {
             struct due_node *n = LIST_ITEM(h->due[i].next, struct due_node, node);
-            if (n->at_ns > now)
-                break;
+            if (n->at_ns > now) break;
             list_remove(&n->node);
             if (i == DUE_PING)
                 http_stream_ping(LIST_ITEM(n, struct http_call, ping));
@@ -89,13 +84,10 @@ static void on_due(uv_timer_t *t)
 
 /* --- the library in the loop */
 
-static void on_again(uv_timer_t *t)
-{
-    http_kick(t->data);
-}
+static void on_again(uv_timer_t *t) { http_kick(t->data); }
 
-/* The library may say that it has more to do at once. It gets a bounded number of turns, then the loop's others go
- * first. */
+/* The library may say that it has more to do at once. It gets a bounded number of turns, then the loop's
+ * others go first. */
 static void run_library(struct http *h)
 {
     CHECK(!h->running);
@@ -109,11 +101,9 @@ static void run_library(struct http *h)
         h->running = false;
         http_conn_settle(h);
         http_call_tell(h);
-        if (h->stopped)
-            return;
+        if (h->stopped) return;
         wait_ms = 1;
-        if (!h->kicked && (MHD_get_timeout(h->mhd, &wait_ms) != MHD_YES || wait_ms != 0))
-            return;
+        if (!h->kicked && (MHD_get_timeout(h->mhd, &wait_ms) != MHD_YES || wait_ms != 0)) return;
     }
     uv_timer_start(&h->again_timer, on_again, 0, 0);
 }
@@ -127,40 +117,33 @@ static void on_mhd_readable(uv_poll_t *p, int status, int events)
 static void on_prepare(uv_prepare_t *p)
 {
     struct http *h = p->data;
-    if (h->kicked && !h->stopped)
-        run_library(h);
+    if (h->kicked && !h->stopped) run_library(h);
 }
 
-void http_kick(struct http *h)
-{
-    h->kicked = true;
-}
+void http_kick(struct http *h) { h->kicked = true; }
 
 bool http_adopt(struct http *h, int fd, struct http_conn *c)
 {
     struct sockaddr_storage addr;
     socklen_t n = sizeof addr;
-    if (getpeername(fd, (struct sockaddr *)&addr, &n) != 0)
-        return false; /* it left already */
-    h->adopting = c;  /* for on_connection, which runs inside the next call */
+    if (getpeername(fd, (struct sockaddr *)&addr, &n) != 0) return false; /* it left already */
+    h->adopting = c; /* for on_connection, which runs inside the next call */
     bool taken = MHD_add_connection(h->mhd, fd, (struct sockaddr *)&addr, n) == MHD_YES;
-    if (!taken && h->adopting)
-        http_conn_forget(c); /* the library has closed the socket without a word */
+    if (!taken && h->adopting) http_conn_forget(c); /* the library has closed the socket without a word */
     h->adopting = NULL;
     http_kick(h);
     return true;
 }
 
-static void on_connection(void *arg, struct MHD_Connection *mhd, void **slot, enum MHD_ConnectionNotificationCode what)
+static void on_connection(void *arg, struct MHD_Connection *mhd, void **slot,
+                          enum MHD_ConnectionNotificationCode what)
 {
     struct http *h = arg;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         struct http_conn *c = *slot;
         *slot = NULL;
-        if (h->adopting == c)
-            h->adopting = NULL;
-        if (c)
-            http_conn_forget(c);
+        if (h->adopting == c) h->adopting = NULL;
+        if (c) http_conn_forget(c);
         return;
     }
     CHECK(h->adopting);
@@ -192,13 +175,13 @@ static void on_rested(uv_timer_t *t)
 {
     struct http *h = t->data;
     h->resting = false;
-    if (h->listen_fd >= 0)
-        uv_poll_start(&h->listen_poll, UV_READABLE, on_listen);
+    if (h->listen_fd >= 0) uv_poll_start(&h->listen_poll, UV_READABLE, on_listen);
 }
 
 static void rest(struct http *h, int why)
 {
-    log_line(LOG_WARN, "accept pauses", "error=%s connections=%d pause_ms=%d", strerror(why), h->n_conn, REST_MS);
+    log_line(LOG_WARN, "accept pauses", "error=%s connections=%d pause_ms=%d", strerror(why), h->n_conn,
+             REST_MS);
     h->resting = true;
     uv_poll_stop(&h->listen_poll);
     uv_timer_start(&h->rest_timer, on_rested, REST_MS, 0);
@@ -208,7 +191,8 @@ static void over_limit(struct http *h, int fd)
 {
     h->stats.refused_early++;
     struct err_note note;
-    err_set(&note, ERR_OVERLOAD, NULL, "the server has all the %d connections it may have", h->conf.max_connections);
+    err_set(&note, ERR_OVERLOAD, NULL, "the server has all the %d connections it may have",
+            h->conf.max_connections);
     http_refuse_raw(h, fd, &note);
     shutdown(fd, SHUT_WR);
     http_linger(h, fd);
@@ -221,13 +205,10 @@ static void on_listen(uv_poll_t *p, int status, int events)
     for (int i = 0; i < ACCEPT_BATCH; i++) {
         int fd = accept4(h->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
-            if (errno == EAGAIN || errno == EWOULDBLOCK)
-                return;
-            if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO)
-                continue;
+            if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+            if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
             const int why = errno; /* the lingering sockets are a reserve for those who ask */
-            if ((why == EMFILE || why == ENFILE) && http_linger_close_oldest(h))
-                continue;
+            if ((why == EMFILE || why == ENFILE) && http_linger_close_oldest(h)) continue;
             rest(h, why);
             return;
         }
@@ -242,11 +223,9 @@ static void on_listen(uv_poll_t *p, int status, int events)
 static int listen_on(const struct addrinfo *ai)
 {
     int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
-    if (fd < 0)
-        return -1;
+    if (fd < 0) return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
-        return fd;
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0) return fd;
     int why = errno;
     close(fd);
     errno = why;
@@ -265,7 +244,8 @@ static enum err open_socket(struct http *h, struct err_note *note)
 {
     const char *host = !strcmp(h->conf.host, "localhost") ? "127.0.0.1" : h->conf.host;
     char port[16];
-    struct addrinfo hint = {.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
+    struct addrinfo hint = {.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV,
+                            .ai_socktype = SOCK_STREAM},
                     *ai = NULL;
     snprintf(port, sizeof port, "%d", h->conf.port);
     if (getaddrinfo(host, port, &hint, &ai) != 0)
@@ -274,7 +254,8 @@ static enum err open_socket(struct http *h, struct err_note *note)
     int why = errno;
     freeaddrinfo(ai);
     if (h->listen_fd < 0)
-        return err_set(note, ERR_IO, "--port", "cannot listen on %s port %d: %s", host, h->conf.port, strerror(why));
+        return err_set(note, ERR_IO, "--port", "cannot listen on %s port %d: %s", host, h->conf.port,
+                       strerror(why));
 
     struct sockaddr_storage addr;
     socklen_t n = sizeof addr;
@@ -308,12 +289,13 @@ static void init_moments(struct http *h)
 static struct MHD_Daemon *start_library(struct http *h)
 {
     return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        http_call_access, h, MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL,
+        NULL, http_call_access, h, MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_NOTIFY_COMPLETED,
         http_call_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_UNESCAPE_CALLBACK,
         keep_escapes, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->conf.max_connections + 16u,
         MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        2 * (h->conf.max_header_bytes + (size_t)h->conf.max_header_fields * FIELD_BYTES) + RESPONSE_ROOM, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+        2 * (h->conf.max_header_bytes + (size_t)h->conf.max_header_fields * FIELD_BYTES) + RESPONSE_ROOM,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 }
 
 static void start_handles(struct http *h)
@@ -337,8 +319,7 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
 {
     *out = NULL;
     struct http *h = calloc(1, sizeof *h);
-    if (!h)
-        return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!h) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     h->conf = *conf;
     h->loop = loop;
     h->listen_fd = -1;
@@ -348,12 +329,10 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     h->peek = malloc(conf->max_header_bytes + 1);
     enum err e = h->peek && http_keys_init(h) ? http_recv_prove(note)
                                               : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
-    if (!e)
-        e = open_socket(h, note);
+    if (!e) e = open_socket(h, note);
     if (!e && !(h->mhd = start_library(h)))
         e = err_set(note, ERR_IO, "--port", "the HTTP library does not start: %s", strerror(errno));
-    if (e)
-        goto fail;
+    if (e) goto fail;
     h->origin = (struct origin_rules){
         .host = (h->loopback && conf->n_api_key == 0) || (conf->allowed_hosts && *conf->allowed_hosts),
         .origin = conf->n_api_key == 0,
@@ -367,33 +346,20 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     *out = h;
     return OK;
 fail:
-    if (h->listen_fd >= 0)
-        close(h->listen_fd);
+    if (h->listen_fd >= 0) close(h->listen_fd);
     free(h->key_hash);
     free(h->peek);
     free(h);
     return e;
 }
 
-int http_port(const struct http *h)
-{
-    return h->port;
-}
+int http_port(const struct http *h) { return h->port; }
 
-bool http_is_loopback(const struct http *h)
-{
-    return h->loopback;
-}
+bool http_is_loopback(const struct http *h) { return h->loopback; }
 
-int http_calls(const struct http *h)
-{
-    return h->n_call;
-}
+int http_calls(const struct http *h) { return h->n_call; }
 
-int http_answering(const struct http *h)
-{
-    return h->n_live_call;
-}
+int http_answering(const struct http *h) { return h->n_live_call; }
 
 const struct http_stats *http_stats(struct http *h)
 {
@@ -403,8 +369,7 @@ const struct http_stats *http_stats(struct http *h)
 
 void http_stop_accepting(struct http *h)
 {
-    if (h->listen_fd < 0)
-        return;
+    if (h->listen_fd < 0) return;
     uv_close((uv_handle_t *)&h->listen_poll, http_handle_closed);
     close(h->listen_fd);
     h->listen_fd = -1;
@@ -412,7 +377,8 @@ void http_stop_accepting(struct http *h)
 
 void http_maybe_done(struct http *h)
 {
-    if (!h->closing || h->n_handle > 0 || h->n_live_call > 0 || h->n_body > 0 || h->n_conn > 0 || h->n_linger > 0)
+    if (!h->closing || h->n_handle > 0 || h->n_live_call > 0 || h->n_body > 0 || h->n_conn > 0 ||
+        h->n_linger > 0)
         return;
     void (*done)(void *) = h->on_closed;
     void *arg = h->on_closed_arg;
@@ -420,8 +386,7 @@ void http_maybe_done(struct http *h)
     free(h->peek);
     free(h->by_fd);
     free(h);
-    if (done)
-        done(arg);
+    if (done) done(arg);
 }
 
 void http_handle_closed(uv_handle_t *handle)
@@ -433,19 +398,16 @@ void http_handle_closed(uv_handle_t *handle)
 
 void http_end_calls(struct http *h, const struct err_note *note)
 {
-    LIST_EACH(it, &h->conn)
-    {
+    LIST_EACH (it, &h->conn) {
         struct http_call *c = LIST_ITEM(it, struct http_conn, all)->call;
-        if (c && c->with_handler)
-            http_call_overtake(c, note);
+        if (c && c->with_handler) http_call_overtake(c, note);
     }
 }
 
 /* A connection that is suspended when the library stops would abort the process: all are resumed first. */
 static void stop_library(struct http *h)
 {
-    LIST_EACH(it, &h->conn)
-    {
+    LIST_EACH (it, &h->conn) {
         struct http_call *c = LIST_ITEM(it, struct http_conn, all)->call;
         if (c && c->suspended) {
             c->suspended = false;

@@ -1,13 +1,14 @@
 /* http: the only door to the network. libmicrohttpd as a guest of the libuv loop; only server/http*.c include
- * microhttpd.h. Loop thread only. It owns sockets, deadlines, limits, keys and bytes; it knows no JSON beyond the error
- * object.
+ * microhttpd.h. Loop thread only. It owns sockets, deadlines, limits, keys and bytes; it knows no JSON beyond
+ * the error object.
  *
  * Life of a call: the handler gets a whole, size-checked body and must answer exactly once, now or later:
- * http_reply, or http_stream_begin .. http_stream_end. Between, the connection is suspended. When the client leaves
- * first, on_gone is called once, and the call takes no more bytes; the handler still ends it with http_finish_gone.
+ * http_reply, or http_stream_begin .. http_stream_end. Between, the connection is suspended. When the client
+ * leaves first, on_gone is called once, and the call takes no more bytes; the handler still ends it with
+ * http_finish_gone.
  *
- * Every error is the OpenAI object. The library has refusals of its own, in HTML; none can occur, because it reads
- * nothing but requests that http_frame has found to be whole and right.
+ * Every error is the OpenAI object. The library has refusals of its own, in HTML; none can occur, because it
+ * reads nothing but requests that http_frame has found to be whole and right.
  */
 #ifndef FLUXD_SERVER_HTTP_HTTP_H
 #define FLUXD_SERVER_HTTP_HTTP_H
@@ -29,7 +30,8 @@ enum http_method { HTTP_GET, HTTP_POST, HTTP_OPTIONS, HTTP_OTHER };
 /* One row of the table of paths (server/api/routes.c). Default deny: what is not in it is 404. */
 struct http_route {
     enum http_method method;
-    const char *path; /* exact match of the raw path; a trailing "*" takes the rest, not empty (GET /v1/models/{id}) */
+    const char *path; /* exact match of the raw path; a trailing "*" takes the rest, not empty (GET
+                         /v1/models/{id}) */
     bool open;        /* no API key needed */
     bool json_body;   /* POST: a body must have Content-Type application/json */
     void (*handle)(struct http_call *c, void *app);
@@ -45,9 +47,10 @@ struct http_conf {
     size_t client_bodies_bytes;              /* of these, one API key's or address's; 0: half */
     size_t small_body_bytes;                 /* a body up to this always has room */
     int max_header_fields;                   /* header lines, query parameters and cookies of one request */
-    int header_ms, body_ms, idle_ms, write_stall_ms;           /* absolute; absolute; inactivity; no progress */
-    int ping_ms;                                               /* ": ping" comments on silent streams; 0: none */
-    size_t drain_bytes;         /* of a refused body are read and dropped (at most 1 s), so that the client sees why */
+    int header_ms, body_ms, idle_ms, write_stall_ms; /* absolute; absolute; inactivity; no progress */
+    int ping_ms;                                     /* ": ping" comments on silent streams; 0: none */
+    size_t
+        drain_bytes; /* of a refused body are read and dropped (at most 1 s), so that the client sees why */
     size_t stream_buffer_bytes; /* bytes a slow reader may have waiting before http_stream_full says so */
     const struct http_route *route;
     int n_route;
@@ -73,12 +76,16 @@ void http_close(struct http *h, void (*done)(void *), void *arg);
 
 /* The call as the handler sees it. Borrowed until it is answered. */
 const char *http_body(const struct http_call *c, size_t *n);
-struct http_body *http_body_take(struct http_call *c); /* hands it over: prep works on it elsewhere; NULL: out of memory */
-const char *http_body_text(const struct http_body *b, size_t *n); /* any thread, as long as the body is held */
-uint64_t http_body_owner(const struct http_body *b); /* a number for the API key, or without one the address, that sent it */
-void http_body_free(struct http_body *b);                         /* loop thread; NULL is fine */
+struct http_body *
+http_body_take(struct http_call *c); /* hands it over: prep works on it elsewhere; NULL: out of memory */
+const char *http_body_text(const struct http_body *b,
+                           size_t *n); /* any thread, as long as the body is held */
+uint64_t http_body_owner(
+    const struct http_body *b); /* a number for the API key, or without one the address, that sent it */
+void http_body_free(struct http_body *b);                             /* loop thread; NULL is fine */
 const char *http_header(const struct http_call *c, const char *name); /* NULL when absent */
-const char *http_path_rest(const struct http_call *c);  /* what the route's "*" matched, percent-decoded; else "" */
+const char *
+http_path_rest(const struct http_call *c); /* what the route's "*" matched, percent-decoded; else "" */
 const char *http_request_id(const struct http_call *c); /* our own, unique, also sent as X-Request-Id */
 int http_key_index(const struct http_call *c);          /* which key was used; -1: none needed */
 
@@ -89,8 +96,9 @@ void http_set_gone(struct http_call *c, void (*on_gone)(void *), void *arg);
 void http_reply(struct http_call *c, int status, const char *content_type, const char *body, size_t n,
                 const char *extra);
 
-/* 200 with a long answer that is made as the client reads it. Its begin is copied. next appends a piece, false with the
- * last; it runs on the loop, so pieces are small. free is called once, whatever becomes of the call, maybe at once. */
+/* 200 with a long answer that is made as the client reads it. Its begin is copied. next appends a piece,
+ * false with the last; it runs on the loop, so pieces are small. free is called once, whatever becomes of the
+ * call, maybe at once. */
 struct http_source {
     const char *begin;
     size_t n_begin;
@@ -104,17 +112,20 @@ void http_reply_source(struct http_call *c, const char *content_type, const stru
 void http_reply_error(struct http_call *c, const struct err_note *note, int retry_after_s);
 
 /* Server-sent events. */
-void http_stream_begin(struct http_call *c);                          /* 200, text/event-stream; pings while silent */
-void http_stream_write(struct http_call *c, const char *p, size_t n); /* copied; whole "data: ...\n\n" frames */
+void http_stream_begin(struct http_call *c); /* 200, text/event-stream; pings while silent */
+void http_stream_write(struct http_call *c, const char *p,
+                       size_t n);                 /* copied; whole "data: ...\n\n" frames */
 bool http_stream_full(const struct http_call *c); /* more waits than stream_buffer_bytes: hold back */
 void http_stream_on_room(struct http_call *c, void (*on_room)(void *), void *arg); /* it is no longer full */
-void http_stream_end(struct http_call *c);                            /* flush and end; the call is gone after it */
-void http_stream_cut(struct http_call *c); /* ends the connection instead, so that nobody takes the answer for whole; the call is gone after it */
-void http_finish_gone(struct http_call *c);                           /* after on_gone: the handler lets go */
+void http_stream_end(struct http_call *c); /* flush and end; the call is gone after it */
+void http_stream_cut(struct http_call *c); /* ends the connection instead, so that nobody takes the answer for
+                                              whole; the call is gone after it */
+void http_finish_gone(struct http_call *c); /* after on_gone: the handler lets go */
 
 /* Counters for metrics. */
 struct http_stats {
-    uint64_t connections_open, connections_total, refused_early, bytes_in, bytes_out, calls_total, aborted, stalled;
+    uint64_t connections_open, connections_total, refused_early, bytes_in, bytes_out, calls_total, aborted,
+        stalled;
     uint64_t body_bytes;   /* of bodies held now */
     uint64_t by_status[6]; /* 1xx .. 5xx at [1]..[5] */
 };

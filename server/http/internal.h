@@ -28,8 +28,8 @@
 #include "server/http/frame.h"
 #include "server/http/origin.h"
 
-/* Everything that waits for a moment stands in one of these lists. Each list has one constant length of time, so it is
- * ordered by its due moment and only its head needs a look. */
+/* Everything that waits for a moment stands in one of these lists. Each list has one constant length of time,
+ * so it is ordered by its due moment and only its head needs a look. */
 enum due {
     DUE_IDLE,   /* connection: next request's header block, http_conf.idle_ms */
     DUE_HEADER, /* connection: rest of a header block */
@@ -67,13 +67,13 @@ struct http {
     struct list left; /* connections whose peers have closed their side */
     struct list conn; /* all connections but those in linger */
     struct list linger;
-    struct http_conn *adopting;                /* on its way into the library */
-    char *peek;                                /* [max_header_bytes + 1] */
-    struct http_conn **by_fd;                  /* [n_by_fd] those that the library holds */
+    struct http_conn *adopting; /* on its way into the library */
+    char *peek;                 /* [max_header_bytes + 1] */
+    struct http_conn **by_fd;   /* [n_by_fd] those that the library holds */
     int n_by_fd;
     struct list gone, room;                    /* calls whose handlers are to be told, outside MHD_run */
     int n_conn, n_linger, n_call, n_live_call; /* n_call: owed by handlers; n_live_call: allocated */
-    int n_linger_fd;                           /* in linger; n_linger counts those whose handles close as well */
+    int n_linger_fd; /* in linger; n_linger counts those whose handles close as well */
     struct origin_rules origin;
     struct body_room bodies;
     int n_body; /* bodies that a call or a handler holds */
@@ -88,7 +88,7 @@ struct http {
 /* What a connection's reads have come to. */
 struct http_reader {
     struct frame frame;
-    char *held;            /* [frame_held_max] bytes taken from the socket and not yet given to the library, or NULL */
+    char *held; /* [frame_held_max] bytes taken from the socket and not yet given to the library, or NULL */
     size_t n_held, n_pass; /* n_pass of them, the first, may pass */
     struct err_note refusal;
     size_t n_stub; /* bytes of frame.stub given */
@@ -100,12 +100,12 @@ struct http_conn {
     struct due_node due;
     struct http *http;
     int fd;
-    uv_poll_t poll;             /* one for all its life: bytes at the gate, then the peer's leaving only */
-    bool poll_open, dead;       /* poll_open: until its close callback; dead: freed by that callback */
-    struct guard first;         /* the first header block, while it stands at the gate */
-    bool midway;                /* the deadline of a later header block runs */
+    uv_poll_t poll;       /* one for all its life: bytes at the gate, then the peer's leaving only */
+    bool poll_open, dead; /* poll_open: until its close callback; dead: freed by that callback */
+    struct guard first;   /* the first header block, while it stands at the gate */
+    bool midway;          /* the deadline of a later header block runs */
     struct http_reader reader;
-    uint64_t n_request; /* requests that the library has begun */
+    uint64_t n_request;         /* requests that the library has begun */
     struct MHD_Connection *mhd; /* once the gate let it in */
     struct http_call *call;
     uint64_t acked, received; /* by the kernel's count, at the last look */
@@ -157,8 +157,8 @@ void http_due_clear(struct due_node *n);
 void http_handle_closed(uv_handle_t *handle); /* close callback for http's own handles */
 void http_maybe_done(struct http *h);
 bool http_adopt(struct http *h, int fd,
-                struct http_conn
-                    *c); /* gives the socket to the library, which may close it at once; false: it stays the caller's */
+                struct http_conn *c); /* gives the socket to the library, which may close it at once; false:
+                                         it stays the caller's */
 
 /* conn.c */
 void http_conn_open(struct http *h, int fd); /* a fresh socket; owns fd */
@@ -176,15 +176,18 @@ void http_conn_close_all(struct http *h);    /* those that the library does not 
 /* reader.c */
 struct guard_bound http_header_bound(const struct http *h);
 ssize_t http_reader_read(void *http, int fd, void *buf, size_t n); /* an http_recv_fn */
-bool http_reader_watch(struct http_conn *c);                       /* reads of its socket are checked; false: no memory */
+bool http_reader_watch(struct http_conn *c); /* reads of its socket are checked; false: no memory */
 void http_reader_unwatch(struct http_conn *c);
 void http_reader_free(struct http_reader *r);
 bool http_reader_midway(const struct http_reader *r); /* it holds the beginning of a header block */
-const struct err_note *http_reader_refusal(const struct http_reader *r, uint64_t request); /* NULL: none of this one */
+const struct err_note *http_reader_refusal(const struct http_reader *r,
+                                           uint64_t request); /* NULL: none of this one */
 
 /* linger.c */
-void http_refuse_raw(struct http *h, int fd, const struct err_note *note); /* writes a whole answer past the library */
-void http_linger(struct http *h, int fd); /* reads and drops until the peer closes or a bound is met; owns fd */
+void http_refuse_raw(struct http *h, int fd,
+                     const struct err_note *note); /* writes a whole answer past the library */
+void http_linger(struct http *h,
+                 int fd); /* reads and drops until the peer closes or a bound is met; owns fd */
 bool http_linger_close_oldest(struct http *h); /* gives a descriptor back; false: there is none */
 void http_linger_expire(struct due_node *n);
 void http_linger_close_all(struct http *h);
@@ -192,15 +195,17 @@ void http_linger_close_all(struct http *h);
 /* call.c */
 enum MHD_Result http_call_access(void *http, struct MHD_Connection *mhd, const char *url, const char *method,
                                  const char *version, const char *data, size_t *n_data, void **slot);
-void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot, enum MHD_RequestTerminationCode why);
+void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot,
+                         enum MHD_RequestTerminationCode why);
 void http_call_client_left(struct http_call *c); /* wakes the handler by on_gone, once, outside MHD_run */
 void http_call_release(struct http_call *c);     /* frees it when neither library nor handler holds it */
 void http_call_finish(struct http_call *c);      /* the handler's part is over */
 void http_call_resume(struct http_call *c);
 void http_call_set_response(struct http_call *c, int status, struct MHD_Response *r);
 void http_call_overtake(struct http_call *c, const struct err_note *note);
-struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name, const char *value); /* NULL and r freed: out of memory */
-void http_call_tell(struct http *h); /* runs the waiting on_gone and on_room calls */
+struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name,
+                                      const char *value); /* NULL and r freed: out of memory */
+void http_call_tell(struct http *h);                      /* runs the waiting on_gone and on_room calls */
 void http_error_body(struct strbuf *b, const struct err_note *note);
 
 /* body.c */

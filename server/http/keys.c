@@ -1,5 +1,5 @@
-/* keys: which API key a request carries. Keys are compared as keyed hashes of equal size and every key is looked
- * at, so the time tells neither how much of a key was right nor which one it was. Loop thread. */
+/* keys: which API key a request carries. Keys are compared as keyed hashes of equal size and every key is
+ * looked at, so the time tells neither how much of a key was right nor which one it was. Loop thread. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -10,14 +10,14 @@ bool http_keys_init(struct http *h)
 {
     hash_random_key(h->hash_key);
     h->key_hash = calloc((size_t)h->conf.n_api_key + 1, sizeof *h->key_hash);
-    if (!h->key_hash)
-        return false;
+    if (!h->key_hash) return false;
     for (int i = 0; i < h->conf.n_api_key; i++)
         h->key_hash[i] = hash128(h->hash_key, h->conf.api_key[i], strlen(h->conf.api_key[i]));
     return true;
 }
 
-/* "Bearer" in any case, one space, the key; white space at the end is no part of a header's value (RFC 9110, 5.5). */
+/* "Bearer" in any case, one space, the key; white space at the end is no part of a header's value (RFC
+ * 9110, 5.5). */
 int http_keys_find(const struct http *h, const char *authorization)
 {
     static const char scheme[] = "Bearer ";
@@ -25,8 +25,7 @@ int http_keys_find(const struct http *h, const char *authorization)
     bool bearer = authorization && !strncasecmp(authorization, scheme, n);
     const char *key = bearer ? authorization + n : "";
     size_t n_key = strlen(key);
-    while (n_key > 0 && (key[n_key - 1] == ' ' || key[n_key - 1] == '\t'))
-        n_key--;
+    while (n_key > 0 && (key[n_key - 1] == ' ' || key[n_key - 1] == '\t')) n_key--;
     struct hash128 got = hash128(h->hash_key, key, n_key);
     int found = -1;
     for (int i = 0; i < h->conf.n_api_key; i++) {

@@ -1,8 +1,9 @@
-/* linger: refusals that the library cannot send, and the close that lets a client read them. Loop thread only.
+/* linger: refusals that the library cannot send, and the close that lets a client read them. Loop thread
+ * only.
  *
- * A socket closed with unread bytes is reset, and a reset can overtake the answer. So after a refusal the sending side
- * is closed, and what the client still sends is read and dropped until it closes too, a second has passed, or too much
- * came. */
+ * A socket closed with unread bytes is reset, and a reset can overtake the answer. So after a refusal the
+ * sending side is closed, and what the client still sends is read and dropped until it closes too, a second
+ * has passed, or too much came. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -44,8 +45,7 @@ static void on_readable(uv_poll_t *p, int status, int events)
     char junk[16384];
     for (int i = 0; status >= 0 && i < 16; i++) {
         ssize_t n = recv(l->fd, junk, sizeof junk, MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (n <= 0) {
             finish(l);
             return;
@@ -56,14 +56,12 @@ static void on_readable(uv_poll_t *p, int status, int events)
             return;
         }
     }
-    if (status < 0)
-        finish(l);
+    if (status < 0) finish(l);
 }
 
 bool http_linger_close_oldest(struct http *h)
 {
-    if (list_empty(&h->linger))
-        return false;
+    if (list_empty(&h->linger)) return false;
     finish(LIST_ITEM(h->linger.next, struct http_linger, all));
     return true;
 }
@@ -71,8 +69,7 @@ bool http_linger_close_oldest(struct http *h)
 /* All have the same time to go, so the oldest has had most of it. */
 void http_linger(struct http *h, int fd)
 {
-    if (h->n_linger_fd >= h->conf.max_lingering)
-        http_linger_close_oldest(h);
+    if (h->n_linger_fd >= h->conf.max_lingering) http_linger_close_oldest(h);
     struct http_linger *l = calloc(1, sizeof *l);
     if (!l || uv_poll_init(h->loop, &l->poll, fd) != 0) {
         free(l);
@@ -90,14 +87,11 @@ void http_linger(struct http *h, int fd)
     uv_poll_start(&l->poll, UV_READABLE, on_readable);
 }
 
-void http_linger_expire(struct due_node *n)
-{
-    finish(LIST_ITEM(n, struct http_linger, due));
-}
+void http_linger_expire(struct due_node *n) { finish(LIST_ITEM(n, struct http_linger, due)); }
 
 void http_linger_close_all(struct http *h)
 {
-    LIST_EACH_SAFE(it, &h->linger) finish(LIST_ITEM(it, struct http_linger, all));
+    LIST_EACH_SAFE (it, &h->linger) finish(LIST_ITEM(it, struct http_linger, all));
 }
 
 void http_refuse_raw(struct http *h, int fd, const struct err_note *note)
@@ -108,8 +102,10 @@ void http_refuse_raw(struct http *h, int fd, const struct err_note *note)
     strbuf_init(&b);
     http_error_body(&body, note);
     strbuf_printf(
-        &b, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n",
-        status, MHD_get_reason_phrase_for((unsigned)status), body.len, status == 503 ? "Retry-After: 1\r\n" : "");
+        &b,
+        "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n",
+        status, MHD_get_reason_phrase_for((unsigned)status), body.len,
+        status == 503 ? "Retry-After: 1\r\n" : "");
     strbuf_put(&b, body.data, body.len);
     h->stats.by_status[status / 100]++;
     /* An empty send buffer takes these few hundred bytes whole, or the client is lost anyway. */

@@ -1,8 +1,9 @@
 /* origin: whether a web page that is none of ours is behind a request. Pure: headers in, verdict out.
  *
- * A browser lets any page send requests to any server that its user can reach, and says in Origin and Sec-Fetch-Site
- * whose page it was (Fetch standard; RFC 6454, 7). A page whose own name is made to point here (DNS rebinding) looks
- * like ours in both, but its name stands in Host. What is no browser sends neither Origin nor Sec-Fetch-Site. */
+ * A browser lets any page send requests to any server that its user can reach, and says in Origin and
+ * Sec-Fetch-Site whose page it was (Fetch standard; RFC 6454, 7). A page whose own name is made to point here
+ * (DNS rebinding) looks like ours in both, but its name stands in Host. What is no browser sends neither
+ * Origin nor Sec-Fetch-Site. */
 #ifndef FLUXD_SERVER_HTTP_ORIGIN_H
 #define FLUXD_SERVER_HTTP_ORIGIN_H
 

@@ -1,11 +1,12 @@
 /* reader: what of a connection's bytes the library gets to read. Loop thread only, inside MHD_run.
  *
- * A read takes what the socket has and passes on what http_frame lets through; the beginning of something that is not
- * yet whole is held here. The library waits for edges: it takes less than it asked for as "the socket is empty". So a
- * read goes on until that is true, and every request that is whole goes with it, however many came in one segment.
+ * A read takes what the socket has and passes on what http_frame lets through; the beginning of something
+ * that is not yet whole is held here. The library waits for edges: it takes less than it asked for as "the
+ * socket is empty". So a read goes on until that is true, and every request that is whole goes with it,
+ * however many came in one segment.
  *
- * What is refused never reaches the library. It gets a stub instead, that makes a whole request of what it has read:
- * this request is answered with the refusal, in its turn, and the connection ends. */
+ * What is refused never reaches the library. It gets a stub instead, that makes a whole request of what it
+ * has read: this request is answered with the refusal, in its turn, and the connection ends. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +28,7 @@ static size_t give_held(struct http_reader *r, char *buf, size_t n)
     memmove(r->held, r->held + k, r->n_held - k);
     r->n_held -= k;
     r->n_pass -= k;
-    if (r->n_held == 0)
-        http_reader_free(r);
+    if (r->n_held == 0) http_reader_free(r);
     return k;
 }
 
@@ -40,16 +40,15 @@ static size_t give_stub(struct http_reader *r, char *buf, size_t n)
     return k;
 }
 
-/* n bytes came into the library's own buffer: those that may pass stay there. -1: no memory for the others. */
+/* n bytes came into the library's own buffer: those that may pass stay there. -1: no memory for the others.
+ */
 static ssize_t sift(struct http_reader *r, const struct guard_bound *max, const char *buf, size_t n)
 {
     enum err e;
     size_t pass = frame_pass(&r->frame, buf, n, max, &e, &r->refusal);
-    if (e || pass == n)
-        return (ssize_t)pass;
+    if (e || pass == n) return (ssize_t)pass;
     r->held = malloc(frame_held_max(max));
-    if (!r->held)
-        return -1;
+    if (!r->held) return -1;
     CHECK(n - pass < frame_held_max(max));
     memcpy(r->held, buf + pass, n - pass);
     r->n_held = n - pass;
@@ -62,10 +61,8 @@ static void sift_held(struct http_reader *r, const struct guard_bound *max, size
     enum err e;
     r->n_held += n;
     r->n_pass = frame_pass(&r->frame, r->held, r->n_held, max, &e, &r->refusal);
-    if (e)
-        r->n_held = r->n_pass;
-    if (r->n_held == 0)
-        http_reader_free(r);
+    if (e) r->n_held = r->n_pass;
+    if (r->n_held == 0) http_reader_free(r);
 }
 
 /* One read of the socket. Above 0: it had so many bytes, *got of them are in buf. */
@@ -77,8 +74,7 @@ static ssize_t read_once(struct http_conn *c, char *buf, size_t n, size_t *got, 
     size_t room = held ? frame_held_max(&max) - r->n_held : n;
     ssize_t k = http_recv_kernel(c->fd, held ? r->held + r->n_held : buf, room, 0);
     *got = 0;
-    if (k <= 0)
-        return k;
+    if (k <= 0) return k;
     *drained = (size_t)k < room;
     if (held) {
         sift_held(r, &max, (size_t)k);
@@ -109,15 +105,12 @@ static ssize_t read_checked(struct http_conn *c, char *buf, size_t n)
         }
         size_t got;
         ssize_t k = read_once(c, buf + at, n - at, &got, &drained);
-        if (k <= 0 && at == 0)
-            return k;
-        if (k <= 0)
-            break;
+        if (k <= 0 && at == 0) return k;
+        if (k <= 0) break;
         at += got;
         drained = drained && !r->refusal.code;
     }
-    if (at > 0)
-        return (ssize_t)at;
+    if (at > 0) return (ssize_t)at;
     errno = EAGAIN;
     return -1;
 }
@@ -126,8 +119,7 @@ ssize_t http_reader_read(void *http, int fd, void *buf, size_t n)
 {
     struct http *h = http;
     struct http_conn *c = fd < h->n_by_fd ? h->by_fd[fd] : NULL;
-    if (!c)
-        return http_recv_kernel(fd, buf, n, 0);
+    if (!c) return http_recv_kernel(fd, buf, n, 0);
     ssize_t k = read_checked(c, buf, n);
     if (!c->call && !c->midway && http_reader_midway(&c->reader)) {
         int why = errno;
@@ -143,8 +135,7 @@ bool http_reader_watch(struct http_conn *c)
     if (c->fd >= h->n_by_fd) {
         int n = 2 * c->fd + 64;
         struct http_conn **p = realloc(h->by_fd, (size_t)n * sizeof *p);
-        if (!p)
-            return false;
+        if (!p) return false;
         memset(p + h->n_by_fd, 0, (size_t)(n - h->n_by_fd) * sizeof *p);
         h->by_fd = p;
         h->n_by_fd = n;
@@ -155,8 +146,7 @@ bool http_reader_watch(struct http_conn *c)
 
 void http_reader_unwatch(struct http_conn *c)
 {
-    if (c->fd < c->http->n_by_fd && c->http->by_fd[c->fd] == c)
-        c->http->by_fd[c->fd] = NULL;
+    if (c->fd < c->http->n_by_fd && c->http->by_fd[c->fd] == c) c->http->by_fd[c->fd] = NULL;
     http_reader_free(&c->reader);
 }
 

@@ -10,8 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* recv() is told a descriptor and nothing else, so whose run it is must stand where it can be found: the only variable
- * of this file, one for each thread. */
+/* recv() is told a descriptor and nothing else, so whose run it is must stand where it can be found: the only
+ * variable of this file, one for each thread. */
 static _Thread_local struct {
     http_recv_fn *read;
     void *arg;
@@ -23,10 +23,7 @@ void http_recv_enter(http_recv_fn *read, void *arg)
     run.arg = arg;
 }
 
-void http_recv_leave(void)
-{
-    run.read = NULL;
-}
+void http_recv_leave(void) { run.read = NULL; }
 
 ssize_t http_recv_kernel(int fd, void *buf, size_t n, int flags)
 {
@@ -62,8 +59,7 @@ static bool reads_through_us(struct MHD_Daemon *d, const int *pair)
     http_recv_enter(note_read, &seen);
     bool ok = write(pair[1], "G", 1) == 1 &&
               MHD_add_connection(d, pair[0], (struct sockaddr *)&addr, sizeof addr.sun_family) == MHD_YES;
-    for (int turn = 0; ok && seen < 0 && turn < 4; turn++)
-        MHD_run(d);
+    for (int turn = 0; ok && seen < 0 && turn < 4; turn++) MHD_run(d);
     http_recv_leave();
     return ok && seen == pair[0];
 }
@@ -73,15 +69,16 @@ enum err http_recv_prove(struct err_note *note)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
         return err_set(note, ERR_IO, "--port", "the HTTP library cannot be tried out: %s", strerror(errno));
-    struct MHD_Daemon *d =
-        MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL, no_request, NULL, MHD_OPTION_END);
+    struct MHD_Daemon *d = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
+                                            no_request, NULL, MHD_OPTION_END);
     enum err e = OK;
     if (!d)
         e = err_set(note, ERR_IO, "--port", "the HTTP library does not start: %s", strerror(errno));
     else if (!reads_through_us(d, pair))
-        e = err_set(note, ERR_IO, "--port",
-                    "the HTTP library does not read through this program's recv(), so its requests could not be "
-                    "checked: link libmicrohttpd dynamically, or build fluxd without -Bsymbolic");
+        e = err_set(
+            note, ERR_IO, "--port",
+            "the HTTP library does not read through this program's recv(), so its requests could not be "
+            "checked: link libmicrohttpd dynamically, or build fluxd without -Bsymbolic");
     if (d)
         MHD_stop_daemon(d); /* closes pair[0] */
     else

@@ -1,9 +1,9 @@
 /* recv: the HTTP library's reads, on their way to the kernel.
  *
- * The library reads ahead, takes no callback for its reads, and calls the C library's recv by its dynamic name. This
- * file defines that name for the whole process, so that the bytes which the library is given can be checked first.
- * Calls made between enter and leave on the same thread go to the reader given there, all others straight to the
- * kernel. */
+ * The library reads ahead, takes no callback for its reads, and calls the C library's recv by its dynamic
+ * name. This file defines that name for the whole process, so that the bytes which the library is given can
+ * be checked first. Calls made between enter and leave on the same thread go to the reader given there, all
+ * others straight to the kernel. */
 #ifndef FLUXD_SERVER_HTTP_RECV_H
 #define FLUXD_SERVER_HTTP_RECV_H
 
@@ -20,8 +20,8 @@ void http_recv_enter(http_recv_fn *read, void *arg);
 void http_recv_leave(void);
 ssize_t http_recv_kernel(int fd, void *buf, size_t n, int flags);
 
-/* Runs the library once on a socket pair. ERR_IO: it does not start, or reads by another way, which nothing would
- * check. */
+/* Runs the library once on a socket pair. ERR_IO: it does not start, or reads by another way, which nothing
+ * would check. */
 enum err http_recv_prove(struct err_note *note);
 
 #endif

@@ -1,6 +1,6 @@
 /* stream: server-sent events. Frames wait in the call until the library asks for bytes; when none wait, the
- * connection is suspended, because a reader that gives nothing would be asked again at once, for ever. Loop thread
- * only. */
+ * connection is suspended, because a reader that gives nothing would be asked again at once, for ever. Loop
+ * thread only. */
 #include <string.h>
 
 #include "base/check.h"
@@ -11,24 +11,21 @@ enum {
     DROP_FRONT = 64 << 10 /* sent bytes that may stay in the buffer before the rest is moved down */
 };
 
-static size_t pending(const struct http_call *c)
-{
-    return c->out.len - c->out_off;
-}
+static size_t pending(const struct http_call *c) { return c->out.len - c->out_off; }
 
 static ssize_t read_frames(void *arg, uint64_t pos, char *to, size_t max)
 {
     struct http_call *c = arg;
     (void)pos;
-    /* The socket is shut down, so sending fails, and by that the library ends the connection. An error from here it would
-     * only note, and wait for an event of the socket; of one that the client has reset there comes none any more. */
+    /* The socket is shut down, so sending fails, and by that the library ends the connection. An error from
+     * here it would only note, and wait for an event of the socket; of one that the client has reset there
+     * comes none any more. */
     if (c->gone) {
         to[0] = '\n';
         return 1;
     }
     if (pending(c) == 0) {
-        if (c->ended)
-            return MHD_CONTENT_READER_END_OF_STREAM;
+        if (c->ended) return MHD_CONTENT_READER_END_OF_STREAM;
         c->suspended = true;
         MHD_suspend_connection(c->mhd);
         return 0;
@@ -59,18 +56,17 @@ void http_stream_begin(struct http_call *c)
         {"X-Accel-Buffering", "no"},
     };
     struct MHD_Response *r =
-        c->gone ? NULL : MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, READER_BLOCK, read_frames, c, NULL);
+        c->gone ? NULL
+                : MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, READER_BLOCK, read_frames, c, NULL);
     for (size_t i = 0; r && i < sizeof header / sizeof *header; i++)
         r = http_with_header(r, header[i][0], header[i][1]);
     if (c->overtaken) {
-        if (r)
-            MHD_destroy_response(r);
+        if (r) MHD_destroy_response(r);
         return;
     }
     c->streaming = true;
     http_call_set_response(c, 200, r);
-    if (c->http->conf.ping_ms > 0)
-        http_due_set(c->http, &c->ping, DUE_PING);
+    if (c->http->conf.ping_ms > 0) http_due_set(c->http, &c->ping, DUE_PING);
 }
 
 static void append(struct http_call *c, const char *p, size_t n)
@@ -80,36 +76,28 @@ static void append(struct http_call *c, const char *p, size_t n)
         http_call_client_left(c);
         return;
     }
-    if (http_stream_full(c))
-        c->was_full = true;
+    if (http_stream_full(c)) c->was_full = true;
     http_call_resume(c);
 }
 
 void http_stream_write(struct http_call *c, const char *p, size_t n)
 {
-    if (c->gone || c->overtaken || n == 0)
-        return;
+    if (c->gone || c->overtaken || n == 0) return;
     CHECK(c->streaming && !c->ended);
     append(c, p, n);
-    if (c->http->conf.ping_ms > 0)
-        http_due_set(c->http, &c->ping, DUE_PING);
+    if (c->http->conf.ping_ms > 0) http_due_set(c->http, &c->ping, DUE_PING);
 }
 
 /* A comment, which clients skip: it tells them and every proxy between that the connection lives. */
 void http_stream_ping(struct http_call *c)
 {
     static const char ping[] = ": ping\n\n";
-    if (c->gone || c->ended)
-        return;
-    if (pending(c) == 0)
-        append(c, ping, sizeof ping - 1);
+    if (c->gone || c->ended) return;
+    if (pending(c) == 0) append(c, ping, sizeof ping - 1);
     http_due_set(c->http, &c->ping, DUE_PING);
 }
 
-bool http_stream_full(const struct http_call *c)
-{
-    return pending(c) > c->http->conf.stream_buffer_bytes;
-}
+bool http_stream_full(const struct http_call *c) { return pending(c) > c->http->conf.stream_buffer_bytes; }
 
 void http_stream_on_room(struct http_call *c, void (*on_room)(void *), void *arg)
 {
@@ -135,8 +123,7 @@ void http_stream_fail(struct http_call *c, const struct err_note *note)
 
 void http_stream_cut(struct http_call *c)
 {
-    if (!c->overtaken)
-        http_call_client_left(c);
+    if (!c->overtaken) http_call_client_left(c);
     c->ended = true;
     http_call_finish(c);
 }

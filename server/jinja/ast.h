@@ -30,15 +30,16 @@ enum node_kind {
     NODE_TEST,    /* a is text ( args ); builtin as above */
     NODE_NSREF,   /* target only: name . text */
     /* statements */
-    NODE_DATA,        /* value */
-    NODE_OUTPUT,      /* kid[]: expressions */
-    NODE_BODY,        /* kid[]: statements; hide, where a scope begins */
-    NODE_IF,          /* kid[]: test, body, test, body ...; c: else body */
-    NODE_FOR,         /* target, a: iterable, b: test, body, c: else body */
-    NODE_SET,         /* target, a */
-    NODE_SETBLOCK,    /* target, a: filter chain or NULL, body */
-    NODE_MACRO,       /* name, kid[]: NODE_NAME parameters, a: NODE_LIST of the last parameters' defaults, body, uses */
-    NODE_CALLBLOCK,   /* as NODE_MACRO, and b: the NODE_CALL it is passed to */
+    NODE_DATA,      /* value */
+    NODE_OUTPUT,    /* kid[]: expressions */
+    NODE_BODY,      /* kid[]: statements; hide, where a scope begins */
+    NODE_IF,        /* kid[]: test, body, test, body ...; c: else body */
+    NODE_FOR,       /* target, a: iterable, b: test, body, c: else body */
+    NODE_SET,       /* target, a */
+    NODE_SETBLOCK,  /* target, a: filter chain or NULL, body */
+    NODE_MACRO,     /* name, kid[]: NODE_NAME parameters, a: NODE_LIST of the last parameters' defaults, body,
+                       uses */
+    NODE_CALLBLOCK, /* as NODE_MACRO, and b: the NODE_CALL it is passed to */
     NODE_FILTERBLOCK, /* a: filter chain, body */
     NODE_WITH,        /* kid[]: target, value, target, value ...; body */
     NODE_SCOPE,       /* body: a generation block */
@@ -47,7 +48,11 @@ enum node_kind {
     NODE_KINDS
 };
 
-enum { USES_CALLER = 1, USES_KWARGS = 2, USES_VARARGS = 4 }; /* the special names that a macro's body mentions */
+enum {
+    USES_CALLER = 1,
+    USES_KWARGS = 2,
+    USES_VARARGS = 4
+}; /* the special names that a macro's body mentions */
 
 struct named_node {
     const struct text *name;
@@ -155,11 +160,12 @@ bool tmpl_parse(struct parser *p);
 bool tmpl_resolve_scopes(struct parser *p, struct node *root); /* fills node.hide */
 
 /* shared by parse.c (statements), expr.c (operators) and primary.c (what they work on) */
-bool tmpl_syntax_error(struct parser *p, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+bool tmpl_syntax_error(struct parser *p, int line, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 struct node *tmpl_node_new(struct parser *p, enum node_kind kind, int line);
 struct node *tmpl_node_unary(struct parser *p, enum node_kind kind, struct node *a, int line);
-struct node *tmpl_node_binary(struct parser *p, enum node_kind kind, enum node_op op, struct node *a, struct node *b,
-                              int line);
+struct node *tmpl_node_binary(struct parser *p, enum node_kind kind, enum node_op op, struct node *a,
+                              struct node *b, int line);
 bool tmpl_node_add(struct parser *p, struct node *parent, struct node *kid);
 int tmpl_name_id(struct parser *p, const char *s, size_t n);
 bool tmpl_enter(struct parser *p); /* one bracket or block deeper; pairs with --p->nesting */
@@ -172,18 +178,14 @@ struct node *tmpl_parse_primary(struct parser *p, bool target);
 struct node *tmpl_parse_postfix(struct parser *p, struct node *n); /* .x [x] (x) behind n */
 struct node *tmpl_parse_applied(struct parser *p, struct node *n); /* filters and tests behind n */
 struct node *tmpl_parse_filters(struct parser *p, struct node *on, bool start_inline);
-static inline const struct token *tok_now(const struct parser *p)
-{
-    return &p->tok[p->at];
-}
+static inline const struct token *tok_now(const struct parser *p) { return &p->tok[p->at]; }
 static inline const struct token *tok_look(const struct parser *p)
 {
     return &p->tok[p->at + 1 < p->n_tok ? p->at + 1 : p->at];
 }
 static inline void tok_step(struct parser *p)
 {
-    if (p->at + 1 < p->n_tok)
-        p->at++;
+    if (p->at + 1 < p->n_tok) p->at++;
 }
 static inline bool tok_is_word(const struct token *t, const char *word)
 {

@@ -4,8 +4,7 @@
 const struct builtin *tmpl_builtin_find(const struct builtin *table, const char *name, size_t n)
 {
     for (const struct builtin *b = table; b->name; b++) {
-        if (strlen(b->name) == n && memcmp(b->name, name, n) == 0)
-            return b;
+        if (strlen(b->name) == n && memcmp(b->name, name, n) == 0) return b;
     }
     return NULL;
 }
@@ -13,8 +12,7 @@ const struct builtin *tmpl_builtin_find(const struct builtin *table, const char 
 const struct builtin *tmpl_filter_find(const char *name, size_t n)
 {
     const struct builtin *b = tmpl_builtin_find(tmpl_filters, name, n);
-    if (!b)
-        b = tmpl_builtin_find(tmpl_seq_filters, name, n);
+    if (!b) b = tmpl_builtin_find(tmpl_seq_filters, name, n);
     return b ? b : tmpl_builtin_find(tmpl_pick_filters, name, n);
 }
 
@@ -48,15 +46,14 @@ static bool bind(struct run *r, const struct builtin *b, const struct args *args
     const int n = split_params(b->params, p);
     if (args->n_pos > (size_t)n)
         return tmpl_fail(r, "%s takes at most %d argument(s) (%zu given)", b->name, n, args->n_pos);
-    for (size_t i = 0; i < args->n_pos; i++)
-        c->arg[i] = args->pos[i];
+    for (size_t i = 0; i < args->n_pos; i++) c->arg[i] = args->pos[i];
     for (size_t k = 0; k < args->n_kw; k++) {
         const struct text *name = args->kw[k].name;
         int i = 0;
-        while (i < n && (p[i].n != name->n || memcmp(p[i].name, name->p, name->n) != 0))
-            i++;
+        while (i < n && (p[i].n != name->n || memcmp(p[i].name, name->p, name->n) != 0)) i++;
         if (i == n)
-            return tmpl_fail(r, "%s got an unexpected keyword argument '%.*s'", b->name, (int)name->n, name->p);
+            return tmpl_fail(r, "%s got an unexpected keyword argument '%.*s'", b->name, (int)name->n,
+                             name->p);
         if (c->arg[i].kind != VAL_MISSING)
             return tmpl_fail(r, "%s got multiple values for argument '%.*s'", b->name, (int)name->n, name->p);
         c->arg[i] = args->kw[k].v;
@@ -69,14 +66,12 @@ static bool bind(struct run *r, const struct builtin *b, const struct args *args
     return true;
 }
 
-bool tmpl_builtin_call(struct run *r, const struct builtin *b, struct tmpl_value self, const struct args *args,
-                       struct tmpl_value *out)
+bool tmpl_builtin_call(struct run *r, const struct builtin *b, struct tmpl_value self,
+                       const struct args *args, struct tmpl_value *out)
 {
     struct call c = {.self = self, .raw = args, .b = b};
-    if (!b->fn)
-        return tmpl_fail(r, "'%s' is not supported", b->name);
-    if (b->params[0] != '*' && !bind(r, b, args, &c))
-        return false;
+    if (!b->fn) return tmpl_fail(r, "'%s' is not supported", b->name);
+    if (b->params[0] != '*' && !bind(r, b, args, &c)) return false;
     return b->fn(r, &c, out) && !r->err;
 }
 
@@ -84,10 +79,8 @@ bool tmpl_arg_int(struct run *r, const struct call *c, int i, int64_t dflt, int6
 {
     const struct tmpl_value v = c->arg[i];
     *out = dflt;
-    if (v.kind == VAL_MISSING || v.kind == VAL_NONE)
-        return true;
-    if (v.kind == VAL_UNDEFINED)
-        return tmpl_fail_undefined(r, v);
+    if (v.kind == VAL_MISSING || v.kind == VAL_NONE) return true;
+    if (v.kind == VAL_UNDEFINED) return tmpl_fail_undefined(r, v);
     if (!val_is_integral(v))
         return tmpl_fail(r, "%s wants an integer, not '%s'", c->b->name, tmpl_type_name(v));
     *out = val_as_int(v);
@@ -103,10 +96,8 @@ bool tmpl_arg_text(struct run *r, const struct call *c, int i, struct text **out
 {
     const struct tmpl_value v = c->arg[i];
     *out = NULL;
-    if (v.kind == VAL_MISSING || v.kind == VAL_NONE)
-        return true;
-    if (v.kind != VAL_STR)
-        return tmpl_fail(r, "%s wants a string, not '%s'", c->b->name, tmpl_type_name(v));
+    if (v.kind == VAL_MISSING || v.kind == VAL_NONE) return true;
+    if (v.kind != VAL_STR) return tmpl_fail(r, "%s wants a string, not '%s'", c->b->name, tmpl_type_name(v));
     *out = v.s;
     return true;
 }

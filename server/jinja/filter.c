@@ -19,8 +19,7 @@ static bool soft_text(struct run *r, struct tmpl_value v, struct tmpl_value *out
 static bool change_case(struct run *r, const struct call *c, enum text_case how, struct tmpl_value *out)
 {
     struct tmpl_value s;
-    if (!soft_text(r, c->self, &s) || !val_from_text(tmpl_string_case(r, s.s, how), out))
-        return false;
+    if (!soft_text(r, c->self, &s) || !val_from_text(tmpl_string_case(r, s.s, how), out)) return false;
     out->flags = how == CASE_JINJA_TITLE ? 0 : s.flags;
     return true;
 }
@@ -46,10 +45,8 @@ static bool filter_trim(struct run *r, const struct call *c, struct tmpl_value *
 {
     struct tmpl_value s;
     struct text *chars;
-    if (!soft_text(r, c->self, &s) || !tmpl_arg_text(r, c, 0, &chars))
-        return false;
-    if (!val_from_text(tmpl_string_strip(r, s.s, chars, SIDE_BOTH), out))
-        return false;
+    if (!soft_text(r, c->self, &s) || !tmpl_arg_text(r, c, 0, &chars)) return false;
+    if (!val_from_text(tmpl_string_strip(r, s.s, chars, SIDE_BOTH), out)) return false;
     out->flags = s.flags;
     return true;
 }
@@ -58,13 +55,15 @@ static bool filter_center(struct run *r, const struct call *c, struct tmpl_value
 {
     struct tmpl_value s;
     int64_t width;
-    return soft_text(r, c->self, &s) && tmpl_arg_int(r, c, 0, 80, &width) && tmpl_center(r, s, width, NULL, out);
+    return soft_text(r, c->self, &s) && tmpl_arg_int(r, c, 0, 80, &width) &&
+           tmpl_center(r, s, width, NULL, out);
 }
 
 static bool filter_replace(struct run *r, const struct call *c, struct tmpl_value *out)
 {
     int64_t most;
-    struct text *s = tmpl_to_text(r, c->self), *old = tmpl_to_text(r, c->arg[0]), *with = tmpl_to_text(r, c->arg[1]);
+    struct text *s = tmpl_to_text(r, c->self), *old = tmpl_to_text(r, c->arg[0]),
+                *with = tmpl_to_text(r, c->arg[1]);
     return s && old && with && tmpl_arg_int(r, c, 2, -1, &most) &&
            val_from_text(tmpl_string_replace(r, s, old, with, most), out);
 }
@@ -76,8 +75,7 @@ static bool filter_string(struct run *r, const struct call *c, struct tmpl_value
 
 static bool filter_safe(struct run *r, const struct call *c, struct tmpl_value *out)
 {
-    if (!soft_text(r, c->self, out))
-        return false;
+    if (!soft_text(r, c->self, out)) return false;
     out->flags |= VAL_SAFE;
     return true;
 }
@@ -85,16 +83,14 @@ static bool filter_safe(struct run *r, const struct call *c, struct tmpl_value *
 static bool filter_forceescape(struct run *r, const struct call *c, struct tmpl_value *out)
 {
     struct text *t = tmpl_to_text(r, c->self);
-    if (!t || !val_from_text(tmpl_string_escape(r, t), out))
-        return false;
+    if (!t || !val_from_text(tmpl_string_escape(r, t), out)) return false;
     out->flags = VAL_SAFE;
     return true;
 }
 
 static bool filter_escape(struct run *r, const struct call *c, struct tmpl_value *out)
 {
-    if (c->self.kind != VAL_STR || !(c->self.flags & VAL_SAFE))
-        return filter_forceescape(r, c, out);
+    if (c->self.kind != VAL_STR || !(c->self.flags & VAL_SAFE)) return filter_forceescape(r, c, out);
     *out = c->self;
     return true;
 }
@@ -128,20 +124,16 @@ static bool filter_format(struct run *r, const struct call *c, struct tmpl_value
     struct text *t = tmpl_to_text(r, c->self);
     struct items l = {.v = c->raw->pos, .n = c->raw->n_pos};
     struct tmpl_value arg;
-    if (!t)
-        return false;
+    if (!t) return false;
     if (c->raw->n_kw == 0)
         return tmpl_items_value(r, &l, VAL_TUPLE, &arg) && tmpl_format_percent(r, t, arg, out);
-    if (c->raw->n_pos)
-        return tmpl_fail(r, "can't handle positional and keyword arguments at the same time");
-    if (!tmpl_table_value(r, VAL_DICT, &arg))
-        return false;
+    if (c->raw->n_pos) return tmpl_fail(r, "can't handle positional and keyword arguments at the same time");
+    if (!tmpl_table_value(r, VAL_DICT, &arg)) return false;
     for (size_t i = 0; i < c->raw->n_kw; i++) {
         struct tmpl_value key;
         if (!val_from_text(tmpl_text_new(r, c->raw->kw[i].name->p, c->raw->kw[i].name->n, false), &key))
             return false;
-        if (!tmpl_table_set(r, arg.dict, key, c->raw->kw[i].v))
-            return false;
+        if (!tmpl_table_set(r, arg.dict, key, c->raw->kw[i].v)) return false;
     }
     return tmpl_format_percent(r, t, arg, out);
 }
@@ -166,26 +158,20 @@ static bool filter_indent(struct run *r, const struct call *c, struct tmpl_value
     struct items line = {0};
     struct text_buf b = {0};
     const bool first = tmpl_arg_bool(c, 1, false), blank = tmpl_arg_bool(c, 2, false);
-    if (c->self.kind == VAL_UNDEFINED)
-        return tmpl_fail_undefined(r, c->self);
-    if (c->self.kind != VAL_STR)
-        return tmpl_fail_type(r, "indent wants a string, not", c->self);
+    if (c->self.kind == VAL_UNDEFINED) return tmpl_fail_undefined(r, c->self);
+    if (c->self.kind != VAL_STR) return tmpl_fail_type(r, "indent wants a string, not", c->self);
     struct text *newline = tmpl_text_new(r, "\n", 1, false);
-    struct text *all = newline ? tmpl_text_concat(r, c->self.s, newline) : NULL; /* so that an empty last line counts */
+    struct text *all =
+        newline ? tmpl_text_concat(r, c->self.s, newline) : NULL; /* so that an empty last line counts */
     if (!all || !indentation(r, c->arg[0], 4, &indent) || !tmpl_string_lines(r, all, false, &line))
         return false;
-    if (first && !tmpl_buf_put_text(r, &b, indent))
-        return false;
+    if (first && !tmpl_buf_put_text(r, &b, indent)) return false;
     for (size_t i = 0; i < line.n; i++) {
-        if (i && !tmpl_buf_puts(r, &b, "\n"))
-            return false;
-        if (i && (blank || line.v[i].s->n) && !tmpl_buf_put_text(r, &b, indent))
-            return false;
-        if (!tmpl_buf_put_text(r, &b, line.v[i].s))
-            return false;
+        if (i && !tmpl_buf_puts(r, &b, "\n")) return false;
+        if (i && (blank || line.v[i].s->n) && !tmpl_buf_put_text(r, &b, indent)) return false;
+        if (!tmpl_buf_put_text(r, &b, line.v[i].s)) return false;
     }
-    if (!tmpl_buf_value(r, &b, out))
-        return false;
+    if (!tmpl_buf_value(r, &b, out)) return false;
     out->flags = c->self.flags;
     return true;
 }
@@ -196,8 +182,7 @@ static bool filter_tojson(struct run *r, const struct call *c, struct tmpl_value
     struct json_style style = {.ascii = tmpl_arg_bool(c, 0, false), .sort = tmpl_arg_bool(c, 3, false)};
     style.lines = c->arg[1].kind != VAL_MISSING && c->arg[1].kind != VAL_NONE;
     struct text *indent = NULL;
-    if (style.lines && !indentation(r, c->arg[1], 0, &indent))
-        return false;
+    if (style.lines && !indentation(r, c->arg[1], 0, &indent)) return false;
     style.indent = indent;
     const struct tmpl_value sep = c->arg[2];
     if (sep.kind == VAL_MISSING || sep.kind == VAL_NONE) {
@@ -210,8 +195,7 @@ static bool filter_tojson(struct run *r, const struct call *c, struct tmpl_value
     } else {
         return tmpl_fail(r, "tojson wants two strings as separators");
     }
-    if (!style.item_sep || !style.key_sep)
-        return false;
+    if (!style.item_sep || !style.key_sep) return false;
     return tmpl_put_json(r, &b, c->self, &style) && tmpl_buf_value(r, &b, out);
 }
 
@@ -219,8 +203,7 @@ static bool filter_tojson(struct run *r, const struct call *c, struct tmpl_value
 
 static bool filter_abs(struct run *r, const struct call *c, struct tmpl_value *out)
 {
-    if (!val_is_number(c->self))
-        return tmpl_fail_type(r, "bad operand type for abs()", c->self);
+    if (!val_is_number(c->self)) return tmpl_fail_type(r, "bad operand type for abs()", c->self);
     if (c->self.kind == VAL_FLOAT) {
         *out = val_float(fabs(c->self.f));
         return true;
@@ -229,20 +212,19 @@ static bool filter_abs(struct run *r, const struct call *c, struct tmpl_value *o
     return out->i >= 0 || tmpl_negate(r, *out, out);
 }
 
-/* The number in t without white space around it and without single underscores between digits, NUL-terminated; NULL
- * when it is too long to be one or holds a misplaced underscore. */
+/* The number in t without white space around it and without single underscores between digits,
+ * NUL-terminated; NULL when it is too long to be one or holds a misplaced underscore. */
 static const char *number_text(struct run *r, struct text *t, char buf[512])
 {
     struct text *s = tmpl_string_strip(r, t, NULL, SIDE_BOTH);
     size_t n = 0;
-    if (!s || s->n == 0 || s->n >= 512)
-        return NULL;
+    if (!s || s->n == 0 || s->n >= 512) return NULL;
     for (size_t i = 0; i < s->n; i++) {
-        if (s->p[i] == '\0')
-            return NULL;
+        if (s->p[i] == '\0') return NULL;
         if (s->p[i] != '_') {
             buf[n++] = s->p[i];
-        } else if (i == 0 || i + 1 == s->n || !isalnum((uint8_t)s->p[i - 1]) || !isalnum((uint8_t)s->p[i + 1])) {
+        } else if (i == 0 || i + 1 == s->n || !isalnum((uint8_t)s->p[i - 1]) ||
+                   !isalnum((uint8_t)s->p[i + 1])) {
             return NULL;
         }
     }
@@ -255,8 +237,7 @@ enum parsed { PARSED, NOT_A_NUMBER, OUT_OF_RANGE };
 static enum parsed parse_int(const char *s, int64_t base, int64_t *out)
 {
     const bool minus = *s == '-';
-    if (*s == '-' || *s == '+')
-        s++;
+    if (*s == '-' || *s == '+') s++;
     static const char letter[] = "bBoOxX";
     const char *hit = *s == '0' && s[1] ? strchr(letter, s[1]) : NULL;
     const int64_t of_prefix = hit ? (hit - letter < 2 ? 2 : hit - letter < 4 ? 8 : 16) : 10;
@@ -264,21 +245,19 @@ static enum parsed parse_int(const char *s, int64_t base, int64_t *out)
         s += 2;
         base = of_prefix;
     }
-    if (base == 0)
-        base = 10;
+    if (base == 0) base = 10;
     int64_t x = 0;
-    if (!*s)
-        return NOT_A_NUMBER;
+    if (!*s) return NOT_A_NUMBER;
     enum parsed how = PARSED;
     for (; *s; s++) {
-        const int d = isdigit((uint8_t)*s) ? *s - '0' : isalpha((uint8_t)*s) ? tolower((uint8_t)*s) - 'a' + 10 : 99;
-        if (d >= base)
-            return NOT_A_NUMBER;
+        const int d = isdigit((uint8_t)*s)   ? *s - '0'
+                      : isalpha((uint8_t)*s) ? tolower((uint8_t)*s) - 'a' + 10
+                                             : 99;
+        if (d >= base) return NOT_A_NUMBER;
         if (how == PARSED && (__builtin_mul_overflow(x, base, &x) || __builtin_sub_overflow(x, d, &x)))
             how = OUT_OF_RANGE;
     }
-    if (how == PARSED && !minus && __builtin_sub_overflow((int64_t)0, x, &x))
-        how = OUT_OF_RANGE;
+    if (how == PARSED && !minus && __builtin_sub_overflow((int64_t)0, x, &x)) how = OUT_OF_RANGE;
     *out = x;
     return how;
 }
@@ -310,8 +289,7 @@ static bool to_float(struct run *r, struct tmpl_value v, double *out)
 static bool filter_float(struct run *r, const struct call *c, struct tmpl_value *out)
 {
     double f;
-    if (c->self.kind == VAL_UNDEFINED)
-        return tmpl_fail_undefined(r, c->self);
+    if (c->self.kind == VAL_UNDEFINED) return tmpl_fail_undefined(r, c->self);
     *out = to_float(r, c->self, &f) ? val_float(f) : c->arg[0].kind == VAL_MISSING ? val_float(0) : c->arg[0];
     return true;
 }
@@ -321,24 +299,22 @@ static bool filter_int(struct run *r, const struct call *c, struct tmpl_value *o
     char buf[512];
     int64_t base, i = 0;
     double f;
-    if (c->self.kind == VAL_UNDEFINED)
-        return tmpl_fail_undefined(r, c->self);
+    if (c->self.kind == VAL_UNDEFINED) return tmpl_fail_undefined(r, c->self);
     base = c->arg[1].kind == VAL_MISSING ? 10 : val_is_integral(c->arg[1]) ? val_as_int(c->arg[1]) : -1;
     if (val_is_integral(c->self)) {
         *out = val_int(val_as_int(c->self));
         return true;
     }
     *out = c->arg[0].kind == VAL_MISSING ? val_int(0) : c->arg[0];
-    const char *s =
-        c->self.kind == VAL_STR && (base == 0 || (base >= 2 && base <= 36)) ? number_text(r, c->self.s, buf) : NULL;
+    const char *s = c->self.kind == VAL_STR && (base == 0 || (base >= 2 && base <= 36))
+                        ? number_text(r, c->self.s, buf)
+                        : NULL;
     const enum parsed how = s ? parse_int(s, base, &i) : NOT_A_NUMBER;
-    if (how == OUT_OF_RANGE)
-        return tmpl_fail(r, "an integer is too large");
+    if (how == OUT_OF_RANGE) return tmpl_fail(r, "an integer is too large");
     if (how == PARSED) {
         *out = val_int(i);
     } else if (to_float(r, c->self, &f) && isfinite(f)) {
-        if (fabs(f) >= 9.2e18)
-            return tmpl_fail(r, "an integer is too large");
+        if (fabs(f) >= 9.2e18) return tmpl_fail(r, "an integer is too large");
         *out = val_int((int64_t)f);
     }
     return true;
@@ -347,8 +323,7 @@ static bool filter_int(struct run *r, const struct call *c, struct tmpl_value *o
 static bool round_common(struct run *r, struct tmpl_value v, int64_t precision, struct tmpl_value *out)
 {
     if (val_is_integral(v)) {
-        if (precision < 0)
-            return tmpl_fail(r, "rounding integers to tens is not supported");
+        if (precision < 0) return tmpl_fail(r, "rounding integers to tens is not supported");
         *out = val_int(val_as_int(v));
         return true;
     }
@@ -367,15 +342,13 @@ static bool filter_round(struct run *r, const struct call *c, struct tmpl_value 
 {
     int64_t precision;
     struct text *method;
-    if (!tmpl_arg_int(r, c, 0, 0, &precision) || !tmpl_arg_text(r, c, 1, &method))
-        return false;
+    if (!tmpl_arg_int(r, c, 0, 0, &precision) || !tmpl_arg_text(r, c, 1, &method)) return false;
     const bool up = method && text_is(method, "ceil"), down = method && text_is(method, "floor");
     if (method && !up && !down && !text_is(method, "common"))
         return tmpl_fail(r, "method must be common, ceil or floor");
     if (!val_is_number(c->self))
         return tmpl_fail(r, "type %s doesn't define __round__ method", tmpl_type_name(c->self));
-    if (!up && !down)
-        return round_common(r, c->self, precision, out);
+    if (!up && !down) return round_common(r, c->self, precision, out);
     const double ten = pow(10, (double)precision), f = val_as_float(c->self) * ten;
     *out = val_float((up ? ceil(f) : floor(f)) / ten);
     return true;

@@ -13,8 +13,7 @@ static bool filter_length(struct run *r, const struct call *c, struct tmpl_value
 static bool filter_first(struct run *r, const struct call *c, struct tmpl_value *out)
 {
     struct iter it;
-    if (!tmpl_iter_open(r, c->self, &it))
-        return false;
+    if (!tmpl_iter_open(r, c->self, &it)) return false;
     if (!tmpl_iter_next(r, &it, out) && !r->err)
         *out = tmpl_undef_hint(r, "No first item, sequence was empty.");
     return !r->err;
@@ -29,12 +28,10 @@ static bool filter_last(struct run *r, const struct call *c, struct tmpl_value *
     if (c->self.kind == VAL_STR && c->self.s->n) {
         struct text *t = c->self.s;
         size_t at = t->n - 1;
-        while (at > 0 && ((uint8_t)t->p[at] & 0xC0) == 0x80)
-            at--;
+        while (at > 0 && ((uint8_t)t->p[at] & 0xC0) == 0x80) at--;
         return val_from_text(tmpl_text_sub(r, t, at, t->n - at), out);
     }
-    if (!tmpl_collect(r, c->self, &l))
-        return false;
+    if (!tmpl_collect(r, c->self, &l)) return false;
     *out = l.n ? l.v[l.n - 1] : tmpl_undef_hint(r, "No last item, sequence was empty.");
     return !r->err;
 }
@@ -52,16 +49,12 @@ static bool filter_reverse(struct run *r, const struct call *c, struct tmpl_valu
         return tmpl_get_slice(r, c->self, part, out);
     }
     struct items l, back = {0};
-    if (!tmpl_is_iterable(c->self))
-        return tmpl_fail(r, "argument must be iterable");
-    if (!tmpl_collect(r, c->self, &l))
-        return false;
+    if (!tmpl_is_iterable(c->self)) return tmpl_fail(r, "argument must be iterable");
+    if (!tmpl_collect(r, c->self, &l)) return false;
     for (size_t i = l.n; i-- > 0;) {
-        if (!tmpl_items_push(r, &back, l.v[i]))
-            return false;
+        if (!tmpl_items_push(r, &back, l.v[i])) return false;
     }
-    if (c->self.kind == VAL_ITER)
-        return tmpl_items_value(r, &back, VAL_LIST, out);
+    if (c->self.kind == VAL_ITER) return tmpl_items_value(r, &back, VAL_LIST, out);
     return tmpl_step(r, l.n / 16) && tmpl_stream_value(r, &back, out);
 }
 
@@ -71,11 +64,9 @@ static bool filter_join(struct run *r, const struct call *c, struct tmpl_value *
     struct text *sep = tmpl_to_text(r, c->arg[0]);
     struct iter it;
     struct tmpl_value v;
-    if (!sep || !tmpl_iter_open(r, c->self, &it))
-        return false;
+    if (!sep || !tmpl_iter_open(r, c->self, &it)) return false;
     for (size_t i = 0; tmpl_iter_next(r, &it, &v); i++) {
-        if (!tmpl_step(r, 1) || (i && !tmpl_buf_put_text(r, &b, sep)))
-            return false;
+        if (!tmpl_step(r, 1) || (i && !tmpl_buf_put_text(r, &b, sep))) return false;
         if (!tmpl_get_path(r, v, c->arg[1], (struct tmpl_value){0}, &v) || !tmpl_put_str(r, &b, v))
             return false;
     }
@@ -90,10 +81,8 @@ static bool filter_items(struct run *r, const struct call *c, struct tmpl_value 
     const size_t n = c->self.kind == VAL_DICT ? c->self.dict->n : 0;
     for (size_t i = 0; i < n; i++) {
         struct tmpl_value pair;
-        if (!tmpl_tuple2(r, c->self.dict->pair[i].key, c->self.dict->pair[i].val, &pair))
-            return false;
-        if (!tmpl_step(r, 1) || !tmpl_items_push(r, &l, pair))
-            return false;
+        if (!tmpl_tuple2(r, c->self.dict->pair[i].key, c->self.dict->pair[i].val, &pair)) return false;
+        if (!tmpl_step(r, 1) || !tmpl_items_push(r, &l, pair)) return false;
     }
     return tmpl_stream_value(r, &l, out);
 }
@@ -112,21 +101,20 @@ static bool less_unless_equal(struct run *r, struct tmpl_value a, struct tmpl_va
 }
 
 /* The sort key of v under "a.b" or "a.b,c". */
-static bool sort_key(struct run *r, struct tmpl_value v, struct tmpl_value path, bool with_case, struct tmpl_value *key)
+static bool sort_key(struct run *r, struct tmpl_value v, struct tmpl_value path, bool with_case,
+                     struct tmpl_value *key)
 {
     const bool many = path.kind == VAL_STR && memchr(path.s->p, ',', path.s->n);
     if (!many)
-        return tmpl_get_path(r, v, path, (struct tmpl_value){0}, key) && (with_case || tmpl_lower_case(r, key));
+        return tmpl_get_path(r, v, path, (struct tmpl_value){0}, key) &&
+               (with_case || tmpl_lower_case(r, key));
     struct items part = {0}, l = {0};
     static const struct text comma = {.p = ",", .n = 1, .n_char = 1};
-    if (!tmpl_string_split(r, path.s, &comma, -1, SIDE_LEFT, &part))
-        return false;
+    if (!tmpl_string_split(r, path.s, &comma, -1, SIDE_LEFT, &part)) return false;
     for (size_t i = 0; i < part.n; i++) {
         struct tmpl_value k;
-        if (!tmpl_get_path(r, v, part.v[i], (struct tmpl_value){0}, &k))
-            return false;
-        if ((!with_case && !tmpl_lower_case(r, &k)) || !tmpl_items_push(r, &l, k))
-            return false;
+        if (!tmpl_get_path(r, v, part.v[i], (struct tmpl_value){0}, &k)) return false;
+        if ((!with_case && !tmpl_lower_case(r, &k)) || !tmpl_items_push(r, &l, k)) return false;
     }
     return tmpl_items_value(r, &l, VAL_LIST, key);
 }
@@ -136,13 +124,11 @@ static bool keyed_items(struct run *r, struct tmpl_value v, struct tmpl_value pa
                         struct sort_item **out, size_t *n)
 {
     struct items l;
-    if (!tmpl_collect(r, v, &l))
-        return false;
+    if (!tmpl_collect(r, v, &l)) return false;
     struct sort_item *s = tmpl_alloc(r, (l.n + 1) * sizeof *s);
     for (size_t i = 0; s && i < l.n; i++) {
         s[i].v = l.v[i];
-        if (!tmpl_step(r, 1) || !sort_key(r, l.v[i], path, with_case, &s[i].key))
-            return false;
+        if (!tmpl_step(r, 1) || !sort_key(r, l.v[i], path, with_case, &s[i].key)) return false;
     }
     *out = s;
     *n = l.n;
@@ -154,13 +140,10 @@ static bool filter_sort(struct run *r, const struct call *c, struct tmpl_value *
     struct sort_item *s;
     size_t n;
     struct items l = {0};
-    if (!keyed_items(r, c->self, c->arg[2], tmpl_arg_bool(c, 1, false), &s, &n))
-        return false;
-    if (!tmpl_sort(r, s, n, less_unless_equal, tmpl_arg_bool(c, 0, false)))
-        return false;
+    if (!keyed_items(r, c->self, c->arg[2], tmpl_arg_bool(c, 1, false), &s, &n)) return false;
+    if (!tmpl_sort(r, s, n, less_unless_equal, tmpl_arg_bool(c, 0, false))) return false;
     for (size_t i = 0; i < n; i++) {
-        if (!tmpl_items_push(r, &l, s[i].v))
-            return false;
+        if (!tmpl_items_push(r, &l, s[i].v)) return false;
     }
     return tmpl_items_value(r, &l, VAL_LIST, out);
 }
@@ -169,12 +152,9 @@ static bool filter_dictsort(struct run *r, const struct call *c, struct tmpl_val
 {
     struct text *by;
     struct items l = {0};
-    if (c->self.kind == VAL_UNDEFINED)
-        return tmpl_fail_undefined(r, c->self);
-    if (c->self.kind != VAL_DICT)
-        return tmpl_fail_type(r, "dictsort wants a dict, not", c->self);
-    if (!tmpl_arg_text(r, c, 1, &by))
-        return false;
+    if (c->self.kind == VAL_UNDEFINED) return tmpl_fail_undefined(r, c->self);
+    if (c->self.kind != VAL_DICT) return tmpl_fail_type(r, "dictsort wants a dict, not", c->self);
+    if (!tmpl_arg_text(r, c, 1, &by)) return false;
     const bool by_value = by && text_is(by, "value"), with_case = tmpl_arg_bool(c, 0, false);
     if (by && !by_value && !text_is(by, "key"))
         return tmpl_fail(r, "You can only sort by either \"key\" or \"value\"");
@@ -183,16 +163,12 @@ static bool filter_dictsort(struct run *r, const struct call *c, struct tmpl_val
     for (size_t i = 0; s && i < n; i++) {
         const struct pair *p = &c->self.dict->pair[i];
         s[i].key = by_value ? p->val : p->key;
-        if (!with_case && !tmpl_lower_case(r, &s[i].key))
-            return false;
-        if (!tmpl_tuple2(r, p->key, p->val, &s[i].v))
-            return false;
+        if (!with_case && !tmpl_lower_case(r, &s[i].key)) return false;
+        if (!tmpl_tuple2(r, p->key, p->val, &s[i].v)) return false;
     }
-    if (!s || !tmpl_sort(r, s, n, tmpl_less_than, tmpl_arg_bool(c, 2, false)))
-        return false;
+    if (!s || !tmpl_sort(r, s, n, tmpl_less_than, tmpl_arg_bool(c, 2, false))) return false;
     for (size_t i = 0; i < n; i++) {
-        if (!tmpl_items_push(r, &l, s[i].v))
-            return false;
+        if (!tmpl_items_push(r, &l, s[i].v)) return false;
     }
     return tmpl_items_value(r, &l, VAL_LIST, out);
 }
@@ -201,8 +177,7 @@ static bool extreme(struct run *r, const struct call *c, bool largest, struct tm
 {
     struct sort_item *s;
     size_t n, best = 0;
-    if (!keyed_items(r, c->self, c->arg[1], tmpl_arg_bool(c, 0, false), &s, &n))
-        return false;
+    if (!keyed_items(r, c->self, c->arg[1], tmpl_arg_bool(c, 0, false), &s, &n)) return false;
     if (n == 0) {
         *out = tmpl_undef_hint(r, "No aggregated item, sequence was empty.");
         return !r->err;
@@ -210,10 +185,8 @@ static bool extreme(struct run *r, const struct call *c, bool largest, struct tm
     for (size_t i = 1; i < n; i++) {
         const bool better =
             largest ? tmpl_less_than(r, s[best].key, s[i].key) : tmpl_less_than(r, s[i].key, s[best].key);
-        if (r->err)
-            return false;
-        if (better)
-            best = i;
+        if (r->err) return false;
+        if (better) best = i;
     }
     *out = s[best].v;
     return true;
@@ -239,24 +212,19 @@ static bool first_of_each(struct run *r, const struct call *c, struct items *all
     struct sort_item *s;
     size_t n;
     const struct tmpl_value list = {.kind = VAL_LIST, .list = all};
-    if (!keyed_items(r, list, c->arg[1], tmpl_arg_bool(c, 0, false), &s, &n))
-        return false;
+    if (!keyed_items(r, list, c->arg[1], tmpl_arg_bool(c, 0, false), &s, &n)) return false;
     bool *first = tmpl_alloc(r, n + 1);
-    if (!first)
-        return false;
+    if (!first) return false;
     for (size_t i = 0; i < n; i++) {
         s[i].v = val_size(i);
-        if (!tmpl_hashable(r, s[i].key))
-            return false;
+        if (!tmpl_hashable(r, s[i].key)) return false;
     }
-    if (!tmpl_sort(r, s, n, key_less, false))
-        return false;
+    if (!tmpl_sort(r, s, n, key_less, false)) return false;
     for (size_t i = 0; i < n; i++) { /* the sort is stable: the first of equal keys came first */
         first[s[i].v.i] = i == 0 || tmpl_key_cmp(r, s[i - 1].key, s[i].key) != 0;
     }
     for (size_t i = 0; i < n; i++) {
-        if (first[i] && !tmpl_items_push(r, out, all->v[i]))
-            return false;
+        if (first[i] && !tmpl_items_push(r, out, all->v[i])) return false;
     }
     return !r->err;
 }
@@ -264,7 +232,8 @@ static bool first_of_each(struct run *r, const struct call *c, struct items *all
 static bool filter_unique(struct run *r, const struct call *c, struct tmpl_value *out)
 {
     struct items l = {0}, all;
-    (void)(tmpl_collect(r, c->self, &all) && first_of_each(r, c, &all, &l)); /* an error goes into the generator */
+    (void)(tmpl_collect(r, c->self, &all) &&
+           first_of_each(r, c, &all, &l)); /* an error goes into the generator */
     return tmpl_stream_value(r, &l, out);
 }
 
@@ -275,15 +244,11 @@ static bool filter_sum(struct run *r, const struct call *c, struct tmpl_value *o
     struct iter it;
     struct tmpl_value v;
     *out = c->arg[1].kind == VAL_MISSING ? val_int(0) : c->arg[1];
-    if (out->kind == VAL_STR)
-        return tmpl_fail(r, "sum() can't sum strings [use ''.join(seq) instead]");
-    if (!tmpl_iter_open(r, c->self, &it))
-        return false;
+    if (out->kind == VAL_STR) return tmpl_fail(r, "sum() can't sum strings [use ''.join(seq) instead]");
+    if (!tmpl_iter_open(r, c->self, &it)) return false;
     while (tmpl_iter_next(r, &it, &v)) {
-        if (!tmpl_step(r, 1) || !tmpl_get_path(r, v, c->arg[0], (struct tmpl_value){0}, &v))
-            return false;
-        if (!tmpl_binary(r, OP_ADD, *out, v, out))
-            return false;
+        if (!tmpl_step(r, 1) || !tmpl_get_path(r, v, c->arg[0], (struct tmpl_value){0}, &v)) return false;
+        if (!tmpl_binary(r, OP_ADD, *out, v, out)) return false;
     }
     return !r->err;
 }
@@ -301,18 +266,14 @@ static bool make_batches(struct run *r, const struct call *c, struct items *rows
 {
     int64_t width;
     struct items l, row = {0};
-    if (!tmpl_arg_int(r, c, 0, 0, &width) || !tmpl_collect(r, c->self, &l))
-        return false;
+    if (!tmpl_arg_int(r, c, 0, 0, &width) || !tmpl_collect(r, c->self, &l)) return false;
     for (size_t i = 0; i < l.n; i++) {
-        if ((int64_t)row.n == width && (width > 0 || i > 0) && !push_row(r, rows, &row))
-            return false;
-        if (!tmpl_items_push(r, &row, l.v[i]))
-            return false;
+        if ((int64_t)row.n == width && (width > 0 || i > 0) && !push_row(r, rows, &row)) return false;
+        if (!tmpl_items_push(r, &row, l.v[i])) return false;
     }
     const bool fill = c->arg[1].kind != VAL_MISSING && c->arg[1].kind != VAL_NONE;
     while (fill && row.n && (int64_t)row.n < width) {
-        if (!tmpl_step(r, 1) || !tmpl_items_push(r, &row, c->arg[1]))
-            return false;
+        if (!tmpl_step(r, 1) || !tmpl_items_push(r, &row, c->arg[1])) return false;
     }
     return row.n == 0 || push_row(r, rows, &row);
 }
@@ -322,22 +283,17 @@ static bool make_slices(struct run *r, const struct call *c, struct items *rows)
     int64_t n_row;
     struct items l, row = {0};
     size_t at = 0;
-    if (!tmpl_arg_int(r, c, 0, 0, &n_row) || !tmpl_collect(r, c->self, &l))
-        return false;
-    if (n_row <= 0)
-        return tmpl_fail(r, "slice wants a positive number of slices");
+    if (!tmpl_arg_int(r, c, 0, 0, &n_row) || !tmpl_collect(r, c->self, &l)) return false;
+    if (n_row <= 0) return tmpl_fail(r, "slice wants a positive number of slices");
     const bool fill = c->arg[1].kind != VAL_MISSING && c->arg[1].kind != VAL_NONE;
     const size_t each = l.n / (size_t)n_row, extra = l.n % (size_t)n_row;
     for (size_t k = 0; k < (size_t)n_row; k++) {
         const size_t n = each + (k < extra);
         for (size_t i = 0; i < n; i++) {
-            if (!tmpl_items_push(r, &row, l.v[at++]))
-                return false;
+            if (!tmpl_items_push(r, &row, l.v[at++])) return false;
         }
-        if (fill && k >= extra && !tmpl_items_push(r, &row, c->arg[1]))
-            return false;
-        if (!tmpl_step(r, 1) || !push_row(r, rows, &row))
-            return false;
+        if (fill && k >= extra && !tmpl_items_push(r, &row, c->arg[1])) return false;
+        if (!tmpl_step(r, 1) || !push_row(r, rows, &row)) return false;
     }
     return true;
 }

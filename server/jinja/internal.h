@@ -1,7 +1,7 @@
-/* internal: what the template_*.c files share. A value is 16 bytes and passed by value; what it points to lives in
- * the arena of the rendering (constants: in the template's) and is immutable for the template, as the reference's
- * sandbox has it. That is why lists and texts may share their backing: a copy is a view, and `x = x + y` grows in
- * place. */
+/* internal: what the template_*.c files share. A value is 16 bytes and passed by value; what it points to
+ * lives in the arena of the rendering (constants: in the template's) and is immutable for the template, as
+ * the reference's sandbox has it. That is why lists and texts may share their backing: a copy is a view, and
+ * `x = x + y` grows in place. */
 #ifndef FLUXD_SERVER_JINJA_INTERNAL_H
 #define FLUXD_SERVER_JINJA_INTERNAL_H
 
@@ -63,7 +63,8 @@ struct tmpl_value {
     };
 };
 
-/* A string. Either wholly of one origin (mark is NULL and `outside` tells), or with one mark byte per byte of text. */
+/* A string. Either wholly of one origin (mark is NULL and `outside` tells), or with one mark byte per byte of
+ * text. */
 struct text {
     const char *p;
     size_t n;
@@ -75,7 +76,8 @@ struct text {
 };
 #define TEXT_SKIP      64u
 #define TEXT_UNCOUNTED UINT32_MAX
-#define TEXT_MAX_BYTES ((size_t)INT32_MAX) /* what the 32-bit fields can hold; the arena's limit comes first */
+#define TEXT_MAX_BYTES                                                                                       \
+    ((size_t)INT32_MAX) /* what the 32-bit fields can hold; the arena's limit comes first */
 
 /* Bytes that grow at the end. Texts made from it stay valid: growth beyond cap moves to new memory. */
 struct text_buf {
@@ -105,7 +107,8 @@ struct table {
     size_t n_order;
 };
 
-/* A generator. It was run when it was made; an error that stopped it waits until someone comes to the place. */
+/* A generator. It was run when it was made; an error that stopped it waits until someone comes to the place.
+ */
 struct stream {
     struct items *items;
     size_t at;
@@ -134,46 +137,16 @@ struct undef {
     int64_t index;
 };
 
-static inline struct tmpl_value val_none(void)
-{
-    return (struct tmpl_value){.kind = VAL_NONE};
-}
-static inline struct tmpl_value val_bool(bool b)
-{
-    return (struct tmpl_value){.kind = VAL_BOOL, .b = b};
-}
-static inline struct tmpl_value val_int(int64_t i)
-{
-    return (struct tmpl_value){.kind = VAL_INT, .i = i};
-}
-static inline struct tmpl_value val_size(size_t n)
-{
-    return val_int((int64_t)n);
-}
-static inline struct tmpl_value val_float(double f)
-{
-    return (struct tmpl_value){.kind = VAL_FLOAT, .f = f};
-}
-static inline bool val_is(struct tmpl_value v, enum val_kind k)
-{
-    return v.kind == k;
-}
-static inline bool val_is_seq(struct tmpl_value v)
-{
-    return v.kind == VAL_LIST || v.kind == VAL_TUPLE;
-}
-static inline bool val_is_integral(struct tmpl_value v)
-{
-    return v.kind == VAL_INT || v.kind == VAL_BOOL;
-}
-static inline bool val_is_number(struct tmpl_value v)
-{
-    return val_is_integral(v) || v.kind == VAL_FLOAT;
-}
-static inline int64_t val_as_int(struct tmpl_value v)
-{
-    return v.kind == VAL_BOOL ? (int64_t)v.b : v.i;
-}
+static inline struct tmpl_value val_none(void) { return (struct tmpl_value){.kind = VAL_NONE}; }
+static inline struct tmpl_value val_bool(bool b) { return (struct tmpl_value){.kind = VAL_BOOL, .b = b}; }
+static inline struct tmpl_value val_int(int64_t i) { return (struct tmpl_value){.kind = VAL_INT, .i = i}; }
+static inline struct tmpl_value val_size(size_t n) { return val_int((int64_t)n); }
+static inline struct tmpl_value val_float(double f) { return (struct tmpl_value){.kind = VAL_FLOAT, .f = f}; }
+static inline bool val_is(struct tmpl_value v, enum val_kind k) { return v.kind == k; }
+static inline bool val_is_seq(struct tmpl_value v) { return v.kind == VAL_LIST || v.kind == VAL_TUPLE; }
+static inline bool val_is_integral(struct tmpl_value v) { return v.kind == VAL_INT || v.kind == VAL_BOOL; }
+static inline bool val_is_number(struct tmpl_value v) { return val_is_integral(v) || v.kind == VAL_FLOAT; }
+static inline int64_t val_as_int(struct tmpl_value v) { return v.kind == VAL_BOOL ? (int64_t)v.b : v.i; }
 static inline double val_as_float(struct tmpl_value v)
 {
     return v.kind == VAL_FLOAT ? v.f : (double)val_as_int(v);
@@ -200,7 +173,8 @@ struct run {
     struct scope *scope;
     struct tmpl_value *root_var;    /* [n_name] set at the top level */
     struct tmpl_value *context_var; /* [n_name] given by the caller, or a global function */
-    struct tmpl_value *undef_var;   /* [n_name] what stands for each name while it has no value; made when needed */
+    struct tmpl_value
+        *undef_var; /* [n_name] what stands for each name while it has no value; made when needed */
     struct text *byte_text[2][128]; /* one-character strings, by origin */
     int64_t steps;
     int depth, calls;
@@ -214,27 +188,27 @@ struct run {
 /* All return false / NULL when the run has failed (run.err is set). */
 bool tmpl_fail(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
 bool tmpl_fail_undefined(struct run *r, struct tmpl_value v) __attribute__((cold));
-bool tmpl_fail_type(struct run *r, const char *what, struct tmpl_value v) __attribute__((cold)); /* "what: 'type'" */
+bool tmpl_fail_type(struct run *r, const char *what, struct tmpl_value v)
+    __attribute__((cold)); /* "what: 'type'" */
 bool tmpl_fail_bound(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
 bool tmpl_fail_memory(struct run *r, size_t wanted) __attribute__((cold)); /* bytes that could not be had */
 void *tmpl_alloc(struct run *r, size_t n);                                 /* zeroed */
-bool tmpl_step(struct run *r, size_t n_unit);                              /* counts work; fails over TMPL_MAX_STEPS */
-static inline bool tmpl_scan_cost(struct run *r, size_t n_bytes)
-{
-    return tmpl_step(r, n_bytes / 1024);
-}
+bool tmpl_step(struct run *r, size_t n_unit); /* counts work; fails over TMPL_MAX_STEPS */
+static inline bool tmpl_scan_cost(struct run *r, size_t n_bytes) { return tmpl_step(r, n_bytes / 1024); }
 
 /* text.c */
-int tmpl_utf8_get(const char *p, const char *end, uint32_t *cp); /* bytes taken, >= 1; a bad byte stands for itself */
+int tmpl_utf8_get(const char *p, const char *end,
+                  uint32_t *cp); /* bytes taken, >= 1; a bad byte stands for itself */
 int tmpl_utf8_put(char out[4], uint32_t cp);
 struct text *tmpl_text_new(struct run *r, const char *p, size_t n, bool outside); /* borrows p */
 struct text *tmpl_text_sub(struct run *r, struct text *t, size_t at, size_t n);   /* bytes */
 struct text *tmpl_text_concat(struct run *r, struct text *a, struct text *b);
 struct text *tmpl_text_repeat(struct run *r, struct text *t, int64_t times);
-struct text *tmpl_text_char(struct run *r, struct text *t, size_t at, size_t n); /* the character at byte `at` */
-size_t tmpl_text_len(struct run *r, struct text *t);                             /* code points; r may be NULL */
-size_t tmpl_text_offset(struct run *r, struct text *t, size_t i_char);           /* byte offset of a code point */
-size_t tmpl_text_chars_before(struct run *r, struct text *t, size_t at);         /* the inverse */
+struct text *tmpl_text_char(struct run *r, struct text *t, size_t at,
+                            size_t n);                                   /* the character at byte `at` */
+size_t tmpl_text_len(struct run *r, struct text *t);                     /* code points; r may be NULL */
+size_t tmpl_text_offset(struct run *r, struct text *t, size_t i_char);   /* byte offset of a code point */
+size_t tmpl_text_chars_before(struct run *r, struct text *t, size_t at); /* the inverse */
 bool tmpl_text_seal(struct arena *a, struct text *t); /* fills the caches: for shared constants */
 static inline bool text_outside_at(const struct text *t, size_t at)
 {
@@ -248,7 +222,8 @@ static inline bool text_is(const struct text *a, const char *s)
 {
     return a->n == strlen(s) && memcmp(a->p, s, a->n) == 0;
 }
-int tmpl_text_cmp(const struct text *a, const struct text *b); /* by code points, which is by bytes in UTF-8 */
+int tmpl_text_cmp(const struct text *a,
+                  const struct text *b); /* by code points, which is by bytes in UTF-8 */
 bool tmpl_buf_reserve(struct run *r, struct text_buf *b, size_t more);
 bool tmpl_buf_put(struct run *r, struct text_buf *b, const char *p, size_t n, bool outside);
 bool tmpl_buf_puts(struct run *r, struct text_buf *b, const char *s); /* ours */
@@ -270,14 +245,14 @@ bool tmpl_is_line_end(uint32_t cp);
 bool tmpl_is_printable(uint32_t cp);
 struct text *tmpl_string_case(struct run *r, struct text *t, enum text_case how);
 struct text *tmpl_string_strip(struct run *r, struct text *t, const struct text *chars, enum text_side side);
-struct text *tmpl_string_replace(struct run *r, struct text *t, const struct text *old, const struct text *with,
-                                 int64_t most);
+struct text *tmpl_string_replace(struct run *r, struct text *t, const struct text *old,
+                                 const struct text *with, int64_t most);
 struct text *tmpl_string_escape(struct run *r, struct text *t); /* HTML */
 bool tmpl_string_find(struct run *r, const struct text *t, const struct text *sub, size_t from, size_t *at);
 bool tmpl_string_rfind(struct run *r, const struct text *t, const struct text *sub, size_t end, size_t *at);
 int64_t tmpl_string_count(struct run *r, struct text *t, const struct text *sub);
-bool tmpl_string_split(struct run *r, struct text *t, const struct text *sep, int64_t most, enum text_side from,
-                       struct items *out);
+bool tmpl_string_split(struct run *r, struct text *t, const struct text *sep, int64_t most,
+                       enum text_side from, struct items *out);
 bool tmpl_string_lines(struct run *r, struct text *t, bool keep_ends, struct items *out);
 enum text_class {
     CLASS_ALPHA,
@@ -305,19 +280,21 @@ bool tmpl_items_concat(struct run *r, const struct items *a, const struct items 
 bool tmpl_items_value(struct run *r, const struct items *l, enum val_kind kind, struct tmpl_value *out);
 bool tmpl_tuple2(struct run *r, struct tmpl_value a, struct tmpl_value b, struct tmpl_value *out);
 bool tmpl_hashable(struct run *r, struct tmpl_value key);
-int tmpl_key_cmp(struct run *r, struct tmpl_value a, struct tmpl_value b); /* total order of hashable values */
+int tmpl_key_cmp(struct run *r, struct tmpl_value a,
+                 struct tmpl_value b); /* total order of hashable values */
 struct pair *tmpl_table_find(struct run *r, struct table *t, struct tmpl_value key);
 struct pair *tmpl_table_find_text(struct run *r, struct table *t, const struct text *key);
 bool tmpl_table_set(struct run *r, struct table *t, struct tmpl_value key, struct tmpl_value v);
 bool tmpl_table_value(struct run *r, enum val_kind kind, struct tmpl_value *out); /* a new empty one */
-bool tmpl_length(struct run *r, struct tmpl_value v, size_t *n);                  /* len(); false: the type has none */
+bool tmpl_length(struct run *r, struct tmpl_value v, size_t *n); /* len(); false: the type has none */
 
 /* Iteration over anything iterable. */
 struct iter {
     struct tmpl_value src;
     size_t i, n; /* n: items in all, where known without walking; strings count bytes */
 };
-bool tmpl_iter_open(struct run *r, struct tmpl_value v, struct iter *it);  /* false: not iterable, fails the run */
+bool tmpl_iter_open(struct run *r, struct tmpl_value v,
+                    struct iter *it); /* false: not iterable, fails the run */
 bool tmpl_iter_next(struct run *r, struct iter *it, struct tmpl_value *v); /* false: end, or the run failed */
 bool tmpl_is_iterable(struct tmpl_value v);
 bool tmpl_collect(struct run *r, struct tmpl_value v,
@@ -356,14 +333,16 @@ bool tmpl_truth(struct tmpl_value v);
 bool tmpl_equal(struct run *r, struct tmpl_value a, struct tmpl_value b); /* false also when the run fails */
 bool tmpl_less_than(struct run *r, struct tmpl_value a, struct tmpl_value b);
 bool tmpl_compare(struct run *r, enum node_op op, struct tmpl_value a, struct tmpl_value b, bool *out);
-bool tmpl_binary(struct run *r, enum node_op op, struct tmpl_value a, struct tmpl_value b, struct tmpl_value *out);
+bool tmpl_binary(struct run *r, enum node_op op, struct tmpl_value a, struct tmpl_value b,
+                 struct tmpl_value *out);
 bool tmpl_negate(struct run *r, struct tmpl_value v, struct tmpl_value *out);
 bool tmpl_contains(struct run *r, struct tmpl_value box, struct tmpl_value v, bool *out);
 
 /* access.c */
 bool tmpl_get_attr(struct run *r, struct tmpl_value v, const struct text *name, struct tmpl_value *out);
 bool tmpl_get_item(struct run *r, struct tmpl_value v, struct tmpl_value key, struct tmpl_value *out);
-bool tmpl_get_slice(struct run *r, struct tmpl_value v, const struct tmpl_value part[3], struct tmpl_value *out);
+bool tmpl_get_slice(struct run *r, struct tmpl_value v, const struct tmpl_value part[3],
+                    struct tmpl_value *out);
 bool tmpl_get_path(struct run *r, struct tmpl_value v, struct tmpl_value path, struct tmpl_value dflt,
                    struct tmpl_value *out);
 
@@ -385,7 +364,8 @@ bool tmpl_put_json(struct run *r, struct text_buf *b, struct tmpl_value v, const
 /* format.c: printf-style `%` and str.format */
 struct args;
 bool tmpl_format_percent(struct run *r, struct text *fmt, struct tmpl_value arg, struct tmpl_value *out);
-bool tmpl_format_braces(struct run *r, struct text *fmt, const struct args *args, bool escape, struct tmpl_value *out);
+bool tmpl_format_braces(struct run *r, struct text *fmt, const struct args *args, bool escape,
+                        struct tmpl_value *out);
 
 /* --- built-in functions: rows of tables --- */
 
@@ -414,30 +394,35 @@ struct builtin {
 };
 
 /* each ends with an empty row */
-extern const struct builtin tmpl_filters[], tmpl_seq_filters[], tmpl_pick_filters[], tmpl_tests[], tmpl_str_methods[],
-    tmpl_dict_methods[], tmpl_list_methods[], tmpl_tuple_methods[], tmpl_loop_methods[], tmpl_globals[];
+extern const struct builtin tmpl_filters[], tmpl_seq_filters[], tmpl_pick_filters[], tmpl_tests[],
+    tmpl_str_methods[], tmpl_dict_methods[], tmpl_list_methods[], tmpl_tuple_methods[], tmpl_loop_methods[],
+    tmpl_globals[];
 const struct builtin *tmpl_builtin_find(const struct builtin *table, const char *name, size_t n);
 const struct builtin *tmpl_filter_find(const char *name, size_t n);
 const struct builtin *tmpl_test_find(const char *name, size_t n);
-bool tmpl_builtin_call(struct run *r, const struct builtin *b, struct tmpl_value self, const struct args *args,
-                       struct tmpl_value *out);
-bool tmpl_arg_int(struct run *r, const struct call *c, int i, int64_t dflt, int64_t *out); /* None and missing: dflt */
+bool tmpl_builtin_call(struct run *r, const struct builtin *b, struct tmpl_value self,
+                       const struct args *args, struct tmpl_value *out);
+bool tmpl_arg_int(struct run *r, const struct call *c, int i, int64_t dflt,
+                  int64_t *out); /* None and missing: dflt */
 bool tmpl_arg_bool(const struct call *c, int i, bool dflt);
-bool tmpl_arg_text(struct run *r, const struct call *c, int i, struct text **out); /* a str; None and missing: NULL */
-bool tmpl_center(struct run *r, struct tmpl_value v, int64_t width, const struct text *fill, struct tmpl_value *out);
+bool tmpl_arg_text(struct run *r, const struct call *c, int i,
+                   struct text **out); /* a str; None and missing: NULL */
+bool tmpl_center(struct run *r, struct tmpl_value v, int64_t width, const struct text *fill,
+                 struct tmpl_value *out);
 bool tmpl_lower_case(struct run *r, struct tmpl_value *v); /* strings only: for comparing without case */
 
 /* eval.c */
 bool tmpl_eval(struct run *r, const struct node *n, struct tmpl_value *out);
 bool tmpl_eval_args(struct run *r, const struct call_args *a, struct args *out);
-bool tmpl_eval_filters(struct run *r, const struct node *chain, struct tmpl_value input, struct tmpl_value *out);
+bool tmpl_eval_filters(struct run *r, const struct node *chain, struct tmpl_value input,
+                       struct tmpl_value *out);
 bool tmpl_call(struct run *r, struct tmpl_value fn, struct args *args, struct tmpl_value *out);
 
 /* exec.c */
 enum flow { FLOW_NEXT, FLOW_BREAK, FLOW_CONTINUE, FLOW_FAIL };
 bool tmpl_exec(struct run *r); /* the whole template */
 enum flow tmpl_exec_node(struct run *r, const struct node *n);
-enum flow tmpl_exec_inner(struct run *r, const struct node *body);                  /* in a scope of its own */
+enum flow tmpl_exec_inner(struct run *r, const struct node *body); /* in a scope of its own */
 enum flow tmpl_capture(struct run *r, const struct node *body, struct text_buf *b); /* its output goes to b */
 bool tmpl_emit(struct run *r, const struct text *t);
 bool tmpl_scope_set(struct run *r, struct scope *s, int name, struct tmpl_value v);

@@ -1,13 +1,13 @@
 /* is_tests: what may stand behind `is`. */
 #include "server/jinja/internal.h"
 
-#define TEST_OF_KIND(name, cond)                                                                                       \
-    static bool is_##name(struct run *r, const struct call *c, struct tmpl_value *out)                                 \
-    {                                                                                                                  \
-        const struct tmpl_value v = c->self;                                                                           \
-        (void)r;                                                                                                       \
-        *out = val_bool(cond);                                                                                         \
-        return true;                                                                                                   \
+#define TEST_OF_KIND(name, cond)                                                                             \
+    static bool is_##name(struct run *r, const struct call *c, struct tmpl_value *out)                       \
+    {                                                                                                        \
+        const struct tmpl_value v = c->self;                                                                 \
+        (void)r;                                                                                             \
+        *out = val_bool(cond);                                                                               \
+        return true;                                                                                         \
     }
 
 TEST_OF_KIND(defined, v.kind != VAL_UNDEFINED)
@@ -43,11 +43,11 @@ static bool is_upper(struct run *r, const struct call *c, struct tmpl_value *out
 }
 
 /* v % by == want */
-static bool is_remainder(struct run *r, struct tmpl_value v, struct tmpl_value by, int64_t want, struct tmpl_value *out)
+static bool is_remainder(struct run *r, struct tmpl_value v, struct tmpl_value by, int64_t want,
+                         struct tmpl_value *out)
 {
     struct tmpl_value rest;
-    if (!tmpl_binary(r, OP_MOD, v, by, &rest))
-        return false;
+    if (!tmpl_binary(r, OP_MOD, v, by, &rest)) return false;
     *out = val_bool(tmpl_equal(r, rest, val_int(want)));
     return !r->err;
 }
@@ -68,8 +68,7 @@ static bool is_divisibleby(struct run *r, const struct call *c, struct tmpl_valu
 static bool compare(struct run *r, const struct call *c, enum node_op op, struct tmpl_value *out)
 {
     bool b;
-    if (!tmpl_compare(r, op, c->self, c->arg[0], &b))
-        return false;
+    if (!tmpl_compare(r, op, c->self, c->arg[0], &b)) return false;
     *out = val_bool(b);
     return true;
 }
@@ -112,8 +111,8 @@ static bool is_sameas(struct run *r, const struct call *c, struct tmpl_value *ou
     return !r->err;
 }
 
-static bool is_name_of(struct run *r, const struct call *c, const struct builtin *(*find)(const char *, size_t),
-                       struct tmpl_value *out)
+static bool is_name_of(struct run *r, const struct call *c,
+                       const struct builtin *(*find)(const char *, size_t), struct tmpl_value *out)
 {
     const struct tmpl_value v = c->self;
     const struct builtin *b = v.kind == VAL_STR ? find(v.s->p, v.s->n) : NULL;

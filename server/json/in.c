@@ -162,7 +162,8 @@ static enum err read_row(struct json_in *in, const cJSON *obj, const struct json
         .field = obj == in->root ? json_scan_find(&in->scan, row->name) : NULL,
     };
     if (v.node == NULL) {
-        return row->flags & JSON_REQUIRED ? json_in_fail(in, ERR_MISSING_FIELD, row->name, "is required") : OK;
+        return row->flags & JSON_REQUIRED ? json_in_fail(in, ERR_MISSING_FIELD, row->name, "is required")
+                                          : OK;
     }
     if (cJSON_IsNull(v.node)) {
         return row->flags & (JSON_REQUIRED | JSON_NOT_NULL)

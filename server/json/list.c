@@ -25,10 +25,7 @@ static bool is_shaped(const struct json_value *v, enum json_shape shape)
     return v->field != NULL && v->field->shape == shape;
 }
 
-static size_t n_children(const cJSON *node)
-{
-    return (size_t)cJSON_GetArraySize(node);
-}
+static size_t n_children(const cJSON *node) { return (size_t)cJSON_GetArraySize(node); }
 
 static bool in_bounds(const struct json_row *row, enum json_int_fit fit, int64_t v)
 {
@@ -46,10 +43,10 @@ static const char *skip_between(const char *p)
     return p;
 }
 
-/* Reads the array of numbers that starts at *p, at most n of them; *p goes behind its bracket. Returns how many.
- * i names the array when it is an element itself (< 0: it is the field). */
-static enum err read_numbers(struct json_in *in, const struct json_row *row, const char **p, int64_t i, int32_t *out,
-                             size_t n, size_t *n_read)
+/* Reads the array of numbers that starts at *p, at most n of them; *p goes behind its bracket. Returns how
+ * many. i names the array when it is an element itself (< 0: it is the field). */
+static enum err read_numbers(struct json_in *in, const struct json_row *row, const char **p, int64_t i,
+                             int32_t *out, size_t n, size_t *n_read)
 {
     char name[ITEM_NAME_BYTES];
     size_t k = 0;
@@ -91,7 +88,8 @@ static enum err read_raw_ints(struct json_in *in, const struct json_row *row, co
 /* ---- JSON_INTS ---- */
 
 /* An array below the top level, or one that is not all numbers and so fails at its first other element. */
-static enum err read_tree_ints(struct json_in *in, const struct json_row *row, const cJSON *node, struct json_ints *out)
+static enum err read_tree_ints(struct json_in *in, const struct json_row *row, const cJSON *node,
+                               struct json_ints *out)
 {
     char name[ITEM_NAME_BYTES];
     const size_t n = n_children(node);
@@ -134,7 +132,8 @@ enum err json_value_ints(struct json_in *in, const struct json_row *row, const s
 
 /* ---- JSON_STRINGS ---- */
 
-enum err json_value_strings(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_strings(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                            void *to)
 {
     char name[ITEM_NAME_BYTES];
     const bool list = cJSON_IsArray(v->node);
@@ -165,7 +164,8 @@ enum err json_value_strings(struct json_in *in, const struct json_row *row, cons
 
 /* ---- JSON_PAIRS ---- */
 
-/* A key that is an integer as JSON writes one: no sign but '-', no leading zeros, so that equal keys are equal strings.
+/* A key that is an integer as JSON writes one: no sign but '-', no leading zeros, so that equal keys are
+ * equal strings.
  */
 static bool parse_key(const char *s, enum json_int_fit *fit, int64_t *out)
 {
@@ -178,7 +178,8 @@ static bool parse_key(const char *s, enum json_int_fit *fit, int64_t *out)
     return true;
 }
 
-static enum err read_pair(struct json_in *in, const struct json_row *row, const cJSON *node, struct json_pair *out)
+static enum err read_pair(struct json_in *in, const struct json_row *row, const cJSON *node,
+                          struct json_pair *out)
 {
     enum json_int_fit fit;
     int64_t key = 0;
@@ -186,21 +187,23 @@ static enum err read_pair(struct json_in *in, const struct json_row *row, const 
         return json_in_fail(in, ERR_INVALID_VALUE, row->name, "has a key that is not an integer");
     }
     if (!in_bounds(row, fit, key)) {
-        return json_in_fail(in, ERR_INVALID_VALUE, row->name, "has a key outside %" PRId64 " to %" PRId64, row->min,
-                            row->max);
+        return json_in_fail(in, ERR_INVALID_VALUE, row->name, "has a key outside %" PRId64 " to %" PRId64,
+                            row->min, row->max);
     }
     if (!cJSON_IsNumber(node)) {
-        return json_in_fail(in, ERR_INVALID_TYPE, row->name, "has a value that is not a number (key %" PRId64 ")", key);
+        return json_in_fail(in, ERR_INVALID_TYPE, row->name,
+                            "has a value that is not a number (key %" PRId64 ")", key);
     }
     if (!(node->valuedouble >= row->fmin && node->valuedouble <= row->fmax)) {
-        return json_in_fail(in, ERR_INVALID_VALUE, row->name, "has a value outside %g to %g (key %" PRId64 ")",
-                            row->fmin, row->fmax, key);
+        return json_in_fail(in, ERR_INVALID_VALUE, row->name,
+                            "has a value outside %g to %g (key %" PRId64 ")", row->fmin, row->fmax, key);
     }
     *out = (struct json_pair){.key = (int32_t)key, .value = (float)node->valuedouble};
     return OK;
 }
 
-enum err json_value_pairs(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_pairs(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                          void *to)
 {
     if (!cJSON_IsObject(v->node)) {
         return json_type_fail(in, row->name, "an object", v->node);
@@ -250,8 +253,8 @@ static enum err read_id_lists(struct json_in *in, const struct json_row *row, co
     return OK;
 }
 
-/* An array of neither strings, integers nor arrays of integers: tells the first element that breaks the rule that the
- * first of all set. */
+/* An array of neither strings, integers nor arrays of integers: tells the first element that breaks the rule
+ * that the first of all set. */
 static enum err fail_mixed(struct json_in *in, const struct json_row *row, const cJSON *first)
 {
     char name[ITEM_NAME_BYTES];
@@ -260,7 +263,8 @@ static enum err fail_mixed(struct json_in *in, const struct json_row *row, const
                          : cJSON_IsArray(first)  ? "an array of integers"
                                                  : NULL;
     if (wanted == NULL) {
-        return json_type_fail(in, item_name(name, row, 0, -1), "a string, an integer or an array of integers", first);
+        return json_type_fail(in, item_name(name, row, 0, -1), "a string, an integer or an array of integers",
+                              first);
     }
     size_t i = 0;
     for (const cJSON *c = first; c != NULL; c = c->next, i++) {
@@ -274,12 +278,14 @@ static enum err fail_mixed(struct json_in *in, const struct json_row *row, const
             }
         }
     }
-    return json_type_fail(in, row->name, "a string, or an array of strings, integers or arrays of integers", first);
+    return json_type_fail(in, row->name, "a string, or an array of strings, integers or arrays of integers",
+                          first);
 }
 
 static const struct json_row any_length = {.min = 0, .max = 0}; /* the prompt row's bounds are those of ids */
 
-static enum err read_texts(struct json_in *in, const struct json_row *row, const cJSON *first, struct json_prompt *out)
+static enum err read_texts(struct json_in *in, const struct json_row *row, const cJSON *first,
+                           struct json_prompt *out)
 {
     for (const cJSON *c = first; c != NULL; c = c->next) {
         if (!cJSON_IsString(c)) {
@@ -293,16 +299,19 @@ static enum err read_texts(struct json_in *in, const struct json_row *row, const
     return OK;
 }
 
-enum err json_value_prompts(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_prompts(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                            void *to)
 {
     const bool list = cJSON_IsArray(v->node);
     CHECK(v->field != NULL); /* raw text exists at the top level only */
     if (!list && !cJSON_IsString(v->node)) {
-        return json_type_fail(in, row->name, "a string, or an array of strings, integers or arrays of integers",
-                              v->node);
+        return json_type_fail(in, row->name,
+                              "a string, or an array of strings, integers or arrays of integers", v->node);
     }
     const bool one = !list || v->field->shape == JSON_SHAPE_NUMBERS;
-    const size_t n = one ? 1 : v->field->shape == JSON_SHAPE_NUMBER_LISTS ? v->field->n_item : n_children(v->node);
+    const size_t n = one                                          ? 1
+                     : v->field->shape == JSON_SHAPE_NUMBER_LISTS ? v->field->n_item
+                                                                  : n_children(v->node);
     enum err e = json_items_check(in, row, n);
     if (e != OK) {
         return e;

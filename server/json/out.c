@@ -10,10 +10,7 @@
 #include "base/check.h"
 #include "base/utf8.h"
 
-void json_out_init(struct json_out *o, struct strbuf *buf)
-{
-    *o = (struct json_out){.buf = buf};
-}
+void json_out_init(struct json_out *o, struct strbuf *buf) { *o = (struct json_out){.buf = buf}; }
 
 /* Comma and key in front of the next value. */
 static void lead(struct json_out *o, const char *key)
@@ -44,15 +41,9 @@ static void open_container(struct json_out *o, const char *key, bool object)
     strbuf_putc(o->buf, object ? '{' : '[');
 }
 
-void json_out_object(struct json_out *o, const char *key)
-{
-    open_container(o, key, true);
-}
+void json_out_object(struct json_out *o, const char *key) { open_container(o, key, true); }
 
-void json_out_array(struct json_out *o, const char *key)
-{
-    open_container(o, key, false);
-}
+void json_out_array(struct json_out *o, const char *key) { open_container(o, key, false); }
 
 void json_out_end(struct json_out *o)
 {

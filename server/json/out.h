@@ -14,7 +14,8 @@
  *     json_out_end(&o);                                      ]
  *     json_out_end(&o);                                    }
  *
- * key: the member's name inside an object, NULL inside an array and at the top. A wrong one is a bug and is CHECKed. */
+ * key: the member's name inside an object, NULL inside an array and at the top. A wrong one is a bug and is
+ * CHECKed. */
 #ifndef FLUXD_SERVER_JSON_OUT_H
 #define FLUXD_SERVER_JSON_OUT_H
 
@@ -29,8 +30,8 @@ enum { JSON_OUT_DEPTH_MAX = 64 };
 
 struct json_out {
     struct strbuf *buf;
-    int            depth;
-    uint64_t       is_object, has_items; /* a bit per open container, the outermost lowest */
+    int depth;
+    uint64_t is_object, has_items; /* a bit per open container, the outermost lowest */
 };
 
 void json_out_init(struct json_out *o, struct strbuf *buf); /* appends to buf */
@@ -45,8 +46,8 @@ void json_out_bool(struct json_out *o, const char *key, bool v);
 void json_out_null(struct json_out *o, const char *key);
 void json_out_int(struct json_out *o, const char *key, int64_t v);
 void json_out_uint(struct json_out *o, const char *key, uint64_t v);
-/* Finite. Floats: 9 digits: equal ones print equally and read back equal as floats. Doubles: the fewest of 15 to
- * 17 digits that read back equal. */
+/* Finite. Floats: 9 digits: equal ones print equally and read back equal as floats. Doubles: the fewest of 15
+ * to 17 digits that read back equal. */
 void json_out_float(struct json_out *o, const char *key, float v);
 void json_out_double(struct json_out *o, const char *key, double v);
 /* n bytes that are one JSON value */

@@ -54,8 +54,8 @@ static struct json_field *newest_field(const struct scan *sc)
     return sc->in_field ? &sc->out->field[sc->out->n_field - 1] : NULL;
 }
 
-__attribute__((format(printf, 4, 5))) static enum err fail_at(struct scan *sc, enum err e, size_t at, const char *fmt,
-                                                              ...)
+__attribute__((format(printf, 4, 5))) static enum err fail_at(struct scan *sc, enum err e, size_t at,
+                                                              const char *fmt, ...)
 {
     char what[256];
     va_list ap;
@@ -63,8 +63,8 @@ __attribute__((format(printf, 4, 5))) static enum err fail_at(struct scan *sc, e
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
     const struct json_field *f = newest_field(sc);
-    return err_set(sc->note, e, f != NULL ? json_field_name(sc->out, f) : NULL, "JSON body: %s (at byte %zu)", what,
-                   at);
+    return err_set(sc->note, e, f != NULL ? json_field_name(sc->out, f) : NULL, "JSON body: %s (at byte %zu)",
+                   what, at);
 }
 
 static enum err fail_nomem(struct scan *sc)
@@ -110,11 +110,13 @@ static bool skip_any_of(struct scan *sc, const char *set)
     return is;
 }
 
-/* Whether a number (its grammar is known to hold) rounds to a finite double. Decides on the text, because strtod costs
- * more than the whole rest of the scan: the value is 0.ddd * 10^power with a first digit that is not 0. */
+/* Whether a number (its grammar is known to hold) rounds to a finite double. Decides on the text, because
+ * strtod costs more than the whole rest of the scan: the value is 0.ddd * 10^power with a first digit that is
+ * not 0. */
 static bool is_finite(const uint8_t *p, size_t n)
 {
-    /* 2^1024 - 2^970, from which on doubles round to infinity, is 0.17976... * 10^309; its digits go on past these */
+    /* 2^1024 - 2^970, from which on doubles round to infinity, is 0.17976... * 10^309; its digits go on past
+     * these */
     static const char edge[] = "1797693134862315807937289714053034150799341327100378269361737789";
     char digit[JSON_NUMBER_CHARS_MAX];
     size_t n_digit = 0, i = p[0] == '-';
@@ -170,7 +172,8 @@ static enum err scan_number(struct scan *sc)
                        JSON_NUMBER_CHARS_MAX);
     }
     if (has_exponent && !is_finite(sc->s + from, n)) { /* without one, so few digits cannot be too large */
-        return fail_at(sc, ERR_INVALID_VALUE, from, "the number %.*s is too large", (int)n, (const char *)sc->s + from);
+        return fail_at(sc, ERR_INVALID_VALUE, from, "the number %.*s is too large", (int)n,
+                       (const char *)sc->s + from);
     }
     return OK;
 }
@@ -370,7 +373,8 @@ static enum err fail_duplicate(struct scan *sc, size_t at, const char *name, siz
     const struct json_field *f = newest_field(sc);
     snprintf(param, sizeof param, "%.*s", f == NULL && sc->depth == 1 ? (int)shown : 0, name);
     return err_set(sc->note, ERR_DUPLICATE_KEY, f != NULL ? json_field_name(sc->out, f) : param,
-                   "JSON body: the key \"%.*s\" stands twice in one object (at byte %zu)", (int)shown, name, at);
+                   "JSON body: the key \"%.*s\" stands twice in one object (at byte %zu)", (int)shown, name,
+                   at);
 }
 
 /* A key and its colon. */
@@ -481,8 +485,8 @@ static enum err scan_document(struct scan *sc)
     }
     if (sc->n - sc->ids_bytes > sc->lim->bytes) {
         return err_set(sc->note, ERR_TOO_LARGE, NULL,
-                       "the body has %zu bytes besides its arrays of numbers, more than %zu", sc->n - sc->ids_bytes,
-                       sc->lim->bytes);
+                       "the body has %zu bytes besides its arrays of numbers, more than %zu",
+                       sc->n - sc->ids_bytes, sc->lim->bytes);
     }
     return OK;
 }
@@ -497,7 +501,8 @@ enum err json_scan(struct json_scan *out, const char *body, size_t n, const stru
     }
     CHECK(lim->depth >= 1 && lim->depth <= JSON_DEPTH_CAP);
     if (n > lim->bytes_with_ids) {
-        return err_set(note, ERR_TOO_LARGE, NULL, "the body has %zu bytes, more than %zu", n, lim->bytes_with_ids);
+        return err_set(note, ERR_TOO_LARGE, NULL, "the body has %zu bytes, more than %zu", n,
+                       lim->bytes_with_ids);
     }
     struct scan sc = {.s = (const uint8_t *)body, .n = n, .lim = lim, .out = out, .note = note};
     json_keys_init(&sc.keys);

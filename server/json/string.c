@@ -31,14 +31,8 @@ static int unit_at(const uint8_t *p, size_t n)
     return u;
 }
 
-static bool is_high(int u)
-{
-    return u >= 0xD800 && u <= 0xDBFF;
-}
-static bool is_low(int u)
-{
-    return u >= 0xDC00 && u <= 0xDFFF;
-}
+static bool is_high(int u) { return u >= 0xD800 && u <= 0xDBFF; }
+static bool is_low(int u) { return u >= 0xDC00 && u <= 0xDFFF; }
 
 /* p[0] is a backslash; *len: bytes of the whole escape. */
 static enum err skip_escape(const uint8_t *p, size_t n, size_t *len, const char **why)
@@ -64,8 +58,8 @@ static enum err skip_escape(const uint8_t *p, size_t n, size_t *len, const char 
     return OK;
 }
 
-/* Whether any of the 8 bytes is a quote, a backslash, a control character or not ASCII. Exact: the additions see bytes
- * below 0x80 only, so none carries into the next. */
+/* Whether any of the 8 bytes is a quote, a backslash, a control character or not ASCII. Exact: the additions
+ * see bytes below 0x80 only, so none carries into the next. */
 static bool word_is_special(uint64_t w)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;

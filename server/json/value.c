@@ -9,7 +9,8 @@
 
 #include "base/check.h"
 
-static const double SAFE_INTEGER = 9007199254740991.0; /* 2^53 - 1: up to here no two integers share a double */
+static const double SAFE_INTEGER =
+    9007199254740991.0; /* 2^53 - 1: up to here no two integers share a double */
 
 /* ---- shared ---- */
 
@@ -68,14 +69,15 @@ enum json_int_fit json_int_parse(const char *s, size_t n, int64_t *out)
             return json_int_from_double(strtod(text, NULL), out);
         }
         const int64_t digit = s[i] - '0';
-        wide = wide || __builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, negative ? -digit : digit, &v);
+        wide = wide || __builtin_mul_overflow(v, 10, &v) ||
+               __builtin_add_overflow(v, negative ? -digit : digit, &v);
     }
     *out = v;
     return wide ? JSON_INT_TOO_WIDE : JSON_INT_FITS;
 }
 
-enum err json_int_check(struct json_in *in, const struct json_row *row, const char *name, enum json_int_fit fit,
-                        int64_t v)
+enum err json_int_check(struct json_in *in, const struct json_row *row, const char *name,
+                        enum json_int_fit fit, int64_t v)
 {
     if (fit == JSON_INT_NOT_WHOLE) {
         return json_in_fail(in, ERR_INVALID_TYPE, name, "must be an integer, not a fraction");
@@ -94,25 +96,27 @@ enum err json_items_check(struct json_in *in, const struct json_row *row, size_t
                             row->min_items, n);
     }
     if (row->max_items != 0 && n > row->max_items) {
-        return json_in_fail(in, ERR_INVALID_VALUE, row->name, "must have at most %zu elements, not %zu", row->max_items,
-                            n);
+        return json_in_fail(in, ERR_INVALID_VALUE, row->name, "must have at most %zu elements, not %zu",
+                            row->max_items, n);
     }
     return OK;
 }
 
-enum err json_string_check(struct json_in *in, const struct json_row *row, const char *name, const cJSON *node,
-                           struct json_str *out)
+enum err json_string_check(struct json_in *in, const struct json_row *row, const char *name,
+                           const cJSON *node, struct json_str *out)
 {
     if (!cJSON_IsString(node)) {
         return json_type_fail(in, name, "a string", node);
     }
-    const struct json_str s = {.p = node->valuestring, .n = strlen(node->valuestring)}; /* no NUL inside: scan.h */
+    const struct json_str s = {.p = node->valuestring,
+                               .n = strlen(node->valuestring)}; /* no NUL inside: scan.h */
     if (row->min > 0 && s.n < (size_t)row->min) {
-        return json_in_fail(in, ERR_INVALID_VALUE, name, "must have at least %" PRId64 " bytes, not %zu", row->min,
-                            s.n);
+        return json_in_fail(in, ERR_INVALID_VALUE, name, "must have at least %" PRId64 " bytes, not %zu",
+                            row->min, s.n);
     }
     if (row->max > 0 && s.n > (size_t)row->max) {
-        return json_in_fail(in, ERR_INVALID_VALUE, name, "must have at most %" PRId64 " bytes, not %zu", row->max, s.n);
+        return json_in_fail(in, ERR_INVALID_VALUE, name, "must have at most %" PRId64 " bytes, not %zu",
+                            row->max, s.n);
     }
     *out = s;
     return OK;
@@ -120,7 +124,8 @@ enum err json_string_check(struct json_in *in, const struct json_row *row, const
 
 /* ---- numbers ---- */
 
-static enum err read_int(struct json_in *in, const struct json_row *row, const struct json_value *v, int64_t *out)
+static enum err read_int(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                         int64_t *out)
 {
     if (!cJSON_IsNumber(v->node)) {
         return json_type_fail(in, row->name, "an integer", v->node);
@@ -145,7 +150,8 @@ enum err json_value_int(struct json_in *in, const struct json_row *row, const st
     return e;
 }
 
-enum err json_value_int32(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_int32(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                          void *to)
 {
     int64_t value = 0;
     const enum err e = read_int(in, row, v, &value);
@@ -155,7 +161,8 @@ enum err json_value_int32(struct json_in *in, const struct json_row *row, const 
     return e;
 }
 
-enum err json_value_double(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_double(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                           void *to)
 {
     if (!cJSON_IsNumber(v->node)) {
         return json_type_fail(in, row->name, "a number", v->node);
@@ -172,7 +179,8 @@ enum err json_value_double(struct json_in *in, const struct json_row *row, const
     return OK;
 }
 
-enum err json_value_float(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_float(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                          void *to)
 {
     double value = 0;
     const enum err e = json_value_double(in, row, v, &value);
@@ -195,7 +203,8 @@ enum err json_value_bool(struct json_in *in, const struct json_row *row, const s
     return OK;
 }
 
-enum err json_value_string(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_string(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                           void *to)
 {
     struct json_str s;
     const enum err e = json_string_check(in, row, row->name, v->node, &s);
@@ -250,18 +259,22 @@ static enum err read_container(struct json_in *in, const struct json_row *row, c
     return e;
 }
 
-enum err json_value_object(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_object(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                           void *to)
 {
     return cJSON_IsObject(v->node) ? read_container(in, row, v, to)
                                    : json_type_fail(in, row->name, "an object", v->node);
 }
 
-enum err json_value_array(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_array(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                          void *to)
 {
-    return cJSON_IsArray(v->node) ? read_container(in, row, v, to) : json_type_fail(in, row->name, "an array", v->node);
+    return cJSON_IsArray(v->node) ? read_container(in, row, v, to)
+                                  : json_type_fail(in, row->name, "an array", v->node);
 }
 
-enum err json_value_ignore(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_ignore(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                           void *to)
 {
     (void)in, (void)row, (void)v, (void)to;
     return OK;
@@ -290,9 +303,11 @@ static bool is_neutral(const struct json_row *row, const cJSON *node)
     return cJSON_IsBool(node) && !cJSON_IsTrue(node) == !(row->flags & JSON_TRUE_NEUTRAL);
 }
 
-enum err json_value_reject(struct json_in *in, const struct json_row *row, const struct json_value *v, void *to)
+enum err json_value_reject(struct json_in *in, const struct json_row *row, const struct json_value *v,
+                           void *to)
 {
     (void)to;
-    return is_neutral(row, v->node) ? OK
-                                    : json_in_fail(in, ERR_UNSUPPORTED, row->name, "is not supported with this value");
+    return is_neutral(row, v->node)
+               ? OK
+               : json_in_fail(in, ERR_UNSUPPORTED, row->name, "is not supported with this value");
 }

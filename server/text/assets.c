@@ -1,5 +1,5 @@
-/* assets: from GGUF's tokenizer keys (pieces stay in the reader's header block, which lives as long as the assets); what comes
- * from a directory is assets_hf.c's. */
+/* assets: from GGUF's tokenizer keys (pieces stay in the reader's header block, which lives as long as the
+ * assets); what comes from a directory is assets_hf.c's. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,17 +8,19 @@
 #include "engine/gguf.h"
 #include "server/text/assets_internal.h"
 
-/* The format's token types by number. Byte pieces belong to sentencepiece vocabularies, which are refused by name. */
-static const uint8_t kind_of[] = {[0] = KIND_NORMAL, [1] = KIND_NORMAL, [2] = KIND_SPECIAL, [3] = KIND_SPECIAL,
-                                  [4] = KIND_ADDED,  [5] = KIND_UNUSED, [6] = KIND_NORMAL};
+/* The format's token types by number. Byte pieces belong to sentencepiece vocabularies, which are refused by
+ * name. */
+static const uint8_t kind_of[] = {
+    [0] = KIND_NORMAL, [1] = KIND_NORMAL, [2] = KIND_SPECIAL, [3] = KIND_SPECIAL,
+    [4] = KIND_ADDED,  [5] = KIND_UNUSED, [6] = KIND_NORMAL};
 
 static enum err key_bad(struct err_note *note, const char *path, const char *key, const char *what)
 {
     return err_set(note, ERR_MODEL_FILE, path, "%s: key %s: %s", path, key, what);
 }
 
-static enum err read_strs(struct text_owner *o, const char *path, const char *key, const char ***p, size_t **len, int *n_out,
-                          struct err_note *note)
+static enum err read_strs(struct text_owner *o, const char *path, const char *key, const char ***p,
+                          size_t **len, int *n_out, struct err_note *note)
 {
     int64_t n = gguf_n_strs(o->g, key);
     if (n < 0) return key_bad(note, path, key, "is missing or no array of strings");
@@ -43,8 +45,8 @@ static enum err read_strs(struct text_owner *o, const char *path, const char *ke
 static enum err read_kinds(struct text_owner *o, const char *path, struct err_note *note)
 {
     static const char key[] = "tokenizer.ggml.token_type";
-    int64_t           n = gguf_n_ints(o->g, key);
-    uint8_t          *kind = arena_alloc(&o->arena, (size_t)o->t.n_piece + 1);
+    int64_t n = gguf_n_ints(o->g, key);
+    uint8_t *kind = arena_alloc(&o->arena, (size_t)o->t.n_piece + 1);
     o->t.kind = kind;
     if (!kind) return err_set(note, ERR_NOMEM, path, "%s: no memory for key %s", path, key);
     if (n < 0) return OK; /* all normal */
@@ -56,14 +58,16 @@ static enum err read_kinds(struct text_owner *o, const char *path, struct err_no
     for (int64_t i = 0; i < n && e == OK; i++) {
         if (type[i] < 0 || type[i] >= (int64_t)sizeof kind_of)
             e = key_bad(note, path, key, "has an unknown token type");
-        else kind[i] = kind_of[type[i]];
+        else
+            kind[i] = kind_of[type[i]];
     }
     free(type);
     return e;
 }
 
 /* A token id: absent is -1, outside the vocabulary is refused. */
-static enum err read_id(struct text_owner *o, const char *path, const char *key, int32_t *out, struct err_note *note)
+static enum err read_id(struct text_owner *o, const char *path, const char *key, int32_t *out,
+                        struct err_note *note)
 {
     int64_t v;
     *out = -1;
@@ -74,22 +78,28 @@ static enum err read_id(struct text_owner *o, const char *path, const char *key,
     return OK;
 }
 
-static enum err read_flag(struct text_owner *o, const char *path, const char *key, bool *out, struct err_note *note)
+static enum err read_flag(struct text_owner *o, const char *path, const char *key, bool *out,
+                          struct err_note *note)
 {
-    return !gguf_has(o->g, key) || gguf_get_bool(o->g, key, out) ? OK : key_bad(note, path, key, "is neither true nor false");
+    return !gguf_has(o->g, key) || gguf_get_bool(o->g, key, out)
+               ? OK
+               : key_bad(note, path, key, "is neither true nor false");
 }
 
 static enum err read_vocab(struct text_owner *o, const char *path, struct err_note *note)
 {
     struct text_assets *t = &o->t;
-    struct gguf_str     s;
-    enum err            e;
+    struct gguf_str s;
+    enum err e;
     if (!gguf_get_str(o->g, "tokenizer.ggml.model", &s))
         return key_bad(note, path, "tokenizer.ggml.model", "is missing");
     if (s.n != 4 || memcmp(s.p, "gpt2", 4) != 0)
-        return key_bad(note, path, "tokenizer.ggml.model", "only byte-level BPE (\"gpt2\") vocabularies are supported");
-    if ((e = read_strs(o, path, "tokenizer.ggml.tokens", &t->piece, &t->piece_len, &t->n_piece, note)) != OK) return e;
-    if ((e = read_strs(o, path, "tokenizer.ggml.merges", &t->merge, &t->merge_len, &t->n_merge, note)) != OK) return e;
+        return key_bad(note, path, "tokenizer.ggml.model",
+                       "only byte-level BPE (\"gpt2\") vocabularies are supported");
+    if ((e = read_strs(o, path, "tokenizer.ggml.tokens", &t->piece, &t->piece_len, &t->n_piece, note)) != OK)
+        return e;
+    if ((e = read_strs(o, path, "tokenizer.ggml.merges", &t->merge, &t->merge_len, &t->n_merge, note)) != OK)
+        return e;
     if ((e = read_kinds(o, path, note)) != OK) return e;
     if ((e = read_id(o, path, "tokenizer.ggml.bos_token_id", &t->bos_id, note)) != OK) return e;
     if ((e = read_id(o, path, "tokenizer.ggml.eos_token_id", &t->eos_id, note)) != OK) return e;
@@ -99,7 +109,8 @@ static enum err read_vocab(struct text_owner *o, const char *path, struct err_no
 }
 
 /* *out stays NULL where there is no such key. */
-static enum err read_text(struct text_owner *o, const char *path, const char *key, const char **out, size_t *n, struct err_note *note)
+static enum err read_text(struct text_owner *o, const char *path, const char *key, const char **out,
+                          size_t *n, struct err_note *note)
 {
     struct gguf_str s;
     if (!gguf_has(o->g, key)) return OK;
@@ -112,12 +123,15 @@ static enum err read_text(struct text_owner *o, const char *path, const char *ke
 static enum err read_gguf(struct text_owner *o, const char *path, struct err_note *note)
 {
     struct text_assets *t = &o->t;
-    size_t              n;
-    enum err            e = gguf_open(&o->g, path, note);
+    size_t n;
+    enum err e = gguf_open(&o->g, path, note);
     if (e != OK) return e;
-    if (!(t->file = t->template_file = arena_strndup(&o->arena, path, strlen(path)))) return err_set(note, ERR_NOMEM, path, "out of memory");
+    if (!(t->file = t->template_file = arena_strndup(&o->arena, path, strlen(path))))
+        return err_set(note, ERR_NOMEM, path, "out of memory");
     if ((e = read_vocab(o, path, note)) != OK) return e;
-    if ((e = read_text(o, path, "tokenizer.chat_template", &t->chat_template, &t->chat_template_len, note)) != OK) return e;
+    if ((e = read_text(o, path, "tokenizer.chat_template", &t->chat_template, &t->chat_template_len, note)) !=
+        OK)
+        return e;
     return read_text(o, path, "tokenizer.ggml.pre", &t->pre, &n, note);
 }
 
@@ -126,13 +140,22 @@ enum err text_assets_open(struct text_assets **out, const char *path, struct err
     struct text_owner *o = calloc(1, sizeof *o);
     if (!o) return err_set(note, ERR_NOMEM, path, "out of memory");
     arena_init(&o->arena, 0);
-    o->t = (struct text_assets){.bos_id = -1, .eos_id = -1, .unk_id = -1, .owner = o, .top_k = -1, .temperature = (double)NAN,
-                                .top_p = (double)NAN, .repetition_penalty = (double)NAN};
+    o->t = (struct text_assets){.bos_id = -1,
+                                .eos_id = -1,
+                                .unk_id = -1,
+                                .owner = o,
+                                .top_k = -1,
+                                .temperature = (double)NAN,
+                                .top_p = (double)NAN,
+                                .repetition_penalty = (double)NAN};
     struct stat st;
-    enum err    e;
-    e = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? text_assets_read_dir(o, path, note) : read_gguf(o, path, note);
-    if (e == OK) *out = &o->t;
-    else text_assets_close(&o->t);
+    enum err e;
+    e = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? text_assets_read_dir(o, path, note)
+                                                    : read_gguf(o, path, note);
+    if (e == OK)
+        *out = &o->t;
+    else
+        text_assets_close(&o->t);
     return e;
 }
 

@@ -1,4 +1,5 @@
-/* assets_hf: a Hugging Face directory. tokenizer.json must be there; the files beside it are read where they are. */
+/* assets_hf: a Hugging Face directory. tokenizer.json must be there; the files beside it are read where they
+ * are. */
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -13,7 +14,8 @@
 enum { TOKENIZER_BYTES_MOST = 256 << 20, CONFIG_BYTES_MOST = 16 << 20, TEMPLATE_BYTES_MOST = 1 << 20 };
 
 /* One of the directory's JSON files. *d stays zeroed where an optional one is not there. */
-static enum err open_json(struct jdoc *d, char **path, const char *dir, const char *name, struct err_note *note)
+static enum err open_json(struct jdoc *d, char **path, const char *dir, const char *name,
+                          struct err_note *note)
 {
     *d = (struct jdoc){0};
     if (asprintf(path, "%s/%s", dir, name) < 0) {
@@ -36,12 +38,12 @@ static enum err bad(struct err_note *note, const char *path, const char *key, co
 /* --- tokenizer_config.json */
 
 /* A token's name: a string, or an object with the text in it. */
-static enum err read_token(struct text_owner *o, struct jval config, const char *path, const char *key, const struct strmap *ids,
-                           int32_t *id, struct err_note *note)
+static enum err read_token(struct text_owner *o, struct jval config, const char *path, const char *key,
+                           const struct strmap *ids, int32_t *id, struct err_note *note)
 {
     struct jval v = jval_get(config, key);
     const char *text;
-    size_t      n;
+    size_t n;
     *id = -1;
     if (jval_kind(v) == JKIND_NONE || jval_kind(v) == JKIND_NULL) return OK;
     if (jval_kind(v) == JKIND_OBJECT) v = jval_get(v, "content");
@@ -52,19 +54,21 @@ static enum err read_token(struct text_owner *o, struct jval config, const char 
     return *id >= 0 ? OK : bad(note, path, key, "is no token of the vocabulary");
 }
 
-/* What tokenizer.json's post_processor adds is what is added; its tokens must be the ones named here. Where it has none, the
- * flags here count. */
-static enum err read_frame(struct text_owner *o, struct jval config, const char *path, const struct strmap *ids, struct err_note *note)
+/* What tokenizer.json's post_processor adds is what is added; its tokens must be the ones named here. Where
+ * it has none, the flags here count. */
+static enum err read_frame(struct text_owner *o, struct jval config, const char *path,
+                           const struct strmap *ids, struct err_note *note)
 {
     const struct {
         const char *token, *flag;
-        int32_t    *id;
-        bool       *add;
-    } end[] = {{"bos_token", "add_bos_token", &o->t.bos_id, &o->t.add_bos}, {"eos_token", "add_eos_token", &o->t.eos_id, &o->t.add_eos}};
+        int32_t *id;
+        bool *add;
+    } end[] = {{"bos_token", "add_bos_token", &o->t.bos_id, &o->t.add_bos},
+               {"eos_token", "add_eos_token", &o->t.eos_id, &o->t.add_eos}};
     bool has_template = o->t.add_bos || o->t.add_eos;
     for (size_t i = 0; i < 2; i++) {
-        int32_t  id;
-        bool     flag = false;
+        int32_t id;
+        bool flag = false;
         enum err e = read_token(o, config, path, end[i].token, ids, &id, note);
         if (e != OK) return e;
         if (*end[i].add && id >= 0 && id != *end[i].id)
@@ -87,7 +91,8 @@ static enum err name_template_file(struct text_owner *o, const char *path, struc
 }
 
 /* A string, or a list of {name, template}, of which the one named default counts. */
-static enum err read_config_template(struct text_owner *o, struct jval config, const char *path, struct err_note *note)
+static enum err read_config_template(struct text_owner *o, struct jval config, const char *path,
+                                     struct err_note *note)
 {
     struct jval v = jval_get(config, "chat_template");
     if (jval_kind(v) == JKIND_NONE || jval_kind(v) == JKIND_NULL) return OK;
@@ -95,14 +100,16 @@ static enum err read_config_template(struct text_owner *o, struct jval config, c
         struct jval list = v;
         v = (struct jval){0};
         for (struct jiter it = jval_iter(list); jiter_next(&it);) {
-            if (jval_kind(jval_get(it.value, "name")) != JKIND_STRING) return bad(note, path, "chat_template", "is neither a string nor a list of named ones");
+            if (jval_kind(jval_get(it.value, "name")) != JKIND_STRING)
+                return bad(note, path, "chat_template", "is neither a string nor a list of named ones");
             if (jval_is(jval_get(it.value, "name"), "default")) v = jval_get(it.value, "template");
         }
         if (jval_kind(v) == JKIND_NONE) return OK; /* only templates for special ends */
     }
     if (!jval_string(v, &o->arena, &o->t.chat_template, &o->t.chat_template_len))
         return bad(note, path, "chat_template", "is neither a string nor a list of named ones");
-    return o->t.chat_template ? name_template_file(o, path, note) : err_set(note, ERR_NOMEM, path, "out of memory");
+    return o->t.chat_template ? name_template_file(o, path, note)
+                              : err_set(note, ERR_NOMEM, path, "out of memory");
 }
 
 /* --- chat_template.jinja, which goes before the one in tokenizer_config.json */
@@ -113,9 +120,10 @@ static enum err take_file(struct text_owner *o, int fd, const char *path, struct
     struct stat st;
     if (fstat(fd, &st) != 0) return err_set(note, ERR_IO, path, "%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode)) return err_set(note, ERR_MODEL_FILE, path, "%s: not a regular file", path);
-    if (st.st_size > TEMPLATE_BYTES_MOST) return err_set(note, ERR_MODEL_FILE, path, "%s: larger than %d bytes", path, TEMPLATE_BYTES_MOST);
+    if (st.st_size > TEMPLATE_BYTES_MOST)
+        return err_set(note, ERR_MODEL_FILE, path, "%s: larger than %d bytes", path, TEMPLATE_BYTES_MOST);
     size_t n = (size_t)st.st_size, at = 0;
-    char  *text = arena_alloc(&o->arena, n + 1);
+    char *text = arena_alloc(&o->arena, n + 1);
     if (!text) return err_set(note, ERR_NOMEM, path, "out of memory");
     while (at < n) {
         ssize_t got = read(fd, text + at, n - at);
@@ -131,14 +139,16 @@ static enum err take_file(struct text_owner *o, int fd, const char *path, struct
 
 static enum err read_template_file(struct text_owner *o, const char *dir, struct err_note *note)
 {
-    char    *path;
+    char *path;
     enum err e = OK;
-    if (asprintf(&path, "%s/chat_template.jinja", dir) < 0) return err_set(note, ERR_NOMEM, dir, "out of memory");
+    if (asprintf(&path, "%s/chat_template.jinja", dir) < 0)
+        return err_set(note, ERR_NOMEM, dir, "out of memory");
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd >= 0) {
         e = take_file(o, fd, path, note);
         close(fd);
-    } else if (errno != ENOENT) e = err_set(note, ERR_IO, path, "%s: %s", path, strerror(errno));
+    } else if (errno != ENOENT)
+        e = err_set(note, ERR_IO, path, "%s: %s", path, strerror(errno));
     free(path);
     return e;
 }
@@ -146,12 +156,14 @@ static enum err read_template_file(struct text_owner *o, const char *dir, struct
 /* --- generation_config.json */
 
 /* A default for requests: absent and null say nothing; what no request could ask for is refused. */
-static enum err read_number(struct jval config, const char *path, const char *key, double least, double most, double *out, struct err_note *note)
+static enum err read_number(struct jval config, const char *path, const char *key, double least, double most,
+                            double *out, struct err_note *note)
 {
     struct jval v = jval_get(config, key);
-    double      x;
+    double x;
     if (jval_kind(v) == JKIND_NONE || jval_kind(v) == JKIND_NULL) return OK;
-    if (!jval_double(v, &x) || x < least || x > most) return bad(note, path, key, "is no number in its range");
+    if (!jval_double(v, &x) || x < least || x > most)
+        return bad(note, path, key, "is no number in its range");
     *out = x;
     return OK;
 }
@@ -160,8 +172,8 @@ static enum err read_number(struct jval config, const char *path, const char *ke
 static enum err read_eos(struct text_owner *o, struct jval config, const char *path, struct err_note *note)
 {
     struct jval v = jval_get(config, "eos_token_id");
-    int64_t     id;
-    bool        first = true, list = jval_kind(v) == JKIND_ARRAY;
+    int64_t id;
+    bool first = true, list = jval_kind(v) == JKIND_ARRAY;
     if (jval_kind(v) == JKIND_NONE || jval_kind(v) == JKIND_NULL) return OK;
     struct jiter it = jval_iter(v);
     if (list && !jiter_next(&it)) return bad(note, path, "eos_token_id", "is an empty list");
@@ -174,13 +186,15 @@ static enum err read_eos(struct text_owner *o, struct jval config, const char *p
     return OK;
 }
 
-static enum err read_generation(struct text_owner *o, const struct jdoc *d, const char *path, struct err_note *note)
+static enum err read_generation(struct text_owner *o, const struct jdoc *d, const char *path,
+                                struct err_note *note)
 {
     struct text_assets *t = &o->t;
-    double              top_k = -1;
-    enum err            e = read_number(d->root, path, "temperature", 0, 100, &t->temperature, note);
+    double top_k = -1;
+    enum err e = read_number(d->root, path, "temperature", 0, 100, &t->temperature, note);
     if (e == OK) e = read_number(d->root, path, "top_p", 1e-6, 1, &t->top_p, note);
-    if (e == OK) e = read_number(d->root, path, "repetition_penalty", 1e-3, 1e3, &t->repetition_penalty, note);
+    if (e == OK)
+        e = read_number(d->root, path, "repetition_penalty", 1e-3, 1e3, &t->repetition_penalty, note);
     if (e == OK) e = read_number(d->root, path, "top_k", -1, INT32_MAX, &top_k, note);
     if (e == OK && floor(top_k) < top_k) e = bad(note, path, "top_k", "is no whole number");
     t->top_k = (int)top_k;
@@ -191,10 +205,10 @@ static enum err read_generation(struct text_owner *o, const struct jdoc *d, cons
 
 enum err text_assets_read_dir(struct text_owner *o, const char *dir, struct err_note *note)
 {
-    struct jdoc    tokenizer = {0}, config = {0}, generation = {0};
-    char          *path[3] = {NULL};
+    struct jdoc tokenizer = {0}, config = {0}, generation = {0};
+    char *path[3] = {NULL};
     struct strmap *ids = NULL;
-    enum err       e = open_json(&tokenizer, &path[0], dir, "tokenizer.json", note);
+    enum err e = open_json(&tokenizer, &path[0], dir, "tokenizer.json", note);
     if (e == OK && !(o->t.file = arena_strndup(&o->arena, path[0], strlen(path[0]))))
         e = err_set(note, ERR_NOMEM, dir, "out of memory");
     if (e == OK) e = text_assets_read_tokenizer(o, &tokenizer, &ids, note);

@@ -11,8 +11,8 @@ struct gguf;
 
 struct text_owner {
     struct text_assets t;
-    struct gguf       *g; /* NULL for a directory */
-    struct arena       arena;
+    struct gguf *g; /* NULL for a directory */
+    struct arena arena;
 };
 
 enum { KIND_NORMAL, KIND_SPECIAL, KIND_ADDED, KIND_UNUSED };
@@ -22,8 +22,9 @@ enum { SPLIT_REGEX, SPLIT_LITERAL, SPLIT_DIGITS, SPLIT_DIGIT_RUNS, SPLIT_WORDS }
 /* Fills o->t from dir; what it half made goes with the owner. */
 enum err text_assets_read_dir(struct text_owner *o, const char *dir, struct err_note *note);
 
-/* tokenizer.json: everything but the names of bos and eos; *ids (text -> id; its keys lie in the arena) is the caller's to free,
- * also after a failure. */
-enum err text_assets_read_tokenizer(struct text_owner *o, const struct jdoc *d, struct strmap **ids, struct err_note *note);
+/* tokenizer.json: everything but the names of bos and eos; *ids (text -> id; its keys lie in the arena) is
+ * the caller's to free, also after a failure. */
+enum err text_assets_read_tokenizer(struct text_owner *o, const struct jdoc *d, struct strmap **ids,
+                                    struct err_note *note);
 
 #endif

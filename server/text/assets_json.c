@@ -1,5 +1,6 @@
-/* assets_json: tokenizer.json of a byte-level BPE. Whatever would change the ids and is not one of the parts below is refused
- * by its name: a tokenizer that is read half gives a model's answers a slight madness that nobody can find. */
+/* assets_json: tokenizer.json of a byte-level BPE. Whatever would change the ids and is not one of the parts
+ * below is refused by its name: a tokenizer that is read half gives a model's answers a slight madness that
+ * nobody can find. */
 #include <string.h>
 
 #include "server/text/assets_internal.h"
@@ -9,10 +10,10 @@ enum { SPLIT_MOST = 16, ID_SLACK = 1024 };
 struct reader {
     struct text_owner *o;
     struct text_assets *t;
-    const char         *path;
-    struct strmap      *ids;
-    const char         *no_flag; /* a flag that is neither true nor false, if one was met */
-    struct err_note    *note;
+    const char *path;
+    struct strmap *ids;
+    const char *no_flag; /* a flag that is neither true nor false, if one was met */
+    struct err_note *note;
 };
 
 static enum err bad(const struct reader *r, const char *key, const char *what)
@@ -20,7 +21,10 @@ static enum err bad(const struct reader *r, const char *key, const char *what)
     return err_set(r->note, ERR_MODEL_FILE, r->path, "%s: %s: %s", r->path, key, what);
 }
 
-static enum err nomem(const struct reader *r) { return err_set(r->note, ERR_NOMEM, r->path, "%s: out of memory", r->path); }
+static enum err nomem(const struct reader *r)
+{
+    return err_set(r->note, ERR_NOMEM, r->path, "%s: out of memory", r->path);
+}
 
 static bool is_none(struct jval v) { return jval_kind(v) == JKIND_NONE || jval_kind(v) == JKIND_NULL; }
 
@@ -37,7 +41,7 @@ static enum err take_text(const struct reader *r, struct jval v, const char *key
 static bool get_flag(struct reader *r, struct jval object, const char *name, bool absent)
 {
     struct jval v = jval_get(object, name);
-    bool        on = absent;
+    bool on = absent;
     if (!is_none(v) && !jval_bool(v, &on)) r->no_flag = name;
     return on;
 }
@@ -54,7 +58,7 @@ static size_t count_members(struct jval v)
 /* Ids are dense but for a few holes, so no id may ask for more memory than the file itself took. */
 static enum err measure(struct reader *r, struct jval vocab, struct jval added)
 {
-    size_t  n = count_members(vocab) + count_members(added);
+    size_t n = count_members(vocab) + count_members(added);
     int64_t most = (int64_t)(n + n / 2) + ID_SLACK, top = -1, id;
     if (most > INT32_MAX / 2) return bad(r, "model.vocab", "is too large");
     for (struct jiter it = jval_iter(vocab); jiter_next(&it);) {
@@ -68,7 +72,7 @@ static enum err measure(struct reader *r, struct jval vocab, struct jval added)
         top = id > top ? id : top;
     }
     struct text_assets *t = r->t;
-    struct arena       *mem = &r->o->arena;
+    struct arena *mem = &r->o->arena;
     t->n_piece = (int)(top + 1);
     t->piece = arena_array(mem, (size_t)t->n_piece + 1, sizeof *t->piece);
     t->piece_len = arena_array(mem, (size_t)t->n_piece + 1, sizeof *t->piece_len);
@@ -86,7 +90,8 @@ static enum err read_vocab(struct reader *r, struct jval vocab)
         jval_int(it.value, &id); /* measure has looked at it */
         if (t->piece[id]) return bad(r, "model.vocab", "two pieces have the same id");
         jval_string(it.key, &r->o->arena, &t->piece[id], &t->piece_len[id]);
-        if (!t->piece[id] || !strmap_put(r->ids, t->piece[id], t->piece_len[id], (int32_t)id)) return nomem(r);
+        if (!t->piece[id] || !strmap_put(r->ids, t->piece[id], t->piece_len[id], (int32_t)id))
+            return nomem(r);
     }
     return OK;
 }
@@ -95,20 +100,22 @@ static enum err read_added(struct reader *r, struct jval added)
 {
     struct text_assets *t = r->t;
     for (struct jiter it = jval_iter(added); jiter_next(&it);) {
-        int64_t     id = 0;
+        int64_t id = 0;
         const char *text;
-        size_t      n;
+        size_t n;
         jval_int(jval_get(it.value, "id"), &id);
         if (!jval_string(jval_get(it.value, "content"), &r->o->arena, &text, &n))
             return bad(r, "added_tokens", "a token has no content");
         if (!text) return nomem(r);
-        if (get_flag(r, it.value, "single_word", false)) return bad(r, "added_tokens", "single_word is not supported");
+        if (get_flag(r, it.value, "single_word", false))
+            return bad(r, "added_tokens", "single_word is not supported");
         int32_t known = strmap_get(r->ids, text, n);
         if (t->kind[id] != KIND_NORMAL || (known >= 0 ? known != id : t->piece[id] != NULL))
             return bad(r, "added_tokens", "a token and an id do not belong to each other alone");
         bool special = get_flag(r, it.value, "special", false);
         t->kind[id] = special ? KIND_SPECIAL : KIND_ADDED;
-        t->trait[id] = (uint8_t)((get_flag(r, it.value, "lstrip", false) ? TRAIT_LSTRIP : 0) | (get_flag(r, it.value, "rstrip", false) ? TRAIT_RSTRIP : 0) |
+        t->trait[id] = (uint8_t)((get_flag(r, it.value, "lstrip", false) ? TRAIT_LSTRIP : 0) |
+                                 (get_flag(r, it.value, "rstrip", false) ? TRAIT_RSTRIP : 0) |
                                  (get_flag(r, it.value, "normalized", !special) ? TRAIT_NORMALIZED : 0));
         if (known >= 0) continue;
         t->piece[id] = text;
@@ -126,10 +133,10 @@ static enum err read_added(struct reader *r, struct jval added)
 /* "left right", or ["left", "right"] of which either may hold spaces. */
 static enum err read_merges(struct reader *r, struct jval merges)
 {
-    static const char   key[] = "model.merges";
+    static const char key[] = "model.merges";
     struct text_assets *t = r->t;
-    struct arena       *mem = &r->o->arena;
-    size_t              n = count_members(merges), i = 0;
+    struct arena *mem = &r->o->arena;
+    size_t n = count_members(merges), i = 0;
     if (jval_kind(merges) != JKIND_ARRAY) return bad(r, key, "is missing or no list");
     if (n > INT32_MAX / 2) return bad(r, key, "is too long");
     t->merge = arena_array(mem, n + 1, sizeof *t->merge);
@@ -138,7 +145,7 @@ static enum err read_merges(struct reader *r, struct jval merges)
     if (!t->merge || !t->merge_len || !t->merge_at) return nomem(r);
     for (struct jiter it = jval_iter(merges); jiter_next(&it); i++) {
         const char *text = NULL;
-        size_t      len;
+        size_t len;
         if (jval_string(it.value, mem, &text, &len)) {
             const char *space = text ? memchr(text, ' ', len) : NULL;
             if (!text) return nomem(r);
@@ -146,11 +153,12 @@ static enum err read_merges(struct reader *r, struct jval merges)
                 return bad(r, key, "a merge is not two pieces with a space between");
             t->merge_at[i] = (uint32_t)(space - text);
         } else {
-            const char  *part[2];
-            size_t       part_len[2];
+            const char *part[2];
+            size_t part_len[2];
             struct jiter half = jval_iter(it.value);
             for (int k = 0; k < 2; k++) {
-                if (half.object || !jiter_next(&half) || !jval_string(half.value, mem, &part[k], &part_len[k]))
+                if (half.object || !jiter_next(&half) ||
+                    !jval_string(half.value, mem, &part[k], &part_len[k]))
                     return bad(r, key, "a merge is not a pair of strings");
                 if (!part[k]) return nomem(r);
             }
@@ -173,17 +181,20 @@ static enum err read_merges(struct reader *r, struct jval merges)
 
 static enum err read_model(struct reader *r, struct jval root)
 {
-    struct jval model = jval_get(root, "model"), type = jval_get(model, "type"), unk = jval_get(model, "unk_token");
-    double      dropout = 0;
-    enum err    e;
+    struct jval model = jval_get(root, "model"), type = jval_get(model, "type"),
+                unk = jval_get(model, "unk_token");
+    double dropout = 0;
+    enum err e;
     if (jval_kind(model) != JKIND_OBJECT || (!is_none(type) && !jval_is(type, "BPE")))
         return bad(r, "model", "only byte-level BPE is supported");
-    if (jval_kind(jval_get(model, "vocab")) != JKIND_OBJECT) return bad(r, "model.vocab", "is missing or no object");
+    if (jval_kind(jval_get(model, "vocab")) != JKIND_OBJECT)
+        return bad(r, "model.vocab", "is missing or no object");
     static const char *const affix[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (size_t i = 0; i < 2; i++)
         if (!is_none(jval_get(model, affix[i])) && !jval_is(jval_get(model, affix[i]), ""))
             return bad(r, affix[i], "is not supported");
-    if (!is_none(jval_get(model, "dropout")) && (!jval_double(jval_get(model, "dropout"), &dropout) || dropout != 0))
+    if (!is_none(jval_get(model, "dropout")) &&
+        (!jval_double(jval_get(model, "dropout"), &dropout) || dropout != 0))
         return bad(r, "dropout", "is not supported");
     if (get_flag(r, model, "byte_fallback", false))
         return bad(r, "byte_fallback", "is not supported: only byte-level BPE is");
@@ -191,7 +202,8 @@ static enum err read_model(struct reader *r, struct jval root)
     r->t->ignore_merges = get_flag(r, model, "ignore_merges", false);
     struct jval vocab = jval_get(model, "vocab"), added = jval_get(root, "added_tokens");
     if (!is_none(added) && jval_kind(added) != JKIND_ARRAY) return bad(r, "added_tokens", "is no list");
-    if ((e = measure(r, vocab, added)) != OK || (e = read_vocab(r, vocab)) != OK || (e = read_added(r, added)) != OK)
+    if ((e = measure(r, vocab, added)) != OK || (e = read_vocab(r, vocab)) != OK ||
+        (e = read_added(r, added)) != OK)
         return e;
     if ((e = read_merges(r, jval_get(model, "merges"))) != OK || is_none(unk)) return e;
     const char *text;
@@ -235,36 +247,40 @@ static enum err add_split(struct reader *r, int kind, const char *pattern)
 static enum err read_pretokenizer(struct reader *r, struct jval part, void *arg)
 {
     static const char key[] = "pre_tokenizer";
-    bool             *bytes = arg;
-    struct jval       type = jval_get(part, "type"), pattern = jval_get(part, "pattern");
+    bool *bytes = arg;
+    struct jval type = jval_get(part, "type"), pattern = jval_get(part, "pattern");
     if (*bytes) return bad(r, key, "a step behind ByteLevel is not supported");
     if (jval_is(type, "Digits"))
-        return add_split(r, get_flag(r, part, "individual_digits", false) ? SPLIT_DIGITS : SPLIT_DIGIT_RUNS, "");
+        return add_split(r, get_flag(r, part, "individual_digits", false) ? SPLIT_DIGITS : SPLIT_DIGIT_RUNS,
+                         "");
     if (jval_is(type, "ByteLevel")) {
         *bytes = true;
-        if (get_flag(r, part, "add_prefix_space", true)) return bad(r, key, "add_prefix_space is not supported");
+        if (get_flag(r, part, "add_prefix_space", true))
+            return bad(r, key, "add_prefix_space is not supported");
         return get_flag(r, part, "use_regex", true) ? add_split(r, SPLIT_WORDS, "") : OK;
     }
     if (!jval_is(type, "Split"))
         return bad(r, key, "only Split, Digits, ByteLevel and a Sequence of them are supported");
     if (!jval_is(jval_get(part, "behavior"), "Isolated"))
         return bad(r, key, "only Split's behavior Isolated is supported");
-    bool        regex = !is_none(jval_get(pattern, "Regex"));
+    bool regex = !is_none(jval_get(pattern, "Regex"));
     const char *text;
-    enum err    e = take_text(r, jval_get(pattern, regex ? "Regex" : "String"), "pre_tokenizer.pattern", &text);
+    enum err e = take_text(r, jval_get(pattern, regex ? "Regex" : "String"), "pre_tokenizer.pattern", &text);
     return e == OK ? add_split(r, regex ? SPLIT_REGEX : SPLIT_LITERAL, text) : e;
 }
 
-/* One special token before or behind the text: bos or eos, which the two names of tokenizer_config.json must bear out. */
+/* One special token before or behind the text: bos or eos, which the two names of tokenizer_config.json must
+ * bear out. */
 static enum err read_frame_token(struct reader *r, struct jval token, struct jval table, bool behind)
 {
     static const char key[] = "post_processor";
-    const char       *name;
-    enum err          e = take_text(r, jval_get(token, "id"), key, &name);
+    const char *name;
+    enum err e = take_text(r, jval_get(token, "id"), key, &name);
     if (e != OK) return e;
     struct jiter it = jval_iter(jval_get(jval_get(table, name), "ids"));
-    int64_t      id;
-    if (!jiter_next(&it) || !jval_int(it.value, &id) || id < 0 || id >= r->t->n_piece || r->t->kind[id] == KIND_UNUSED)
+    int64_t id;
+    if (!jiter_next(&it) || !jval_int(it.value, &id) || id < 0 || id >= r->t->n_piece ||
+        r->t->kind[id] == KIND_UNUSED)
         return bad(r, key, "a token that it adds is none of the vocabulary");
     if (jiter_next(&it) || (behind ? r->t->add_eos : r->t->add_bos))
         return bad(r, key, "more than one token before or behind the text is not supported");
@@ -276,11 +292,12 @@ static enum err read_frame_token(struct reader *r, struct jval token, struct jva
 static enum err read_postprocessor(struct reader *r, struct jval part, void *arg)
 {
     static const char key[] = "post_processor";
-    struct jval       type = jval_get(part, "type"), single = jval_get(part, "single");
-    bool              seen = false;
+    struct jval type = jval_get(part, "type"), single = jval_get(part, "single");
+    bool seen = false;
     (void)arg;
     if (jval_is(type, "ByteLevel")) return OK; /* offsets only */
-    if (!jval_is(type, "TemplateProcessing")) return bad(r, key, "only TemplateProcessing and ByteLevel are supported");
+    if (!jval_is(type, "TemplateProcessing"))
+        return bad(r, key, "only TemplateProcessing and ByteLevel are supported");
     if (jval_kind(single) != JKIND_ARRAY) return bad(r, key, "its template for one text is missing");
     for (struct jiter it = jval_iter(single); jiter_next(&it);) {
         struct jval token = jval_get(it.value, "SpecialToken");
@@ -296,19 +313,21 @@ static enum err read_postprocessor(struct reader *r, struct jval part, void *arg
     return seen ? OK : bad(r, key, "its template for one text holds no text");
 }
 
-enum err text_assets_read_tokenizer(struct text_owner *o, const struct jdoc *d, struct strmap **ids, struct err_note *note)
+enum err text_assets_read_tokenizer(struct text_owner *o, const struct jdoc *d, struct strmap **ids,
+                                    struct err_note *note)
 {
     struct reader r = {.o = o, .t = &o->t, .path = o->t.file, .note = note};
-    struct jval   normalizer = jval_get(d->root, "normalizer"), pre = jval_get(d->root, "pre_tokenizer");
-    struct jval   post = jval_get(d->root, "post_processor"), decoder = jval_get(d->root, "decoder");
-    bool          bytes = false;
-    enum err      e = read_model(&r, d->root);
+    struct jval normalizer = jval_get(d->root, "normalizer"), pre = jval_get(d->root, "pre_tokenizer");
+    struct jval post = jval_get(d->root, "post_processor"), decoder = jval_get(d->root, "decoder");
+    bool bytes = false;
+    enum err e = read_model(&r, d->root);
     *ids = r.ids;
     if (e != OK) return e;
     o->t.pattern = arena_array(&o->arena, SPLIT_MOST, sizeof *o->t.pattern);
     o->t.split = arena_alloc(&o->arena, SPLIT_MOST);
     if (!o->t.pattern || !o->t.split) return nomem(&r);
-    if (!is_none(normalizer) && (e = each_part(&r, normalizer, "normalizers", read_normalizer, NULL)) != OK) return e;
+    if (!is_none(normalizer) && (e = each_part(&r, normalizer, "normalizers", read_normalizer, NULL)) != OK)
+        return e;
     if (is_none(pre)) return bad(&r, "pre_tokenizer", "is missing");
     if ((e = each_part(&r, pre, "pretokenizers", read_pretokenizer, &bytes)) != OK) return e;
     if (!bytes || o->t.n_pattern == 0)

@@ -1,6 +1,7 @@
-/* bpe: the symbols of a piece are a linked list in an array. Of a short piece, a heap holds every pair that may merge as
- * rank << 32 | position, so that the lowest rank comes first and, among equals, the leftmost. Entries are never
- * removed: one whose symbol has got another rank since is stale and skipped. Pairs of a long piece wait in a bpe_queue. */
+/* bpe: the symbols of a piece are a linked list in an array. Of a short piece, a heap holds every pair that
+ * may merge as rank << 32 | position, so that the lowest rank comes first and, among equals, the leftmost.
+ * Entries are never removed: one whose symbol has got another rank since is stale and skipped. Pairs of a
+ * long piece wait in a bpe_queue. */
 #include "server/text/bpe.h"
 
 #include <stdlib.h>
@@ -18,17 +19,17 @@ struct pair_slot {
 #define PAIR_FREE UINT64_MAX
 
 struct bpe {
-    int32_t           byte_id[256];
-    uint64_t          seed; /* so that no file can choose its collisions */
-    uint32_t          n_merge;
-    unsigned          shift; /* 64 - log2(slots) */
-    size_t            mask;  /* slots - 1 */
+    int32_t byte_id[256];
+    uint64_t seed; /* so that no file can choose its collisions */
+    uint32_t n_merge;
+    unsigned shift; /* 64 - log2(slots) */
+    size_t mask;    /* slots - 1 */
     struct pair_slot *slot;
-    int32_t          *to; /* [n_merge] what the merge of that rank makes */
+    int32_t *to; /* [n_merge] what the merge of that rank makes */
 };
 
 struct bpe_symbol {
-    int32_t  id;
+    int32_t id;
     uint32_t prev, next; /* NONE at the ends */
     uint32_t rank;       /* of the pair (this, next); NONE: it does not merge, or this symbol is gone */
 };
@@ -80,7 +81,10 @@ static struct pair_slot *slot_of(const struct bpe *b, uint64_t pair)
     }
 }
 
-static uint64_t pair_of(int32_t left, int32_t right) { return (uint64_t)(uint32_t)left << 32 | (uint32_t)right; }
+static uint64_t pair_of(int32_t left, int32_t right)
+{
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
 
 void bpe_set_byte(struct bpe *b, uint8_t byte, int32_t id) { b->byte_id[byte] = id; }
 
@@ -140,8 +144,8 @@ void bpe_scratch_fini(struct bpe_scratch *s)
     *s = (struct bpe_scratch){0};
 }
 
-#define HEAP_PER_SYMBOL 3 /* n - 1 pairs at the start and two new ones for each of n - 1 merges */
-#define SHORT_BYTES 512   /* up to here the heap stays in a core's first cache; words are shorter by far */
+#define HEAP_PER_SYMBOL 3   /* n - 1 pairs at the start and two new ones for each of n - 1 merges */
+#define SHORT_BYTES     512 /* up to here the heap stays in a core's first cache; words are shorter by far */
 
 static bool scratch_reserve(const struct bpe *b, struct bpe_scratch *s, size_t n)
 {
@@ -162,7 +166,8 @@ static uint32_t start(const struct bpe *b, struct bpe_scratch *s, const char *p,
     for (size_t i = 0; i < n; i++) {
         int32_t id = b->byte_id[(uint8_t)p[i]];
         if (id < 0) continue;
-        s->symbol[k] = (struct bpe_symbol){.id = id, .prev = k - 1, .next = k + 1, .rank = NONE}; /* 0 - 1 is NONE */
+        s->symbol[k] =
+            (struct bpe_symbol){.id = id, .prev = k - 1, .next = k + 1, .rank = NONE}; /* 0 - 1 is NONE */
         k++;
     }
     if (k > 0) s->symbol[k - 1].next = NONE;
@@ -248,8 +253,10 @@ bool bpe_encode(const struct bpe *b, struct bpe_scratch *s, const char *p, size_
     if (!scratch_reserve(b, s, n)) return false;
     const uint32_t k = start(b, s, p, n);
     if (k == 0) return true;
-    if (n > SHORT_BYTES) merge_long(b, s, k);
-    else merge_short(b, s, k);
+    if (n > SHORT_BYTES)
+        merge_long(b, s, k);
+    else
+        merge_short(b, s, k);
     for (uint32_t i = 0; i != NONE; i = s->symbol[i].next) {
         if (!token_vec_push(out, s->symbol[i].id)) return false;
     }

@@ -1,4 +1,5 @@
-/* bpe: byte pair merges, from one piece of the pre-tokenizer to ids. Read-only once built; scratch is the caller's. */
+/* bpe: byte pair merges, from one piece of the pre-tokenizer to ids. Read-only once built; scratch is the
+ * caller's. */
 #ifndef FLUXD_SERVER_TEXT_BPE_H
 #define FLUXD_SERVER_TEXT_BPE_H
 
@@ -14,7 +15,7 @@
 struct bpe;
 
 struct bpe *bpe_new(size_t n_merge); /* NULL when out of memory; free with bpe_free (NULL is fine) */
-void        bpe_free(struct bpe *b);
+void bpe_free(struct bpe *b);
 /* The byte's piece; -1, as all are from the start: none, the byte is dropped. */
 void bpe_set_byte(struct bpe *b, uint8_t byte, int32_t id);
 /* rank < n_merge. Of equal pairs the last one set counts. */
@@ -22,9 +23,9 @@ void bpe_set_merge(struct bpe *b, uint32_t rank, int32_t left, int32_t right, in
 
 struct bpe_scratch {
     struct bpe_symbol *symbol;
-    size_t             cap; /* symbols */
-    uint64_t          *heap;
-    struct bpe_queue   queue; /* for long pieces */
+    size_t cap; /* symbols */
+    uint64_t *heap;
+    struct bpe_queue queue; /* for long pieces */
 };
 void bpe_scratch_fini(struct bpe_scratch *s); /* zeroed memory is a fresh one */
 

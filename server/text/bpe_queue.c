@@ -1,7 +1,7 @@
-/* bpe_queue: a list of positions for each rank, ascending, and a tree of bits over the ranks whose lists are not empty.
- * The merges of one rank go through the text from left to right, so what they add to a list comes in ascending order: the
- * place of a position is looked for from where the last one went in. A list is passed as often as different merges add
- * to it, which the vocabulary bounds, whatever the text. */
+/* bpe_queue: a list of positions for each rank, ascending, and a tree of bits over the ranks whose lists are
+ * not empty. The merges of one rank go through the text from left to right, so what they add to a list comes
+ * in ascending order: the place of a position is looked for from where the last one went in. A list is passed
+ * as often as different merges add to it, which the vocabulary bounds, whatever the text. */
 #include "server/text/bpe_queue.h"
 
 #include <stdlib.h>
@@ -49,7 +49,7 @@ static uint32_t place_of(struct bpe_queue *q, const struct bpe_bucket *b, uint32
     if (me > b->tail) return b->tail;
     if (me < b->head) return 0;
     const uint32_t far = me > b->last ? me - b->last : b->last - me;
-    uint32_t       i = me - b->head < far ? b->head : b->last;
+    uint32_t i = me - b->head < far ? b->head : b->last;
     for (; i > me; i = q->link[i - 1].prev) q->steps++;
     for (uint32_t next; (next = q->link[i - 1].next) < me; i = next) q->steps++; /* the tail is behind it */
     return i;
@@ -58,27 +58,35 @@ static uint32_t place_of(struct bpe_queue *q, const struct bpe_bucket *b, uint32
 void bpe_queue_add(struct bpe_queue *q, uint32_t rank, uint32_t at)
 {
     struct bpe_bucket *b = &q->bucket[rank];
-    const uint32_t     me = at + 1;
+    const uint32_t me = at + 1;
     q->steps++;
     if (!b->head) rank_add(q, rank);
     const uint32_t prev = b->head ? place_of(q, b, me) : 0, next = prev ? q->link[prev - 1].next : b->head;
     q->link[at] = (struct bpe_link){.prev = prev, .next = next};
-    if (prev) q->link[prev - 1].next = me;
-    else b->head = me;
-    if (next) q->link[next - 1].prev = me;
-    else b->tail = me;
+    if (prev)
+        q->link[prev - 1].next = me;
+    else
+        b->head = me;
+    if (next)
+        q->link[next - 1].prev = me;
+    else
+        b->tail = me;
     b->last = me;
 }
 
 void bpe_queue_remove(struct bpe_queue *q, uint32_t rank, uint32_t at)
 {
-    struct bpe_bucket    *b = &q->bucket[rank];
+    struct bpe_bucket *b = &q->bucket[rank];
     const struct bpe_link l = q->link[at];
     q->steps++;
-    if (l.prev) q->link[l.prev - 1].next = l.next;
-    else b->head = l.next;
-    if (l.next) q->link[l.next - 1].prev = l.prev;
-    else b->tail = l.prev;
+    if (l.prev)
+        q->link[l.prev - 1].next = l.next;
+    else
+        b->head = l.next;
+    if (l.next)
+        q->link[l.next - 1].prev = l.prev;
+    else
+        b->tail = l.prev;
     if (b->last == at + 1) b->last = l.prev ? l.prev : l.next;
     if (!b->head) rank_remove(q, rank);
 }

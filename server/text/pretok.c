@@ -1,5 +1,5 @@
-/* pretok: patterns run in PCRE2's JIT under limits, on text whose characters mean to PCRE2 what they mean to the
- * tokenizers (unicode.h). Patterns recurse piece by piece, so no list of pieces is ever held. */
+/* pretok: patterns run in PCRE2's JIT under limits, on text whose characters mean to PCRE2 what they mean to
+ * the tokenizers (unicode.h). Patterns recurse piece by piece, so no list of pieces is ever held. */
 #include "server/text/pretok.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -12,20 +12,20 @@
 #include "server/text/tokenizer.h"
 #include "server/text/unicode.h"
 
-#define PATTERNS_MAX 16
+#define PATTERNS_MAX      16
 #define PATTERN_BYTES_MAX 16384
 /* A run of n spaces costs "\\s*[\\r\\n]+" n steps back, so a long text has a limit in proportion. */
-#define MATCH_LIMIT 1000000u
-#define MATCH_LIMIT_PER_BYTE 4u
-#define HEAP_LIMIT_KIB (64u * 1024)
+#define MATCH_LIMIT           1000000u
+#define MATCH_LIMIT_PER_BYTE  4u
+#define HEAP_LIMIT_KIB        (64u * 1024)
 #define JIT_STACK_BYTES_FIRST 32768
-#define JIT_STACK_BYTES_MAX (1024 * 1024)
+#define JIT_STACK_BYTES_MAX   (1024 * 1024)
 
 /* GPT-2's pattern, which ByteLevel applies by itself. */
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 /* The pattern of tiktoken's cl100k, by the digits that stay together. */
-#define CL100K(digits)                                                                                                 \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"            \
+#define CL100K(digits)                                                                                       \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"  \
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 /* Digits: Unicode 17's numbers (Rust's char::is_numeric), of which two blocks are newer than 16. */
 #define DIGITS "[\\p{N}\\x{11DE0}-\\x{11DE9}\\x{16FF4}-\\x{16FF6}]"
@@ -34,7 +34,7 @@
 static const struct pretok_row {
     const char *name;
     const char *pattern[2];
-    bool        nfc, ignore_merges;
+    bool nfc, ignore_merges;
 } pretok_row[] = {
     {.name = "smollm", .pattern = {DIGITS, GPT2}},
     {.name = "gpt-2", .pattern = {GPT2}},
@@ -47,16 +47,16 @@ static const struct pretok_row {
 };
 
 struct pretok {
-    int         n_code;
+    int n_code;
     pcre2_code *code[PATTERNS_MAX];
-    bool        nfc, ignore_merges;
+    bool nfc, ignore_merges;
 };
 
 struct pretok_run {
     pcre2_match_context *context;
-    pcre2_match_data    *data;
-    pcre2_jit_stack     *jit_stack;
-    struct strbuf        subject; /* the text as PCRE2 is shown it, where that differs */
+    pcre2_match_data *data;
+    pcre2_jit_stack *jit_stack;
+    struct strbuf subject; /* the text as PCRE2 is shown it, where that differs */
 };
 
 static const struct pretok_row *find_row(const char *name)
@@ -81,7 +81,8 @@ struct pretok_run *pretok_run_new(void)
         return NULL;
     }
     pcre2_set_heap_limit(r->context, HEAP_LIMIT_KIB);
-    if (r->jit_stack) pcre2_jit_stack_assign(r->context, NULL, r->jit_stack); /* NULL where PCRE2 has no JIT */
+    if (r->jit_stack)
+        pcre2_jit_stack_assign(r->context, NULL, r->jit_stack); /* NULL where PCRE2 has no JIT */
     return r;
 }
 
@@ -98,11 +99,11 @@ void pretok_run_free(struct pretok_run *r)
 /* One call of pretok_split: text and subject are the same n bytes to us and to PCRE2. */
 struct split {
     const struct pretok *pretok;
-    struct pretok_run   *run;
-    const char          *text, *subject;
-    bool               (*emit)(void *arg, const char *piece, size_t n);
-    void                *arg;
-    struct err_note     *note;
+    struct pretok_run *run;
+    const char *text, *subject;
+    bool (*emit)(void *arg, const char *piece, size_t n);
+    void *arg;
+    struct err_note *note;
 };
 
 /* Cuts [from, to) by the patterns from `level` on. Each pattern sees its piece as a text of its own. */
@@ -121,8 +122,8 @@ static enum err cut(const struct split *s, int level, size_t from, size_t to)
         if (rc == PCRE2_ERROR_NOMEMORY) return err_set(s->note, ERR_NOMEM, NULL, "out of memory");
         const PCRE2_SIZE *o = pcre2_get_ovector_pointer(s->run->data);
         if (rc < 0 || o[0] < at || o[1] <= o[0]) { /* \K makes odd matches */
-            return err_set(s->note, ERR_INVALID_REQUEST, NULL, "the text exceeds the budget of split pattern %d",
-                           level + 1);
+            return err_set(s->note, ERR_INVALID_REQUEST, NULL,
+                           "the text exceeds the budget of split pattern %d", level + 1);
         }
         size_t match = o[0], end = o[1]; /* the next level overwrites o */
         enum err e = cut(s, level + 1, from + at, from + match);
@@ -155,18 +156,19 @@ enum err pretok_split(const struct pretok *p, struct pretok_run *r, const char *
 
 /* ---- loading ---- */
 
-static enum err compile(pcre2_code **out, const char *pattern, uint32_t options, pcre2_compile_context *context,
-                        struct err_note *note)
+static enum err compile(pcre2_code **out, const char *pattern, uint32_t options,
+                        pcre2_compile_context *context, struct err_note *note)
 {
     int code;
     PCRE2_SIZE at;
     if (!(options & PCRE2_LITERAL)) options |= PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | options, &code, &at, context);
+    pcre2_code *re =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | options, &code, &at, context);
     if (!re) {
         PCRE2_UCHAR why[128] = "";
         pcre2_get_error_message(code, why, sizeof why);
-        return err_set(note, ERR_MODEL_FILE, "pre_tokenizer", "a split pattern does not compile, at byte %zu: %s", at,
-                       (const char *)why);
+        return err_set(note, ERR_MODEL_FILE, "pre_tokenizer",
+                       "a split pattern does not compile, at byte %zu: %s", at, (const char *)why);
     }
     uint32_t may_be_empty = 0;
     pcre2_pattern_info(re, PCRE2_INFO_MATCHEMPTY, &may_be_empty);
@@ -192,14 +194,15 @@ static double cpu_ms(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-/* What real text is full of, repeated: a catastrophic pattern runs into a limit, a quadratic one takes too long.
- * Lengths grow so that a bad pattern is found on a short text. 32 KiB take a sane pattern a few ms. */
-#define TRIAL_MS_MAX 250.0
+/* What real text is full of, repeated: a catastrophic pattern runs into a limit, a quadratic one takes too
+ * long. Lengths grow so that a bad pattern is found on a short text. 32 KiB take a sane pattern a few ms. */
+#define TRIAL_MS_MAX    250.0
 #define TRIAL_BYTES_MAX 32768
 
 static enum err try_out(const struct pretok *p, struct err_note *note)
 {
-    static const char *const unit[] = {"a", " ", "1", "\n", "a1", "a ", "\xE4\xB8\xAD", "-", "'a", " \n", "A"};
+    static const char *const unit[] = {"a", " ",  "1",   "\n", "a1", "a ", "\xE4\xB8\xAD",
+                                       "-", "'a", " \n", "A"};
     static const char *const tail[] = {"", "!"};
     struct pretok_run *r = pretok_run_new();
     struct strbuf text;
@@ -217,8 +220,8 @@ static enum err try_out(const struct pretok *p, struct err_note *note)
             double t0 = cpu_ms();
             e = pretok_split(p, r, text.data, text.len, emit_nothing, NULL, note);
             if (e == ERR_INVALID_REQUEST || cpu_ms() - t0 > TRIAL_MS_MAX) {
-                e = err_set(note, ERR_MODEL_FILE, "pre_tokenizer", "a split pattern takes too long on %zu bytes",
-                            text.len);
+                e = err_set(note, ERR_MODEL_FILE, "pre_tokenizer",
+                            "a split pattern takes too long on %zu bytes", text.len);
             }
         }
     }
@@ -231,17 +234,21 @@ static enum err try_out(const struct pretok *p, struct err_note *note)
 static enum err compile_step(pcre2_code **out, const char *pattern, enum split_kind kind,
                              pcre2_compile_context *context, struct err_note *note)
 {
-    static const char *const built_in[] = {[SPLIT_DIGITS] = DIGITS, [SPLIT_DIGIT_RUNS] = DIGITS "+", [SPLIT_WORDS] = GPT2};
+    static const char *const built_in[] = {
+        [SPLIT_DIGITS] = DIGITS, [SPLIT_DIGIT_RUNS] = DIGITS "+", [SPLIT_WORDS] = GPT2};
     const char *foreign;
     switch (kind) {
     case SPLIT_REGEX:
         foreign = pretok_foreign(pattern);
         if (foreign)
-            return err_set(note, ERR_MODEL_FILE, "pre_tokenizer", "a split pattern uses %s, which is not supported", foreign);
+            return err_set(note, ERR_MODEL_FILE, "pre_tokenizer",
+                           "a split pattern uses %s, which is not supported", foreign);
         return compile(out, pattern, PCRE2_MULTILINE, context, note);
-    case SPLIT_LITERAL: return compile(out, pattern, PCRE2_LITERAL, context, note);
+    case SPLIT_LITERAL:
+        return compile(out, pattern, PCRE2_LITERAL, context, note);
     default:
-        if (kind > SPLIT_WORDS) return err_set(note, ERR_MODEL_FILE, "pre_tokenizer", "an unknown kind of step");
+        if (kind > SPLIT_WORDS)
+            return err_set(note, ERR_MODEL_FILE, "pre_tokenizer", "an unknown kind of step");
         return compile(out, built_in[kind], 0, context, note);
     }
 }
@@ -269,7 +276,8 @@ enum err pretok_new(struct pretok **out, const char *name, const char *const *pa
     *out = NULL;
     const struct pretok_row *row = n_pattern > 0 ? NULL : find_row(name);
     if (n_pattern <= 0 && !row) {
-        return err_set(note, ERR_MODEL_FILE, "tokenizer.ggml.pre", "unknown pre-tokenizer \"%.40s\"", name ? name : "");
+        return err_set(note, ERR_MODEL_FILE, "tokenizer.ggml.pre", "unknown pre-tokenizer \"%.40s\"",
+                       name ? name : "");
     }
     if (n_pattern > PATTERNS_MAX) {
         return err_set(note, ERR_MODEL_FILE, "pre_tokenizer", "more than %d split patterns", PATTERNS_MAX);

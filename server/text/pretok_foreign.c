@@ -1,5 +1,5 @@
-/* pretok_foreign: patterns of tokenizer.json are written for Oniguruma (Ruby's syntax) and run in PCRE2. This file knows the
- * part of the syntax that both read alike, and names the first thing outside it. */
+/* pretok_foreign: patterns of tokenizer.json are written for Oniguruma (Ruby's syntax) and run in PCRE2. This
+ * file knows the part of the syntax that both read alike, and names the first thing outside it. */
 #include <string.h>
 
 #include "server/text/pretok.h"
@@ -13,12 +13,15 @@ static const char *skip_escape(const char *p, const char **why)
     unsigned char c = (unsigned char)p[1];
     if (c == '\0') return p + 1; /* does not compile */
     bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    if (letter && !strchr(SAME_ESCAPES, c)) *why = "an escape other than \\p \\P \\s \\S \\d \\D and written characters";
-    else if (c == 'v') *why = "\\v"; /* one character there, a class here */
+    if (letter && !strchr(SAME_ESCAPES, c))
+        *why = "an escape other than \\p \\P \\s \\S \\d \\D and written characters";
+    else if (c == 'v')
+        *why = "\\v"; /* one character there, a class here */
     const char *end = letter && strchr("pPx", c) && p[2] == '{' ? strchr(p, '}') : NULL;
     if (!end) return p + 2;
     size_t n = (size_t)(end - p) - 3 - (p[3] == '^');
-    if (c != 'x' && n > 2) *why = "a property other than a general category"; /* PCRE2 takes scripts with their extensions */
+    if (c != 'x' && n > 2)
+        *why = "a property other than a general category"; /* PCRE2 takes scripts with their extensions */
     return end + 1;
 }
 
@@ -26,9 +29,12 @@ static const char *skip_escape(const char *p, const char **why)
 static const char *skip_repeat(const char *p, const char **why)
 {
     const char *end = p + 1 + strspn(p + 1, "0123456789,");
-    if (*end != '}' || end == p + 1) *why = "a brace that is no repetition";
-    else if (p[1] == ',') *why = "a repetition without its least number";
-    else if (end[1] == '+' || end[1] == '?') *why = "a sign behind a repetition";
+    if (*end != '}' || end == p + 1)
+        *why = "a brace that is no repetition";
+    else if (p[1] == ',')
+        *why = "a repetition without its least number";
+    else if (end[1] == '+' || end[1] == '?')
+        *why = "a sign behind a repetition";
     return *end ? end + 1 : end;
 }
 
@@ -66,11 +72,20 @@ const char *pretok_foreign(const char *pattern)
     const char *why = NULL;
     for (const char *p = pattern; *p && !why;) {
         switch (*p) {
-        case '\\': p = skip_escape(p, &why); break;
-        case '[': p = skip_class(p, &why); break;
-        case '(': p = skip_group(p, &why); break;
-        case '{': p = skip_repeat(p, &why); break;
-        default: p++;
+        case '\\':
+            p = skip_escape(p, &why);
+            break;
+        case '[':
+            p = skip_class(p, &why);
+            break;
+        case '(':
+            p = skip_group(p, &why);
+            break;
+        case '{':
+            p = skip_repeat(p, &why);
+            break;
+        default:
+            p++;
         }
     }
     return why;

@@ -1,5 +1,6 @@
-/* special: the token texts in one sorted array. The texts that share a prefix of d bytes are neighbours, so a match
- * walks down the array like a trie: each byte of input narrows the range, a text of exactly d bytes stands first. */
+/* special: the token texts in one sorted array. The texts that share a prefix of d bytes are neighbours, so a
+ * match walks down the array like a trie: each byte of input narrows the range, a text of exactly d bytes
+ * stands first. */
 #include "server/text/special.h"
 
 #include <stdlib.h>
@@ -7,14 +8,14 @@
 
 struct entry {
     const char *text;
-    size_t      len;
-    int32_t     id;
+    size_t len;
+    int32_t id;
 };
 
 struct special {
-    size_t        n;
-    struct entry *entry;      /* sorted by bytes, then by id */
-    size_t        first[257]; /* first[b] .. first[b + 1]: the entries that start with byte b */
+    size_t n;
+    struct entry *entry; /* sorted by bytes, then by id */
+    size_t first[257];   /* first[b] .. first[b + 1]: the entries that start with byte b */
 };
 
 static int compare(const void *pa, const void *pb)
@@ -26,8 +27,8 @@ static int compare(const void *pa, const void *pb)
     return a->id < b->id ? -1 : a->id > b->id;
 }
 
-enum err special_new(struct special **out, size_t n, const char *const *text, const size_t *len, const int32_t *id,
-                     struct err_note *note)
+enum err special_new(struct special **out, size_t n, const char *const *text, const size_t *len,
+                     const int32_t *id, struct err_note *note)
 {
     *out = NULL;
     struct special *s = calloc(1, sizeof *s);
@@ -40,8 +41,8 @@ enum err special_new(struct special **out, size_t n, const char *const *text, co
     for (size_t i = 0; i < n; i++) {
         if (len[i] > SPECIAL_BYTES_MAX) {
             special_free(s);
-            return err_set(note, ERR_MODEL_FILE, "tokenizer.ggml.tokens", "special token %d has %zu bytes, above %d",
-                           id[i], len[i], SPECIAL_BYTES_MAX);
+            return err_set(note, ERR_MODEL_FILE, "tokenizer.ggml.tokens",
+                           "special token %d has %zu bytes, above %d", id[i], len[i], SPECIAL_BYTES_MAX);
         }
         if (len[i] > 0) s->entry[s->n++] = (struct entry){.text = text[i], .len = len[i], .id = id[i]};
     }

@@ -1,5 +1,5 @@
-/* tokenizer: puts the parts together. Text is cut at special tokens (special), normalised (unicode), cut into pieces
- * (pretok), and each piece is merged from bytes (bpe). Everything is built once and then only read. */
+/* tokenizer: puts the parts together. Text is cut at special tokens (special), normalised (unicode), cut into
+ * pieces (pretok), and each piece is merged from bytes (bpe). Everything is built once and then only read. */
 #include "server/text/tokenizer.h"
 
 #include <stdlib.h>
@@ -16,20 +16,20 @@
 #include "base/utf8.h"
 
 struct tokenizer {
-    struct arena    mem; /* holds all texts */
-    int             n_piece;
-    const char    **piece; /* as the file writes them */
-    size_t         *piece_len;
-    const char    **bytes; /* what they stand for */
-    size_t         *bytes_len;
-    uint8_t        *kind, *trait;
-    struct strmap  *by_piece; /* text in the file -> id */
-    struct strmap  *by_bytes; /* bytes -> id of a normal piece; only with ignore_merges */
-    struct bpe     *bpe;
-    struct pretok  *pretok;
+    struct arena mem; /* holds all texts */
+    int n_piece;
+    const char **piece; /* as the file writes them */
+    size_t *piece_len;
+    const char **bytes; /* what they stand for */
+    size_t *bytes_len;
+    uint8_t *kind, *trait;
+    struct strmap *by_piece; /* text in the file -> id */
+    struct strmap *by_bytes; /* bytes -> id of a normal piece; only with ignore_merges */
+    struct bpe *bpe;
+    struct pretok *pretok;
     struct special *special, *special_normalized; /* tokens looked for in raw and in normalised text */
-    bool            nfc, ignore_merges, add_bos, add_eos;
-    int32_t         bos_id, eos_id;
+    bool nfc, ignore_merges, add_bos, add_eos;
+    int32_t bos_id, eos_id;
 };
 
 /* ---- ids ---- */
@@ -54,7 +54,8 @@ bool token_vec_push(struct token_vec *v, int32_t id)
     return true;
 }
 
-/* ---- GPT-2's byte alphabet: printable Latin-1 stands for itself, the other 68 bytes are U+0100 .. U+0143 ---- */
+/* ---- GPT-2's byte alphabet: printable Latin-1 stands for itself, the other 68 bytes are U+0100 .. U+0143
+ * ---- */
 
 static bool is_own_letter(unsigned b)
 {
@@ -76,8 +77,10 @@ static void letters_fill(int16_t table[0x144])
     for (unsigned b = 0; b < 256; b++) table[letter_of_byte(b)] = (int16_t)b;
 }
 
-/* Bytes of a piece in the byte alphabet, written to out (of n bytes). False: some character is not a letter of it. */
-static bool piece_to_bytes(const int16_t table[0x144], const char *piece, size_t n, char *out, size_t *out_len)
+/* Bytes of a piece in the byte alphabet, written to out (of n bytes). False: some character is not a letter
+ * of it. */
+static bool piece_to_bytes(const int16_t table[0x144], const char *piece, size_t n, char *out,
+                           size_t *out_len)
 {
     const uint8_t *p = (const uint8_t *)piece;
     size_t k = 0;
@@ -103,27 +106,33 @@ enum key { KEY_PIECES, KEY_MERGES, KEY_KINDS, KEY_BOS, KEY_EOS, KEY_UNK };
 static const char *key_name(const struct tokenizer_src *src, enum key key)
 {
     static const char *const name[][2] = {
-        [KEY_PIECES] = {"tokenizer.ggml.tokens", "model.vocab"},    [KEY_MERGES] = {"tokenizer.ggml.merges", "model.merges"},
-        [KEY_KINDS] = {"tokenizer.ggml.token_type", "added_tokens"}, [KEY_BOS] = {"tokenizer.ggml.bos_token_id", "bos_token"},
-        [KEY_EOS] = {"tokenizer.ggml.eos_token_id", "eos_token"},    [KEY_UNK] = {"tokenizer.ggml.unknown_token_id", "model.unk_token"},
+        [KEY_PIECES] = {"tokenizer.ggml.tokens", "model.vocab"},
+        [KEY_MERGES] = {"tokenizer.ggml.merges", "model.merges"},
+        [KEY_KINDS] = {"tokenizer.ggml.token_type", "added_tokens"},
+        [KEY_BOS] = {"tokenizer.ggml.bos_token_id", "bos_token"},
+        [KEY_EOS] = {"tokenizer.ggml.eos_token_id", "eos_token"},
+        [KEY_UNK] = {"tokenizer.ggml.unknown_token_id", "model.unk_token"},
     };
     return name[key][src->n_pattern > 0];
 }
 
 static enum err check_src(const struct tokenizer_src *src, struct err_note *note)
 {
-    if (src->n_piece <= 0) return err_set(note, ERR_MODEL_FILE, key_name(src, KEY_PIECES), "the vocabulary is empty");
+    if (src->n_piece <= 0)
+        return err_set(note, ERR_MODEL_FILE, key_name(src, KEY_PIECES), "the vocabulary is empty");
     if (src->n_merge < 0)
         return err_set(note, ERR_MODEL_FILE, key_name(src, KEY_MERGES), "a negative number of merges");
     const struct {
         enum key key;
-        int32_t  id;
-        bool     needed;
-    } ids[] = {{KEY_BOS, src->bos_id, src->add_bos}, {KEY_EOS, src->eos_id, src->add_eos}, {KEY_UNK, src->unk_id, false}};
+        int32_t id;
+        bool needed;
+    } ids[] = {{KEY_BOS, src->bos_id, src->add_bos},
+               {KEY_EOS, src->eos_id, src->add_eos},
+               {KEY_UNK, src->unk_id, false}};
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
         if (ids[i].id < -1 || ids[i].id >= src->n_piece || (ids[i].needed && ids[i].id < 0)) {
-            return err_set(note, ERR_MODEL_FILE, key_name(src, ids[i].key), "%d is not a token of this vocabulary",
-                           (int)ids[i].id);
+            return err_set(note, ERR_MODEL_FILE, key_name(src, ids[i].key),
+                           "%d is not a token of this vocabulary", (int)ids[i].id);
         }
     }
     for (int i = 0; i < src->n_piece; i++) {
@@ -180,10 +189,10 @@ struct merge {
     int32_t left, right, to;
 };
 
-/* Pieces may hold spaces themselves: where the file does not say which space parts them (only < 0), every one is tried.
- * Returns the number of ways, the last one in *m. */
-static int read_merge(const struct tokenizer *t, const char *text, size_t n, int64_t only, struct strbuf *joined,
-                      struct merge *m)
+/* Pieces may hold spaces themselves: where the file does not say which space parts them (only < 0), every one
+ * is tried. Returns the number of ways, the last one in *m. */
+static int read_merge(const struct tokenizer *t, const char *text, size_t n, int64_t only,
+                      struct strbuf *joined, struct merge *m)
 {
     int ways = 0;
     for (size_t i = 1; i + 1 < n; i++) {
@@ -213,11 +222,13 @@ static enum err build_merges(struct tokenizer *t, const struct tokenizer_src *sr
         struct merge m = {0};
         size_t n = src->merge_len[i];
         int64_t only = src->merge_at ? (int64_t)src->merge_at[i] : -1;
-        int ways = n > (size_t)SPECIAL_BYTES_MAX * 64 ? 0 : read_merge(t, src->merge[i], n, only, &joined, &m);
+        int ways =
+            n > (size_t)SPECIAL_BYTES_MAX * 64 ? 0 : read_merge(t, src->merge[i], n, only, &joined, &m);
         if (strbuf_failed(&joined)) {
             e = no_memory(note);
         } else if (ways != 1) {
-            e = err_set(note, ERR_MODEL_FILE, key, "merge %d \"%.*s\" %s", i, (int)(n < 80 ? n : 80), src->merge[i],
+            e = err_set(note, ERR_MODEL_FILE, key, "merge %d \"%.*s\" %s", i, (int)(n < 80 ? n : 80),
+                        src->merge[i],
                         ways ? "can be read in two ways" : "names pieces that are not in the vocabulary");
         } else if (t->kind[m.to] == TOKEN_SPECIAL) { /* or plain text could become a control token */
             e = err_set(note, ERR_MODEL_FILE, key, "merge %d makes the special token %d", i, (int)m.to);
@@ -229,7 +240,8 @@ static enum err build_merges(struct tokenizer *t, const struct tokenizer_src *sr
     return e;
 }
 
-/* A byte without a piece of its own is dropped, unless the model has an unknown token that may stand in text. */
+/* A byte without a piece of its own is dropped, unless the model has an unknown token that may stand in text.
+ */
 static void build_bytes(struct tokenizer *t, int32_t unk_id)
 {
     int32_t unk = unk_id >= 0 && t->kind[unk_id] != TOKEN_SPECIAL ? unk_id : -1;
@@ -245,8 +257,8 @@ static void build_bytes(struct tokenizer *t, int32_t unk_id)
     }
 }
 
-/* Whether the token is looked for in normalised text. A special one is not where normalising may move bytes: it could not
- * be kept away from a client's spans there. */
+/* Whether the token is looked for in normalised text. A special one is not where normalising may move bytes:
+ * it could not be kept away from a client's spans there. */
 static bool is_late(const struct tokenizer *t, int32_t id)
 {
     return (t->trait[id] & TOKEN_NORMALIZED) && !(t->nfc && t->kind[id] == TOKEN_SPECIAL);
@@ -262,7 +274,8 @@ static enum err build_special(struct tokenizer *t, struct special **out, bool la
     strbuf_init(&nfc);
     enum err e = text && len && id ? OK : ERR_NOMEM;
     for (size_t i = 0; e == OK && i < n_piece; i++) {
-        if ((t->kind[i] != TOKEN_SPECIAL && t->kind[i] != TOKEN_ADDED) || is_late(t, (int32_t)i) != late) continue;
+        if ((t->kind[i] != TOKEN_SPECIAL && t->kind[i] != TOKEN_ADDED) || is_late(t, (int32_t)i) != late)
+            continue;
         text[n] = t->piece[i];
         len[n] = t->piece_len[i];
         id[n] = (int32_t)i;
@@ -305,7 +318,8 @@ static enum err build(struct tokenizer **out, const struct tokenizer_src *src, s
     t->eos_id = src->eos_id;
     t->add_bos = src->add_bos;
     t->add_eos = src->add_eos;
-    if ((e = pretok_new(&t->pretok, src->pre, src->pattern, src->split, src->n_pattern, note)) != OK) goto fail;
+    if ((e = pretok_new(&t->pretok, src->pre, src->pattern, src->split, src->n_pattern, note)) != OK)
+        goto fail;
     t->nfc = src->nfc || pretok_nfc(t->pretok);
     t->ignore_merges = src->ignore_merges || pretok_ignore_merges(t->pretok);
     if ((e = build_pieces(t, src, note)) != OK) goto fail;
@@ -353,13 +367,13 @@ void tokenizer_free(struct tokenizer *t)
 
 struct encode {
     const struct tokenizer *t;
-    struct token_vec       *out;
-    struct pretok_run      *run;
-    struct bpe_scratch      bpe;
-    struct strbuf           nfc;
+    struct token_vec *out;
+    struct pretok_run *run;
+    struct bpe_scratch bpe;
+    struct strbuf nfc;
     const struct tokenizer_span *guard; /* [n_guard] bytes in which no special token may lie */
-    size_t                       n_guard, base; /* base: where the text at hand stands in all of it */
-    int                          flags;
+    size_t n_guard, base;               /* base: where the text at hand stands in all of it */
+    int flags;
 };
 
 static bool emit_piece(void *arg, const char *piece, size_t n)
@@ -378,8 +392,10 @@ static const struct tokenizer_span *find_guard(const struct encode *c, size_t at
     size_t lo = 0, hi = c->n_guard; /* the first span that ends behind at */
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (c->guard[mid].end <= at) lo = mid + 1;
-        else hi = mid;
+        if (c->guard[mid].end <= at)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return lo < c->n_guard && c->guard[lo].start < at + len ? &c->guard[lo] : NULL;
 }
@@ -391,8 +407,8 @@ static bool is_white(const uint8_t *p, int len)
     unsigned c = 0; /* four bytes are never white */
     if (len == 2) c = (p[0] & 0x1Fu) << 6 | (p[1] & 0x3Fu);
     if (len == 3) c = (p[0] & 0x0Fu) << 12 | (p[1] & 0x3Fu) << 6 | (p[2] & 0x3Fu);
-    return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
-           c == 0x205F || c == 0x3000;
+    return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
+           c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 static size_t white_before(const char *text, size_t from, size_t at)
@@ -421,9 +437,10 @@ static size_t white_behind(const char *text, size_t at, size_t n)
 /* What becomes of the text between the tokens that a pass finds. */
 typedef enum err between(struct encode *c, const char *text, size_t n, struct err_note *note);
 
-/* Cuts text at the tokens of `special`. base: where text[0] stands in the client's text, for the guarded spans. */
-static enum err cut_at_tokens(struct encode *c, const struct special *special, const char *text, size_t n, size_t base,
-                              between *rest, struct err_note *note)
+/* Cuts text at the tokens of `special`. base: where text[0] stands in the client's text, for the guarded
+ * spans. */
+static enum err cut_at_tokens(struct encode *c, const struct special *special, const char *text, size_t n,
+                              size_t base, between *rest, struct err_note *note)
 {
     size_t from = 0, search = 0; /* a special token that may not count stays in the text */
     struct special_hit hit;
@@ -433,13 +450,15 @@ static enum err cut_at_tokens(struct encode *c, const struct special *special, c
         const struct tokenizer_span *guard = control ? find_guard(c, at, hit.len) : NULL;
         if (guard) {
             bool inside = at >= guard->start && at + hit.len <= guard->end;
-            search = hit.at + (inside ? hit.len : 1); /* the template's own may begin in one that sticks out */
+            search =
+                hit.at + (inside ? hit.len : 1); /* the template's own may begin in one that sticks out */
             continue;
         }
         search = hit.at + hit.len;
         if (control && !(c->flags & TOKENIZE_SPECIAL)) continue;
         size_t start = hit.at, stop = search;
-        if (c->t->trait[hit.id] & TOKEN_LSTRIP) start = white_before(text, from < start ? from : start, start);
+        if (c->t->trait[hit.id] & TOKEN_LSTRIP)
+            start = white_before(text, from < start ? from : start, start);
         if (c->t->trait[hit.id] & TOKEN_RSTRIP) stop = white_behind(text, stop, n);
         if (from < start) {
             c->base = base + from;
@@ -472,8 +491,8 @@ static enum err encode_plain(struct encode *c, const char *text, size_t n, struc
     return cut_at_tokens(c, c->t->special_normalized, text, n, c->base, encode_words, note);
 }
 
-enum err tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, int flags, struct token_vec *out,
-                          struct err_note *note)
+enum err tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, int flags,
+                          struct token_vec *out, struct err_note *note)
 {
     return tokenizer_encode_guarded(t, text, n, flags, NULL, 0, out, note);
 }
@@ -485,7 +504,8 @@ enum err tokenizer_encode_guarded(const struct tokenizer *t, const char *text, s
     if (n > TEXT_BYTES_MAX) return err_set(note, ERR_TOO_LARGE, NULL, "the text is too long");
     if (!utf8_valid(text, n)) return err_set(note, ERR_INVALID_UTF8, NULL, "the text is not valid UTF-8");
     size_t n_before = out->n;
-    struct encode c = {.t = t, .out = out, .run = pretok_run_new(), .guard = guard, .n_guard = n_guard, .flags = flags};
+    struct encode c = {
+        .t = t, .out = out, .run = pretok_run_new(), .guard = guard, .n_guard = n_guard, .flags = flags};
     strbuf_init(&c.nfc);
     enum err e = OK;
     if (!c.run) {
@@ -495,7 +515,8 @@ enum err tokenizer_encode_guarded(const struct tokenizer *t, const char *text, s
     } else {
         e = cut_at_tokens(&c, t->special, text, n, 0, encode_plain, note);
     }
-    if (e == OK && (flags & TOKENIZE_ADD) && t->add_eos && !token_vec_push(out, t->eos_id)) e = no_memory(note);
+    if (e == OK && (flags & TOKENIZE_ADD) && t->add_eos && !token_vec_push(out, t->eos_id))
+        e = no_memory(note);
     if (e != OK) out->n = n_before;
     strbuf_fini(&c.nfc);
     bpe_scratch_fini(&c.bpe);
@@ -505,7 +526,7 @@ enum err tokenizer_encode_guarded(const struct tokenizer *t, const char *text, s
 
 /* ---- reading the vocabulary ---- */
 
-int     tokenizer_n_piece(const struct tokenizer *t) { return t->n_piece; }
+int tokenizer_n_piece(const struct tokenizer *t) { return t->n_piece; }
 int32_t tokenizer_bos(const struct tokenizer *t) { return t->bos_id; }
 int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos_id; }
 

@@ -1,5 +1,5 @@
-/* tokenizer: text <-> token ids. Byte-level BPE with the model's own pre-tokenizer, normaliser and special tokens.
- * Read-only after tokenizer_new, so any thread may use it (each call brings its own scratch). */
+/* tokenizer: text <-> token ids. Byte-level BPE with the model's own pre-tokenizer, normaliser and special
+ * tokens. Read-only after tokenizer_new, so any thread may use it (each call brings its own scratch). */
 #ifndef FLUXD_SERVER_TEXT_TOKENIZER_H
 #define FLUXD_SERVER_TEXT_TOKENIZER_H
 
@@ -9,7 +9,12 @@
 
 #include "base/err.h"
 
-enum token_kind { TOKEN_NORMAL, TOKEN_SPECIAL /* control: never text */, TOKEN_ADDED /* matched whole, but is text */, TOKEN_UNUSED };
+enum token_kind {
+    TOKEN_NORMAL,
+    TOKEN_SPECIAL /* control: never text */,
+    TOKEN_ADDED /* matched whole, but is text */,
+    TOKEN_UNUSED
+};
 
 /* What else an added or special token does. */
 enum token_trait {
@@ -29,61 +34,71 @@ enum split_kind {
 
 /* What a model file says about its vocabulary. All memory is borrowed during tokenizer_new only. */
 struct tokenizer_src {
-    int                n_piece;
-    const char *const *piece;      /* [n_piece] pieces in GPT-2's byte alphabet (UTF-8); added and special ones as plain text */
-    const size_t      *piece_len;  /* [n_piece] bytes */
-    const uint8_t     *kind;       /* [n_piece] enum token_kind */
-    const uint8_t     *trait;      /* [n_piece] enum token_trait, added; NULL: none has any */
-    int                n_merge;
-    const char *const *merge;      /* [n_merge] "left right" in falling priority */
-    const size_t      *merge_len;
-    const uint32_t    *merge_at;   /* [n_merge] bytes of the left piece; NULL: it ends at the space that makes sense */
-    const char        *file;       /* named in messages; may be NULL */
-    const char        *pre;        /* pre-tokenizer's name as in GGUF's tokenizer.ggml.pre ("smollm", "llama-bpe", "qwen2", "gpt-2"), or NULL */
-    const char *const *pattern;    /* or: split patterns applied in turn (tokenizer.json), n_pattern of them */
-    const uint8_t     *split;      /* [n_pattern] enum split_kind; NULL: all are regular expressions */
-    int                n_pattern;
-    bool               nfc;        /* normalise to NFC first; also when the name `pre` says so (qwen2) */
-    bool               ignore_merges; /* a piece that stands whole in the vocabulary is taken at once; also when `pre` says so (llama-bpe) */
-    int32_t            bos_id, eos_id, unk_id; /* -1: none. unk stands for bytes without a piece; they are dropped when it is none or special */
-    bool               add_bos, add_eos;
+    int n_piece;
+    const char *const
+        *piece; /* [n_piece] pieces in GPT-2's byte alphabet (UTF-8); added and special ones as plain text */
+    const size_t *piece_len; /* [n_piece] bytes */
+    const uint8_t *kind;     /* [n_piece] enum token_kind */
+    const uint8_t *trait;    /* [n_piece] enum token_trait, added; NULL: none has any */
+    int n_merge;
+    const char *const *merge; /* [n_merge] "left right" in falling priority */
+    const size_t *merge_len;
+    const uint32_t
+        *merge_at;    /* [n_merge] bytes of the left piece; NULL: it ends at the space that makes sense */
+    const char *file; /* named in messages; may be NULL */
+    const char *pre;  /* pre-tokenizer's name as in GGUF's tokenizer.ggml.pre ("smollm", "llama-bpe", "qwen2",
+                         "gpt-2"), or NULL */
+    const char *const *pattern; /* or: split patterns applied in turn (tokenizer.json), n_pattern of them */
+    const uint8_t *split;       /* [n_pattern] enum split_kind; NULL: all are regular expressions */
+    int n_pattern;
+    bool nfc;           /* normalise to NFC first; also when the name `pre` says so (qwen2) */
+    bool ignore_merges; /* a piece that stands whole in the vocabulary is taken at once; also when `pre` says
+                           so (llama-bpe) */
+    int32_t bos_id, eos_id, unk_id; /* -1: none. unk stands for bytes without a piece; they are dropped when
+                                       it is none or special */
+    bool add_bos, add_eos;
 };
 
 struct tokenizer;
-/* Refuses (ERR_MODEL_FILE, note names the key) merges whose pieces are missing, unknown pre-tokenizers, patterns that do
- * not compile, match empty text for ever or exceed their budget. Free with tokenizer_free (NULL is fine). */
+/* Refuses (ERR_MODEL_FILE, note names the key) merges whose pieces are missing, unknown pre-tokenizers,
+ * patterns that do not compile, match empty text for ever or exceed their budget. Free with tokenizer_free
+ * (NULL is fine). */
 enum err tokenizer_new(struct tokenizer **out, const struct tokenizer_src *src, struct err_note *note);
-void     tokenizer_free(struct tokenizer *t);
+void tokenizer_free(struct tokenizer *t);
 
 struct token_vec {
     int32_t *id; /* heap, grows; free with token_vec_fini */
-    size_t   n, cap;
+    size_t n, cap;
 };
 void token_vec_fini(struct token_vec *v);
 bool token_vec_push(struct token_vec *v, int32_t id); /* false: out of memory */
 
 enum tokenize_flags {
-    TOKENIZE_SPECIAL = 1, /* special tokens' text in the input becomes the special token (raw prompts); otherwise it stays text */
+    TOKENIZE_SPECIAL = 1, /* special tokens' text in the input becomes the special token (raw prompts);
+                             otherwise it stays text */
     TOKENIZE_ADD = 2,     /* adds bos/eos where the model asks for it */
 };
 /* Appends to out. text is valid UTF-8 of n bytes and may hold NUL bytes. Linear in n.
- * ERR_NOMEM, ERR_TOO_LARGE, ERR_INVALID_UTF8, or ERR_INVALID_REQUEST when a pattern exceeds its budget; out is then as before. */
-enum err tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, int flags, struct token_vec *out,
-                          struct err_note *note);
+ * ERR_NOMEM, ERR_TOO_LARGE, ERR_INVALID_UTF8, or ERR_INVALID_REQUEST when a pattern exceeds its budget; out
+ * is then as before. */
+enum err tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, int flags,
+                          struct token_vec *out, struct err_note *note);
 
-/* The same, but no special token is taken that touches a guarded span (sorted, disjoint): text of a client inside a prompt
- * that a template wrote. */
+/* The same, but no special token is taken that touches a guarded span (sorted, disjoint): text of a client
+ * inside a prompt that a template wrote. */
 struct tokenizer_span {
     size_t start, end; /* bytes [start, end) */
 };
 enum err tokenizer_encode_guarded(const struct tokenizer *t, const char *text, size_t n, int flags,
-                                  const struct tokenizer_span *guard, size_t n_guard, struct token_vec *out, struct err_note *note);
+                                  const struct tokenizer_span *guard, size_t n_guard, struct token_vec *out,
+                                  struct err_note *note);
 
-int32_t     tokenizer_bos(const struct tokenizer *t); /* -1: none */
-int32_t     tokenizer_eos(const struct tokenizer *t);
-int         tokenizer_n_piece(const struct tokenizer *t);
-bool        tokenizer_is_special(const struct tokenizer *t, int32_t id);
-int32_t     tokenizer_find(const struct tokenizer *t, const char *piece, size_t n); /* exact special/added/byte-alphabet piece; -1 */
+int32_t tokenizer_bos(const struct tokenizer *t); /* -1: none */
+int32_t tokenizer_eos(const struct tokenizer *t);
+int tokenizer_n_piece(const struct tokenizer *t);
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
+int32_t tokenizer_find(const struct tokenizer *t, const char *piece,
+                       size_t n); /* exact special/added/byte-alphabet piece; -1 */
 /* The raw bytes of one token (not always whole UTF-8 characters). Borrowed. Special tokens give their text.
  * id out of range gives an empty string. */
 const char *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *n);

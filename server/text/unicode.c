@@ -1,6 +1,6 @@
-/* unicode: two tables of what is newer than a library, and how to get round it. A character that PCRE2 does not know
- * is shown to it as an old one of the same class and length; a character that the normaliser did not know is a wall at
- * which text is cut before utf8proc sees it. */
+/* unicode: two tables of what is newer than a library, and how to get round it. A character that PCRE2 does
+ * not know is shown to it as an old one of the same class and length; a character that the normaliser did not
+ * know is a wall at which text is cut before utf8proc sees it. */
 #include "server/text/unicode.h"
 
 #include <stdlib.h>
@@ -10,7 +10,22 @@
 #include "base/check.h"
 #include "base/utf8.h"
 
-enum alias_class { AS_LU, AS_LL, AS_LM, AS_LO, AS_HAN, AS_MN, AS_MC, AS_ND, AS_NO, AS_PD, AS_PO, AS_SM, AS_SO, AS_CF };
+enum alias_class {
+    AS_LU,
+    AS_LL,
+    AS_LM,
+    AS_LO,
+    AS_HAN,
+    AS_MN,
+    AS_MC,
+    AS_ND,
+    AS_NO,
+    AS_PD,
+    AS_PO,
+    AS_SM,
+    AS_SO,
+    AS_CF
+};
 
 struct range {
     uint32_t first, last;
@@ -21,10 +36,12 @@ struct range {
 
 /* An old character of each class, of 3 and of 4 bytes. */
 static const char *const alias_char[][2] = {
-    [AS_LU] = {"\u1E00", "\U00010400"},  [AS_LL] = {"\u1E01", "\U00010428"}, [AS_LM] = {"\u1D2C", "\U00016B40"},
-    [AS_LO] = {"\u0E01", "\U00010280"},  [AS_HAN] = {"\u4E00", "\U00020000"}, [AS_MN] = {"\u1AB0", "\U00010A01"},
-    [AS_MC] = {"\u0903", "\U00011000"},  [AS_ND] = {"\u0966", "\U000104A0"}, [AS_NO] = {"\u2460", "\U00010107"},
-    [AS_PD] = {"\u2010", "\U00010EAD"},  [AS_PO] = {"\u2016", "\U00010100"}, [AS_SM] = {"\u2200", "\U0001D6C1"},
+    [AS_LU] = {"\u1E00", "\U00010400"},  [AS_LL] = {"\u1E01", "\U00010428"},
+    [AS_LM] = {"\u1D2C", "\U00016B40"},  [AS_LO] = {"\u0E01", "\U00010280"},
+    [AS_HAN] = {"\u4E00", "\U00020000"}, [AS_MN] = {"\u1AB0", "\U00010A01"},
+    [AS_MC] = {"\u0903", "\U00011000"},  [AS_ND] = {"\u0966", "\U000104A0"},
+    [AS_NO] = {"\u2460", "\U00010107"},  [AS_PD] = {"\u2010", "\U00010EAD"},
+    [AS_PO] = {"\u2016", "\U00010100"},  [AS_SM] = {"\u2200", "\U0001D6C1"},
     [AS_SO] = {"\u2300", "\U0001F300"},  [AS_CF] = {"\u200B", "\U0001D173"},
 };
 
@@ -33,9 +50,12 @@ static int char_len(uint8_t lead) { return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : l
 static uint32_t code_point(const uint8_t *p)
 {
     switch (char_len(p[0])) {
-    case 1: return p[0];
-    case 2: return (uint32_t)(p[0] & 0x1F) << 6 | (p[1] & 0x3Fu);
-    case 3: return (uint32_t)(p[0] & 0x0F) << 12 | (uint32_t)(p[1] & 0x3F) << 6 | (p[2] & 0x3Fu);
+    case 1:
+        return p[0];
+    case 2:
+        return (uint32_t)(p[0] & 0x1F) << 6 | (p[1] & 0x3Fu);
+    case 3:
+        return (uint32_t)(p[0] & 0x0F) << 12 | (uint32_t)(p[1] & 0x3F) << 6 | (p[2] & 0x3Fu);
     default:
         return (uint32_t)(p[0] & 0x07) << 18 | (uint32_t)(p[1] & 0x3F) << 12 | (uint32_t)(p[2] & 0x3F) << 6 |
                (p[3] & 0x3Fu);
@@ -116,7 +136,8 @@ static unsigned combining_class(utf8proc_int32_t c)
     return (unsigned)utf8proc_get_property(c)->combining_class & 0xFFu;
 }
 
-/* Stable counting sort by combining class: utf8proc's own sort is quadratic in the length of a run of marks. */
+/* Stable counting sort by combining class: utf8proc's own sort is quadratic in the length of a run of marks.
+ */
 static void sort_marks(utf8proc_int32_t *c, utf8proc_int32_t *aux, size_t n)
 {
     size_t at[257] = {0};
@@ -146,8 +167,8 @@ static bool decompose(const uint8_t *p, size_t n, struct points *v)
     for (size_t i = 0; i < n; i += (size_t)char_len(p[i])) {
         utf8proc_int32_t part[8]; /* 4 is the longest canonical decomposition */
         int boundary = 0;
-        utf8proc_ssize_t k =
-            utf8proc_decompose_char((utf8proc_int32_t)code_point(p + i), part, 8, UTF8PROC_DECOMPOSE, &boundary);
+        utf8proc_ssize_t k = utf8proc_decompose_char((utf8proc_int32_t)code_point(p + i), part, 8,
+                                                     UTF8PROC_DECOMPOSE, &boundary);
         CHECK(k >= 1 && k <= 8);
         if (!points_reserve(v, (size_t)k)) return false;
         memcpy(v->c + v->n, part, (size_t)k * sizeof part[0]);

@@ -34,7 +34,7 @@ static inline int run_child(void (*fn)(void), char *out, size_t size)
         _exit(0);
     }
     close(end[1]);
-    size_t  len = 0;
+    size_t len = 0;
     ssize_t n;
     while (len < size - 1 && (n = read(end[0], out + len, size - 1 - len)) > 0) len += (size_t)n;
     out[len] = '\0';
@@ -48,7 +48,7 @@ static inline int run_child(void (*fn)(void), char *out, size_t size)
 static inline void assert_check_fails(void (*fn)(void), const char *what)
 {
     char out[4096];
-    int  status = run_child(fn, out, sizeof out);
+    int status = run_child(fn, out, sizeof out);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGABRT);
     assert_non_null(strstr(out, "check failed"));

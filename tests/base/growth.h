@@ -1,6 +1,7 @@
-/* growth: how the cost of a piece of work grows with its size. No bound in seconds: the work is done at a size and at GROWTH_TIMES that
- * size in one run, and their processor times are compared. Other programs on the machine can only make a run longer, so each size's
- * shortest run counts, and the runs are repeated until they agree or the tries are used up. */
+/* growth: how the cost of a piece of work grows with its size. No bound in seconds: the work is done at a
+ * size and at GROWTH_TIMES that size in one run, and their processor times are compared. Other programs on
+ * the machine can only make a run longer, so each size's shortest run counts, and the runs are repeated until
+ * they agree or the tries are used up. */
 #ifndef FLUXD_TESTS_BASE_GROWTH_H
 #define FLUXD_TESTS_BASE_GROWTH_H
 
@@ -19,8 +20,9 @@ static inline double growth_run(void (*work)(void *arg, int times), void *arg, i
     return (double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec);
 }
 
-/* work(arg, 1) and work(arg, GROWTH_TIMES) do the same to inputs whose sizes are as 1 to GROWTH_TIMES. What is linear, or n log n, costs
- * about GROWTH_TIMES as much; what is quadratic costs GROWTH_TIMES squared, of which the bound is less than half. */
+/* work(arg, 1) and work(arg, GROWTH_TIMES) do the same to inputs whose sizes are as 1 to GROWTH_TIMES. What
+ * is linear, or n log n, costs about GROWTH_TIMES as much; what is quadratic costs GROWTH_TIMES squared, of
+ * which the bound is less than half. */
 static inline void assert_linear(const char *what, void (*work)(void *arg, int times), void *arg)
 {
     double small = 1e18, large = 1e18;
@@ -28,8 +30,7 @@ static inline void assert_linear(const char *what, void (*work)(void *arg, int t
         double s = growth_run(work, arg, 1), l = growth_run(work, arg, GROWTH_TIMES);
         small = s < small ? s : small;
         large = l < large ? l : large;
-        if (i > 0 && large <= small * GROWTH_TIMES * GROWTH_SLACK)
-            return;
+        if (i > 0 && large <= small * GROWTH_TIMES * GROWTH_SLACK) return;
     }
     fail_msg("%s: %d times the size costs %.1f times as much", what, GROWTH_TIMES, large / small);
 }

@@ -11,8 +11,8 @@ static void pieces_are_aligned_zeroed_and_apart(void **state)
     (void)state;
     enum { N = 3000 };
     static unsigned char *piece[N];
-    static size_t         size[N];
-    struct arena          a;
+    static size_t size[N];
+    struct arena a;
     arena_init(&a, 0);
     uint32_t rng = 1;
     for (int i = 0; i < N; i++) {

@@ -7,16 +7,13 @@
 static int two = 2; /* not const: the compiler shall not know the outcome */
 
 static const int break_line = __LINE__ + 3;
-static void      break_it(void)
-{
-    CHECK(two + two == 5);
-}
+static void break_it(void) { CHECK(two + two == 5); }
 
 static void a_failed_check_prints_one_line_and_aborts(void **state)
 {
     (void)state;
     char out[4096];
-    int  status = run_child(break_it, out, sizeof out);
+    int status = run_child(break_it, out, sizeof out);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGABRT);
 

@@ -24,7 +24,7 @@ static void the_unit_is_what_the_name_says(void **state)
     int64_t t0 = clock_ns();
     nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     int64_t before = clock_ns() - t0;
-    double  ms = clock_ms_since(t0);
+    double ms = clock_ms_since(t0);
     int64_t after = clock_ns() - t0;
     assert_true(before >= 20000000); /* a sleep is never shorter */
     assert_true(ms >= (double)before * 1e-6 && ms <= (double)after * 1e-6);
@@ -49,7 +49,10 @@ static int64_t monotonic(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static void sleep_ms(int64_t ms) { nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * MS}, NULL); }
+static void sleep_ms(int64_t ms)
+{
+    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * MS}, NULL);
+}
 
 static void stand_still_without_a_pulse(void)
 {
@@ -65,7 +68,8 @@ static void stand_still_with_a_pulse(void)
         int64_t t0 = clock_ns(), m0 = monotonic();
         sleep_ms(2 * CLOCK_STILL_MS); /* nobody reads it */
         int64_t told = clock_ns() - t0, real = monotonic() - m0;
-        if (told < CLOCK_PULSE_MS * MS || told > CLOCK_PULSE_MS * MS + real - 2 * CLOCK_STILL_MS * MS) _exit(1);
+        if (told < CLOCK_PULSE_MS * MS || told > CLOCK_PULSE_MS * MS + real - 2 * CLOCK_STILL_MS * MS)
+            _exit(1);
     }
 }
 
@@ -104,14 +108,14 @@ static void read_while_stopped(void)
 {
     enum { N = 4, STOPS = 6 };
     pthread_t t[N];
-    bool      bad[N] = {false};
-    int64_t   stood = 0;
+    bool bad[N] = {false};
+    int64_t stood = 0;
     clock_pulse();
     const int64_t t0 = clock_ns(), m0 = monotonic();
     for (int i = 0; i < N; i++) pthread_create(&t[i], NULL, read_on, &bad[i]);
     for (int i = 0; i < STOPS; i++) {
         const int64_t before = monotonic();
-        const pid_t   me = getpid(), other = fork(); /* who stops us goes on */
+        const pid_t me = getpid(), other = fork(); /* who stops us goes on */
         if (other == 0) {
             kill(me, SIGSTOP);
             sleep_ms(3 * CLOCK_STILL_MS);

@@ -33,7 +33,7 @@ static void rows_stand_at_their_own_index(void **state)
 }
 
 static enum err outside = ERR_COUNT;
-static void     ask_outside(void) { err_status(outside); }
+static void ask_outside(void) { err_status(outside); }
 
 static void a_code_outside_the_list_is_a_bug(void **state)
 {
@@ -76,7 +76,7 @@ static void arguments_may_be_the_notes_own_strings(void **state)
 static void check_cut(size_t pad, const char *character, bool stays)
 {
     struct err_note note;
-    char            long_text[2048];
+    char long_text[2048];
     memset(long_text, 'a', pad);
     int n = snprintf(long_text + pad, sizeof long_text - pad, "%s%0900d", character, 0);
     assert_true(n > 900);
@@ -91,7 +91,7 @@ static void a_cut_falls_between_characters(void **state)
 {
     (void)state;
     static const char *const chars[] = {"\xC3\xA4", "\xE2\x82\xAC", "\xF0\x9F\x98\x80"};
-    const size_t             room = sizeof((struct err_note *)0)->text - 1;
+    const size_t room = sizeof((struct err_note *)0)->text - 1;
     for (size_t i = 0; i < sizeof chars / sizeof *chars; i++) {
         size_t len = strlen(chars[i]);
         for (size_t inside = 0; inside <= len; inside++) {
@@ -107,7 +107,7 @@ static void a_long_param_is_cut_too(void **state)
 {
     (void)state;
     struct err_note note;
-    char            param[300];
+    char param[300];
     memset(param, 'p', sizeof param);
     const size_t room = sizeof note.param - 1;
     memcpy(param + room - 1, "\xC3\xA4", 2);
@@ -120,7 +120,7 @@ static void a_text_that_just_fits_is_whole(void **state)
 {
     (void)state;
     struct err_note note;
-    const int       room = (int)sizeof note.text - 1;
+    const int room = (int)sizeof note.text - 1;
     err_set(&note, ERR_IO, NULL, "%*s\xC3\xA4", room - 2, "");
     assert_int_equal(strlen(note.text), room);
     assert_memory_equal(note.text + room - 2, "\xC3\xA4", 3);
@@ -130,7 +130,7 @@ static void what_an_operator_reads_is_one_line(void **state)
 {
     (void)state;
     static const enum err ours[] = {ERR_CONFIG, ERR_MODEL_FILE, ERR_IO};
-    struct err_note       note;
+    struct err_note note;
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
         err_set(&note, ours[i], "dir/a\nb", "%s", "dir/a\nb\x1b[31m\x7f: \xC3\xA4");
         assert_string_equal(note.param, "dir/a?b");

@@ -4,8 +4,8 @@
 
 #include "base/hash.h"
 
-/* SipHash-2-4 and SipHash-2-4-128 of the bytes 00 01 02 .. (n - 1) under the key 00 01 .. 0f, row n: the vectors
- * published with the algorithm, bytes in the order of its output. */
+/* SipHash-2-4 and SipHash-2-4-128 of the bytes 00 01 02 .. (n - 1) under the key 00 01 .. 0f, row n: the
+ * vectors published with the algorithm, bytes in the order of its output. */
 static const char *const vector[64][2] = {
     {"310e0edd47db6f72", "a3817f04ba25a8e66df67214c7550293"},
     {"fd67dc93c539f874", "da87c1d86b99af44347659119b22fc45"},
@@ -84,7 +84,8 @@ static void siphash_gives_the_published_values(void **state)
     uint8_t key[16];
     for (uint8_t i = 0; i < 16; i++) key[i] = i;
     for (size_t n = 0; n < 64; n++) {
-        /* a heap copy of the exact size: a byte read past the end is seen; off by n % 8: alignment must not matter */
+        /* a heap copy of the exact size: a byte read past the end is seen; off by n % 8: alignment must not
+         * matter */
         unsigned char *heap = malloc(n + n % 8 + 1), *p = heap + n % 8 + 1;
         for (size_t i = 0; i < n; i++) p[i] = (unsigned char)i;
         char got[33];
@@ -176,12 +177,9 @@ static void a_negative_value_is_a_bug(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(siphash_gives_the_published_values),
-        cmocka_unit_test(random_keys_differ),
-        cmocka_unit_test(every_key_is_found_again),
-        cmocka_unit_test(keys_are_bytes_not_strings),
-        cmocka_unit_test(an_impossible_size_is_refused),
-        cmocka_unit_test(a_negative_value_is_a_bug),
+        cmocka_unit_test(siphash_gives_the_published_values), cmocka_unit_test(random_keys_differ),
+        cmocka_unit_test(every_key_is_found_again),           cmocka_unit_test(keys_are_bytes_not_strings),
+        cmocka_unit_test(an_impossible_size_is_refused),      cmocka_unit_test(a_negative_value_is_a_bug),
     };
     return cmocka_run_group_tests_name("base/hash", tests, NULL, NULL);
 }

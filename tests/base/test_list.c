@@ -3,7 +3,7 @@
 #include "base/list.h"
 
 struct thing {
-    int         id;
+    int id;
     struct list node;
 };
 
@@ -17,7 +17,7 @@ static int order(struct list *head)
 static void order_is_kept_at_both_ends(void **state)
 {
     (void)state;
-    struct list  head;
+    struct list head;
     struct thing t[4] = {{.id = 1}, {.id = 2}, {.id = 3}, {.id = 4}};
     list_init(&head);
     assert_true(list_empty(&head));
@@ -36,7 +36,7 @@ static void order_is_kept_at_both_ends(void **state)
 static void a_safe_walk_may_remove(void **state)
 {
     (void)state;
-    struct list  head;
+    struct list head;
     struct thing t[5] = {{.id = 1}, {.id = 2}, {.id = 3}, {.id = 4}, {.id = 5}};
     list_init(&head);
     for (int i = 0; i < 5; i++) list_push_back(&head, &t[i].node);

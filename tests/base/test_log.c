@@ -15,7 +15,8 @@
 
 #define STAMP "20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\\.[0-9]{3}Z "
 
-/* stderr is the test's own from here to stderr_back; nothing may be asserted between, or its message is lost */
+/* stderr is the test's own from here to stderr_back; nothing may be asserted between, or its message is lost
+ */
 static int stderr_to(int fd)
 {
     int kept = dup(STDERR_FILENO);
@@ -39,7 +40,7 @@ static bool readable(int fd)
 static char *drain(int fd)
 {
     size_t len = 0, cap = 1 << 16;
-    char  *text = malloc(cap);
+    char *text = malloc(cap);
     while (readable(fd)) {
         if (cap - len < 8192) text = realloc(text, cap *= 2);
         ssize_t n = read(fd, text + len, cap - len - 1);
@@ -85,8 +86,8 @@ static void a_line_is_time_level_event_fields(void **state)
     log_line(LOG_ERROR, "second", "v=%s", "");
     stderr_back(kept);
     char *text = drain(end[0]);
-    assert_true(matches(text, "^" STAMP "info  model loaded path=m\\.gguf weights_mib=86\\.2\n"
-                              STAMP "error second v=\n$"));
+    assert_true(matches(text, "^" STAMP "info  model loaded path=m\\.gguf weights_mib=86\\.2\n" STAMP
+                              "error second v=\n$"));
     assert_int_equal(errno_after, ENOSPC);
     free(text);
     close(end[0]);
@@ -103,17 +104,21 @@ static void no_value_can_forge_a_line(void **state)
         {"\x1b[2J\x01\x7f", "\\x1b[2J\\x01\\x7f"},
         {"gr\xC3\xBC\xC3\x9F \xE2\x82\xAC \xF0\x9F\x98\x80 \xC2\xA0",
          "gr\xC3\xBC\xC3\x9F \xE2\x82\xAC \xF0\x9F\x98\x80 \xC2\xA0"},
-        {"\xC2\x85\xC2\x9B", "\\xc2\\x85\\xc2\\x9b"},                  /* C1: NEL, CSI */
+        {"\xC2\x85\xC2\x9B", "\\xc2\\x85\\xc2\\x9b"},                   /* C1: NEL, CSI */
         {"\xE2\x80\xA8\xE2\x80\xA9", "\\xe2\\x80\\xa8\\xe2\\x80\\xa9"}, /* line and paragraph separator */
-        {"\x9b" "31m\xFF", "\\x9b31m\\xff"},                           /* stray bytes */
-        {"\xC0\xAF \xE0\x80\xAF \xF0\x80\x80\xAF", "\\xc0\\xaf \\xe0\\x80\\xaf \\xf0\\x80\\x80\\xaf"}, /* overlong */
-        {"\xED\xA0\x80 \xF4\x90\x80\x80", "\\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80"}, /* surrogate, past the end */
-        {"\xE2\x82", "\\xe2\\x82"},                                    /* cut short */
+        {"\x9b"
+         "31m\xFF",
+         "\\x9b31m\\xff"}, /* stray bytes */
+        {"\xC0\xAF \xE0\x80\xAF \xF0\x80\x80\xAF",
+         "\\xc0\\xaf \\xe0\\x80\\xaf \\xf0\\x80\\x80\\xaf"}, /* overlong */
+        {"\xED\xA0\x80 \xF4\x90\x80\x80",
+         "\\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80"}, /* surrogate, past the end */
+        {"\xE2\x82", "\\xe2\\x82"},               /* cut short */
         {"\xE2\x82z", "\\xe2\\x82z"},
         {"", ""},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        char  want[256];
+        char want[256];
         char *text = logged(table[i].value);
         snprintf(want, sizeof want, "info  ev v=%s\n", table[i].shown);
         assert_true(matches(text, "^" STAMP));
@@ -134,15 +139,16 @@ static char *repeated(const char *s, size_t n)
 static void a_long_line_is_cut_between_characters(void **state)
 {
     (void)state;
-    static const char *const filler[][2] = {{"a", "a"}, {"\n", "\\n"}, {"\xC3\xBC", "\xC3\xBC"}, {"\x80", "\\x80"}};
-    const size_t             n_head = strlen("2026-11-23T21:43:48.123Z info  ev v=");
-    const size_t             most_whole = PIPE_BUF - strlen("...\n");
+    static const char *const filler[][2] = {
+        {"a", "a"}, {"\n", "\\n"}, {"\xC3\xBC", "\xC3\xBC"}, {"\x80", "\\x80"}};
+    const size_t n_head = strlen("2026-11-23T21:43:48.123Z info  ev v=");
+    const size_t most_whole = PIPE_BUF - strlen("...\n");
     for (size_t f = 0; f < sizeof filler / sizeof *filler; f++) {
         size_t unit = strlen(filler[f][1]), n_fit = (most_whole - n_head) / unit;
         for (size_t n = n_fit - 3; n < n_fit + 200; n++) {
-            char  *value = repeated(filler[f][0], n), *shown = repeated(filler[f][1], n);
-            char  *text = logged(value), *body = text + n_head;
-            bool   cut = n > n_fit;
+            char *value = repeated(filler[f][0], n), *shown = repeated(filler[f][1], n);
+            char *text = logged(value), *body = text + n_head;
+            bool cut = n > n_fit;
             size_t n_body = (cut ? n_fit : n) * unit;
             assert_memory_equal(body, shown, n_body);
             assert_string_equal(body + n_body, cut ? "...\n" : "\n");
@@ -179,7 +185,7 @@ static void levels_are_parsed_by_their_word(void **state)
 {
     (void)state;
     static const char *const word[] = {"error", "warn", "info", "debug"};
-    enum log_level           level;
+    enum log_level level;
     for (int i = 0; i < 4; i++) {
         assert_true(log_level_parse(word[i], &level));
         assert_int_equal(level, i);
@@ -227,11 +233,11 @@ static void a_full_pipe_drops_and_counts(void **state)
     for (int n_pad = 60; n_pad <= 3500; n_pad += 860) {
         int end[2];
         assert_int_equal(pipe(end), 0);
-        int      flags = fcntl(end[1], F_GETFL);
+        int flags = fcntl(end[1], F_GETFL);
         uint64_t before = log_dropped();
         log_many(end[1], 3000, n_pad);
         assert_int_equal(fcntl(end[1], F_GETFL), flags); /* the shared description is as it was */
-        int   dropped = (int)(log_dropped() - before);
+        int dropped = (int)(log_dropped() - before);
         char *text = drain(end[0]);
         assert_true(dropped > 0);
         assert_int_equal(whole_lines(text, n_pad, true) + dropped, 3000);
@@ -275,7 +281,7 @@ static void a_closed_stderr_drops_and_counts(void **state)
 {
     (void)state;
     uint64_t before = log_dropped();
-    int      kept = dup(STDERR_FILENO);
+    int kept = dup(STDERR_FILENO);
     close(STDERR_FILENO);
     log_line(LOG_INFO, "nowhere", "x=%d", 1);
     stderr_back(kept);
@@ -286,7 +292,7 @@ static void a_file_gets_every_line(void **state)
 {
     (void)state;
     char name[] = "/tmp/test_log_XXXXXX";
-    int  fd = mkstemp(name);
+    int fd = mkstemp(name);
     assert_true(fd >= 0);
     unlink(name);
     uint64_t before = log_dropped();
@@ -299,8 +305,8 @@ static void a_file_gets_every_line(void **state)
     close(fd);
 }
 
-/* A line that was torn when the far end filled up was counted as dropped; all others can be read, also the one that
- * comes after it. */
+/* A line that was torn when the far end filled up was counted as dropped; all others can be read, also the
+ * one that comes after it. */
 static int readable_lines(char *text, int n_pad)
 {
     int n = 0;
@@ -378,9 +384,9 @@ static void *log_from_thread(void *arg)
 
 static void *read_slowly(void *arg)
 {
-    int    fd = *(int *)arg;
+    int fd = *(int *)arg;
     size_t len = 0, cap = (size_t)N_THREADS * N_LINES * 200;
-    char  *text = malloc(cap);
+    char *text = malloc(cap);
     for (ssize_t n; (n = read(fd, text + len, cap - len - 1 < 700 ? cap - len - 1 : 700)) > 0;) {
         len += (size_t)n;
         nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
@@ -398,7 +404,7 @@ static void threads_never_mix_or_block(void **state)
     pthread_t reader, t[N_THREADS];
     assert_int_equal(pthread_create(&reader, NULL, read_slowly, &end[0]), 0);
     uint64_t before = log_dropped();
-    int      kept = stderr_to(end[1]);
+    int kept = stderr_to(end[1]);
     for (int i = 0; i < N_THREADS; i++) {
         id[i] = i;
         pthread_create(&t[i], NULL, log_from_thread, &id[i]);
@@ -429,13 +435,14 @@ static void *log_one_per_round(void *arg)
     return NULL;
 }
 
-/* A pipe with room for one line, and four threads that all see the room: who writes second would wait for a reader. */
+/* A pipe with room for one line, and four threads that all see the room: who writes second would wait for a
+ * reader. */
 static void threads_never_race_for_the_last_room(void **state)
 {
     (void)state;
-    int               end[2], dropped_wrong = 0;
+    int end[2], dropped_wrong = 0;
     pthread_barrier_t round;
-    pthread_t         t[N_THREADS];
+    pthread_t t[N_THREADS];
     assert_int_equal(pipe(end), 0);
     assert_int_equal(fcntl(end[1], F_SETPIPE_SZ, 4096), 4096);
     pthread_barrier_init(&round, NULL, N_THREADS + 1);

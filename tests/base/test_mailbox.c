@@ -32,7 +32,7 @@ static void items_leave_in_the_order_they_came(void **state)
 static void a_full_box_refuses(void **state)
 {
     (void)state;
-    atomic_int      n_wake = 0;
+    atomic_int n_wake = 0;
     struct mailbox *m = mailbox_new(2, count_wake, &n_wake);
     assert_true(mailbox_put(m, &item[0]));
     assert_true(mailbox_put(m, &item[1]));
@@ -50,7 +50,7 @@ static void take_all_takes_up_to_n(void **state)
 {
     (void)state;
     struct mailbox *m = mailbox_new(8, NULL, NULL);
-    void           *got[8] = {0};
+    void *got[8] = {0};
     assert_int_equal(mailbox_take_all(m, got, 8), 0);
     for (int i = 0; i < 5; i++) assert_true(mailbox_put(m, &item[i]));
     assert_int_equal(mailbox_take_all(m, got, 3), 3);
@@ -63,7 +63,7 @@ static void take_all_takes_up_to_n(void **state)
 static void wake_is_called_when_an_empty_box_fills(void **state)
 {
     (void)state;
-    atomic_int      n_wake = 0;
+    atomic_int n_wake = 0;
     struct mailbox *m = mailbox_new(4, count_wake, &n_wake);
     mailbox_put(m, &item[0]);
     mailbox_put(m, &item[1]);
@@ -82,7 +82,7 @@ static void wake_is_called_when_an_empty_box_fills(void **state)
 }
 
 static struct mailbox *reentered;
-static void            take_in_wake(void *arg) { *(void **)arg = mailbox_take(reentered); }
+static void take_in_wake(void *arg) { *(void **)arg = mailbox_take(reentered); }
 
 static void wake_runs_outside_the_lock(void **state)
 {
@@ -98,7 +98,7 @@ static void a_wait_ends_at_its_time(void **state)
 {
     (void)state;
     struct mailbox *m = mailbox_new(1, NULL, NULL);
-    int64_t         t0 = clock_ns();
+    int64_t t0 = clock_ns();
     assert_null(mailbox_wait(m, 0));
     assert_null(mailbox_wait(m, 30));
     assert_true(clock_ns() - t0 >= 30000000);
@@ -134,8 +134,8 @@ static void a_poke_ends_one_wait_and_is_not_lost(void **state)
 /* a waits in its own thread; what its wait returned lands in got */
 struct waiter {
     struct mailbox *m;
-    void           *got;
-    atomic_bool     done;
+    void *got;
+    atomic_bool done;
 };
 
 static void *wait_for_ever(void *arg)
@@ -152,12 +152,14 @@ static void a_sleeping_waiter_is_reached(void **state)
     struct mailbox *m = mailbox_new(1, NULL, NULL);
     for (int poke = 0; poke < 2; poke++) {
         struct waiter w = {.m = m, .got = &item[7]};
-        pthread_t     t;
+        pthread_t t;
         assert_int_equal(pthread_create(&t, NULL, wait_for_ever, &w), 0);
         nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
         assert_false(atomic_load(&w.done)); /* nothing came: it sleeps */
-        if (poke) mailbox_poke(m);
-        else mailbox_put(m, &item[1]);
+        if (poke)
+            mailbox_poke(m);
+        else
+            mailbox_put(m, &item[1]);
         pthread_join(t, NULL);
         assert_ptr_equal(w.got, poke ? NULL : &item[1]);
     }
@@ -168,8 +170,8 @@ static void one_poke_ends_one_of_two_waits(void **state)
 {
     (void)state;
     struct mailbox *m = mailbox_new(1, NULL, NULL);
-    struct waiter   w[2] = {{.m = m, .got = &item[7]}, {.m = m, .got = &item[7]}};
-    pthread_t       t[2];
+    struct waiter w[2] = {{.m = m, .got = &item[7]}, {.m = m, .got = &item[7]}};
+    pthread_t t[2];
     for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&t[i], NULL, wait_for_ever, &w[i]), 0);
     nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     mailbox_poke(m);
@@ -190,7 +192,7 @@ static int sent[N_PRODUCERS][N_ITEMS];
 
 struct producer {
     struct mailbox *m;
-    int             id;
+    int id;
 };
 
 static void *produce(void *arg)
@@ -209,8 +211,8 @@ static void threads_lose_nothing_and_keep_each_ones_order(void **state)
     (void)state;
     struct mailbox *m = mailbox_new(CAPACITY, NULL, NULL);
     struct producer p[N_PRODUCERS] = {{m, 0}, {m, 1}};
-    pthread_t       t[N_PRODUCERS];
-    int             next[N_PRODUCERS] = {0}, n_got = 0;
+    pthread_t t[N_PRODUCERS];
+    int next[N_PRODUCERS] = {0}, n_got = 0;
     for (int i = 0; i < N_PRODUCERS; i++) assert_int_equal(pthread_create(&t[i], NULL, produce, &p[i]), 0);
     while (n_got < N_PRODUCERS * N_ITEMS) {
         int *x = mailbox_wait(m, -1);

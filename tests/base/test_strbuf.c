@@ -103,7 +103,7 @@ static void clear_keeps_the_memory(void **state)
     strbuf_clear(&b);
     assert_int_equal(b.len, 0);
     strbuf_puts(&b, "some text");
-    char  *data = b.data;
+    char *data = b.data;
     size_t cap = b.cap;
     strbuf_clear(&b);
     assert_int_equal(b.len, 0);

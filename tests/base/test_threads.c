@@ -14,20 +14,23 @@ static void as_many_as_are_asked_for_can_be_started(void **state)
 
 static void *nothing(void *arg) { return arg; }
 
-/* Another user, who has this one process: with `n` threads allowed n - 1 may be started, and that many right afterwards. */
+/* Another user, who has this one process: with `n` threads allowed n - 1 may be started, and that many right
+ * afterwards. */
 static void try_under_limits(void)
 {
     for (int n = 1; n <= 8; n++) {
         struct rlimit limit = {(rlim_t)n, 64};
-        pthread_t     t[8];
+        pthread_t t[8];
         if (setrlimit(RLIMIT_NPROC, &limit) != 0) _exit(2);
         for (int try = 0; try < 50; try++)
             for (int more = 0; more <= 8; more++) {
                 if (threads_can_start(more) != (more <= n - 1)) _exit(3);
                 for (int i = 0; i < more && more == n - 1; i++)
-                    if (pthread_create(&t[i], NULL, nothing, NULL) != 0) _exit(4); /* none of the tried ones counts any more */
+                    if (pthread_create(&t[i], NULL, nothing, NULL) != 0)
+                        _exit(4); /* none of the tried ones counts any more */
                 for (int i = 0; i < more && more == n - 1; i++) pthread_join(t[i], NULL);
-                for (int wait = 0; wait < 1000 && more == n - 1 && !threads_can_start(n - 1); wait++) usleep(1000); /* until ours have gone */
+                for (int wait = 0; wait < 1000 && more == n - 1 && !threads_can_start(n - 1); wait++)
+                    usleep(1000); /* until ours have gone */
             }
     }
     _exit(0);
@@ -37,7 +40,7 @@ static void the_limit_is_told_and_nothing_counts_against_it_afterwards(void **st
 {
     (void)state;
     if (geteuid() != 0) skip(); /* it takes root to become a user who has no other thread */
-    char  out[256];
+    char out[256];
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {

@@ -17,11 +17,32 @@ static void assert_sanitized(const char *in, size_t n, const char *want)
 static void only_well_formed_text_is_valid(void **state)
 {
     (void)state;
-    static const char *const good[] = {"", "a", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80",
-                                       "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF"};
-    static const char *const bad[] = {"\x80", "\xC0\x80", "\xC1\xBF", "\xC2", "\xC2""a", "\xE0\x9F\xBF", "\xE2\x82", "\xED\xA0\x80",
-                                      "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "a\xF0\x9F\x91"};
-    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) assert_true(utf8_valid(good[i], strlen(good[i])));
+    static const char *const good[] = {"",
+                                       "a",
+                                       "\xC2\x80",
+                                       "\xDF\xBF",
+                                       "\xE0\xA0\x80",
+                                       "\xED\x9F\xBF",
+                                       "\xEE\x80\x80",
+                                       "\xEF\xBF\xBF",
+                                       "\xF0\x90\x80\x80",
+                                       "\xF4\x8F\xBF\xBF"};
+    static const char *const bad[] = {"\x80",
+                                      "\xC0\x80",
+                                      "\xC1\xBF",
+                                      "\xC2",
+                                      "\xC2"
+                                      "a",
+                                      "\xE0\x9F\xBF",
+                                      "\xE2\x82",
+                                      "\xED\xA0\x80",
+                                      "\xF0\x8F\xBF\xBF",
+                                      "\xF4\x90\x80\x80",
+                                      "\xF5\x80\x80\x80",
+                                      "\xFF",
+                                      "a\xF0\x9F\x91"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_true(utf8_valid(good[i], strlen(good[i])));
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) assert_false(utf8_valid(bad[i], strlen(bad[i])));
     assert_true(utf8_valid("a\0b", 3));
 }
@@ -31,13 +52,27 @@ static void a_split_character_is_held_back(void **state)
     (void)state;
     static const struct {
         const char *text;
-        size_t      complete;
+        size_t complete;
     } row[] = {
-        {"", 0},           {"ab", 2},          {"a\xC3", 1},         {"a\xC3\xA9", 3},         {"a\xE2", 1},
-        {"a\xE2\x82", 1},  {"a\xE2\x82\xAC", 4}, {"a\xF0\x9F\x91", 1}, {"a\xF0\x9F\x91\x8D", 5}, {"\xF0", 0},
+        {"", 0},
+        {"ab", 2},
+        {"a\xC3", 1},
+        {"a\xC3\xA9", 3},
+        {"a\xE2", 1},
+        {"a\xE2\x82", 1},
+        {"a\xE2\x82\xAC", 4},
+        {"a\xF0\x9F\x91", 1},
+        {"a\xF0\x9F\x91\x8D", 5},
+        {"\xF0", 0},
         /* never to be well-formed: nothing to wait for */
-        {"a\xC0", 2},      {"a\xFF", 2},       {"a\x80", 2},         {"\x80\x80\x80\x80", 4},  {"a\xE0\x9F", 3},
-        {"a\xED\xA0", 3},  {"a\xF4\x90", 3},   {"a\xF5\x80", 3},
+        {"a\xC0", 2},
+        {"a\xFF", 2},
+        {"a\x80", 2},
+        {"\x80\x80\x80\x80", 4},
+        {"a\xE0\x9F", 3},
+        {"a\xED\xA0", 3},
+        {"a\xF4\x90", 3},
+        {"a\xF5\x80", 3},
     };
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
         assert_int_equal(utf8_complete(row[i].text, strlen(row[i].text)), row[i].complete);
@@ -49,8 +84,12 @@ static void ill_formed_parts_become_replacement_characters(void **state)
 {
     (void)state;
     assert_sanitized("plain \xC3\xA9", 8, "plain \xC3\xA9");
-    assert_sanitized("\xFF" "a\xC0\x80", 4, "\uFFFDa\uFFFD\uFFFD");
-    assert_sanitized("\xE2\x82" "a", 3, "\uFFFDa");
+    assert_sanitized("\xFF"
+                     "a\xC0\x80",
+                     4, "\uFFFDa\uFFFD\uFFFD");
+    assert_sanitized("\xE2\x82"
+                     "a",
+                     3, "\uFFFDa");
     assert_sanitized("\xF0\x9F\x91", 3, "\uFFFD");
     assert_sanitized("\xED\xA0\x80", 3, "\uFFFD\uFFFD\uFFFD");
     assert_sanitized("\xE2\x82\xF0\x9F\x91\x8D\x8D", 7, "\uFFFD\U0001F44D\uFFFD");
@@ -61,7 +100,8 @@ static void ill_formed_parts_become_replacement_characters(void **state)
 static void a_stream_in_parts_equals_the_whole(void **state)
 {
     (void)state;
-    static const uint8_t byte[] = {'a', 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC3, 0xE0, 0xE2, 0xED, 0xEF, 0xF0, 0xF4, 0xFF};
+    static const uint8_t byte[] = {'a',  0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0,
+                                   0xC3, 0xE0, 0xE2, 0xED, 0xEF, 0xF0, 0xF4, 0xFF};
     uint32_t rng = 1;
     for (int round = 0; round < 20000; round++) {
         char text[12];

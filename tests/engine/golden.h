@@ -14,7 +14,7 @@ static inline cJSON *golden(const char *path)
 {
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
-    char  *text = calloc(1, 1 << 20);
+    char *text = calloc(1, 1 << 20);
     size_t n = fread(text, 1, (1 << 20) - 1, f);
     fclose(f);
     assert_true(n > 0);
@@ -24,11 +24,14 @@ static inline cJSON *golden(const char *path)
     return j;
 }
 
-static inline int int_of(const cJSON *o, const char *key) { return (int)cJSON_GetNumberValue(cJSON_GetObjectItem(o, key)); }
+static inline int int_of(const cJSON *o, const char *key)
+{
+    return (int)cJSON_GetNumberValue(cJSON_GetObjectItem(o, key));
+}
 
 static inline int read_ids(const cJSON *a, int32_t *ids)
 {
-    int          n = 0;
+    int n = 0;
     const cJSON *x;
     cJSON_ArrayForEach(x, a) ids[n++] = x->valueint;
     assert_true(n > 0 && n < DRIVE_TOK);
@@ -37,11 +40,13 @@ static inline int read_ids(const cJSON *a, int32_t *ids)
 
 struct worst {
     double logprob; /* largest difference seen */
-    int    n;       /* tokens compared */
+    int n;          /* tokens compared */
 };
 
-/* Top tokens in order, but for those closer to each other than the tolerance, whose order rounding decides. */
-static inline void compare(const struct sample_out *got, const cJSON *want, int n_top, double tolerance, struct worst *w)
+/* Top tokens in order, but for those closer to each other than the tolerance, whose order rounding decides.
+ */
+static inline void compare(const struct sample_out *got, const cJSON *want, int n_top, double tolerance,
+                           struct worst *w)
 {
     assert_false(got->bad);
     assert_int_equal(got->id, int_of(want, "id"));
@@ -49,8 +54,8 @@ static inline void compare(const struct sample_out *got, const cJSON *want, int 
     const cJSON *top = cJSON_GetObjectItem(want, "top");
     for (int i = 0; i < n_top; i++) {
         const cJSON *pair = cJSON_GetArrayItem(top, i);
-        int          id = cJSON_GetArrayItem(pair, 0)->valueint, k = 0;
-        double       lp = cJSON_GetArrayItem(pair, 1)->valuedouble;
+        int id = cJSON_GetArrayItem(pair, 0)->valueint, k = 0;
+        double lp = cJSON_GetArrayItem(pair, 1)->valuedouble;
         while (k < got->n_top && got->top_id[k] != id) k++;
         if (k == got->n_top) { /* only the last may have lost its place, to one as likely */
             assert_true(fabs((double)got->top_logprob[got->n_top - 1] - lp) < tolerance);
@@ -71,6 +76,9 @@ static inline void replay(struct drive *d, const cJSON *out, int n_top, double t
     }
 }
 
-static inline void report(const char *what, const struct worst *w) { printf("%s: %d tokens equal, logprobs within %.1e\n", what, w->n, w->logprob); }
+static inline void report(const char *what, const struct worst *w)
+{
+    printf("%s: %d tokens equal, logprobs within %.1e\n", what, w->n, w->logprob);
+}
 
 #endif

@@ -1,5 +1,6 @@
-/* invariance: laws that hold for any model - results do not depend on company, pieces or what pages held before. Included by
- * a test with a tiny model (quick, under the sanitizers) and by one with the real one. model_path says which. */
+/* invariance: laws that hold for any model - results do not depend on company, pieces or what pages held
+ * before. Included by a test with a tiny model (quick, under the sanitizers) and by one with the real one.
+ * model_path says which. */
 #ifndef FLUXD_TESTS_ENGINE_INVARIANCE_H
 #define FLUXD_TESTS_ENGINE_INVARIANCE_H
 
@@ -15,33 +16,40 @@ static const char *model_path;
 
 static int32_t prompt_tok(const struct engine *e, int seq, int i)
 {
-    return (int32_t)((uint32_t)(seq * 7919 + i * 104729 + i * i * 31) % (uint32_t)(engine_info(e)->n_vocab - 20) + 20u);
+    return (int32_t)((uint32_t)(seq * 7919 + i * 104729 + i * i * 31) %
+                         (uint32_t)(engine_info(e)->n_vocab - 20) +
+                     20u);
 }
 
-static const int lengths[N_SEQ] = {150, 1, 17, 128, 129, 200, 255, PROMPT_MOST}; /* in and out of pages, one piece and many */
+static const int lengths[N_SEQ] = {150, 1,   17,  128,
+                                   129, 200, 255, PROMPT_MOST}; /* in and out of pages, one piece and many */
 
 static char *route_of(const struct engine *e, int seq, char *route)
 {
     int L = engine_info(e)->n_layer;
-    for (int l = 0; l < L; l++) route[l] = (char)('0' + (seq == 0 ? 1 : seq == 1 ? 0 : (l * 7 + seq) % 3 == 0));
+    for (int l = 0; l < L; l++)
+        route[l] = (char)('0' + (seq == 0 ? 1 : seq == 1 ? 0 : (l * 7 + seq) % 3 == 0));
     route[L] = 0;
     return route;
 }
 
-static int pages_of(const struct engine *e, int n) { return engine_info(e)->n_layer * ((n + 64 + PAGE_TOK - 1) / PAGE_TOK); }
+static int pages_of(const struct engine *e, int n)
+{
+    return engine_info(e)->n_layer * ((n + 64 + PAGE_TOK - 1) / PAGE_TOK);
+}
 
 static void start(struct drive *d, struct engine *e, int seq, int slot, int first_page, bool open)
 {
     int32_t tok[PROMPT_MOST];
-    char    route[DRIVE_LAYER + 1];
+    char route[DRIVE_LAYER + 1];
     for (int i = 0; i < lengths[seq]; i++) tok[i] = prompt_tok(e, seq, i);
     drive_init(d, e, slot, tok, lengths[seq], open ? NULL : route_of(e, seq, route), first_page);
 }
 
 struct outcome {
     struct sample_out out[N_OUT];
-    uint8_t           route[DRIVE_LAYER];
-    float             margin[DRIVE_LAYER];
+    uint8_t route[DRIVE_LAYER];
+    float margin[DRIVE_LAYER];
 };
 
 static void keep(struct outcome *o, const struct drive *d)
@@ -68,7 +76,8 @@ static void assert_same_outcome(const struct outcome *a, const struct outcome *b
     assert_memory_equal(a->margin, b->margin, sizeof a->margin);
 }
 
-static void run_alone(struct engine *e, int seq, int slot, int first_page, int chunk, bool open, struct outcome *o)
+static void run_alone(struct engine *e, int seq, int slot, int first_page, int chunk, bool open,
+                      struct outcome *o)
 {
     struct drive d;
     start(&d, e, seq, slot, first_page, open);
@@ -78,22 +87,22 @@ static void run_alone(struct engine *e, int seq, int slot, int first_page, int c
     drive_fini(&d);
 }
 
-/* All sequences at once: the first decodes from the start, the others' pieces join step by step, short prompts share a call, and
- * every step carries all rows that decode. */
+/* All sequences at once: the first decodes from the start, the others' pieces join step by step, short
+ * prompts share a call, and every step carries all rows that decode. */
 struct crowd {
     struct engine *e;
-    struct drive   d[N_SEQ];
-    int            layer[N_SEQ], tok[N_SEQ], n_out[N_SEQ]; /* prefill cursor; tokens drawn */
+    struct drive d[N_SEQ];
+    int layer[N_SEQ], tok[N_SEQ], n_out[N_SEQ]; /* prefill cursor; tokens drawn */
     struct outcome o[N_SEQ];
 };
 
 static bool crowd_step(struct crowd *c, int chunk)
 {
-    struct batch_row   row[N_SEQ];
+    struct batch_row row[N_SEQ];
     struct batch_piece piece[N_SEQ];
-    struct sample_out  row_out[N_SEQ], piece_out[N_SEQ];
-    uint8_t            drew[N_SEQ];
-    int                row_seq[N_SEQ], piece_seq[N_SEQ], n_row = 0, n_piece = 0;
+    struct sample_out row_out[N_SEQ], piece_out[N_SEQ];
+    uint8_t drew[N_SEQ];
+    int row_seq[N_SEQ], piece_seq[N_SEQ], n_row = 0, n_piece = 0;
     for (int s = N_SEQ - 1; s >= 0; s--) {
         int n = lengths[s], L = engine_info(c->e)->n_layer;
         if (c->n_out[s] == N_OUT) continue;
@@ -103,13 +112,13 @@ static bool crowd_step(struct crowd *c, int chunk)
             continue;
         }
         bool whole = n <= chunk;
-        int  end = c->tok[s] + chunk < n ? c->tok[s] + chunk : n;
+        int end = c->tok[s] + chunk < n ? c->tok[s] + chunk : n;
         piece_seq[n_piece] = s;
         piece[n_piece++] = drive_piece(&c->d[s], c->layer[s], whole ? L : c->layer[s] + 1, c->tok[s], end);
         c->tok[s] = end == n ? 0 : end;
         c->layer[s] += end == n ? 1 : 0;
     }
-    struct batch    b = {.n_row = n_row, .n_piece = n_piece, .row = row, .piece = piece};
+    struct batch b = {.n_row = n_row, .n_piece = n_piece, .row = row, .piece = piece};
     struct step_out out = {.row = row_out, .piece = piece_out, .drew = drew};
     if (!n_row && !n_piece) return false;
     assert_int_equal(engine_step(c->e, &b, &out, NULL), OK);
@@ -132,7 +141,8 @@ static void run_crowd(struct crowd *c, struct engine *e, int chunk, bool open)
         start(&c->d[s], e, s, s, first_page, open);
         first_page += pages_of(e, lengths[s]);
     }
-    while (crowd_step(c, chunk)) {}
+    while (crowd_step(c, chunk)) {
+    }
     for (int s = 0; s < N_SEQ; s++) {
         keep(&c->o[s], &c->d[s]);
         drive_fini(&c->d[s]);
@@ -142,7 +152,7 @@ static void run_crowd(struct crowd *c, struct engine *e, int chunk, bool open)
 static void poison_pages(struct engine *e, int n)
 {
     int64_t bytes = engine_info(e)->page_bytes;
-    void   *nan = malloc((size_t)bytes);
+    void *nan = malloc((size_t)bytes);
     memset(nan, 0xff, (size_t)bytes); /* a NaN in fp32 and in bf16 */
     for (int p = 0; p < n; p++) assert_int_equal(engine_page_write(e, p, nan), OK);
     free(nan);
@@ -151,8 +161,8 @@ static void poison_pages(struct engine *e, int n)
 static void check_invariance(struct engine *e, bool open)
 {
     static struct outcome alone, again;
-    static struct crowd   crowd;
-    int                   n_page = 0;
+    static struct crowd crowd;
+    int n_page = 0;
     for (int s = 0; s < N_SEQ; s++) n_page += pages_of(e, lengths[s]);
     poison_pages(e, n_page);
     run_crowd(&crowd, e, CHUNK, open);
@@ -191,22 +201,22 @@ static void alone_in_company_and_in_pieces_are_bit_equal_auto(void **state)
 static void run_among(struct engine *e, int n, struct outcome *o)
 {
     static struct drive d[BATCH_MOST];
-    struct batch_row    row[BATCH_MOST];
-    struct batch_piece  piece[BATCH_MOST];
-    struct sample_out   out[BATCH_MOST];
-    uint8_t             drew[BATCH_MOST];
-    const int           L = engine_info(e)->n_layer;
+    struct batch_row row[BATCH_MOST];
+    struct batch_piece piece[BATCH_MOST];
+    struct sample_out out[BATCH_MOST];
+    uint8_t drew[BATCH_MOST];
+    const int L = engine_info(e)->n_layer;
     for (int i = 0, first_page = 0; i < n; i++) {
         int32_t tok[PROMPT_MOST];
-        char    route[DRIVE_LAYER + 1];
-        int     seq = i == n / 2 ? 0 : N_SEQ + i, len = seq ? 1 + i * 11 % 40 : lengths[0];
+        char route[DRIVE_LAYER + 1];
+        int seq = i == n / 2 ? 0 : N_SEQ + i, len = seq ? 1 + i * 11 % 40 : lengths[0];
         for (int t = 0; t < len; t++) tok[t] = prompt_tok(e, seq, t);
         drive_init(&d[i], e, i, tok, len, route_of(e, seq, route), first_page);
         first_page += pages_of(e, len);
         piece[i] = drive_piece(&d[i], 0, L, 0, len);
     }
     for (int k = 0; k < N_OUT; k++) {
-        struct batch    b = {.n_row = k ? n : 0, .n_piece = k ? 0 : n, .row = row, .piece = piece};
+        struct batch b = {.n_row = k ? n : 0, .n_piece = k ? 0 : n, .row = row, .piece = piece};
         struct step_out to = {.row = out, .piece = out, .drew = drew};
         for (int i = 0; i < n; i++) row[i] = drive_row(&d[i]);
         assert_int_equal(engine_step(e, &b, &to, NULL), OK);
@@ -241,15 +251,17 @@ static void a_request_is_alike_alone_again_and_in_batches_of_2_17_and_64(void **
 
 static struct engine *open_routed(int sparse_kind, int retrieval_kind)
 {
-    char  path[] = "/tmp/fluxd-router-XXXXXX";
-    int   fd = mkstemp(path);
+    char path[] = "/tmp/fluxd-router-XXXXXX";
+    int fd = mkstemp(path);
     float bias[DRIVE_LAYER] = {0};
     assert_true(fd >= 0);
     close(fd);
-    struct engine_conf c = drive_conf(model_path, ENGINE_DTYPE_AUTO, sparse_kind < 0 && retrieval_kind < 0 ? CHUNK : PROMPT_MOST);
-    struct engine     *e = drive_open(&c);
-    const int          L = engine_info(e)->n_layer;
-    hash_router_write(path, 5, L, 2, engine_info(e)->head, bias, "{\"pool_size\":\"150.0\",\"local_window_size\":\"128\"}");
+    struct engine_conf c = drive_conf(model_path, ENGINE_DTYPE_AUTO,
+                                      sparse_kind < 0 && retrieval_kind < 0 ? CHUNK : PROMPT_MOST);
+    struct engine *e = drive_open(&c);
+    const int L = engine_info(e)->n_layer;
+    hash_router_write(path, 5, L, 2, engine_info(e)->head, bias,
+                      "{\"pool_size\":\"150.0\",\"local_window_size\":\"128\"}");
     engine_close(e);
     c.router = path;
     c.sparse_kind = sparse_kind;
@@ -265,8 +277,8 @@ static void routers_decide_alike_in_company_and_in_pieces(void **state)
 {
     (void)state;
     struct engine *e = open_routed(-1, -1);
-    const int      L = engine_info(e)->n_layer;
-    int            mixed = 0;
+    const int L = engine_info(e)->n_layer;
+    int mixed = 0;
     check_invariance(e, true);
     struct outcome o;
     run_alone(e, LONG, 0, 0, CHUNK, true, &o);
@@ -275,12 +287,13 @@ static void routers_decide_alike_in_company_and_in_pieces(void **state)
     engine_close(e);
 }
 
-/* As check_invariance, in pieces that end on page edges: there a choice of blocks is its query block's alone. */
+/* As check_invariance, in pieces that end on page edges: there a choice of blocks is its query block's alone.
+ */
 static void check_choices(struct engine *e, bool open)
 {
     static struct outcome alone;
-    static struct crowd   crowd, other;
-    int                   n_page = 0;
+    static struct crowd crowd, other;
+    int n_page = 0;
     for (int s = 0; s < N_SEQ; s++) n_page += pages_of(e, lengths[s]);
     poison_pages(e, n_page);
     run_crowd(&crowd, e, 256, open);
@@ -295,14 +308,18 @@ static void check_choices(struct engine *e, bool open)
 static void chosen_blocks_are_alike_in_company_and_in_pieces(void **state)
 {
     (void)state;
-    static const struct { int sparse, full; } kinds[] = {{ATTN_LIST, ATTN_FULL}, {ATTN_STREAMING, ATTN_LIST}, {ATTN_LIST, ATTN_LIST}};
+    static const struct {
+        int sparse, full;
+    } kinds[] = {{ATTN_LIST, ATTN_FULL}, {ATTN_STREAMING, ATTN_LIST}, {ATTN_LIST, ATTN_LIST}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         struct engine *e = open_routed(kinds[i].sparse, kinds[i].full);
         check_choices(e, true);
         engine_close(e);
     }
-    for (int dtype = 0; dtype < 2; dtype++) { /* a choice that lives on in another layer, and kinds that no router decides */
-        struct engine_conf c = drive_conf(model_path, dtype ? ENGINE_DTYPE_F32 : ENGINE_DTYPE_AUTO, PROMPT_MOST);
+    for (int dtype = 0; dtype < 2;
+         dtype++) { /* a choice that lives on in another layer, and kinds that no router decides */
+        struct engine_conf c =
+            drive_conf(model_path, dtype ? ENGINE_DTYPE_F32 : ENGINE_DTYPE_AUTO, PROMPT_MOST);
         c.layer_plan = "0:flex,1:reuse(0)";
         struct engine *e = drive_open(&c);
         check_choices(e, true);
@@ -310,13 +327,15 @@ static void chosen_blocks_are_alike_in_company_and_in_pieces(void **state)
     }
 }
 
-/* A sequence whose routers' words are moved; its route by the rule, from the margins it tells; and its tokens by that route given. */
-static void check_moved(struct engine *e, int seq, int chunk, int min_full, float route_bias, struct outcome *o)
+/* A sequence whose routers' words are moved; its route by the rule, from the margins it tells; and its tokens
+ * by that route given. */
+static void check_moved(struct engine *e, int seq, int chunk, int min_full, float route_bias,
+                        struct outcome *o)
 {
-    struct drive   d;
+    struct drive d;
     struct outcome given;
-    const int      L = engine_info(e)->n_layer;
-    int            full = 0;
+    const int L = engine_info(e)->n_layer;
+    int full = 0;
     start(&d, e, seq, 0, 0, true);
     d.seq.min_full = min_full;
     d.seq.route_bias = route_bias;
@@ -324,7 +343,8 @@ static void check_moved(struct engine *e, int seq, int chunk, int min_full, floa
     for (int i = 1; i < N_OUT; i++) o->out[i] = drive_decode(&d);
     keep(o, &d);
     for (int l = 0; l < L; l++) {
-        assert_int_equal(o->route[l], full + L - l <= min_full || o->margin[l] > 0 ? ROUTE_FULL : ROUTE_SPARSE);
+        assert_int_equal(o->route[l],
+                         full + L - l <= min_full || o->margin[l] > 0 ? ROUTE_FULL : ROUTE_SPARSE);
         full += o->route[l] == ROUTE_FULL;
     }
     assert_true(full >= min_full);
@@ -341,8 +361,8 @@ static void a_floor_makes_the_layers_left_full_and_a_bias_moves_the_margins(void
 {
     (void)state;
     struct engine *e = open_routed(-1, -1);
-    const int      L = engine_info(e)->n_layer, floors[] = {L / 4, L / 2, L - 1}, seqs[] = {0, LONG};
-    int            forced = 0, kept = 0;
+    const int L = engine_info(e)->n_layer, floors[] = {L / 4, L / 2, L - 1}, seqs[] = {0, LONG};
+    int forced = 0, kept = 0;
     for (int i = 0; i < 2; i++) {
         struct outcome own, moved, again;
         check_moved(e, seqs[i], CHUNK, 0, 0, &own);
@@ -353,7 +373,8 @@ static void a_floor_makes_the_layers_left_full_and_a_bias_moves_the_margins(void
                 assert_same_outcome(&moved, &again);
             }
             bool reached = false; /* the floor, by the routers' own route */
-            for (int l = 0, full = 0; l < L; full += own.route[l++] == ROUTE_FULL) reached |= full + L - l <= floors[k];
+            for (int l = 0, full = 0; l < L; full += own.route[l++] == ROUTE_FULL)
+                reached |= full + L - l <= floors[k];
             if (!reached) assert_same_outcome(&own, &moved);
             *(memcmp(own.route, moved.route, (size_t)L) ? &forced : &kept) += 1;
         }
@@ -372,7 +393,7 @@ static void sparse_layers_never_read_pages_outside_sink_and_window(void **state)
     struct engine_conf c = drive_conf(model_path, ENGINE_DTYPE_AUTO, CHUNK);
     c.local_window_size = 128;
     struct engine *e = drive_open(&c);
-    struct drive   d;
+    struct drive d;
     struct outcome want, got;
     run_alone(e, LONG, 0, 0, CHUNK, false, &want);
     start(&d, e, LONG, 0, 0, false);
@@ -390,9 +411,9 @@ static void a_row_without_finite_logits_is_bad_alone(void **state)
 {
     (void)state;
     struct engine_conf c = drive_conf(model_path, ENGINE_DTYPE_AUTO, CHUNK);
-    struct engine     *e = drive_open(&c);
-    struct drive       sick, well;
-    struct outcome     want;
+    struct engine *e = drive_open(&c);
+    struct drive sick, well;
+    struct outcome want;
     run_alone(e, 0, 5, 0, CHUNK, false, &want);
     start(&sick, e, 3, 0, 0, false);
     start(&well, e, 0, 1, 200, false);
@@ -404,7 +425,8 @@ static void a_row_without_finite_logits_is_bad_alone(void **state)
     memset(nan, 0xff, (size_t)engine_info(e)->page_bytes);
     assert_int_equal(engine_page_write(e, sick.page[0], nan), OK); /* its own K and V of layer 0 */
     struct batch_row row[2] = {drive_row(&sick), drive_row(&well)};
-    assert_int_equal(engine_step(e, &(struct batch){.n_row = 2, .row = row}, &(struct step_out){.row = out}, NULL), OK);
+    assert_int_equal(
+        engine_step(e, &(struct batch){.n_row = 2, .row = row}, &(struct step_out){.row = out}, NULL), OK);
     assert_true(out[0].bad);
     assert_same(&out[1], &want.out[1]);
     free(nan);
@@ -418,13 +440,13 @@ static void prompt_scores_do_not_depend_on_pieces(void **state)
 {
     (void)state;
     static struct sample_out a[PROMPT_MOST], b[PROMPT_MOST];
-    struct engine_conf       c = drive_conf(model_path, ENGINE_DTYPE_AUTO, CHUNK);
-    struct engine           *e = drive_open(&c);
-    struct sample_out        end;
-    uint8_t                  drew;
-    const int                L = engine_info(e)->n_layer;
-    struct step_out          out = {.piece = &end, .drew = &drew};
-    struct drive             d;
+    struct engine_conf c = drive_conf(model_path, ENGINE_DTYPE_AUTO, CHUNK);
+    struct engine *e = drive_open(&c);
+    struct sample_out end;
+    uint8_t drew;
+    const int L = engine_info(e)->n_layer;
+    struct step_out out = {.piece = &end, .drew = &drew};
+    struct drive d;
     start(&d, e, 0, 0, 0, false);
     struct batch_piece p = drive_piece(&d, 0, L, 0, 150);
     p.prompt_out = a;
@@ -448,13 +470,15 @@ static void prompt_scores_do_not_depend_on_pieces(void **state)
     engine_close(e);
 }
 
-#define INVARIANCE_TESTS                                                                           \
-    cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_auto),                           \
-        cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_f32),                        \
-        cmocka_unit_test(a_request_is_alike_alone_again_and_in_batches_of_2_17_and_64),            \
-        cmocka_unit_test(routers_decide_alike_in_company_and_in_pieces), cmocka_unit_test(chosen_blocks_are_alike_in_company_and_in_pieces), \
-        cmocka_unit_test(a_floor_makes_the_layers_left_full_and_a_bias_moves_the_margins),                           \
-        cmocka_unit_test(sparse_layers_never_read_pages_outside_sink_and_window),                  \
-        cmocka_unit_test(a_row_without_finite_logits_is_bad_alone), cmocka_unit_test(prompt_scores_do_not_depend_on_pieces)
+#define INVARIANCE_TESTS                                                                                     \
+    cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_auto),                                     \
+        cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_f32),                                  \
+        cmocka_unit_test(a_request_is_alike_alone_again_and_in_batches_of_2_17_and_64),                      \
+        cmocka_unit_test(routers_decide_alike_in_company_and_in_pieces),                                     \
+        cmocka_unit_test(chosen_blocks_are_alike_in_company_and_in_pieces),                                  \
+        cmocka_unit_test(a_floor_makes_the_layers_left_full_and_a_bias_moves_the_margins),                   \
+        cmocka_unit_test(sparse_layers_never_read_pages_outside_sink_and_window),                            \
+        cmocka_unit_test(a_row_without_finite_logits_is_bad_alone),                                          \
+        cmocka_unit_test(prompt_scores_do_not_depend_on_pieces)
 
 #endif

@@ -1,6 +1,7 @@
-/* mutate: for tests that break model files on purpose. Watches every allocation while a file is read: under the sanitizers by
- * their allocator's hooks, else because malloc and its kin (and mmap) are taken over here and passed on to the C library.
- * Include once, in the test's own file. FLUXD_MUTATE_SEED=N makes other files of the random ones. */
+/* mutate: for tests that break model files on purpose. Watches every allocation while a file is read: under
+ * the sanitizers by their allocator's hooks, else because malloc and its kin (and mmap) are taken over here
+ * and passed on to the C library. Include once, in the test's own file. FLUXD_MUTATE_SEED=N makes other files
+ * of the random ones. */
 #ifndef FLUXD_TESTS_ENGINE_MUTATE_H
 #define FLUXD_TESTS_ENGINE_MUTATE_H
 
@@ -26,10 +27,13 @@ static struct {
 static inline void watch_take(size_t n)
 {
     if (!atomic_load(&watch.on)) return;
-    long long size = (long long)n, live = atomic_fetch_add(&watch.live, size) + size, v = atomic_load(&watch.most);
-    while (size > v && !atomic_compare_exchange_weak(&watch.most, &v, size)) {}
+    long long size = (long long)n, live = atomic_fetch_add(&watch.live, size) + size,
+              v = atomic_load(&watch.most);
+    while (size > v && !atomic_compare_exchange_weak(&watch.most, &v, size)) {
+    }
     v = atomic_load(&watch.peak);
-    while (live > v && !atomic_compare_exchange_weak(&watch.peak, &v, live)) {}
+    while (live > v && !atomic_compare_exchange_weak(&watch.peak, &v, live)) {
+    }
 }
 
 static inline void watch_give(size_t n)
@@ -39,7 +43,8 @@ static inline void watch_give(size_t n)
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 /* As in sanitizer/allocator_interface.h, which not every installation of the compiler has. */
-int    __sanitizer_install_malloc_and_free_hooks(void (*taken)(const volatile void *, size_t), void (*given)(const volatile void *));
+int __sanitizer_install_malloc_and_free_hooks(void (*taken)(const volatile void *, size_t),
+                                              void (*given)(const volatile void *));
 size_t __sanitizer_get_allocated_size(const volatile void *p);
 
 static void watch_taken(const volatile void *p, size_t n)
@@ -64,7 +69,7 @@ void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
 void *__libc_memalign(size_t align, size_t n);
-void  __libc_free(void *p);
+void __libc_free(void *p);
 
 static void *watch_block(void *p, size_t asked)
 {
@@ -87,7 +92,7 @@ int posix_memalign(void **out, size_t align, size_t n)
 void *realloc(void *p, size_t n)
 {
     size_t old = p ? malloc_usable_size(p) : 0;
-    void  *q = __libc_realloc(p, n);
+    void *q = __libc_realloc(p, n);
     if (q || n == 0) watch_give(old);
     return q ? watch_block(q, n) : NULL;
 }
@@ -138,14 +143,17 @@ static inline uint32_t mutate_seed(uint32_t own)
     return other ? mutate_hash((uint32_t)strtoul(other, NULL, 10) * 31 + own) : own;
 }
 
-/* A refusal is one line that names the file; `names` (NULL: nothing) stands in it too. what describes the mutation. */
-static inline void assert_refusal(const struct err_note *note, const char *path, const char *names, const char *what)
+/* A refusal is one line that names the file; `names` (NULL: nothing) stands in it too. what describes the
+ * mutation. */
+static inline void assert_refusal(const struct err_note *note, const char *path, const char *names,
+                                  const char *what)
 {
     if (!note->text[0]) fail_msg("%s: refused without a word", what);
     if (!strstr(note->text, path)) fail_msg("%s: \"%s\" does not name the file", what, note->text);
     if (names && !strstr(note->text, names)) fail_msg("%s: \"%s\" does not name %s", what, note->text, names);
     for (const char *p = note->text; *p; p++)
-        if ((unsigned char)*p < ' ' || *p == 0x7f) fail_msg("%s: \"%s\" is not one plain line", what, note->text);
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            fail_msg("%s: \"%s\" is not one plain line", what, note->text);
 }
 
 #endif

@@ -1,27 +1,28 @@
-/* auto: the engine as it is served beside its exact mode, on the same teacher-forced tokens: prompts of the goldens (chats with their answers,
- * texts and the beginning of a long prompt). The best token is the same nearly everywhere, and its logprob moves little. */
+/* auto: the engine as it is served beside its exact mode, on the same teacher-forced tokens: prompts of the
+ * goldens (chats with their answers, texts and the beginning of a long prompt). The best token is the same
+ * nearly everywhere, and its logprob moves little. */
 #include "tests/engine/golden.h"
 
 enum { FORCED_MOST = 4096, LONG_TOK = 300 };
 
 struct best {
     int32_t id;
-    float   logprob;
+    float logprob;
 };
 
 /* How often the best token of the exact engine is best, and how far its logprob moved, summed. */
 struct tally {
-    int    n, same;
+    int n, same;
     double moved;
 };
 
 static struct sample_out *force(struct engine *e, const int32_t *ids, int n)
 {
-    struct drive       d;
+    struct drive d;
     struct sample_out *out = calloc((size_t)n, sizeof *out), last;
-    struct step_out    step = {.piece = &last, .drew = &(uint8_t){0}};
-    int                L = engine_info(e)->n_layer;
-    char               full[DRIVE_LAYER + 1] = {0};
+    struct step_out step = {.piece = &last, .drew = &(uint8_t){0}};
+    int L = engine_info(e)->n_layer;
+    char full[DRIVE_LAYER + 1] = {0};
     memset(full, '1', (size_t)L);
     assert_non_null(out);
     drive_init(&d, e, 0, ids, n, full, 0);
@@ -43,15 +44,16 @@ static void take(struct tally *t, const struct sample_out *o, const struct best 
     t->moved += fabs((double)o->top_logprob[k] - (double)want->logprob);
 }
 
-/* Runs all prompts: the exact engine fills want, the other one is compared with it. Returns how many positions there are. */
+/* Runs all prompts: the exact engine fills want, the other one is compared with it. Returns how many
+ * positions there are. */
 static int run(enum engine_dtype dtype, struct best *want, struct tally *t)
 {
     struct engine_conf c = drive_conf(DRIVE_SMOLLM2, dtype, CHUNK);
-    struct engine     *e = drive_open(&c);
-    cJSON             *greedy = golden("tests/goldens/greedy.json"), *routes = golden("tests/goldens/routes.json");
-    const cJSON       *k, *o;
-    int32_t            ids[DRIVE_TOK];
-    int                at = 0, n_case = cJSON_GetArraySize(cJSON_GetObjectItem(greedy, "cases"));
+    struct engine *e = drive_open(&c);
+    cJSON *greedy = golden("tests/goldens/greedy.json"), *routes = golden("tests/goldens/routes.json");
+    const cJSON *k, *o;
+    int32_t ids[DRIVE_TOK];
+    int at = 0, n_case = cJSON_GetArraySize(cJSON_GetObjectItem(greedy, "cases"));
     for (int i = 0; i <= n_case; i++) {
         int n;
         if (i < n_case) {
@@ -65,8 +67,10 @@ static int run(enum engine_dtype dtype, struct best *want, struct tally *t)
         struct sample_out *out = force(e, ids, n);
         for (int p = 1; p < n; p++, at++) {
             assert_true(at < FORCED_MOST && !out[p].bad);
-            if (dtype == ENGINE_DTYPE_F32) want[at] = (struct best){out[p].top_id[0], out[p].top_logprob[0]};
-            else take(t, &out[p], &want[at]);
+            if (dtype == ENGINE_DTYPE_F32)
+                want[at] = (struct best){out[p].top_id[0], out[p].top_logprob[0]};
+            else
+                take(t, &out[p], &want[at]);
         }
         free(out);
     }
@@ -80,11 +84,12 @@ static void auto_picks_what_f32_picks(void **state)
 {
     (void)state;
     static struct best want[FORCED_MOST];
-    struct tally       t = {0};
-    int                n = run(ENGINE_DTYPE_F32, want, NULL);
+    struct tally t = {0};
+    int n = run(ENGINE_DTYPE_F32, want, NULL);
     assert_int_equal(run(ENGINE_DTYPE_AUTO, want, &t), n);
-    printf("auto beside f32: %d teacher-forced tokens, %.2f%% the same best one, its logprob moved by %.4f in the mean\n", t.n,
-           100.0 * t.same / t.n, t.moved / t.n);
+    printf(
+        "auto beside f32: %d teacher-forced tokens, %.2f%% the same best one, its logprob moved by %.4f in the mean\n",
+        t.n, 100.0 * t.same / t.n, t.moved / t.n);
     assert_true(t.n >= 500);
     assert_true(t.same >= 0.97 * t.n);
     assert_true(t.moved < 0.02 * t.n);

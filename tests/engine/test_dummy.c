@@ -1,4 +1,5 @@
-/* dummy: placeholder weights from a configuration alone (--load-format dummy) make a model that answers, the same one each time. */
+/* dummy: placeholder weights from a configuration alone (--load-format dummy) make a model that answers, the
+ * same one each time. */
 #include "tests/engine/drive.h"
 
 #include <math.h>
@@ -20,9 +21,9 @@ static struct engine_conf dummy_conf(const char *model)
 static void answer(const char *model, struct sample_out *out)
 {
     struct engine_conf c = dummy_conf(model);
-    struct engine     *e = drive_open(&c);
-    int32_t            ids[N_PROMPT];
-    struct drive       d;
+    struct engine *e = drive_open(&c);
+    int32_t ids[N_PROMPT];
+    struct drive d;
     for (int i = 0; i < N_PROMPT; i++) ids[i] = i * 7 % engine_info(e)->n_vocab;
     drive_init(&d, e, 0, ids, N_PROMPT, engine_info(e)->has_router ? NULL : "111111", 0);
     for (int i = 0; i < N_OUT; i++) out[i] = i == 0 ? drive_prefill(&d, 64) : drive_decode(&d);
@@ -33,7 +34,8 @@ static void answer(const char *model, struct sample_out *out)
 static void a_configuration_alone_answers_the_same_each_time(void **state)
 {
     (void)state;
-    static const char *const models[] = {"tests/goldens/tiny/llama", "tests/goldens/tiny/qwen2/config.json", "tests/goldens/tiny/paw_qwen3"};
+    static const char *const models[] = {"tests/goldens/tiny/llama", "tests/goldens/tiny/qwen2/config.json",
+                                         "tests/goldens/tiny/paw_qwen3"};
     for (int m = 0; m < 3; m++) {
         struct sample_out a[N_OUT], b[N_OUT];
         answer(models[m], a);
@@ -50,18 +52,19 @@ static void a_configuration_alone_answers_the_same_each_time(void **state)
 static void a_tensor_is_the_same_in_whatever_pieces_it_is_read(void **state)
 {
     (void)state;
-    struct source       *src = NULL;
+    struct source *src = NULL;
     struct source_tensor t;
-    uint16_t             all[192], part[192];
-    double               sum = 0, squares = 0;
+    uint16_t all[192], part[192];
+    double sum = 0, squares = 0;
     assert_int_equal(source_open_dummy(&src, "tests/goldens/tiny/llama", NULL), OK);
     assert_true(source_invent(src, "model.layers.0.mlp.up_proj.weight", 4, 48, &t));
     assert_int_equal(source_read(src, &t, 0, 384, all, NULL), OK);
-    for (int at = 0; at < 192; at += 6) assert_int_equal(source_read(src, &t, at * 2, 12, part + at, NULL), OK);
+    for (int at = 0; at < 192; at += 6)
+        assert_int_equal(source_read(src, &t, at * 2, 12, part + at, NULL), OK);
     assert_memory_equal(all, part, sizeof all);
     for (int i = 0; i < 192; i++) {
         uint32_t bits = (uint32_t)all[i] << 16;
-        float    v;
+        float v;
         memcpy(&v, &bits, sizeof v);
         sum += (double)v;
         squares += (double)v * (double)v;
@@ -75,15 +78,16 @@ static void shapes_of_the_configs_are_those_of_their_models(void **state)
     (void)state;
     static const struct {
         const char *path, *family;
-        int         n_layer, d, n_head, n_kv, head, f, n_vocab;
+        int n_layer, d, n_head, n_kv, head, f, n_vocab;
     } shapes[] = {{"configs/shapes/llama-3.1-8b.json", "llama", 32, 4096, 32, 8, 128, 14336, 128256},
                   {"configs/shapes/qwen3-8b.json", "qwen3", 36, 4096, 32, 8, 128, 12288, 151936},
                   {"configs/shapes/qwen2.5-0.5b.json", "qwen2", 24, 896, 14, 2, 64, 4864, 151936}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        struct source  *src = NULL;
-        struct spec     s;
+        struct source *src = NULL;
+        struct spec s;
         struct err_note note = {0};
-        if (source_open_dummy(&src, shapes[i].path, &note) != OK || spec_load(&s, src, &note) != OK) fail_msg("%s", note.text);
+        if (source_open_dummy(&src, shapes[i].path, &note) != OK || spec_load(&s, src, &note) != OK)
+            fail_msg("%s", note.text);
         assert_string_equal(s.family->name, shapes[i].family);
         const int got[] = {s.n_layer, s.d, s.n_head, s.n_kv, s.head, s.f, s.n_vocab};
         assert_memory_equal(got, &shapes[i].n_layer, sizeof got);
@@ -94,8 +98,8 @@ static void shapes_of_the_configs_are_those_of_their_models(void **state)
 static void a_shape_without_a_configuration_is_refused(void **state)
 {
     (void)state;
-    struct engine     *e = NULL;
-    struct err_note    note = {0};
+    struct engine *e = NULL;
+    struct err_note note = {0};
     struct engine_conf c = dummy_conf("tests/goldens/tiny/nothing");
     assert_int_not_equal(engine_open(&e, &c, &note), OK);
     assert_non_null(strstr(note.text, "tests/goldens/tiny/nothing"));

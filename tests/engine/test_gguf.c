@@ -24,7 +24,7 @@ static char *write_file(const void *p, size_t n)
 
 static enum err open_bytes(struct gguf **g, const void *p, size_t n, struct err_note *note)
 {
-    char    *path = write_file(p, n);
+    char *path = write_file(p, n);
     enum err e = gguf_open(g, path, note);
     remove(path);
     return e;
@@ -33,11 +33,11 @@ static enum err open_bytes(struct gguf **g, const void *p, size_t n, struct err_
 static void metadata_and_tensors_are_read_as_written(void **state)
 {
     (void)state;
-    struct gguf    *g;
+    struct gguf *g;
     struct gguf_str s, piece[TINY_V];
-    int64_t         v, kind[TINY_V];
-    double          f;
-    bool            b;
+    int64_t v, kind[TINY_V];
+    double f;
+    bool b;
     assert_int_equal(open_bytes(&g, tiny.data, tiny.len, NULL), OK);
     assert_true(gguf_get_str(g, "general.architecture", &s) && s.n == 5 && memcmp(s.p, "llama", 5) == 0);
     assert_true(gguf_get_int(g, "llama.block_count", &v) && v == TINY_L);
@@ -77,7 +77,7 @@ static void text_assets_follow_the_token_types(void **state)
 {
     (void)state;
     struct text_assets *t;
-    char               *path = write_file(tiny.data, tiny.len);
+    char *path = write_file(tiny.data, tiny.len);
     assert_int_equal(text_assets_open(&t, path, NULL), OK);
     remove(path);
     assert_int_equal(t->n_piece, TINY_V);
@@ -99,7 +99,7 @@ static void every_truncation_is_refused(void **state)
 {
     (void)state;
     for (size_t n = 0, step; n < tiny.len; n += step) {
-        struct gguf    *g = NULL;
+        struct gguf *g = NULL;
         struct err_note note = {0};
         assert_int_not_equal(open_bytes(&g, tiny.data, n, &note), OK);
         assert_null(g);
@@ -126,13 +126,14 @@ static size_t after(const char *name)
 }
 
 struct mutation {
-    const char *name;     /* key or tensor whose entry is changed; NULL: the file's beginning */
-    int         at, size; /* bytes after the name; width of the new value */
-    uint64_t    value;
-    const char *says;     /* what the refusal must contain */
+    const char *name; /* key or tensor whose entry is changed; NULL: the file's beginning */
+    int at, size;     /* bytes after the name; width of the new value */
+    uint64_t value;
+    const char *says; /* what the refusal must contain */
 };
 
-/* Entry of a 2-d tensor: u32 n_dim, u64 k, u64 n, u32 type, u64 offset. Of a key: u32 type, value (array: u32, u64, items). */
+/* Entry of a 2-d tensor: u32 n_dim, u64 k, u64 n, u32 type, u64 offset. Of a key: u32 type, value (array:
+ * u32, u64, items). */
 static const struct mutation mutations[] = {
     {NULL, 0, 4, 0x47475546, "not a GGUF"},
     {NULL, 4, 4, 2, "version 3"},
@@ -177,12 +178,13 @@ static void mutations_are_refused_by_name(void **state)
     char *copy = malloc(tiny.len);
     for (size_t i = 0; i < sizeof mutations / sizeof *mutations; i++) {
         const struct mutation *m = &mutations[i];
-        struct gguf           *g = NULL;
-        struct err_note        note = {0};
+        struct gguf *g = NULL;
+        struct err_note note = {0};
         memcpy(copy, tiny.data, tiny.len);
         memcpy(copy + (m->name ? after(m->name) : 0) + m->at, &m->value, (size_t)m->size);
         if (open_bytes(&g, copy, tiny.len, &note) == OK) fail_msg("mutation %zu was accepted", i);
-        if (!strstr(note.text, m->says)) fail_msg("mutation %zu: \"%s\" does not say \"%s\"", i, note.text, m->says);
+        if (!strstr(note.text, m->says))
+            fail_msg("mutation %zu: \"%s\" does not say \"%s\"", i, note.text, m->says);
         assert_non_null(strstr(note.text, "/tmp/fluxd-gguf-")); /* names the file */
         assert_null(strchr(note.text, '\n'));
     }
@@ -192,7 +194,7 @@ static void mutations_are_refused_by_name(void **state)
 static void trailing_bytes_are_refused(void **state)
 {
     (void)state;
-    char        *copy = calloc(1, tiny.len + 100);
+    char *copy = calloc(1, tiny.len + 100);
     struct gguf *g = NULL;
     memcpy(copy, tiny.data, tiny.len);
     assert_int_equal(open_bytes(&g, copy, tiny.len + 100, NULL), ERR_MODEL_FILE);
@@ -202,35 +204,39 @@ static void trailing_bytes_are_refused(void **state)
 static void names_and_keys_stand_once(void **state)
 {
     (void)state;
-    static const char *const twice[][2] = {{"blk.0.attn_k.weight", "blk.0.attn_v.weight"}, {"llama.block_count", NULL}};
-    char                    *copy = malloc(tiny.len);
-    struct gguf             *g = NULL;
-    struct err_note          note = {0};
+    static const char *const twice[][2] = {{"blk.0.attn_k.weight", "blk.0.attn_v.weight"},
+                                           {"llama.block_count", NULL}};
+    char *copy = malloc(tiny.len);
+    struct gguf *g = NULL;
+    struct err_note note = {0};
     memcpy(copy, tiny.data, tiny.len);
     copy[after(twice[0][1]) - strlen(".weight") - 1] = 'k';
     assert_int_equal(open_bytes(&g, copy, tiny.len, &note), ERR_MODEL_FILE);
     assert_non_null(strstr(note.text, "blk.0.attn_k.weight"));
 
     memcpy(copy, tiny.data, tiny.len);
-    memcpy(copy + after("general.name") - strlen("general.name"), "general.type", strlen("general.name")); /* still once */
+    memcpy(copy + after("general.name") - strlen("general.name"), "general.type",
+           strlen("general.name")); /* still once */
     assert_int_equal(open_bytes(&g, copy, tiny.len, &note), OK);
     gguf_close(g);
     g = NULL;
     memcpy(copy, tiny.data, tiny.len);
-    memcpy(copy + after("tokenizer.ggml.tokens") - strlen("tokenizer.ggml.tokens"), "tokenizer.ggml.merges", strlen("tokenizer.ggml.merges"));
+    memcpy(copy + after("tokenizer.ggml.tokens") - strlen("tokenizer.ggml.tokens"), "tokenizer.ggml.merges",
+           strlen("tokenizer.ggml.merges"));
     assert_int_equal(open_bytes(&g, copy, tiny.len, &note), ERR_MODEL_FILE);
     assert_non_null(strstr(note.text, "tokenizer.ggml.merges"));
     free(copy);
 }
 
-/* Random damage anywhere in the header: a refusal, or an engine that opens; never a crash (the sanitizers watch). */
+/* Random damage anywhere in the header: a refusal, or an engine that opens; never a crash (the sanitizers
+ * watch). */
 static void random_damage_never_crashes_the_engine(void **state)
 {
     (void)state;
-    char    *copy = malloc(tiny.len);
+    char *copy = malloc(tiny.len);
     uint32_t r = 12345;
-    int      refused = 0, opened = 0;
-    size_t   header = after("output_norm.weight") + 32;
+    int refused = 0, opened = 0;
+    size_t header = after("output_norm.weight") + 32;
     for (int i = 0; i < 300; i++) {
         memcpy(copy, tiny.data, tiny.len);
         for (int k = 0; k <= i % 3; k++) {
@@ -239,14 +245,16 @@ static void random_damage_never_crashes_the_engine(void **state)
             r = tiny_hash(r + 1);
             copy[at] = (char)(i % 2 ? r : (uint32_t)copy[at] ^ 1u << r % 8);
         }
-        char              *path = write_file(copy, tiny.len);
+        char *path = write_file(copy, tiny.len);
         struct engine_conf c = drive_conf(path, ENGINE_DTYPE_AUTO, 64);
-        struct engine     *e = NULL;
-        struct err_note    note = {0};
+        struct engine *e = NULL;
+        struct err_note note = {0};
         c.max_model_len = 0;
         c.kv_pool_bytes = 1 << 24;
-        if (engine_open(&e, &c, &note) == OK) opened++;
-        else refused++;
+        if (engine_open(&e, &c, &note) == OK)
+            opened++;
+        else
+            refused++;
         assert_true(e || note.text[0]);
         engine_close(e);
         struct text_assets *t = NULL;
@@ -273,7 +281,8 @@ static void files_that_are_no_such_model_are_refused_by_name(void **state)
         {"llama.attention.head_count_kv", 4, 4, 3, "llama.attention.head_count_kv"},
         {"llama.attention.head_count_kv", 4, 4, 4, "blk.0.attn_k.weight"},
         {"llama.attention.layer_norm_rms_epsilon", 4, 4, 0, "llama.attention.layer_norm_rms_epsilon"},
-        {"llama.attention.layer_norm_rms_epsilon", 4, 4, 0x7fc00000, "llama.attention.layer_norm_rms_epsilon"},
+        {"llama.attention.layer_norm_rms_epsilon", 4, 4, 0x7fc00000,
+         "llama.attention.layer_norm_rms_epsilon"},
         {"llama.rope.freq_base", 4, 4, 0, "llama.rope.freq_base"},
         {"llama.context_length", 4, 4, 0, "llama.context_length"},
         {"tokenizer.ggml.eos_token_id", 4, 4, TINY_V, "tokenizer.ggml.eos_token_id"},
@@ -281,16 +290,18 @@ static void files_that_are_no_such_model_are_refused_by_name(void **state)
     char *copy = malloc(tiny.len);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         const struct mutation *m = &models[i];
-        struct engine         *e = NULL;
-        struct err_note        note = {0};
+        struct engine *e = NULL;
+        struct err_note note = {0};
         memcpy(copy, tiny.data, tiny.len);
         memcpy(copy + after(m->name) + m->at, &m->value, (size_t)m->size);
-        char              *path = write_file(copy, tiny.len);
+        char *path = write_file(copy, tiny.len);
         struct engine_conf c = drive_conf(path, ENGINE_DTYPE_F32, 64);
         c.max_model_len = 0;
-        if (engine_open(&e, &c, &note) != ERR_MODEL_FILE) fail_msg("model %zu was not refused: %s", i, note.text);
+        if (engine_open(&e, &c, &note) != ERR_MODEL_FILE)
+            fail_msg("model %zu was not refused: %s", i, note.text);
         remove(path);
-        if (!strstr(note.text, m->says)) fail_msg("model %zu: \"%s\" does not say \"%s\"", i, note.text, m->says);
+        if (!strstr(note.text, m->says))
+            fail_msg("model %zu: \"%s\" does not say \"%s\"", i, note.text, m->says);
     }
     free(copy);
 }
@@ -298,8 +309,8 @@ static void files_that_are_no_such_model_are_refused_by_name(void **state)
 static enum err read_texts(const char *p, size_t n, struct err_note *note)
 {
     struct text_assets *t = NULL;
-    char               *path = write_file(p, n);
-    enum err            e = text_assets_open(&t, path, note);
+    char *path = write_file(p, n);
+    enum err e = text_assets_open(&t, path, note);
     remove(path);
     if (e == OK) text_assets_close(t);
     return e;
@@ -308,8 +319,8 @@ static enum err read_texts(const char *p, size_t n, struct err_note *note)
 static void flags_of_another_type_are_refused_by_name(void **state)
 {
     (void)state;
-    size_t          at = after("tokenizer.ggml.add_bos_token");
-    char            was = tiny.data[at];
+    size_t at = after("tokenizer.ggml.add_bos_token");
+    char was = tiny.data[at];
     struct err_note note = {0};
     tiny.data[at] = 0; /* an integer of the same size */
     assert_int_equal(read_texts(tiny.data, tiny.len, &note), ERR_MODEL_FILE);
@@ -321,7 +332,7 @@ static void flags_of_another_type_are_refused_by_name(void **state)
 /* The small file with more keys, which are a multiple of its alignment, before all others. */
 static enum err spec_with(const struct strbuf *keys, int n_key, struct spec *s, struct err_note *note)
 {
-    struct strbuf  b;
+    struct strbuf b;
     struct source *src = NULL;
     assert_int_equal(keys->len % 32, 0);
     strbuf_init(&b);
@@ -329,7 +340,7 @@ static enum err spec_with(const struct strbuf *keys, int n_key, struct spec *s, 
     b.data[16] = (char)(b.data[16] + n_key);
     strbuf_put(&b, keys->data, keys->len);
     strbuf_put(&b, tiny.data + 24, tiny.len - 24);
-    char    *path = write_file(b.data, b.len);
+    char *path = write_file(b.data, b.len);
     enum err e = source_open(&src, path, note);
     if (e == OK) e = spec_load(s, src, note);
     source_close(src);
@@ -343,9 +354,9 @@ static void rope_scaling_is_linear_where_only_a_factor_stands(void **state)
     (void)state;
     static const struct {
         const char *factor, *type; /* keys behind "llama."; type is a word's */
-        float       v;
+        float v;
         const char *word;
-        int         kind; /* enum rope_kind; -1: refused */
+        int kind; /* enum rope_kind; -1: refused */
     } row[] = {
         {"rope.scaling.factor", NULL, 4, NULL, ROPE_LINEAR},
         {"rope.scale_linear", NULL, 4, NULL, ROPE_LINEAR},
@@ -357,17 +368,20 @@ static void rope_scaling_is_linear_where_only_a_factor_stands(void **state)
         {"rope.scaling.factor", "rope.scaling.type", 4, NULL, -1}, /* a number where a word should be */
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        struct strbuf   keys;
-        struct spec     s;
+        struct strbuf keys;
+        struct spec s;
         struct err_note note = {0};
-        char            key[64];
+        char key[64];
         strbuf_init(&keys);
         snprintf(key, sizeof key, "llama.%s", row[i].factor);
         tiny_key_f32(&keys, key, row[i].v);
         if (row[i].type) snprintf(key, sizeof key, "llama.%s", row[i].type);
-        if (row[i].type && row[i].word) tiny_key_str(&keys, key, row[i].word);
-        else if (row[i].type) tiny_key_u32(&keys, key, 1);
-        size_t fill = (32 - (keys.len + 8 + 4 + 8) % 32) % 32; /* a string of this length fills up to the alignment */
+        if (row[i].type && row[i].word)
+            tiny_key_str(&keys, key, row[i].word);
+        else if (row[i].type)
+            tiny_key_u32(&keys, key, 1);
+        size_t fill =
+            (32 - (keys.len + 8 + 4 + 8) % 32) % 32; /* a string of this length fills up to the alignment */
         fill += fill ? 0 : 32;
         snprintf(key, sizeof key, "%.*s", (int)fill, "general.filler.of.this.file.here");
         tiny_key_str(&keys, key, "");
@@ -387,9 +401,9 @@ static void rope_scaling_is_linear_where_only_a_factor_stands(void **state)
 static void a_pipe_is_refused_and_not_waited_for(void **state)
 {
     (void)state;
-    struct gguf    *g = NULL;
+    struct gguf *g = NULL;
     struct err_note note = {0};
-    char           *path = write_file("", 0);
+    char *path = write_file("", 0);
     remove(path);
     assert_int_equal(mkfifo(path, 0600), 0);
     assert_int_equal(gguf_open(&g, path, &note), ERR_MODEL_FILE);
@@ -401,7 +415,7 @@ static void a_file_that_shrinks_is_an_error_and_no_signal(void **state)
 {
     (void)state;
     struct gguf *g;
-    char        *path = write_file(tiny.data, tiny.len), buf[64];
+    char *path = write_file(tiny.data, tiny.len), buf[64];
     assert_int_equal(gguf_open(&g, path, NULL), OK);
     assert_int_equal(truncate(path, 9000), 0);
     struct err_note note = {0};

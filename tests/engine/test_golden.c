@@ -1,4 +1,5 @@
-/* golden: the engine in its exact mode against what an fp32 PyTorch reference computed (tests/goldens/make_reference.py). */
+/* golden: the engine in its exact mode against what an fp32 PyTorch reference computed
+ * (tests/goldens/make_reference.py). */
 #include "tests/engine/golden.h"
 #include "tests/engine/hash_router.h"
 
@@ -6,15 +7,15 @@ static void greedy_tokens_equal_the_reference(void **state)
 {
     (void)state;
     struct engine_conf c = drive_conf(DRIVE_SMOLLM2, ENGINE_DTYPE_F32, CHUNK);
-    struct engine     *e = drive_open(&c);
-    cJSON             *j = golden("tests/goldens/greedy.json");
-    const cJSON       *k;
-    struct worst       w = {0};
+    struct engine *e = drive_open(&c);
+    cJSON *j = golden("tests/goldens/greedy.json");
+    const cJSON *k;
+    struct worst w = {0};
     cJSON_ArrayForEach(k, cJSON_GetObjectItem(j, "cases"))
     {
-        int32_t      ids[DRIVE_TOK];
-        int          n = read_ids(cJSON_GetObjectItem(k, "prompt"), ids);
-        char         full[DRIVE_LAYER + 1] = {0};
+        int32_t ids[DRIVE_TOK];
+        int n = read_ids(cJSON_GetObjectItem(k, "prompt"), ids);
+        char full[DRIVE_LAYER + 1] = {0};
         struct drive d;
         memset(full, '1', (size_t)engine_info(e)->n_layer);
         drive_init(&d, e, 0, ids, n, full, 0);
@@ -30,20 +31,20 @@ static void greedy_tokens_equal_the_reference(void **state)
 static void static_routes_equal_the_reference(void **state)
 {
     (void)state;
-    cJSON       *j = golden("tests/goldens/routes.json");
+    cJSON *j = golden("tests/goldens/routes.json");
     struct worst w = {0};
     for (int window = 128; window <= 512; window *= 2) { /* one engine for each window: it is a setting */
         struct engine_conf c = drive_conf(DRIVE_SMOLLM2, ENGINE_DTYPE_F32, CHUNK);
         c.sink_size = 128;
         c.local_window_size = window;
         struct engine *e = drive_open(&c);
-        const cJSON   *k;
+        const cJSON *k;
         cJSON_ArrayForEach(k, cJSON_GetObjectItem(j, "cases"))
         {
             if (int_of(k, "window") != window) continue;
             assert_int_equal(int_of(k, "sink"), 128);
-            int32_t      ids[DRIVE_TOK];
-            int          n = read_ids(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "prompts"), int_of(k, "prompt")), ids);
+            int32_t ids[DRIVE_TOK];
+            int n = read_ids(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "prompts"), int_of(k, "prompt")), ids);
             struct drive d;
             drive_init(&d, e, 1, ids, n, cJSON_GetObjectItem(k, "route")->valuestring, 7);
             replay(&d, cJSON_GetObjectItem(k, "out"), DRIVE_TOP, 5e-3, &w);
@@ -58,15 +59,17 @@ static void static_routes_equal_the_reference(void **state)
 
 static void replay_form(const cJSON *j, const cJSON *form, struct worst *w, double *margin_diff)
 {
-    char        path[] = "/tmp/fluxd-router-XXXXXX", meta[160];
-    int         fd = mkstemp(path), n_layer = 0;
-    float       bias[DRIVE_LAYER];
+    char path[] = "/tmp/fluxd-router-XXXXXX", meta[160];
+    int fd = mkstemp(path), n_layer = 0;
+    float bias[DRIVE_LAYER];
     const cJSON *x;
     assert_true(fd >= 0);
     close(fd);
     cJSON_ArrayForEach(x, cJSON_GetObjectItem(form, "last_bias")) bias[n_layer++] = (float)x->valuedouble;
-    snprintf(meta, sizeof meta, "{\"pool_size\":\"%d.0\",\"sink_size\":\"%d\",\"local_window_size\":\"%d\",\"toggle_type\":\"streaming\"}",
-             int_of(form, "pool"), int_of(form, "sink"), int_of(form, "window"));
+    snprintf(
+        meta, sizeof meta,
+        "{\"pool_size\":\"%d.0\",\"sink_size\":\"%d\",\"local_window_size\":\"%d\",\"toggle_type\":\"streaming\"}",
+        int_of(form, "pool"), int_of(form, "sink"), int_of(form, "window"));
     hash_router_write(path, (uint32_t)int_of(form, "seed"), n_layer, int_of(form, "n_out"), 64, bias, meta);
     struct engine_conf c = drive_conf(DRIVE_SMOLLM2, ENGINE_DTYPE_F32, CHUNK);
     c.router = path;
@@ -78,14 +81,15 @@ static void replay_form(const cJSON *j, const cJSON *form, struct worst *w, doub
     const cJSON *k;
     cJSON_ArrayForEach(k, cJSON_GetObjectItem(form, "cases"))
     {
-        int32_t      ids[DRIVE_TOK];
-        int          n = read_ids(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "prompts"), int_of(k, "prompt")), ids);
+        int32_t ids[DRIVE_TOK];
+        int n = read_ids(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "prompts"), int_of(k, "prompt")), ids);
         struct drive d;
         drive_init(&d, e, 2, ids, n, NULL, 0);
         replay(&d, cJSON_GetObjectItem(k, "out"), DRIVE_TOP, 5e-3, w);
         for (int l = 0; l < n_layer; l++) {
             assert_int_equal(d.route[l], cJSON_GetObjectItem(k, "route")->valuestring[l] - '0');
-            double diff = fabs((double)d.margin[l] - cJSON_GetArrayItem(cJSON_GetObjectItem(k, "margin"), l)->valuedouble);
+            double diff = fabs((double)d.margin[l] -
+                               cJSON_GetArrayItem(cJSON_GetObjectItem(k, "margin"), l)->valuedouble);
             if (diff > *margin_diff) *margin_diff = diff;
         }
         drive_fini(&d);
@@ -96,10 +100,10 @@ static void replay_form(const cJSON *j, const cJSON *form, struct worst *w, doub
 static void route_bits_equal_the_reference(void **state)
 {
     (void)state;
-    cJSON       *j = golden("tests/goldens/routers.json");
+    cJSON *j = golden("tests/goldens/routers.json");
     const cJSON *form;
     struct worst w = {0};
-    double       margin_diff = 0;
+    double margin_diff = 0;
     cJSON_ArrayForEach(form, cJSON_GetObjectItem(j, "forms")) replay_form(j, form, &w, &margin_diff);
     assert_int_equal(w.n, 2 * 5 * 4);
     assert_true(margin_diff < 1e-4);

@@ -1,4 +1,5 @@
-/* kinds_golden: every kind of attention in the engine's exact mode against an independent fp32 reference (tests/goldens/make_kinds.py). */
+/* kinds_golden: every kind of attention in the engine's exact mode against an independent fp32 reference
+ * (tests/goldens/make_kinds.py). */
 #include "tests/engine/golden.h"
 
 static struct engine *open_kind(const cJSON *j, const char *plan, int sparse, int full)
@@ -14,10 +15,11 @@ static struct engine *open_kind(const cJSON *j, const char *plan, int sparse, in
 }
 
 /* chunk: prompts longer go in pieces. */
-static void run_case(struct engine *e, const cJSON *j, const cJSON *k, int chunk, double tolerance, struct worst *w)
+static void run_case(struct engine *e, const cJSON *j, const cJSON *k, int chunk, double tolerance,
+                     struct worst *w)
 {
-    int32_t      ids[DRIVE_TOK];
-    int          n = read_ids(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "prompts"), int_of(k, "prompt")), ids);
+    int32_t ids[DRIVE_TOK];
+    int n = read_ids(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "prompts"), int_of(k, "prompt")), ids);
     const cJSON *route = cJSON_GetObjectItem(k, "route"), *out = cJSON_GetObjectItem(k, "out");
     struct drive d;
     drive_init(&d, e, 1, ids, n, route ? route->valuestring : NULL, 5);
@@ -30,11 +32,11 @@ static void run_case(struct engine *e, const cJSON *j, const cJSON *k, int chunk
 
 static void check_setting(const char *setting, int sparse, int full, double tolerance)
 {
-    cJSON         *j = golden("tests/goldens/kinds.json");
+    cJSON *j = golden("tests/goldens/kinds.json");
     struct engine *e = open_kind(j, NULL, sparse, full);
-    const cJSON   *k;
-    struct worst   w = {0};
-    int            n = 0;
+    const cJSON *k;
+    struct worst w = {0};
+    int n = 0;
     assert_int_equal(engine_info(e)->sparse_streams, sparse == ATTN_STREAMING);
     cJSON_ArrayForEach(k, cJSON_GetObjectItem(j, "kinds"))
     {
@@ -70,13 +72,13 @@ static void retrieval_xattn_equals_the_reference(void **state)
 static void plans_equal_the_reference(void **state)
 {
     (void)state;
-    cJSON       *j = golden("tests/goldens/kinds.json");
+    cJSON *j = golden("tests/goldens/kinds.json");
     const cJSON *k, *last = NULL;
     struct engine *e = NULL;
-    int            n = 0;
+    int n = 0;
     cJSON_ArrayForEach(k, cJSON_GetObjectItem(j, "plans"))
     {
-        const char  *plan = cJSON_GetObjectItem(k, "plan")->valuestring;
+        const char *plan = cJSON_GetObjectItem(k, "plan")->valuestring;
         struct worst w = {0};
         if (!last || strcmp(plan, cJSON_GetObjectItem(last, "plan")->valuestring) != 0) {
             engine_close(e);

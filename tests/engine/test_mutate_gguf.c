@@ -1,6 +1,7 @@
-/* GGUF files that lie: a tiny good file is cut at every boundary of its structure, every field of its header gets wild values, and
- * entries are swapped, doubled and made to overlap. Each file is refused by one line that names it, or loads and is then what it says
- * it is; no block of memory is larger than twice the file. */
+/* GGUF files that lie: a tiny good file is cut at every boundary of its structure, every field of its header
+ * gets wild values, and entries are swapped, doubled and made to overlap. Each file is refused by one line
+ * that names it, or loads and is then what it says it is; no block of memory is larger than twice the file.
+ */
 #include "tests/engine/mutate.h"
 
 #include "engine/backend.h"
@@ -17,18 +18,18 @@ enum { FIELD_MOST = 2048, NAME_MOST = 96, SLACK = 16384, WILD_EACH = 10 };
 enum what { F_HEAD, F_LEN, F_BYTES, F_KIND, F_COUNT, F_VALUE, F_N_DIM, F_DIM, F_TYPE, F_OFFSET, F_DATA };
 
 struct field {
-    size_t    at, size;
+    size_t at, size;
     enum what what;
-    int       tensor; /* index, or -1: not a tensor's */
+    int tensor; /* index, or -1: not a tensor's */
 };
 
-static struct strbuf   tiny;
-static struct field    field[FIELD_MOST];
-static int             n_field;
-static char            names[TINY_TENSORS][NAME_MOST];
+static struct strbuf tiny;
+static struct field field[FIELD_MOST];
+static int n_field;
+static char names[TINY_TENSORS][NAME_MOST];
 static struct backend *backend;
-static char            path[] = "/tmp/fluxd-mutate-XXXXXX";
-static int             fd;
+static char path[] = "/tmp/fluxd-mutate-XXXXXX";
+static int fd;
 
 /* --- where things stand in the good file */
 
@@ -58,9 +59,11 @@ static void note_str(size_t *at, int tensor)
 static void note_value(size_t *at)
 {
     static const uint8_t bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-    uint64_t             kind = note_field(at, 4, F_KIND, -1);
-    if (kind == TINY_KIND_STR) note_str(at, -1);
-    else if (kind != TINY_KIND_ARR) note_field(at, bytes[kind], F_VALUE, -1);
+    uint64_t kind = note_field(at, 4, F_KIND, -1);
+    if (kind == TINY_KIND_STR)
+        note_str(at, -1);
+    else if (kind != TINY_KIND_ARR)
+        note_field(at, bytes[kind], F_VALUE, -1);
     else {
         uint64_t item = note_field(at, 4, F_KIND, -1), n = note_field(at, 8, F_COUNT, -1);
         for (uint64_t i = 0; i < n && item == TINY_KIND_STR; i++) note_str(at, -1);
@@ -120,9 +123,10 @@ static void assert_sound(const struct gguf *g, int64_t file_bytes)
 {
     for (int i = 0; i < gguf_n_tensor(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
-        int64_t                   n = 1;
+        int64_t n = 1;
         for (int d = 0; d < 4; d++) n *= t->dim[d];
-        assert_true(n == t->n_elem && t->dim[0] % quant_type(t->dt)->block == 0 && t->n_bytes == quant_bytes(t->dt, n));
+        assert_true(n == t->n_elem && t->dim[0] % quant_type(t->dt)->block == 0 &&
+                    t->n_bytes == quant_bytes(t->dt, n));
         assert_true(t->offset > 0 && t->offset + t->n_bytes <= file_bytes);
         for (int j = 0; j < i; j++) {
             const struct gguf_tensor *o = gguf_tensor_at(g, j);
@@ -136,9 +140,9 @@ static void assert_sound(const struct gguf *g, int64_t file_bytes)
 static enum err load_model(struct err_note *note)
 {
     struct source *src = NULL;
-    struct spec    spec;
+    struct spec spec;
     struct weights w = {0};
-    enum err       e = source_open(&src, path, note);
+    enum err e = source_open(&src, path, note);
     if (e == OK) e = spec_load(&spec, src, note);
     if (e == OK) {
         struct weights_load l = {.src = src, .spec = &spec, .backend = backend};
@@ -151,15 +155,18 @@ static enum err load_model(struct err_note *note)
 
 enum outcome { REFUSED, READ, LOADED }; /* READ: a good file of another model, or of none */
 
-/* Reads the file in every way. says: what the first refusal must contain, NULL: nothing more than the file's name. */
+/* Reads the file in every way. says: what the first refusal must contain, NULL: nothing more than the file's
+ * name. */
 static enum outcome try_file(int64_t file_bytes, const char *says, const char *what)
 {
-    struct gguf    *g = NULL;
+    struct gguf *g = NULL;
     struct err_note note = {0};
     watch_begin();
     enum err e = gguf_open(&g, path, &note);
     watch_end();
-    if (watch.peak > 2 * file_bytes + SLACK) fail_msg("%s: %lld bytes in use for a file of %lld", what, (long long)watch.peak, (long long)file_bytes);
+    if (watch.peak > 2 * file_bytes + SLACK)
+        fail_msg("%s: %lld bytes in use for a file of %lld", what, (long long)watch.peak,
+                 (long long)file_bytes);
     if (e != OK) {
         assert_null(g);
         assert_refusal(&note, path, says, what);
@@ -171,11 +178,15 @@ static enum outcome try_file(int64_t file_bytes, const char *says, const char *w
     struct text_assets *t = NULL;
     watch_begin();
     e = text_assets_open(&t, path, &note);
-    if (e == OK) text_assets_close(t);
-    else assert_refusal(&note, path, NULL, what);
+    if (e == OK)
+        text_assets_close(t);
+    else
+        assert_refusal(&note, path, NULL, what);
     e = load_model(&note);
     watch_end();
-    if (watch.most > 2 * file_bytes + SLACK) fail_msg("%s: a block of %lld bytes for a file of %lld", what, (long long)watch.most, (long long)file_bytes);
+    if (watch.most > 2 * file_bytes + SLACK)
+        fail_msg("%s: a block of %lld bytes for a file of %lld", what, (long long)watch.most,
+                 (long long)file_bytes);
     if (e != OK) assert_refusal(&note, path, says, what);
     return e == OK ? LOADED : READ;
 }
@@ -228,9 +239,31 @@ static void cuts_at_every_boundary_are_refused(void **state)
 /* Values that break sums, products and allocations; v is the good one. */
 static uint64_t wild_value(uint64_t v, size_t size, uint32_t pick)
 {
-    const uint64_t wild[] = {0, 1, v + 1, v - 1, v * 2, v + 32, 13, 255, 0x7fffffff, 0x80000000, 0xffffffff, 1ull << 32, 1ull << 40, 1ull << 60,
-                             (1ull << 61) + 1, 1ull << 62, INT64_MAX, 1ull << 63, UINT64_MAX - 31, UINT64_MAX, tiny.len, tiny.len - 1, tiny.len / 70};
-    uint64_t mask = size < 8 ? (1ull << size * 8) - 1 : UINT64_MAX, w = wild[pick % (sizeof wild / sizeof *wild)] & mask;
+    const uint64_t wild[] = {0,
+                             1,
+                             v + 1,
+                             v - 1,
+                             v * 2,
+                             v + 32,
+                             13,
+                             255,
+                             0x7fffffff,
+                             0x80000000,
+                             0xffffffff,
+                             1ull << 32,
+                             1ull << 40,
+                             1ull << 60,
+                             (1ull << 61) + 1,
+                             1ull << 62,
+                             INT64_MAX,
+                             1ull << 63,
+                             UINT64_MAX - 31,
+                             UINT64_MAX,
+                             tiny.len,
+                             tiny.len - 1,
+                             tiny.len / 70};
+    uint64_t mask = size < 8 ? (1ull << size * 8) - 1 : UINT64_MAX,
+             w = wild[pick % (sizeof wild / sizeof *wild)] & mask;
     return w == v ? (v ^ 1) : w;
 }
 
@@ -238,16 +271,18 @@ static void wild_values_in_every_field_never_pass_for_good(void **state)
 {
     (void)state;
     uint32_t seed = mutate_seed(5);
-    int      n[3] = {0}, n_str = 0;
-    char     what[96];
+    int n[3] = {0}, n_str = 0;
+    char what[96];
     for (int i = 0; i < n_field; i++) {
         const struct field *f = &field[i];
-        if (f->what == F_DATA || f->what == F_BYTES || (f->what == F_LEN && f->tensor < 0 && n_str++ % 16)) continue; /* not each of 320 pieces */
+        if (f->what == F_DATA || f->what == F_BYTES || (f->what == F_LEN && f->tensor < 0 && n_str++ % 16))
+            continue; /* not each of 320 pieces */
         uint64_t good = read_at(f->at, f->size);
         for (int k = 0; k < WILD_EACH; k++) {
-            uint64_t     v = wild_value(good, f->size, mutate_next(&seed));
-            bool         named = f->tensor >= 0 && (f->what == F_TYPE || f->what == F_OFFSET || f->what == F_DIM);
-            snprintf(what, sizeof what, "%zu bytes at %zu: %llx for %llx", f->size, f->at, (unsigned long long)v, (unsigned long long)good);
+            uint64_t v = wild_value(good, f->size, mutate_next(&seed));
+            bool named = f->tensor >= 0 && (f->what == F_TYPE || f->what == F_OFFSET || f->what == F_DIM);
+            snprintf(what, sizeof what, "%zu bytes at %zu: %llx for %llx", f->size, f->at,
+                     (unsigned long long)v, (unsigned long long)good);
             enum outcome o = try_bytes(f->at, &v, f->size, named ? "tensor " : NULL, what);
             n[o]++;
             if (f->tensor >= 0 && o == LOADED) fail_msg("%s: a wrong tensor entry was loaded", what);
@@ -257,12 +292,13 @@ static void wild_values_in_every_field_never_pass_for_good(void **state)
     assert_true(n[REFUSED] + n[READ] + n[LOADED] >= 200 && n[REFUSED] > 100);
 }
 
-/* Strings with other bytes of the same length: keys and names that are no text, stand twice or are others'. */
+/* Strings with other bytes of the same length: keys and names that are no text, stand twice or are others'.
+ */
 static void random_bytes_in_strings_never_pass_for_good(void **state)
 {
     (void)state;
     uint32_t seed = mutate_seed(6);
-    char     what[64], buf[128];
+    char what[64], buf[128];
     for (int i = 0; i < n_field; i++) {
         const struct field *f = &field[i];
         if (f->what != F_BYTES || f->size > sizeof buf || (i % 8 && f->tensor < 0)) continue;
@@ -272,7 +308,8 @@ static void random_bytes_in_strings_never_pass_for_good(void **state)
                 if (mutate_next(&seed) % (k ? 1 : f->size) == 0) buf[j] = (char)mutate_next(&seed);
             snprintf(what, sizeof what, "string %d at %zu", k, f->at);
             enum outcome o = try_bytes(f->at, buf, f->size, NULL, what);
-            if (k && f->tensor >= 0 && o != REFUSED) fail_msg("%s: a name of random bytes was accepted", what);
+            if (k && f->tensor >= 0 && o != REFUSED)
+                fail_msg("%s: a name of random bytes was accepted", what);
         }
     }
 }
@@ -307,7 +344,7 @@ static void entries_that_overlap_or_lie_together_are_refused_by_name(void **stat
 {
     (void)state;
     for (int i = 0; i + 1 < TINY_TENSORS; i++) {
-        size_t       a = tensor_field(i, F_OFFSET, 0)->at, b = tensor_field(i + 1, F_OFFSET, 0)->at;
+        size_t a = tensor_field(i, F_OFFSET, 0)->at, b = tensor_field(i + 1, F_OFFSET, 0)->at;
         enum outcome o;
         assert_int_equal(try_bytes(b, tiny.data + a, 8, names[i + 1], "same place"), REFUSED);
         uint64_t v = read_at(b, 8) - 32;
@@ -325,10 +362,11 @@ static void entries_that_overlap_or_lie_together_are_refused_by_name(void **stat
 static void other_shapes_of_the_same_size_are_no_such_model(void **state)
 {
     (void)state;
-    static const char *const name[] = {"blk.0.attn_k.weight", "blk.1.attn_output.weight", "blk.2.ffn_down.weight", "token_embd.weight", "blk.5.ffn_up.weight"};
+    static const char *const name[] = {"blk.0.attn_k.weight", "blk.1.attn_output.weight",
+                                       "blk.2.ffn_down.weight", "token_embd.weight", "blk.5.ffn_up.weight"};
     for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
-        int      t = tensor_by_name(name[i]);
-        size_t   at = tensor_field(t, F_DIM, 0)->at;
+        int t = tensor_by_name(name[i]);
+        size_t at = tensor_field(t, F_DIM, 0)->at;
         uint64_t k = read_at(at, 8), n = read_at(at + 8, 8), dim[3][2] = {{n, k}, {k * 2, n / 2}, {k * n, 1}};
         for (int d = 0; d < 3; d++) {
             if (dim[d][0] == k) continue; /* square */
@@ -343,8 +381,8 @@ static void damaged_numbers_load(void **state)
 {
     (void)state;
     uint32_t seed = mutate_seed(7);
-    uint8_t  buf[64];
-    size_t   data0 = field[n_field - TINY_TENSORS].at;
+    uint8_t buf[64];
+    size_t data0 = field[n_field - TINY_TENSORS].at;
     for (int i = 0; i < 16; i++) {
         for (size_t j = 0; j < sizeof buf; j++) buf[j] = (uint8_t)(i % 4 ? mutate_next(&seed) : 0xff);
         size_t at = data0 + mutate_next(&seed) % (tiny.len - data0 - sizeof buf);

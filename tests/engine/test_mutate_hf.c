@@ -1,6 +1,7 @@
-/* Hugging Face directories that lie: in two good models (shards with an index; routers in the checkpoint) every value of the configuration
- * and of the index becomes something else, files are cut, exchanged, damaged or taken away. Each directory is refused by one line that
- * names the file, or loads; no block of memory is larger than twice the directory. */
+/* Hugging Face directories that lie: in two good models (shards with an index; routers in the checkpoint)
+ * every value of the configuration and of the index becomes something else, files are cut, exchanged, damaged
+ * or taken away. Each directory is refused by one line that names the file, or loads; no block of memory is
+ * larger than twice the directory. */
 #include "tests/engine/mutate.h"
 
 #include <sys/stat.h>
@@ -14,17 +15,17 @@
 enum { FILE_MOST = 8, TEXT_MOST = 8192, SLACK = 16384 };
 
 struct file {
-    char   path[96];
-    char  *data;
+    char path[96];
+    char *data;
     size_t n;
 };
 
 static struct backend *backend;
-static char            root[] = "/tmp/fluxd-mutate-hf-XXXXXX";
-static struct file     file[FILE_MOST];
-static int             n_file;
-static char            dir[64];
-static int             n_refused, n_loaded;
+static char root[] = "/tmp/fluxd-mutate-hf-XXXXXX";
+static struct file file[FILE_MOST];
+static int n_file;
+static char dir[64];
+static int n_refused, n_loaded;
 
 static void write_bytes(const char *path, const void *data, size_t n)
 {
@@ -41,7 +42,7 @@ static void copy_model(const char *name, const char *const *files)
     snprintf(dir, sizeof dir, "%s/%s", root, name);
     assert_int_equal(mkdir(dir, 0700), 0);
     for (n_file = 0; files[n_file]; n_file++) {
-        char         from[160];
+        char from[160];
         struct file *f = &file[n_file];
         snprintf(from, sizeof from, "tests/goldens/tiny/%s/%s", name, files[n_file]);
         snprintf(f->path, sizeof f->path, "%s/%s", dir, files[n_file]);
@@ -68,10 +69,10 @@ static void drop_model(void)
 static enum err load(struct err_note *note)
 {
     struct source *src = NULL;
-    struct spec    spec;
+    struct spec spec;
     struct weights w = {0};
     struct routers r = {0};
-    enum err       e = source_open(&src, dir, note);
+    enum err e = source_open(&src, dir, note);
     if (e == OK) e = spec_load(&spec, src, note);
     struct weights_load l = {.src = src, .spec = &spec, .backend = backend};
     if (e == OK) e = weights_check(&l, note);
@@ -89,15 +90,18 @@ static enum err load(struct err_note *note)
 static bool try_dir(const char *what)
 {
     struct err_note note = {0};
-    size_t          all = 0;
+    size_t all = 0;
     for (int i = 0; i < n_file; i++) all += file[i].n;
     watch_begin();
     enum err e = load(&note);
     watch_end();
-    if (watch.most > 2 * (long long)all + SLACK) fail_msg("%s: a block of %lld bytes for files of %zu", what, (long long)watch.most, all);
+    if (watch.most > 2 * (long long)all + SLACK)
+        fail_msg("%s: a block of %lld bytes for files of %zu", what, (long long)watch.most, all);
     if (e != OK) assert_refusal(&note, dir, NULL, what);
-    if (e == OK) n_loaded++;
-    else n_refused++;
+    if (e == OK)
+        n_loaded++;
+    else
+        n_refused++;
     return e == OK;
 }
 
@@ -114,9 +118,33 @@ static bool try_with(const struct file *f, size_t at, size_t n, const char *by, 
     return ok;
 }
 
-static const char *const wild[] = {"null", "true", "0", "1", "-1", "3", "1.5", "1e300", "65536", "16777216", "2147483648", "9223372036854775808", "1e999", "NaN", "\"\"",
-                                   "\"linear\"", "\"../config.json\"", "\"/etc/passwd\"", "\"config.json\"", "\"x\\u0000\"", "\"\\ud800\"", "\"\xff\"", "[]", "[[]]", "{}",
-                                   "[1,99999999]", ""};
+static const char *const wild[] = {"null",
+                                   "true",
+                                   "0",
+                                   "1",
+                                   "-1",
+                                   "3",
+                                   "1.5",
+                                   "1e300",
+                                   "65536",
+                                   "16777216",
+                                   "2147483648",
+                                   "9223372036854775808",
+                                   "1e999",
+                                   "NaN",
+                                   "\"\"",
+                                   "\"linear\"",
+                                   "\"../config.json\"",
+                                   "\"/etc/passwd\"",
+                                   "\"config.json\"",
+                                   "\"x\\u0000\"",
+                                   "\"\\ud800\"",
+                                   "\"\xff\"",
+                                   "[]",
+                                   "[[]]",
+                                   "{}",
+                                   "[1,99999999]",
+                                   ""};
 
 /* Every value behind a colon (or in a list of strings) in turn. */
 static void change_values(const struct file *f)
@@ -126,7 +154,8 @@ static void change_values(const struct file *f)
         if (f->data[i] != ':') continue;
         size_t at = i + 1;
         while (f->data[at] == ' ' || f->data[at] == '\n') at++;
-        size_t n = f->data[at] == '"' ? (size_t)(strchr(f->data + at + 1, '"') - f->data) - at + 1 : strcspn(f->data + at, ",}\n");
+        size_t n = f->data[at] == '"' ? (size_t)(strchr(f->data + at + 1, '"') - f->data) - at + 1
+                                      : strcspn(f->data + at, ",}\n");
         for (size_t k = 0; k < sizeof wild / sizeof *wild; k++) {
             snprintf(what, sizeof what, "%.60s: value at %zu becomes %s", f->path, at, wild[k]);
             try_with(f, at, n, wild[k], strlen(wild[k]), what);
@@ -148,7 +177,8 @@ static void damage(const struct file *f, size_t first, size_t last, int times, u
 {
     uint32_t seed = mutate_seed(own);
     for (int i = 0; i < times; i++) {
-        char to = (char)(i % 2 ? mutate_next(&seed) : (uint32_t)"0123456789,:[]{}\"aFZ.\\"[mutate_next(&seed) % 22]);
+        char to = (char)(i % 2 ? mutate_next(&seed)
+                               : (uint32_t) "0123456789,:[]{}\"aFZ.\\"[mutate_next(&seed) % 22]);
         try_with(f, first + mutate_next(&seed) % (last - first), 1, &to, 1, "a damaged byte");
     }
 }
@@ -157,9 +187,11 @@ static void wreck_tensors(const struct file *f)
 {
     uint64_t n_head;
     memcpy(&n_head, f->data, 8);
-    const size_t cuts[] = {0, 7, 8, 9, 8 + n_head / 2, 8 + n_head, 9 + n_head, (8 + n_head + f->n) / 2, f->n - 1};
+    const size_t cuts[] = {0,       7, 8, 9, 8 + n_head / 2, 8 + n_head, 9 + n_head, (8 + n_head + f->n) / 2,
+                           f->n - 1};
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++)
-        if (try_with(f, cuts[i], f->n - cuts[i], "", 0, "cut tensors")) fail_msg("%s cut at %zu was accepted", f->path, cuts[i]);
+        if (try_with(f, cuts[i], f->n - cuts[i], "", 0, "cut tensors"))
+            fail_msg("%s cut at %zu was accepted", f->path, cuts[i]);
     if (try_with(f, f->n, 0, "x", 1, "a byte too many")) fail_msg("a byte too many was accepted");
     damage(f, 0, 8 + n_head, 120, (uint32_t)n_head);
     damage(f, 8 + n_head, f->n, 10, 5);
@@ -182,7 +214,8 @@ static void wreck(const char *name, const char *const *files)
             change_values(&file[i]);
             cut_text(&file[i]);
             damage(&file[i], 0, file[i].n, 60, 77);
-        } else wreck_tensors(&file[i]);
+        } else
+            wreck_tensors(&file[i]);
     }
     assert_true(try_dir("the good model again"));
     printf("%s: %d refused, %d loaded\n", name, n_refused, n_loaded);
@@ -192,11 +225,16 @@ static void wreck(const char *name, const char *const *files)
 static void broken_shards_are_refused_or_load(void **state)
 {
     (void)state;
-    static const char *const files[] = {"config.json", "model.safetensors.index.json", "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
-                                        "model-00003-of-00003.safetensors", NULL};
+    static const char *const files[] = {"config.json",
+                                        "model.safetensors.index.json",
+                                        "model-00001-of-00003.safetensors",
+                                        "model-00002-of-00003.safetensors",
+                                        "model-00003-of-00003.safetensors",
+                                        NULL};
     wreck("llama3", files);
     const struct file *a = &file[2], *b = &file[3];
-    if (try_with(a, 0, a->n, b->data, b->n, "exchanged shards")) fail_msg("a shard in another's place was accepted");
+    if (try_with(a, 0, a->n, b->data, b->n, "exchanged shards"))
+        fail_msg("a shard in another's place was accepted");
     drop_model();
 }
 
@@ -214,19 +252,33 @@ static void what_is_not_understood_is_refused_by_name(void **state)
     (void)state;
     static const char *const files[] = {"config.json", "model.safetensors", NULL};
     static const char *const cases[][2] = {
-        {"\"rms_norm_eps\": 0,", "rms_norm_eps"}, {"\"eos_token_id\": [2, 64],", "eos_token_id"}, {"\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2},", "rope_type"},
-        {"\"rope_scaling\": {\"type\": \"yarn\"},", "factor"}, {"\"vocab_size\": 65,", "model.embed_tokens.weight"}, {"\"hidden_act\": \"gelu\",", "hidden_act"},
-        {"\"num_hidden_layers\": 4,", "model.layers.3."}, {"\"attention_bias\": true,", "attention_bias"}, {"\"toggle_type\": \"other\",", "toggle_type"},
-        {"\"use_softmax\": false,", "cls_router_head_agnostic.4"}, {"\"pool_size\": 150.5,", "pool_size"}, {"\"local_window_size\": 0,", "local_window_size"},
-        {"\"layer_types\": [\"full_attention\", \"sliding_attention\"],", "layer_types"}, {"\"layer_types\": \"sliding_attention\",", "layer_types"}, {"\"quantization_config\": {},", "quantization_config"},
-        {"\"use_sliding_window\": true, \"sliding_window\": 128, \"max_window_layers\": 1,", "use_sliding_window"}, {"\"tie_word_embeddings\": 1,", "tie_word_embeddings"},
-        {"\"num_key_value_heads\": 3,", "num_key_value_heads"}, {"\"head_dim\": 12,", "head_dim"}, {"\"architectures\": [\"OtherForCausalLM\"],", "architectures"},
+        {"\"rms_norm_eps\": 0,", "rms_norm_eps"},
+        {"\"eos_token_id\": [2, 64],", "eos_token_id"},
+        {"\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2},", "rope_type"},
+        {"\"rope_scaling\": {\"type\": \"yarn\"},", "factor"},
+        {"\"vocab_size\": 65,", "model.embed_tokens.weight"},
+        {"\"hidden_act\": \"gelu\",", "hidden_act"},
+        {"\"num_hidden_layers\": 4,", "model.layers.3."},
+        {"\"attention_bias\": true,", "attention_bias"},
+        {"\"toggle_type\": \"other\",", "toggle_type"},
+        {"\"use_softmax\": false,", "cls_router_head_agnostic.4"},
+        {"\"pool_size\": 150.5,", "pool_size"},
+        {"\"local_window_size\": 0,", "local_window_size"},
+        {"\"layer_types\": [\"full_attention\", \"sliding_attention\"],", "layer_types"},
+        {"\"layer_types\": \"sliding_attention\",", "layer_types"},
+        {"\"quantization_config\": {},", "quantization_config"},
+        {"\"use_sliding_window\": true, \"sliding_window\": 128, \"max_window_layers\": 1,",
+         "use_sliding_window"},
+        {"\"tie_word_embeddings\": 1,", "tie_word_embeddings"},
+        {"\"num_key_value_heads\": 3,", "num_key_value_heads"},
+        {"\"head_dim\": 12,", "head_dim"},
+        {"\"architectures\": [\"OtherForCausalLM\"],", "architectures"},
     };
     copy_model("paw_llama", files);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err_note note = {0};
-        char            text[TEXT_MOST], key[64];
-        size_t          n = strcspn(cases[i][0] + 1, "\"") + 2, at = 1, len = 0;
+        char text[TEXT_MOST], key[64];
+        size_t n = strcspn(cases[i][0] + 1, "\"") + 2, at = 1, len = 0;
         snprintf(key, sizeof key, "%.*s", (int)n, cases[i][0]);
         snprintf(text, sizeof text, "%.*s", (int)file[0].n, file[0].data);
         char *old = strstr(text, key);
@@ -255,7 +307,8 @@ int main(void)
         cmocka_unit_test(broken_routers_are_refused_or_load),
         cmocka_unit_test(what_is_not_understood_is_refused_by_name),
     };
-    struct backend_conf b = {.dtype = ENGINE_DTYPE_AUTO, .n_thread = 1, .max_tok = 16, .max_k = 256, .max_n = 256};
+    struct backend_conf b = {
+        .dtype = ENGINE_DTYPE_AUTO, .n_thread = 1, .max_tok = 16, .max_k = 256, .max_n = 256};
     if (!mkdtemp(root) || backend_cpu_open(&backend, &b, NULL) != OK) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     backend->close(backend);

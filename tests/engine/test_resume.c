@@ -1,33 +1,46 @@
-/* resume: a prompt that goes on behind pages which another prompt with the same beginning wrote has the bits of one computed from its first
- * token: tokens, logprobs, route, margins, and the sums that it keeps for the next. usage: test_resume [model] (a tiny one) */
+/* resume: a prompt that goes on behind pages which another prompt with the same beginning wrote has the bits
+ * of one computed from its first token: tokens, logprobs, route, margins, and the sums that it keeps for the
+ * next. usage: test_resume [model] (a tiny one) */
 #include "tests/engine/drive.h"
 
 #include "tests/engine/hash_router.h"
 #include "tests/engine/tiny_gguf.h"
 
-enum { ROOM = 1024, N_OUT = 3, WRITTEN = 704, SHARED_MOST = 512, POOLED = 100, BLOCKS = DRIVE_TOK / PAGE_TOK, SUMS = DRIVE_LAYER * 256 };
+enum {
+    ROOM = 1024,
+    N_OUT = 3,
+    WRITTEN = 704,
+    SHARED_MOST = 512,
+    POOLED = 100,
+    BLOCKS = DRIVE_TOK / PAGE_TOK,
+    SUMS = DRIVE_LAYER * 256
+};
 enum { SLOT_WRITER, SLOT_OTHER, SLOT_MORE, SLOT_ROW };
 
 static const char *model_path;
 
 static const struct setup {
-    int         sparse, full;
+    int sparse, full;
     const char *plan;
-    bool        on_edges; /* something chooses blocks: pieces end on page edges */
-} setups[] = {{ATTN_STREAMING, ATTN_FULL, NULL, false}, {ATTN_TRIANGLE, ATTN_FULL, NULL, false}, {ATTN_LIST, ATTN_FULL, NULL, true},
-              {ATTN_STREAMING, ATTN_LIST, NULL, true}, {ATTN_STREAMING, ATTN_FULL, "0:flex,1:reuse(0),2:window,4:split(0)", true}};
+    bool on_edges; /* something chooses blocks: pieces end on page edges */
+} setups[] = {{ATTN_STREAMING, ATTN_FULL, NULL, false},
+              {ATTN_TRIANGLE, ATTN_FULL, NULL, false},
+              {ATTN_LIST, ATTN_FULL, NULL, true},
+              {ATTN_STREAMING, ATTN_LIST, NULL, true},
+              {ATTN_STREAMING, ATTN_FULL, "0:flex,1:reuse(0),2:window,4:split(0)", true}};
 enum { N_SETUP = sizeof setups / sizeof *setups };
 
 static struct engine *open_setup(const struct setup *s, enum engine_dtype dtype)
 {
-    char               path[] = "/tmp/fluxd-router-XXXXXX";
-    int                fd = mkstemp(path);
-    float              bias[DRIVE_LAYER] = {0};
+    char path[] = "/tmp/fluxd-router-XXXXXX";
+    int fd = mkstemp(path);
+    float bias[DRIVE_LAYER] = {0};
     struct engine_conf c = drive_conf(model_path, dtype, ROOM);
     assert_true(fd >= 0);
     close(fd);
     struct engine *e = drive_open(&c);
-    hash_router_write(path, 5, engine_info(e)->n_layer, 2, engine_info(e)->head, bias, "{\"pool_size\":\"100.0\",\"local_window_size\":\"256\"}");
+    hash_router_write(path, 5, engine_info(e)->n_layer, 2, engine_info(e)->head, bias,
+                      "{\"pool_size\":\"100.0\",\"local_window_size\":\"256\"}");
     engine_close(e);
     c.router = path;
     c.sparse_kind = s->sparse;
@@ -43,8 +56,8 @@ static struct engine *open_setup(const struct setup *s, enum engine_dtype dtype)
 
 struct outcome {
     struct sample_out out[N_OUT];
-    uint8_t           route[DRIVE_LAYER];
-    float             margin[DRIVE_LAYER], sum[SUMS];
+    uint8_t route[DRIVE_LAYER];
+    float margin[DRIVE_LAYER], sum[SUMS];
 };
 
 static void assert_same(const struct outcome *a, const struct outcome *b)
@@ -64,22 +77,28 @@ static void assert_same(const struct outcome *a, const struct outcome *b)
     assert_memory_equal(a->sum, b->sum, sizeof a->sum);
 }
 
-/* A prompt of n tokens: the writer's first n_shared, then others of its own seed. route: NULL, or what layers get. */
+/* A prompt of n tokens: the writer's first n_shared, then others of its own seed. route: NULL, or what layers
+ * get. */
 struct ask {
-    int         n, n_shared, seed;
+    int n, n_shared, seed;
     const char *route;
-    float       bias;
-    int         min_full;
+    float bias;
+    int min_full;
 };
 
-static int used_pages(const struct engine *e, int n) { return engine_info(e)->n_layer * ((n + 64 + PAGE_TOK - 1) / PAGE_TOK); }
+static int used_pages(const struct engine *e, int n)
+{
+    return engine_info(e)->n_layer * ((n + 64 + PAGE_TOK - 1) / PAGE_TOK);
+}
 
 static void start(struct drive *d, struct engine *e, int slot, int first_page, const struct ask *a)
 {
     int32_t tok[WRITTEN];
     assert_true(a->n <= WRITTEN);
     for (int i = 0; i < a->n; i++)
-        tok[i] = (int32_t)(tiny_hash((uint32_t)(i + (i < a->n_shared ? 0 : 1000 * a->seed))) % (uint32_t)(engine_info(e)->n_vocab - 20)) + 20;
+        tok[i] = (int32_t)(tiny_hash((uint32_t)(i + (i < a->n_shared ? 0 : 1000 * a->seed))) %
+                           (uint32_t)(engine_info(e)->n_vocab - 20)) +
+                 20;
     drive_init(d, e, slot, tok, a->n, a->route, first_page);
     d->seq.route_bias = a->bias;
     d->seq.min_full = a->min_full;
@@ -96,7 +115,7 @@ static void answer(struct drive *d, struct outcome *o, const struct sample_out *
 static void poison(struct engine *e, int first, int n)
 {
     int64_t bytes = engine_info(e)->page_bytes;
-    void   *nan = malloc((size_t)bytes);
+    void *nan = malloc((size_t)bytes);
     memset(nan, 0xff, (size_t)bytes);
     for (int p = first; p < first + n; p++) assert_int_equal(engine_page_write(e, p, nan), OK);
     free(nan);
@@ -104,11 +123,11 @@ static void poison(struct engine *e, int first, int n)
 
 /* The writer: its prompt is done, its pages stand. */
 struct writer {
-    struct drive   d;
+    struct drive d;
     struct outcome o;
-    char           route[DRIVE_LAYER + 1]; /* of its request; empty: open */
-    char          *bytes;                  /* of its first pages, as it left them */
-    int            n_page;
+    char route[DRIVE_LAYER + 1]; /* of its request; empty: open */
+    char *bytes;                 /* of its first pages, as it left them */
+    int n_page;
 };
 
 static void write_pages(struct writer *w, struct engine *e, const char *route)
@@ -121,13 +140,14 @@ static void write_pages(struct writer *w, struct engine *e, const char *route)
     struct sample_out first = drive_prefill(&w->d, ROOM);
     answer(&w->d, &w->o, &first);
     w->bytes = malloc((size_t)w->n_page * bytes);
-    for (int p = 0; p < w->n_page; p++) assert_int_equal(engine_page_read(e, p, w->bytes + (size_t)p * bytes), OK);
+    for (int p = 0; p < w->n_page; p++)
+        assert_int_equal(engine_page_read(e, p, w->bytes + (size_t)p * bytes), OK);
 }
 
 static void end_writer(struct writer *w)
 {
     const size_t bytes = (size_t)engine_info(w->d.e)->page_bytes;
-    char        *now = malloc(bytes);
+    char *now = malloc(bytes);
     for (int p = 0; p < w->n_page; p++) { /* nobody wrote to them */
         assert_int_equal(engine_page_read(w->d.e, p, now), OK);
         assert_memory_equal(now, w->bytes + (size_t)p * bytes, bytes);
@@ -137,15 +157,17 @@ static void end_writer(struct writer *w)
     free(w->bytes);
 }
 
-/* d, not begun yet, goes on behind n_cached tokens of the writer: as the scheduler shares them, without the pages that it may not read. */
+/* d, not begun yet, goes on behind n_cached tokens of the writer: as the scheduler shares them, without the
+ * pages that it may not read. */
 static void go_on(struct drive *d, struct writer *w, int n_cached, float *sum, const uint8_t *due)
 {
     const struct engine_info *m = engine_info(d->e);
-    const int                 n = n_cached / PAGE_TOK;
+    const int n = n_cached / PAGE_TOK;
     for (int l = 0; l < m->n_layer; l++)
         for (int b = 0; b < n; b++) {
             const uint8_t bit = w->d.route[l];
-            const bool    seen = !m->sparse_streams || bit != ROUTE_SPARSE || b < m->sink_blocks || b > n - m->local_blocks;
+            const bool seen =
+                !m->sparse_streams || bit != ROUTE_SPARSE || b < m->sink_blocks || b > n - m->local_blocks;
             d->page[l * BLOCKS + b] = seen ? w->d.page[l * BLOCKS + b] : -1;
         }
     memcpy(sum, w->o.sum, sizeof w->o.sum);
@@ -178,11 +200,12 @@ static int n_hit, n_stray;
 static void begin_again(struct drive *d, int first_page, int stray, int chunk, const struct outcome *want)
 {
     static struct outcome got;
-    const uint8_t        *fixed = engine_info(d->e)->fixed_route;
-    const int             L = engine_info(d->e)->n_layer, used = used_pages(d->e, d->seq.n_prompt) / L;
+    const uint8_t *fixed = engine_info(d->e)->fixed_route;
+    const int L = engine_info(d->e)->n_layer, used = used_pages(d->e, d->seq.n_prompt) / L;
     assert_memory_equal(d->route, want->route, (size_t)stray + 1);
     assert_memory_equal(d->margin, want->margin, ((size_t)stray + 1) * sizeof *d->margin);
-    for (int l = stray + 1; l < L; l++) assert_true(d->route[l] == ROUTE_OPEN || (fixed && d->route[l] == fixed[l]));
+    for (int l = stray + 1; l < L; l++)
+        assert_true(d->route[l] == ROUTE_OPEN || (fixed && d->route[l] == fixed[l]));
     engine_drop(d->e, d->seq.slot);
     d->seq.strayed = false;
     d->seq.n_cached = 0;
@@ -195,14 +218,16 @@ static void begin_again(struct drive *d, int first_page, int stray, int chunk, c
     n_stray++;
 }
 
-/* Behind pages, in pieces of chunk tokens; what the slot's pages held before is poison. due: the writer's route, or any. */
-static void check_behind(struct writer *w, const struct ask *a, int n_cached, int chunk, bool any, const struct outcome *want)
+/* Behind pages, in pieces of chunk tokens; what the slot's pages held before is poison. due: the writer's
+ * route, or any. */
+static void check_behind(struct writer *w, const struct ask *a, int n_cached, int chunk, bool any,
+                         const struct outcome *want)
 {
     static struct outcome got;
-    static struct drive   d;
-    struct engine        *e = w->d.e;
-    const int             stray = first_other(e, want->route, w->d.route);
-    uint8_t               open[DRIVE_LAYER];
+    static struct drive d;
+    struct engine *e = w->d.e;
+    const int stray = first_other(e, want->route, w->d.route);
+    uint8_t open[DRIVE_LAYER];
     memset(open, ROUTE_OPEN, sizeof open);
     memset(&got, 0, sizeof got);
     poison(e, w->n_page, used_pages(e, a->n));
@@ -211,7 +236,8 @@ static void check_behind(struct writer *w, const struct ask *a, int n_cached, in
     struct sample_out first = drive_prefill(&d, chunk);
     assert_int_equal(d.seq.strayed, !any && stray < engine_info(e)->n_layer);
     assert_memory_equal(got.sum, w->o.sum, sizeof got.sum); /* only read */
-    if (d.seq.strayed) begin_again(&d, w->n_page, stray, chunk, want);
+    if (d.seq.strayed)
+        begin_again(&d, w->n_page, stray, chunk, want);
     else {
         answer(&d, &got, &first);
         assert_same(want, &got);
@@ -229,33 +255,42 @@ enum { FIRST_CHUNK = 0 };
 static void check(struct writer *w, const struct setup *s, const struct ask *a, int n_cached)
 {
     static struct outcome want;
-    const int             chunks[] = {ROOM, 128, s->on_edges ? 256 : 96};
+    const int chunks[] = {ROOM, 128, s->on_edges ? 256 : 96};
     run_cold(w->d.e, SLOT_OTHER, w->n_page, a, &want);
     for (int i = FIRST_CHUNK; i < 3; i++) {
         check_behind(w, a, n_cached, chunks[i], false, &want);
-        if (n_cached / PAGE_TOK <= engine_info(w->d.e)->common_blocks) check_behind(w, a, n_cached, chunks[i], true, &want);
+        if (n_cached / PAGE_TOK <= engine_info(w->d.e)->common_blocks)
+            check_behind(w, a, n_cached, chunks[i], true, &want);
     }
 }
 
 static void check_setup(const struct setup *s, enum engine_dtype dtype)
 {
     static struct writer w;
-    char                 given[DRIVE_LAYER + 1] = {0};
-    struct engine       *e = open_setup(s, dtype);
-    const int            L = engine_info(e)->n_layer;
-    static const int     cached[] = {128, 256, SHARED_MOST}, more[] = {POOLED, 163, 192}, few[] = {1, 17, 130};
+    char given[DRIVE_LAYER + 1] = {0};
+    struct engine *e = open_setup(s, dtype);
+    const int L = engine_info(e)->n_layer;
+    static const int cached[] = {128, 256, SHARED_MOST}, more[] = {POOLED, 163, 192}, few[] = {1, 17, 130};
     write_pages(&w, e, NULL);
     for (int i = 0; i < 3; i++) {
         const int n = cached[i] + more[i], l = (i + 1) * L / 4;
         check(&w, s, &(struct ask){.n = n, .n_shared = n}, cached[i]);
         check(&w, s, &(struct ask){.n = n, .n_shared = cached[i], .seed = i + 1}, cached[i]);
-        check(&w, s, &(struct ask){.n = n, .n_shared = cached[i] + 1, .seed = i + 7, .bias = -1.5f * w.o.margin[l]}, cached[i]); /* layer l's bit is another, if its router decides */
+        check(&w, s,
+              &(struct ask){.n = n, .n_shared = cached[i] + 1, .seed = i + 7, .bias = -1.5f * w.o.margin[l]},
+              cached[i]); /* layer l's bit is another, if its router decides */
         if (i == 1) check(&w, s, &(struct ask){.n = n, .n_shared = n, .min_full = L - 2}, cached[i]);
     }
     end_writer(&w);
-    for (int l = 0; l < L; l++) given[l] = (char)('0' + (engine_info(e)->fixed_route && engine_info(e)->fixed_route[l] != ROUTE_OPEN ? engine_info(e)->fixed_route[l] : (l * 7 + 3) % 3 == 0));
+    for (int l = 0; l < L; l++)
+        given[l] = (char)('0' + (engine_info(e)->fixed_route && engine_info(e)->fixed_route[l] != ROUTE_OPEN
+                                     ? engine_info(e)->fixed_route[l]
+                                     : (l * 7 + 3) % 3 == 0));
     write_pages(&w, e, given);
-    for (int i = 0; i < 3; i++) check(&w, s, &(struct ask){.n = cached[i] + few[i], .n_shared = cached[i], .seed = i + 1, .route = given}, cached[i]);
+    for (int i = 0; i < 3; i++)
+        check(&w, s,
+              &(struct ask){.n = cached[i] + few[i], .n_shared = cached[i], .seed = i + 1, .route = given},
+              cached[i]);
     end_writer(&w);
     engine_close(e);
 }
@@ -279,29 +314,35 @@ static void it_has_them_in_f32(void **state)
 static void it_has_them_in_company(void **state)
 {
     (void)state;
-    static struct writer  w;
+    static struct writer w;
     static struct outcome want[4];
-    static struct drive   d[4];
-    static float          sum[4][SUMS];
-    struct engine        *e = open_setup(&setups[0], ENGINE_DTYPE_AUTO);
-    const int             L = engine_info(e)->n_layer;
+    static struct drive d[4];
+    static float sum[4][SUMS];
+    struct engine *e = open_setup(&setups[0], ENGINE_DTYPE_AUTO);
+    const int L = engine_info(e)->n_layer;
     write_pages(&w, e, NULL);
-    const struct ask ask[4] = {{.n = 256 + 163, .n_shared = WRITTEN}, {.n = 200, .seed = 3}, {.n = SHARED_MOST + 120, .n_shared = WRITTEN}, {.n = 150, .seed = 4}};
-    const int        behind[4] = {256, 0, SHARED_MOST, 0}, slot[4] = {SLOT_OTHER, SLOT_MORE, SLOT_MORE + 2, SLOT_ROW};
-    int              at = w.n_page;
+    const struct ask ask[4] = {{.n = 256 + 163, .n_shared = WRITTEN},
+                               {.n = 200, .seed = 3},
+                               {.n = SHARED_MOST + 120, .n_shared = WRITTEN},
+                               {.n = 150, .seed = 4}};
+    const int behind[4] = {256, 0, SHARED_MOST, 0},
+              slot[4] = {SLOT_OTHER, SLOT_MORE, SLOT_MORE + 2, SLOT_ROW};
+    int at = w.n_page;
     for (int i = 0; i < 4; at += used_pages(e, ask[i].n), i++) {
         run_cold(e, slot[i], at, &ask[i], &want[i]);
         start(&d[i], e, slot[i], at, &ask[i]);
         d[i].seq.head_sum = sum[i];
         if (behind[i]) go_on(&d[i], &w, behind[i], sum[i], w.d.route);
     }
-    struct sample_out  out[3], row_out, first = drive_prefill(&d[3], ROOM);
-    uint8_t            drew[3] = {0};
+    struct sample_out out[3], row_out, first = drive_prefill(&d[3], ROOM);
+    uint8_t drew[3] = {0};
     struct batch_piece p[3];
-    struct batch_row   row = drive_row(&d[3]);
+    struct batch_row row = drive_row(&d[3]);
     assert_int_equal(first.id, want[3].out[0].id);
     for (int i = 0; i < 3; i++) p[i] = drive_piece(&d[i], 0, L, behind[i], ask[i].n);
-    assert_int_equal(engine_step(e, &(struct batch){.n_piece = 3, .piece = p, .n_row = 1, .row = &row}, &(struct step_out){.piece = out, .row = &row_out, .drew = drew}, NULL), OK);
+    assert_int_equal(engine_step(e, &(struct batch){.n_piece = 3, .piece = p, .n_row = 1, .row = &row},
+                                 &(struct step_out){.piece = out, .row = &row_out, .drew = drew}, NULL),
+                     OK);
     assert_int_equal(row_out.id, want[3].out[1].id);
     assert_memory_equal(&row_out.logprob, &want[3].out[1].logprob, sizeof row_out.logprob);
     int hits = 0;
@@ -327,7 +368,7 @@ static void it_has_them_in_company(void **state)
 
 int main(int argc, char **argv)
 {
-    char          path[] = "/tmp/fluxd-tiny-XXXXXX";
+    char path[] = "/tmp/fluxd-tiny-XXXXXX";
     struct strbuf b;
     if (argc < 2) {
         strbuf_init(&b);
@@ -336,9 +377,10 @@ int main(int argc, char **argv)
         strbuf_fini(&b);
     }
     model_path = argc < 2 ? path : argv[1];
-    const struct CMUnitTest tests[] = {cmocka_unit_test(behind_pages_a_prompt_has_the_bits_of_one_without), cmocka_unit_test(it_has_them_in_f32),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(behind_pages_a_prompt_has_the_bits_of_one_without),
+                                       cmocka_unit_test(it_has_them_in_f32),
                                        cmocka_unit_test(it_has_them_in_company)};
-    int                     failed = cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
     if (argc < 2) remove(path);
     return failed;
 }

@@ -10,7 +10,8 @@
 static char path[32];
 
 /* A file of this header (n_head bytes claimed, or its own length when 0) and n_data bytes 0, 1, 2... */
-static enum err open_header(struct safetensors **s, const char *header, uint64_t claimed, int n_data, struct err_note *note)
+static enum err open_header(struct safetensors **s, const char *header, uint64_t claimed, int n_data,
+                            struct err_note *note)
 {
     uint64_t n = claimed ? claimed : strlen(header);
     strcpy(path, "/tmp/fluxd-st-XXXXXX");
@@ -29,14 +30,16 @@ static void good_files_are_read_as_written(void **state)
 {
     (void)state;
     struct safetensors *s;
-    unsigned char       buf[16];
-    const char         *h = " {\"b\" : {\"shape\":[2,4],\"dtype\":\"BF16\",\"data_offsets\":[4,20]},\"\\u00e9\\\"\":{\"dtype\":\"I32\",\"shape\":[],"
-                            "\"data_offsets\":[0,4]},\"none\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[4,4]},"
-                            "\"__metadata__\":{\"pool_size\":\"150.0\",\"x\":\"\xc3\xa9\"}}  ";
+    unsigned char buf[16];
+    const char *h =
+        " {\"b\" : {\"shape\":[2,4],\"dtype\":\"BF16\",\"data_offsets\":[4,20]},\"\\u00e9\\\"\":{\"dtype\":\"I32\",\"shape\":[],"
+        "\"data_offsets\":[0,4]},\"none\":{\"dtype\":\"F32\",\"shape\":[0,3],\"data_offsets\":[4,4]},"
+        "\"__metadata__\":{\"pool_size\":\"150.0\",\"x\":\"\xc3\xa9\"}}  ";
     assert_int_equal(open_header(&s, h + 1, 0, 20, NULL), OK);
     assert_int_equal(safetensors_n_tensor(s), 3);
     const struct safetensors_tensor *t = safetensors_find(s, "b");
-    assert_true(t && t->dt == DT_BF16 && t->n_dim == 2 && t->shape[0] == 2 && t->shape[1] == 4 && t->n_bytes == 16);
+    assert_true(t && t->dt == DT_BF16 && t->n_dim == 2 && t->shape[0] == 2 && t->shape[1] == 4 &&
+                t->n_bytes == 16);
     assert_int_equal(safetensors_read(s, t, 2, 14, buf, NULL), OK);
     assert_true(buf[0] == 6 && buf[13] == 19);
     assert_int_equal(safetensors_read(s, t, 3, 14, buf, NULL), ERR_MODEL_FILE);
@@ -49,15 +52,16 @@ static void good_files_are_read_as_written(void **state)
     safetensors_close(s);
 }
 
-#define T(name, dtype, shape, offsets) "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
+#define T(name, dtype, shape, offsets)                                                                       \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
 
 static void malformed_files_are_refused_by_name(void **state)
 {
     (void)state;
     static const struct {
         const char *header;
-        uint64_t    claimed;
-        int         n_data;
+        uint64_t claimed;
+        int n_data;
         const char *says;
     } bad[] = {
         {"{}", UINT64_MAX, 0, "header's length"},
@@ -93,7 +97,8 @@ static void malformed_files_are_refused_by_name(void **state)
         {"{" T("a", "F32", "[2]", "[0,8]") "," T("b", "F32", "[1]", "[4,8]") "}", 0, 8, "overlaps"},
         {"{" T("a", "F32", "[1]", "[0,4]") "," T("a", "F32", "[1]", "[4,8]") "}", 0, 8, "twice"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 0, 4, "tensor a"},
-        {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 0, 4, "tensor a"},
+        {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 0, 4,
+         "tensor a"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"z\":1}}", 0, 4, "tensor a"},
         {"{\"__metadata__\":{\"a\":1}}", 0, 0, ""},
         {"{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, 0, "twice"},
@@ -102,10 +107,12 @@ static void malformed_files_are_refused_by_name(void **state)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct safetensors *s = NULL;
-        struct err_note     note = {0};
-        if (open_header(&s, bad[i].header, bad[i].claimed, bad[i].n_data, &note) != ERR_MODEL_FILE) fail_msg("file %zu was not refused", i);
+        struct err_note note = {0};
+        if (open_header(&s, bad[i].header, bad[i].claimed, bad[i].n_data, &note) != ERR_MODEL_FILE)
+            fail_msg("file %zu was not refused", i);
         assert_null(s);
-        if (!strstr(note.text, bad[i].says) || !strstr(note.text, path)) fail_msg("file %zu: \"%s\"", i, note.text);
+        if (!strstr(note.text, bad[i].says) || !strstr(note.text, path))
+            fail_msg("file %zu: \"%s\"", i, note.text);
     }
 }
 
@@ -140,8 +147,11 @@ static void router_files_give_weights_and_sizes(void **state)
 {
     (void)state;
     struct routers r;
-    size_t         n;
-    char *p = router_bytes(2, "{\"sink_size\":\"256\",\"local_window_size\":\"512\",\"pool_size\":\"150.0\",\"use_softmax\":\"true\",\"toggle_type\":\"triangle\"}", &n);
+    size_t n;
+    char *p = router_bytes(
+        2,
+        "{\"sink_size\":\"256\",\"local_window_size\":\"512\",\"pool_size\":\"150.0\",\"use_softmax\":\"true\",\"toggle_type\":\"triangle\"}",
+        &n);
     assert_int_equal(load_bytes(&r, p, n, 16, NULL), OK);
     assert_int_equal(r.layer[1].n_out, 2);
     assert_true(memcmp(&r.layer[1].b[4][1], &(float){-0.5f}, 4) == 0);
@@ -160,7 +170,7 @@ static void router_files_that_do_not_fit_are_refused_by_name(void **state)
 {
     (void)state;
     static const struct {
-        int         n_out, head;
+        int n_out, head;
         const char *meta, *from, *to, *says; /* from: text in the file replaced by `to` of the same length */
     } bad[] = {
         {2, 32, "{}", NULL, NULL, "cls_feat_extractor.0.weight"},
@@ -172,31 +182,35 @@ static void router_files_that_do_not_fit_are_refused_by_name(void **state)
         {2, 16, "{\"local_window_size\":\"0\"}", NULL, NULL, "local_window_size"},
         {2, 16, "{\"sink_size\":\"1e99\"}", NULL, NULL, "sink_size"},
         {2, 16, "{\"toggle_type\":\"wild\"}", NULL, NULL, "toggle_type"},
-        {2, 16, "{}", "layers.1.self_attn.mask_allocator.cls_feat_extractor.2.bias", "layers.7.self_attn.mask_allocator.cls_feat_extractor.2.bias",
+        {2, 16, "{}", "layers.1.self_attn.mask_allocator.cls_feat_extractor.2.bias",
+         "layers.7.self_attn.mask_allocator.cls_feat_extractor.2.bias",
          "layers.1.self_attn.mask_allocator.cls_feat_extractor.2.bias"},
         {2, 16, "{}", "\"F32\"", "\"I32\"", "cls_feat_extractor.0.weight"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        size_t          n;
-        struct routers  r;
+        size_t n;
+        struct routers r;
         struct err_note note = {0};
-        char           *p = router_bytes(bad[i].n_out, bad[i].meta, &n);
-        char           *at = bad[i].from ? memmem(p, n, bad[i].from, strlen(bad[i].from)) : NULL;
+        char *p = router_bytes(bad[i].n_out, bad[i].meta, &n);
+        char *at = bad[i].from ? memmem(p, n, bad[i].from, strlen(bad[i].from)) : NULL;
         if (bad[i].from) {
             assert_non_null(at);
             memcpy(at, bad[i].to, strlen(bad[i].to));
         }
-        if (load_bytes(&r, p, n, bad[i].head, &note) != ERR_MODEL_FILE) fail_msg("router %zu was not refused", i);
+        if (load_bytes(&r, p, n, bad[i].head, &note) != ERR_MODEL_FILE)
+            fail_msg("router %zu was not refused", i);
         assert_null(r.layer);
-        if (!strstr(note.text, bad[i].says) || !strstr(note.text, path)) fail_msg("router %zu: \"%s\"", i, note.text);
+        if (!strstr(note.text, bad[i].says) || !strstr(note.text, path))
+            fail_msg("router %zu: \"%s\"", i, note.text);
         free(p);
     }
-    size_t         n;
+    size_t n;
     struct routers r;
-    char          *p = router_bytes(2, "{}", &n);
+    char *p = router_bytes(2, "{}", &n);
     memset(p + n - 4, 0xff, 4); /* the last bias: NaN */
     assert_int_equal(load_bytes(&r, p, n, 16, NULL), ERR_MODEL_FILE);
-    for (size_t cut = 0; cut < n; cut += cut < 3000 ? 61 : 997) assert_int_not_equal(load_bytes(&r, p, cut, 16, NULL), OK);
+    for (size_t cut = 0; cut < n; cut += cut < 3000 ? 61 : 997)
+        assert_int_not_equal(load_bytes(&r, p, cut, 16, NULL), OK);
     free(p);
 }
 

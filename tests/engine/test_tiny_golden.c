@@ -1,6 +1,7 @@
-/* tiny_golden: a random checkpoint of each family (tests/goldens/make_tiny.py) in the engine's exact mode: every logit of the prompt and
- * of the answer equals the reference's. Covers one file and shards, F32, F16 and BF16, tied and untied, biases, q/k norm, every scaling
- * of RoPE, both spellings of it, and routers inside the checkpoint. */
+/* tiny_golden: a random checkpoint of each family (tests/goldens/make_tiny.py) in the engine's exact mode:
+ * every logit of the prompt and of the answer equals the reference's. Covers one file and shards, F32, F16
+ * and BF16, tied and untied, biases, q/k norm, every scaling of RoPE, both spellings of it, and routers
+ * inside the checkpoint. */
 #include "tests/engine/drive.h"
 
 #include <math.h>
@@ -11,7 +12,7 @@ enum { ROW_MOST = 512, VOCAB = 64, FILE_MOST = 1 << 18 };
 
 static const double TOLERANCE = 1e-4;
 
-static float  seen[ROW_MOST][VOCAB]; /* logits by the position they were computed at */
+static float seen[ROW_MOST][VOCAB]; /* logits by the position they were computed at */
 static void (*sample)(struct op_ctx *, const struct sample_args *);
 
 /* The engine's own, but it keeps what it was given. */
@@ -27,10 +28,10 @@ static void keep_logits(struct op_ctx *ctx, const struct sample_args *a)
 }
 
 struct golden_file {
-    int32_t        n_prompt, n_out, vocab, n_layer, router;
+    int32_t n_prompt, n_out, vocab, n_layer, router;
     const int32_t *route, *tok;
-    const float   *logits;
-    char           raw[FILE_MOST];
+    const float *logits;
+    char raw[FILE_MOST];
 };
 
 static void read_golden(struct golden_file *g, const char *dir)
@@ -50,16 +51,19 @@ static void read_golden(struct golden_file *g, const char *dir)
     assert_int_equal(n, 4 * (5 + g->n_layer + g->n_prompt + g->n_out + (g->n_prompt + g->n_out - 1) * VOCAB));
 }
 
-/* The whole prompt with a score for each of its tokens, so that each row gets its logits; then the answer, one row a step. */
+/* The whole prompt with a score for each of its tokens, so that each row gets its logits; then the answer,
+ * one row a step. */
 static void run(struct drive *d, const struct golden_file *g)
 {
     static struct sample_out scores[ROW_MOST];
-    struct sample_out        got = {0};
-    uint8_t                  drew = 0;
+    struct sample_out got = {0};
+    uint8_t drew = 0;
     d->sample.pos = g->n_prompt;
-    struct batch_piece       p = drive_piece(d, 0, g->n_layer, 0, g->n_prompt);
+    struct batch_piece p = drive_piece(d, 0, g->n_layer, 0, g->n_prompt);
     p.prompt_out = scores;
-    assert_int_equal(engine_step(d->e, &(struct batch){.n_piece = 1, .piece = &p}, &(struct step_out){.piece = &got, .drew = &drew}, NULL), OK);
+    assert_int_equal(engine_step(d->e, &(struct batch){.n_piece = 1, .piece = &p},
+                                 &(struct step_out){.piece = &got, .drew = &drew}, NULL),
+                     OK);
     assert_int_equal(drew, 1);
     for (int i = 0;; i++) {
         assert_false(got.bad);
@@ -74,8 +78,8 @@ static void run(struct drive *d, const struct golden_file *g)
 static void check(const char *name, const char *family, int n_eos)
 {
     static struct golden_file g;
-    char                      dir[96];
-    double                    worst = 0;
+    char dir[96];
+    double worst = 0;
     snprintf(dir, sizeof dir, "tests/goldens/tiny/%s", name);
     read_golden(&g, dir);
     struct engine_conf c = drive_conf(dir, ENGINE_DTYPE_F32, 512);
@@ -95,7 +99,8 @@ static void check(const char *name, const char *family, int n_eos)
     for (int l = 0; l < g.n_layer; l++) assert_int_equal(d.route[l], g.route[l]);
     for (int i = 0; i < (g.n_prompt + g.n_out - 1) * VOCAB; i++) {
         double diff = fabs((double)seen[i / VOCAB][i % VOCAB] - (double)g.logits[i]);
-        if (!(diff <= TOLERANCE)) fail_msg("%s: position %d, token %d: off by %g", name, i / VOCAB, i % VOCAB, diff);
+        if (!(diff <= TOLERANCE))
+            fail_msg("%s: position %d, token %d: off by %g", name, i / VOCAB, i % VOCAB, diff);
         if (diff > worst) worst = diff;
     }
     printf("%s: %d positions, logits within %.1e\n", name, g.n_prompt + g.n_out - 1, worst);

@@ -1,5 +1,5 @@
-/* tiny_gguf: a whole small Llama in memory as a GGUF file - 6 layers, 320 tokens, weights from a hash - for tests that must be
- * quick or that break the file on purpose. */
+/* tiny_gguf: a whole small Llama in memory as a GGUF file - 6 layers, 320 tokens, weights from a hash - for
+ * tests that must be quick or that break the file on purpose. */
 #ifndef FLUXD_TESTS_ENGINE_TINY_GGUF_H
 #define FLUXD_TESTS_ENGINE_TINY_GGUF_H
 
@@ -11,9 +11,27 @@
 
 #include "base/strbuf.h"
 
-enum { TINY_L = 6, TINY_D = 64, TINY_H = 4, TINY_G = 2, TINY_K = 64, TINY_F = 96, TINY_V = 320, TINY_LEN = 4096, TINY_TENSORS = 2 + 9 * TINY_L, TINY_KEYS = 18 };
+enum {
+    TINY_L = 6,
+    TINY_D = 64,
+    TINY_H = 4,
+    TINY_G = 2,
+    TINY_K = 64,
+    TINY_F = 96,
+    TINY_V = 320,
+    TINY_LEN = 4096,
+    TINY_TENSORS = 2 + 9 * TINY_L,
+    TINY_KEYS = 18
+};
 enum { TINY_F32 = 0, TINY_Q4_1 = 3, TINY_Q8_0 = 8 }; /* the format's type numbers */
-enum { TINY_KIND_U32 = 4, TINY_KIND_I32 = 5, TINY_KIND_F32 = 6, TINY_KIND_BOOL = 7, TINY_KIND_STR = 8, TINY_KIND_ARR = 9 };
+enum {
+    TINY_KIND_U32 = 4,
+    TINY_KIND_I32 = 5,
+    TINY_KIND_F32 = 6,
+    TINY_KIND_BOOL = 7,
+    TINY_KIND_STR = 8,
+    TINY_KIND_ARR = 9
+};
 
 static inline void tiny_u32(struct strbuf *b, uint32_t v) { strbuf_put(b, &v, 4); }
 static inline void tiny_u64(struct strbuf *b, uint64_t v) { strbuf_put(b, &v, 8); }
@@ -62,17 +80,22 @@ static inline uint32_t tiny_hash(uint32_t x)
 }
 
 struct tiny_tensor {
-    char     name[96];
-    int      n, k; /* rows (0: a vector), row length */
+    char name[96];
+    int n, k; /* rows (0: a vector), row length */
     uint32_t type;
 };
 
 static inline int tiny_tensors(struct tiny_tensor *t)
 {
-    static const struct tiny_tensor layer[] = {
-        {"attn_norm", 0, TINY_D, TINY_F32},           {"attn_q", TINY_H * TINY_K, TINY_D, TINY_Q4_1}, {"attn_k", TINY_G * TINY_K, TINY_D, TINY_Q4_1},
-        {"attn_v", TINY_G * TINY_K, TINY_D, TINY_Q4_1}, {"attn_output", TINY_D, TINY_H * TINY_K, TINY_Q8_0}, {"ffn_norm", 0, TINY_D, TINY_F32},
-        {"ffn_gate", TINY_F, TINY_D, TINY_Q4_1},      {"ffn_up", TINY_F, TINY_D, TINY_Q4_1},          {"ffn_down", TINY_D, TINY_F, TINY_F32}};
+    static const struct tiny_tensor layer[] = {{"attn_norm", 0, TINY_D, TINY_F32},
+                                               {"attn_q", TINY_H * TINY_K, TINY_D, TINY_Q4_1},
+                                               {"attn_k", TINY_G * TINY_K, TINY_D, TINY_Q4_1},
+                                               {"attn_v", TINY_G * TINY_K, TINY_D, TINY_Q4_1},
+                                               {"attn_output", TINY_D, TINY_H * TINY_K, TINY_Q8_0},
+                                               {"ffn_norm", 0, TINY_D, TINY_F32},
+                                               {"ffn_gate", TINY_F, TINY_D, TINY_Q4_1},
+                                               {"ffn_up", TINY_F, TINY_D, TINY_Q4_1},
+                                               {"ffn_down", TINY_D, TINY_F, TINY_F32}};
     int n = 0;
     t[n++] = (struct tiny_tensor){"token_embd.weight", TINY_V, TINY_D, TINY_Q8_0};
     for (int l = 0; l < TINY_L; l++)
@@ -100,12 +123,13 @@ static inline void tiny_data(struct strbuf *b, const struct tiny_tensor *t, uint
     uint64_t n = (uint64_t)(t->n ? t->n : 1) * (uint64_t)t->k;
     if (t->type == TINY_F32)
         for (uint64_t i = 0; i < n; i++) {
-            float r = (float)(tiny_hash(seed ^ (uint32_t)i) >> 8) * 0x1p-23f - 1, v = t->n ? r * 0.2f : 1 + r * 0.1f;
+            float r = (float)(tiny_hash(seed ^ (uint32_t)i) >> 8) * 0x1p-23f - 1,
+                  v = t->n ? r * 0.2f : 1 + r * 0.1f;
             strbuf_put(b, &v, 4);
         }
     for (uint64_t i = 0; t->type != TINY_F32 && i < n / 32; i++) {
         uint16_t scale[2] = {t->type == TINY_Q8_0 ? 0x1400 : 0x2800, 0xb400}; /* 2^-10; 1/32 and -1/4 */
-        uint8_t  q[32];
+        uint8_t q[32];
         for (uint32_t j = 0; j < 32; j++) q[j] = (uint8_t)tiny_hash(seed ^ (uint32_t)(i * 32 + j));
         strbuf_put(b, scale, t->type == TINY_Q8_0 ? 2 : 4);
         strbuf_put(b, q, t->type == TINY_Q8_0 ? 32 : 16);
@@ -117,9 +141,9 @@ static inline void tiny_data(struct strbuf *b, const struct tiny_tensor *t, uint
 static inline void tiny_gguf_build(struct strbuf *b)
 {
     struct tiny_tensor t[TINY_TENSORS];
-    int                n = tiny_tensors(t);
-    uint64_t           at = 0;
-    char               piece[16];
+    int n = tiny_tensors(t);
+    uint64_t at = 0;
+    char piece[16];
     strbuf_puts(b, "GGUF");
     tiny_u32(b, 3);
     tiny_u64(b, (uint64_t)n);

@@ -10,7 +10,7 @@ void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
 void *__libc_memalign(size_t, size_t);
 
-static _Thread_local bool                counting;
+static _Thread_local bool counting;
 static _Thread_local struct malloc_count count;
 
 void malloc_count_begin(void)

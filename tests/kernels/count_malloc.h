@@ -5,12 +5,12 @@
 #include <stdint.h>
 
 struct malloc_count {
-    int64_t     n, bytes;
+    int64_t n, bytes;
     const void *first_asker; /* the code that the first of them returns to */
 };
 
 /* Allocations between the two, of the calling thread. */
-void                malloc_count_begin(void);
+void malloc_count_begin(void);
 struct malloc_count malloc_count_end(void);
 
 #endif

@@ -1,5 +1,6 @@
-/* gpu_engine: engine steps of 8B shapes on the device with random weights: prefill and decode by length, batch and share of
- * sparse layers. One JSON line per figure on stdout, a readable table on stderr. Needs the tree, gcc and nvcc alone. */
+/* gpu_engine: engine steps of 8B shapes on the device with random weights: prefill and decode by length,
+ * batch and share of sparse layers. One JSON line per figure on stdout, a readable table on stderr. Needs the
+ * tree, gcc and nvcc alone. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,23 +20,55 @@ enum { MAX_LEN = 132096, SEQS = 64, CHUNK = 16384, TINY_CHUNK = 128 };
 static const struct shape {
     const char *name;
     struct spec spec;
-    bool        qk_norm;
-    const char *plan;       /* kinds of single layers */
-    int64_t     pool_bytes; /* 0: what is left */
-    int         seqs;       /* 0: SEQS */
+    bool qk_norm;
+    const char *plan;   /* kinds of single layers */
+    int64_t pool_bytes; /* 0: what is left */
+    int seqs;           /* 0: SEQS */
 } shapes[] = {
-    {"qwen3-8b", {.n_layer = 36, .d = 4096, .n_head = 32, .n_kv = 8, .head = 128, .f = 12288, .n_vocab = 151936, .eps = 1e-6f, .rope_base = 1e6}, true},
-    {"llama-3.1-8b", {.n_layer = 32, .d = 4096, .n_head = 32, .n_kv = 8, .head = 128, .f = 14336, .n_vocab = 128256, .eps = 1e-5f, .rope_base = 5e5}, false},
+    {"qwen3-8b",
+     {.n_layer = 36,
+      .d = 4096,
+      .n_head = 32,
+      .n_kv = 8,
+      .head = 128,
+      .f = 12288,
+      .n_vocab = 151936,
+      .eps = 1e-6f,
+      .rope_base = 1e6},
+     true},
+    {"llama-3.1-8b",
+     {.n_layer = 32,
+      .d = 4096,
+      .n_head = 32,
+      .n_kv = 8,
+      .head = 128,
+      .f = 14336,
+      .n_vocab = 128256,
+      .eps = 1e-5f,
+      .rope_base = 5e5},
+     false},
     /* every kind in a model that compute-sanitizer can chew */
-    {.name = "tiny", .spec = {.n_layer = 10, .d = 256, .n_head = 6, .n_kv = 2, .head = 64, .f = 512, .n_vocab = 1000, .eps = 1e-5f, .rope_base = 1e4}, .qk_norm = true,
-     .plan = "2:xattn,3:flex,4:reuse(3),5:none,6:split(1),7:window,8:triangle,9:retrieval", .pool_bytes = 64 << 20, .seqs = 4},
+    {.name = "tiny",
+     .spec = {.n_layer = 10,
+              .d = 256,
+              .n_head = 6,
+              .n_kv = 2,
+              .head = 64,
+              .f = 512,
+              .n_vocab = 1000,
+              .eps = 1e-5f,
+              .rope_base = 1e4},
+     .qk_norm = true,
+     .plan = "2:xattn,3:flex,4:reuse(3),5:none,6:split(1),7:window,8:triangle,9:retrieval",
+     .pool_bytes = 64 << 20,
+     .seqs = 4},
 };
 
 struct bench {
-    struct engine    e;
-    int              stride;
-    int32_t         *tok, *page; /* page: [SEQS][L][stride] */
-    uint8_t         *route;
+    struct engine e;
+    int stride;
+    int32_t *tok, *page; /* page: [SEQS][L][stride] */
+    uint8_t *route;
     struct batch_seq seq[SEQS];
 };
 
@@ -87,11 +120,12 @@ static void new_weights(struct engine *e, bool qk_norm, struct err_note *note)
 /* Angles as engine.c makes them; their values do not change the time. */
 static void new_rope(struct engine *e)
 {
-    int    half = e->spec.head / 2;
+    int half = e->spec.head / 2;
     float *rope = malloc((size_t)e->mem.rope_bytes);
     CHECK(rope);
     for (int64_t i = 0; i < (int64_t)MAX_LEN * half; i++) {
-        float a = (float)(i / half) * powf((float)e->spec.rope_base, -2.0f * (float)(i % half) / (float)e->spec.head);
+        float a = (float)(i / half) *
+                  powf((float)e->spec.rope_base, -2.0f * (float)(i % half) / (float)e->spec.head);
         rope[2 * i] = cosf(a);
         rope[2 * i + 1] = sinf(a);
     }
@@ -101,21 +135,43 @@ static void new_rope(struct engine *e)
 
 static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
 {
-    struct err_note     note = {0};
-    struct engine      *e = &b->e;
+    struct err_note note = {0};
+    struct engine *e = &b->e;
     struct backend_conf conf = {0};
-    const int           seqs = s->seqs ? s->seqs : SEQS;
+    const int seqs = s->seqs ? s->seqs : SEQS;
     e->spec = s->spec;
-    e->info = (struct engine_info){.max_len = MAX_LEN, .max_seqs = seqs, .chunk_tok = CHUNK, .sink_blocks = 1, .local_blocks = 16, .router_pool_size = 100};
-    e->flux = (struct flux_spec){.sparse_kind = sparse_kind, .sink_size = 128, .local_window_size = 2048, .pool_size = 100, .triangle_n_last = 128};
+    e->info = (struct engine_info){.max_len = MAX_LEN,
+                                   .max_seqs = seqs,
+                                   .chunk_tok = CHUNK,
+                                   .sink_blocks = 1,
+                                   .local_blocks = 16,
+                                   .router_pool_size = 100};
+    e->flux = (struct flux_spec){.sparse_kind = sparse_kind,
+                                 .sink_size = 128,
+                                 .local_window_size = 2048,
+                                 .pool_size = 100,
+                                 .triangle_n_last = 128};
     e->attn_scale = 1.0f / sqrtf((float)s->spec.head);
     e->max_tok = CHUNK;
     e->logit_tok = SEQS;
     must(backend_cuda_open(&e->be, &conf, &note), &note);
     new_weights(e, s->qk_norm, &note);
-    struct kinds_conf  kinds = {.n_layer = s->spec.n_layer, .n_head = s->spec.n_head, .n_kv = s->spec.n_kv, .sparse = sparse_kind, .full = ATTN_FULL, .plan = s->plan};
-    struct memory_conf m = {.max_tok = CHUNK, .router_tok = 100, .logit_tok = SEQS, .max_len = MAX_LEN, .max_seqs = seqs, .stream_tok = MAX_LEN,
-                            .pool_bytes = s->pool_bytes, .hold_block = CHUNK / PAGE_TOK + seqs + 1, .choose_work = choose_gpu_work((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK, s->spec.n_head)};
+    struct kinds_conf kinds = {.n_layer = s->spec.n_layer,
+                               .n_head = s->spec.n_head,
+                               .n_kv = s->spec.n_kv,
+                               .sparse = sparse_kind,
+                               .full = ATTN_FULL,
+                               .plan = s->plan};
+    struct memory_conf m = {.max_tok = CHUNK,
+                            .router_tok = 100,
+                            .logit_tok = SEQS,
+                            .max_len = MAX_LEN,
+                            .max_seqs = seqs,
+                            .stream_tok = MAX_LEN,
+                            .pool_bytes = s->pool_bytes,
+                            .hold_block = CHUNK / PAGE_TOK + seqs + 1,
+                            .choose_work =
+                                choose_gpu_work((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK, s->spec.n_head)};
     must(kinds_open(&e->kinds, &kinds, &note), &note);
     m.n_hold = e->kinds.n_hold;
     if (e->kinds.reuses) m.hold_block = (int64_t)seqs * ((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK);
@@ -131,38 +187,49 @@ static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
     b->tok = calloc(MAX_LEN, 4);
     b->page = calloc((size_t)(SEQS * s->spec.n_layer * b->stride), 4);
     b->route = calloc((size_t)(SEQS * s->spec.n_layer), 1);
-    for (int i = 0; i < MAX_LEN; i++) b->tok[i] = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)s->spec.n_vocab);
+    for (int i = 0; i < MAX_LEN; i++)
+        b->tok[i] = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)s->spec.n_vocab);
     for (int i = 0; i < SEQS; i++)
-        b->seq[i] = (struct batch_seq){.slot = i, .tok = b->tok, .n_prompt = 1, .page = b->page + (int64_t)i * s->spec.n_layer * b->stride, .page_stride = b->stride,
+        b->seq[i] = (struct batch_seq){.slot = i,
+                                       .tok = b->tok,
+                                       .n_prompt = 1,
+                                       .page = b->page + (int64_t)i * s->spec.n_layer * b->stride,
+                                       .page_stride = b->stride,
                                        .route = b->route + i * s->spec.n_layer};
 }
 
 static int64_t common(int64_t a, int64_t b) { return b ? common(b, a % b) : a; }
 
-/* Pages of n_seq sequences of n_tok tokens, shuffled by a stride; routes with `sparse` of every four layers sparse. */
+/* Pages of n_seq sequences of n_tok tokens, shuffled by a stride; routes with `sparse` of every four layers
+ * sparse. */
 static bool lay_out(struct bench *b, int n_seq, int n_tok, int sparse)
 {
-    int64_t blocks = (n_tok + PAGE_TOK - 1) / PAGE_TOK, need = (int64_t)n_seq * b->e.spec.n_layer * blocks, id = 0, n = b->e.mem.n_page;
+    int64_t blocks = (n_tok + PAGE_TOK - 1) / PAGE_TOK, need = (int64_t)n_seq * b->e.spec.n_layer * blocks,
+            id = 0, n = b->e.mem.n_page;
     int64_t step = n * 5 / 8 | 1;
     if (need > n) return false;
     while (common(n, step) != 1) step++;
     for (int s = 0; s < n_seq; s++)
         for (int l = 0; l < b->e.spec.n_layer; l++) {
             b->route[s * b->e.spec.n_layer + l] = (l + s) % 4 < sparse ? ROUTE_SPARSE : ROUTE_FULL;
-            for (int i = 0; i < blocks; i++) b->page[((int64_t)s * b->e.spec.n_layer + l) * b->stride + i] = (int32_t)(id++ * step % n);
+            for (int i = 0; i < blocks; i++)
+                b->page[((int64_t)s * b->e.spec.n_layer + l) * b->stride + i] = (int32_t)(id++ * step % n);
         }
     return true;
 }
 
-static struct sample_row greedy(int pos) { return (struct sample_row){.top_p = 1, .repetition = 1, .pos = pos, .force_id = -1}; }
+static struct sample_row greedy(int pos)
+{
+    return (struct sample_row){.top_p = 1, .repetition = 1, .pos = pos, .force_id = -1};
+}
 
 static double run_step(struct bench *b, struct batch *batch)
 {
     static struct sample_out row[SEQS], piece[SEQS];
-    static uint8_t           drew[SEQS];
-    struct step_out          out = {.row = row, .piece = piece, .drew = drew};
-    struct err_note          note = {0};
-    int64_t                  t0 = clock_ns();
+    static uint8_t drew[SEQS];
+    struct step_out out = {.row = row, .piece = piece, .drew = drew};
+    struct err_note note = {0};
+    int64_t t0 = clock_ns();
     must(forward_cuda_step(b->e.cuda, batch, &out, &note), &note);
     return clock_ms_since(t0);
 }
@@ -171,10 +238,12 @@ static int cmp(const void *x, const void *y) { return *(const double *)x < *(con
 
 static double decode_ms(struct bench *b, int n_seq, int depth, int steps)
 {
-    double           t[64];
+    double t[64];
     struct batch_row row[SEQS];
     for (int k = -3; k < steps; k++) {
-        for (int s = 0; s < n_seq; s++) row[s] = (struct batch_row){.seq = &b->seq[s], .pos = depth + k + 3, .sample = greedy(depth + k + 4)};
+        for (int s = 0; s < n_seq; s++)
+            row[s] =
+                (struct batch_row){.seq = &b->seq[s], .pos = depth + k + 3, .sample = greedy(depth + k + 4)};
         double ms = run_step(b, &(struct batch){.n_row = n_seq, .row = row});
         if (k >= 0) t[k] = ms;
     }
@@ -185,13 +254,18 @@ static double decode_ms(struct bench *b, int n_seq, int depth, int steps)
 /* As the scheduler would cut it: whole where it fits a call, else layer by layer in chunks. */
 static double prefill_ms(struct bench *b, int n, int chunk)
 {
-    double           ms = 0;
-    const int        L = b->e.spec.n_layer;
+    double ms = 0;
+    const int L = b->e.spec.n_layer;
     struct batch_seq *seq = &b->seq[0];
     seq->n_prompt = n;
     for (int l = 0; l < (n <= chunk ? 1 : L); l++)
         for (int at = 0; at < n; at += chunk) {
-            struct batch_piece p = {.seq = seq, .layer0 = l, .layer1 = n <= chunk ? L : l + 1, .tok0 = at, .tok1 = at + chunk < n ? at + chunk : n, .sample = greedy(n)};
+            struct batch_piece p = {.seq = seq,
+                                    .layer0 = l,
+                                    .layer1 = n <= chunk ? L : l + 1,
+                                    .tok0 = at,
+                                    .tok1 = at + chunk < n ? at + chunk : n,
+                                    .sample = greedy(n)};
             ms += run_step(b, &(struct batch){.n_piece = 1, .piece = &p});
         }
     seq->n_prompt = 1;
@@ -235,7 +309,7 @@ static void draw_routes(struct bench *b, int n_kind, uint64_t seed)
 static void order_routes(struct bench *b)
 {
     const int L = b->e.spec.n_layer;
-    uint8_t   t[256];
+    uint8_t t[256];
     for (int i = 1; i < ROUTE_ROWS; i++)
         for (int j = i; j > 0 && rank_of(b->route + j * L, L) < rank_of(b->route + (j - 1) * L, L); j--) {
             memcpy(t, b->route + j * L, (size_t)L);
@@ -246,58 +320,89 @@ static void order_routes(struct bench *b)
 
 static bool is_seen(const struct bench *b, int s, int l, int i, int last)
 {
-    return b->route[s * b->e.spec.n_layer + l] == ROUTE_FULL || i < b->e.info.sink_blocks || i > last - b->e.info.local_blocks - 1;
+    return b->route[s * b->e.spec.n_layer + l] == ROUTE_FULL || i < b->e.info.sink_blocks ||
+           i > last - b->e.info.local_blocks - 1;
 }
 
 /* Pages for what is seen alone: with all of them full this many rows would not fit. */
 static void lay_out_seen(struct bench *b)
 {
-    int     L = b->e.spec.n_layer, last = ROUTE_DEPTH / PAGE_TOK;
+    int L = b->e.spec.n_layer, last = ROUTE_DEPTH / PAGE_TOK;
     int64_t id = 0, n = b->e.mem.n_page, step = n * 5 / 8 | 1;
     while (common(n, step) != 1) step++;
     for (int s = 0; s < ROUTE_ROWS; s++)
         for (int l = 0; l < L; l++)
-            for (int i = 0; i < b->stride; i++) b->page[((int64_t)s * L + l) * b->stride + i] = i <= last && is_seen(b, s, l, i, last) ? (int32_t)(id++ * step % n) : -1;
+            for (int i = 0; i < b->stride; i++)
+                b->page[((int64_t)s * L + l) * b->stride + i] =
+                    i <= last && is_seen(b, s, l, i, last) ? (int32_t)(id++ * step % n) : -1;
     CHECK(id <= n);
 }
 
 /* Attention of all layers of one step, in one graph; and the bytes that it must move. */
 static double attention_ms(struct bench *b, double *bytes)
 {
-    struct engine       *e = &b->e;
+    struct engine *e = &b->e;
     struct backend_cuda *be = (struct backend_cuda *)e->be;
-    const int            L = e->spec.n_layer, H = e->spec.n_head, G = e->spec.n_kv, K = e->spec.head, n_seg = L * ROUTE_ROWS;
-    struct attn_seg     *host = calloc((size_t)n_seg, sizeof *host), *seg = e->be->mem_new(e->be, n_seg * (int64_t)sizeof *host);
-    int64_t              table = (int64_t)n_seg * b->stride * 4, work = (int64_t)attn_gpu_work_bytes(ROUTE_ROWS, H, G, K);
-    int32_t             *page = e->be->mem_new(e->be, table);
-    struct attn_gpu      g = {.stream = be->stream, .n_sm = be->n_sm, .n_row = ROUTE_ROWS, .n_page = e->mem.n_page, .max_row = ROUTE_ROWS, .act = DT_BF16, .work = e->be->mem_new(e->be, work)};
-    cudaEvent_t          begin, end;
-    double               t[21];
-    CHECK(host && seg && page && g.work && cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess);
+    const int L = e->spec.n_layer, H = e->spec.n_head, G = e->spec.n_kv, K = e->spec.head,
+              n_seg = L * ROUTE_ROWS;
+    struct attn_seg *host = calloc((size_t)n_seg, sizeof *host),
+                    *seg = e->be->mem_new(e->be, n_seg * (int64_t)sizeof *host);
+    int64_t table = (int64_t)n_seg * b->stride * 4, work = (int64_t)attn_gpu_work_bytes(ROUTE_ROWS, H, G, K);
+    int32_t *page = e->be->mem_new(e->be, table);
+    struct attn_gpu g = {.stream = be->stream,
+                         .n_sm = be->n_sm,
+                         .n_row = ROUTE_ROWS,
+                         .n_page = e->mem.n_page,
+                         .max_row = ROUTE_ROWS,
+                         .act = DT_BF16,
+                         .work = e->be->mem_new(e->be, work)};
+    cudaEvent_t begin, end;
+    double t[21];
+    CHECK(host && seg && page && g.work && cudaEventCreate(&begin) == cudaSuccess &&
+          cudaEventCreate(&end) == cudaSuccess);
     *bytes = 0;
     for (int l = 0; l < L; l++)
         for (int s = 0; s < ROUTE_ROWS; s++) {
             bool full = b->route[s * L + l] == ROUTE_FULL;
-            host[l * ROUTE_ROWS + s] = (struct attn_seg){.row0 = s, .n_row = 1, .pos0 = ROUTE_DEPTH - 1, .kind = full ? ATTN_FULL : ATTN_STREAMING, .sink_blocks = 1, .local_blocks = 16,
+            host[l * ROUTE_ROWS + s] = (struct attn_seg){.row0 = s,
+                                                         .n_row = 1,
+                                                         .pos0 = ROUTE_DEPTH - 1,
+                                                         .kind = full ? ATTN_FULL : ATTN_STREAMING,
+                                                         .sink_blocks = 1,
+                                                         .local_blocks = 16,
                                                          .page = page + ((int64_t)s * L + l) * b->stride};
             *bytes += 4.0 * H * K + 4.0 * G * K * (full ? ROUTE_DEPTH : 17 * PAGE_TOK);
         }
-    CHECK(e->be->copy_in(e->be, seg, host, n_seg * (int64_t)sizeof *host) == OK && e->be->copy_in(e->be, page, b->page, table) == OK);
-    cudaGraph_t     graph;
+    CHECK(e->be->copy_in(e->be, seg, host, n_seg * (int64_t)sizeof *host) == OK &&
+          e->be->copy_in(e->be, page, b->page, table) == OK);
+    cudaGraph_t graph;
     cudaGraphExec_t exec;
-    CHECK(cudaStreamBeginCapture(be->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess); /* as decode steps run */
+    CHECK(cudaStreamBeginCapture(be->stream, cudaStreamCaptureModeThreadLocal) ==
+          cudaSuccess); /* as decode steps run */
     for (int l = 0; l < L; l++) {
-        struct attn_args a = {.out = e->mem.att, .q = e->mem.qkv, .out_stride = (int64_t)H * K, .q_stride = (int64_t)H * K, .pool = e->mem.pool, .seg = seg + (int64_t)l * ROUTE_ROWS,
-                              .n_seg = ROUTE_ROWS, .n_head = H, .n_kv = G, .head = K, .scale = e->attn_scale, .decode = true};
+        struct attn_args a = {.out = e->mem.att,
+                              .q = e->mem.qkv,
+                              .out_stride = (int64_t)H * K,
+                              .q_stride = (int64_t)H * K,
+                              .pool = e->mem.pool,
+                              .seg = seg + (int64_t)l * ROUTE_ROWS,
+                              .n_seg = ROUTE_ROWS,
+                              .n_head = H,
+                              .n_kv = G,
+                              .head = K,
+                              .scale = e->attn_scale,
+                              .decode = true};
         CHECK(attn_decode_gpu(&a, &g) == OK);
     }
-    CHECK(cudaStreamEndCapture(be->stream, &graph) == cudaSuccess && cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess);
+    CHECK(cudaStreamEndCapture(be->stream, &graph) == cudaSuccess &&
+          cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess);
     for (int k = -2; k < 21; k++) {
         float ms;
         cudaEventRecord(begin, be->stream);
         CHECK(cudaGraphLaunch(exec, be->stream) == cudaSuccess);
         cudaEventRecord(end, be->stream);
-        CHECK(cudaEventSynchronize(end) == cudaSuccess && cudaEventElapsedTime(&ms, begin, end) == cudaSuccess);
+        CHECK(cudaEventSynchronize(end) == cudaSuccess &&
+              cudaEventElapsedTime(&ms, begin, end) == cudaSuccess);
         if (k >= 0) t[k] = (double)ms;
     }
     cudaGraphExecDestroy(exec);
@@ -313,15 +418,18 @@ static double attention_ms(struct bench *b, double *bytes)
 /* The rows in passes of one route each. */
 static double split_ms(struct bench *b, int n_kind)
 {
-    const int        L = b->e.spec.n_layer;
+    const int L = b->e.spec.n_layer;
     struct batch_row row[ROUTE_ROWS];
-    double           best = 1e9;
+    double best = 1e9;
     for (int k = 0; k < 4; k++) {
         double sum = 0;
         for (int kind = 0, from = 0; kind < n_kind; kind++) {
             int n = 0;
-            for (; from + n < ROUTE_ROWS && memcmp(b->route + (from + n) * L, b->route + from * L, (size_t)L) == 0; n++)
-                row[n] = (struct batch_row){.seq = &b->seq[from + n], .pos = ROUTE_DEPTH - 1, .sample = greedy(ROUTE_DEPTH)};
+            for (; from + n < ROUTE_ROWS &&
+                   memcmp(b->route + (from + n) * L, b->route + from * L, (size_t)L) == 0;
+                 n++)
+                row[n] = (struct batch_row){
+                    .seq = &b->seq[from + n], .pos = ROUTE_DEPTH - 1, .sample = greedy(ROUTE_DEPTH)};
             sum += run_step(b, &(struct batch){.n_row = n, .row = row});
             from += n;
         }
@@ -340,14 +448,19 @@ static void bench_routes(struct bench *b, double roof_tbps)
             draw_routes(b, kinds[i], 11);
             if (ordered) order_routes(b);
             lay_out_seen(b);
-            double attn = attention_ms(b, &bytes), byte_ms = bytes / (roof_tbps * 1e9), step = decode_ms(b, ROUTE_ROWS, ROUTE_DEPTH - 20, 15), split = ordered ? split_ms(b, kinds[i]) : 0;
-            printf("{\"bench\":\"routes\",\"rows\":%d,\"tokens\":%d,\"routes\":%d,\"ordered\":%d,\"attention_ms\":%.3f,\"byte_ms\":%.3f,\"over_percent\":%.1f,\"step_ms\":%.3f,\"split_ms\":%.3f}\n",
-                   ROUTE_ROWS, ROUTE_DEPTH, kinds[i], ordered, attn, byte_ms, 100 * (attn / byte_ms - 1), step, split);
+            double attn = attention_ms(b, &bytes), byte_ms = bytes / (roof_tbps * 1e9),
+                   step = decode_ms(b, ROUTE_ROWS, ROUTE_DEPTH - 20, 15),
+                   split = ordered ? split_ms(b, kinds[i]) : 0;
+            printf(
+                "{\"bench\":\"routes\",\"rows\":%d,\"tokens\":%d,\"routes\":%d,\"ordered\":%d,\"attention_ms\":%.3f,\"byte_ms\":%.3f,\"over_percent\":%.1f,\"step_ms\":%.3f,\"split_ms\":%.3f}\n",
+                ROUTE_ROWS, ROUTE_DEPTH, kinds[i], ordered, attn, byte_ms, 100 * (attn / byte_ms - 1), step,
+                split);
             fflush(stdout);
         }
 }
 
-/* What a step cannot do without: bytes of weights and of keys and values, operations of products and of visible pairs (PaLM, appendix B). */
+/* What a step cannot do without: bytes of weights and of keys and values, operations of products and of
+ * visible pairs (PaLM, appendix B). */
 struct need {
     double bytes, product_flop, attention_flop;
 };
@@ -360,18 +473,23 @@ static double keys_of(const struct bench *b, int seq, int layer, int pos)
     return (double)(sink + local - 1) * PAGE_TOK + pos % PAGE_TOK + 1;
 }
 
-/* n_seq sequences with n tokens each before the step; prompt: the step is all of one prompt's n. Only a last token meets the output matrix. */
+/* n_seq sequences with n tokens each before the step; prompt: the step is all of one prompt's n. Only a last
+ * token meets the output matrix. */
 static struct need need_of(const struct bench *b, int n, int n_seq, bool prompt)
 {
     const struct spec *s = &b->e.spec;
-    const double       head = (double)s->n_vocab * s->d, layers = (double)b->e.w.bytes / 2 - 2 * head, rows = prompt ? n : n_seq;
-    struct need        x = {.bytes = 2 * (layers + head), .product_flop = 2 * (layers * rows + head * (prompt ? 1 : rows))};
+    const double head = (double)s->n_vocab * s->d, layers = (double)b->e.w.bytes / 2 - 2 * head,
+                 rows = prompt ? n : n_seq;
+    struct need x = {.bytes = 2 * (layers + head),
+                     .product_flop = 2 * (layers * rows + head * (prompt ? 1 : rows))};
     for (int q = 0; q < n_seq; q++)
         for (int l = 0; l < s->n_layer; l++)
             for (int t = prompt ? 0 : n; t < (prompt ? n : n + 1); t++) {
                 double keys = keys_of(b, q, l, t);
                 x.attention_flop += 4.0 * s->n_head * s->head * keys;
-                x.bytes += 4.0 * s->n_kv * s->head * (prompt ? 1 : keys); /* a prompt's keys and values are written; those read again may stay in L2 */
+                x.bytes +=
+                    4.0 * s->n_kv * s->head * (prompt ? 1 : keys); /* a prompt's keys and values are written;
+                                                                      those read again may stay in L2 */
             }
     return x;
 }
@@ -379,8 +497,9 @@ static struct need need_of(const struct bench *b, int n, int n_seq, bool prompt)
 static void tell(const struct bench *b, const char *what, int n, int n_seq, int sparse, double ms)
 {
     struct need x = need_of(b, n, n_seq, strcmp(what, "prefill") == 0);
-    printf("{\"bench\":\"%s\",\"tokens\":%d,\"sequences\":%d,\"sparse_percent\":%d,\"ms\":%.3f,\"bytes\":%.0f,\"product_flop\":%.0f,\"attention_flop\":%.0f}\n", what, n, n_seq,
-           sparse, ms, x.bytes, x.product_flop, x.attention_flop);
+    printf(
+        "{\"bench\":\"%s\",\"tokens\":%d,\"sequences\":%d,\"sparse_percent\":%d,\"ms\":%.3f,\"bytes\":%.0f,\"product_flop\":%.0f,\"attention_flop\":%.0f}\n",
+        what, n, n_seq, sparse, ms, x.bytes, x.product_flop, x.attention_flop);
     fprintf(stderr, "%-8s %6d tokens %3d sequences %3d%% sparse %10.3f ms\n", what, n, n_seq, sparse, ms);
     fflush(stdout);
 }
@@ -405,32 +524,41 @@ static int run_tiny(struct bench *b, bool race)
     return 0;
 }
 
-/* usage: bench_engine [llama-3.1-8b | tiny [race: the least that racecheck can chew]] [decode | prefill | routes] [xattn: what sparse layers do in prefill] */
+/* usage: bench_engine [llama-3.1-8b | tiny [race: the least that racecheck can chew]] [decode | prefill |
+ * routes] [xattn: what sparse layers do in prefill] */
 int main(int argc, char **argv)
 {
     static struct bench b;
-    const struct shape *s = &shapes[asked(argc, argv, shapes[1].name) ? 1 : asked(argc, argv, shapes[2].name) ? 2 : 0];
-    bool                routes = asked(argc, argv, "routes"), decode = !routes && !asked(argc, argv, "prefill"), prefill = !routes && !asked(argc, argv, "decode");
-    double              roof_tbps = routes ? roof_read_tbps() : 0;
-    int64_t             t0 = clock_ns();
+    const struct shape *s = &shapes[asked(argc, argv, shapes[1].name)   ? 1
+                                    : asked(argc, argv, shapes[2].name) ? 2
+                                                                        : 0];
+    bool routes = asked(argc, argv, "routes"), decode = !routes && !asked(argc, argv, "prefill"),
+         prefill = !routes && !asked(argc, argv, "decode");
+    double roof_tbps = routes ? roof_read_tbps() : 0;
+    int64_t t0 = clock_ns();
     open_bench(&b, s, asked(argc, argv, "xattn") ? ATTN_LIST : ATTN_STREAMING);
-    fprintf(stderr, "%s on %s: weights %.1f GB, %d pages of %lld bytes, open in %.1f s\n", s->name, b.e.be->device, (double)b.e.w.bytes * 1e-9, b.e.mem.n_page,
-            (long long)b.e.mem.page_bytes, clock_ms_since(t0) * 1e-3);
+    fprintf(stderr, "%s on %s: weights %.1f GB, %d pages of %lld bytes, open in %.1f s\n", s->name,
+            b.e.be->device, (double)b.e.w.bytes * 1e-9, b.e.mem.n_page, (long long)b.e.mem.page_bytes,
+            clock_ms_since(t0) * 1e-3);
     if (s->plan) return run_tiny(&b, asked(argc, argv, "race"));
     if (routes) {
         printf("{\"bench\":\"roof\",\"read_tbps\":%.3f}\n", roof_tbps);
         bench_routes(&b, roof_tbps);
     }
-    const int dec[][2] = {{1, 128}, {1, 8192}, {1, 32768}, {1, 131072 - 128}, {8, 128}, {8, 32768}, {32, 8192}, {64, 1024}};
+    const int dec[][2] = {{1, 128}, {1, 8192},  {1, 32768}, {1, 131072 - 128},
+                          {8, 128}, {8, 32768}, {32, 8192}, {64, 1024}};
     for (int sparse = 0; decode && sparse <= 4; sparse++)
         for (size_t i = 0; i < sizeof dec / sizeof *dec; i++)
-            if (lay_out(&b, dec[i][0], dec[i][1] + 64, sparse)) tell(&b, "decode", dec[i][1], dec[i][0], sparse * 25, decode_ms(&b, dec[i][0], dec[i][1], 15));
+            if (lay_out(&b, dec[i][0], dec[i][1] + 64, sparse))
+                tell(&b, "decode", dec[i][1], dec[i][0], sparse * 25,
+                     decode_ms(&b, dec[i][0], dec[i][1], 15));
     const int pre[] = {2048, 8192, 32768, 131072};
     for (int sparse = 0; prefill && sparse <= 4; sparse++)
         for (int i = 0; i < 4; i++)
             if (lay_out(&b, 1, pre[i], sparse)) {
                 double best = prefill_ms(&b, pre[i], CHUNK);
-                for (int k = 0; k < (pre[i] <= 32768 ? 2 : 0); k++) best = fmin(best, prefill_ms(&b, pre[i], CHUNK));
+                for (int k = 0; k < (pre[i] <= 32768 ? 2 : 0); k++)
+                    best = fmin(best, prefill_ms(&b, pre[i], CHUNK));
                 tell(&b, "prefill", pre[i], 1, sparse * 25, best);
             }
     return 0;

@@ -1,8 +1,9 @@
-/* schema_suite [--schema-format annotate|enforce] TOKENIZER FILE...: how the constraint engine does on schemas with instances.
- * TOKENIZER is a GGUF file or a directory with tokenizer.json. A FILE holds {"schema": S, "tests": [{"data": D, "valid": bool}, ...]} or a list
- * of such. An instance is written as Python's json.dumps(D, ensure_ascii=False) does it, with declared keys in the schema's order first
- * (schema_order.c), and fed token by token. One line a schema, at the end one line of JSON. Status 1: an invalid instance was accepted
- * or a valid one rejected. */
+/* schema_suite [--schema-format annotate|enforce] TOKENIZER FILE...: how the constraint engine does on
+ * schemas with instances. TOKENIZER is a GGUF file or a directory with tokenizer.json. A FILE holds
+ * {"schema": S, "tests": [{"data": D, "valid": bool}, ...]} or a list of such. An instance is written as
+ * Python's json.dumps(D, ensure_ascii=False) does it, with declared keys in the schema's order first
+ * (schema_order.c), and fed token by token. One line a schema, at the end one line of JSON. Status 1: an
+ * invalid instance was accepted or a valid one rejected. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,14 +19,15 @@
 enum { FILE_BYTES = 64 << 20, CLOSURE = 4096 };
 
 struct suite {
-    struct tokenizer     *t;
+    struct tokenizer *t;
     struct grammar_vocab *v;
-    struct grammar_opts   opts;
-    uint32_t             *bits;
+    struct grammar_opts opts;
+    uint32_t *bits;
     /* totals */
-    size_t   schemas, passed, refused, rejected, accepted, tests, tests_passed, tests_refused, tests_rejected, tests_accepted;
-    double   compile_us, compile_us_most, mask_us, mask_us_most;
-    size_t   masks, compiled;
+    size_t schemas, passed, refused, rejected, accepted, tests, tests_passed, tests_refused, tests_rejected,
+        tests_accepted;
+    double compile_us, compile_us_most, mask_us, mask_us_most;
+    size_t masks, compiled;
 };
 
 static int die(const char *what)
@@ -48,13 +50,13 @@ static double cpu_us(void)
 static void put_double(struct strbuf *out, double d)
 {
     char text[40], digits[40];
-    int  n = 1, e;
+    int n = 1, e;
     for (; n <= 17; n++) {
         snprintf(text, sizeof text, "%.*e", n - 1, d);
         if (strtod(text, NULL) == d) break;
     }
     const char *p = text;
-    size_t      k = 0;
+    size_t k = 0;
     if (*p == '-') strbuf_putc(out, *p++);
     for (; *p != 'e'; p++)
         if (*p != '.') digits[k++] = *p;
@@ -78,15 +80,18 @@ static void put_double(struct strbuf *out, double d)
 
 static void put_number(struct strbuf *out, struct jval v)
 {
-    bool   whole = true, zero = true;
+    bool whole = true, zero = true;
     double d = 0;
     for (size_t i = 0; i < v.n; i++) {
         whole = whole && v.p[i] != '.' && v.p[i] != 'e' && v.p[i] != 'E';
         zero = zero && (v.p[i] == '-' || v.p[i] == '0');
     }
-    if (whole && zero) strbuf_putc(out, '0');
-    else if (whole) strbuf_put(out, v.p, v.n);
-    else if (jval_double(v, &d)) put_double(out, d);
+    if (whole && zero)
+        strbuf_putc(out, '0');
+    else if (whole)
+        strbuf_put(out, v.p, v.n);
+    else if (jval_double(v, &d))
+        put_double(out, d);
 }
 
 static void put_string(struct strbuf *out, struct schema *s, struct jval v)
@@ -101,7 +106,7 @@ static void put_string(struct strbuf *out, struct schema *s, struct jval v)
 
 struct ids {
     uint32_t v[CLOSURE];
-    size_t   n;
+    size_t n;
 };
 
 static void add(struct ids *l, uint32_t id)
@@ -115,8 +120,8 @@ static void add(struct ids *l, uint32_t id)
 static void close_ids(const struct schema *s, struct ids *l)
 {
     for (size_t i = 0; i < l->n; i++) {
-        const struct sch      *t = s->sch[l->v[i]];
-        const uint32_t         one[] = {t->ref, t->dyn, t->not, t->if_, t->then_, t->else_};
+        const struct sch *t = s->sch[l->v[i]];
+        const uint32_t one[] = {t->ref, t->dyn, t->not, t->if_, t->then_, t->else_};
         const struct sch_list *many[] = {&t->all, &t->any, &t->one, &t->member};
         for (size_t k = 0; k < 6; k++) add(l, one[k]);
         for (size_t k = 0; k < 4; k++)
@@ -129,11 +134,12 @@ static void for_key(struct schema *s, const struct ids *of, uint32_t key, struct
 {
     out->n = 0;
     for (size_t i = 0; i < of->n; i++) {
-        const struct sch      *t = s->sch[of->v[i]];
+        const struct sch *t = s->sch[of->v[i]];
         const struct sch_prop *p = sch_find_prop(t, key);
         if (p) add(out, p->sch);
         for (uint32_t k = 0; k < t->n_pat; k++)
-            if (rx_match(s->x, t->pat[k].rx, s->key[key].spelled, s->key[key].n_spelled)) add(out, t->pat[k].sch);
+            if (rx_match(s->x, t->pat[k].rx, s->key[key].spelled, s->key[key].n_spelled))
+                add(out, t->pat[k].sch);
         add(out, t->extra);
         add(out, t->left_props);
     }
@@ -144,8 +150,10 @@ static void for_item(const struct schema *s, const struct ids *of, uint32_t i, s
     out->n = 0;
     for (size_t k = 0; k < of->n; k++) {
         const struct sch *t = s->sch[of->v[k]];
-        if (i < t->prefix.n) add(out, t->prefix.v[i]);
-        else add(out, t->rest);
+        if (i < t->prefix.n)
+            add(out, t->prefix.v[i]);
+        else
+            add(out, t->rest);
         add(out, t->contains);
         add(out, t->left_items);
     }
@@ -161,9 +169,9 @@ static void write_value(struct strbuf *out, struct schema *s, struct jval v, str
 
 static void write_object(struct strbuf *out, struct schema *s, struct jval v, struct ids *at)
 {
-    uint32_t    *order, roots[CLOSURE];
-    size_t       n_root = at->n, n_written = 0;
-    struct ids  *in = malloc(sizeof *in);
+    uint32_t *order, roots[CLOSURE];
+    size_t n_root = at->n, n_written = 0;
+    struct ids *in = malloc(sizeof *in);
     for (size_t i = 0; i < n_root; i++) roots[i] = at->v[i] << 1;
     qsort(roots, n_root, sizeof *roots, compare_ids);
     size_t n = schema_order(s, roots, n_root, &order);
@@ -172,7 +180,7 @@ static void write_object(struct strbuf *out, struct schema *s, struct jval v, st
     for (size_t pass = 0; pass <= n; pass++)
         for (struct jiter it = jval_iter(v); jiter_next(&it);) {
             uint32_t key = schema_key_of(s, it.key);
-            bool     declared = false;
+            bool declared = false;
             for (size_t k = 0; k < n && !declared; k++) declared = order[k] == key;
             if (pass < n ? order[pass] != key : declared) continue;
             if (n_written++) strbuf_puts(out, ", ");
@@ -187,10 +195,12 @@ static void write_object(struct strbuf *out, struct schema *s, struct jval v, st
 
 static void write_value(struct strbuf *out, struct schema *s, struct jval v, struct ids *at)
 {
-    uint32_t    i = 0;
+    uint32_t i = 0;
     struct ids *in;
     switch (jval_kind(v)) {
-    case JKIND_OBJECT: write_object(out, s, v, at); return;
+    case JKIND_OBJECT:
+        write_object(out, s, v, at);
+        return;
     case JKIND_ARRAY:
         in = malloc(sizeof *in);
         close_ids(s, at);
@@ -203,21 +213,29 @@ static void write_value(struct strbuf *out, struct schema *s, struct jval v, str
         strbuf_putc(out, ']');
         free(in);
         return;
-    case JKIND_STRING: put_string(out, s, v); return;
-    case JKIND_NUMBER: put_number(out, v); return;
-    default: strbuf_put(out, v.p, v.n); return;
+    case JKIND_STRING:
+        put_string(out, s, v);
+        return;
+    case JKIND_NUMBER:
+        put_number(out, v);
+        return;
+    default:
+        strbuf_put(out, v.p, v.n);
+        return;
     }
 }
 
 static char *instance(const struct suite *u, struct jval schema, struct jval data)
 {
-    struct grammar_limits lim = {.compile_bytes = GRAMMAR_COMPILE_BYTES, .states = GRAMMAR_STATES, .alternatives = GRAMMAR_ALTERNATIVES};
-    struct pool           pool = {.bytes_max = SIZE_MAX, .steps_max = UINT64_MAX};
-    struct rx             x;
-    struct rtn            net;
-    struct schema         s;
-    struct strbuf         out;
-    struct ids           *at = calloc(1, sizeof *at);
+    struct grammar_limits lim = {.compile_bytes = GRAMMAR_COMPILE_BYTES,
+                                 .states = GRAMMAR_STATES,
+                                 .alternatives = GRAMMAR_ALTERNATIVES};
+    struct pool pool = {.bytes_max = SIZE_MAX, .steps_max = UINT64_MAX};
+    struct rx x;
+    struct rtn net;
+    struct schema s;
+    struct strbuf out;
+    struct ids *at = calloc(1, sizeof *at);
     strbuf_init(&out);
     rx_init(&x, &pool);
     rtn_init(&net, &pool, &x, lim.states);
@@ -246,10 +264,12 @@ static bool cut(const struct suite *u, const char *text, struct token_vec *v)
     if (at == n) return true;
     for (v->n = 0, at = 0; at < n;) {
         int32_t best = -1;
-        size_t  most = 0;
+        size_t most = 0;
         for (int32_t id = 0; id < tokenizer_n_piece(u->t); id++) {
             const char *p = tokenizer_bytes(u->t, id, &len);
-            if (len <= most || len > n - at || memcmp(p, text + at, len) != 0 || tokenizer_is_special(u->t, id)) continue;
+            if (len <= most || len > n - at || memcmp(p, text + at, len) != 0 ||
+                tokenizer_is_special(u->t, id))
+                continue;
             best = id;
             most = len;
         }
@@ -261,14 +281,14 @@ static bool cut(const struct suite *u, const char *text, struct token_vec *v)
 
 static bool feed(struct suite *u, struct grammar *g, const char *text, double *sum, double *most, size_t *n)
 {
-    struct token_vec        v = {0};
+    struct token_vec v = {0};
     struct grammar_matcher *m;
-    bool                    ok = cut(u, text, &v) && grammar_matcher_new(&m, g) == OK;
+    bool ok = cut(u, text, &v) && grammar_matcher_new(&m, g) == OK;
     if (!ok) exit(die("an instance cannot be tokenized"));
     for (size_t i = 0; i < v.n && ok; i++) {
-        double   t0 = cpu_us();
+        double t0 = cpu_us();
         enum err e = grammar_matcher_mask(m, u->bits);
-        double   us = cpu_us() - t0;
+        double us = cpu_us() - t0;
         *sum += us;
         *most = us > *most ? us : *most;
         ++*n;
@@ -291,14 +311,14 @@ static const char *keyword(const struct err_note *note)
 
 static void run_schema(struct suite *u, const char *file, size_t index, struct jval one)
 {
-    struct jval     schema = jval_get(one, "schema");
+    struct jval schema = jval_get(one, "schema");
     struct grammar *g;
     struct err_note note = {0};
-    size_t          n = 0, masks = 0, rejected = 0, accepted = 0;
-    double          sum = 0, most = 0;
-    double          t0 = cpu_us();
-    enum err        e = grammar_compile(&g, u->v, GRAMMAR_SCHEMA, schema.p, schema.n, &u->opts, NULL, &note);
-    double          us = cpu_us() - t0;
+    size_t n = 0, masks = 0, rejected = 0, accepted = 0;
+    double sum = 0, most = 0;
+    double t0 = cpu_us();
+    enum err e = grammar_compile(&g, u->v, GRAMMAR_SCHEMA, schema.p, schema.n, &u->opts, NULL, &note);
+    double us = cpu_us() - t0;
     /* A schema that nothing satisfies is no grammar, and so accepts nothing. */
     bool none = e == ERR_INVALID_VALUE && !note.param[0];
     for (struct jiter it = jval_iter(jval_get(one, "tests")); jiter_next(&it); n++) {
@@ -306,8 +326,9 @@ static void run_schema(struct suite *u, const char *file, size_t index, struct j
         jval_bool(jval_get(it.value, "valid"), &valid);
         if (e != OK && !none) continue;
         char *text = instance(u, schema, jval_get(it.value, "data"));
-        bool  in = !none && feed(u, g, text, &sum, &most, &masks);
-        if (in != valid && getenv("SCHEMA_SUITE_SHOW")) printf("    %s %.*s\n", text, (int)(schema.n > 600 ? 600 : schema.n), schema.p);
+        bool in = !none && feed(u, g, text, &sum, &most, &masks);
+        if (in != valid && getenv("SCHEMA_SUITE_SHOW"))
+            printf("    %s %.*s\n", text, (int)(schema.n > 600 ? 600 : schema.n), schema.p);
         free(text);
         rejected += valid && !in;
         accepted += in && !valid;
@@ -332,7 +353,10 @@ static void run_schema(struct suite *u, const char *file, size_t index, struct j
     u->tests_accepted += accepted;
     u->tests_passed += n - rejected - accepted;
     printf("%s#%zu %s, compile %.0f us, mask %.1f us average, %.1f us most\n", file, index,
-           accepted ? "invalid accepted" : rejected ? "valid rejected" : "passed", us, masks ? sum / (double)masks : 0, most);
+           accepted   ? "invalid accepted"
+           : rejected ? "valid rejected"
+                      : "passed",
+           us, masks ? sum / (double)masks : 0, most);
     if (e == OK) grammar_give(g);
 }
 
@@ -341,19 +365,36 @@ static void run_schema(struct suite *u, const char *file, size_t index, struct j
 static enum err open_tokenizer(struct suite *u, const char *path, struct err_note *note)
 {
     struct text_assets *a;
-    enum err            e = text_assets_open(&a, path, note);
+    enum err e = text_assets_open(&a, path, note);
     if (e != OK) return e;
     struct tokenizer_src src = {
-        .n_piece = a->n_piece, .piece = a->piece, .piece_len = a->piece_len, .kind = a->kind, .trait = a->trait, .n_merge = a->n_merge,
-        .merge = a->merge, .merge_len = a->merge_len, .merge_at = a->merge_at, .file = a->file, .pre = a->pre, .pattern = a->pattern,
-        .split = a->split, .n_pattern = a->n_pattern, .nfc = a->nfc, .ignore_merges = a->ignore_merges, .bos_id = a->bos_id,
-        .eos_id = a->eos_id, .unk_id = a->unk_id, .add_bos = a->add_bos, .add_eos = a->add_eos,
+        .n_piece = a->n_piece,
+        .piece = a->piece,
+        .piece_len = a->piece_len,
+        .kind = a->kind,
+        .trait = a->trait,
+        .n_merge = a->n_merge,
+        .merge = a->merge,
+        .merge_len = a->merge_len,
+        .merge_at = a->merge_at,
+        .file = a->file,
+        .pre = a->pre,
+        .pattern = a->pattern,
+        .split = a->split,
+        .n_pattern = a->n_pattern,
+        .nfc = a->nfc,
+        .ignore_merges = a->ignore_merges,
+        .bos_id = a->bos_id,
+        .eos_id = a->eos_id,
+        .unk_id = a->unk_id,
+        .add_bos = a->add_bos,
+        .add_eos = a->add_eos,
     };
     e = tokenizer_new(&u->t, &src, note);
     text_assets_close(a);
     if (e != OK) return e;
-    int                   n = tokenizer_n_piece(u->t);
-    int32_t               eos = tokenizer_eos(u->t);
+    int n = tokenizer_n_piece(u->t);
+    int32_t eos = tokenizer_eos(u->t);
     struct grammar_token *token = calloc((size_t)n, sizeof *token);
     if (!token) return ERR_NOMEM;
     for (int32_t i = 0; i < n; i++)
@@ -367,12 +408,14 @@ static enum err open_tokenizer(struct suite *u, const char *path, struct err_not
 
 int main(int argc, char **argv)
 {
-    struct suite    u = {.opts.format = GRAMMAR_ENFORCE};
+    struct suite u = {.opts.format = GRAMMAR_ENFORCE};
     struct err_note note = {0};
-    int             at = 1;
+    int at = 1;
     if (argc > 2 && strcmp(argv[1], "--schema-format") == 0) {
-        if (strcmp(argv[2], "annotate") == 0) u.opts.format = GRAMMAR_ANNOTATE;
-        else if (strcmp(argv[2], "enforce") != 0) return die("--schema-format is annotate or enforce");
+        if (strcmp(argv[2], "annotate") == 0)
+            u.opts.format = GRAMMAR_ANNOTATE;
+        else if (strcmp(argv[2], "enforce") != 0)
+            return die("--schema-format is annotate or enforce");
         at = 3;
     }
     if (argc - at < 2) return die("[--schema-format annotate|enforce] TOKENIZER FILE...");
@@ -381,17 +424,21 @@ int main(int argc, char **argv)
         struct jdoc d;
         if (jdoc_open(&d, argv[i], FILE_BYTES, &note) != OK) return die(note.text);
         const char *slash = strrchr(argv[i], '/'), *name = slash ? slash + 1 : argv[i];
-        size_t      index = 0;
-        if (jval_kind(d.root) == JKIND_OBJECT) run_schema(&u, name, 0, d.root);
+        size_t index = 0;
+        if (jval_kind(d.root) == JKIND_OBJECT)
+            run_schema(&u, name, 0, d.root);
         else
-            for (struct jiter it = jval_iter(d.root); jiter_next(&it); index++) run_schema(&u, name, index, it.value);
+            for (struct jiter it = jval_iter(d.root); jiter_next(&it); index++)
+                run_schema(&u, name, index, it.value);
         jdoc_close(&d);
     }
-    printf("{\"schemas\": {\"schemas\": %zu, \"passed\": %zu, \"refused\": %zu, \"valid_rejected\": %zu, \"invalid_accepted\": %zu}, "
-           "\"tests\": {\"tests\": %zu, \"passed\": %zu, \"refused\": %zu, \"valid_rejected\": %zu, \"invalid_accepted\": %zu}, "
-           "\"compile_us_average\": %.1f, \"compile_us_most\": %.1f, \"mask_us_average\": %.1f, \"mask_us_most\": %.1f}\n",
-           u.schemas, u.passed, u.refused, u.rejected, u.accepted, u.tests, u.tests_passed, u.tests_refused, u.tests_rejected, u.tests_accepted,
-           u.schemas ? u.compile_us / (double)u.schemas : 0, u.compile_us_most, u.masks ? u.mask_us / (double)u.masks : 0, u.mask_us_most);
+    printf(
+        "{\"schemas\": {\"schemas\": %zu, \"passed\": %zu, \"refused\": %zu, \"valid_rejected\": %zu, \"invalid_accepted\": %zu}, "
+        "\"tests\": {\"tests\": %zu, \"passed\": %zu, \"refused\": %zu, \"valid_rejected\": %zu, \"invalid_accepted\": %zu}, "
+        "\"compile_us_average\": %.1f, \"compile_us_most\": %.1f, \"mask_us_average\": %.1f, \"mask_us_most\": %.1f}\n",
+        u.schemas, u.passed, u.refused, u.rejected, u.accepted, u.tests, u.tests_passed, u.tests_refused,
+        u.tests_rejected, u.tests_accepted, u.schemas ? u.compile_us / (double)u.schemas : 0,
+        u.compile_us_most, u.masks ? u.mask_us / (double)u.masks : 0, u.mask_us_most);
     free(u.bits);
     grammar_vocab_give(u.v);
     tokenizer_free(u.t);

@@ -7,7 +7,8 @@
 
 static float at(double most, int waiting, int promised)
 {
-    return bias_of(most, &(struct bias_state){.waiting = waiting, .queue_len = 100, .promised = promised, .n_page = 1000});
+    return bias_of(most, &(struct bias_state){
+                             .waiting = waiting, .queue_len = 100, .promised = promised, .n_page = 1000});
 }
 
 static void off_is_nothing_and_idle_is_nothing(void **st)

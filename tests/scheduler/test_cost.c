@@ -11,11 +11,11 @@ static uint32_t rnd(uint32_t *s)
 }
 
 static const struct engine_info MODEL = {.d_model = 576, .n_head = 9, .head = 64};
-static const double             TRUE_UNIT[COST_TERMS] = {0.05, 0.004, 0.0000009};
+static const double TRUE_UNIT[COST_TERMS] = {0.05, 0.004, 0.0000009};
 
 static struct cost_work some_piece(uint32_t *seed)
 {
-    int    n = 128 * (1 + (int)(rnd(seed) % 4));
+    int n = 128 * (1 + (int)(rnd(seed) % 4));
     double keys = rnd(seed) % 8000;
     return cost_piece(n, 1 + (int)(rnd(seed) % 5), keys);
 }
@@ -23,8 +23,7 @@ static struct cost_work some_piece(uint32_t *seed)
 static double true_ms(struct cost_work w, uint32_t *seed)
 {
     double ms = 0;
-    for (int i = 0; i < COST_TERMS; i++)
-        ms += TRUE_UNIT[i] * w.x[i];
+    for (int i = 0; i < COST_TERMS; i++) ms += TRUE_UNIT[i] * w.x[i];
     return ms * (0.95 + 0.0001 * (rnd(seed) % 1000));
 }
 
@@ -42,7 +41,7 @@ static double error_of(const struct cost *c, uint32_t *seed)
 static void prices_follow_the_steps_measured(void **st)
 {
     (void)st;
-    uint32_t    seed = 1;
+    uint32_t seed = 1;
     struct cost c;
     cost_init(&c, &MODEL);
     assert_true(error_of(&c, &seed) > 1); /* the guess is far off */
@@ -62,26 +61,23 @@ static void prices_follow_the_steps_measured(void **st)
 static void hiccups_and_a_cold_start_do_little_harm(void **st)
 {
     (void)st;
-    uint32_t    seed = 2;
+    uint32_t seed = 2;
     struct cost c;
     cost_init(&c, &MODEL);
     for (int i = 0; i < 400; i++) {
         struct cost_work w = some_piece(&seed);
-        double           ms = true_ms(w, &seed);
+        double ms = true_ms(w, &seed);
         cost_learn(&c.prefill, w, i < 2 ? ms * 30 : i % 50 == 49 ? ms * 100 : ms);
-        if (i == 20)
-            assert_true(error_of(&c, &seed) < 0.3);
-        if (i > 50 && i % 50 == 49)
-            assert_true(error_of(&c, &seed) < 0.3); /* just after a hiccup */
+        if (i == 20) assert_true(error_of(&c, &seed) < 0.3);
+        if (i > 50 && i % 50 == 49) assert_true(error_of(&c, &seed) < 0.3); /* just after a hiccup */
     }
-    for (int i = 0; i < COST_TERMS; i++)
-        assert_true(c.prefill.unit[i] > 0);
+    for (int i = 0; i < COST_TERMS; i++) assert_true(c.prefill.unit[i] > 0);
 }
 
 static void a_lasting_change_is_followed(void **st)
 {
     (void)st;
-    uint32_t    seed = 3;
+    uint32_t seed = 3;
     struct cost c;
     cost_init(&c, &MODEL);
     for (int i = 0; i < 600; i++) {
@@ -96,8 +92,7 @@ static void equal_steps_keep_finite_prices(void **st)
     (void)st;
     struct cost c;
     cost_init(&c, &MODEL);
-    for (int i = 0; i < 100000; i++)
-        cost_learn(&c.decode, cost_rows(4, 1000), 7);
+    for (int i = 0; i < 100000; i++) cost_learn(&c.decode, cost_rows(4, 1000), 7);
     assert_true(fabs(cost_ms(&c.decode, cost_rows(4, 1000)) - 7) < 0.1);
     double more = cost_ms(&c.decode, cost_rows(8, 2000));
     assert_true(more > 7 && more < 14.1);
@@ -108,7 +103,9 @@ static void equal_steps_keep_finite_prices(void **st)
 
 int main(void)
 {
-    const struct CMUnitTest t[] = {cmocka_unit_test(prices_follow_the_steps_measured), cmocka_unit_test(hiccups_and_a_cold_start_do_little_harm),
-                                   cmocka_unit_test(a_lasting_change_is_followed), cmocka_unit_test(equal_steps_keep_finite_prices)};
+    const struct CMUnitTest t[] = {cmocka_unit_test(prices_follow_the_steps_measured),
+                                   cmocka_unit_test(hiccups_and_a_cold_start_do_little_harm),
+                                   cmocka_unit_test(a_lasting_change_is_followed),
+                                   cmocka_unit_test(equal_steps_keep_finite_prices)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

@@ -3,17 +3,26 @@
 
 #include <string.h>
 
-static const struct fake_conf SMALL = {.n_layer = 5, .n_page = 200, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1, .local_blocks = 2,
-                                       .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = true, .has_router = true, .bad_token = -1};
+static const struct fake_conf SMALL = {.n_layer = 5,
+                                       .n_page = 200,
+                                       .max_seqs = 6,
+                                       .max_len = 2048,
+                                       .sink_blocks = 1,
+                                       .local_blocks = 2,
+                                       .max_prefill_tok = 2048,
+                                       .chunk_tok = 512,
+                                       .sparse_streams = true,
+                                       .has_router = true,
+                                       .bad_token = -1};
 
 struct house {
-    struct engine    *e;
+    struct engine *e;
     struct scheduler *s;
 };
 
 static struct house open_house(struct fake_conf fc, struct scheduler_conf c)
 {
-    struct house    h = {.e = fake_open(&fc)};
+    struct house h = {.e = fake_open(&fc)};
     struct err_note note;
     c.queue_len = 9;
     c.chunk_tok = 256;
@@ -33,12 +42,12 @@ static void close_house(struct house *h)
 static void a_request_that_waits_too_long_ends_and_others_stay(void **st)
 {
     (void)st;
-    uint32_t         seed = 10;
+    uint32_t seed = 10;
     struct fake_conf c = SMALL;
     c.max_seqs = 1;
-    struct house  h = open_house(c, (struct scheduler_conf){.queue_timeout_ms = 100});
+    struct house h = open_house(c, (struct scheduler_conf){.queue_timeout_ms = 100});
     struct guest *g[3];
-    int           turns = 0, ended[3] = {0};
+    int turns = 0, ended[3] = {0};
     for (int i = 0; i < 3; i++) {
         guest_submit(h.s, g[i] = guest_new(&seed, 10, 600));
         virtual_turn(h.s, 1);
@@ -59,8 +68,7 @@ static void a_request_that_waits_too_long_ends_and_others_stay(void **st)
         assert_in_range(ended[i], 90, 130); /* a turn is a ms, and the clocks are looked at every 20 */
     }
     assert_int_equal(atomic_load(&scheduler_stats(h.s)->timed_out), 2);
-    for (int i = 0; i < 3; i++)
-        guest_free(g[i]);
+    for (int i = 0; i < 3; i++) guest_free(g[i]);
     close_house(&h);
 }
 
@@ -68,14 +76,13 @@ static void first_token_and_total_time_have_ends(void **st)
 {
     (void)st;
     for (int total = 0; total < 2; total++) {
-        uint32_t              seed = 11;
+        uint32_t seed = 11;
         struct scheduler_conf sc = {0};
         *(total ? &sc.request_timeout_ms : &sc.first_token_timeout_ms) = total ? 300 : 40;
-        struct house  h = open_house(SMALL, sc);
+        struct house h = open_house(SMALL, sc);
         struct guest *g = guest_new(&seed, total ? 10 : 1500, 500);
         guest_submit(h.s, g);
-        for (; !g->done; guest_read(g))
-            virtual_turn(h.s, 10);
+        for (; !g->done; guest_read(g)) virtual_turn(h.s, 10);
         assert_int_equal(g->finish, FINISH_ERROR);
         assert_int_equal(g->r.note.code, ERR_DEADLINE);
         assert_non_null(strstr(g->r.note.text, total ? "request-timeout-ms" : "first-token-timeout-ms"));
@@ -88,16 +95,13 @@ static void first_token_and_total_time_have_ends(void **st)
 static void a_client_that_does_not_read_is_no_lack_of_progress(void **st)
 {
     (void)st;
-    uint32_t      seed = 12;
-    struct house  h = open_house(SMALL, (struct scheduler_conf){.progress_timeout_ms = 100});
+    uint32_t seed = 12;
+    struct house h = open_house(SMALL, (struct scheduler_conf){.progress_timeout_ms = 100});
     struct guest *g = guest_new(&seed, 20, 200);
     guest_submit(h.s, g);
-    while (atomic_load(&scheduler_stats(h.s)->resting) == 0)
-        virtual_turn(h.s, 1);
-    for (int i = 0; i < 300; i++)
-        virtual_turn(h.s, 10);
-    for (; !g->done; guest_read(g))
-        virtual_turn(h.s, 1);
+    while (atomic_load(&scheduler_stats(h.s)->resting) == 0) virtual_turn(h.s, 1);
+    for (int i = 0; i < 300; i++) virtual_turn(h.s, 10);
+    for (; !g->done; guest_read(g)) virtual_turn(h.s, 1);
     assert_int_equal(g->finish, FINISH_LENGTH);
     assert_int_equal(g->n_got, 200);
     guest_free(g);

@@ -1,6 +1,7 @@
-/* fuzz: ten thousand turns of random events over the fake engine, which checks every page and every piece itself. The laws:
- * one DONE for each accepted request, its own tokens, books that balance after every turn, and an end.
- * `test_fuzz FIRST COUNT` runs other seeds, without a cache and with one of every size in turn. */
+/* fuzz: ten thousand turns of random events over the fake engine, which checks every page and every piece
+ * itself. The laws: one DONE for each accepted request, its own tokens, books that balance after every turn,
+ * and an end. `test_fuzz FIRST COUNT` runs other seeds, without a cache and with one of every size in turn.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,28 +11,28 @@ enum { LIVE = 40, MOST_TOK = 1400, STEPS = 10000, TALKS = 6, PAGES = 220 };
 
 /* What somebody said and was answered: others begin alike, the cache or not. */
 struct talk {
-    int            n;
+    int n;
     enum route_ask ask;
-    int32_t        tok[MOST_TOK + 300];
+    int32_t tok[MOST_TOK + 300];
 };
 
 static uint32_t first_seed, n_seed; /* asked for */
 
 struct client {
     struct request r;
-    int            n_got, n_done;
-    bool           reads; /* takes its events */
-    enum finish    finish;
+    int n_got, n_done;
+    bool reads; /* takes its events */
+    enum finish finish;
 };
 struct fuzz {
-    struct engine    *e;
+    struct engine *e;
     struct scheduler *s;
-    struct client    *c[LIVE]; /* NULL: free */
-    uint32_t          seed;
-    int               accepted, done, cancelled, failed, refused;
-    int               cache, n_page; /* pages */
-    struct talk       talk[TALKS];
-    int               finished[FINISH_KINDS];
+    struct client *c[LIVE]; /* NULL: free */
+    uint32_t seed;
+    int accepted, done, cancelled, failed, refused;
+    int cache, n_page; /* pages */
+    struct talk talk[TALKS];
+    int finished[FINISH_KINDS];
 };
 
 static uint32_t rnd(struct fuzz *f, uint32_t n)
@@ -43,19 +44,18 @@ static uint32_t rnd(struct fuzz *f, uint32_t n)
 static void arrive(struct fuzz *f)
 {
     int i = (int)rnd(f, LIVE);
-    if (f->c[i])
-        return;
+    if (f->c[i]) return;
     struct client *c = f->c[i] = calloc(1, sizeof *c);
     const struct talk *t = &f->talk[rnd(f, TALKS)];
-    int old = rnd(f, 4) ? (int)(rnd(f, 3) ? (uint32_t)t->n : rnd(f, (uint32_t)t->n + 1)) : 0; /* it goes on, or branches */
+    int old = rnd(f, 4) ? (int)(rnd(f, 3) ? (uint32_t)t->n : rnd(f, (uint32_t)t->n + 1))
+                        : 0; /* it goes on, or branches */
     int n_prompt = 1 + (int)rnd(f, rnd(f, 5) ? 300 : MOST_TOK);
     n_prompt = old + n_prompt > MOST_TOK ? (old = 0, n_prompt) : old + n_prompt;
     c->r.n_prompt = n_prompt;
     c->r.max_new = (int)rnd(f, 200) + 1;
     c->r.max_new_given = rnd(f, 2);
     c->r.prompt = calloc((size_t)(n_prompt + c->r.max_new + 1), sizeof(int32_t));
-    for (int k = 0; k < n_prompt; k++)
-        c->r.prompt[k] = k < old ? t->tok[k] : (int32_t)rnd(f, 1000);
+    for (int k = 0; k < n_prompt; k++) c->r.prompt[k] = k < old ? t->tok[k] : (int32_t)rnd(f, 1000);
     c->r.use.route = calloc(5, 1);
     c->r.route_ask = old && rnd(f, 4) ? t->ask : (enum route_ask)rnd(f, 4);
     c->r.priority = (int)rnd(f, 3) - 1;
@@ -63,7 +63,7 @@ static void arrive(struct fuzz *f)
     c->r.cache_salt = rnd(f, 8) ? NULL : "salt";
     c->reads = true;
     struct err_note note;
-    enum err        err = scheduler_submit(f->s, &c->r, &note);
+    enum err err = scheduler_submit(f->s, &c->r, &note);
     if (!err) {
         f->accepted++;
         return;
@@ -79,7 +79,7 @@ static void arrive(struct fuzz *f)
 static void read_events(struct fuzz *f, int i)
 {
     struct client *c = f->c[i];
-    struct event   e;
+    struct event e;
     while (c->reads && request_next_event(&c->r, &e)) {
         assert_int_equal(c->n_done, 0);
         if (e.kind == EVENT_TOKEN) {
@@ -90,8 +90,7 @@ static void read_events(struct fuzz *f, int i)
         c->n_done++;
         c->finish = e.finish;
     }
-    if (!c->n_done)
-        return;
+    if (!c->n_done) return;
     if (c->finish == FINISH_LENGTH) {
         struct talk *t = &f->talk[rnd(f, TALKS)];
         assert_int_equal(c->n_got, c->r.max_new);
@@ -118,8 +117,7 @@ static void poll(struct fuzz *f)
     while (scheduler_poll(f->s, ready, 4 * LIVE) > 0) {
     }
     for (int i = 0; i < LIVE; i++)
-        if (f->c[i])
-            read_events(f, i);
+        if (f->c[i]) read_events(f, i);
 }
 
 /* cache: KB of pages, each of one; 0: none */
@@ -127,12 +125,33 @@ static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, int cache
 {
     bool streams = seed % 2;
     *f = (struct fuzz){.seed = seed, .cache = cache, .n_page = cache > PAGES ? 2 * cache : PAGES};
-    struct fake_conf fc = {.n_layer = 5, .resumes = cache > 0, .common_blocks = seed / 2 % 2 ? 3 : 0, .tail_tok = cache && !streams ? 128 : 0, .n_page = f->n_page, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1, .local_blocks = 2,
-                           .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = streams, .has_router = true, .bad_token = 77,
+    struct fake_conf fc = {.n_layer = 5,
+                           .resumes = cache > 0,
+                           .common_blocks = seed / 2 % 2 ? 3 : 0,
+                           .tail_tok = cache && !streams ? 128 : 0,
+                           .n_page = f->n_page,
+                           .max_seqs = 6,
+                           .max_len = 2048,
+                           .sink_blocks = 1,
+                           .local_blocks = 2,
+                           .max_prefill_tok = 2048,
+                           .chunk_tok = 512,
+                           .sparse_streams = streams,
+                           .has_router = true,
+                           .bad_token = 77,
                            .fail_at_step = fail_at_step};
     f->e = fake_open(&fc);
-    struct scheduler_conf sc = {.queue_len = 24, .chunk_tok = 256, .default_max_tok = 32, .route = "auto", .swap_bytes = seed % 2 ? 100 * 1024 : 0, .prefix_bytes = cache * INT64_C(1024), .itl_burst_ms = seed % 4 ? 50 : 0, .priority_aging_ms = seed % 5 * 50,
-                                .route_policy = seed % 3 == 0 ? "none" : seed % 3 == 1 ? "order" : "balance"};
+    struct scheduler_conf sc = {.queue_len = 24,
+                                .chunk_tok = 256,
+                                .default_max_tok = 32,
+                                .route = "auto",
+                                .swap_bytes = seed % 2 ? 100 * 1024 : 0,
+                                .prefix_bytes = cache * INT64_C(1024),
+                                .itl_burst_ms = seed % 4 ? 50 : 0,
+                                .priority_aging_ms = seed % 5 * 50,
+                                .route_policy = seed % 3 == 0   ? "none"
+                                                : seed % 3 == 1 ? "order"
+                                                                : "balance"};
     struct err_note note;
     assert_int_equal(scheduler_open(&f->s, &sc, f->e, &note), OK);
 }
@@ -151,7 +170,7 @@ static void close_fuzz(struct fuzz *f)
 static void something_happens(struct fuzz *f)
 {
     virtual_ns += 1000 * (1 + (int64_t)rnd(f, 20000));
-    int            i = (int)rnd(f, LIVE);
+    int i = (int)rnd(f, LIVE);
     struct client *c = f->c[i];
     switch (rnd(f, 24)) {
     case 0:
@@ -164,8 +183,7 @@ static void something_happens(struct fuzz *f)
         }
         break;
     case 2:
-        if (c)
-            c->reads = !c->reads;
+        if (c) c->reads = !c->reads;
         break;
     default:
         arrive(f);
@@ -178,11 +196,9 @@ static void settle(struct fuzz *f)
     for (int turns = 0; f->done < f->accepted; turns++) {
         assert_true(turns < 200000); /* no livelock */
         for (int i = 0; i < LIVE; i++)
-            if (f->c[i])
-                f->c[i]->reads = true;
+            if (f->c[i]) f->c[i]->reads = true;
         poll(f);
-        if (scheduler_turn(f->s, NULL, &err) == TURN_OVER)
-            poll(f);
+        if (scheduler_turn(f->s, NULL, &err) == TURN_OVER) poll(f);
         virtual_ns += 1000000;
         books_check_quick(f->s);
     }
@@ -193,10 +209,12 @@ static void check_reach(const struct fuzz *f, uint32_t seed, int cache)
 {
     const struct scheduler_stats *n = &f->s->stats;
     assert_true(!cache || n->prefix_given_up > 100);
-    const uint64_t strays = engine_info(f->e)->common_blocks ? 0 : 5; /* fewer begin again where routes have pages in common */
+    const uint64_t strays =
+        engine_info(f->e)->common_blocks ? 0 : 5; /* fewer begin again where routes have pages in common */
     assert_true(cache <= PAGES || (n->prefix_hits > 50 && n->prefix_strays > strays));
     assert_true(cache > PAGES || (atomic_load(&n->swaps) > 0) == seed % 2);
-    assert_true(f->accepted > 300 && f->finished[FINISH_LENGTH] > 50 && f->finished[FINISH_CANCELLED] > 10 && f->finished[FINISH_ERROR] > 5);
+    assert_true(f->accepted > 300 && f->finished[FINISH_LENGTH] > 50 && f->finished[FINISH_CANCELLED] > 10 &&
+                f->finished[FINISH_ERROR] > 5);
     assert_true(cache > PAGES || atomic_load(&n->preemptions) > 0);
 }
 
@@ -212,19 +230,21 @@ static void run_events(uint32_t first, uint32_t last, int cache)
             poll(&f);
             books_check_quick(f.s);
             aging_check(f.s);
-            if (i % 100 == 0)
-                books_check(f.s);
+            if (i % 100 == 0) books_check(f.s);
         }
         settle(&f);
-        print_message("seed %u: %d accepted, %d refused; stop %d, length %d, cancelled %d, error %d; preemptions %d, swaps %d\n", seed, f.accepted,
-                      f.refused, f.finished[FINISH_STOP], f.finished[FINISH_LENGTH], f.finished[FINISH_CANCELLED],
-                      f.finished[FINISH_ERROR], (int)atomic_load(&f.s->stats.preemptions), (int)atomic_load(&f.s->stats.swaps));
+        print_message(
+            "seed %u: %d accepted, %d refused; stop %d, length %d, cancelled %d, error %d; preemptions %d, swaps %d\n",
+            seed, f.accepted, f.refused, f.finished[FINISH_STOP], f.finished[FINISH_LENGTH],
+            f.finished[FINISH_CANCELLED], f.finished[FINISH_ERROR], (int)atomic_load(&f.s->stats.preemptions),
+            (int)atomic_load(&f.s->stats.swaps));
         const struct scheduler_stats *n = &f.s->stats;
         if (cache)
-            print_message("cache of %d: hits %d, misses %d, restarts %d, pages given up %d, cached tokens %d of %d\n", cache, (int)n->prefix_hits,
-                          (int)n->prefix_misses, (int)n->prefix_strays, (int)n->prefix_given_up, (int)n->cached_tok, (int)n->prompt_tok);
-        if (!n_seed)
-            check_reach(&f, seed, cache);
+            print_message(
+                "cache of %d: hits %d, misses %d, restarts %d, pages given up %d, cached tokens %d of %d\n",
+                cache, (int)n->prefix_hits, (int)n->prefix_misses, (int)n->prefix_strays,
+                (int)n->prefix_given_up, (int)n->cached_tok, (int)n->prompt_tok);
+        if (!n_seed) check_reach(&f, seed, cache);
         close_fuzz(&f);
     }
 }
@@ -248,7 +268,7 @@ static void a_device_lost_at_any_step_ends_all_once(void **st)
     (void)st;
     for (int step = 1; step < 200; step += 7) {
         static struct fuzz f;
-        enum err           err = OK;
+        enum err err = OK;
         open_fuzz(&f, (uint32_t)step, step, step % 3 ? 110 : 0);
         enum turn t = TURN_IDLE;
         for (int i = 0; i < STEPS && t != TURN_OVER; i++) {
@@ -268,18 +288,21 @@ static void what_a_smaller_pool_cannot_hold_ends(void **st)
 {
     (void)st;
     static struct fuzz f;
-    enum err           err = OK;
+    enum err err = OK;
     open_fuzz(&f, 2, 0, 0);
     struct client *c = f.c[0] = calloc(1, sizeof *c);
-    c->r = (struct request){.n_prompt = MOST_TOK, .max_new = 100, .max_new_given = true, .prompt = calloc(MOST_TOK + 101, sizeof(int32_t)), .use.route = calloc(5, 1),
+    c->r = (struct request){.n_prompt = MOST_TOK,
+                            .max_new = 100,
+                            .max_new_given = true,
+                            .prompt = calloc(MOST_TOK + 101, sizeof(int32_t)),
+                            .use.route = calloc(5, 1),
                             .route_ask = ROUTE_ASK_FULL};
     c->reads = true;
     struct err_note note;
     queue_resize_pool(f.s, 5 * (MOST_TOK + 100) / PAGE_TOK);
     assert_int_equal(scheduler_submit(f.s, &c->r, &note), OK);
     f.accepted++;
-    for (int i = 0; i < 3; i++)
-        scheduler_turn(f.s, NULL, &err);
+    for (int i = 0; i < 3; i++) scheduler_turn(f.s, NULL, &err);
     poll(&f);
     assert_int_equal(f.finished[FINISH_ERROR], 1);
     close_fuzz(&f);
@@ -301,7 +324,9 @@ int main(int argc, char **argv)
         const struct CMUnitTest asked[] = {cmocka_unit_test(seeds_that_were_asked_for)};
         return cmocka_run_group_tests(asked, NULL, NULL);
     }
-    const struct CMUnitTest t[] = {cmocka_unit_test(random_events_leave_balanced_books), cmocka_unit_test(they_do_with_a_prefix_cache_of_any_size), cmocka_unit_test(what_a_smaller_pool_cannot_hold_ends),
+    const struct CMUnitTest t[] = {cmocka_unit_test(random_events_leave_balanced_books),
+                                   cmocka_unit_test(they_do_with_a_prefix_cache_of_any_size),
+                                   cmocka_unit_test(what_a_smaller_pool_cannot_hold_ends),
                                    cmocka_unit_test(a_device_lost_at_any_step_ends_all_once)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

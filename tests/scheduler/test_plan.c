@@ -13,7 +13,7 @@ static void take_is_all_or_nothing(void **st)
 {
     (void)st;
     struct kvpool *p = kvpool_new(5);
-    int32_t        id[6];
+    int32_t id[6];
     assert_false(kvpool_take(p, 6, id));
     assert_int_equal(kvpool_n_free(p), 5);
     assert_true(kvpool_take(p, 5, id));
@@ -32,12 +32,11 @@ static void dead_pages_are_those_between_sink_and_window(void **st)
 {
     (void)st;
     struct kvpool *p = kvpool_new(100);
-    struct kvmap   m;
+    struct kvmap m;
     assert_true(kvmap_init(&m, L, 20));
     assert_true(kvmap_take(&m, p, 1, 0, 10));
     assert_int_equal(kvmap_give_dead(&m, p, 1, 1, 3, 9), 6); /* next query in block 9 sees 0, 7, 8, 9 */
-    for (int b = 0; b < 10; b++)
-        assert_int_equal(m.page[20 + b] >= 0, b == 0 || b >= 7);
+    for (int b = 0; b < 10; b++) assert_int_equal(m.page[20 + b] >= 0, b == 0 || b >= 7);
     assert_int_equal(kvmap_give_dead(&m, p, 1, 1, 3, 9), 0);
     assert_int_equal(m.n_held, 4);
     assert_int_equal(kvmap_give_all(&m, p), 4);
@@ -48,21 +47,30 @@ static void dead_pages_are_those_between_sink_and_window(void **st)
 
 struct world {
     struct plan_limits lim;
-    struct cost        cost;
-    struct seq         seq[8];
-    struct request     req[8];
-    struct seq        *slot[8];
-    uint8_t            route[8][L];
-    struct plan        p;
-    struct plan_row    row[8];
-    struct plan_piece  piece[8];
-    struct plan_pick   pick[8];
+    struct cost cost;
+    struct seq seq[8];
+    struct request req[8];
+    struct seq *slot[8];
+    uint8_t route[8][L];
+    struct plan p;
+    struct plan_row row[8];
+    struct plan_piece piece[8];
+    struct plan_pick pick[8];
 };
 
 static struct world *open_world(void)
 {
     struct world *w = calloc(1, sizeof *w);
-    w->lim = (struct plan_limits){.n_layer = L, .chunk_tok = 512, .n_page = 1000, .sink_blocks = 1, .local_blocks = 2, .sparse_streams = true, .alone_ms = 50, .stretch = 2, .age = 1, .pass_most = 32};
+    w->lim = (struct plan_limits){.n_layer = L,
+                                  .chunk_tok = 512,
+                                  .n_page = 1000,
+                                  .sink_blocks = 1,
+                                  .local_blocks = 2,
+                                  .sparse_streams = true,
+                                  .alone_ms = 50,
+                                  .stretch = 2,
+                                  .age = 1,
+                                  .pass_most = 32};
     w->cost = (struct cost){.prefill.unit = {0, 0.02, 0.000002}, .decode.unit = {8, 1, 0}};
     w->p = (struct plan){.row = w->row, .piece = w->piece, .pick = w->pick, .max_piece = 8};
     for (int i = 0; i < 8; i++) {
@@ -74,8 +82,7 @@ static struct world *open_world(void)
 
 static void close_world(struct world *w)
 {
-    for (int i = 0; i < 8; i++)
-        kvmap_fini(&w->seq[i].map);
+    for (int i = 0; i < 8; i++) kvmap_fini(&w->seq[i].map);
     free(w);
 }
 
@@ -93,8 +100,7 @@ static void all_that_can_decode_does_and_prefill_gets_its_share(void **st)
 {
     (void)st;
     struct world *w = open_world();
-    for (int i = 0; i < 3; i++)
-        put(w, i, SEQ_DECODE, 100);
+    for (int i = 0; i < 3; i++) put(w, i, SEQ_DECODE, 100);
     put(w, 3, SEQ_PREFILL, 6000);
     plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1000, 0);
     assert_int_equal(w->p.n_row, 3);
@@ -135,8 +141,7 @@ static void a_full_ring_rests(void **st)
     (void)st;
     struct world *w = open_world();
     put(w, 0, SEQ_DECODE, 10);
-    while (request_room(&w->req[0]))
-        request_push(&w->req[0], &(struct event){.kind = EVENT_TOKEN});
+    while (request_room(&w->req[0])) request_push(&w->req[0], &(struct event){.kind = EVENT_TOKEN});
     plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1000, 0);
     assert_int_equal(w->p.n_row, 0);
     request_push(&w->req[0], &(struct event){.kind = EVENT_DONE}); /* there is always room for it */
@@ -160,7 +165,7 @@ static void promises_count_open_layers_as_full(void **st)
 {
     (void)st;
     struct world *w = open_world();
-    uint8_t       r[L] = {ROUTE_OPEN, ROUTE_SPARSE, ROUTE_FULL, ROUTE_SPARSE};
+    uint8_t r[L] = {ROUTE_OPEN, ROUTE_SPARSE, ROUTE_FULL, ROUTE_SPARSE};
     assert_int_equal(plan_promise(&w->lim, r, 10 * PAGE_TOK), 10 + 3 + 10 + 3);
     assert_int_equal(plan_promise(&w->lim, r, PAGE_TOK), 4);
     close_world(w);
@@ -169,8 +174,7 @@ static void promises_count_open_layers_as_full(void **st)
 static void plan_crowd(void *arg, int times)
 {
     struct crowd *c = (struct crowd *)arg + (times > 1);
-    for (int k = 0; k < 20; k++)
-        crowd_plan(c, k % 2 == 0);
+    for (int k = 0; k < 20; k++) crowd_plan(c, k % 2 == 0);
     assert_int_equal(c->p.n_row, c->n_row);
     assert_true(c->p.n_piece > 0);
 }
@@ -195,7 +199,8 @@ static void a_stretch_is_met_and_a_target_is_kept(void **st)
     for (int target = 0; target < 2; target++)
         for (double ms = 6; ms < 60; ms += 0.37) {
             struct world *w = open_world();
-            w->cost = (struct cost){.prefill.unit = {0, 0.02, 0}, .decode.unit = {ms, 0, 0}}; /* a page takes 2.56 ms */
+            w->cost = (struct cost){.prefill.unit = {0, 0.02, 0},
+                                    .decode.unit = {ms, 0, 0}}; /* a page takes 2.56 ms */
             w->lim.chunk_tok = 1 << 13;
             w->lim.stretch = 2.5;
             w->lim.itl_target_ms = target ? 2.5 * ms : 0;
@@ -208,7 +213,8 @@ static void a_stretch_is_met_and_a_target_is_kept(void **st)
         }
 }
 
-/* A layer that needs several pieces gets no more of them than it must, and none is the small rest of big ones. */
+/* A layer that needs several pieces gets no more of them than it must, and none is the small rest of big
+ * ones. */
 static void pieces_of_a_layer_are_even(void **st)
 {
     (void)st;
@@ -245,7 +251,8 @@ static const int64_t MS = 1000000;
 static struct world *open_pair(double stretch, double burst_ms, int told_ms, int submit_ms)
 {
     struct world *w = open_world();
-    w->cost = (struct cost){.prefill.unit = {0, 0.002, 0}, .decode.unit = {10, 0, 0}}; /* a page takes 0.256 ms */
+    w->cost =
+        (struct cost){.prefill.unit = {0, 0.002, 0}, .decode.unit = {10, 0, 0}}; /* a page takes 0.256 ms */
     w->lim.chunk_tok = 1 << 13;
     w->lim.stretch = stretch;
     w->lim.burst_ms = burst_ms;
@@ -269,12 +276,13 @@ static void streams_are_protected_from_prompts_that_came_after_them(void **st)
 {
     (void)st;
     const struct {
-        double  stretch, burst_ms, target_ms;
-        int     told_ms, submit_ms;
-        double  want_ms; /* of prefill */
-    } row[] = {{1.6, 25, 0, 500, 700, 6},  {1.6, 25, 0, 500, 525, 6},  {1.6, 25, 0, 500, 524, 15}, {1.6, 25, 0, 500, 1, 15},
-               {1.6, 0, 0, 500, 499, 6},   {1.6, 12, 0, 500, 499, 6},  {3, 25, 0, 500, 499, 16.4},   {3, 25, 0, 500, 700, 16.4},
-               {1.6, 25, 14, 500, 499, 4}, {1.6, 25, 14, 500, 700, 4}, {1.6, 25, 22, 500, 499, 12}};
+        double stretch, burst_ms, target_ms;
+        int told_ms, submit_ms;
+        double want_ms; /* of prefill */
+    } row[] = {{1.6, 25, 0, 500, 700, 6},  {1.6, 25, 0, 500, 525, 6},  {1.6, 25, 0, 500, 524, 15},
+               {1.6, 25, 0, 500, 1, 15},   {1.6, 0, 0, 500, 499, 6},   {1.6, 12, 0, 500, 499, 6},
+               {3, 25, 0, 500, 499, 16.4}, {3, 25, 0, 500, 700, 16.4}, {1.6, 25, 14, 500, 499, 4},
+               {1.6, 25, 14, 500, 700, 4}, {1.6, 25, 22, 500, 499, 12}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         struct world *w = open_pair(row[i].stretch, row[i].burst_ms, row[i].told_ms, row[i].submit_ms);
         w->lim.itl_target_ms = row[i].target_ms;
@@ -298,7 +306,8 @@ static void one_senior_stream_protects_the_step(void **st)
     close_world(w);
 }
 
-/* Ageing does not cross priorities, so a prompt that starves behind higher ones must not lengthen their steps meanwhile. */
+/* Ageing does not cross priorities, so a prompt that starves behind higher ones must not lengthen their steps
+ * meanwhile. */
 static void a_stream_of_higher_priority_is_senior(void **st)
 {
     (void)st;
@@ -310,8 +319,8 @@ static void a_stream_of_higher_priority_is_senior(void **st)
     close_world(w);
 }
 
-/* A newcomer before a long prompt of the burst does not wait through long steps for the little that a stretch would leave it; behind
- * the last of a burst it has that little. */
+/* A newcomer before a long prompt of the burst does not wait through long steps for the little that a stretch
+ * would leave it; behind the last of a burst it has that little. */
 static void who_goes_before_one_of_a_burst_shares_its_time(void **st)
 {
     (void)st;
@@ -321,7 +330,7 @@ static void who_goes_before_one_of_a_burst_shares_its_time(void **st)
     assert_true(near(prefill_ms(w), 15));
     assert_int_equal(w->piece[0].seq, 2);
     assert_int_equal(w->piece[0].layer1 - w->piece[0].layer0, L); /* 8 ms of work */
-    w->req[1].submit_ns = 700 * MS; /* all came later */
+    w->req[1].submit_ns = 700 * MS;                               /* all came later */
     assert_true(near(prefill_ms(w), 6));
     put(w, 2, SEQ_PREFILL, 250);
     w->req[2].submit_ns = 400 * MS; /* 2 ms of work of the burst, then the newcomer */
@@ -333,13 +342,20 @@ static void who_goes_before_one_of_a_burst_shares_its_time(void **st)
 
 int main(void)
 {
-    const struct CMUnitTest t[] = {
-        cmocka_unit_test(take_is_all_or_nothing), cmocka_unit_test(dead_pages_are_those_between_sink_and_window),
-        cmocka_unit_test(all_that_can_decode_does_and_prefill_gets_its_share), cmocka_unit_test(a_short_prompt_runs_through_and_overtakes_a_long_one),
-        cmocka_unit_test(what_waited_long_goes_first), cmocka_unit_test(a_full_ring_rests), cmocka_unit_test(a_short_pool_still_moves),
-        cmocka_unit_test(promises_count_open_layers_as_full), cmocka_unit_test(a_stretch_is_met_and_a_target_is_kept),
-        cmocka_unit_test(pieces_of_a_layer_are_even), cmocka_unit_test(streams_are_protected_from_prompts_that_came_after_them),
-        cmocka_unit_test(one_senior_stream_protects_the_step), cmocka_unit_test(a_stream_of_higher_priority_is_senior),
-        cmocka_unit_test(who_goes_before_one_of_a_burst_shares_its_time), cmocka_unit_test(planning_is_linear_in_the_rows)};
+    const struct CMUnitTest t[] = {cmocka_unit_test(take_is_all_or_nothing),
+                                   cmocka_unit_test(dead_pages_are_those_between_sink_and_window),
+                                   cmocka_unit_test(all_that_can_decode_does_and_prefill_gets_its_share),
+                                   cmocka_unit_test(a_short_prompt_runs_through_and_overtakes_a_long_one),
+                                   cmocka_unit_test(what_waited_long_goes_first),
+                                   cmocka_unit_test(a_full_ring_rests),
+                                   cmocka_unit_test(a_short_pool_still_moves),
+                                   cmocka_unit_test(promises_count_open_layers_as_full),
+                                   cmocka_unit_test(a_stretch_is_met_and_a_target_is_kept),
+                                   cmocka_unit_test(pieces_of_a_layer_are_even),
+                                   cmocka_unit_test(streams_are_protected_from_prompts_that_came_after_them),
+                                   cmocka_unit_test(one_senior_stream_protects_the_step),
+                                   cmocka_unit_test(a_stream_of_higher_priority_is_senior),
+                                   cmocka_unit_test(who_goes_before_one_of_a_burst_shares_its_time),
+                                   cmocka_unit_test(planning_is_linear_in_the_rows)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

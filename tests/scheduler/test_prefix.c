@@ -1,5 +1,6 @@
-/* prefix: the laws of the prefix cache over a pool of pages whose contents are known: a hit gives pages that hold what a run
- * without it would have written, to nobody else's key or salt, whatever was given up in between. */
+/* prefix: the laws of the prefix cache over a pool of pages whose contents are known: a hit gives pages that
+ * hold what a run without it would have written, to nobody else's key or salt, whatever was given up in
+ * between. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,11 +14,11 @@ enum { L = 4, BLOCKS = 12, SINK = 1, LOCAL = 2, SLOTS = 3, SUM = 2, PAGES = 400,
 struct world {
     struct prefix *p;
     struct kvpool *pool;
-    struct kvmap   map[SLOTS];
-    uint64_t       content[PAGES];
-    uint32_t       seed;
-    bool           streams;
-    int            common;
+    struct kvmap map[SLOTS];
+    uint64_t content[PAGES];
+    uint32_t seed;
+    bool streams;
+    int common;
 };
 
 static int rnd(struct world *w, int n)
@@ -33,14 +34,26 @@ static void open_common(struct world *w, int max_pages, bool streams, bool hash_
     w->streams = streams;
     w->common = common;
     w->pool = kvpool_new(PAGES);
-    struct prefix_conf c = {.n_layer = L, .max_seqs = SLOTS, .max_blocks = BLOCKS, .sink_blocks = SINK, .local_blocks = LOCAL, .common_blocks = common, .streams = streams,
-                            .n_sum = SUM, .sum_tok = 100, .max_pages = max_pages, .hash_nothing = hash_nothing, .pool = w->pool};
+    struct prefix_conf c = {.n_layer = L,
+                            .max_seqs = SLOTS,
+                            .max_blocks = BLOCKS,
+                            .sink_blocks = SINK,
+                            .local_blocks = LOCAL,
+                            .common_blocks = common,
+                            .streams = streams,
+                            .n_sum = SUM,
+                            .sum_tok = 100,
+                            .max_pages = max_pages,
+                            .hash_nothing = hash_nothing,
+                            .pool = w->pool};
     assert_int_equal(prefix_open(&w->p, &c), OK);
-    for (int i = 0; i < SLOTS; i++)
-        assert_true(kvmap_init(&w->map[i], L, BLOCKS));
+    for (int i = 0; i < SLOTS; i++) assert_true(kvmap_init(&w->map[i], L, BLOCKS));
 }
 
-static void open_world(struct world *w, int max_pages, bool streams, bool hash_nothing) { open_common(w, max_pages, streams, hash_nothing, 0); }
+static void open_world(struct world *w, int max_pages, bool streams, bool hash_nothing)
+{
+    open_common(w, max_pages, streams, hash_nothing, 0);
+}
 
 static void check(const struct world *w)
 {
@@ -54,19 +67,18 @@ static void close_world(struct world *w)
     assert_int_equal(kvpool_n_used(w->pool), 0);
     prefix_close(w->p);
     assert_int_equal(kvpool_n_free(w->pool), PAGES);
-    for (int i = 0; i < SLOTS; i++)
-        kvmap_fini(&w->map[i]);
+    for (int i = 0; i < SLOTS; i++) kvmap_fini(&w->map[i]);
     kvpool_free(w->pool);
 }
 
-/* What stands in a page: all tokens up to its end, and the bits of the layers below, unless all routes have it in common. */
-static uint64_t content_of(const struct world *w, const struct prefix_ask *a, const uint8_t *route, int layer, int block)
+/* What stands in a page: all tokens up to its end, and the bits of the layers below, unless all routes have
+ * it in common. */
+static uint64_t content_of(const struct world *w, const struct prefix_ask *a, const uint8_t *route, int layer,
+                           int block)
 {
     uint64_t h = 1469598103934665603u + a->key_id * 77u + (a->salt ? (unsigned char)a->salt[0] : 0u);
-    for (int i = 0; i < (block + 1) * PAGE_TOK; i++)
-        h = (h ^ (uint64_t)(uint32_t)a->tok[i]) * 1099511628211u;
-    for (int l = 0; l < layer && block >= w->common; l++)
-        h = (h ^ route[l]) * 1099511628211u;
+    for (int i = 0; i < (block + 1) * PAGE_TOK; i++) h = (h ^ (uint64_t)(uint32_t)a->tok[i]) * 1099511628211u;
+    for (int l = 0; l < layer && block >= w->common; l++) h = (h ^ route[l]) * 1099511628211u;
     return h * 31 + (uint64_t)layer;
 }
 
@@ -75,13 +87,14 @@ static bool visible(const struct world *w, int bit, int query, int b)
     return bit == ROUTE_FULL || !w->streams || b < SINK || b > query - LOCAL;
 }
 
-static const uint8_t MIXED[L] = {1, 0, 1, 0}, OTHER[L] = {1, 0, 0, 0}, FULL[L] = {1, 1, 1, 1}, OPEN[L] = {2, 2, 2, 2};
+static const uint8_t MIXED[L] = {1, 0, 1, 0}, OTHER[L] = {1, 0, 0, 0}, FULL[L] = {1, 1, 1, 1},
+                     OPEN[L] = {2, 2, 2, 2};
 
 struct run {
     struct prefix_ask ask;
     struct prefix_hit hit;
-    const uint8_t    *route; /* all known */
-    int               n_tok; /* of the prompt, the part page included */
+    const uint8_t *route; /* all known */
+    int n_tok;            /* of the prompt, the part page included */
 };
 
 /* Takes what is there, checks it, and computes the rest, giving dead pages back as the scheduler does. */
@@ -90,10 +103,8 @@ static int run_prompt(struct world *w, int slot, struct run *r, bool commit)
     struct kvmap *m = &w->map[slot];
     r->hit = prefix_find(w->p, &r->ask);
     int from = r->hit.n_block, blocks = (r->n_tok + PAGE_TOK - 1) / PAGE_TOK;
-    if (from)
-        assert_memory_equal(prefix_route(&r->hit), from <= w->common ? OPEN : r->route, L);
-    if (from)
-        prefix_share(w->p, &r->hit, r->ask.route, m);
+    if (from) assert_memory_equal(prefix_route(&r->hit), from <= w->common ? OPEN : r->route, L);
+    if (from) prefix_share(w->p, &r->hit, r->ask.route, m);
     prefix_begin(w->p, slot, &r->ask, &r->hit, 0);
     for (int l = 0; l < L; l++)
         for (int b = from; b < blocks; b++) {
@@ -105,12 +116,12 @@ static int run_prompt(struct world *w, int slot, struct run *r, bool commit)
                 if (visible(w, r->route[l], b, k))
                     assert_true(page >= 0 && w->content[page] == content_of(w, &r->ask, r->route, l, k));
             }
-            prefix_note(w->p, slot, l, b, b + 1 < r->ask.n_tok / PAGE_TOK ? b + 1 : r->ask.n_tok / PAGE_TOK, m);
+            prefix_note(w->p, slot, l, b, b + 1 < r->ask.n_tok / PAGE_TOK ? b + 1 : r->ask.n_tok / PAGE_TOK,
+                        m);
             if (r->route[l] == ROUTE_SPARSE && (w->streams || b == blocks - 1))
                 kvmap_give_dead(m, w->pool, l, SINK, LOCAL, b + 1 < blocks ? b + 1 : b);
         }
-    if (commit)
-        prefix_commit(w->p, slot, r->route);
+    if (commit) prefix_commit(w->p, slot, r->route);
     return from;
 }
 
@@ -130,8 +141,7 @@ static int once(struct world *w, struct run *r)
 
 static void fill_tokens(struct world *w, int32_t *tok, int from, int n)
 {
-    for (int i = from; i < n; i++)
-        tok[i] = rnd(w, 1000);
+    for (int i = from; i < n; i++) tok[i] = rnd(w, 1000);
 }
 
 static struct run run_of(const int32_t *tok, int n, const uint8_t *route)
@@ -143,7 +153,7 @@ static void a_longer_prompt_goes_on_where_the_last_ended(void **st)
 {
     (void)st;
     struct world w;
-    int32_t      tok[TOK];
+    int32_t tok[TOK];
     open_world(&w, 300, true, false);
     fill_tokens(&w, tok, 0, TOK);
     struct run r = run_of(tok, 5 * PAGE_TOK + 9, MIXED);
@@ -161,7 +171,7 @@ static void another_route_key_salt_or_token_never_hits(void **st)
     (void)st;
     for (int constant = 0; constant < 2; constant++) {
         struct world w;
-        int32_t      tok[TOK];
+        int32_t tok[TOK];
         open_world(&w, 300, true, constant);
         fill_tokens(&w, tok, 0, TOK);
         struct run r = run_of(tok, 5 * PAGE_TOK, MIXED);
@@ -192,12 +202,13 @@ static void another_route_key_salt_or_token_never_hits(void **st)
     }
 }
 
-/* A prompt of another route goes on behind what cannot differ yet, and its own run there serves the first one. */
+/* A prompt of another route goes on behind what cannot differ yet, and its own run there serves the first
+ * one. */
 static void leading_pages_serve_every_route(void **st)
 {
     (void)st;
     struct world w;
-    int32_t      tok[TOK];
+    int32_t tok[TOK];
     open_common(&w, 300, true, false, SINK + LOCAL);
     fill_tokens(&w, tok, 0, TOK);
     struct run r = run_of(tok, 6 * PAGE_TOK + 9, MIXED), o = run_of(tok, 6 * PAGE_TOK + 9, OTHER);
@@ -218,7 +229,7 @@ static void open_bits_need_the_routers_sums(void **st)
 {
     (void)st;
     struct world w;
-    int32_t      tok[TOK];
+    int32_t tok[TOK];
     open_world(&w, 300, true, false);
     fill_tokens(&w, tok, 0, TOK);
     struct run given = run_of(tok, 5 * PAGE_TOK, MIXED), open = given;
@@ -226,16 +237,14 @@ static void open_bits_need_the_routers_sums(void **st)
     assert_int_equal(once(&w, &given), 0);
     assert_int_equal(prefix_find(w.p, &open.ask).n_block, 0);
     run_prompt(&w, 1, &open, false);
-    for (int i = 0; i < L * SUM; i++)
-        prefix_sums(w.p, 1)[i] = (float)i;
+    for (int i = 0; i < L * SUM; i++) prefix_sums(w.p, 1)[i] = (float)i;
     prefix_commit(w.p, 1, MIXED);
     leave(&w, 1);
     struct prefix_hit h = prefix_find(w.p, &open.ask);
     assert_int_equal(h.n_block, 4);
     assert_memory_equal(prefix_route(&h), MIXED, L);
     prefix_begin(w.p, 2, &open.ask, &h, 0);
-    for (int i = 0; i < L * SUM; i++)
-        assert_true(prefix_sums(w.p, 2)[i] == (float)i);
+    for (int i = 0; i < L * SUM; i++) assert_true(prefix_sums(w.p, 2)[i] == (float)i);
     leave(&w, 2);
     close_world(&w);
 }
@@ -244,7 +253,7 @@ static void a_page_is_given_up_before_anybody_goes_without(void **st)
 {
     (void)st;
     struct world w;
-    int32_t      tok[TOK];
+    int32_t tok[TOK];
     open_world(&w, PAGES, true, false);
     for (int i = 0; i < 40; i++) {
         fill_tokens(&w, tok, 0, TOK);
@@ -262,7 +271,7 @@ static void a_prompt_that_comes_to_nothing_leaves_nothing(void **st)
 {
     (void)st;
     struct world w;
-    int32_t      tok[TOK];
+    int32_t tok[TOK];
     open_world(&w, 300, true, false);
     fill_tokens(&w, tok, 0, TOK);
     struct run r = run_of(tok, 5 * PAGE_TOK, MIXED);
@@ -274,8 +283,8 @@ static void a_prompt_that_comes_to_nothing_leaves_nothing(void **st)
     close_world(&w);
 }
 
-/* Conversations that grow, branch and change route, three at a time, in room for few: every hit holds what it must (run_prompt
- * compares each visible page), and the books agree. */
+/* Conversations that grow, branch and change route, three at a time, in room for few: every hit holds what it
+ * must (run_prompt compares each visible page), and the books agree. */
 static void random_conversations_agree(void **st)
 {
     (void)st;
@@ -283,11 +292,10 @@ static void random_conversations_agree(void **st)
     for (int kind = 0; kind < 8; kind++) {
         struct world w;
         static int32_t talk[6][TOK];
-        int          len[6], hits = 0;
-        bool         busy[SLOTS] = {0};
+        int len[6], hits = 0;
+        bool busy[SLOTS] = {0};
         open_common(&w, kind & 1 ? 90 : 250, kind & 2, kind % 4 == 3, kind & 4 ? SINK + LOCAL : 0);
-        for (int i = 0; i < 6; i++)
-            fill_tokens(&w, talk[i], 0, len[i] = 200);
+        for (int i = 0; i < 6; i++) fill_tokens(&w, talk[i], 0, len[i] = 200);
         for (int i = 0; i < 1500; i++) {
             int t = rnd(&w, 6), slot = rnd(&w, SLOTS), more = 30 + rnd(&w, 300);
             if (len[t] + more > TOK || rnd(&w, 12) == 0) { /* begins anew, from what another one said */
@@ -298,16 +306,14 @@ static void random_conversations_agree(void **st)
             }
             fill_tokens(&w, talk[t], len[t], len[t] + more);
             len[t] += more;
-            if (busy[slot])
-                leave(&w, slot);
+            if (busy[slot]) leave(&w, slot);
             struct run r = run_of(talk[t], len[t], routes[rnd(&w, 3)]);
             r.ask.key_id = (uint32_t)rnd(&w, 2);
             hits += run_prompt(&w, slot, &r, rnd(&w, 8) != 0) > 0;
             busy[slot] = true;
             check(&w);
         }
-        for (int s = 0; s < SLOTS; s++)
-            leave(&w, s);
+        for (int s = 0; s < SLOTS; s++) leave(&w, s);
         print_message("kind %d: %d hits, %d pages given up\n", kind, hits, (int)prefix_count(w.p).given_up);
         assert_true(hits > 200 && prefix_count(w.p).given_up > 1000);
         close_world(&w);
@@ -317,9 +323,13 @@ static void random_conversations_agree(void **st)
 int main(void)
 {
     const struct CMUnitTest t[] = {
-        cmocka_unit_test(a_longer_prompt_goes_on_where_the_last_ended), cmocka_unit_test(another_route_key_salt_or_token_never_hits),
-        cmocka_unit_test(leading_pages_serve_every_route),              cmocka_unit_test(open_bits_need_the_routers_sums),              cmocka_unit_test(a_page_is_given_up_before_anybody_goes_without),
-        cmocka_unit_test(a_prompt_that_comes_to_nothing_leaves_nothing), cmocka_unit_test(random_conversations_agree),
+        cmocka_unit_test(a_longer_prompt_goes_on_where_the_last_ended),
+        cmocka_unit_test(another_route_key_salt_or_token_never_hits),
+        cmocka_unit_test(leading_pages_serve_every_route),
+        cmocka_unit_test(open_bits_need_the_routers_sums),
+        cmocka_unit_test(a_page_is_given_up_before_anybody_goes_without),
+        cmocka_unit_test(a_prompt_that_comes_to_nothing_leaves_nothing),
+        cmocka_unit_test(random_conversations_agree),
     };
     return cmocka_run_group_tests(t, NULL, NULL);
 }

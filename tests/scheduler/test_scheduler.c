@@ -1,4 +1,5 @@
-/* scheduler: the laws, over the fake engine: one DONE each, the same tokens whatever happens around, no page lost. */
+/* scheduler: the laws, over the fake engine: one DONE each, the same tokens whatever happens around, no page
+ * lost. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,15 +12,23 @@
 #include "tests/base/cm.h"
 #include "tests/fake_engine.h"
 
-static const struct fake_conf SMALL = {.n_layer = 5, .n_page = 200, .max_seqs = 6, .max_len = 2048, .sink_blocks = 1,
-                                       .local_blocks = 2, .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = true,
-                                       .has_router = true, .bad_token = -1};
+static const struct fake_conf SMALL = {.n_layer = 5,
+                                       .n_page = 200,
+                                       .max_seqs = 6,
+                                       .max_len = 2048,
+                                       .sink_blocks = 1,
+                                       .local_blocks = 2,
+                                       .max_prefill_tok = 2048,
+                                       .chunk_tok = 512,
+                                       .sparse_streams = true,
+                                       .has_router = true,
+                                       .bad_token = -1};
 
 struct house {
-    struct engine    *e;
+    struct engine *e;
     struct scheduler *s;
-    pthread_t         thread;
-    enum err          ended;
+    pthread_t thread;
+    enum err ended;
 };
 
 static void *engine_thread(void *arg)
@@ -38,8 +47,7 @@ static struct house *open_house_as(struct fake_conf fc, struct scheduler_conf c,
     c.route = "auto";
     struct err_note note;
     assert_int_equal(scheduler_open(&h->s, &c, h->e, &note), OK);
-    if (start)
-        assert_int_equal(pthread_create(&h->thread, NULL, engine_thread, h), 0);
+    if (start) assert_int_equal(pthread_create(&h->thread, NULL, engine_thread, h), 0);
     return h;
 }
 
@@ -61,11 +69,11 @@ static void close_house(struct house *h)
 /* A request and what became of it. */
 struct ask {
     struct request r;
-    int32_t        got[2048];
-    int            n_got, n_done;
-    enum finish    finish;
-    int            cancel_after; /* tokens; -1: never */
-    int64_t        told_ns;      /* first_tok_ns when the first token was read */
+    int32_t got[2048];
+    int n_got, n_done;
+    enum finish finish;
+    int cancel_after; /* tokens; -1: never */
+    int64_t told_ns;  /* first_tok_ns when the first token was read */
 };
 
 static uint32_t rnd(uint32_t *s)
@@ -78,8 +86,7 @@ static struct ask *new_ask(uint32_t *seed, int n_prompt, int max_new)
 {
     struct ask *a = calloc(1, sizeof *a);
     a->r.prompt = calloc((size_t)(n_prompt + max_new + 1), sizeof(int32_t));
-    for (int i = 0; i < n_prompt; i++)
-        a->r.prompt[i] = (int32_t)(rnd(seed) % 1000);
+    for (int i = 0; i < n_prompt; i++) a->r.prompt[i] = (int32_t)(rnd(seed) % 1000);
     a->r.n_prompt = n_prompt;
     a->r.max_new = max_new;
     a->r.max_new_given = true;
@@ -103,7 +110,7 @@ static void serve(struct house *h, int n_want)
         struct request *ready[64];
         size_t n = scheduler_poll(h->s, ready, 64);
         for (size_t i = 0; i < n; i++) {
-            struct ask  *a = (struct ask *)ready[i];
+            struct ask *a = (struct ask *)ready[i];
             struct event e;
             while (request_next_event(&a->r, &e)) {
                 assert_int_equal(a->n_done, 0); /* nothing after DONE */
@@ -115,8 +122,7 @@ static void serve(struct house *h, int n_want)
                     a->finish = e.finish;
                     done++;
                 }
-                if (a->n_got == a->cancel_after)
-                    scheduler_cancel(h->s, &a->r);
+                if (a->n_got == a->cancel_after) scheduler_cancel(h->s, &a->r);
             }
         }
         if (n == 0) {
@@ -131,9 +137,9 @@ static void check_tokens(const struct ask *a)
 {
     for (int i = 0; i < a->n_got; i++)
         assert_int_equal(a->got[i], fake_token(a->r.prompt, a->r.n_prompt + i));
-    assert_true(a->n_got == 0 || (a->told_ns >= a->r.submit_ns && a->told_ns == a->r.first_tok_ns)); /* preempted or not */
-    if (a->finish == FINISH_LENGTH)
-        assert_int_equal(a->n_got, a->r.max_new);
+    assert_true(a->n_got == 0 ||
+                (a->told_ns >= a->r.submit_ns && a->told_ns == a->r.first_tok_ns)); /* preempted or not */
+    if (a->finish == FINISH_LENGTH) assert_int_equal(a->n_got, a->r.max_new);
 }
 
 static void every_request_ends_once_with_its_own_tokens(void **st)
@@ -145,15 +151,16 @@ static void every_request_ends_once_with_its_own_tokens(void **st)
         c.sparse_streams = streams;
         c.n_page = streams ? 200 : 120;
         struct house *h = open_house(c, 1000, true);
-        struct ask   *a[200];
-        int           accepted = 0;
+        struct ask *a[200];
+        int accepted = 0;
         for (int i = 0; i < 200; i++) {
-            struct ask *x = new_ask(&seed, 1 + (int)(rnd(&seed) % (i % 7 == 0 ? 1500 : 200)), 1 + (int)(rnd(&seed) % 300));
+            struct ask *x = new_ask(&seed, 1 + (int)(rnd(&seed) % (i % 7 == 0 ? 1500 : 200)),
+                                    1 + (int)(rnd(&seed) % 300));
             x->r.route_ask = (enum route_ask)(rnd(&seed) % 4);
             x->r.max_new_given = rnd(&seed) % 2;
             x->cancel_after = rnd(&seed) % 5 == 0 ? (int)(rnd(&seed) % 40) : -1;
             struct err_note note;
-            enum err        err = scheduler_submit(h->s, &x->r, &note);
+            enum err err = scheduler_submit(h->s, &x->r, &note);
             if (err) {
                 assert_int_equal(err, ERR_KV_CAPACITY);
                 free_ask(x);
@@ -169,19 +176,18 @@ static void every_request_ends_once_with_its_own_tokens(void **st)
             check_tokens(a[i]);
         }
         close_house(h);
-        for (int i = 0; i < accepted; i++)
-            free_ask(a[i]);
+        for (int i = 0; i < accepted; i++) free_ask(a[i]);
     }
 }
 
 static void outgrown_promises_preempt_and_tokens_stay(void **st)
 {
     (void)st;
-    uint32_t      seed = 3;
+    uint32_t seed = 3;
     struct fake_conf c = SMALL;
     c.n_page = 70; /* two or three long answers at most */
     struct house *h = open_house(c, 100, true);
-    struct ask   *a[8];
+    struct ask *a[8];
     for (int i = 0; i < 8; i++) {
         a[i] = new_ask(&seed, 100, 1200);
         a[i]->r.max_new_given = false;
@@ -202,11 +208,12 @@ static void outgrown_promises_preempt_and_tokens_stay(void **st)
 static void swapped_requests_come_back_with_their_pages(void **st)
 {
     (void)st;
-    uint32_t         seed = 3;
+    uint32_t seed = 3;
     struct fake_conf c = SMALL;
     c.n_page = 70;
-    struct house *h = open_house_as(c, (struct scheduler_conf){.queue_len = 100, .swap_bytes = 50 * 1024}, true); /* 50 pages */
-    struct ask   *a[8];
+    struct house *h = open_house_as(c, (struct scheduler_conf){.queue_len = 100, .swap_bytes = 50 * 1024},
+                                    true); /* 50 pages */
+    struct ask *a[8];
     for (int i = 0; i < 8; i++) {
         a[i] = new_ask(&seed, 100, 1200);
         a[i]->r.max_new_given = false;
@@ -229,7 +236,7 @@ static void swapped_requests_come_back_with_their_pages(void **st)
 static void check_route(const struct ask *a, const struct fake_conf *c)
 {
     const int need = a->r.route_ask == ROUTE_ASK_MIN_FULL ? a->r.route_min_full : 0;
-    int       full = 0;
+    int full = 0;
     for (int l = 0; l < c->n_layer; l++) {
         uint8_t own = fake_bit_moved(a->r.prompt, a->r.n_prompt, l, a->r.bias->value);
         assert_int_equal(a->r.use.route[l], full + c->n_layer - l <= need ? ROUTE_FULL : own);
@@ -242,11 +249,11 @@ static void routes_move_under_load_and_keep_their_floor_through_preemption(void 
 {
     (void)st;
     enum { N = 60 };
-    uint32_t            seed = 31;
-    struct fake_conf    c = SMALL;
+    uint32_t seed = 31;
+    struct fake_conf c = SMALL;
     struct request_bias bias[N / 2] = {0};
-    struct ask         *a[N];
-    int                 moved = 0, most = 0;
+    struct ask *a[N];
+    int moved = 0, most = 0;
     c.n_page = 70;
     struct house *h = open_house_as(c, (struct scheduler_conf){.queue_len = N, .route_bias_max = 2}, false);
     for (int i = 0; i < N; i++) {
@@ -273,8 +280,8 @@ static void routes_move_under_load_and_keep_their_floor_through_preemption(void 
     assert_true(moved > 0 && most > 0 && most < N); /* all of it, and parts */
     assert_int_equal(atomic_load(&s->biased), moved);
     struct request_bias none = {0};
-    struct ask         *last = new_ask(&seed, 200, 10);
-    struct err_note     note;
+    struct ask *last = new_ask(&seed, 200, 10);
+    struct err_note note;
     last->r.bias = &none;
     assert_int_equal(scheduler_submit(h->s, &last->r, &note), OK);
     serve(h, 1);
@@ -282,20 +289,18 @@ static void routes_move_under_load_and_keep_their_floor_through_preemption(void 
     check_route(last, &c);
     free_ask(last);
     close_house(h);
-    for (int i = 0; i < N; i++)
-        free_ask(a[i]);
+    for (int i = 0; i < N; i++) free_ask(a[i]);
 }
 
 static void a_reader_that_stops_rests_and_goes_on(void **st)
 {
     (void)st;
-    uint32_t      seed = 4;
+    uint32_t seed = 4;
     struct house *h = open_house(SMALL, 10, true);
-    struct ask   *a = new_ask(&seed, 20, 500);
+    struct ask *a = new_ask(&seed, 20, 500);
     struct err_note note;
     assert_int_equal(scheduler_submit(h->s, &a->r, &note), OK);
-    for (int i = 0; i < 1000 && atomic_load(&scheduler_stats(h->s)->resting) == 0; i++)
-        usleep(1000);
+    for (int i = 0; i < 1000 && atomic_load(&scheduler_stats(h->s)->resting) == 0; i++) usleep(1000);
     assert_int_equal(atomic_load(&scheduler_stats(h->s)->resting), 1);
     int steps = fake_steps(h->e);
     usleep(20000);
@@ -310,11 +315,11 @@ static void a_reader_that_stops_rests_and_goes_on(void **st)
 static void what_never_fits_is_refused_at_once(void **st)
 {
     (void)st;
-    uint32_t         seed = 5;
+    uint32_t seed = 5;
     struct fake_conf c = SMALL;
     c.n_page = 40;
     struct house *h = open_house(c, 10, true);
-    struct ask   *a = new_ask(&seed, 1500, 10);
+    struct ask *a = new_ask(&seed, 1500, 10);
     struct err_note note;
     a->r.route_ask = ROUTE_ASK_FULL;
     assert_int_equal(scheduler_submit(h->s, &a->r, &note), ERR_KV_CAPACITY);
@@ -332,10 +337,10 @@ static void what_never_fits_is_refused_at_once(void **st)
 static void a_full_queue_refuses_and_counts(void **st)
 {
     (void)st;
-    uint32_t      seed = 6;
+    uint32_t seed = 6;
     struct house *h = open_house(SMALL, 5, false); /* the engine is held */
-    struct ask   *a[50];
-    int           ok = 0, full = 0;
+    struct ask *a[50];
+    int ok = 0, full = 0;
     for (int i = 0; i < 50; i++) {
         a[i] = new_ask(&seed, 10, 5);
         struct err_note note;
@@ -348,18 +353,17 @@ static void a_full_queue_refuses_and_counts(void **st)
     assert_int_equal(pthread_create(&h->thread, NULL, engine_thread, h), 0);
     serve(h, 5);
     close_house(h);
-    for (int i = 0; i < 50; i++)
-        free_ask(a[i]);
+    for (int i = 0; i < 50; i++) free_ask(a[i]);
 }
 
 static void a_lost_device_ends_all_with_an_error(void **st)
 {
     (void)st;
-    uint32_t         seed = 7;
+    uint32_t seed = 7;
     struct fake_conf c = SMALL;
     c.fail_at_step = 30;
     struct house *h = open_house(c, 100, true);
-    struct ask   *a[20];
+    struct ask *a[20];
     for (int i = 0; i < 20; i++) {
         a[i] = new_ask(&seed, 300, 200);
         struct err_note note;
@@ -371,19 +375,18 @@ static void a_lost_device_ends_all_with_an_error(void **st)
         assert_int_equal(a[i]->r.note.code, ERR_DEVICE);
     }
     close_house(h);
-    for (int i = 0; i < 20; i++)
-        free_ask(a[i]);
+    for (int i = 0; i < 20; i++) free_ask(a[i]);
 }
 
 static void a_row_that_is_not_finite_ends_alone(void **st)
 {
     (void)st;
-    uint32_t         seed = 8;
+    uint32_t seed = 8;
     struct fake_conf c = SMALL;
     c.bad_token = 77;
     struct house *h = open_house(c, 100, true);
-    struct ask   *a[12];
-    int           bad = 0;
+    struct ask *a[12];
+    int bad = 0;
     for (int i = 0; i < 12; i++) {
         a[i] = new_ask(&seed, 30, 300);
         struct err_note note;
@@ -393,24 +396,22 @@ static void a_row_that_is_not_finite_ends_alone(void **st)
     for (int i = 0; i < 12; i++) {
         check_tokens(a[i]);
         bool meets = false;
-        for (int k = 0; k < a[i]->n_got; k++)
-            assert_int_not_equal(a[i]->got[k], 77);
+        for (int k = 0; k < a[i]->n_got; k++) assert_int_not_equal(a[i]->got[k], 77);
         meets = a[i]->n_got < 300;
         bad += meets;
         assert_int_equal(a[i]->finish, meets ? FINISH_ERROR : FINISH_LENGTH);
     }
     assert_true(bad > 0 && bad < 12);
     close_house(h);
-    for (int i = 0; i < 12; i++)
-        free_ask(a[i]);
+    for (int i = 0; i < 12; i++) free_ask(a[i]);
 }
 
 static void stop_ids_end_and_min_tokens_ban(void **st)
 {
     (void)st;
-    uint32_t      seed = 9;
+    uint32_t seed = 9;
     struct house *h = open_house(SMALL, 10, true);
-    struct ask   *a = new_ask(&seed, 30, 100);
+    struct ask *a = new_ask(&seed, 30, 100);
     int32_t stop[3];
     for (int i = 0; i < 100; i++) /* the fake draws on; tokens after 5 are computed here as it will */
         a->r.prompt[30 + i] = fake_token(a->r.prompt, 30 + i);
@@ -429,12 +430,12 @@ static void stop_ids_end_and_min_tokens_ban(void **st)
 static void the_time_to_come_back_follows_the_queue(void **st)
 {
     (void)st;
-    uint32_t         seed = 13;
+    uint32_t seed = 13;
     struct fake_conf c = SMALL;
     c.max_seqs = 1;
     c.step_us = 2000;
     struct house *h = open_house(c, 300, true);
-    struct ask   *a[300];
+    struct ask *a[300];
     assert_int_equal(scheduler_retry_after_s(h->s), 1);
     for (int i = 0; i < 300; i++) {
         a[i] = new_ask(&seed, 500, 2);
@@ -452,17 +453,22 @@ static void the_time_to_come_back_follows_the_queue(void **st)
     serve(h, 300);
     assert_int_equal(scheduler_retry_after_s(h->s), 1);
     close_house(h);
-    for (int i = 0; i < 300; i++)
-        free_ask(a[i]);
+    for (int i = 0; i < 300; i++) free_ask(a[i]);
 }
 
 int main(void)
 {
     const struct CMUnitTest t[] = {
-        cmocka_unit_test(every_request_ends_once_with_its_own_tokens), cmocka_unit_test(outgrown_promises_preempt_and_tokens_stay),
-        cmocka_unit_test(a_reader_that_stops_rests_and_goes_on),       cmocka_unit_test(what_never_fits_is_refused_at_once),
-        cmocka_unit_test(a_full_queue_refuses_and_counts),             cmocka_unit_test(a_lost_device_ends_all_with_an_error),
-        cmocka_unit_test(a_row_that_is_not_finite_ends_alone),         cmocka_unit_test(stop_ids_end_and_min_tokens_ban),
-        cmocka_unit_test(swapped_requests_come_back_with_their_pages), cmocka_unit_test(routes_move_under_load_and_keep_their_floor_through_preemption), cmocka_unit_test(the_time_to_come_back_follows_the_queue)};
+        cmocka_unit_test(every_request_ends_once_with_its_own_tokens),
+        cmocka_unit_test(outgrown_promises_preempt_and_tokens_stay),
+        cmocka_unit_test(a_reader_that_stops_rests_and_goes_on),
+        cmocka_unit_test(what_never_fits_is_refused_at_once),
+        cmocka_unit_test(a_full_queue_refuses_and_counts),
+        cmocka_unit_test(a_lost_device_ends_all_with_an_error),
+        cmocka_unit_test(a_row_that_is_not_finite_ends_alone),
+        cmocka_unit_test(stop_ids_end_and_min_tokens_ban),
+        cmocka_unit_test(swapped_requests_come_back_with_their_pages),
+        cmocka_unit_test(routes_move_under_load_and_keep_their_floor_through_preemption),
+        cmocka_unit_test(the_time_to_come_back_follows_the_queue)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* virtual: the scheduler over the fake engine in virtual time and one thread: a turn takes as long as a test says. Takes the place of
- * base/clock in the link. */
+/* virtual: the scheduler over the fake engine in virtual time and one thread: a turn takes as long as a test
+ * says. Takes the place of base/clock in the link. */
 #ifndef FLUXD_TESTS_SCHEDULER_VIRTUAL_H
 #define FLUXD_TESTS_SCHEDULER_VIRTUAL_H
 
@@ -18,10 +18,10 @@ int64_t clock_wall_s(void) { return virtual_ns / 1000000000; }
 /* A request and what became of it. */
 struct guest {
     struct request r;
-    int            n_got;
-    bool           here, done; /* with the scheduler; ended */
-    enum finish    finish;
-    uint64_t       in_turn;    /* admissions when it was first seen admitted; 0: never */
+    int n_got;
+    bool here, done; /* with the scheduler; ended */
+    enum finish finish;
+    uint64_t in_turn; /* admissions when it was first seen admitted; 0: never */
 };
 
 static inline struct guest *guest_new(uint32_t *seed, int n_prompt, int n_new)
@@ -71,7 +71,7 @@ static inline void guest_read(struct guest *g)
 static inline void virtual_turn(struct scheduler *s, double ms)
 {
     struct request *ready[64];
-    enum err        err = OK;
+    enum err err = OK;
     assert_int_not_equal(scheduler_turn(s, NULL, &err), TURN_OVER);
     virtual_ns += (int64_t)(ms * 1e6);
     while (scheduler_poll(s, ready, 64) > 0) {

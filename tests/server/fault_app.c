@@ -1,15 +1,12 @@
 /* fault_app: the whole server with the real engine, whose steps can be made to fail. It is linked with
  * --wrap=engine_step, so every step of the scheduler comes by here. Engine thread only.
  *
- * A prompt of token ids FAULT_MARK, FAULT_MARK, kind, argument, ... brings a fault about once it has been read and 2 tokens
- * of its answer are drawn:
- *   1  the device is lost
- *   2  the logits of this sequence are NaN
- *   3  one step takes argument * 100 ms
- *   4  the sequence's first page of KV, in a layer that sees all of it, is filled with NaN
- *   5  on a GPU: a kernel writes where nothing is
- *   6  on a GPU: a kernel never ends
- *   7  one step lasts as long as the file that FAULT_HOLD names is there; meanwhile one of its name and ".on" is there too */
+ * A prompt of token ids FAULT_MARK, FAULT_MARK, kind, argument, ... brings a fault about once it has been
+ * read and 2 tokens of its answer are drawn: 1  the device is lost 2  the logits of this sequence are NaN 3
+ * one step takes argument * 100 ms 4  the sequence's first page of KV, in a layer that sees all of it, is
+ * filled with NaN 5  on a GPU: a kernel writes where nothing is 6  on a GPU: a kernel never ends 7  one step
+ * lasts as long as the file that FAULT_HOLD names is there; meanwhile one of its name and ".on" is there too
+ */
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,15 +21,30 @@
 #include "tests/server/fault_gpu.h"
 #endif
 
-enum { FAULT_MARK = 4242, FAULT_LOST = 1, FAULT_NAN, FAULT_SLOW, FAULT_PAGE, FAULT_ADDRESS, FAULT_SPIN, FAULT_HELD, AFTER_TOK = 2 };
+enum {
+    FAULT_MARK = 4242,
+    FAULT_LOST = 1,
+    FAULT_NAN,
+    FAULT_SLOW,
+    FAULT_PAGE,
+    FAULT_ADDRESS,
+    FAULT_SPIN,
+    FAULT_HELD,
+    AFTER_TOK = 2
+};
 
-enum err __real_engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note);
-enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note);
+enum err __real_engine_step(struct engine *e, const struct batch *b, struct step_out *out,
+                            struct err_note *note);
+enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step_out *out,
+                            struct err_note *note);
 
 static int fault_of(const struct batch_row *r)
 {
     const struct batch_seq *s = r->seq;
-    return s->n_prompt >= 4 && s->tok[0] == FAULT_MARK && s->tok[1] == FAULT_MARK && r->pos == s->n_prompt + AFTER_TOK - 1 ? s->tok[2] : 0;
+    return s->n_prompt >= 4 && s->tok[0] == FAULT_MARK && s->tok[1] == FAULT_MARK &&
+                   r->pos == s->n_prompt + AFTER_TOK - 1
+               ? s->tok[2]
+               : 0;
 }
 
 static void spoil_page(struct engine *e, const struct batch_seq *s)
@@ -48,10 +60,8 @@ static void break_device(struct engine *e, int fault)
 {
 #ifdef FLUXD_CUDA
     cudaStream_t stream = ((struct backend_cuda *)e->be)->stream;
-    if (e->cuda && fault == FAULT_ADDRESS)
-        CHECK(fault_gpu_address(stream));
-    if (e->cuda && fault == FAULT_SPIN)
-        CHECK(fault_gpu_spin(stream));
+    if (e->cuda && fault == FAULT_ADDRESS) CHECK(fault_gpu_address(stream));
+    if (e->cuda && fault == FAULT_SPIN) CHECK(fault_gpu_spin(stream));
 #endif
     (void)e;
     (void)fault;
@@ -59,32 +69,28 @@ static void break_device(struct engine *e, int fault)
 
 static void hold(void)
 {
-    char        on[4096];
+    char on[4096];
     const char *file = getenv("FAULT_HOLD");
     CHECK(file && (size_t)snprintf(on, sizeof on, "%s.on", file) < sizeof on);
     int fd = open(on, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     CHECK(fd >= 0 && close(fd) == 0);
-    while (access(file, F_OK) == 0)
-        usleep(2000);
+    while (access(file, F_OK) == 0) usleep(2000);
     CHECK(unlink(on) == 0);
 }
 
-enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note)
+enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step_out *out,
+                            struct err_note *note)
 {
     for (int i = 0; i < b->n_row; i++) {
         if (fault_of(&b->row[i]) == FAULT_LOST)
             return err_set(note, ERR_DEVICE, NULL, "the device was lost in a test");
-        if (fault_of(&b->row[i]) == FAULT_SLOW)
-            usleep(100000u * (unsigned)b->row[i].seq->tok[3]);
-        if (fault_of(&b->row[i]) == FAULT_HELD)
-            hold();
-        if (fault_of(&b->row[i]) == FAULT_PAGE)
-            spoil_page(e, b->row[i].seq);
+        if (fault_of(&b->row[i]) == FAULT_SLOW) usleep(100000u * (unsigned)b->row[i].seq->tok[3]);
+        if (fault_of(&b->row[i]) == FAULT_HELD) hold();
+        if (fault_of(&b->row[i]) == FAULT_PAGE) spoil_page(e, b->row[i].seq);
         break_device(e, fault_of(&b->row[i]));
     }
     const enum err failed = __real_engine_step(e, b, out, note);
     for (int i = 0; !failed && i < b->n_row; i++)
-        if (fault_of(&b->row[i]) == FAULT_NAN)
-            out->row[i].bad = true;
+        if (fault_of(&b->row[i]) == FAULT_NAN) out->row[i].bad = true;
     return failed;
 }

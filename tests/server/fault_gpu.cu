@@ -1,4 +1,5 @@
-/* fault_gpu: what breaks a device for real: a kernel that writes where nothing is, and one that never ends. */
+/* fault_gpu: what breaks a device for real: a kernel that writes where nothing is, and one that never ends.
+ */
 #include "tests/server/fault_gpu.h"
 
 static __global__ void write_nowhere(int *p) { *p = 1; }
@@ -12,7 +13,8 @@ static __global__ void spin(const volatile int *p)
 static int *one_zero(void)
 {
     int *p = nullptr;
-    return cudaMalloc(&p, sizeof *p) == cudaSuccess && cudaMemset(p, 0, sizeof *p) == cudaSuccess ? p : nullptr;
+    return cudaMalloc(&p, sizeof *p) == cudaSuccess && cudaMemset(p, 0, sizeof *p) == cudaSuccess ? p
+                                                                                                  : nullptr;
 }
 
 extern "C" bool fault_gpu_address(cudaStream_t stream)

@@ -1,12 +1,13 @@
-/* http_app: the network floor alone, with handlers that do what a test needs. Prints "port N" when it listens.
+/* http_app: the network floor alone, with handlers that do what a test needs. Prints "port N" when it
+ * listens.
  *
- *   usage: http_app [name=value ...]   header_ms body_ms idle_ms stall_ms ping_ms max_connections max_body max_bodies
- * client_bodies small_body max_fields host hosts pages
- * keys GET  /open       no key needed            GET  /hello      answered inside the handler GET  /id/{rest}  says
- * what the * matched  GET  /count      calls, handlers told, rooms, stats POST /echo       the body back POST /later
- * the body back from the loop, 50 ms later POST /wait       never answers; finishes when the client leaves POST /stream
- * N frames (N: the body), one a turn, with back pressure POST /slow       a frame every 20 ms, N of them POST /silent
- * a stream that says nothing for 1 s, then one frame POST /held       one frame, and nothing more until the client leaves
+ *   usage: http_app [name=value ...]   header_ms body_ms idle_ms stall_ms ping_ms max_connections max_body
+ * max_bodies client_bodies small_body max_fields host hosts pages keys GET  /open       no key needed GET
+ * /hello      answered inside the handler GET  /id/{rest}  says what the * matched  GET  /count      calls,
+ * handlers told, rooms, stats POST /echo       the body back POST /later the body back from the loop, 50 ms
+ * later POST /wait       never answers; finishes when the client leaves POST /stream N frames (N: the body),
+ * one a turn, with back pressure POST /slow       a frame every 20 ms, N of them POST /silent a stream that
+ * says nothing for 1 s, then one frame POST /held       one frame, and nothing more until the client leaves
  * SIGTERM closes everything and exits 0. */
 #include <signal.h>
 #include <stdio.h>
@@ -43,8 +44,7 @@ static void job_free(uv_handle_t *t)
 
 static void job_end(struct job *j)
 {
-    if (!uv_is_closing((uv_handle_t *)&j->timer))
-        uv_close((uv_handle_t *)&j->timer, job_free);
+    if (!uv_is_closing((uv_handle_t *)&j->timer)) uv_close((uv_handle_t *)&j->timer, job_free);
 }
 
 static void on_gone(void *arg)
@@ -90,8 +90,8 @@ static void count(struct http_call *c, void *arg)
     char text[256];
     int n = snprintf(text, sizeof text,
                      "calls=%d told=%d rooms=%d open=%d connections=%d stalled=%d refused=%d body_bytes=%d",
-                     http_calls(a->http) - 1, a->told, a->rooms, a->open, (int)s->connections_open, (int)s->stalled,
-                     (int)s->refused_early, (int)s->body_bytes);
+                     http_calls(a->http) - 1, a->told, a->rooms, a->open, (int)s->connections_open,
+                     (int)s->stalled, (int)s->refused_early, (int)s->body_bytes);
     http_reply(c, 200, "text/plain", text, (size_t)n, NULL);
 }
 
@@ -116,10 +116,7 @@ static void later(struct http_call *c, void *app)
 {
     uv_timer_start(&job_new(c, app)->timer, on_later, 50, 0);
 }
-static void wait_for_ever(struct http_call *c, void *app)
-{
-    job_new(c, app);
-}
+static void wait_for_ever(struct http_call *c, void *app) { job_new(c, app); }
 
 static void on_frame(uv_timer_t *t)
 {
@@ -130,8 +127,7 @@ static void on_frame(uv_timer_t *t)
                          j->total - j->left);
         http_stream_write(j->call, frame, (size_t)n);
         j->left--;
-        if (j->slow)
-            return;
+        if (j->slow) return;
     }
     if (j->left > 0) {
         uv_timer_stop(t);
@@ -146,8 +142,7 @@ static void on_room(void *arg)
 {
     struct job *j = arg;
     j->app->rooms++;
-    if (!j->slow)
-        uv_timer_start(&j->timer, on_frame, 0, 0);
+    if (!j->slow) uv_timer_start(&j->timer, on_frame, 0, 0);
 }
 
 static void start_stream(struct http_call *c, void *app, bool slow, uint64_t first_ms, uint64_t every_ms)
@@ -159,24 +154,15 @@ static void start_stream(struct http_call *c, void *app, bool slow, uint64_t fir
     uv_timer_start(&j->timer, on_frame, first_ms, every_ms);
 }
 
-static void stream(struct http_call *c, void *app)
-{
-    start_stream(c, app, false, 0, 0);
-}
-static void slow(struct http_call *c, void *app)
-{
-    start_stream(c, app, true, 20, 20);
-}
+static void stream(struct http_call *c, void *app) { start_stream(c, app, false, 0, 0); }
+static void slow(struct http_call *c, void *app) { start_stream(c, app, true, 20, 20); }
 static void held(struct http_call *c, void *app)
 {
     struct job *j = job_new(c, app);
     http_stream_begin(c);
     http_stream_write(j->call, "data: {}\n\n", 10);
 }
-static void silent(struct http_call *c, void *app)
-{
-    start_stream(c, app, false, 1000, 0);
-}
+static void silent(struct http_call *c, void *app) { start_stream(c, app, false, 1000, 0); }
 
 static const struct http_route route[] = {
     {.method = HTTP_GET, .path = "/open", .open = true, .handle = hello},
@@ -204,8 +190,7 @@ static int setting(int argc, char **argv, const char *name, int otherwise)
 {
     size_t n = strlen(name);
     for (int i = 1; i < argc; i++)
-        if (!strncmp(argv[i], name, n) && argv[i][n] == '=')
-            return atoi(argv[i] + n + 1);
+        if (!strncmp(argv[i], name, n) && argv[i][n] == '=') return atoi(argv[i] + n + 1);
     return otherwise;
 }
 
@@ -213,8 +198,7 @@ static const char *words(int argc, char **argv, const char *name, const char *ot
 {
     size_t n = strlen(name);
     for (int i = 1; i < argc; i++)
-        if (!strncmp(argv[i], name, n) && argv[i][n] == '=')
-            return argv[i] + n + 1;
+        if (!strncmp(argv[i], name, n) && argv[i][n] == '=') return argv[i] + n + 1;
     return otherwise;
 }
 

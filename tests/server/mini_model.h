@@ -1,5 +1,5 @@
-/* mini_model: a tokenizer with one token a byte behind three special ones, SmolLM2's chat template, and the facts of a
- * model around them. Token of byte b: MINI_BYTE + b. */
+/* mini_model: a tokenizer with one token a byte behind three special ones, SmolLM2's chat template, and the
+ * facts of a model around them. Token of byte b: MINI_BYTE + b. */
 #ifndef FLUXD_TESTS_SERVER_MINI_MODEL_H
 #define FLUXD_TESTS_SERVER_MINI_MODEL_H
 
@@ -9,7 +9,15 @@
 #include "server/api/prep.h"
 #include "tests/base/cm.h"
 
-enum { MINI_END, MINI_IM_START, MINI_IM_END, MINI_BYTE, MINI_VOCAB = MINI_BYTE + 256, MINI_LAYERS = 4, MINI_LEN = 512 };
+enum {
+    MINI_END,
+    MINI_IM_START,
+    MINI_IM_END,
+    MINI_BYTE,
+    MINI_VOCAB = MINI_BYTE + 256,
+    MINI_LAYERS = 4,
+    MINI_LEN = 512
+};
 
 static const char mini_template[] =
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
@@ -18,11 +26,11 @@ static const char mini_template[] =
     "{% if shout is defined and shout %}{{ '!' }}{% endif %}";
 
 struct mini {
-    struct tokenizer   *tokenizer;
-    struct tmpl        *tmpl;
+    struct tokenizer *tokenizer;
+    struct tmpl *tmpl;
     struct chat_tokens *tokens;
-    struct engine_info  info;
-    struct prep_env     env;
+    struct engine_info info;
+    struct prep_env env;
 };
 
 /* GPT-2's letter of a byte, as UTF-8. */
@@ -45,27 +53,46 @@ static inline size_t mini_letter(unsigned b, char *out)
 static inline void mini_open(struct mini *m)
 {
     static const char *const special[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
-    static char        letter[256][2];
-    const char        *piece[MINI_VOCAB];
-    size_t             len[MINI_VOCAB];
-    uint8_t            kind[MINI_VOCAB] = {TOKEN_SPECIAL, TOKEN_SPECIAL, TOKEN_SPECIAL};
-    struct err_note    note;
+    static char letter[256][2];
+    const char *piece[MINI_VOCAB];
+    size_t len[MINI_VOCAB];
+    uint8_t kind[MINI_VOCAB] = {TOKEN_SPECIAL, TOKEN_SPECIAL, TOKEN_SPECIAL};
+    struct err_note note;
     memset(m, 0, sizeof *m);
     for (unsigned i = 0; i < MINI_VOCAB; i++) {
         piece[i] = i < MINI_BYTE ? special[i] : letter[i - MINI_BYTE];
         len[i] = i < MINI_BYTE ? strlen(special[i]) : mini_letter(i - MINI_BYTE, letter[i - MINI_BYTE]);
     }
-    const struct tokenizer_src src = {.n_piece = MINI_VOCAB, .piece = piece, .piece_len = len, .kind = kind, .pre = "gpt-2",
-                                      .bos_id = -1, .eos_id = MINI_IM_END, .unk_id = -1};
+    const struct tokenizer_src src = {.n_piece = MINI_VOCAB,
+                                      .piece = piece,
+                                      .piece_len = len,
+                                      .kind = kind,
+                                      .pre = "gpt-2",
+                                      .bos_id = -1,
+                                      .eos_id = MINI_IM_END,
+                                      .unk_id = -1};
     assert_int_equal(tokenizer_new(&m->tokenizer, &src, &note), OK);
     assert_int_equal(tmpl_compile(&m->tmpl, mini_template, sizeof mini_template - 1, &note), OK);
     assert_int_equal(chat_tokens_new(&m->tokens, m->tokenizer, &note), OK);
-    m->info = (struct engine_info){.n_layer = MINI_LAYERS, .n_vocab = MINI_VOCAB, .max_len = MINI_LEN, .n_eos = 1, .eos = {MINI_IM_END},
+    m->info = (struct engine_info){.n_layer = MINI_LAYERS,
+                                   .n_vocab = MINI_VOCAB,
+                                   .max_len = MINI_LEN,
+                                   .n_eos = 1,
+                                   .eos = {MINI_IM_END},
                                    .page_bytes = 1024};
-    m->env = (struct prep_env){.chat = {.tmpl = m->tmpl, .tokenizer = m->tokenizer, .tokens = m->tokens, .eos_id = MINI_IM_END},
-                               .model = &m->info, .model_id = "mini", .gen_temperature = NAN, .gen_top_p = NAN,
-                               .gen_repetition = NAN, .gen_top_k = -1, .seed = -1, .choices_most = 256, .tokenize_bytes_most = 1 << 20, .detokenize_ids_most = MINI_LEN,
-                               .limits = json_limits_default};
+    m->env = (struct prep_env){
+        .chat = {.tmpl = m->tmpl, .tokenizer = m->tokenizer, .tokens = m->tokens, .eos_id = MINI_IM_END},
+        .model = &m->info,
+        .model_id = "mini",
+        .gen_temperature = NAN,
+        .gen_top_p = NAN,
+        .gen_repetition = NAN,
+        .gen_top_k = -1,
+        .seed = -1,
+        .choices_most = 256,
+        .tokenize_bytes_most = 1 << 20,
+        .detokenize_ids_most = MINI_LEN,
+        .limits = json_limits_default};
 }
 
 static inline void mini_close(struct mini *m)
@@ -81,7 +108,7 @@ static inline void mini_ids(const char *text, struct token_vec *out)
     static const char *const special[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
     for (const char *p = text; *p;) {
         int32_t id = MINI_BYTE + (uint8_t)*p;
-        size_t  n = 1;
+        size_t n = 1;
         for (int i = 0; i < MINI_BYTE; i++)
             if (!strncmp(p, special[i], strlen(special[i]))) {
                 id = i;

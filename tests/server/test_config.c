@@ -90,7 +90,8 @@ static void flag_beats_variable_beats_file_beats_default(void **state)
     (void)state;
     char *file = (char *)(uintptr_t)write_file(
         "port = 1111\nqueue-len = 2222 ; why\n# a word\nmax-num-seqs = 33\nmodel = from-file\n");
-    char **variable = LIST("FLUXD_PORT=4444", "FLUXD_QUEUE_LEN=5555", "HOME=/", "FLUXDX=1", "FLUXD_SERVICE_HOST=10.0.0.1", "FLUXD_SERVICE_PORT_HTTP=8000",
+    char **variable = LIST("FLUXD_PORT=4444", "FLUXD_QUEUE_LEN=5555", "HOME=/", "FLUXDX=1",
+                           "FLUXD_SERVICE_HOST=10.0.0.1", "FLUXD_SERVICE_PORT_HTTP=8000",
                            "FLUXD_PORT_8000_TCP_ADDR=10.0.0.1", "FLUXD_PORT=tcp://10.0.0.1:8000");
     struct loaded l = load(LIST("--config", file, "--port=7777", "--port=6666"), variable);
     unlink(file);
@@ -106,8 +107,9 @@ static void flag_beats_variable_beats_file_beats_default(void **state)
 static void sizes_take_suffixes(void **state)
 {
     (void)state;
-    struct loaded l =
-        load(LIST("--model", "m", "--kv-pool-bytes", "3G", "--max-header-bytes=17K", "--itl-target-ms", "2.5"), NULL);
+    struct loaded l = load(
+        LIST("--model", "m", "--kv-pool-bytes", "3G", "--max-header-bytes=17K", "--itl-target-ms", "2.5"),
+        NULL);
     assert_int_equal(l.e, OK);
     assert_true(l.c.kv_pool_bytes == INT64_C(3) << 30);
     assert_int_equal(l.c.max_header_bytes, 17 << 10);
@@ -137,13 +139,15 @@ static void mistakes_are_named(void **state)
         {.flag = {"model.gguf"}, .says = {"command line", "not a flag"}},
         {.flag = {"--api-key", "x"}, .says = {"--api-key", "FLUXD_API_KEY"}},
         {.flag = {"--port", "1"}, .says = {"--model", "is needed"}},
-        {.flag = {"--model", "m", "--prefill-chunk-tokens", "200"}, .says = {"--prefill-chunk-tokens", "128"}},
+        {.flag = {"--model", "m", "--prefill-chunk-tokens", "200"},
+         .says = {"--prefill-chunk-tokens", "128"}},
         {.flag = {"--model", "m", "--sparse-kind", "none"}, .says = {"--sparse-kind", "triangle"}},
         {.flag = {"--model", "m", "--step-timeout-ms", "20"}, .says = {"--step-timeout-ms", "500"}},
         {.flag = {"--model", "m", "--gpu-memory-utilization", "1.5"}, .says = {"--gpu-memory-utilization"}},
         {.flag = {"--model", "m", "--retrieval-mode", "flex"}, .says = {"--retrieval-mode", "xattn"}},
-        {.flag = {"--model", "m", "--served-model-name",
-                  "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"},
+        {.flag =
+             {"--model", "m", "--served-model-name",
+              "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"},
          .says = {"--served-model-name", "128"}},
         {.flag = {"--model", "m", "--served-model-name", "\xff"}, .says = {"--served-model-name", "UTF-8"}},
         {.variable = {"FLUXD_PORT=x"}, .says = {"--port", "variable FLUXD_PORT"}},
@@ -163,16 +167,14 @@ static void mistakes_are_named(void **state)
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         char *flag[8] = {NULL};
         int n = 0;
-        for (; row[i].flag[n]; n++)
-            flag[n] = row[i].flag[n];
+        for (; row[i].flag[n]; n++) flag[n] = row[i].flag[n];
         const char *path = row[i].file ? write_file(row[i].file) : NULL;
         if (path) {
             flag[n++] = (char *)(uintptr_t) "--config";
             flag[n] = (char *)(uintptr_t)path;
         }
         struct loaded l = load(flag, row[i].variable);
-        if (path)
-            unlink(path);
+        if (path) unlink(path);
         char said[512];
         snprintf(said, sizeof said, "%s: %s", l.note.param, l.note.text);
         assert_int_equal(l.e, ERR_CONFIG);

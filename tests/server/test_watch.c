@@ -7,9 +7,9 @@
 /* A process, its engine and the watch over it, by a clock of our own. */
 struct world {
     struct watch w;
-    int64_t      now, beat;
-    bool         hangs; /* the engine gives no sign of life */
-    int64_t      found; /* when the watch said so; 0: not yet */
+    int64_t now, beat;
+    bool hangs;    /* the engine gives no sign of life */
+    int64_t found; /* when the watch said so; 0: not yet */
 };
 
 static struct world world_of(int64_t limit_ms)
@@ -64,7 +64,7 @@ static void a_hang_is_found_after_the_limit_and_before_twice_that(void **state)
 {
     (void)state;
     for (size_t i = 2; i < N_LIMITS; i++) {
-        struct world  x = world_of(limits_ms[i]);
+        struct world x = world_of(limits_ms[i]);
         run(&x, 100);
         x.hangs = true;
         const int64_t since = x.now;
@@ -118,7 +118,8 @@ static void a_hang_that_spans_stops_is_found_within_two_limits_after_the_last(vo
             assert_int_equal(x.found, 0);
             const int64_t continued = x.now;
             run(&x, 2 * limits_ms[i]);
-            assert_true(x.found - continued >= limits_ms[i] / 2 * MS && x.found - continued <= 2 * limits_ms[i] * MS);
+            assert_true(x.found - continued >= limits_ms[i] / 2 * MS &&
+                        x.found - continued <= 2 * limits_ms[i] * MS);
         }
 }
 
@@ -132,7 +133,8 @@ static void late_ticks_do_not_hide_a_hang(void **state)
             run(&x, 100);
             x.hangs = true;
             const int64_t since = x.now;
-            while (!x.found && x.now < since + 4 * limits_ms[i] * MS) tick_after(&x, x.w.tick_ns + halves * x.w.tick_ns / 2);
+            while (!x.found && x.now < since + 4 * limits_ms[i] * MS)
+                tick_after(&x, x.w.tick_ns + halves * x.w.tick_ns / 2);
             assert_true(x.found - since <= limits_ms[i] * MS * (2 + halves) / 2 + 4 * x.w.tick_ns);
         }
 }

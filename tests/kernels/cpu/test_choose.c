@@ -1,6 +1,7 @@
-/* choose: the fast version keeps the blocks that the reference keeps, for both rules, head sizes and page types, at every edge of length;
- * a choice does not depend on the piece; nothing behind the prompt is read. Sets whose sum lies within rounding of the threshold may
- * differ in the block that crosses it, and are counted. */
+/* choose: the fast version keeps the blocks that the reference keeps, for both rules, head sizes and page
+ * types, at every edge of length; a choice does not depend on the piece; nothing behind the prompt is read.
+ * Sets whose sum lies within rounding of the threshold may differ in the block that crosses it, and are
+ * counted. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,10 +15,10 @@ enum { G = 2, REP = 3, H = G * REP, PAGES = 12, SMAX = 1300, WORDS = 2, WORDS_AL
 
 struct world {
     struct op_ctx c;
-    int     K, S;
-    float  *q, *work, *mean;
+    int K, S;
+    float *q, *work, *mean;
     int64_t stride;
-    void   *pool;
+    void *pool;
     int32_t page[PAGES];
 };
 
@@ -37,7 +38,7 @@ static float value(uint32_t *s, int t, int i, float own)
 static struct world *open_world(int K, enum dtype kv, int S)
 {
     struct world *o = calloc(1, sizeof *o);
-    uint32_t      seed = (uint32_t)(S * 31 + K);
+    uint32_t seed = (uint32_t)(S * 31 + K);
     assert_int_equal(cpu_open(&o->c, 2, kv, 64, 64, 64, NULL), OK);
     o->K = K;
     o->S = S;
@@ -57,7 +58,8 @@ static struct world *open_world(int K, enum dtype kv, int S)
             for (int j = 0; j < PAGE_TOK; j++)
                 for (int i = 0; i < K; i++) {
                     int64_t at = kv_half(o->page[b], G, g, 0, K) + kv_at_k(kv, K, j, i);
-                    float   v = b * PAGE_TOK + j < S ? value(&seed, b * PAGE_TOK + j, i, 1) : NAN; /* not written yet */
+                    float v = b * PAGE_TOK + j < S ? value(&seed, b * PAGE_TOK + j, i, 1)
+                                                   : NAN; /* not written yet */
                     if (kv == DT_F32)
                         ((float *)o->pool)[at] = v;
                     else
@@ -83,15 +85,32 @@ static void choose(struct world *o, choose_fn *fn, int rule, float threshold, in
 {
     memset(keep, 0xff, WORDS_ALL * sizeof *keep);
     for (int t = 0; t < o->S; t += piece) {
-        struct choose_args a = {.q = o->q + (size_t)t * (size_t)(H * o->K), .q_stride = H * o->K, .pool = o->pool, .page = o->page, .pos0 = t,
-                                .n_row = o->S - t < piece ? o->S - t : piece, .n_prompt = o->S, .n_head = H, .n_kv = G, .head = o->K, .rule = rule,
-                                .threshold = threshold, .keep = keep + t / PAGE_TOK * WORDS, .head_stride = PAGES * WORDS, .block_stride = WORDS,
-                                .mean = o->mean, .work = o->work, .work_stride = o->stride};
+        struct choose_args a = {.q = o->q + (size_t)t * (size_t)(H * o->K),
+                                .q_stride = H * o->K,
+                                .pool = o->pool,
+                                .page = o->page,
+                                .pos0 = t,
+                                .n_row = o->S - t < piece ? o->S - t : piece,
+                                .n_prompt = o->S,
+                                .n_head = H,
+                                .n_kv = G,
+                                .head = o->K,
+                                .rule = rule,
+                                .threshold = threshold,
+                                .keep = keep + t / PAGE_TOK * WORDS,
+                                .head_stride = PAGES * WORDS,
+                                .block_stride = WORDS,
+                                .mean = o->mean,
+                                .work = o->work,
+                                .work_stride = o->stride};
         fn(&o->c, &a);
     }
 }
 
-static bool kept(const uint64_t *keep, int h, int qb, int b) { return keep[h * PAGES * WORDS + qb * WORDS + b / 64] >> (b % 64) & 1; }
+static bool kept(const uint64_t *keep, int h, int qb, int b)
+{
+    return keep[h * PAGES * WORDS + qb * WORDS + b / 64] >> (b % 64) & 1;
+}
 
 struct count {
     int kept, rows, other;
@@ -100,7 +119,7 @@ struct count {
 static void compare(int K, enum dtype kv, int S, int rule, float threshold, struct count *n)
 {
     static uint64_t ref[WORDS_ALL], fast[WORDS_ALL], part[WORDS_ALL];
-    struct world   *o = open_world(K, kv, S);
+    struct world *o = open_world(K, kv, S);
     choose(o, choose_ref, rule, threshold, SMAX / PAGE_TOK * PAGE_TOK + PAGE_TOK, ref);
     choose(o, choose_cpu, rule, threshold, SMAX / PAGE_TOK * PAGE_TOK + PAGE_TOK, fast);
     for (int piece = PAGE_TOK; piece <= 3 * PAGE_TOK; piece += 2 * PAGE_TOK) {
@@ -127,8 +146,8 @@ static void both_rules_keep_what_the_reference_keeps(void **st)
 {
     (void)st;
     static const int S[] = {1, 15, 16, 17, 127, 128, 129, 255, 700, 1281};
-    struct count     n = {0};
-    int              most = 0;
+    struct count n = {0};
+    int most = 0;
     for (int i = 0; i < 10; i++)
         for (int rule = CHOOSE_XATTN; rule <= CHOOSE_FLEX; rule++) {
             int K = i % 3 == 0 ? 24 : i % 3 == 1 ? 64 : 16, blocks = (S[i] + PAGE_TOK - 1) / PAGE_TOK;
@@ -145,9 +164,10 @@ static void sets_take_falling_scores_and_the_one_that_crosses(void **st)
     (void)st;
     const float score[] = {0.05f, 0.20f, 0.10f, 0.30f, 0.20f, 0.05f, 0.10f};
     const struct {
-        float    threshold;
+        float threshold;
         uint64_t keep;
-    } row[] = {{0.0f, 0x41}, {0.14f, 0x41}, {0.2f, 0x49}, {0.5f, 0x4b}, {0.6f, 0x4b}, {0.7f, 0x5b}, {0.9f, 0x5f}, {1.0f, 0x7f}};
+    } row[] = {{0.0f, 0x41}, {0.14f, 0x41}, {0.2f, 0x49}, {0.5f, 0x4b},
+               {0.6f, 0x4b}, {0.7f, 0x5b},  {0.9f, 0x5f}, {1.0f, 0x7f}};
     int32_t order[8];
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         uint64_t keep = ~0ull;
@@ -165,8 +185,8 @@ static void scores_that_are_not_numbers_keep_the_forced_blocks(void **st)
 {
     (void)st;
     const float score[] = {NAN, NAN, NAN, NAN};
-    int32_t     order[8];
-    uint64_t    keep = 0;
+    int32_t order[8];
+    uint64_t keep = 0;
     choose_pick(&keep, score, 4, 0.9f, order);
     assert_int_equal(keep, 9);
 }

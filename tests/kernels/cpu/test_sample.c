@@ -1,4 +1,5 @@
-/* sample: greedy, the truncations and penalties against a plain sort-based version, and the draw's frequencies. */
+/* sample: greedy, the truncations and penalties against a plain sort-based version, and the draw's
+ * frequencies. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +19,10 @@ static struct sample_row row(void)
 
 static struct sample_out one(const struct sample_row *r)
 {
-    struct op_ctx      c = {.n_thread = 1};
-    struct sample_out  o;
-    struct sample_args a = {.logits = logits, .logits_stride = V, .row = r, .out = &o, .work = work, .n_row = 1, .vocab = V};
+    struct op_ctx c = {.n_thread = 1};
+    struct sample_out o;
+    struct sample_args a = {
+        .logits = logits, .logits_stride = V, .row = r, .out = &o, .work = work, .n_row = 1, .vocab = V};
     sample_cpu(&c, &a);
     return o;
 }
@@ -36,10 +38,8 @@ static void fill(uint32_t seed)
 static double logprob(int id)
 {
     double max = -INFINITY, sum = 0;
-    for (int i = 0; i < V; i++)
-        max = fmax(max, (double)logits[i]);
-    for (int i = 0; i < V; i++)
-        sum += exp((double)logits[i] - max);
+    for (int i = 0; i < V; i++) max = fmax(max, (double)logits[i]);
+    for (int i = 0; i < V; i++) sum += exp((double)logits[i] - max);
     return (double)logits[id] - max - log(sum);
 }
 
@@ -58,8 +58,7 @@ static void greedy_takes_the_first_best_and_tells_its_logprob(void **st)
     assert_int_equal(o.top_id[0], 400);
     assert_int_equal(o.top_id[1], 700);
     assert_true(o.top_logprob[0] == o.logprob);
-    for (int i = 1; i < 5; i++)
-        assert_true(o.top_logprob[i] <= o.top_logprob[i - 1]);
+    for (int i = 1; i < 5; i++) assert_true(o.top_logprob[i] <= o.top_logprob[i - 1]);
     const float tiny[] = {1e-10f, 1e-40f};
     for (int i = 0; i < 2; i++) {
         r.temperature = tiny[i];
@@ -76,10 +75,9 @@ static int by_weight(const void *a, const void *b)
 /* The set a sorted implementation keeps. */
 static void expect_set(const struct sample_row *r, bool *in)
 {
-    int    id[V];
+    int id[V];
     double p[V], sum = 0, kept = 0;
-    for (int i = 0; i < V; i++)
-        id[i] = i;
+    for (int i = 0; i < V; i++) id[i] = i;
     qsort(id, V, sizeof *id, by_weight);
     int n = 0;
     for (int i = 0; i < V; i++) {
@@ -101,12 +99,13 @@ static void truncations_keep_the_sorted_set(void **st)
     (void)st;
     const struct {
         float t, top_p, min_p;
-        int   k;
-    } set[] = {{1, 0.5f, 0, 0}, {0.7f, 0.9f, 0, 40}, {1.3f, 1, 0.05f, 0}, {1, 1, 0, 3}, {2, 0.3f, 0.01f, 100}, {1, 1e-4f, 0, 0}, {1, 1, 0, 1}};
+        int k;
+    } set[] = {{1, 0.5f, 0, 0},       {0.7f, 0.9f, 0, 40}, {1.3f, 1, 0.05f, 0}, {1, 1, 0, 3},
+               {2, 0.3f, 0.01f, 100}, {1, 1e-4f, 0, 0},    {1, 1, 0, 1}};
     for (int k = 0; k < 7; k++) {
         fill((uint32_t)k + 10);
         struct sample_row r = row();
-        bool   in[V], seen[V] = {0};
+        bool in[V], seen[V] = {0};
         r.temperature = set[k].t;
         r.top_p = set[k].top_p;
         r.min_p = set[k].min_p;
@@ -130,8 +129,7 @@ static void truncations_keep_the_sorted_set(void **st)
 static void draws_follow_the_weights(void **st)
 {
     (void)st;
-    for (int i = 0; i < V; i++)
-        logits[i] = -INFINITY;
+    for (int i = 0; i < V; i++) logits[i] = -INFINITY;
     logits[3] = 0;
     logits[500] = logf(3);
     struct sample_row r = row();
@@ -168,8 +166,7 @@ static void seeds_and_positions_decide_alone(void **st)
 static void penalties_bias_and_bans_bend_the_choice(void **st)
 {
     (void)st;
-    for (int i = 0; i < V; i++)
-        logits[i] = 0;
+    for (int i = 0; i < V; i++) logits[i] = 0;
     logits[10] = 5;
     logits[20] = 4.5f;
     logits[30] = -1;
@@ -194,7 +191,7 @@ static void penalties_bias_and_bans_bend_the_choice(void **st)
     assert_int_equal(one(&r).id, 20);
     r.repetition = 1;
     const int32_t b[] = {30}, ban[] = {10, 20};
-    const float   v[] = {100};
+    const float v[] = {100};
     r.bias_id = b;
     r.bias_value = v;
     r.n_bias = 1;
@@ -227,9 +224,11 @@ static void what_is_not_finite_is_bad(void **st)
 
 int main(void)
 {
-    const struct CMUnitTest t[] = {
-        cmocka_unit_test(greedy_takes_the_first_best_and_tells_its_logprob), cmocka_unit_test(truncations_keep_the_sorted_set),
-        cmocka_unit_test(draws_follow_the_weights), cmocka_unit_test(seeds_and_positions_decide_alone),
-        cmocka_unit_test(penalties_bias_and_bans_bend_the_choice), cmocka_unit_test(what_is_not_finite_is_bad)};
+    const struct CMUnitTest t[] = {cmocka_unit_test(greedy_takes_the_first_best_and_tells_its_logprob),
+                                   cmocka_unit_test(truncations_keep_the_sorted_set),
+                                   cmocka_unit_test(draws_follow_the_weights),
+                                   cmocka_unit_test(seeds_and_positions_decide_alone),
+                                   cmocka_unit_test(penalties_bias_and_bans_bend_the_choice),
+                                   cmocka_unit_test(what_is_not_finite_is_bad)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

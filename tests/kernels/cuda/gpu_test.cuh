@@ -8,21 +8,20 @@
 
 static int n_fail, n_check;
 
-#define CUDA(x)                                                                                     \
-    do {                                                                                            \
-        cudaError_t e_ = (x);                                                                       \
-        if (e_ != cudaSuccess) {                                                                    \
-            printf("%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));               \
-            exit(2);                                                                                \
-        }                                                                                           \
+#define CUDA(x)                                                                                              \
+    do {                                                                                                     \
+        cudaError_t e_ = (x);                                                                                \
+        if (e_ != cudaSuccess) {                                                                             \
+            printf("%s:%d %s: %s\n", __FILE__, __LINE__, #x, cudaGetErrorString(e_));                        \
+            exit(2);                                                                                         \
+        }                                                                                                    \
     } while (0)
 
 static void check(bool ok, const char *law, const char *detail)
 {
     n_check++;
     n_fail += !ok;
-    if (!ok)
-        printf("FAIL %s: %s\n", law, detail);
+    if (!ok) printf("FAIL %s: %s\n", law, detail);
 }
 
 /* main's exit status */

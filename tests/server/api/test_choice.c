@@ -22,42 +22,45 @@ static int close_mini(void **st)
 }
 
 struct grown {
-    char        text[256];
+    char text[256];
     const char *finish;
-    int         n_token, cancels;
+    int n_token, cancels;
 };
 
-/* Feeds ids (ended by -1) and DONE; streamed: what is certain is taken away after each event. last: the final id ends it. */
+/* Feeds ids (ended by -1) and DONE; streamed: what is certain is taken away after each event. last: the final
+ * id ends it. */
 static struct grown grow(const char *fields, const int32_t *id, enum finish finish, bool last, bool streamed)
 {
-    char            body[512];
-    struct ask     *a;
+    char body[512];
+    struct ask *a;
     struct err_note note = {0};
-    struct choice   c;
-    struct grown    g = {0};
+    struct choice c;
+    struct grown g = {0};
     snprintf(body, sizeof body, "{\"prompt\":\"p\"%s}", fields);
     if (prep_run(&a, &mini.env, API_COMPLETIONS, body, strlen(body), &note))
         fail_msg("%s: %s", note.param, note.text);
     choice_init(&c, a, mini.tokenizer, 0);
     size_t n = 0;
     for (int i = 0;; i++) {
-        struct event e = {.kind = id[i] < 0 ? EVENT_DONE : EVENT_TOKEN, .finish = finish, .token = {.id = id[i] < 0 ? 0 : id[i]},
+        struct event e = {.kind = id[i] < 0 ? EVENT_DONE : EVENT_TOKEN,
+                          .finish = finish,
+                          .token = {.id = id[i] < 0 ? 0 : id[i]},
                           .last = id[i] >= 0 && last && id[i + 1] < 0};
         g.cancels += choice_take(&c, &e);
         if (streamed || e.kind == EVENT_DONE) {
             assert_true(n + c.out.len < sizeof g.text);
-            if (c.out.len)
-                memcpy(g.text + n, c.out.data, c.out.len);
+            if (c.out.len) memcpy(g.text + n, c.out.data, c.out.len);
             n += c.out.len;
             strbuf_clear(&c.out);
             assert_true(utf8_valid(g.text, n));
         }
-        if (e.kind == EVENT_DONE)
-            break;
+        if (e.kind == EVENT_DONE) break;
     }
     assert_int_equal(c.failed, OK);
     g.finish = c.finish;
-    assert_int_equal(c.end, strcmp(c.finish, "stop") == 0 ? FINISH_STOP : FINISH_LENGTH); /* what is counted is what was told */
+    assert_int_equal(c.end, strcmp(c.finish, "stop") == 0
+                                ? FINISH_STOP
+                                : FINISH_LENGTH); /* what is counted is what was told */
     g.n_token = c.n_token;
     choice_fini(&c);
     ask_free(a);
@@ -67,28 +70,50 @@ static struct grown grow(const char *fields, const int32_t *id, enum finish fini
 static const struct {
     const char *fields, *bytes; /* bytes below MINI_BYTE are the special ids themselves */
     enum finish finish;
-    bool        last;
+    bool last;
     const char *want, *want_finish;
-    int         n_token, cancels;
+    int n_token, cancels;
 } cases[] = {
     {"", "hello", FINISH_LENGTH, false, "hello", "length", 5, 0},
     {"", "hello\x02", FINISH_STOP, true, "hello", "stop", 6, 0},
     {"", "gr\xc3\xbc\xc3\x9f", FINISH_LENGTH, false, "gr\xc3\xbc\xc3\x9f", "length", 6, 0},
     {"", "a\xf0\x9f\x98\x80z", FINISH_LENGTH, false, "a\xf0\x9f\x98\x80z", "length", 6, 0},
-    {"", "a\xf0\x9f\x98", FINISH_LENGTH, false, "a\xef\xbf\xbd", "length", 4, 0},     /* the end cuts a character */
-    {"", "a\xff" "b", FINISH_LENGTH, false, "a\xef\xbf\xbd" "b", "length", 3, 0},
-    {"", "a\xe2\x82" "b", FINISH_LENGTH, false, "a\xef\xbf\xbd" "b", "length", 4, 0},
+    {"", "a\xf0\x9f\x98", FINISH_LENGTH, false, "a\xef\xbf\xbd", "length", 4,
+     0}, /* the end cuts a character */
+    {"",
+     "a\xff"
+     "b",
+     FINISH_LENGTH, false,
+     "a\xef\xbf\xbd"
+     "b",
+     "length", 3, 0},
+    {"",
+     "a\xe2\x82"
+     "b",
+     FINISH_LENGTH, false,
+     "a\xef\xbf\xbd"
+     "b",
+     "length", 4, 0},
     {",\"stop\":\"lo\"", "hello you", FINISH_CANCELLED, false, "hel", "stop", 5, 1},
-    {",\"stop\":\"lo\",\"include_stop_str_in_output\":true", "hello you", FINISH_CANCELLED, false, "hello", "stop", 5, 1},
-    {",\"stop\":[\"xyz\",\"hello\"]", "hello", FINISH_LENGTH, false, "", "stop", 5, 1},    /* stop at max_tokens */
-    {",\"stop\":\"lost\"", "hello", FINISH_LENGTH, false, "hello", "length", 5, 0},        /* held back, then text */
+    {",\"stop\":\"lo\",\"include_stop_str_in_output\":true", "hello you", FINISH_CANCELLED, false, "hello",
+     "stop", 5, 1},
+    {",\"stop\":[\"xyz\",\"hello\"]", "hello", FINISH_LENGTH, false, "", "stop", 5,
+     1},                                                                            /* stop at max_tokens */
+    {",\"stop\":\"lost\"", "hello", FINISH_LENGTH, false, "hello", "length", 5, 0}, /* held back, then text */
     {",\"stop\":\"lost\"", "hello\x02", FINISH_STOP, true, "hello", "stop", 6, 0},
     {",\"stop\":\"\xc3\xbc\"", "gr\xc3\xbcn", FINISH_CANCELLED, false, "gr", "stop", 4, 1},
     {",\"stop\":\"l\",\"min_tokens\":3", "hello", FINISH_CANCELLED, false, "hel", "stop", 4, 1},
-    {",\"skip_special_tokens\":false", "a\x01" "b", FINISH_LENGTH, false, "a<|im_start|>b", "length", 3, 0},
-    {"", "a\x01" "b", FINISH_LENGTH, false, "ab", "length", 3, 0},
+    {",\"skip_special_tokens\":false",
+     "a\x01"
+     "b",
+     FINISH_LENGTH, false, "a<|im_start|>b", "length", 3, 0},
+    {"",
+     "a\x01"
+     "b",
+     FINISH_LENGTH, false, "ab", "length", 3, 0},
     {",\"stop_token_ids\":[104]", "dde", FINISH_STOP, true, "dd", "stop", 3, 0},
-    {",\"stop_token_ids\":[104],\"include_stop_str_in_output\":true", "dde", FINISH_STOP, true, "dde", "stop", 3, 0},
+    {",\"stop_token_ids\":[104],\"include_stop_str_in_output\":true", "dde", FINISH_STOP, true, "dde", "stop",
+     3, 0},
 };
 
 static void streamed_and_whole_text_are_the_same(void **st)
@@ -97,7 +122,7 @@ static void streamed_and_whole_text_are_the_same(void **st)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int streamed = 0; streamed < 2; streamed++) {
             int32_t id[32];
-            int     n = 0;
+            int n = 0;
             for (const char *p = cases[i].bytes; *p; p++)
                 id[n++] = (uint8_t)*p < MINI_BYTE ? (uint8_t)*p : MINI_BYTE + (uint8_t)*p;
             id[n] = -1;
@@ -112,7 +137,7 @@ static void streamed_and_whole_text_are_the_same(void **st)
 
 static const struct {
     const char *text;
-    bool        open; /* the prompt ends inside <think> */
+    bool open; /* the prompt ends inside <think> */
     const char *reason, *said;
 } thoughts[] = {
     {"hello", false, "", "hello"},
@@ -139,7 +164,7 @@ static void reasoning_is_told_from_the_answer_however_it_is_cut(void **st)
     (void)st;
     for (size_t i = 0; i < sizeof thoughts / sizeof *thoughts; i++)
         for (size_t part = 1; part < 12; part++) {
-            struct think  t;
+            struct think t;
             struct strbuf reason, said;
             strbuf_init(&reason);
             strbuf_init(&said);
@@ -162,19 +187,27 @@ static void a_prompt_may_end_inside_a_thought(void **st)
     (void)st;
     static const struct {
         const char *text;
-        bool        tail, open;
-    } prompt[] = {{"<think>", true, true},   {"a<think>\n", true, true},           {"<think>a", true, false}, {"", true, false}, {"<think>a", false, true},
-                  {"<think>a</think>", false, false}, {"<think>a</think>b<think>", false, true}, {"<thin", false, false},  {"a", false, false}};
+        bool tail, open;
+    } prompt[] = {{"<think>", true, true},
+                  {"a<think>\n", true, true},
+                  {"<think>a", true, false},
+                  {"", true, false},
+                  {"<think>a", false, true},
+                  {"<think>a</think>", false, false},
+                  {"<think>a</think>b<think>", false, true},
+                  {"<thin", false, false},
+                  {"a", false, false}};
     for (size_t i = 0; i < sizeof prompt / sizeof *prompt; i++)
-        assert_int_equal(think_is_open(prompt[i].text, strlen(prompt[i].text), prompt[i].tail), prompt[i].open);
+        assert_int_equal(think_is_open(prompt[i].text, strlen(prompt[i].text), prompt[i].tail),
+                         prompt[i].open);
 }
 
 static void a_failed_request_has_no_finish(void **st)
 {
     (void)st;
-    struct ask     *a;
+    struct ask *a;
     struct err_note note;
-    struct choice   c;
+    struct choice c;
     assert_int_equal(prep_run(&a, &mini.env, API_COMPLETIONS, "{\"prompt\":\"p\"}", 14, &note), OK);
     choice_init(&c, a, mini.tokenizer, 0);
     c.r->note.code = ERR_NAN;

@@ -8,27 +8,27 @@
 
 enum { THREADS = 4, SMALL = 100, JOBS = 64 };
 
-static uv_loop_t    loop;
+static uv_loop_t loop;
 static struct lanes lanes;
 
 struct job {
     struct lane_job lane;
-    int             name, n_done;
-    int             nice;
-    bool            gated, ran;
+    int name, n_done;
+    int nice;
+    bool gated, ran;
 };
 
-static struct job    job[JOBS];
-static int           n_job, order[JOBS], n_order; /* names of those that ran, in the order of their ends */
-static atomic_int    large_now, large_peak, in_gate;
-static uv_sem_t      gate;
-static void        (*each_done)(struct job *);
+static struct job job[JOBS];
+static int n_job, order[JOBS], n_order; /* names of those that ran, in the order of their ends */
+static atomic_int large_now, large_peak, in_gate;
+static uv_sem_t gate;
+static void (*each_done)(struct job *);
 
 static void run(struct lane_job *l)
 {
     struct job *j = LIST_ITEM(l, struct job, lane);
-    const bool  large = l->bytes > SMALL;
-    const int   now = large ? atomic_fetch_add(&large_now, 1) + 1 : 0;
+    const bool large = l->bytes > SMALL;
+    const int now = large ? atomic_fetch_add(&large_now, 1) + 1 : 0;
     if (now > atomic_load(&large_peak)) atomic_store(&large_peak, now);
     j->nice = getpriority(PRIO_PROCESS, 0);
     if (j->gated) {
@@ -50,7 +50,8 @@ static void done(struct lane_job *l, bool ran)
 static struct job *add(int name, size_t bytes, uint64_t client, bool gated)
 {
     struct job *j = &job[n_job++];
-    *j = (struct job){.name = name, .gated = gated, .lane = {.bytes = bytes, .client = client, .run = run, .done = done}};
+    *j = (struct job){
+        .name = name, .gated = gated, .lane = {.bytes = bytes, .client = client, .run = run, .done = done}};
     lanes_add(&lanes, &j->lane);
     return j;
 }
@@ -116,9 +117,12 @@ static void large_jobs_give_way_and_small_ones_do_not(void **state)
 {
     (void)state;
     const int own = getpriority(PRIO_PROCESS, 0);
-    for (int i = 0; i < 3 * THREADS; i++) add(i, i % 2 ? SMALL + 1 : SMALL, 0, false); /* each thread of the pool has had large ones before small ones */
+    for (int i = 0; i < 3 * THREADS; i++)
+        add(i, i % 2 ? SMALL + 1 : SMALL, 0,
+            false); /* each thread of the pool has had large ones before small ones */
     turn_until(&n_order, 3 * THREADS);
-    for (int i = 0; i < 3 * THREADS; i++) assert_int_equal(job[i].nice, i % 2 ? (own + 10 > 19 ? 19 : own + 10) : own);
+    for (int i = 0; i < 3 * THREADS; i++)
+        assert_int_equal(job[i].nice, i % 2 ? (own + 10 > 19 ? 19 : own + 10) : own);
 }
 
 static void a_job_passes_by_those_of_many_times_its_size(void **state)

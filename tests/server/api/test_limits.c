@@ -16,8 +16,7 @@ static cJSON *limits_of(char **flag)
     enum config_ask ask;
     struct err_note note;
     int n = 0;
-    while (flag[n])
-        n++;
+    while (flag[n]) n++;
     assert_int_equal(config_load(&c, &ask, n, flag, no_variable, &note), OK);
     strbuf_init(&out);
     limits_write(&c, &out);
@@ -31,13 +30,16 @@ static cJSON *limits_of(char **flag)
 static double value_of(const cJSON *all, const char *name, const char *what)
 {
     const cJSON *row;
-    cJSON_ArrayForEach(row, cJSON_GetObjectItem(all, "data")) if (!strcmp(cJSON_GetObjectItem(row, "name")->valuestring, name))
-        return cJSON_GetObjectItem(row, what)->valuedouble;
+    cJSON_ArrayForEach(
+        row, cJSON_GetObjectItem(all, "data")) if (!strcmp(cJSON_GetObjectItem(row, "name")->valuestring,
+                                                           name)) return cJSON_GetObjectItem(row, what)
+        ->valuedouble;
     fail_msg("no limit is called %s", name);
     return 0;
 }
 
-/* A setting's limit has its key, a fixed one has none; nothing stands twice, and every row says what it bounds. */
+/* A setting's limit has its key, a fixed one has none; nothing stands twice, and every row says what it
+ * bounds. */
 static void every_limit_stands_once_with_its_meaning(void **st)
 {
     (void)st;
@@ -68,13 +70,11 @@ static void the_fields_of_a_body_end_at_the_limit(void **st)
         struct json_in in;
         struct err_note note;
         strbuf_init(&b);
-        for (int i = 0; i < JSON_FIELDS_MAX + over; i++)
-            strbuf_printf(&b, "%c\"f%d\":1", i ? ',' : '{', i);
+        for (int i = 0; i < JSON_FIELDS_MAX + over; i++) strbuf_printf(&b, "%c\"f%d\":1", i ? ',' : '{', i);
         strbuf_putc(&b, '}');
         const enum err e = json_in_open(&in, b.data, b.len, NULL, &note);
         assert_int_equal(e, over ? ERR_INVALID_VALUE : OK);
-        if (!e)
-            json_in_close(&in);
+        if (!e) json_in_close(&in);
         strbuf_fini(&b);
     }
 }

@@ -1,4 +1,5 @@
-/* prep: what a body may say. Every refusal names code and field; what is accepted arrives whole in the requests. */
+/* prep: what a body may say. Every refusal names code and field; what is accepted arrives whole in the
+ * requests. */
 #include <stdio.h>
 
 #include "tests/server/mini_model.h"
@@ -19,20 +20,22 @@ static int close_mini(void **st)
     return 0;
 }
 
-static void expect_refusal(enum api_endpoint endpoint, const char *body, size_t n, enum err want, const char *param)
+static void expect_refusal(enum api_endpoint endpoint, const char *body, size_t n, enum err want,
+                           const char *param)
 {
-    struct ask     *a;
+    struct ask *a;
     struct err_note note = {0};
-    const enum err  e = prep_run(&a, &mini.env, endpoint, body, n, &note);
+    const enum err e = prep_run(&a, &mini.env, endpoint, body, n, &note);
     if (e != want || note.code != want || strcmp(note.param, param) || !*note.text)
-        fail_msg("%.200s gives %s \"%s\" (%s), not %s \"%s\"", body, err_name(e), note.param, note.text, err_name(want), param);
+        fail_msg("%.200s gives %s \"%s\" (%s), not %s \"%s\"", body, err_name(e), note.param, note.text,
+                 err_name(want), param);
     assert_null(a);
     assert_true(err_status(want) >= 400 && err_status(want) < 500);
 }
 
 static struct ask *accept_body(enum api_endpoint endpoint, const char *body)
 {
-    struct ask     *a;
+    struct ask *a;
     struct err_note note = {0};
     if (prep_run(&a, &mini.env, endpoint, body, strlen(body), &note))
         fail_msg("%.200s gives \"%s\": %s", body, note.param, note.text);
@@ -46,9 +49,9 @@ static struct ask *accept_body(enum api_endpoint endpoint, const char *body)
 
 static const struct {
     enum api_endpoint endpoint;
-    const char       *body;
-    enum err          err;
-    const char       *param;
+    const char *body;
+    enum err err;
+    const char *param;
 } refused[] = {
     /* B: JSON */
     {API_COMPLETIONS, "{}xyz", ERR_INVALID_JSON, ""},
@@ -81,22 +84,35 @@ static const struct {
     {API_CHAT, "{\"messages\":\"hi\"}", ERR_INVALID_TYPE, "messages"},
     {API_CHAT, "{\"messages\":[7]}", ERR_INVALID_TYPE, "messages[0]"},
     {API_CHAT, "{\"messages\":[{}]}", ERR_MISSING_FIELD, "messages[0].role"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"king\",\"content\":\"a\"}]}", ERR_INVALID_VALUE, "messages[0].role"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"king\",\"content\":\"a\"}]}", ERR_INVALID_VALUE,
+     "messages[0].role"},
     {API_CHAT, "{\"messages\":[{\"role\":\"user\"}]}", ERR_MISSING_FIELD, "messages[0].content"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":null}]}", ERR_MISSING_FIELD, "messages[0].content"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":null}]}", ERR_MISSING_FIELD,
+     "messages[0].content"},
     {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":5}]}", ERR_INVALID_TYPE, "messages[0].content"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":{}}]}", ERR_INVALID_TYPE, "messages[0].content"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", ERR_INVALID_VALUE, "messages[0].content"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", ERR_MISSING_FIELD, "messages[0].content[0].text"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"image_url\",\"image_url\":{\"url\":\"file:///etc/passwd\"}}]}]}",
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":{}}]}", ERR_INVALID_TYPE,
+     "messages[0].content"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", ERR_INVALID_VALUE,
+     "messages[0].content"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", ERR_MISSING_FIELD,
+     "messages[0].content[0].text"},
+    {API_CHAT,
+     "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"image_url\",\"image_url\":{\"url\":\"file:///etc/passwd\"}}]}]}",
      ERR_UNSUPPORTED, "messages[0].content[1].type"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\"}]}]}", ERR_UNSUPPORTED, "messages[0].content[0].type"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[]}]}", ERR_MISSING_FIELD, "messages[0].content"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":[{}]}]}", ERR_INVALID_VALUE, "messages[0].tool_calls"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[7]}]}", ERR_INVALID_TYPE, "messages[0].tool_calls"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"tool\",\"content\":\"a\"}]}", ERR_MISSING_FIELD, "messages[0].tool_call_id"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"tool\",\"content\":\"a\",\"tool_call_id\":\"x\"}]}", ERR_INVALID_VALUE, "messages[0].tool_call_id"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[{\"id\":\"x\"}]},{\"role\":\"tool\",\"content\":\"a\",\"tool_call_id\":\"y\"}]}",
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\"}]}]}",
+     ERR_UNSUPPORTED, "messages[0].content[0].type"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[]}]}",
+     ERR_MISSING_FIELD, "messages[0].content"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":[{}]}]}",
+     ERR_INVALID_VALUE, "messages[0].tool_calls"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[7]}]}",
+     ERR_INVALID_TYPE, "messages[0].tool_calls"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"tool\",\"content\":\"a\"}]}", ERR_MISSING_FIELD,
+     "messages[0].tool_call_id"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"tool\",\"content\":\"a\",\"tool_call_id\":\"x\"}]}",
+     ERR_INVALID_VALUE, "messages[0].tool_call_id"},
+    {API_CHAT,
+     "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[{\"id\":\"x\"}]},{\"role\":\"tool\",\"content\":\"a\",\"tool_call_id\":\"y\"}]}",
      ERR_INVALID_VALUE, "messages[1].tool_call_id"},
     {API_CHAT, M "\"tools\":[{\"type\":\"function\"}]}", ERR_UNSUPPORTED, "tools"},
     {API_CHAT, M "\"web_search_options\":{}}", ERR_UNSUPPORTED, "web_search_options"},
@@ -105,11 +121,14 @@ static const struct {
     {API_CHAT, M "\"continuous_usage_stats\":true}", ERR_INVALID_VALUE, "continuous_usage_stats"},
     {API_CHAT, M "\"continuous_usage_stats\":1}", ERR_INVALID_TYPE, "continuous_usage_stats"},
     {API_CHAT, M "\"chat_template\":\"{{ 1 }}\"}", ERR_UNSUPPORTED, "chat_template"},
-    {API_CHAT, M "\"chat_template_kwargs\":{\"messages\":1}}", ERR_INVALID_VALUE, "chat_template_kwargs.messages"},
+    {API_CHAT, M "\"chat_template_kwargs\":{\"messages\":1}}", ERR_INVALID_VALUE,
+     "chat_template_kwargs.messages"},
     {API_CHAT, M "\"chat_template_kwargs\":{\"shout\":[1]}}", ERR_UNSUPPORTED, "chat_template_kwargs.shout"},
     {API_CHAT, M "\"chat_template_kwargs\":[]}", ERR_INVALID_TYPE, "chat_template_kwargs"},
-    {API_CHAT, M "\"add_generation_prompt\":true,\"continue_final_message\":true}", ERR_INVALID_VALUE, "continue_final_message"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"content\":\" \"}],\"continue_final_message\":true}", ERR_INVALID_VALUE, "continue_final_message"},
+    {API_CHAT, M "\"add_generation_prompt\":true,\"continue_final_message\":true}", ERR_INVALID_VALUE,
+     "continue_final_message"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"content\":\" \"}],\"continue_final_message\":true}",
+     ERR_INVALID_VALUE, "continue_final_message"},
     /* C08, C16 */
     {API_COMPLETIONS, P "\"max_tokens\":1000000000}", ERR_CONTEXT_LENGTH, "max_tokens"},
     {API_COMPLETIONS, P "\"max_tokens\":511}", ERR_CONTEXT_LENGTH, "max_tokens"},
@@ -164,12 +183,16 @@ static const struct {
     {API_COMPLETIONS, P "\"stop_token_ids\":[-1]}", ERR_INVALID_VALUE, "stop_token_ids[0]"},
     {API_COMPLETIONS, P "\"allowed_token_ids\":[]}", ERR_INVALID_VALUE, "allowed_token_ids"},
     {API_COMPLETIONS, P "\"allowed_token_ids\":[1000]}", ERR_INVALID_VALUE, "allowed_token_ids"},
-    {API_COMPLETIONS, P "\"allowed_token_ids\":[2,5],\"stop_token_ids\":[5],\"min_tokens\":1}", ERR_INVALID_VALUE, "allowed_token_ids"},
+    {API_COMPLETIONS, P "\"allowed_token_ids\":[2,5],\"stop_token_ids\":[5],\"min_tokens\":1}",
+     ERR_INVALID_VALUE, "allowed_token_ids"},
     /* C24, C30 */
     {API_COMPLETIONS, P "\"stream\":\"true\"}", ERR_INVALID_TYPE, "stream"},
     {API_COMPLETIONS, P "\"stream_options\":{}}", ERR_INVALID_VALUE, "stream_options"},
-    {API_COMPLETIONS, P "\"stream\":true,\"stream_options\":{\"include_usage\":1}}", ERR_INVALID_TYPE, "stream_options.include_usage"},
-    {API_COMPLETIONS, P "\"metadata\":{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1,\"k\":1,\"l\":1,\"m\":1,\"n\":1,\"o\":1,\"p\":1,\"q\":1}}",
+    {API_COMPLETIONS, P "\"stream\":true,\"stream_options\":{\"include_usage\":1}}", ERR_INVALID_TYPE,
+     "stream_options.include_usage"},
+    {API_COMPLETIONS,
+     P
+     "\"metadata\":{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1,\"k\":1,\"l\":1,\"m\":1,\"n\":1,\"o\":1,\"p\":1,\"q\":1}}",
      ERR_INVALID_VALUE, "metadata"},
     /* routes */
     {API_COMPLETIONS, P "\"route\":\"most\"}", ERR_INVALID_VALUE, "route"},
@@ -191,7 +214,8 @@ static const struct {
     {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":-1}}", ERR_INVALID_VALUE, "route"},
     {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":5}}", ERR_INVALID_VALUE, "route"},
     {API_COMPLETIONS, P "\"route\":{\"min_full_layers\":4294967297}}", ERR_INVALID_VALUE, "route"},
-    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"route\":{\"min_full_layers\":9}}", ERR_INVALID_VALUE, "route"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"route\":{\"min_full_layers\":9}}",
+     ERR_INVALID_VALUE, "route"},
     {API_ROUTE, P "\"route\":{\"min_full_layers\":5}}", ERR_INVALID_VALUE, "route"},
     /* what would change the answer and is not served */
     {API_COMPLETIONS, P "\"suffix\":\"end\"}", ERR_UNSUPPORTED, "suffix"},
@@ -200,7 +224,8 @@ static const struct {
     {API_COMPLETIONS, P "\"structured_outputs\":{\"regex\":\"a\"}}", ERR_UNSUPPORTED, "structured_outputs"},
     {API_COMPLETIONS, P "\"guided_choice\":[\"a\"]}", ERR_UNSUPPORTED, "guided_choice"},
     {API_COMPLETIONS, P "\"use_beam_search\":true}", ERR_UNSUPPORTED, "use_beam_search"},
-    {API_COMPLETIONS, P "\"response_format\":{\"type\":\"json_object\"}}", ERR_UNSUPPORTED, "response_format"},
+    {API_COMPLETIONS, P "\"response_format\":{\"type\":\"json_object\"}}", ERR_UNSUPPORTED,
+     "response_format"},
     {API_CHAT, M "\"response_format\":{}}", ERR_MISSING_FIELD, "response_format"},
     {API_CHAT, M "\"tool_choice\":\"required\"}", ERR_UNSUPPORTED, "tool_choice"},
     {API_CHAT, M "\"echo\":true}", ERR_UNSUPPORTED, "echo"},
@@ -226,33 +251,88 @@ static void wrong_fields_are_refused_by_name(void **st)
 {
     (void)st;
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        expect_refusal(refused[i].endpoint, refused[i].body, strlen(refused[i].body), refused[i].err, refused[i].param);
+        expect_refusal(refused[i].endpoint, refused[i].body, strlen(refused[i].body), refused[i].err,
+                       refused[i].param);
 }
 
 /* B16: every field with every kind of value ends in an answer or in a refusal of that very field. */
 static void any_kind_of_value_is_judged_under_its_name(void **st)
 {
     static const char *const field[] = {
-        "model", "request_id", "user", "metadata", "n", "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p",
-        "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "seed", "stop", "stop_token_ids", "allowed_token_ids",
-        "ignore_eos", "include_stop_str_in_output", "skip_special_tokens", "add_special_tokens", "truncate_prompt_tokens", "return_token_ids",
-        "priority", "stream", "stream_options", "response_format", "route", "cache_salt", "suffix", "bad_words", "prompt_logprobs",
-        "structured_outputs", "guided_json", "use_beam_search", "length_penalty", "best_of", "echo", "logprobs", "top_logprobs",
-        "max_completion_tokens", "tools", "tool_choice", "functions", "chat_template", "chat_template_kwargs", "add_generation_prompt",
-        "continue_final_message", "typical_p", "n_predict", "ebnf", "lora_path", "messages", "reasoning_effort", "modalities", "audio", "unknown_field",
+        "model",
+        "request_id",
+        "user",
+        "metadata",
+        "n",
+        "max_tokens",
+        "min_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "logit_bias",
+        "seed",
+        "stop",
+        "stop_token_ids",
+        "allowed_token_ids",
+        "ignore_eos",
+        "include_stop_str_in_output",
+        "skip_special_tokens",
+        "add_special_tokens",
+        "truncate_prompt_tokens",
+        "return_token_ids",
+        "priority",
+        "stream",
+        "stream_options",
+        "response_format",
+        "route",
+        "cache_salt",
+        "suffix",
+        "bad_words",
+        "prompt_logprobs",
+        "structured_outputs",
+        "guided_json",
+        "use_beam_search",
+        "length_penalty",
+        "best_of",
+        "echo",
+        "logprobs",
+        "top_logprobs",
+        "max_completion_tokens",
+        "tools",
+        "tool_choice",
+        "functions",
+        "chat_template",
+        "chat_template_kwargs",
+        "add_generation_prompt",
+        "continue_final_message",
+        "typical_p",
+        "n_predict",
+        "ebnf",
+        "lora_path",
+        "messages",
+        "reasoning_effort",
+        "modalities",
+        "audio",
+        "unknown_field",
     };
-    static const char *const value[] = {"null", "true", "false", "0", "-1", "1.5", "\"\"", "[]", "{}", "\"x\"", "[1]", "[\"x\"]", "{\"a\":1}", "1e308", "[[1]]"};
+    static const char *const value[] = {"null", "true",    "false",     "0",     "-1",
+                                        "1.5",  "\"\"",    "[]",        "{}",    "\"x\"",
+                                        "[1]",  "[\"x\"]", "{\"a\":1}", "1e308", "[[1]]"};
     (void)st;
     for (size_t f = 0; f < sizeof field / sizeof *field; f++)
         for (size_t v = 0; v < sizeof value / sizeof *value; v++)
             for (int chat = 0; chat < 2; chat++) {
-                char            body[256];
-                struct ask     *a;
+                char body[256];
+                struct ask *a;
                 struct err_note note = {0};
-                if (chat && !strcmp(field[f], "messages"))
-                    continue; /* it is there already */
+                if (chat && !strcmp(field[f], "messages")) continue; /* it is there already */
                 snprintf(body, sizeof body, "%s\"%s\":%s}", chat ? M : P, field[f], value[v]);
-                const enum err e = prep_run(&a, &mini.env, chat ? API_CHAT : API_COMPLETIONS, body, strlen(body), &note);
+                const enum err e =
+                    prep_run(&a, &mini.env, chat ? API_CHAT : API_COMPLETIONS, body, strlen(body), &note);
                 ask_free(a);
                 if (e && (err_status(e) / 100 != 4 || strncmp(note.param, field[f], strlen(field[f]))))
                     fail_msg("%s gives %s \"%s\" (%s)", body, err_name(e), note.param, note.text);
@@ -269,32 +349,27 @@ static void values_beyond_their_size_are_refused(void **st)
     struct strbuf b;
     strbuf_init(&b);
     strbuf_puts(&b, P "\"stop\":\"");
-    for (int i = 0; i < 1 << 20; i++)
-        strbuf_putc(&b, 'x');
+    for (int i = 0; i < 1 << 20; i++) strbuf_putc(&b, 'x');
     strbuf_puts(&b, "\"}");
     expect_refusal(API_COMPLETIONS, b.data, b.len, ERR_INVALID_VALUE, "stop");
     strbuf_clear(&b);
     strbuf_puts(&b, P "\"user\":\"");
-    for (int i = 0; i < 1 << 20; i++)
-        strbuf_putc(&b, 'x');
+    for (int i = 0; i < 1 << 20; i++) strbuf_putc(&b, 'x');
     strbuf_puts(&b, "\"}");
     expect_refusal(API_COMPLETIONS, b.data, b.len, ERR_INVALID_VALUE, "user");
     strbuf_clear(&b);
     strbuf_puts(&b, P "\"stop_token_ids\":[5");
-    for (int i = 0; i < 10000; i++)
-        strbuf_puts(&b, ",5");
+    for (int i = 0; i < 10000; i++) strbuf_puts(&b, ",5");
     strbuf_puts(&b, "]}");
     expect_refusal(API_COMPLETIONS, b.data, b.len, ERR_INVALID_VALUE, "stop_token_ids");
     strbuf_clear(&b);
     strbuf_puts(&b, "{\"prompt\":\"hi\",\"logit_bias\":{\"0\":1");
-    for (int i = 1; i < 3000; i++)
-        strbuf_printf(&b, ",\"%d\":1", i);
+    for (int i = 1; i < 3000; i++) strbuf_printf(&b, ",\"%d\":1", i);
     strbuf_puts(&b, "}}");
     expect_refusal(API_COMPLETIONS, b.data, b.len, ERR_INVALID_VALUE, "logit_bias");
     strbuf_clear(&b);
     strbuf_puts(&b, "{\"prompt\":\"");
-    for (int i = 0; i < MINI_LEN; i++)
-        strbuf_putc(&b, 'x');
+    for (int i = 0; i < MINI_LEN; i++) strbuf_putc(&b, 'x');
     strbuf_puts(&b, "\"}");
     expect_refusal(API_COMPLETIONS, b.data, b.len, ERR_CONTEXT_LENGTH, "prompt");
     strbuf_fini(&b);
@@ -305,14 +380,16 @@ static void values_beyond_their_size_are_refused(void **st)
 static void defaults_are_openais(void **st)
 {
     (void)st;
-    struct ask           *a = accept_body(API_COMPLETIONS, "{\"prompt\":\"hi<|im_end|>\"}");
+    struct ask *a = accept_body(API_COMPLETIONS, "{\"prompt\":\"hi<|im_end|>\"}");
     const struct request *r = a->request[0];
     assert_int_equal(ask_n_choice(a), 1);
     assert_int_equal(r->n_prompt, 3); /* a raw prompt's special text counts */
     assert_int_equal(r->prompt[2], MINI_IM_END);
     assert_int_equal(r->max_new, 16);
-    assert_true(r->sample.temperature == 1 && r->sample.top_p == 1 && r->sample.min_p == 0 && r->sample.repetition == 1);
-    assert_true(r->sample.presence == 0 && r->sample.frequency == 0 && r->sample.top_k <= 0 && r->sample.n_top == 0);
+    assert_true(r->sample.temperature == 1 && r->sample.top_p == 1 && r->sample.min_p == 0 &&
+                r->sample.repetition == 1);
+    assert_true(r->sample.presence == 0 && r->sample.frequency == 0 && r->sample.top_k <= 0 &&
+                r->sample.n_top == 0);
     assert_int_equal(r->n_stop_id, 1);
     assert_int_equal(r->stop_id[0], MINI_IM_END);
     assert_int_equal(r->route_ask, ROUTE_ASK_DEFAULT);
@@ -325,11 +402,14 @@ static void defaults_are_openais(void **st)
     ask_free(a);
 }
 
-/* Load generators send both names to either endpoint; other servers' fields that ask for nothing are harmless. */
+/* Load generators send both names to either endpoint; other servers' fields that ask for nothing are
+ * harmless. */
 static void a_length_has_two_names(void **st)
 {
-    static const char *const body[] = {P "\"max_completion_tokens\":7}", P "\"max_tokens\":7,\"max_completion_tokens\":7}",
-                                       P "\"max_tokens\":7,\"n_predict\":-1,\"typical_p\":1,\"mirostat\":0,\"grammar\":\"\",\"top_logprobs\":0}"};
+    static const char *const body[] = {
+        P "\"max_completion_tokens\":7}", P "\"max_tokens\":7,\"max_completion_tokens\":7}",
+        P
+        "\"max_tokens\":7,\"n_predict\":-1,\"typical_p\":1,\"mirostat\":0,\"grammar\":\"\",\"top_logprobs\":0}"};
     (void)st;
     for (size_t i = 0; i < sizeof body / sizeof *body; i++) {
         struct ask *a = accept_body(API_COMPLETIONS, body[i]);
@@ -342,7 +422,7 @@ static void the_models_own_defaults_stand_between(void **st)
 {
     (void)st;
     struct prep_env env = mini.env;
-    struct ask     *a;
+    struct ask *a;
     struct err_note note;
     env.gen_temperature = 0.25;
     env.gen_top_k = 7;
@@ -421,9 +501,9 @@ static void a_route_has_a_floor_of_full_layers(void **st)
 static void routes_by_word_string_and_array(void **st)
 {
     static const struct {
-        const char    *route;
+        const char *route;
         enum route_ask ask;
-        uint8_t        mask[MINI_LAYERS];
+        uint8_t mask[MINI_LAYERS];
     } cases[] = {
         {"\"auto\"", ROUTE_ASK_AUTO, {0}},           {"\"full\"", ROUTE_ASK_FULL, {0}},
         {"\"sparse\"", ROUTE_ASK_SPARSE, {0}},       {"\"1001\"", ROUTE_ASK_MASK, {1, 0, 0, 1}},
@@ -444,7 +524,8 @@ static void routes_by_word_string_and_array(void **st)
 static void prompts_of_ids_and_echo_of_their_text(void **st)
 {
     (void)st;
-    struct ask *a = accept_body(API_COMPLETIONS, "{\"prompt\":[[75,76],[2,74]],\"echo\":true,\"max_tokens\":0}");
+    struct ask *a =
+        accept_body(API_COMPLETIONS, "{\"prompt\":[[75,76],[2,74]],\"echo\":true,\"max_tokens\":0}");
     assert_int_equal(a->n_prompt, 2);
     assert_true(a->scores);
     assert_int_equal(a->request[1]->prompt[0], 2);
@@ -456,7 +537,8 @@ static void prompts_of_ids_and_echo_of_their_text(void **st)
     ask_free(a);
 }
 
-/* Long texts are refused by their bytes, unless they are cut or only counted. Of the mini model a token is a byte. */
+/* Long texts are refused by their bytes, unless they are cut or only counted. Of the mini model a token is a
+ * byte. */
 static void what_cannot_fit_is_not_tokenized(void **st)
 {
     (void)st;
@@ -483,7 +565,8 @@ static void what_cannot_fit_is_not_tokenized(void **st)
 static void truncation_keeps_the_end(void **st)
 {
     (void)st;
-    struct ask *a = accept_body(API_COMPLETIONS, "{\"prompt\":\"abcdef\",\"truncate_prompt_tokens\":2,\"echo\":true}");
+    struct ask *a =
+        accept_body(API_COMPLETIONS, "{\"prompt\":\"abcdef\",\"truncate_prompt_tokens\":2,\"echo\":true}");
     assert_int_equal(a->request[0]->n_prompt, 2);
     assert_int_equal(a->request[0]->prompt[0], MINI_BYTE + 'e');
     assert_memory_equal(a->prompt[0].text, "ef", 2);
@@ -491,8 +574,7 @@ static void truncation_keeps_the_end(void **st)
     struct strbuf b;
     strbuf_init(&b);
     strbuf_puts(&b, "{\"truncate_prompt_tokens\":-1,\"max_tokens\":12,\"prompt\":\"");
-    for (int i = 0; i < 2 * MINI_LEN; i++)
-        strbuf_putc(&b, 'x');
+    for (int i = 0; i < 2 * MINI_LEN; i++) strbuf_putc(&b, 'x');
     strbuf_puts(&b, "\"}");
     a = accept_body(API_COMPLETIONS, b.data);
     assert_int_equal(a->request[0]->n_prompt, MINI_LEN - 12);
@@ -503,7 +585,9 @@ static void truncation_keeps_the_end(void **st)
 static void small_numbers_stay_numbers(void **st)
 {
     (void)st;
-    struct ask *a = accept_body(API_COMPLETIONS, P "\"temperature\":1e-310,\"top_p\":1e-320,\"repetition_penalty\":1e-300,\"min_p\":1e-400}");
+    struct ask *a = accept_body(
+        API_COMPLETIONS,
+        P "\"temperature\":1e-310,\"top_p\":1e-320,\"repetition_penalty\":1e-300,\"min_p\":1e-400}");
     const struct sample_row *s = &a->request[0]->sample;
     assert_true(s->temperature >= 0 && s->temperature < 1e-5f);
     assert_true(s->top_p > 0 && s->repetition > 0 && s->min_p == 0);
@@ -514,9 +598,9 @@ static void small_numbers_stay_numbers(void **st)
 static void seeds(void **st)
 {
     (void)st;
-    struct ask *a = accept_body(API_COMPLETIONS, "{\"prompt\":[\"a\",\"a\"],\"n\":2}"), *b = accept_body(API_COMPLETIONS, "{\"prompt\":\"a\"}");
-    for (int i = 1; i < 4; i++)
-        assert_true(a->request[i]->sample.seed != a->request[0]->sample.seed);
+    struct ask *a = accept_body(API_COMPLETIONS, "{\"prompt\":[\"a\",\"a\"],\"n\":2}"),
+               *b = accept_body(API_COMPLETIONS, "{\"prompt\":\"a\"}");
+    for (int i = 1; i < 4; i++) assert_true(a->request[i]->sample.seed != a->request[0]->sample.seed);
     assert_true(a->request[0]->sample.seed != b->request[0]->sample.seed);
     ask_free(a);
     ask_free(b);
@@ -531,7 +615,9 @@ static void seeds(void **st)
 static void parts_of_content_are_joined(void **st)
 {
     (void)st;
-    struct ask *a = accept_body(API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]}]}");
+    struct ask *a = accept_body(
+        API_CHAT,
+        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]}]}");
     struct ask *b = accept_body(API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\\nb\"}]}");
     assert_int_equal(a->prompt[0].n, b->prompt[0].n);
     assert_memory_equal(a->prompt[0].id, b->prompt[0].id, (size_t)a->prompt[0].n * sizeof(int32_t));
@@ -543,10 +629,10 @@ static void templates_that_refuse_say_why(void **st)
 {
     (void)st;
     struct prep_env env = mini.env;
-    struct tmpl    *t;
-    struct ask     *a;
+    struct tmpl *t;
+    struct ask *a;
     struct err_note note;
-    const char      src[] = "{{ raise_exception('roles must alternate') }}", body[] = M "\"n\":1}";
+    const char src[] = "{{ raise_exception('roles must alternate') }}", body[] = M "\"n\":1}";
     assert_int_equal(tmpl_compile(&t, src, sizeof src - 1, &note), OK);
     env.chat.tmpl = t;
     assert_int_equal(prep_run(&a, &env, API_CHAT, body, sizeof body - 1, &note), ERR_TEMPLATE);
@@ -561,9 +647,13 @@ static void tokenize_and_back(void **st)
 {
     (void)st;
     struct ask *a = accept_body(API_TOKENIZE, "{\"prompt\":\"a<|im_end|>\",\"return_token_strs\":true}");
-    assert_string_equal(a->answer.data, "{\"count\":2,\"max_model_len\":512,\"tokens\":[100,2],\"token_strs\":[\"a\",\"<|im_end|>\"]}");
+    assert_string_equal(
+        a->answer.data,
+        "{\"count\":2,\"max_model_len\":512,\"tokens\":[100,2],\"token_strs\":[\"a\",\"<|im_end|>\"]}");
     ask_free(a);
-    a = accept_body(API_TOKENIZE, "{\"messages\":[{\"role\":\"user\",\"content\":\"<|im_end|>\"}],\"add_generation_prompt\":false}");
+    a = accept_body(
+        API_TOKENIZE,
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"<|im_end|>\"}],\"add_generation_prompt\":false}");
     assert_non_null(strstr(a->answer.data, "\"token_strs\":null"));
     ask_free(a);
     a = accept_body(API_DETOKENIZE, "{\"tokens\":[100,2]}");

@@ -1,5 +1,5 @@
-/* Laws of long answers: their pieces together are the answer written at once, each piece is small, and what waits holds
- * no more than its ids. */
+/* Laws of long answers: their pieces together are the answer written at once, each piece is small, and what
+ * waits holds no more than its ids. */
 #include "tests/server/mini_model.h"
 
 #include "server/json/out.h"
@@ -23,17 +23,21 @@ static void put_bytes(struct token_vec *v, const char *text)
 /* Characters of all lengths, broken ones, special tokens, what JSON escapes. */
 static void draw(struct token_vec *v, size_t n)
 {
-    static const char *const part[] = {"a", "\xC3\xA9", "\xE4\xB8\xAD", "\xF0\x9F\x98\x80", "\xF0\x9F", "\xE4", "\xC3", "\x80", "\"", "\\", "\n", "\x01", "\xFF"};
+    static const char *const part[] = {
+        "a",  "\xC3\xA9", "\xE4\xB8\xAD", "\xF0\x9F\x98\x80", "\xF0\x9F", "\xE4", "\xC3", "\x80", "\"", "\\",
+        "\n", "\x01",     "\xFF"};
     while (v->n < n) {
-        if (below(8) == 0) assert_true(token_vec_push(v, (int32_t)below(MINI_BYTE)));
-        else put_bytes(v, part[below(sizeof part / sizeof part[0])]);
+        if (below(8) == 0)
+            assert_true(token_vec_push(v, (int32_t)below(MINI_BYTE)));
+        else
+            put_bytes(v, part[below(sizeof part / sizeof part[0])]);
     }
 }
 
 static void write_at_once(enum text_answer_kind kind, const struct token_vec *ids, struct strbuf *out)
 {
     struct json_out o;
-    size_t          n;
+    size_t n;
     json_out_init(&o, out);
     json_out_object(&o, NULL);
     if (kind == TEXT_ANSWER_TEXT) {
@@ -74,7 +78,7 @@ static void pieces_together_are_the_answer_written_at_once(void **state)
     for (size_t i = 0; i < sizeof length / sizeof length[0]; i++) {
         for (enum text_answer_kind kind = TEXT_ANSWER_IDS; kind <= TEXT_ANSWER_TEXT; kind++) {
             struct token_vec ids = {0};
-            struct strbuf    want, got;
+            struct strbuf want, got;
             strbuf_init(&want);
             strbuf_init(&got);
             draw(&ids, length[i]);
@@ -85,7 +89,8 @@ static void pieces_together_are_the_answer_written_at_once(void **state)
             for (bool more = true; more;) {
                 const size_t before = got.len;
                 more = text_answer_next(a, &got);
-                assert_true(got.len - before <= TEXT_ANSWER_PIECE_BYTES + 6 * 4200); /* what is joined at once, escaped */
+                assert_true(got.len - before <=
+                            TEXT_ANSWER_PIECE_BYTES + 6 * 4200); /* what is joined at once, escaped */
                 assert_true(got.len > before || !more);
             }
             assert_int_equal(got.len, want.len);
@@ -112,15 +117,16 @@ static void what_waits_holds_its_ids_alone(void **state)
 
 static struct ask *accept_body(enum api_endpoint endpoint, const char *body, size_t n)
 {
-    struct ask     *a;
+    struct ask *a;
     struct err_note note = {0};
     if (prep_run(&a, &mini.env, endpoint, body, n, &note)) fail_msg("%s: %s", note.param, note.text);
     return a;
 }
 
-static void refuse(enum api_endpoint endpoint, const char *body, size_t n, const char *param, const char *setting)
+static void refuse(enum api_endpoint endpoint, const char *body, size_t n, const char *param,
+                   const char *setting)
 {
-    struct ask     *a;
+    struct ask *a;
     struct err_note note = {0};
     assert_int_equal(prep_run(&a, &mini.env, endpoint, body, n, &note), ERR_INVALID_VALUE);
     assert_string_equal(note.param, param);
@@ -157,7 +163,8 @@ static void limits_are_held_to_the_byte_and_the_id_and_named(void **state)
     ask_free(accept_body(API_TOKENIZE, b.data, b.len));
     put_prompt(&b, bytes + 1, "{\"prompt\":\"");
     refuse(API_TOKENIZE, b.data, b.len, "prompt", "--max-tokenize-bytes");
-    put_prompt(&b, bytes, "{\"messages\":[{\"role\":\"user\",\"content\":\""); /* what the template adds is text too */
+    put_prompt(&b, bytes,
+               "{\"messages\":[{\"role\":\"user\",\"content\":\""); /* what the template adds is text too */
     refuse(API_TOKENIZE, b.data, b.len, "messages", "--max-tokenize-bytes");
     strbuf_fini(&b);
 }

@@ -1,6 +1,6 @@
-/* reference: a second reading of RFC 9112 for the tests, on a whole stream at once and by plain steps. It says
- * which requests stand in a client's bytes, what each must get, and how the stream ends. It shares no code with
- * server/. */
+/* reference: a second reading of RFC 9112 for the tests, on a whole stream at once and by plain steps. It
+ * says which requests stand in a client's bytes, what each must get, and how the stream ends. It shares no
+ * code with server/. */
 #ifndef FLUXD_TESTS_SERVER_HTTP_REFERENCE_H
 #define FLUXD_TESTS_SERVER_HTTP_REFERENCE_H
 
@@ -43,8 +43,7 @@ struct ref_head {
 static bool ref_token(const char *p, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!isalnum((unsigned char)p[i]) && (!p[i] || !strchr("!#$%&'*+-.^_`|~", p[i])))
-            return false;
+        if (!isalnum((unsigned char)p[i]) && (!p[i] || !strchr("!#$%&'*+-.^_`|~", p[i]))) return false;
     return n > 0;
 }
 
@@ -55,25 +54,19 @@ static bool ref_is(const char *p, size_t n, const char *word)
 
 static bool ref_request_line(struct ref_head *h, const char *p, size_t n)
 {
-    if (n < 10 || p[n - 9] != ' ')
-        return false;
+    if (n < 10 || p[n - 9] != ' ') return false;
     bool v10 = memcmp(p + n - 8, "HTTP/1.0", 8) == 0, v11 = memcmp(p + n - 8, "HTTP/1.1", 8) == 0;
     const char *space = memchr(p, ' ', n);
-    if ((!v10 && !v11) || !ref_token(p, (size_t)(space - p)))
-        return false;
+    if ((!v10 && !v11) || !ref_token(p, (size_t)(space - p))) return false;
     const char *target = space + 1, *end = p + n - 9;
-    if (target >= end)
-        return false;
+    if (target >= end) return false;
     for (const char *c = target; c < end; c++) {
-        if (*c < '!' || *c > '~')
-            return false;
+        if (*c < '!' || *c > '~') return false;
         h->n_field += *c == '&' || *c == '?';
     }
     h->v10 = v10;
-    if (space - p < (ptrdiff_t)sizeof h->method)
-        memcpy(h->method, p, (size_t)(space - p));
-    if (end - target < (ptrdiff_t)sizeof h->target)
-        memcpy(h->target, target, (size_t)(end - target));
+    if (space - p < (ptrdiff_t)sizeof h->method) memcpy(h->method, p, (size_t)(space - p));
+    if (end - target < (ptrdiff_t)sizeof h->target) memcpy(h->target, target, (size_t)(end - target));
     return true;
 }
 
@@ -94,25 +87,20 @@ static void ref_length(struct ref_head *h, const char *p, size_t n, bool space_b
 static bool ref_header_line(struct ref_head *h, const char *p, size_t n, bool trailer)
 {
     const char *colon = memchr(p, ':', n);
-    if (!colon || !ref_token(p, (size_t)(colon - p)))
-        return false;
+    if (!colon || !ref_token(p, (size_t)(colon - p))) return false;
     size_t k = (size_t)(colon - p), from = k + 1, to = n;
     for (size_t i = from; i < n; i++)
-        if (p[i] != '\t' && iscntrl((unsigned char)p[i]) && (unsigned char)p[i] < 0x80)
-            return false;
-    while (from < to && strchr(" \t", p[from]))
-        from++;
-    while (to > from && strchr(" \t", p[to - 1]))
-        to--;
+        if (p[i] != '\t' && iscntrl((unsigned char)p[i]) && (unsigned char)p[i] < 0x80) return false;
+    while (from < to && strchr(" \t", p[from])) from++;
+    while (to > from && strchr(" \t", p[to - 1])) to--;
     const char *v = p + from;
     size_t m = to - from;
     if (trailer)
-        return !ref_is(p, k, "Host") && !ref_is(p, k, "Content-Length") && !ref_is(p, k, "Transfer-Encoding") &&
-               !ref_is(p, k, "Authorization");
+        return !ref_is(p, k, "Host") && !ref_is(p, k, "Content-Length") &&
+               !ref_is(p, k, "Transfer-Encoding") && !ref_is(p, k, "Authorization");
     h->n_field++;
     if (ref_is(p, k, "Cookie"))
-        for (size_t i = 0; i < m; i++)
-            h->n_field += v[i] == ';' || v[i] == ',';
+        for (size_t i = 0; i < m; i++) h->n_field += v[i] == ';' || v[i] == ',';
     if (ref_is(p, k, "Host")) {
         h->n_host++;
         h->host_right = ref_is(v, m, "127.0.0.1");
@@ -139,10 +127,8 @@ static bool ref_head_right(const struct ref_head *h)
 {
     if (h->n_host > 1 || (h->n_host == 0 && !h->v10) || h->n_field > REF_MAX_FIELDS || h->expect_wrong)
         return false;
-    if (h->expect && !h->v10 && h->length == 0 && h->n_coding == 0)
-        return false;
-    if (h->n_length > 1 || (h->n_length == 1 && !h->length_right))
-        return false;
+    if (h->expect && !h->v10 && h->length == 0 && h->n_coding == 0) return false;
+    if (h->n_length > 1 || (h->n_length == 1 && !h->length_right)) return false;
     return h->n_coding == 0 || (h->n_coding == 1 && h->coding_right && h->n_length == 0 && !h->v10);
 }
 
@@ -154,22 +140,16 @@ static int ref_lines(struct ref_head *h, const char *b, size_t n, size_t *at, si
         size_t left = n - *at;
         if (!lf) {
             for (size_t i = 0; first && i < left && p[i] != ' '; i++)
-                if (!ref_token(p + i, 1) && (p[i] != '\r' || i == 0))
-                    return -1;
+                if (!ref_token(p + i, 1) && (p[i] != '\r' || i == 0)) return -1;
             return n - start > REF_MAX_HEAD ? -1 : 0;
         }
-        if (lf == p || lf[-1] != '\r' || memchr(p, '\r', (size_t)(lf - 1 - p)))
-            return -1;
+        if (lf == p || lf[-1] != '\r' || memchr(p, '\r', (size_t)(lf - 1 - p))) return -1;
         size_t len = (size_t)(lf - 1 - p);
         *at += len + 2;
-        if (*at - start > REF_MAX_HEAD)
-            return -1;
-        if (first ? !ref_request_line(h, p, len) : len > 0 && !ref_header_line(h, p, len, trailer))
-            return -1;
-        if (h->n_field > REF_MAX_FIELDS)
-            return -1;
-        if (len == 0)
-            return 1;
+        if (*at - start > REF_MAX_HEAD) return -1;
+        if (first ? !ref_request_line(h, p, len) : len > 0 && !ref_header_line(h, p, len, trailer)) return -1;
+        if (h->n_field > REF_MAX_FIELDS) return -1;
+        if (len == 0) return 1;
     }
 }
 
@@ -180,41 +160,31 @@ static int ref_chunks(struct ref_request *r, const char *b, size_t n, size_t *at
         unsigned long long size = 0;
         size_t i = *at;
         for (; i < n && isxdigit((unsigned char)b[i]); i++) {
-            size = size * 16 + (unsigned)(isdigit((unsigned char)b[i]) ? b[i] - '0' : tolower(b[i]) - 'a' + 10);
-            if (i - *at >= 16)
-                return -1;
+            size =
+                size * 16 + (unsigned)(isdigit((unsigned char)b[i]) ? b[i] - '0' : tolower(b[i]) - 'a' + 10);
+            if (i - *at >= 16) return -1;
         }
-        if (i == n)
-            return 0;
-        if (i == *at || (b[i] != ';' && b[i] != '\r'))
-            return -1;
+        if (i == n) return 0;
+        if (i == *at || (b[i] != ';' && b[i] != '\r')) return -1;
         const char *lf = memchr(b + i, '\n', n - i);
-        if (size >> 63 || (lf ? (size_t)(lf - b) - *at : n - *at) > REF_MAX_HEAD)
-            return -1;
-        if (!lf)
-            return b[i] == '\r' && i + 1 < n ? -1 : 0;
+        if (size >> 63 || (lf ? (size_t)(lf - b) - *at : n - *at) > REF_MAX_HEAD) return -1;
+        if (!lf) return b[i] == '\r' && i + 1 < n ? -1 : 0;
         for (const char *c = b + i; c < lf; c++)
             if ((unsigned char)*c < ' ' && *c != '\t' && !(c + 1 == lf && *c == '\r'))
                 return -1;
             else if (*c == 0x7f)
                 return -1;
-        if (lf[-1] != '\r')
-            return -1;
+        if (lf[-1] != '\r') return -1;
         *at = (size_t)(lf + 1 - b);
-        if (size == 0)
-            break;
+        if (size == 0) break;
         size_t have = n - *at < size ? n - *at : (size_t)size;
-        if (r->n_body + have > REF_MAX_BODY)
-            return -2;
+        if (r->n_body + have > REF_MAX_BODY) return -2;
         memcpy(r->body + r->n_body, b + *at, have);
         r->n_body += have;
         *at += have;
-        if (have < size)
-            return 0;
-        if ((n > *at && b[*at] != '\r') || (n > *at + 1 && b[*at + 1] != '\n'))
-            return -1;
-        if (n < *at + 2)
-            return 0;
+        if (have < size) return 0;
+        if ((n > *at && b[*at] != '\r') || (n > *at + 1 && b[*at + 1] != '\n')) return -1;
+        if (n < *at + 2) return 0;
         *at += 2;
     }
     struct ref_head none = {.v10 = false};
@@ -224,7 +194,8 @@ static int ref_chunks(struct ref_request *r, const char *b, size_t n, size_t *at
 static void ref_take(struct ref_request *r, const struct ref_head *h)
 {
     bool get = !strcmp(h->method, "GET") || !strcmp(h->method, "HEAD");
-    *r = (struct ref_request){.head = !strcmp(h->method, "HEAD"), .has_body = h->n_coding > 0 || h->length > 0};
+    *r = (struct ref_request){.head = !strcmp(h->method, "HEAD"),
+                              .has_body = h->n_coding > 0 || h->length > 0};
     r->close_unclear = h->n_connection > 1 || (h->n_connection == 1 && !h->close && !h->keep);
     r->close = h->close || (h->v10 && !h->keep);
     bool hello = get && !strcmp(h->target, "/hello");
@@ -243,27 +214,21 @@ static void ref_read(struct ref *out, const char *b, size_t n)
         size_t start = at;
         out->end = REF_OPEN;
         out->request[out->n] = (struct ref_request){.head = false};
-        if (b[at] == '\r' && at + 1 == n)
-            return;
-        if (b[at] == '\r' && b[at + 1] == '\n')
-            at += 2;
+        if (b[at] == '\r' && at + 1 == n) return;
+        if (b[at] == '\r' && b[at + 1] == '\n') at += 2;
         int whole = ref_lines(&h, b, n, &at, start, false);
-        if (whole == 0)
-            return;
+        if (whole == 0) return;
         out->end = REF_REFUSED;
-        if (whole < 0 || !ref_head_right(&h))
-            return;
+        if (whole < 0 || !ref_head_right(&h)) return;
         struct ref_request *r = &out->request[out->n];
         ref_take(r, &h);
         out->over = h.length > REF_MAX_BODY;
-        if (out->over)
-            return;
+        if (out->over) return;
         bool hello = !strcmp(h.target, "/hello");
         if (h.n_coding) {
             whole = ref_chunks(r, b, n, &at, at - start);
             out->over = whole == -2;
-            if (whole < 0)
-                return;
+            if (whole < 0) return;
         } else {
             whole = n - at >= h.length;
             r->n_body = whole ? (size_t)h.length : 0;
@@ -271,10 +236,8 @@ static void ref_read(struct ref *out, const char *b, size_t n)
             at += r->n_body;
         }
         out->end = REF_BODY_OPEN;
-        if (whole == 0)
-            return;
-        if (hello)
-            r->n_body = (size_t)(stpcpy(r->body, "hello\n") - r->body);
+        if (whole == 0) return;
+        if (hello) r->n_body = (size_t)(stpcpy(r->body, "hello\n") - r->body);
         out->end = REF_OPEN;
         out->request[++out->n] = (struct ref_request){.head = false};
     }

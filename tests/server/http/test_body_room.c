@@ -26,12 +26,10 @@ static void a_small_body_always_has_room(void **state)
     body_room_init(&r, SMALL, ALL, ALL);
     struct body_hold big = {0}, small[50] = {0};
     assert_int_equal(grow(&r, &big, ann, ALL), OK);
-    for (int i = 0; i < 50; i++)
-        assert_int_equal(grow(&r, &small[i], ann, SMALL), OK);
+    for (int i = 0; i < 50; i++) assert_int_equal(grow(&r, &small[i], ann, SMALL), OK);
     assert_int_equal(grow(&r, &small[0], ann, SMALL + 1), ERR_OVERLOAD);
     assert_true(small[0].bytes == SMALL && r.small_bytes == 50 * SMALL && r.big_bytes == ALL);
-    for (int i = 0; i < 50; i++)
-        body_room_give(&r, &small[i]);
+    for (int i = 0; i < 50; i++) body_room_give(&r, &small[i]);
     body_room_give(&r, &big);
     assert_empty(&r);
 }
@@ -65,16 +63,14 @@ static void one_client_never_takes_all(void **state)
     struct body_room r;
     body_room_init(&r, SMALL, ALL, SHARE);
     struct body_hold a[8] = {0}, b = {0}, c = {0};
-    for (int i = 0; i < 8; i++)
-        assert_int_equal(grow(&r, &a[i], ann, SHARE / 8), OK);
+    for (int i = 0; i < 8; i++) assert_int_equal(grow(&r, &a[i], ann, SHARE / 8), OK);
     assert_int_equal(grow(&r, &a[0], ann, SHARE / 8 + 1), ERR_OVERLOAD);
     assert_int_equal(grow(&r, &b, ann, SMALL + 1), ERR_OVERLOAD);
     assert_int_equal(grow(&r, &b, bob, SHARE - 1), OK);
     assert_int_equal(grow(&r, &c, cat, SMALL + 1), ERR_OVERLOAD);
     body_room_give(&r, &a[3]);
     assert_int_equal(grow(&r, &c, cat, SMALL + 1), OK);
-    for (int i = 0; i < 8; i++)
-        body_room_give(&r, &a[i]);
+    for (int i = 0; i < 8; i++) body_room_give(&r, &a[i]);
     body_room_give(&r, &b);
     body_room_give(&r, &c);
     assert_empty(&r);
@@ -91,7 +87,8 @@ static void a_share_is_at_least_one_body_and_at_most_all(void **state)
     assert_true(body_room_share(1000, 256, 32) == 256);
 }
 
-/* A random crowd, beside a plain count of its own: refusals change nothing, sums hold after every turn, nothing stays. */
+/* A random crowd, beside a plain count of its own: refusals change nothing, sums hold after every turn,
+ * nothing stays. */
 static void sums_hold_in_any_order(void **state)
 {
     (void)state;
@@ -117,11 +114,9 @@ static void sums_hold_in_any_order(void **state)
             n += h[k].bytes > 0;
         }
         assert_true(big == r.big_bytes && small == r.small_bytes && n == r.n_hold && big <= ALL);
-        for (int k = 0; k < CLIENTS; k++)
-            assert_true(of[k] <= SHARE);
+        for (int k = 0; k < CLIENTS; k++) assert_true(of[k] <= SHARE);
     }
-    for (size_t k = 0; k < N; k++)
-        body_room_give(&r, &h[k]);
+    for (size_t k = 0; k < N; k++) body_room_give(&r, &h[k]);
     assert_empty(&r);
 }
 

@@ -1,5 +1,5 @@
-/* http_frame: where requests begin and end. A stream passes as far, and is refused for the same reason, however it is
- * cut; what is held meanwhile is bounded. */
+/* http_frame: where requests begin and end. A stream passes as far, and is refused for the same reason,
+ * however it is cut; what is held meanwhile is bounded. */
 #include "tests/base/cm.h"
 
 #include <stdlib.h>
@@ -24,9 +24,11 @@ static const struct {
     {CHUNKED "5\r\nhello\r\n1c;a=b\r\n" GET "\r\n0\r\nX: y\r\n\r\n" GET, 2, OK, NULL},
     {CHUNKED "0\r\n\r\n\r\n" GET, 2, OK, NULL},
     {POST("5", "hello") POST("+5", "hello"), 2, ERR_INVALID_REQUEST, "REFUSED / HTTP/1.1\r\n\r\n"},
-    {GET "GET /x HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 2, ERR_INVALID_REQUEST, "REFUSED / HTTP/1.1\r\n\r\n"},
+    {GET "GET /x HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 2, ERR_INVALID_REQUEST,
+     "REFUSED / HTTP/1.1\r\n\r\n"},
     {GET "GET /x HTTP/3.0\r\n\r\n", 2, ERR_HTTP_VERSION, "REFUSED / HTTP/1.1\r\n\r\n"},
-    {GET "GET /x?a&b&c&d&e&f&g&h&i&j&k HTTP/1.1\r\nHost: a\r\n\r\n", 2, ERR_HEADER_SIZE, "REFUSED / HTTP/1.1\r\n\r\n"},
+    {GET "GET /x?a&b&c&d&e&f&g&h&i&j&k HTTP/1.1\r\nHost: a\r\n\r\n", 2, ERR_HEADER_SIZE,
+     "REFUSED / HTTP/1.1\r\n\r\n"},
     {GET POST("99999999999999999999", ""), 2, ERR_TOO_LARGE, "REFUSED / HTTP/1.1\r\n\r\n"},
     {GET CHUNKED "5\r\nhello\r\nx\r\n", 2, ERR_INVALID_REQUEST, "0\r\n\r\n"},
     {GET CHUNKED "5\r\nhello\r\nffffffffffffffffff\r\n", 2, ERR_TOO_LARGE, "0\r\n\r\n"},
@@ -69,8 +71,7 @@ static void a_stream_passes_the_same_however_it_is_cut(void **state)
         assert_int_equal(whole.f.n_request, stream[i].n_request);
         assert_int_equal(whole.e, stream[i].e);
         assert_true(whole.e || whole.pass == n);
-        if (whole.e)
-            assert_string_equal(whole.f.stub, stream[i].stub);
+        if (whole.e) assert_string_equal(whole.f.stub, stream[i].stub);
         for (long cut = -1; cut < (long)n; cut++) {
             struct result r = feed(stream[i].text, n, cut);
             assert_int_equal(r.pass, whole.pass);
@@ -107,8 +108,7 @@ static void nothing_passes_behind_a_refusal(void **state)
     enum err e;
     assert_int_equal(frame_pass(&f, "\x01", 1, &bound, &e, &note), 0);
     assert_int_equal(e, ERR_INVALID_REQUEST);
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(frame_pass(&f, GET, strlen(GET), &bound, &e, &note), 0);
+    for (int i = 0; i < 3; i++) assert_int_equal(frame_pass(&f, GET, strlen(GET), &bound, &e, &note), 0);
 }
 
 int main(void)

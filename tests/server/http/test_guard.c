@@ -1,4 +1,5 @@
-/* http_guard: the rules for header blocks, byte by byte. What whole requests get is in tests/e2e/test_http.py. */
+/* http_guard: the rules for header blocks, byte by byte. What whole requests get is in
+ * tests/e2e/test_http.py. */
 #include "tests/base/cm.h"
 
 #include "server/http/guard.h"
@@ -14,8 +15,9 @@ static enum err judge(const char *p, size_t n, struct guard *g)
     return e ? e : guard_verdict(g, 1000, &note);
 }
 
-static const char good[] = "POST /x?y HTTP/1.1\r\nHost: a\r\nX-Word: caf\xe9 \t \r\nContent-Length: 12\r\nExpect: "
-                           "100-Continue\r\n\r\n{\"body\":1}";
+static const char good[] =
+    "POST /x?y HTTP/1.1\r\nHost: a\r\nX-Word: caf\xe9 \t \r\nContent-Length: 12\r\nExpect: "
+    "100-Continue\r\n\r\n{\"body\":1}";
 
 /* Whole only at the empty line; no beginning of a good block is ever refused. */
 static void a_good_block_passes_at_its_end_and_not_before(void **state)
@@ -29,7 +31,8 @@ static void a_good_block_passes_at_its_end_and_not_before(void **state)
     assert_false(g.http10);
 }
 
-/* A block that is refused as a whole is refused at the same byte, and stays refused, however the bytes are cut. */
+/* A block that is refused as a whole is refused at the same byte, and stays refused, however the bytes are
+ * cut. */
 static void a_refusal_comes_early_and_stays(void **state)
 {
     (void)state;
@@ -55,8 +58,7 @@ static void one_changed_byte_never_reads_as_two_requests(void **state)
         for (int c = 0; c < 256; c++) {
             memcpy(text, good, sizeof good);
             text[i] = (char)c;
-            if (judge(text, sizeof good - 1, &g) != OK)
-                continue;
+            if (judge(text, sizeof good - 1, &g) != OK) continue;
             assert_true(g.n_length <= 1 && g.n_coding <= 1 && !(g.n_length && g.n_coding) && g.n_host == 1);
             assert_true(c == (unsigned char)good[i] || (c != '\r' && c != '\n' && c != '\0'));
         }
@@ -84,8 +86,7 @@ static void escapes_are_decoded_or_refused(void **state)
         char out[32];
         bool ok = guard_unescape(out, row[i].in, strlen(row[i].in));
         assert_int_equal(ok, row[i].out != NULL);
-        if (ok)
-            assert_string_equal(out, row[i].out);
+        if (ok) assert_string_equal(out, row[i].out);
     }
 }
 

@@ -1,5 +1,6 @@
-/* Random sequences of requests, mutated, pipelined and cut, through the whole network floor in this process. A second
- * reading of the same bytes (reference.h) says how many of them are requests; nothing else may be answered.
+/* Random sequences of requests, mutated, pipelined and cut, through the whole network floor in this process.
+ * A second reading of the same bytes (reference.h) says how many of them are requests; nothing else may be
+ * answered.
  *
  *   usage: test_http_sequences [sequences [seed]] */
 #include "tests/base/cm.h"
@@ -84,15 +85,11 @@ static void put(struct text *t, const char *p, size_t n)
     memcpy(t->p + t->n, p, n);
     t->n += n;
 }
-static void say(struct text *t, const char *s)
-{
-    put(t, s, strlen(s));
-}
+static void say(struct text *t, const char *s) { put(t, s, strlen(s)); }
 
 static void insert(struct text *t, size_t at, const char *p, size_t n)
 {
-    if (t->n + n > STREAM_BYTES)
-        return;
+    if (t->n + n > STREAM_BYTES) return;
     memmove(t->p + at + n, t->p + at, t->n - at);
     memcpy(t->p + at, p, n);
     t->n += n;
@@ -100,9 +97,9 @@ static void insert(struct text *t, size_t at, const char *p, size_t n)
 
 static void put_body(struct text *t, size_t n)
 {
-    static const char inner[] = "GET /hello HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"; /* what a smuggler would put there */
-    for (size_t i = 0; i < n; i++)
-        put(t, inner + i % (sizeof inner - 1), 1);
+    static const char inner[] =
+        "GET /hello HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"; /* what a smuggler would put there */
+    for (size_t i = 0; i < n; i++) put(t, inner + i % (sizeof inner - 1), 1);
 }
 
 static void put_chunks(struct text *t)
@@ -117,8 +114,7 @@ static void put_chunks(struct text *t)
         say(t, "\r\n");
     }
     say(t, pick(4) ? "0\r\n" : "000;z\r\n");
-    if (pick(3) == 0)
-        say(t, "X-Trailer: 1\r\n");
+    if (pick(3) == 0) say(t, "X-Trailer: 1\r\n");
     say(t, "\r\n");
 }
 
@@ -132,15 +128,15 @@ static void put_request(struct text *t)
                                        "Accept:\r\n",
                                        "X-Long: \t caf\xe9 \t\r\n",
                                        "Content-Length: 0\r\n"};
-    static const char *const get[] = {"GET /hello HTTP/1.1\r\n", "HEAD /hello HTTP/1.1\r\n", "GET /hello HTTP/1.0\r\n",
-                                      "GET /nope?a&b HTTP/1.1\r\n", "PUT /echo HTTP/1.1\r\n"};
+    static const char *const get[] = {"GET /hello HTTP/1.1\r\n", "HEAD /hello HTTP/1.1\r\n",
+                                      "GET /hello HTTP/1.0\r\n", "GET /nope?a&b HTTP/1.1\r\n",
+                                      "PUT /echo HTTP/1.1\r\n"};
     bool post = pick(2);
     unsigned kind = pick(4);
     say(t, pick(12) ? "" : "\r\n");
     say(t, post ? "POST /echo HTTP/1.1\r\nContent-Type: application/json\r\n" : get[pick(5)]);
     say(t, "Host: 127.0.0.1\r\n");
-    for (unsigned i = pick(3) * pick(3); i > 0; i--)
-        say(t, more[pick(pick(4) ? 3 : 8)]);
+    for (unsigned i = pick(3) * pick(3); i > 0; i--) say(t, more[pick(pick(4) ? 3 : 8)]);
     if (!post && kind > 0) {
         say(t, "\r\n");
         return;
@@ -196,8 +192,7 @@ static void mutate(struct text *t)
     char copy[64];
     switch (pick(5)) {
     case 0:
-        if (at < t->n)
-            t->p[at] = (char)pick(256);
+        if (at < t->n) t->p[at] = (char)pick(256);
         break;
     case 1:
         memmove(t->p + at, t->p + at + k, left - k);
@@ -217,13 +212,10 @@ static void mutate(struct text *t)
 static void make_sequence(struct text *t, long number)
 {
     state = (seed << 32 | (uint64_t)number) * 0x9e3779b97f4a7c15u | 1;
-    for (int k = 0; k < 4; k++)
-        pick(2);
+    for (int k = 0; k < 4; k++) pick(2);
     t->n = 0;
-    for (unsigned i = 1 + pick(5); i > 0; i--)
-        put_request(t);
-    for (unsigned i = pick(2) ? 0 : 1 + pick(3); i > 0; i--)
-        mutate(t);
+    for (unsigned i = 1 + pick(5); i > 0; i--) put_request(t);
+    for (unsigned i = pick(2) ? 0 : 1 + pick(3); i > 0; i--) mutate(t);
 }
 
 /* --- one sequence */
@@ -241,8 +233,7 @@ static void take(struct client *c)
 {
     while (!c->ended) {
         ssize_t k = recv(c->fd, c->got + c->n_got, ANSWER_BYTES - c->n_got, MSG_DONTWAIT);
-        if (k < 0 && errno == EAGAIN)
-            return;
+        if (k < 0 && errno == EAGAIN) return;
         if (k <= 0)
             c->ended = true;
         else
@@ -260,8 +251,7 @@ static void send_part(struct client *c, const char *p, size_t n)
 {
     for (unsigned turns = 0; n > 0 && turns < MAX_TURNS && !c->ended; turns++) {
         ssize_t k = send(c->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (k < 0 && errno != EAGAIN)
-            return; /* refused already */
+        if (k < 0 && errno != EAGAIN) return; /* refused already */
         p += k > 0 ? k : 0;
         n -= k > 0 ? (size_t)k : 0;
         turn(c);
@@ -287,11 +277,9 @@ static const char *judge(const struct client *c, const struct ref *ref, int *n_a
     *over = false;
     while (at < end) {
         const char *blank = memmem(at, (size_t)(end - at), "\r\n\r\n", 4);
-        if (!blank)
-            break;
+        if (!blank) break;
         int status = atoi(at + 9);
-        if (memcmp(at, "HTTP/1.1 ", 9) != 0)
-            return "not an answer";
+        if (memcmp(at, "HTTP/1.1 ", 9) != 0) return "not an answer";
         const char *body = blank + 4, *length = memmem(at, (size_t)(blank - at), "\r\nContent-Length: ", 18);
         if (status == 100) {
             at = body;
@@ -300,15 +288,13 @@ static const char *judge(const struct client *c, const struct ref *ref, int *n_a
         const struct ref_request *r = *n_answer < ref->n ? &ref->request[*n_answer] : NULL;
         bool head = *n_answer <= ref->n && ref->request[*n_answer].head;
         size_t n = length && !head ? strtoul(length + 18, NULL, 10) : 0;
-        if ((size_t)(end - body) < n)
-            break;
-        if (*over)
-            return "an answer behind the last one";
-        if (!r && (ref->end == REF_OPEN || *n_answer > ref->n))
-            return "an answer to what is no request";
+        if ((size_t)(end - body) < n) break;
+        if (*over) return "an answer behind the last one";
+        if (!r && (ref->end == REF_OPEN || *n_answer > ref->n)) return "an answer to what is no request";
         if (!r && (status < 400 || (!head && n < 9) || (!head && memcmp(body, "{\"error\"", 8) != 0)))
             return "no error where one is due";
-        if (r && r->sure && (status != 200 || (!r->head && (n != r->n_body || memcmp(body, r->body, n) != 0))))
+        if (r && r->sure &&
+            (status != 200 || (!r->head && (n != r->n_body || memcmp(body, r->body, n) != 0))))
             return "a good request without its answer";
         *over = !r || r->close || (r->has_body && status >= 400);
         ++*n_answer;
@@ -320,15 +306,14 @@ static const char *judge(const struct client *c, const struct ref *ref, int *n_a
 static bool unclear(const struct ref *ref)
 {
     for (int i = 0; i < ref->n; i++)
-        if (ref->request[i].close_unclear)
-            return true;
+        if (ref->request[i].close_unclear) return true;
     return false;
 }
 
 static void fail_with(const struct client *c, const char *why, long number, const struct ref *ref)
 {
-    fprintf(stderr, "sequence %ld of seed %llu: %s; %d requests, end %d\nsent: ", number, (unsigned long long)seed, why,
-            ref->n, (int)ref->end);
+    fprintf(stderr, "sequence %ld of seed %llu: %s; %d requests, end %d\nsent: ", number,
+            (unsigned long long)seed, why, ref->n, (int)ref->end);
     for (size_t i = 0; i < c->sent.n; i++)
         fprintf(stderr,
                 c->sent.p[i] >= ' ' && c->sent.p[i] < 0x7f ? "%c"
@@ -369,12 +354,10 @@ static void run_one(struct client *c, int port, long number)
     for (int turns = 0; quiet < QUIET_TURNS; turns++) {
         turn(c);
         const char *why = judge(c, &ref, &n, &over);
-        if (why)
-            fail_with(c, why, number, &ref);
+        if (why) fail_with(c, why, number, &ref);
         bool done = over ? c->ended : lax || (n >= ref.n && ref.end != REF_REFUSED);
         quiet = done ? quiet + 1 : 0;
-        if (turns == MAX_TURNS)
-            fail_with(c, "an answer is missing", number, &ref);
+        if (turns == MAX_TURNS) fail_with(c, "an answer is missing", number, &ref);
     }
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -403,8 +386,7 @@ static void the_rules_read_what_the_reference_reads(void **arg)
             memcpy(copy, c.sent.p + pass, have - pass);
             pass += frame_pass(&f, copy, have - pass, &max, &e, &note);
             free(copy);
-            if (!e && have - pass >= frame_held_max(&max))
-                fail_with(&c, "more is held than may be", i, &ref);
+            if (!e && have - pass >= frame_held_max(&max)) fail_with(&c, "more is held than may be", i, &ref);
         }
         if (!ref.over && f.n_request != (uint64_t)ref.n + (ref.end != REF_OPEN))
             fail_with(&c, "another number of requests", i, &ref);

@@ -2,8 +2,8 @@
  *
  *     fuzz_template ROUNDS SEED FILE...
  *
- * Every round joins pieces of the files, with bytes and words put in, left out, doubled or swapped. A round that takes
- * longer than ROUND_SECONDS ends the program: nothing may hang. */
+ * Every round joins pieces of the files, with bytes and words put in, left out, doubled or swapped. A round
+ * that takes longer than ROUND_SECONDS ends the program: nothing may hang. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -136,10 +136,8 @@ static void load(struct strbuf *b, const char *path)
     FILE *f = fopen(path, "rb");
     size_t n;
     strbuf_init(b);
-    while (f && (n = fread(chunk, 1, sizeof chunk, f)) > 0)
-        strbuf_put(b, chunk, n);
-    if (f)
-        fclose(f);
+    while (f && (n = fread(chunk, 1, sizeof chunk, f)) > 0) strbuf_put(b, chunk, n);
+    if (f) fclose(f);
     strbuf_puts(b, " ");
 }
 
@@ -153,13 +151,13 @@ static void splice(struct strbuf *b, size_t at, size_t n, const char *what, size
     strbuf_put(&out, b->data + at + n, b->len - at - n);
     strbuf_fini(b);
     *b = out;
-    if (!b->len)
-        strbuf_puts(b, " ");
+    if (!b->len) strbuf_puts(b, " ");
 }
 
 static void mutate(struct strbuf *b, int n_file)
 {
-    const size_t at = roll((uint32_t)b->len), room = b->len - at, n = roll((uint32_t)(room < 40 ? room : 40) + 1);
+    const size_t at = roll((uint32_t)b->len), room = b->len - at,
+                 n = roll((uint32_t)(room < 40 ? room : 40) + 1);
     const char *word = words[roll(sizeof words / sizeof words[0])];
     const struct strbuf *other = &corpus[roll((uint32_t)n_file)];
     const size_t from = roll((uint32_t)other->len),
@@ -203,15 +201,13 @@ static bool run(const struct strbuf *source, const cJSON *context, bool *rendere
     struct arena a;
     struct err_note note;
     struct tmpl_rendering out = {.max_bytes = 1 << 20};
-    if (tmpl_compile(&t, source->data, source->len, &note) != OK)
-        return false;
+    if (tmpl_compile(&t, source->data, source->len, &note) != OK) return false;
     arena_init(&a, TMPL_MAX_ARENA_BYTES);
     strbuf_init(&out.text);
     *rendered = tmpl_render(t, &a, value_from_json(&a, context, 0), &out, &note) == OK;
     for (size_t i = 0; i < out.n_span; i++) {
         const struct tmpl_span s = out.span[i];
-        if (s.start >= s.end || s.end > out.text.len || (i && out.span[i - 1].end >= s.start))
-            abort();
+        if (s.start >= s.end || s.end > out.text.len || (i && out.span[i - 1].end >= s.start)) abort();
     }
     strbuf_fini(&out.text);
     arena_fini(&a);
@@ -230,25 +226,23 @@ int main(int argc, char **argv)
     cJSON *context = cJSON_Parse(context_json);
     long n_compiled = 0, n_rendered = 0;
     seed = strtoull(argv[2], NULL, 10);
-    for (int i = 0; i < n_file; i++)
-        load(&corpus[i], argv[i + 3]);
+    for (int i = 0; i < n_file; i++) load(&corpus[i], argv[i + 3]);
     for (long i = 0; i < rounds; i++) {
         struct strbuf b;
         bool rendered = false;
         strbuf_init(&b);
         const struct strbuf *base = &corpus[roll((uint32_t)n_file)];
         const size_t from = roll(6) ? 0 : roll((uint32_t)base->len);
-        strbuf_put(&b, base->data + from, roll(6) ? base->len - from : roll((uint32_t)(base->len - from)) + 1);
-        for (uint32_t k = roll(3) ? 1 : roll(8) + 1; k > 0; k--)
-            mutate(&b, n_file);
+        strbuf_put(&b, base->data + from,
+                   roll(6) ? base->len - from : roll((uint32_t)(base->len - from)) + 1);
+        for (uint32_t k = roll(3) ? 1 : roll(8) + 1; k > 0; k--) mutate(&b, n_file);
         alarm(ROUND_SECONDS);
         n_compiled += run(&b, context, &rendered);
         n_rendered += rendered;
         strbuf_fini(&b);
     }
     printf("%ld rounds, %ld compiled, %ld rendered\n", rounds, n_compiled, n_rendered);
-    for (int i = 0; i < n_file; i++)
-        strbuf_fini(&corpus[i]);
+    for (int i = 0; i < n_file; i++) strbuf_fini(&corpus[i]);
     cJSON_Delete(context);
     return 0;
 }

@@ -1,5 +1,7 @@
-/* template_cli: renders chat templates for comparison with the reference. Every line of standard input is an object:
- * {"template": text} compiles one and keeps it, {"context": object} renders it. Every line of output answers one line:
+/* template_cli: renders chat templates for comparison with the reference. Every line of standard input is an
+ * object:
+ * {"template": text} compiles one and keeps it, {"context": object} renders it. Every line of output answers
+ * one line:
  * {"text": ..., "spans": [[start, end], ...]} or {"error": ..., "at": "compile" | "render"}. */
 #include <stdio.h>
 #include <stdlib.h>

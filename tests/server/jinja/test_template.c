@@ -1,4 +1,5 @@
-/* template: the laws beyond what the goldens show: bounds, errors with their lines, origin of the output's bytes. */
+/* template: the laws beyond what the goldens show: bounds, errors with their lines, origin of the output's
+ * bytes. */
 #include <pthread.h>
 #include <stdio.h>
 
@@ -13,8 +14,8 @@ struct shot {
     struct tmpl_rendering out;
 };
 
-static void shoot_bounded(struct shot *s, const char *source, size_t n, const char *context, size_t arena_bytes,
-                          size_t max_bytes)
+static void shoot_bounded(struct shot *s, const char *source, size_t n, const char *context,
+                          size_t arena_bytes, size_t max_bytes)
 {
     struct tmpl *t;
     cJSON *j = cJSON_Parse(context);
@@ -23,8 +24,7 @@ static void shoot_bounded(struct shot *s, const char *source, size_t n, const ch
     arena_init(&s->a, arena_bytes);
     strbuf_init(&s->out.text);
     s->e = tmpl_compile(&t, source, n, &s->note);
-    if (s->e == OK)
-        s->e = tmpl_render(t, &s->a, value_from_json(&s->a, j, 0), &s->out, &s->note);
+    if (s->e == OK) s->e = tmpl_render(t, &s->a, value_from_json(&s->a, j, 0), &s->out, &s->note);
     tmpl_free(t);
     cJSON_Delete(j);
 }
@@ -44,8 +44,7 @@ static void expect_text(const char *source, const char *context, const char *tex
 {
     struct shot s;
     shoot(&s, source, context);
-    if (s.e != OK)
-        fail_msg("%s: %s", source, s.note.text);
+    if (s.e != OK) fail_msg("%s: %s", source, s.note.text);
     assert_string_equal(s.out.text.len ? s.out.text.data : "", text);
     done(&s);
 }
@@ -55,8 +54,7 @@ static void expect_error(const char *source, enum err e, const char *text)
     struct shot s;
     shoot(&s, source, "{\"l\":[1,2,3],\"d\":{\"k\":1},\"s\":\"abc\"}");
     assert_int_equal(s.e, e);
-    if (!strstr(s.note.text, text))
-        fail_msg("%s: got \"%s\", not \"%s\"", source, s.note.text, text);
+    if (!strstr(s.note.text, text)) fail_msg("%s: got \"%s\", not \"%s\"", source, s.note.text, text);
     done(&s);
 }
 
@@ -67,21 +65,20 @@ static void expect_origin(const char *source, const char *context, const char *m
     struct strbuf b;
     size_t at = 0;
     shoot(&s, source, context);
-    if (s.e != OK)
-        fail_msg("%s: %s", source, s.note.text);
+    if (s.e != OK) fail_msg("%s: %s", source, s.note.text);
     strbuf_init(&b);
     strbuf_puts(&b, "");
     for (size_t i = 0; i < s.out.n_span; i++) {
         const struct tmpl_span p = s.out.span[i];
-        assert_true(p.start < p.end && p.end <= s.out.text.len && (i == 0 || s.out.span[i - 1].end < p.start));
+        assert_true(p.start < p.end && p.end <= s.out.text.len &&
+                    (i == 0 || s.out.span[i - 1].end < p.start));
         strbuf_put(&b, s.out.text.data + at, p.start - at);
         strbuf_puts(&b, "«");
         strbuf_put(&b, s.out.text.data + p.start, p.end - p.start);
         strbuf_puts(&b, "»");
         at = p.end;
     }
-    if (s.out.text.len > at)
-        strbuf_put(&b, s.out.text.data + at, s.out.text.len - at);
+    if (s.out.text.len > at) strbuf_put(&b, s.out.text.data + at, s.out.text.len - at);
     assert_string_equal(b.len ? b.data : "", marked);
     strbuf_fini(&b);
     done(&s);
@@ -113,7 +110,8 @@ static void runtime_errors_name_their_line(void **state)
     expect_error("{{ nothing.x }}", ERR_TEMPLATE, "line 1: 'nothing' is undefined");
     expect_error("{% macro f() %}\n{{ 1 + 'a' }}{% endmacro %}\n\n{{ f() }}", ERR_TEMPLATE,
                  "line 2: unsupported operand");
-    expect_error("{{ l.append(4) }}", ERR_TEMPLATE, "access to attribute 'append' of 'list' object is unsafe");
+    expect_error("{{ l.append(4) }}", ERR_TEMPLATE,
+                 "access to attribute 'append' of 'list' object is unsafe");
 }
 
 static void what_the_template_raises_stands_for_itself(void **state)
@@ -130,7 +128,8 @@ static void unknown_filters_inside_an_if_fail_only_when_reached(void **state)
 {
     (void)state;
     expect_text("{% if nothing %}{{ 1 | nope }}{% endif %}{{ (1 | nope) if nothing else 'ok' }}", "{}", "ok");
-    expect_error("{% if l %}\n{{ 1 | nope }}{% endif %}", ERR_TEMPLATE, "line 2: No filter named 'nope' found.");
+    expect_error("{% if l %}\n{{ 1 | nope }}{% endif %}", ERR_TEMPLATE,
+                 "line 2: No filter named 'nope' found.");
     expect_error("{% if nothing %}{% for x in l %}{{ 1 | nope }}{% endfor %}{% endif %}", ERR_MODEL_FILE,
                  "No filter named 'nope'.");
 }
@@ -142,11 +141,9 @@ static char *nested(int n, const char *open, const char *core, const char *close
 {
     struct strbuf b;
     strbuf_init(&b);
-    for (int i = 0; i < n; i++)
-        strbuf_puts(&b, open);
+    for (int i = 0; i < n; i++) strbuf_puts(&b, open);
     strbuf_puts(&b, core);
-    for (int i = 0; i < n; i++)
-        strbuf_puts(&b, close);
+    for (int i = 0; i < n; i++) strbuf_puts(&b, close);
     return strbuf_take(&b);
 }
 
@@ -162,7 +159,8 @@ static void nesting_is_bounded_in_every_form(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         for (int n = 1000; n <= 10000; n *= 10) {
-            char *core = nested(n, forms[i].open, forms[i].core, forms[i].close), *all = nested(1, "{{ ", core, " }}");
+            char *core = nested(n, forms[i].open, forms[i].core, forms[i].close),
+                 *all = nested(1, "{{ ", core, " }}");
             expect_error(all, ERR_MODEL_FILE, "line 1: ");
             free(core);
             free(all);
@@ -205,27 +203,30 @@ static void calls_of_macros_are_bounded(void **state)
     (void)state;
     expect_error("{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", ERR_TEMPLATE,
                  "macros call each other more than 64");
-    expect_text("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{% endif %}{{ n }}.{% endmacro %}{{ f(50) | length }}", "{}",
-                "143");
+    expect_text(
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{% endif %}{{ n }}.{% endmacro %}{{ f(50) | length }}", "{}",
+        "143");
 }
 
 static void work_is_bounded(void **state)
 {
     (void)state;
-    expect_error("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", ERR_TEMPLATE,
-                 "steps");
-    expect_error("{% set ns = namespace(a=[1]) %}{% for i in range(70) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ "
-                 "ns.a == [] }}"
-                 "{{ ns.a == namespace(b=ns.a).b }}{{ ns.a | string }}",
-                 ERR_TEMPLATE, "");
+    expect_error("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+                 ERR_TEMPLATE, "steps");
+    expect_error(
+        "{% set ns = namespace(a=[1]) %}{% for i in range(70) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ "
+        "ns.a == [] }}"
+        "{{ ns.a == namespace(b=ns.a).b }}{{ ns.a | string }}",
+        ERR_TEMPLATE, "");
     expect_error("{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(70) %}{% set ns.a = [ns.a, ns.a] %}"
                  "{% set ns.b = [ns.b, ns.b] %}{% endfor %}{{ ns.a == ns.b }}",
                  ERR_TEMPLATE, "steps");
-    expect_error("{% set ns = namespace(a=(1,)) %}{% for i in range(70) %}{% set ns.a = (ns.a, ns.a) %}{% endfor %}{{ "
-                 "{ns.a: 1} }}",
+    expect_error(
+        "{% set ns = namespace(a=(1,)) %}{% for i in range(70) %}{% set ns.a = (ns.a, ns.a) %}{% endfor %}{{ "
+        "{ns.a: 1} }}",
+        ERR_TEMPLATE, "steps");
+    expect_error("{% set x = 'ab' * 1000000 %}{% for i in range(100000) %}{{ 'c' in x }}{% endfor %}",
                  ERR_TEMPLATE, "steps");
-    expect_error("{% set x = 'ab' * 1000000 %}{% for i in range(100000) %}{{ 'c' in x }}{% endfor %}", ERR_TEMPLATE,
-                 "steps");
     expect_error("{{ range(100001) }}", ERR_TEMPLATE, "Range too big");
     expect_error("{{ range(-9223372036854775807, 9223372036854775807) }}", ERR_TEMPLATE, "Range too big");
 }
@@ -237,8 +238,9 @@ static void memory_is_bounded(void **state)
     expect_error("{{ 'x' * 9223372036854775807 }}", ERR_TEMPLATE, "too long");
     expect_error("{{ 'x'.center(1000000000000) }}", ERR_TEMPLATE, "too long");
     expect_error("{{ [0] * 1000000000 }}", ERR_TEMPLATE, "");
-    expect_error("{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
-                 ERR_TEMPLATE, "bytes");
+    expect_error(
+        "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        ERR_TEMPLATE, "bytes");
     expect_error("{{ '%1000000000d' % 1 }}", ERR_TEMPLATE, "out of bounds");
     expect_error("{{ '{:1000000000}'.format(1) }}", ERR_TEMPLATE, "out of bounds");
     expect_error("{{ s | indent(10000000000) }}", ERR_TEMPLATE, "too long");
@@ -254,10 +256,8 @@ static void an_arena_of_any_size_gives_a_text_or_an_error(void **state)
         struct shot s;
         shoot_bounded(&s, source, strlen(source), "{\"l\":[{\"role\":\"user\"},[1,2],\"x\"]}", bytes, 1000);
         assert_true(s.e == OK || s.e == ERR_TEMPLATE || s.e == ERR_NOMEM);
-        if (bytes > 32000)
-            assert_int_equal(s.e, OK);
-        if (bytes < 512)
-            assert_int_not_equal(s.e, OK);
+        if (bytes > 32000) assert_int_equal(s.e, OK);
+        if (bytes < 512) assert_int_not_equal(s.e, OK);
         done(&s);
     }
 }
@@ -313,12 +313,12 @@ static void values_may_be_as_deep_as_the_bound(void **state)
             v = l;
         }
         assert_true(tmpl_dict_put(&a, context, tmpl_str(&a, "v", 1, TMPL_OURS), v));
-        const char source[] = "{{ v | tojson | length }} {{ v | string | length }} {{ v == [v] }} {{ [v] < [v] }}";
+        const char source[] =
+            "{{ v | tojson | length }} {{ v | string | length }} {{ v == [v] }} {{ [v] < [v] }}";
         assert_int_equal(tmpl_compile(&t, source, sizeof source - 1, &note), OK);
         const enum err e = tmpl_render(t, &a, context, &out, &note);
         assert_int_equal(e, depth < TMPL_MAX_VALUE_DEPTH ? OK : ERR_TEMPLATE);
-        if (e)
-            assert_non_null(strstr(note.text, "nested too deeply"));
+        if (e) assert_non_null(strstr(note.text, "nested too deeply"));
         tmpl_free(t);
         strbuf_fini(&out.text);
         arena_fini(&a);
@@ -367,21 +367,27 @@ static void the_deepest_template_fits_a_small_stack(void **state)
 /* A template over `n`, and what it gives for a size. */
 struct cost_case {
     const char *source;
-    int         n;
+    int n;
     void (*want)(char *out, size_t size, int n);
 };
 
 static void want_built(char *out, size_t size, int n) { snprintf(out, size, "%d %d %d", 8 * n, n, n - 1); }
 static void want_n(char *out, size_t size, int n) { snprintf(out, size, "%d", n); }
-static void want_sum(char *out, size_t size, int n) { snprintf(out, size, "%lld", (long long)n * (n - 1) / 2); }
-static void want_found(char *out, size_t size, int n) { snprintf(out, size, "%d 1", 20 * n - 1 - 2 * (3 * n / 10)); }
+static void want_sum(char *out, size_t size, int n)
+{
+    snprintf(out, size, "%lld", (long long)n * (n - 1) / 2);
+}
+static void want_found(char *out, size_t size, int n)
+{
+    snprintf(out, size, "%d 1", 20 * n - 1 - 2 * (3 * n / 10));
+}
 static void want_last(char *out, size_t size, int n) { snprintf(out, size, "%d", n - 1); }
 
 static void render_case(void *arg, int times)
 {
     const struct cost_case *c = arg;
     char context[64], want[100];
-    int  n = c->n / GROWTH_TIMES * times;
+    int n = c->n / GROWTH_TIMES * times;
     snprintf(context, sizeof context, "{\"n\":%d}", n);
     c->want(want, sizeof want, n);
     expect_text(c->source, context, want);
@@ -392,20 +398,22 @@ static void what_is_linear_in_python_is_linear_here(void **state)
     (void)state;
     static const struct cost_case t[] = {
         {"{% set ns = namespace(s='', l=[]) %}{% for i in range(n) %}{% set ns.s = ns.s + 'abcdefgh' %}"
-         "{% set ns.l = ns.l + [i] %}{% endfor %}{{ ns.s | length }} {{ ns.l | length }} {{ ns.l[-1] }}", /* built piece by piece */
+         "{% set ns.l = ns.l + [i] %}{% endfor %}{{ ns.s | length }} {{ ns.l | length }} {{ ns.l[-1] }}", /* built
+                                                                                                             piece by piece */
          60000, want_built},
         {"{% set s = 'aé' * n %}{% set ns = namespace(n=0) %}{% for i in range(s | length) %}{% if s[i] == 'é' %}"
-         "{% set ns.n = ns.n + 1 %}{% endif %}{% endfor %}{{ ns.n }}", /* characters of a text that is not ASCII, by index */
+         "{% set ns.n = ns.n + 1 %}{% endif %}{% endfor %}{{ ns.n }}", /* characters of a text that is not
+                                                                          ASCII, by index */
          48000, want_n},
         {"{% set ns = namespace(p=[]) %}{% for i in range(n) %}{% set ns.p = ns.p + [('k' ~ i, i)] %}{% endfor %}"
          "{% set d = dict(ns.p) %}{% set ns.n = 0 %}{% for i in range(n) %}{% set ns.n = ns.n + d['k' ~ i] %}{% "
          "endfor %}{{ ns.n }}", /* keys of a large dict */
          20000, want_sum},
-        {"{{ ('ab' * (n * 10)).rfind('b' + 'ab' * (3 * n // 10)) }} {{ ('ab' * (n * 10)).rsplit('aab' * (n // 10)) | length }}", 20000, want_found},
+        {"{{ ('ab' * (n * 10)).rfind('b' + 'ab' * (3 * n // 10)) }} {{ ('ab' * (n * 10)).rsplit('aab' * (n // 10)) | length }}",
+         20000, want_found},
         {"{{ range(n) | reverse | unique | sort | last }}", 48000, want_last},
     };
-    for (size_t i = 0; i < sizeof t / sizeof *t; i++)
-        assert_linear(t[i].source, render_case, (void *)&t[i]);
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) assert_linear(t[i].source, render_case, (void *)&t[i]);
 }
 
 static void characters_are_counted_right_in_long_texts(void **state)
@@ -413,11 +421,12 @@ static void characters_are_counted_right_in_long_texts(void **state)
     (void)state;
     for (int n = 60; n < 700; n += 17) { /* around the entries of the table of offsets */
         char source[400], want[100];
-        snprintf(source, sizeof source,
-                 "{%% set s = 'é' * %d ~ 'x' ~ '界' * %d %%}{{ s.find('x') }} {{ s[%d] }} {{ s.rfind('é') }} {{ s[:%d] "
-                 "| length }} "
-                 "{{ s | length }} {{ s[-%d:][0] }} {{ s.find('界', %d) }}",
-                 n, n, n, n, n + 1, n + 5);
+        snprintf(
+            source, sizeof source,
+            "{%% set s = 'é' * %d ~ 'x' ~ '界' * %d %%}{{ s.find('x') }} {{ s[%d] }} {{ s.rfind('é') }} {{ s[:%d] "
+            "| length }} "
+            "{{ s | length }} {{ s[-%d:][0] }} {{ s.find('界', %d) }}",
+            n, n, n, n, n + 1, n + 5);
         snprintf(want, sizeof want, "%d x %d %d %d x %d", n, n - 1, n, 2 * n + 1, n + 5);
         expect_text(source, "{}", want);
     }
@@ -425,7 +434,8 @@ static void characters_are_counted_right_in_long_texts(void **state)
 
 /* --- origin --- */
 
-#define CLIENT "{\"m\":{\"role\":\"user\",\"content\":\" <|im_end|> \"},\"l\":[\"ab\",\"cd\"],\"ours\":\"</s>\"}"
+#define CLIENT                                                                                               \
+    "{\"m\":{\"role\":\"user\",\"content\":\" <|im_end|> \"},\"l\":[\"ab\",\"cd\"],\"ours\":\"</s>\"}"
 
 static void output_names_what_came_from_outside(void **state)
 {
@@ -440,18 +450,21 @@ static void output_names_what_came_from_outside(void **state)
     expect_origin("{{ 'a-b' | replace('-', m.role) }}{{ ['x', m.role, 1] | join(ours) }}", CLIENT,
                   "a«user»bx</s>«user»</s>1");
     expect_origin("{{ m | tojson }}", CLIENT, "{\"«role»\": \"«user»\", \"«content»\": \"« <|im_end|> »\"}");
-    expect_origin("{{ m }}{{ l[0] * 2 }}", CLIENT, "{'«role»': '«user»', '«content»': '« <|im_end|> »'}«abab»");
+    expect_origin("{{ m }}{{ l[0] * 2 }}", CLIENT,
+                  "{'«role»': '«user»', '«content»': '« <|im_end|> »'}«abab»");
     expect_origin("{{ l | join }}{% for k in m %}{{ k }},{% endfor %}", CLIENT, "«abcdrole»,«content»,");
     expect_origin("{{ '[%s]' % m.role }}{{ '[{}]'.format(m.role) }}{{ '[%5s]' | format(l[0]) }}", CLIENT,
                   "[«user»][«user»][   «ab»]");
-    expect_origin("{% set x %}<{{ m.role }}>{% endset %}{{ x | upper }}{{ x.split('s')[1] }}", CLIENT, "<«USER»>«er»>");
+    expect_origin("{% set x %}<{{ m.role }}>{% endset %}{{ x | upper }}{{ x.split('s')[1] }}", CLIENT,
+                  "<«USER»>«er»>");
     expect_origin("{% macro f(a) %}({{ a }}){% endmacro %}{{ f(m.role) | trim }}{{ f(ours) }}", CLIENT,
                   "(«user»)(</s>)");
     expect_origin("{{ (m.role + '1')[2:] }}{{ ('1' + m.role) | e }}{{ (m.role ~ '<') | e }}", CLIENT,
                   "«er»11«useruser»&lt;");
-    expect_origin("{{ m.content | trim | length }}{{ m.content == m.content }}{{ 'im' in m.content }}", CLIENT,
-                  "10TrueTrue");
-    expect_origin("{{ {'a': 1}[l[0][0]] }}{{ (m.role or 'x') }}{{ nothing | default(m.role) }}", CLIENT, "1«useruser»");
+    expect_origin("{{ m.content | trim | length }}{{ m.content == m.content }}{{ 'im' in m.content }}",
+                  CLIENT, "10TrueTrue");
+    expect_origin("{{ {'a': 1}[l[0][0]] }}{{ (m.role or 'x') }}{{ nothing | default(m.role) }}", CLIENT,
+                  "1«useruser»");
     expect_origin("{{ (m.content ~ '\n') | indent(2, true) }}", CLIENT, "  « <|im_end|> »\n");
     expect_origin("{{ l[0].center(6, '*') }}{{ 'x'.join(l) }}{{ l | sort | first | list | last }}", CLIENT,
                   "**«ab»**«ab»x«cdb»");
@@ -469,7 +482,8 @@ static void a_quote_from_outside_keeps_its_escape(void **state)
 static void special_values_print_as_python_prints_them(void **state)
 {
     (void)state;
-    expect_text("{{ [1.0, 1e16, 1e-5, 0.1, 100.0, 1e22, 123456.789, 5e-324, 1.7976931348623157e308, -0.0] }}", "{}",
+    expect_text("{{ [1.0, 1e16, 1e-5, 0.1, 100.0, 1e22, 123456.789, 5e-324, 1.7976931348623157e308, -0.0] }}",
+                "{}",
                 "[1.0, 1e+16, 1e-05, 0.1, 100.0, 1e+22, 123456.789, 5e-324, 1.7976931348623157e+308, -0.0]");
     expect_text("{{ 9223372036854775807 }} {{ -9223372036854775807 - 1 }}", "{}",
                 "9223372036854775807 -9223372036854775808");
@@ -501,8 +515,8 @@ static void a_template_tells_which_variables_it_mentions(void **state)
 {
     struct tmpl *t;
     (void)state;
-    assert_int_equal(tmpl_compile(&t, "{% for m in messages %}{{ m.tools }}{{ loop.index }}{% endfor %}", 64, NULL),
-                     OK);
+    assert_int_equal(
+        tmpl_compile(&t, "{% for m in messages %}{{ m.tools }}{{ loop.index }}{% endfor %}", 64, NULL), OK);
     assert_true(tmpl_mentions(t, "messages"));
     assert_true(tmpl_mentions(t, "m"));
     assert_false(tmpl_mentions(t, "tools"));
@@ -521,8 +535,7 @@ static void an_exhausted_arena_ends_the_whole_construction(void **state)
     arena_init(&a, 64);
     strbuf_init(&out.text);
     struct tmpl_value *d = tmpl_dict(&a), *v;
-    do
-        v = tmpl_int(&a, 1);
+    do v = tmpl_int(&a, 1);
     while (v);
     assert_false(tmpl_dict_put(&a, d, tmpl_str(&a, "k", 1, TMPL_OURS), v));
     assert_false(tmpl_list_add(&a, tmpl_list(&a), v));

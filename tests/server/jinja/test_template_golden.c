@@ -1,5 +1,5 @@
-/* Replays tests/goldens/templates.json: what the reference renders from a template and a context is what we render, and
- * what it refuses we refuse, in the same words when the template itself raised them. */
+/* Replays tests/goldens/templates.json: what the reference renders from a template and a context is what we
+ * render, and what it refuses we refuse, in the same words when the template itself raised them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,11 +55,9 @@ static bool replay(const struct tmpl *t, const cJSON *c, const cJSON *context)
     struct strbuf got;
     struct err_note note = {0};
     const enum err e = t ? render(t, context, &got, &note) : ERR_MODEL_FILE;
-    if (!t)
-        strbuf_init(&got);
+    if (!t) strbuf_init(&got);
     bool same = text ? e == OK && strcmp(got.len ? got.data : "", text) == 0 : e != OK;
-    if (raises && t)
-        same = e == ERR_TEMPLATE && strncmp(note.text, raises, sizeof note.text - 8) == 0;
+    if (raises && t) same = e == ERR_TEMPLATE && strncmp(note.text, raises, sizeof note.text - 8) == 0;
     if (!same) {
         print_error("context %s\n  want %s\n  got  %s %s\n", word(c, "context"),
                     text     ? text
@@ -75,8 +73,8 @@ static void templates_render_as_the_reference_does(void **state)
 {
     (void)state;
     cJSON *all = load(GOLDENS);
-    const cJSON *templates = cJSON_GetObjectItem(all, "templates"), *contexts = cJSON_GetObjectItem(all, "contexts"),
-                *c;
+    const cJSON *templates = cJSON_GetObjectItem(all, "templates"),
+                *contexts = cJSON_GetObjectItem(all, "contexts"), *c;
     int n = 0, n_wrong = 0, current = -1;
     struct tmpl *t = NULL;
     cJSON_ArrayForEach(c, cJSON_GetObjectItem(all, "cases"))
@@ -85,13 +83,11 @@ static void templates_render_as_the_reference_does(void **state)
         if (i != current) {
             const char *source = cJSON_GetArrayItem(templates, i)->valuestring;
             tmpl_free(t);
-            if (tmpl_compile(&t, source, strlen(source), NULL) != OK)
-                t = NULL;
+            if (tmpl_compile(&t, source, strlen(source), NULL) != OK) t = NULL;
             current = i;
         }
         n++;
-        if (replay(t, c, cJSON_GetObjectItemCaseSensitive(contexts, word(c, "context"))))
-            continue;
+        if (replay(t, c, cJSON_GetObjectItemCaseSensitive(contexts, word(c, "context")))) continue;
         print_error("  of the template %.300s\n", cJSON_GetArrayItem(templates, i)->valuestring);
         n_wrong++;
     }

@@ -10,33 +10,62 @@
 
 /* One field of every type, as an endpoint would write its table. */
 struct all {
-    bool                flag;
-    int64_t             seed;
-    int32_t             n;
-    float               top_p;
-    double              temperature;
-    struct json_str     name;
-    int                 word;
-    struct json_strs    stop;
-    struct json_ints    ids;
-    struct json_pairs   bias;
+    bool flag;
+    int64_t seed;
+    int32_t n;
+    float top_p;
+    double temperature;
+    struct json_str name;
+    int word;
+    struct json_strs stop;
+    struct json_ints ids;
+    struct json_pairs bias;
     struct json_prompts prompt;
-    const cJSON        *object, *array;
-    struct json_any     any, text_any;
+    const cJSON *object, *array;
+    struct json_any any, text_any;
 };
-static const char *const    words[] = {"text", "json_object", NULL};
+static const char *const words[] = {"text", "json_object", NULL};
 static const struct json_row all_row[] = {
     {.name = "flag", .type = JSON_BOOL, JSON_AT(struct all, flag)},
     {.name = "seed", .type = JSON_INT, JSON_AT(struct all, seed), .min = INT64_MIN, .max = INT64_MAX},
     {.name = "n", .type = JSON_INT32, JSON_AT(struct all, n), .min = 1, .max = 128},
-    {.name = "top_p", .type = JSON_FLOAT, JSON_AT(struct all, top_p), .flags = JSON_ABOVE_MIN, .fmin = 0, .fmax = 1},
+    {.name = "top_p",
+     .type = JSON_FLOAT,
+     JSON_AT(struct all, top_p),
+     .flags = JSON_ABOVE_MIN,
+     .fmin = 0,
+     .fmax = 1},
     {.name = "temperature", .type = JSON_DOUBLE, JSON_AT(struct all, temperature), .fmin = 0, .fmax = 2},
     {.name = "name", .type = JSON_STRING, JSON_AT(struct all, name), .min = 1, .max = 8},
     {.name = "word", .type = JSON_WORD, JSON_AT(struct all, word), .words = words},
-    {.name = "stop", .type = JSON_STRINGS, JSON_AT(struct all, stop), .min = 1, .max = 256, .min_items = 1, .max_items = 4},
-    {.name = "ids", .type = JSON_INTS, JSON_AT(struct all, ids), .min = 0, .max = INT32_MAX, .max_items = 1000000},
-    {.name = "bias", .type = JSON_PAIRS, JSON_AT(struct all, bias), .min = 0, .max = 49151, .fmin = -100, .fmax = 100, .max_items = 1024},
-    {.name = "prompt", .type = JSON_PROMPTS, JSON_AT(struct all, prompt), .min = 0, .max = INT32_MAX, .min_items = 1, .max_items = 1000},
+    {.name = "stop",
+     .type = JSON_STRINGS,
+     JSON_AT(struct all, stop),
+     .min = 1,
+     .max = 256,
+     .min_items = 1,
+     .max_items = 4},
+    {.name = "ids",
+     .type = JSON_INTS,
+     JSON_AT(struct all, ids),
+     .min = 0,
+     .max = INT32_MAX,
+     .max_items = 1000000},
+    {.name = "bias",
+     .type = JSON_PAIRS,
+     JSON_AT(struct all, bias),
+     .min = 0,
+     .max = 49151,
+     .fmin = -100,
+     .fmax = 100,
+     .max_items = 1024},
+    {.name = "prompt",
+     .type = JSON_PROMPTS,
+     JSON_AT(struct all, prompt),
+     .min = 0,
+     .max = INT32_MAX,
+     .min_items = 1,
+     .max_items = 1000},
     {.name = "object", .type = JSON_OBJECT, JSON_AT(struct all, object), .max_items = 3},
     {.name = "array", .type = JSON_ARRAY, JSON_AT(struct all, array), .min_items = 1, .max_items = 3},
     {.name = "any", .type = JSON_ANY, JSON_AT(struct all, any), .min = 0, .max = 1, .max_items = 4},
@@ -52,10 +81,10 @@ static const struct json_row all_row[] = {
 };
 
 struct ask {
-    struct json_in  in;
+    struct json_in in;
     struct err_note note;
-    struct all      got;
-    char           *body;
+    struct all got;
+    char *body;
 };
 
 static enum err ask(struct ask *a, const char *body)
@@ -97,45 +126,47 @@ static void expect_ok(const char *body)
 static void every_type_takes_its_own_and_nothing_else(void **state)
 {
     (void)state;
-    static const char *const value[] = {"null", "true", "0", "-1", "1.5", "\"\"", "[]", "{}", "\"x\"", "[1]",
-                                        "[\"x\"]", "[[1]]", "{\"1\":1}"};
+    static const char *const value[] = {"null", "true",  "0",   "-1",      "1.5",   "\"\"",     "[]",
+                                        "{}",   "\"x\"", "[1]", "[\"x\"]", "[[1]]", "{\"1\":1}"};
     enum { Y = OK, T = ERR_INVALID_TYPE, V = ERR_INVALID_VALUE, U = ERR_UNSUPPORTED };
     static const struct {
         const char *name;
-        int         e[sizeof value / sizeof value[0]];
+        int e[sizeof value / sizeof value[0]];
         const char *list_param; /* of [1], ["x"], [[1]], where the element is at fault */
     } t[] = {
         /*                null true 0  -1 1.5 "" [] {} "x" [1] ["x"] [[1]] {"1":1} */
-        {"flag",        {Y, Y, T, T, T, T, T, T, T, T, T, T, T}, "flag"},
-        {"seed",        {Y, T, Y, Y, T, T, T, T, T, T, T, T, T}, "seed"},
-        {"n",           {Y, T, V, V, T, T, T, T, T, T, T, T, T}, "n"},
-        {"top_p",       {Y, T, V, V, V, T, T, T, T, T, T, T, T}, "top_p"},
+        {"flag", {Y, Y, T, T, T, T, T, T, T, T, T, T, T}, "flag"},
+        {"seed", {Y, T, Y, Y, T, T, T, T, T, T, T, T, T}, "seed"},
+        {"n", {Y, T, V, V, T, T, T, T, T, T, T, T, T}, "n"},
+        {"top_p", {Y, T, V, V, V, T, T, T, T, T, T, T, T}, "top_p"},
         {"temperature", {Y, T, Y, V, Y, T, T, T, T, T, T, T, T}, "temperature"},
-        {"name",        {Y, T, T, T, T, V, T, T, Y, T, T, T, T}, "name"},
-        {"word",        {Y, T, T, T, T, V, T, T, V, T, T, T, T}, "word"},
-        {"stop",        {Y, T, T, T, T, V, V, T, Y, T, Y, T, T}, "stop[0]"},
-        {"ids",         {Y, T, T, T, T, T, Y, T, T, Y, T, T, T}, "ids[0]"},
-        {"bias",        {Y, T, T, T, T, T, T, Y, T, T, T, T, Y}, "bias"},
-        {"prompt",      {Y, T, T, T, T, Y, V, T, Y, Y, Y, Y, T}, "prompt"},
-        {"object",      {Y, T, T, T, T, T, T, Y, T, T, T, T, Y}, "object"},
-        {"array",       {Y, T, T, T, T, T, V, T, T, Y, Y, Y, T}, "array"},
-        {"any",         {Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, T, Y}, "any[0]"},
-        {"text_any",    {Y, Y, Y, Y, Y, Y, Y, Y, Y, T, Y, T, Y}, "text_any"},
-        {"checked",     {Y, T, T, T, T, Y, T, T, Y, T, T, T, T}, "checked"},
-        {"must",        {T, Y, T, T, T, T, T, T, T, T, T, T, T}, "must"},
-        {"user",        {Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y}, "user"},
-        {"unknown",     {Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y}, "unknown"},
-        {"suffix",      {Y, U, Y, U, U, Y, Y, Y, U, U, U, U, U}, "suffix"},
-        {"best_of",     {Y, U, U, U, U, Y, Y, Y, U, U, U, U, U}, "best_of"},
-        {"echo_depth",  {Y, U, U, U, U, Y, Y, Y, U, U, U, U, U}, "echo_depth"},
+        {"name", {Y, T, T, T, T, V, T, T, Y, T, T, T, T}, "name"},
+        {"word", {Y, T, T, T, T, V, T, T, V, T, T, T, T}, "word"},
+        {"stop", {Y, T, T, T, T, V, V, T, Y, T, Y, T, T}, "stop[0]"},
+        {"ids", {Y, T, T, T, T, T, Y, T, T, Y, T, T, T}, "ids[0]"},
+        {"bias", {Y, T, T, T, T, T, T, Y, T, T, T, T, Y}, "bias"},
+        {"prompt", {Y, T, T, T, T, Y, V, T, Y, Y, Y, Y, T}, "prompt"},
+        {"object", {Y, T, T, T, T, T, T, Y, T, T, T, T, Y}, "object"},
+        {"array", {Y, T, T, T, T, T, V, T, T, Y, Y, Y, T}, "array"},
+        {"any", {Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, T, Y}, "any[0]"},
+        {"text_any", {Y, Y, Y, Y, Y, Y, Y, Y, Y, T, Y, T, Y}, "text_any"},
+        {"checked", {Y, T, T, T, T, Y, T, T, Y, T, T, T, T}, "checked"},
+        {"must", {T, Y, T, T, T, T, T, T, T, T, T, T, T}, "must"},
+        {"user", {Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y}, "user"},
+        {"unknown", {Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y}, "unknown"},
+        {"suffix", {Y, U, Y, U, U, Y, Y, Y, U, U, U, U, U}, "suffix"},
+        {"best_of", {Y, U, U, U, U, Y, Y, Y, U, U, U, U, U}, "best_of"},
+        {"echo_depth", {Y, U, U, U, U, Y, Y, Y, U, U, U, U, U}, "echo_depth"},
     };
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
         for (size_t k = 0; k < sizeof value / sizeof value[0]; k++) {
-            char       body[64];
+            char body[64];
             struct ask a;
             snprintf(body, sizeof body, "{\"%s\":%s}", t[i].name, value[k]);
-            enum err    e = ask(&a, body);
-            const char *param = e == OK ? "" : value[k][0] == '[' && strlen(value[k]) > 2 ? t[i].list_param : t[i].name;
+            enum err e = ask(&a, body);
+            const char *param = e == OK                                      ? ""
+                                : value[k][0] == '[' && strlen(value[k]) > 2 ? t[i].list_param
+                                                                             : t[i].name;
             if ((int)e != t[i].e[k] || strcmp(a.note.param, param) != 0) {
                 fail_msg("%s: %s '%s' (%s)", body, err_name(e), a.note.param, a.note.text);
             }
@@ -157,12 +188,13 @@ static void the_body_is_an_object(void **state)
 static void absent_and_null_leave_the_target_alone(void **state)
 {
     (void)state;
-    static const char *const body[] = {"{}",
-                                       "{\"flag\":null,\"seed\":null,\"n\":null,\"name\":null,\"stop\":null,\"any\":null,\"prompt\":null}",
-                                       "{\"Flag\":false,\"SEED\":1,\"N\":2}"};
+    static const char *const body[] = {
+        "{}",
+        "{\"flag\":null,\"seed\":null,\"n\":null,\"name\":null,\"stop\":null,\"any\":null,\"prompt\":null}",
+        "{\"Flag\":false,\"SEED\":1,\"N\":2}"};
     for (size_t i = 0; i < sizeof body / sizeof body[0]; i++) {
         struct json_in in;
-        struct all     got = {.flag = true, .seed = 7, .n = 8, .name = {.p = "kept", .n = 4}};
+        struct all got = {.flag = true, .seed = 7, .n = 8, .name = {.p = "kept", .n = 4}};
         assert_int_equal(json_in_open(&in, body[i], strlen(body[i]), NULL, NULL), OK);
         assert_int_equal(json_in_read(&in, in.root, all_row, &got), OK);
         assert_true(got.flag);
@@ -177,17 +209,20 @@ static void absent_and_null_leave_the_target_alone(void **state)
 static void required_is_neither_absent_nor_null(void **state)
 {
     (void)state;
-    static const struct json_row row[] = {{.name = "messages", .type = JSON_ARRAY, .flags = JSON_REQUIRED | JSON_NO_TARGET, .min_items = 1},
-                                          {.name = NULL}};
+    static const struct json_row row[] = {
+        {.name = "messages", .type = JSON_ARRAY, .flags = JSON_REQUIRED | JSON_NO_TARGET, .min_items = 1},
+        {.name = NULL}};
     static const struct {
         const char *body;
-        enum err    e;
-    } t[] = {{"{}", ERR_MISSING_FIELD}, {"{\"Messages\":[1]}", ERR_MISSING_FIELD},
+        enum err e;
+    } t[] = {{"{}", ERR_MISSING_FIELD},
+             {"{\"Messages\":[1]}", ERR_MISSING_FIELD},
              {"{\"messages\":null}", ERR_INVALID_TYPE},
-             {"{\"messages\":{}}", ERR_INVALID_TYPE}, {"{\"messages\":[]}", ERR_INVALID_VALUE},
+             {"{\"messages\":{}}", ERR_INVALID_TYPE},
+             {"{\"messages\":[]}", ERR_INVALID_VALUE},
              {"{\"messages\":[{}]}", OK}};
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
-        struct json_in  in;
+        struct json_in in;
         struct err_note note = {.code = OK};
         assert_int_equal(json_in_open(&in, t[i].body, strlen(t[i].body), NULL, &note), OK);
         assert_int_equal(json_in_read(&in, in.root, row, NULL), t[i].e);
@@ -203,21 +238,34 @@ static void integers_are_exact_in_64_bits(void **state)
     (void)state;
     static const struct {
         const char *s;
-        int64_t     v;
-    } yes[] = {{"0", 0}, {"-0", 0}, {"9007199254740993", 9007199254740993}, {"-9007199254740993", -9007199254740993},
-               {"9223372036854775807", INT64_MAX}, {"-9223372036854775808", INT64_MIN},
+        int64_t v;
+    } yes[] = {{"0", 0},
+               {"-0", 0},
+               {"9007199254740993", 9007199254740993},
+               {"-9007199254740993", -9007199254740993},
+               {"9223372036854775807", INT64_MAX},
+               {"-9223372036854775808", INT64_MIN},
                {"9223372036854775806", INT64_MAX - 1},
-               {"16.0", 16}, {"1e2", 100}, {"-2.50e1", -25}, {"0.0", 0}, {"1e-999", 0},
+               {"16.0", 16},
+               {"1e2", 100},
+               {"-2.50e1", -25},
+               {"0.0", 0},
+               {"1e-999", 0},
                {"9007199254740991.0", 9007199254740991}};
     static const struct {
         const char *s;
-        enum err    e;
-    } no[] = {{"9223372036854775808", ERR_INVALID_VALUE}, {"-9223372036854775809", ERR_INVALID_VALUE},
+        enum err e;
+    } no[] = {{"9223372036854775808", ERR_INVALID_VALUE},
+              {"-9223372036854775809", ERR_INVALID_VALUE},
               {"18446744073709551616", ERR_INVALID_VALUE},
-              {"99999999999999999999999999999999999999", ERR_INVALID_VALUE}, {"9007199254740992.0", ERR_INVALID_VALUE},
-              {"9007199254740993e0", ERR_INVALID_VALUE}, {"1e300", ERR_INVALID_VALUE}, {"1.5", ERR_INVALID_TYPE},
+              {"99999999999999999999999999999999999999", ERR_INVALID_VALUE},
+              {"9007199254740992.0", ERR_INVALID_VALUE},
+              {"9007199254740993e0", ERR_INVALID_VALUE},
+              {"1e300", ERR_INVALID_VALUE},
+              {"1.5", ERR_INVALID_TYPE},
               {"1e-1", ERR_INVALID_TYPE},
-              {"-0.5", ERR_INVALID_TYPE}, {"99999999999999999999999.5", ERR_INVALID_VALUE}};
+              {"-0.5", ERR_INVALID_TYPE},
+              {"99999999999999999999999.5", ERR_INVALID_VALUE}};
     char body[128];
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
         struct ask a;
@@ -235,26 +283,34 @@ static void integers_are_exact_in_64_bits(void **state)
 static void bounds_are_kept_and_told(void **state)
 {
     (void)state;
-    static const char *const yes[] = {"{\"n\":1}", "{\"n\":128}", "{\"top_p\":1}", "{\"top_p\":1e-30}",
-                                      "{\"temperature\":0}", "{\"temperature\":-0}",
-                                      "{\"temperature\":2}", "{\"temperature\":4e-324}", "{\"name\":\"12345678\"}",
+    static const char *const yes[] = {"{\"n\":1}",
+                                      "{\"n\":128}",
+                                      "{\"top_p\":1}",
+                                      "{\"top_p\":1e-30}",
+                                      "{\"temperature\":0}",
+                                      "{\"temperature\":-0}",
+                                      "{\"temperature\":2}",
+                                      "{\"temperature\":4e-324}",
+                                      "{\"name\":\"12345678\"}",
                                       "{\"name\":\"\xe2\x82\xac\xe2\x82\xac\"}"};
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) expect_ok(yes[i]);
     static const struct {
         const char *body, *param, *says;
     } no[] = {
-        {"{\"n\":0}", "n", "n must be between 1 and 128"}, {"{\"n\":129}", "n", "n must be between 1 and 128"},
-        {"{\"n\":4294967297}", "n", "between"}, {"{\"top_p\":0}", "top_p", "top_p must be above 0 and at most 1"},
-        {"{\"top_p\":1.0000001}", "top_p", "at most 1"}, {"{\"temperature\":-1e-30}", "temperature",
-        "temperature must be at least 0 and at most 2"},
-        {"{\"temperature\":2.0000001}", "temperature", "at most 2"}, {"{\"name\":\"123456789\"}", "name",
-        "at most 8 bytes, not 9"},
-        {"{\"name\":\"\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\"}", "name", "not 9"}, {"{\"checked\":\"12345\"}",
-        "checked", "at most 4"},
-        {"{\"word\":\"json\"}", "word", "word must be one of \"text\", \"json_object\""}, {"{\"word\":\"Text\"}",
-        "word", "one of"},
-        {"{\"object\":{\"a\":1,\"b\":1,\"c\":1,\"d\":1}}", "object", "at most 3"}, {"{\"array\":[1,2,3,4]}", "array",
-        "at most 3 elements, not 4"},
+        {"{\"n\":0}", "n", "n must be between 1 and 128"},
+        {"{\"n\":129}", "n", "n must be between 1 and 128"},
+        {"{\"n\":4294967297}", "n", "between"},
+        {"{\"top_p\":0}", "top_p", "top_p must be above 0 and at most 1"},
+        {"{\"top_p\":1.0000001}", "top_p", "at most 1"},
+        {"{\"temperature\":-1e-30}", "temperature", "temperature must be at least 0 and at most 2"},
+        {"{\"temperature\":2.0000001}", "temperature", "at most 2"},
+        {"{\"name\":\"123456789\"}", "name", "at most 8 bytes, not 9"},
+        {"{\"name\":\"\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\"}", "name", "not 9"},
+        {"{\"checked\":\"12345\"}", "checked", "at most 4"},
+        {"{\"word\":\"json\"}", "word", "word must be one of \"text\", \"json_object\""},
+        {"{\"word\":\"Text\"}", "word", "one of"},
+        {"{\"object\":{\"a\":1,\"b\":1,\"c\":1,\"d\":1}}", "object", "at most 3"},
+        {"{\"array\":[1,2,3,4]}", "array", "at most 3 elements, not 4"},
         {"{\"array\":[1,2,3,\"4\"]}", "array", "at most 3 elements, not 4"},
     };
     for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
@@ -270,8 +326,11 @@ static void values_arrive_in_their_targets(void **state)
 {
     (void)state;
     struct ask a;
-    assert_int_equal(ask(&a, "{\"flag\":true,\"n\":3,\"top_p\":0.25,\"temperature\":0.1,\"name\":\"\\ud83d\\ude39\\n\",\"word\":\"json_object\","
-                             "\"object\":{\"k\":[5]},\"array\":[{\"z\":1}],\"text_any\":{\"q\":1}}"), OK);
+    assert_int_equal(
+        ask(&a,
+            "{\"flag\":true,\"n\":3,\"top_p\":0.25,\"temperature\":0.1,\"name\":\"\\ud83d\\ude39\\n\",\"word\":\"json_object\","
+            "\"object\":{\"k\":[5]},\"array\":[{\"z\":1}],\"text_any\":{\"q\":1}}"),
+        OK);
     assert_true(a.got.flag);
     assert_int_equal(a.got.n, 3);
     assert_true(a.got.top_p == 0.25f && a.got.temperature == 0.1);
@@ -309,7 +368,7 @@ static void one_string_is_a_list_of_one(void **state)
     expect_fail("{\"stop\":[\"a\",null]}", ERR_INVALID_TYPE, "stop[1]");
     expect_fail("{\"stop\":[1,2,3,4,5]}", ERR_INVALID_TYPE, "stop[0]");
     char *big = malloc((1 << 20) + 64);
-    int   n = sprintf(big, "{\"stop\":[\"x\",\"");
+    int n = sprintf(big, "{\"stop\":[\"x\",\"");
     memset(big + n, 'y', 1 << 20);
     strcpy(big + n + (1 << 20), "\"]}");
     expect_fail(big, ERR_INVALID_VALUE, "stop[1]");
@@ -327,7 +386,8 @@ static void ids_are_read_from_the_raw_text(void **state)
     assert_int_equal(a.got.ids.v[2], 5);
     assert_int_equal(a.got.ids.v[3], 1000);
     assert_int_equal(a.got.n, 2);
-    assert_int_equal(cJSON_GetArraySize(json_in_get(a.in.root, "ids")), 1); /* only its shape stands in the tree */
+    assert_int_equal(cJSON_GetArraySize(json_in_get(a.in.root, "ids")),
+                     1); /* only its shape stands in the tree */
     ask_end(&a);
     assert_int_equal(ask(&a, "{\"ids\":[]}"), OK);
     assert_int_equal(a.got.ids.n, 0);
@@ -354,7 +414,7 @@ static void a_million_ids_cost_no_tree(void **state)
     (void)state;
     enum { N = 999990 };
     struct strbuf b;
-    struct ask    a;
+    struct ask a;
     strbuf_init(&b);
     strbuf_puts(&b, "{\"n\":2,\"prompt\":[");
     for (int i = 0; i < N; i++) strbuf_printf(&b, i ? ", %d" : "%d", i);
@@ -423,7 +483,7 @@ static void too_many_prompts_are_refused_before_memory_is_spent(void **state)
 {
     (void)state;
     struct strbuf b;
-    struct ask    a;
+    struct ask a;
     strbuf_init(&b);
     strbuf_puts(&b, "{\"prompt\":[[]");
     for (int i = 0; i < 900000; i++) strbuf_puts(&b, ",[]");
@@ -446,10 +506,11 @@ static void pairs_have_integer_keys_and_bounded_values(void **state)
     ask_end(&a);
     expect_ok("{\"bias\":{}}");
     /* C18 */
-    static const char *const wrong[] = {"\"-1\":0", "\"49152\":0", "\"AI\":0", "\"1e9\":0", "\"\":0", "\"-\":0",
-                                        "\"-0\":0", "\"01\":0", "\"+1\":0", "\" 1\":0",
-                                        "\"1.0\":0", "\"99999999999999999999\":0", "\"4294967297\":0", "\"1\":101",
-                                        "\"1\":-100.1"};
+    static const char *const wrong[] = {"\"-1\":0",         "\"49152\":0", "\"AI\":0",
+                                        "\"1e9\":0",        "\"\":0",      "\"-\":0",
+                                        "\"-0\":0",         "\"01\":0",    "\"+1\":0",
+                                        "\" 1\":0",         "\"1.0\":0",   "\"99999999999999999999\":0",
+                                        "\"4294967297\":0", "\"1\":101",   "\"1\":-100.1"};
     char body[64];
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         snprintf(body, sizeof body, "{\"bias\":{%s}}", wrong[i]);
@@ -466,8 +527,10 @@ static void pairs_have_integer_keys_and_bounded_values(void **state)
         strbuf_clear(&b);
         for (int i = 0; i < entries[k]; i++) strbuf_printf(&b, "%s\"%d\":1", i ? "," : "{\"bias\":{", i);
         strbuf_puts(&b, "}}");
-        if (k == 0) expect_ok(b.data);
-        else expect_fail(b.data, ERR_INVALID_VALUE, "bias");
+        if (k == 0)
+            expect_ok(b.data);
+        else
+            expect_fail(b.data, ERR_INVALID_VALUE, "bias");
     }
     strbuf_fini(&b);
 }
@@ -500,15 +563,19 @@ static void any_hands_out_arrays_of_integers_apart(void **state)
 static void rejected_fields_may_ask_for_nothing(void **state)
 {
     (void)state;
-    static const char *const yes[] = {"{\"suffix\":false}", "{\"suffix\":0.0}", "{\"best_of\":1}",
-                                      "{\"best_of\":1.0}", "{\"modalities\":[\"text\"]}",
-                                      "{\"modalities\":[\"text\",\"json_object\"]}", "{\"modalities\":\"text\"}",
+    static const char *const yes[] = {"{\"suffix\":false}",
+                                      "{\"suffix\":0.0}",
+                                      "{\"best_of\":1}",
+                                      "{\"best_of\":1.0}",
+                                      "{\"modalities\":[\"text\"]}",
+                                      "{\"modalities\":[\"text\",\"json_object\"]}",
+                                      "{\"modalities\":\"text\"}",
                                       "{\"unknown\":{\"a\":[1,{}]}}",
                                       "{\"user\":\"x\",\"Suffix\":\"y\"}"};
-    static const char *const no[] = {"{\"suffix\":\" \"}", "{\"best_of\":2}", "{\"best_of\":0}",
-                                     "{\"echo_depth\":0}", "{\"echo_depth\":1}",
-                                     "{\"modalities\":[\"text\",\"audio\"]}", "{\"modalities\":[null]}",
-                                     "{\"suffix\":{\"a\":1}}", "{\"suffix\":true}"};
+    static const char *const no[] = {
+        "{\"suffix\":\" \"}",      "{\"best_of\":2}",        "{\"best_of\":0}",
+        "{\"echo_depth\":0}",      "{\"echo_depth\":1}",     "{\"modalities\":[\"text\",\"audio\"]}",
+        "{\"modalities\":[null]}", "{\"suffix\":{\"a\":1}}", "{\"suffix\":true}"};
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) expect_ok(yes[i]);
     for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
         struct ask a;
@@ -520,8 +587,8 @@ static void rejected_fields_may_ask_for_nothing(void **state)
 /* ---- below the top level ---- */
 
 struct message {
-    struct json_str  role, content;
-    int64_t          number;
+    struct json_str role, content;
+    int64_t number;
     struct json_ints ids;
 };
 static const struct json_row message_row[] = {
@@ -535,8 +602,8 @@ static const struct json_row message_row[] = {
 static enum err read_messages(const char *body, struct err_note *note, struct message *m)
 {
     struct json_in in;
-    enum err       e = json_in_open(&in, body, strlen(body), NULL, note);
-    int            i = 0;
+    enum err e = json_in_open(&in, body, strlen(body), NULL, note);
+    int i = 0;
     for (const cJSON *c = e == OK ? in.root->child->child : NULL; c && e == OK; c = c->next, i++) {
         size_t mark = json_in_enter(&in, "messages[%d]", i);
         memset(m, 0, sizeof *m);
@@ -558,42 +625,52 @@ static void nested_fields_are_told_by_their_path(void **state)
     (void)state;
     static const struct {
         const char *body;
-        enum err    e;
+        enum err e;
         const char *param, *text;
     } t[] = {
-        {"{\"messages\":[{\"role\":\"user\"},{\"role\":\"user\",\"content\":5}]}", ERR_INVALID_TYPE, "messages[1].content",
-         "messages[1].content must be a string, not a number"},
-        {"{\"messages\":[{\"content\":\"x\"}]}", ERR_MISSING_FIELD, "messages[0].role", "messages[0].role is required"},
-        {"{\"messages\":[{\"role\":null}]}", ERR_INVALID_TYPE, "messages[0].role", "messages[0].role must not be null"},
+        {"{\"messages\":[{\"role\":\"user\"},{\"role\":\"user\",\"content\":5}]}", ERR_INVALID_TYPE,
+         "messages[1].content", "messages[1].content must be a string, not a number"},
+        {"{\"messages\":[{\"content\":\"x\"}]}", ERR_MISSING_FIELD, "messages[0].role",
+         "messages[0].role is required"},
+        {"{\"messages\":[{\"role\":null}]}", ERR_INVALID_TYPE, "messages[0].role",
+         "messages[0].role must not be null"},
         {"{\"messages\":[{\"role\":\"user\"},7]}", ERR_INVALID_TYPE, "messages[1]",
-        "messages[1] must be an object, not a number"},
-        {"{\"messages\":[1,2,3]}", ERR_INVALID_TYPE, "messages[0]", "messages[0] must be an object, not a number"},
-        {"{\"messages\":[[1,2]]}", ERR_INVALID_TYPE, "messages[0]", "messages[0] must be an object, not an array"},
+         "messages[1] must be an object, not a number"},
+        {"{\"messages\":[1,2,3]}", ERR_INVALID_TYPE, "messages[0]",
+         "messages[0] must be an object, not a number"},
+        {"{\"messages\":[[1,2]]}", ERR_INVALID_TYPE, "messages[0]",
+         "messages[0] must be an object, not an array"},
         {"{\"messages\":[{\"role\":\"king\"}]}", ERR_INVALID_VALUE, "messages[0].inner.role",
-        "messages[0].inner.role is 5"},
+         "messages[0].inner.role is 5"},
         {"{\"messages\":[{\"role\":\"user\",\"ids\":[1,10]}]}", ERR_INVALID_VALUE, "messages[0].ids[1]",
-        "messages[0].ids[1] must be between 0 and 9"},
-        {"{\"messages\":[{\"role\":\"user\",\"ids\":[1,2,3,4]}]}", ERR_INVALID_VALUE, "messages[0].ids", NULL},
-        {"{\"messages\":[{\"role\":\"user\",\"number\":9007199254740993}]}", ERR_INVALID_VALUE, "messages[0].number", NULL},
+         "messages[0].ids[1] must be between 0 and 9"},
+        {"{\"messages\":[{\"role\":\"user\",\"ids\":[1,2,3,4]}]}", ERR_INVALID_VALUE, "messages[0].ids",
+         NULL},
+        {"{\"messages\":[{\"role\":\"user\",\"number\":9007199254740993}]}", ERR_INVALID_VALUE,
+         "messages[0].number", NULL},
         {"{\"messages\":[{\"role\":\"user\",\"number\":0.5}]}", ERR_INVALID_TYPE, "messages[0].number", NULL},
     };
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
         struct err_note note;
-        struct message  m;
+        struct message m;
         assert_int_equal(read_messages(t[i].body, &note, &m), t[i].e);
         assert_string_equal(note.param, t[i].param);
         if (t[i].text) assert_string_equal(note.text, t[i].text);
     }
     struct message m;
     /* names of the top level mean nothing here, nor the other way round */
-    assert_int_equal(read_messages("{\"messages\":[{\"role\":\"user\",\"number\":-3,\"ids\":[9,0]}],\"number\":\"x\",\"ids\":[77]}", NULL, &m), OK);
+    assert_int_equal(
+        read_messages(
+            "{\"messages\":[{\"role\":\"user\",\"number\":-3,\"ids\":[9,0]}],\"number\":\"x\",\"ids\":[77]}",
+            NULL, &m),
+        OK);
     assert_int_equal(m.number, -3);
 }
 
 static void long_paths_are_cut_not_overrun(void **state)
 {
     (void)state;
-    struct json_in  in;
+    struct json_in in;
     struct err_note note;
     assert_int_equal(json_in_open(&in, "{}", 2, NULL, &note), OK);
     for (int i = 0; i < 50; i++) json_in_enter(&in, "a_rather_long_name[%d]", i);
@@ -609,17 +686,17 @@ static void long_paths_are_cut_not_overrun(void **state)
 
 /* ---- memory ---- */
 
-static int   allocations_left;
+static int allocations_left;
 static void *failing_malloc(size_t n) { return allocations_left-- > 0 ? malloc(n) : NULL; }
 
 static void a_tree_without_memory_is_told_and_leaves_nothing(void **state)
 {
     (void)state;
     static const char body[] = "{\"a\":[1,2],\"b\":{\"c\":\"x\",\"d\":[null,true,{}]},\"e\":1.5}";
-    cJSON_Hooks       hooks = {.malloc_fn = failing_malloc, .free_fn = free};
-    int               k = 0;
+    cJSON_Hooks hooks = {.malloc_fn = failing_malloc, .free_fn = free};
+    int k = 0;
     for (;; k++) {
-        struct json_in  in;
+        struct json_in in;
         struct err_note note;
         allocations_left = k;
         cJSON_InitHooks(&hooks);
@@ -642,24 +719,30 @@ static void a_tree_without_memory_is_told_and_leaves_nothing(void **state)
 static void read_with(const struct json_row *row)
 {
     struct json_in in;
-    struct all     got;
+    struct all got;
     if (json_in_open(&in, "{\"x\":1}", 7, NULL, NULL) == OK) json_in_read(&in, in.root, row, &got);
 }
 static void wrong_size(void)
 {
-    read_with((const struct json_row[]){{.name = "x", .type = JSON_DOUBLE, JSON_AT(struct all, top_p), .fmin = 0, .fmax = 1}, {.name = NULL}});
+    read_with((const struct json_row[]){
+        {.name = "x", .type = JSON_DOUBLE, JSON_AT(struct all, top_p), .fmin = 0, .fmax = 1},
+        {.name = NULL}});
 }
 static void no_bounds(void)
 {
-    read_with((const struct json_row[]){{.name = "x", .type = JSON_INT, JSON_AT(struct all, seed)}, {.name = NULL}});
+    read_with((const struct json_row[]){{.name = "x", .type = JSON_INT, JSON_AT(struct all, seed)},
+                                        {.name = NULL}});
 }
 static void wide_bounds(void)
 {
-    read_with((const struct json_row[]){{.name = "x", .type = JSON_INT32, JSON_AT(struct all, n), .min = 0, .max = INT64_MAX}, {.name = NULL}});
+    read_with((const struct json_row[]){
+        {.name = "x", .type = JSON_INT32, JSON_AT(struct all, n), .min = 0, .max = INT64_MAX},
+        {.name = NULL}});
 }
 static void no_words(void)
 {
-    read_with((const struct json_row[]){{.name = "x", .type = JSON_WORD, JSON_AT(struct all, word)}, {.name = NULL}});
+    read_with((const struct json_row[]){{.name = "x", .type = JSON_WORD, JSON_AT(struct all, word)},
+                                        {.name = NULL}});
 }
 
 static void a_wrong_row_is_a_bug(void **state)

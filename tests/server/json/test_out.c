@@ -18,7 +18,7 @@ static void expect_text(struct strbuf *b, const char *want)
 static void commas_and_nesting_are_the_writers(void **state)
 {
     (void)state;
-    struct strbuf   b;
+    struct strbuf b;
     struct json_out o;
     strbuf_init(&b);
     json_out_init(&o, &b);
@@ -39,8 +39,10 @@ static void commas_and_nesting_are_the_writers(void **state)
     json_out_raw(&o, "e", "{\"x\":[1]}!", 9);
     json_out_string(&o, "f\"\n", "", 0);
     json_out_end(&o);
-    expect_text(&b, "{\"a\":\"x\",\"b\":[-9223372036854775808,18446744073709551615,{},[true],null],\"c\":false,\"d\":null,"
-                    "\"e\":{\"x\":[1]},\"f\\\"\\n\":\"\"}");
+    expect_text(
+        &b,
+        "{\"a\":\"x\",\"b\":[-9223372036854775808,18446744073709551615,{},[true],null],\"c\":false,\"d\":null,"
+        "\"e\":{\"x\":[1]},\"f\\\"\\n\":\"\"}");
     json_out_init(&o, &b);
     json_out_text(&o, NULL, "alone");
     expect_text(&b, "\"alone\"");
@@ -50,15 +52,18 @@ static void commas_and_nesting_are_the_writers(void **state)
 static void every_depth_up_to_the_limit_closes_as_it_opened(void **state)
 {
     (void)state;
-    struct strbuf    b;
-    struct json_out  o;
+    struct strbuf b;
+    struct json_out o;
     struct json_scan scan;
     strbuf_init(&b);
     json_out_init(&o, &b);
     for (int i = 0; i < JSON_OUT_DEPTH_MAX; i++) {
-        const char *key = i > 0 && (i - 1) % 3 == 0 ? "k" : NULL; /* depth i - 1 is an object when divisible by 3 */
-        if (i % 3 == 0) json_out_object(&o, key);
-        else json_out_array(&o, key);
+        const char *key =
+            i > 0 && (i - 1) % 3 == 0 ? "k" : NULL; /* depth i - 1 is an object when divisible by 3 */
+        if (i % 3 == 0)
+            json_out_object(&o, key);
+        else
+            json_out_array(&o, key);
     }
     for (int i = JSON_OUT_DEPTH_MAX - 1; i >= 0; i--) {
         json_out_int(&o, i % 3 == 0 ? "z" : NULL, i);
@@ -70,14 +75,14 @@ static void every_depth_up_to_the_limit_closes_as_it_opened(void **state)
     strbuf_fini(&b);
 }
 
-static struct strbuf   bug_buf;
+static struct strbuf bug_buf;
 static struct json_out bug_out;
-static void            key_in_array(void) { json_out_array(&bug_out, NULL), json_out_int(&bug_out, "k", 1); }
-static void            no_key_in_object(void) { json_out_object(&bug_out, NULL), json_out_int(&bug_out, NULL, 1); }
-static void            end_too_often(void) { json_out_end(&bug_out); }
-static void            write_nan(void) { json_out_float(&bug_out, NULL, NAN); }
-static void            write_inf(void) { json_out_double(&bug_out, NULL, -INFINITY); }
-static void            too_deep(void)
+static void key_in_array(void) { json_out_array(&bug_out, NULL), json_out_int(&bug_out, "k", 1); }
+static void no_key_in_object(void) { json_out_object(&bug_out, NULL), json_out_int(&bug_out, NULL, 1); }
+static void end_too_often(void) { json_out_end(&bug_out); }
+static void write_nan(void) { json_out_float(&bug_out, NULL, NAN); }
+static void write_inf(void) { json_out_double(&bug_out, NULL, -INFINITY); }
+static void too_deep(void)
 {
     for (int i = 0; i <= JSON_OUT_DEPTH_MAX; i++) json_out_array(&bug_out, NULL);
 }
@@ -100,7 +105,7 @@ static void what_json_forbids_in_strings_is_escaped(void **state)
     (void)state;
     static const struct {
         const char *s;
-        size_t      n;
+        size_t n;
         const char *want;
     } t[] = {
 #define S(text) text, sizeof(text) - 1
@@ -116,7 +121,8 @@ static void what_json_forbids_in_strings_is_escaped(void **state)
          "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\x41\""},
         {S("\xf4\x91\x92\x93\xff\x41\x80\xbf\x42"),
          "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\x41\xef\xbf\xbd\xef\xbf\xbd\x42\""},
-        {S("\xe1\x80\xe2\xf0\x91\x92\xf1\xbf\x41"), "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\x41\""},
+        {S("\xe1\x80\xe2\xf0\x91\x92\xf1\xbf\x41"),
+         "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\x41\""},
         {S("\xf0\x9f\x98"), "\"\xef\xbf\xbd\""},
         {S("\"\xff\""), "\"\\\"\xef\xbf\xbd\\\"\""},
 #undef S
@@ -137,12 +143,12 @@ static void any_bytes_make_valid_json_that_reads_back(void **state)
 {
     (void)state;
     static const char alphabet[] = "ab\"\\\n\t\x01\x1f/\xe2\x82\xac\xf0\x9f\x98\xb9\xc3\xa9\xed\xa0\x80\xff";
-    unsigned          seed = 11;
-    struct strbuf     b, clean;
+    unsigned seed = 11;
+    struct strbuf b, clean;
     strbuf_init(&b);
     strbuf_init(&clean);
     for (int i = 0; i < 20000; i++) {
-        char   s[40];
+        char s[40];
         size_t n = (size_t)rand_r(&seed) % sizeof s;
         for (size_t k = 0; k < n; k++) s[k] = alphabet[(size_t)rand_r(&seed) % (sizeof alphabet - 1)];
         json_out_quote(&b, s, n);
@@ -165,12 +171,13 @@ static void floats_read_back_equal(void **state)
 {
     (void)state;
     static const struct {
-        float       v;
+        float v;
         const char *want;
-    } t[] = {{0, "0"}, {-0.5f, "-0.5"}, {-9999.0f, "-9999"}, {0.1f, "0.100000001"}, {1e10f, "1e+10"}, {-1, "-1"}};
-    struct strbuf   b;
+    } t[] = {{0, "0"},         {-0.5f, "-0.5"}, {-9999.0f, "-9999"}, {0.1f, "0.100000001"},
+             {1e10f, "1e+10"}, {-1, "-1"}};
+    struct strbuf b;
     struct json_out o;
-    unsigned        seed = 5;
+    unsigned seed = 5;
     strbuf_init(&b);
     json_out_init(&o, &b);
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
@@ -179,7 +186,7 @@ static void floats_read_back_equal(void **state)
     }
     for (int i = 0; i < 100000; i++) {
         uint32_t bits = (uint32_t)rand_r(&seed) << 16 ^ (uint32_t)rand_r(&seed);
-        float    v, back;
+        float v, back;
         memcpy(&v, &bits, sizeof v);
         if (!isfinite(v)) continue;
         json_out_float(&o, NULL, v);
@@ -198,13 +205,17 @@ static void doubles_are_short_and_read_back_equal(void **state)
 {
     (void)state;
     static const struct {
-        double      v;
+        double v;
         const char *want;
-    } t[] = {{0, "0"}, {0.1, "0.1"}, {0.1 + 0.2, "0.30000000000000004"}, {1.0 / 3, "0.3333333333333333"},
-             {123456.75, "123456.75"}, {1e300, "1e+300"}};
-    struct strbuf   b;
+    } t[] = {{0, "0"},
+             {0.1, "0.1"},
+             {0.1 + 0.2, "0.30000000000000004"},
+             {1.0 / 3, "0.3333333333333333"},
+             {123456.75, "123456.75"},
+             {1e300, "1e+300"}};
+    struct strbuf b;
     struct json_out o;
-    unsigned        seed = 5;
+    unsigned seed = 5;
     strbuf_init(&b);
     json_out_init(&o, &b);
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
@@ -212,8 +223,9 @@ static void doubles_are_short_and_read_back_equal(void **state)
         expect_text(&b, t[i].want);
     }
     for (int i = 0; i < 50000; i++) {
-        uint64_t bits = (uint64_t)rand_r(&seed) << 42 ^ (uint64_t)rand_r(&seed) << 21 ^ (uint64_t)rand_r(&seed);
-        double   v, back;
+        uint64_t bits =
+            (uint64_t)rand_r(&seed) << 42 ^ (uint64_t)rand_r(&seed) << 21 ^ (uint64_t)rand_r(&seed);
+        double v, back;
         memcpy(&v, &bits, sizeof v);
         if (!isfinite(v)) continue;
         json_out_double(&o, NULL, v);
@@ -227,17 +239,21 @@ static void doubles_are_short_and_read_back_equal(void **state)
 static void an_error_has_all_four_keys(void **state)
 {
     (void)state;
-    struct strbuf   b;
+    struct strbuf b;
     struct err_note note;
     strbuf_init(&b);
     err_set(&note, ERR_INVALID_VALUE, "stop[1]", "%s", "a \"quoted\" text");
     json_out_error(&b, &note);
-    expect_text(&b, "{\"error\":{\"message\":\"a \\\"quoted\\\" text\",\"type\":\"invalid_request_error\",\"param\":\"stop[1]\","
-                    "\"code\":\"invalid_value\"}}");
+    expect_text(
+        &b,
+        "{\"error\":{\"message\":\"a \\\"quoted\\\" text\",\"type\":\"invalid_request_error\",\"param\":\"stop[1]\","
+        "\"code\":\"invalid_value\"}}");
     note = (struct err_note){.code = ERR_QUEUE_FULL};
     json_out_error(&b, &note);
-    expect_text(&b, "{\"error\":{\"message\":\"the queue is full, try again later\",\"type\":\"rate_limit_error\",\"param\":null,"
-                    "\"code\":\"queue_full\"}}");
+    expect_text(
+        &b,
+        "{\"error\":{\"message\":\"the queue is full, try again later\",\"type\":\"rate_limit_error\",\"param\":null,"
+        "\"code\":\"queue_full\"}}");
     strbuf_fini(&b);
 }
 

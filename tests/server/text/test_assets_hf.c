@@ -13,7 +13,7 @@ static char dir[32];
 static struct text_assets *open_dir(void)
 {
     struct text_assets *t;
-    struct err_note     note = {0};
+    struct err_note note = {0};
     if (text_assets_open(&t, dir, &note) != OK) fail_msg("%s", note.text);
     return t;
 }
@@ -22,9 +22,9 @@ static struct text_assets *open_dir(void)
 static void put_with(int file, const char *from, const char *to)
 {
     static const char *const whole[] = {TINY_TOKENIZER, TINY_CONFIG, TINY_GENERATION};
-    static char              text[8192];
-    size_t                   n = 0, len = strlen(from);
-    int                      times = 0;
+    static char text[8192];
+    size_t n = 0, len = strlen(from);
+    int times = 0;
     for (const char *p = whole[file]; *p;) {
         bool here = len && strncmp(p, from, len) == 0;
         n += (size_t)snprintf(text + n, sizeof text - n, "%.*s", here ? (int)strlen(to) : 1, here ? to : p);
@@ -38,12 +38,14 @@ static void put_with(int file, const char *from, const char *to)
 static void assert_refused(int file, const char *from, const char *to, const char *says)
 {
     struct text_assets *t = NULL;
-    struct err_note     note = {0};
-    char                path[128];
+    struct err_note note = {0};
+    char path[128];
     tiny_path(path, dir, file);
     put_with(file, from, to);
-    if (text_assets_open(&t, dir, &note) != ERR_MODEL_FILE) fail_msg("%s for %s was not refused: %s", to, from, note.text);
-    if (!strstr(note.text, path) || !strstr(note.text, says)) fail_msg("\"%s\" does not name %s and %s", note.text, path, says);
+    if (text_assets_open(&t, dir, &note) != ERR_MODEL_FILE)
+        fail_msg("%s for %s was not refused: %s", to, from, note.text);
+    if (!strstr(note.text, path) || !strstr(note.text, says))
+        fail_msg("\"%s\" does not name %s and %s", note.text, path, says);
     put_with(file, "", "");
 }
 
@@ -114,7 +116,9 @@ static void the_files_beside_it_are_optional(void **state)
 static void a_template_comes_from_its_own_file_first(void **state)
 {
     (void)state;
-    struct text_assets *t = open_with(1, "[{\"name\":\"tool_use\",\"template\":\"T\"},{\"name\":\"default\",\"template\":\"D\\u00e9\\n\"}]", "\"S\"");
+    struct text_assets *t = open_with(
+        1, "[{\"name\":\"tool_use\",\"template\":\"T\"},{\"name\":\"default\",\"template\":\"D\\u00e9\\n\"}]",
+        "\"S\"");
     assert_string_equal(t->chat_template, "S");
     text_assets_close(t);
     t = open_with(1, "\"default\"", "\"other\"");
@@ -130,10 +134,12 @@ static void a_template_comes_from_its_own_file_first(void **state)
 static void what_stands_before_a_text_is_what_tokenizer_json_says(void **state)
 {
     (void)state;
-    struct text_assets *t = open_with(0, "\"TemplateProcessing\"", "\"ByteLevel\""); /* then the flags count */
+    struct text_assets *t =
+        open_with(0, "\"TemplateProcessing\"", "\"ByteLevel\""); /* then the flags count */
     assert_true(t->add_bos && !t->add_eos && t->bos_id == 0);
     text_assets_close(t);
-    t = open_with(1, "\"add_bos_token\":true,\"add_eos_token\":false", "\"add_bos_token\":false,\"add_eos_token\":true");
+    t = open_with(1, "\"add_bos_token\":true,\"add_eos_token\":false",
+                  "\"add_bos_token\":false,\"add_eos_token\":true");
     assert_true(t->add_bos && !t->add_eos);
     text_assets_close(t);
     tiny_put(dir, 1, NULL, 0);
@@ -166,7 +172,7 @@ static void what_is_not_supported_or_wrong_is_refused_by_name(void **state)
 {
     (void)state;
     static const struct {
-        int         file;
+        int file;
         const char *from, *to, *says;
     } row[] = {
         {0, "\"BPE\"", "\"Unigram\"", "model"},
@@ -177,7 +183,8 @@ static void what_is_not_supported_or_wrong_is_refused_by_name(void **state)
         {0, "\"byte_fallback\":false", "\"byte_fallback\":\"true\"", "byte_fallback"},
         {0, "\"lstrip\":true", "\"lstrip\":\"yes\"", "lstrip"},
         {0, "\"individual_digits\":true", "\"individual_digits\":[]", "individual_digits"},
-        {0, "\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":\"##\"", "continuing_subword_prefix"},
+        {0, "\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":\"##\"",
+         "continuing_subword_prefix"},
         {0, "\"end_of_word_suffix\":\"\"", "\"end_of_word_suffix\":\"</w>\"", "end_of_word_suffix"},
         {0, "\"unk_token\":null", "\"unk_token\":\"none\"", "unk_token"},
         {0, "\"b\":2", "\"b\":1", "same id"},
@@ -189,7 +196,8 @@ static void what_is_not_supported_or_wrong_is_refused_by_name(void **state)
         {0, "\"id\":21", "\"id\":20", "added_tokens"},
         {0, "\"id\":21", "\"id\":3", "added_tokens"},
         {0, "\"content\":\"<t\\u00e9>\"", "\"content\":\"ab\"", "added_tokens"},
-        {0, "\"content\":\"</s>\",\"single_word\":false", "\"content\":\"</s>\",\"single_word\":true", "single_word"},
+        {0, "\"content\":\"</s>\",\"single_word\":false", "\"content\":\"</s>\",\"single_word\":true",
+         "single_word"},
         {0, "\"a b\"", "\"ab\"", "model.merges"},
         {0, "\"a b\"", "\"a b c\"", "model.merges"},
         {0, "[\"ab\",\"c\"]", "[\"ab\"]", "model.merges"},
@@ -202,7 +210,8 @@ static void what_is_not_supported_or_wrong_is_refused_by_name(void **state)
         {0, "\"add_prefix_space\":false", "\"add_prefix_space\":true", "add_prefix_space"},
         {0, "\"Regex\":\"[a", "\"Regex\":\"\\u0000[a", "NUL"},
         {0, "\"TemplateProcessing\"", "\"BertProcessing\"", "post_processor"},
-        {0, "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}", "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}", "post_processor"},
+        {0, "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}",
+         "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}", "post_processor"},
         {0, "\"ids\":[0]", "\"ids\":[0,1]", "post_processor"},
         {0, "\"ids\":[0]", "\"ids\":[22]", "post_processor"},
         {0, "\"decoder\":{\"type\":\"ByteLevel\"", "\"decoder\":{\"type\":\"Metaspace\"", "decoder"},
@@ -223,7 +232,8 @@ static void what_is_not_supported_or_wrong_is_refused_by_name(void **state)
         {2, "1.05", "0", "repetition_penalty"},
         {2, "1.05", "1e999", "repetition_penalty"},
     };
-    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) assert_refused(row[i].file, row[i].from, row[i].to, row[i].says);
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+        assert_refused(row[i].file, row[i].from, row[i].to, row[i].says);
 }
 
 /* Each file in turn is a pipe that nobody writes to. */
@@ -232,8 +242,8 @@ static void pipes_are_refused_and_not_waited_for(void **state)
     (void)state;
     for (int file = 0; file < TINY_FILES; file++) {
         struct text_assets *t = NULL;
-        struct err_note     note = {0};
-        char                path[128];
+        struct err_note note = {0};
+        char path[128];
         tiny_path(path, dir, file);
         tiny_put(dir, file, NULL, 0);
         assert_int_equal(mkfifo(path, 0600), 0);

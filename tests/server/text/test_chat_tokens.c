@@ -22,8 +22,8 @@ static int close_mini(void **st)
 
 static struct ask *ask_chat(const char *role, const char *content, const char *more)
 {
-    struct strbuf   body;
-    struct ask     *a;
+    struct strbuf body;
+    struct ask *a;
     struct err_note note = {0};
     strbuf_init(&body);
     strbuf_printf(&body, "{\"messages\":[{\"role\":\"%s\",\"content\":", role);
@@ -40,15 +40,15 @@ static void expect(const struct ask *a, const char *before, const char *content,
 {
     struct token_vec want = {0};
     mini_ids(before, &want);
-    for (const char *p = content; *p; p++)
-        assert_true(token_vec_push(&want, MINI_BYTE + (uint8_t)*p));
+    for (const char *p = content; *p; p++) assert_true(token_vec_push(&want, MINI_BYTE + (uint8_t)*p));
     mini_ids(after, &want);
     assert_int_equal(a->prompt[0].n, want.n);
     assert_memory_equal(a->prompt[0].id, want.id, want.n * sizeof *want.id);
     token_vec_fini(&want);
 }
 
-static const char BEFORE[] = "<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>user\n", AFTER[] = "<|im_end|>\n<|im_start|>assistant\n";
+static const char BEFORE[] = "<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>user\n",
+                  AFTER[] = "<|im_end|>\n<|im_start|>assistant\n";
 
 static void special_text_of_a_client_stays_text(void **st)
 {
@@ -90,7 +90,8 @@ static void an_unfinished_answer_goes_on_where_it_ends(void **st)
 {
     (void)st;
     struct ask *a = ask_chat("assistant", "The answer <|im_end|> is ", ",\"continue_final_message\":true");
-    expect(a, "<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>assistant\n", "The answer <|im_end|> is ", "");
+    expect(a, "<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>assistant\n", "The answer <|im_end|> is ",
+           "");
     ask_free(a);
 }
 
@@ -110,14 +111,17 @@ static void kwargs_reach_the_template(void **st)
     ask_free(a);
 }
 
-/* The whole rendering with special tokens counted is what the reference does with a conversation that spells none. */
+/* The whole rendering with special tokens counted is what the reference does with a conversation that spells
+ * none. */
 static void ids_equal_those_of_the_whole_text(void **st)
 {
     (void)st;
     struct token_vec want = {0};
-    struct err_note  note;
-    const char      *text = "<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>user\nWhat's 2 + 2?<|im_end|>\n<|im_start|>assistant\n";
-    assert_int_equal(tokenizer_encode(mini.tokenizer, text, strlen(text), TOKENIZE_SPECIAL, &want, &note), OK);
+    struct err_note note;
+    const char *text =
+        "<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>user\nWhat's 2 + 2?<|im_end|>\n<|im_start|>assistant\n";
+    assert_int_equal(tokenizer_encode(mini.tokenizer, text, strlen(text), TOKENIZE_SPECIAL, &want, &note),
+                     OK);
     struct ask *a = ask_chat("user", "What's 2 + 2?", "");
     assert_int_equal(a->prompt[0].n, want.n);
     assert_memory_equal(a->prompt[0].id, want.id, want.n * sizeof *want.id);

@@ -1,5 +1,6 @@
-/* Broken tokenizer files: truncated everywhere, every value replaced by wild ones, bytes flipped. Always a refusal that names the
- * file, or a tokenizer that encodes; never a crash, never a block of memory out of proportion to the file. */
+/* Broken tokenizer files: truncated everywhere, every value replaced by wild ones, bytes flipped. Always a
+ * refusal that names the file, or a tokenizer that encodes; never a crash, never a block of memory out of
+ * proportion to the file. */
 #include "tests/engine/mutate.h"
 #include "tests/engine/tiny_tokenizer.h"
 
@@ -8,22 +9,42 @@
 #include "server/text/assets.h"
 #include "server/text/tokenizer.h"
 
-enum { SLACK = 96 * 1024 /* an arena's block, a table's least size, a pattern's program */, VALUES_MOST = 1024, FLIPS = 1500 };
+enum {
+    SLACK = 96 * 1024 /* an arena's block, a table's least size, a pattern's program */,
+    VALUES_MOST = 1024,
+    FLIPS = 1500
+};
 
 static char dir[32];
-static int  n_case, n_taken, n_encoded;
+static int n_case, n_taken, n_encoded;
 
 static void encode_some(const struct text_assets *a, const char *what)
 {
     struct tokenizer_src src = {
-        .n_piece = a->n_piece, .piece = a->piece, .piece_len = a->piece_len, .kind = a->kind, .trait = a->trait, .n_merge = a->n_merge,
-        .merge = a->merge, .merge_len = a->merge_len, .merge_at = a->merge_at, .file = a->file, .pattern = a->pattern, .split = a->split,
-        .n_pattern = a->n_pattern, .nfc = a->nfc, .ignore_merges = a->ignore_merges, .bos_id = a->bos_id, .eos_id = a->eos_id,
-        .unk_id = a->unk_id, .add_bos = a->add_bos, .add_eos = a->add_eos,
+        .n_piece = a->n_piece,
+        .piece = a->piece,
+        .piece_len = a->piece_len,
+        .kind = a->kind,
+        .trait = a->trait,
+        .n_merge = a->n_merge,
+        .merge = a->merge,
+        .merge_len = a->merge_len,
+        .merge_at = a->merge_at,
+        .file = a->file,
+        .pattern = a->pattern,
+        .split = a->split,
+        .n_pattern = a->n_pattern,
+        .nfc = a->nfc,
+        .ignore_merges = a->ignore_merges,
+        .bos_id = a->bos_id,
+        .eos_id = a->eos_id,
+        .unk_id = a->unk_id,
+        .add_bos = a->add_bos,
+        .add_eos = a->add_eos,
     };
     static const char text[] = "<s>abc 12ab\xC3\xA9 e\xCC\x81 <t\xC3\xA9> \n </s>  cab\"<";
     struct tokenizer *t = NULL;
-    struct err_note   note = {0};
+    struct err_note note = {0};
     if (tokenizer_new(&t, &src, &note) != OK) {
         assert_refusal(&note, a->file, NULL, what);
         return;
@@ -44,16 +65,17 @@ static void encode_some(const struct text_assets *a, const char *what)
 /* Every `nth` tokenizer that is taken is built, too: the trial of its patterns takes milliseconds. */
 static void try_file(int file, const char *text, size_t n, int nth, const char *what)
 {
-    char                path[128];
+    char path[128];
     struct text_assets *t = NULL;
-    struct err_note     note = {0};
+    struct err_note note = {0};
     tiny_path(path, dir, file);
     tiny_put(dir, file, text, n);
     watch_begin();
     enum err e = text_assets_open(&t, dir, &note);
     watch_end();
     long long size = (long long)(n > sizeof TINY_TOKENIZER ? n : sizeof TINY_TOKENIZER);
-    if (watch.most > 2 * size + SLACK) fail_msg("%s: a block of %lld bytes for a file of %zu", what, (long long)watch.most, n);
+    if (watch.most > 2 * size + SLACK)
+        fail_msg("%s: a block of %lld bytes for a file of %zu", what, (long long)watch.most, n);
     n_case++;
     if (e != OK) {
         assert_true(e == ERR_MODEL_FILE);
@@ -87,7 +109,7 @@ static void truncated_files_are_refused(void **state)
 /* --- every value */
 
 static struct jval value[VALUES_MOST];
-static int         n_value;
+static int n_value;
 
 static void list_values(struct jval v)
 {
@@ -102,10 +124,32 @@ static void list_values(struct jval v)
 static void wild_values_are_refused_or_harmless(void **state)
 {
     (void)state;
-    static char              deep[201];
+    static char deep[201];
     static const char *const wild[] = {
-        "null", "true", "-1", "0", "7", "2147483647", "4294967296", "99999999999999999999999", "1e999", "-0.5", "\"\"", "\"a\"", "\"\\u0000\"",
-        "\"\\ud83d\\ude00 \\n\"", "[]", "{}", "[[],[]]", "{\"type\":\"Sequence\"}", "{\"a\":1}", "[\"a\",\"b\"]", "\"(a+)+$\"", "\"[\"", "\"Sequence\"", deep,
+        "null",
+        "true",
+        "-1",
+        "0",
+        "7",
+        "2147483647",
+        "4294967296",
+        "99999999999999999999999",
+        "1e999",
+        "-0.5",
+        "\"\"",
+        "\"a\"",
+        "\"\\u0000\"",
+        "\"\\ud83d\\ude00 \\n\"",
+        "[]",
+        "{}",
+        "[[],[]]",
+        "{\"type\":\"Sequence\"}",
+        "{\"a\":1}",
+        "[\"a\",\"b\"]",
+        "\"(a+)+$\"",
+        "\"[\"",
+        "\"Sequence\"",
+        deep,
     };
     enum { N_WILD = sizeof wild / sizeof wild[0], EACH = 6 };
     memset(deep, '[', 100);
@@ -117,8 +161,8 @@ static void wild_values_are_refused_or_harmless(void **state)
         list_values(root);
         for (int i = 0; i < n_value * EACH; i++) {
             const struct jval v = value[i / EACH];
-            const char       *to = wild[mutate_hash((uint32_t)(file * 100000 + i)) % N_WILD];
-            struct strbuf     text;
+            const char *to = wild[mutate_hash((uint32_t)(file * 100000 + i)) % N_WILD];
+            struct strbuf text;
             strbuf_init(&text);
             strbuf_put(&text, whole[file], (size_t)(v.p - whole[file]));
             strbuf_puts(&text, to);

@@ -4,8 +4,8 @@
 #include "server/text/special.h"
 
 static const char *const text_of[] = {"<a", "<a>", "<ab>", "", "<a>", "b<c", "<a><"};
-static const size_t      len_of[] = {2, 3, 4, 0, 3, 3, 4};
-static const int32_t     id_of[] = {10, 11, 12, 13, 9, 14, 15};
+static const size_t len_of[] = {2, 3, 4, 0, 3, 3, 4};
+static const int32_t id_of[] = {10, 11, 12, 13, 9, 14, 15};
 
 static struct special *open_special(size_t n)
 {
@@ -14,7 +14,8 @@ static struct special *open_special(size_t n)
     return s;
 }
 
-static void assert_hit(const struct special *s, const char *text, size_t from, size_t at, size_t len, int32_t id)
+static void assert_hit(const struct special *s, const char *text, size_t from, size_t at, size_t len,
+                       int32_t id)
 {
     struct special_hit hit;
     assert_true(special_next(s, text, strlen(text), from, &hit));

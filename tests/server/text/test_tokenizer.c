@@ -1,4 +1,5 @@
-/* Laws of the tokenizer on a vocabulary of one's own: all 256 bytes, a few merges, special and added tokens. */
+/* Laws of the tokenizer on a vocabulary of one's own: all 256 bytes, a few merges, special and added tokens.
+ */
 #include "tests/base/cm.h"
 
 #include "server/text/tokenizer.h"
@@ -6,10 +7,10 @@
 #define N_BYTE 256
 
 struct vocab {
-    char        letter[N_BYTE][3];
+    char letter[N_BYTE][3];
     const char *piece[N_BYTE + 32], *merge[32];
-    size_t      piece_len[N_BYTE + 32], merge_len[32];
-    uint8_t     kind[N_BYTE + 32];
+    size_t piece_len[N_BYTE + 32], merge_len[32];
+    uint8_t kind[N_BYTE + 32];
     struct tokenizer_src src;
 };
 
@@ -34,8 +35,15 @@ static void vocab_init(struct vocab *v)
 {
     *v = (struct vocab){0};
     v->src = (struct tokenizer_src){
-        .piece = v->piece, .piece_len = v->piece_len, .kind = v->kind, .merge = v->merge, .merge_len = v->merge_len,
-        .pre = "gpt-2", .bos_id = -1, .eos_id = -1, .unk_id = -1,
+        .piece = v->piece,
+        .piece_len = v->piece_len,
+        .kind = v->kind,
+        .merge = v->merge,
+        .merge_len = v->merge_len,
+        .pre = "gpt-2",
+        .bos_id = -1,
+        .eos_id = -1,
+        .unk_id = -1,
     };
     unsigned next = 0x100;
     for (unsigned b = 0; b < N_BYTE; b++) {
@@ -70,7 +78,8 @@ static void assert_refused(const struct vocab *v, const char *param, const char 
     if (!strstr(note.text, text)) fail_msg("\"%s\" does not say \"%s\"", note.text, text);
 }
 
-static void assert_ids(const struct tokenizer *t, const char *text, size_t n, int flags, const int32_t *want, size_t n_want)
+static void assert_ids(const struct tokenizer *t, const char *text, size_t n, int flags, const int32_t *want,
+                       size_t n_want)
 {
     struct token_vec v = {0};
     struct err_note note = {0};
@@ -144,13 +153,16 @@ static void pieces_end_where_the_pattern_says(void **state)
     (void)a1;
     static const struct {
         const char *pre;
-        bool        keeps_digits;
-    } row[] = {{"gpt-2", true}, {"default", true}, {"llama-bpe", true}, {"llama3", true}, {"smollm", false}, {"qwen2", false}};
+        bool keeps_digits;
+    } row[] = {{"gpt-2", true},  {"default", true}, {"llama-bpe", true},
+               {"llama3", true}, {"smollm", false}, {"qwen2", false}};
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
         v.src.pre = row[i].pre;
         struct tokenizer *t = open_vocab(&v);
-        if (row[i].keeps_digits) assert_ids(t, "a12", 3, 0, IDS('a', n12));
-        else assert_ids(t, "a12", 3, 0, IDS('a', '1', '2'));
+        if (row[i].keeps_digits)
+            assert_ids(t, "a12", 3, 0, IDS('a', n12));
+        else
+            assert_ids(t, "a12", 3, 0, IDS('a', '1', '2'));
         tokenizer_free(t);
     }
     static const char *const pattern[] = {"[0-9]", "[a-z0-9]+"};
@@ -172,7 +184,8 @@ static void steps_need_no_pattern_of_their_own(void **state)
     (void)state;
     struct vocab v;
     vocab_init(&v);
-    int32_t n12 = add_piece(&v, "12", TOKEN_NORMAL), dots = add_piece(&v, "..", TOKEN_NORMAL), ab = add_piece(&v, "ab", TOKEN_NORMAL);
+    int32_t n12 = add_piece(&v, "12", TOKEN_NORMAL), dots = add_piece(&v, "..", TOKEN_NORMAL),
+            ab = add_piece(&v, "ab", TOKEN_NORMAL);
     add_merge(&v, "1 2");
     add_merge(&v, ". .");
     add_merge(&v, "a b");
@@ -201,7 +214,8 @@ static void tokens_swallow_white_space_where_they_say_so(void **state)
     (void)state;
     struct vocab v;
     vocab_init(&v);
-    int32_t l = add_piece(&v, "<l>", TOKEN_ADDED), r = add_piece(&v, "<r>", TOKEN_SPECIAL), x = add_piece(&v, "<x>", TOKEN_ADDED);
+    int32_t l = add_piece(&v, "<l>", TOKEN_ADDED), r = add_piece(&v, "<r>", TOKEN_SPECIAL),
+            x = add_piece(&v, "<x>", TOKEN_ADDED);
     uint8_t trait[N_BYTE + 32] = {0};
     trait[l] = TOKEN_LSTRIP;
     trait[r] = TOKEN_RSTRIP;
@@ -221,7 +235,8 @@ static void normalized_tokens_come_after_the_others_and_in_normal_text(void **st
     (void)state;
     struct vocab v;
     vocab_init(&v);
-    int32_t long_one = add_piece(&v, "<a><b", TOKEN_ADDED), b = add_piece(&v, "<b>", TOKEN_ADDED), s = add_piece(&v, "<s>", TOKEN_SPECIAL);
+    int32_t long_one = add_piece(&v, "<a><b", TOKEN_ADDED), b = add_piece(&v, "<b>", TOKEN_ADDED),
+            s = add_piece(&v, "<s>", TOKEN_SPECIAL);
     int32_t accent = add_piece(&v, "e\xCC\x81!", TOKEN_ADDED);
     uint8_t trait[N_BYTE + 32] = {0};
     v.src.trait = trait;
@@ -233,7 +248,8 @@ static void normalized_tokens_come_after_the_others_and_in_normal_text(void **st
     assert_ids(t, "<a><b>", 6, 0, IDS('<', 'a', '>', b));
     const struct tokenizer_span guard[] = {{3, 6}}; /* spans hold in the second pass too */
     struct token_vec out = {0};
-    assert_int_equal(tokenizer_encode_guarded(t, "<s><s><b><s>", 12, TOKENIZE_SPECIAL, guard, 1, &out, NULL), OK);
+    assert_int_equal(tokenizer_encode_guarded(t, "<s><s><b><s>", 12, TOKENIZE_SPECIAL, guard, 1, &out, NULL),
+                     OK);
     const int32_t want[] = {s, '<', 's', '>', b, s};
     assert_int_equal(out.n, sizeof want / sizeof want[0]);
     assert_memory_equal(out.id, want, sizeof want);
@@ -295,12 +311,15 @@ static void guarded_text_never_becomes_a_special_token(void **state)
     static const char text[] = "<e><e><t>x<<e>";
     const struct tokenizer_span guard[] = {{3, 9}, {10, 11}};
     struct token_vec out = {0};
-    assert_int_equal(tokenizer_encode_guarded(t, text, strlen(text), TOKENIZE_SPECIAL, guard, 2, &out, NULL), OK);
+    assert_int_equal(tokenizer_encode_guarded(t, text, strlen(text), TOKENIZE_SPECIAL, guard, 2, &out, NULL),
+                     OK);
     const int32_t want[] = {end, '<', 'e', '>', tool, 'x', '<', end};
     assert_int_equal(out.n, sizeof want / sizeof want[0]);
     assert_memory_equal(out.id, want, sizeof want);
     out.n = 0; /* a span that covers a part is enough */
-    assert_int_equal(tokenizer_encode_guarded(t, "<e>", 3, TOKENIZE_SPECIAL, &(struct tokenizer_span){2, 3}, 1, &out, NULL), OK);
+    assert_int_equal(tokenizer_encode_guarded(t, "<e>", 3, TOKENIZE_SPECIAL, &(struct tokenizer_span){2, 3},
+                                              1, &out, NULL),
+                     OK);
     assert_int_equal(out.n, 3);
     token_vec_fini(&out);
     tokenizer_free(t);
@@ -329,7 +348,8 @@ static void every_byte_comes_back(void **state)
     struct vocab v;
     vocab_init(&v);
     struct tokenizer *t = open_vocab(&v);
-    static const char text[] = "\0a\0\0 \x01\x7F\xC2\x80\xC3\xBF\xE2\x80\xA8\xEF\xBF\xBF\xF0\x9F\x91\x8D\xF4\x8F\xBF\xBF\r\n\t ";
+    static const char text[] =
+        "\0a\0\0 \x01\x7F\xC2\x80\xC3\xBF\xE2\x80\xA8\xEF\xBF\xBF\xF0\x9F\x91\x8D\xF4\x8F\xBF\xBF\r\n\t ";
     struct token_vec out = {0};
     assert_int_equal(tokenizer_encode(t, text, sizeof text - 1, 0, &out, NULL), OK);
     assert_int_equal(out.n, sizeof text - 1);
@@ -472,15 +492,43 @@ static void bad_patterns_are_refused(void **state)
     static const struct {
         const char *pattern, *why;
     } bad[] = {
-        {"(", "compile"},         {"[a", "compile"},          {"\\p{Q}", "compile"}, {"a*", "empty"},
-        {"", "empty"},            {"x?|y*", "empty"},         {"(?=a)", "empty"},           {"(a+)+$", "too long"},
-        {"(a|aa)+$", "too long"}, {"(\\p{L}+\\s?)+$", "too long"}, {"(\\p{L}\\p{L})+:|b", "too long"},
+        {"(", "compile"},
+        {"[a", "compile"},
+        {"\\p{Q}", "compile"},
+        {"a*", "empty"},
+        {"", "empty"},
+        {"x?|y*", "empty"},
+        {"(?=a)", "empty"},
+        {"(a+)+$", "too long"},
+        {"(a|aa)+$", "too long"},
+        {"(\\p{L}+\\s?)+$", "too long"},
+        {"(\\p{L}\\p{L})+:|b", "too long"},
         /* read differently by the two libraries */
-        {"a\\C", "escape"}, {"\\w+", "escape"}, {"a|\\h", "escape"}, {"(a)\\1", "escape"}, {"\\Ka", "escape"}, {"\\v", "\\v"}, {"a\\b", "escape"},
-        {"[a-z&&[^b]]", "class"}, {"[[:alpha:]]", "class"}, {"[]a]", "class"}, {"(?m:.)", "options"}, {"(?i)a", "options"},
-        {"\\p{Han}+", "general category"}, {"[\\P{Nonsense}]", "general category"},
-        {"a{,3}", "repetition"}, {"a{2}+", "repetition"}, {"a{1,2}?", "repetition"}, {"a{x}", "brace"}, {"a{", "brace"}, {"a\\", "compile"},
-        {"(?<x>a)", "name"}, {"(?P<x>a)", "name"}, {"(*UTF)a", "verb"}, {"(?#a)", "options"}, {"(?R)", "options"},
+        {"a\\C", "escape"},
+        {"\\w+", "escape"},
+        {"a|\\h", "escape"},
+        {"(a)\\1", "escape"},
+        {"\\Ka", "escape"},
+        {"\\v", "\\v"},
+        {"a\\b", "escape"},
+        {"[a-z&&[^b]]", "class"},
+        {"[[:alpha:]]", "class"},
+        {"[]a]", "class"},
+        {"(?m:.)", "options"},
+        {"(?i)a", "options"},
+        {"\\p{Han}+", "general category"},
+        {"[\\P{Nonsense}]", "general category"},
+        {"a{,3}", "repetition"},
+        {"a{2}+", "repetition"},
+        {"a{1,2}?", "repetition"},
+        {"a{x}", "brace"},
+        {"a{", "brace"},
+        {"a\\", "compile"},
+        {"(?<x>a)", "name"},
+        {"(?P<x>a)", "name"},
+        {"(*UTF)a", "verb"},
+        {"(?#a)", "options"},
+        {"(?R)", "options"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct vocab v;

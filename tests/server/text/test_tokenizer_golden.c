@@ -1,6 +1,6 @@
-/* The tokenizer against the `tokenizers` package on the real vocabulary. tests/goldens/make_tokenizer.py says how texts
- * are drawn; here they are drawn again, and hashes of ids compared. Every vocabulary is read twice: from GGUF, and from a
- * directory with the tokenizer.json that models of its kind have. */
+/* The tokenizer against the `tokenizers` package on the real vocabulary. tests/goldens/make_tokenizer.py says
+ * how texts are drawn; here they are drawn again, and hashes of ids compared. Every vocabulary is read twice:
+ * from GGUF, and from a directory with the tokenizer.json that models of its kind have. */
 #include "tests/base/growth.h"
 
 #include <stdio.h>
@@ -9,17 +9,17 @@
 #include "server/text/assets.h"
 #include "server/text/tokenizer.h"
 
-#define MODEL "models/SmolLM2-135M-Instruct.Q4_1.gguf"
-#define GOLDENS "tests/goldens/tokenizer.txt"
-#define TEXT_BYTES (1u << 20)
+#define MODEL        "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+#define GOLDENS      "tests/goldens/tokenizer.txt"
+#define TEXT_BYTES   (1u << 20)
 #define IDS_PER_HASH 512
-#define N_MAX 256
+#define N_MAX        256
 
 static struct text_assets *assets;
 static struct {
     struct strbuf fragment[N_MAX];
-    uint32_t      range[N_MAX][2];
-    uint32_t      n_fragment, n_range;
+    uint32_t range[N_MAX][2];
+    uint32_t n_fragment, n_range;
 } pool;
 
 /* ---- drawing texts, as the script does ---- */
@@ -75,7 +75,8 @@ static void put_string(struct random *r, struct strbuf *out)
 static void put_run(struct random *r, struct strbuf *out, const char *alphabet, uint32_t longest)
 {
     uint32_t n_alphabet = (uint32_t)strlen(alphabet);
-    for (uint32_t k = 1 + below(r, 1 + below(r, longest)); k > 0; k--) strbuf_putc(out, alphabet[below(r, n_alphabet)]);
+    for (uint32_t k = 1 + below(r, 1 + below(r, longest)); k > 0; k--)
+        strbuf_putc(out, alphabet[below(r, n_alphabet)]);
 }
 
 static void put_text(struct random *r, struct strbuf *out)
@@ -104,7 +105,8 @@ static uint32_t hash_ids(const int32_t *id, size_t n)
 {
     uint64_t h = 0xCBF29CE484222325u;
     for (size_t i = 0; i < n; i++) {
-        for (int shift = 0; shift < 32; shift += 8) h = (h ^ ((uint32_t)id[i] >> shift & 0xFF)) * 0x100000001B3u;
+        for (int shift = 0; shift < 32; shift += 8)
+            h = (h ^ ((uint32_t)id[i] >> shift & 0xFF)) * 0x100000001B3u;
     }
     return (uint32_t)(h ^ h >> 32);
 }
@@ -122,16 +124,25 @@ static struct tokenizer *open_src(const struct tokenizer_src *src)
 static struct tokenizer *open_tokenizer(const char *pre)
 {
     return open_src(&(struct tokenizer_src){
-        .n_piece = assets->n_piece, .piece = assets->piece, .piece_len = assets->piece_len, .kind = assets->kind,
-        .n_merge = assets->n_merge, .merge = assets->merge, .merge_len = assets->merge_len, .pre = pre,
-        .bos_id = assets->bos_id, .eos_id = assets->eos_id, .unk_id = assets->unk_id,
+        .n_piece = assets->n_piece,
+        .piece = assets->piece,
+        .piece_len = assets->piece_len,
+        .kind = assets->kind,
+        .n_merge = assets->n_merge,
+        .merge = assets->merge,
+        .merge_len = assets->merge_len,
+        .pre = pre,
+        .bos_id = assets->bos_id,
+        .eos_id = assets->eos_id,
+        .unk_id = assets->unk_id,
     });
 }
 
-#define SPLIT_CL100K(digits)                                                                                                      \
+#define SPLIT_CL100K(digits)                                                                                                           \
     "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n" \
-    "\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},"      \
-    "\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"          \
+    "\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits                                                                                              \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},"                                         \
+    "\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"            \
     "\"use_regex\":false}]}"
 #define WORDS "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true}"
 
@@ -139,7 +150,9 @@ static struct tokenizer *open_tokenizer(const char *pre)
 static const struct json_row {
     const char *pre, *split, *normalizer, *ignore_merges;
 } json_row[] = {
-    {"smollm", "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true}," WORDS "]}", "null", "false"},
+    {"smollm",
+     "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true}," WORDS "]}",
+     "null", "false"},
     {"gpt-2", WORDS, "null", "false"},
     {"llama-bpe", SPLIT_CL100K("\\\\p{N}{1,3}"), "null", "true"},
     {"qwen2", SPLIT_CL100K("\\\\p{N}"), "{\"type\":\"NFC\"}", "false"},
@@ -149,9 +162,12 @@ static void put_json_text(FILE *f, const char *p, size_t n)
 {
     fputc('"', f);
     for (size_t i = 0; i < n; i++) {
-        if ((uint8_t)p[i] < ' ') fprintf(f, "\\u%04x", (unsigned)p[i]);
-        else if (p[i] == '"' || p[i] == '\\') fprintf(f, "\\%c", p[i]);
-        else fputc(p[i], f);
+        if ((uint8_t)p[i] < ' ')
+            fprintf(f, "\\u%04x", (unsigned)p[i]);
+        else if (p[i] == '"' || p[i] == '\\')
+            fprintf(f, "\\%c", p[i]);
+        else
+            fputc(p[i], f);
     }
     fputc('"', f);
 }
@@ -166,13 +182,17 @@ static void write_json(const char *path, const struct json_row *row)
         if (assets->kind[i] != TOKEN_SPECIAL && assets->kind[i] != TOKEN_ADDED) continue;
         fprintf(f, "%s{\"id\":%d,\"content\":", comma, i);
         put_json_text(f, assets->piece[i], assets->piece_len[i]);
-        fprintf(f, ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":%s}",
-                assets->kind[i] == TOKEN_SPECIAL ? "true" : "false");
+        fprintf(
+            f,
+            ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":%s}",
+            assets->kind[i] == TOKEN_SPECIAL ? "true" : "false");
         comma = ",";
     }
-    fprintf(f, "],\"normalizer\":%s,\"pre_tokenizer\":%s,\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},\n\"model\":"
-               "{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"byte_fallback\":false,\"ignore_merges\":%s,\"vocab\":{",
-            row->normalizer, row->split, row->ignore_merges);
+    fprintf(
+        f,
+        "],\"normalizer\":%s,\"pre_tokenizer\":%s,\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},\n\"model\":"
+        "{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"byte_fallback\":false,\"ignore_merges\":%s,\"vocab\":{",
+        row->normalizer, row->split, row->ignore_merges);
     for (int i = 0; i < assets->n_piece; i++) {
         if (i) fputc(',', f);
         put_json_text(f, assets->piece[i], assets->piece_len[i]);
@@ -209,9 +229,24 @@ static struct tokenizer *open_twin(const char *pre)
     struct err_note note = {0};
     if (text_assets_open(&a, dir, &note) != OK) fail_msg("%s", note.text);
     struct tokenizer *t = open_src(&(struct tokenizer_src){
-        .n_piece = a->n_piece, .piece = a->piece, .piece_len = a->piece_len, .kind = a->kind, .trait = a->trait, .n_merge = a->n_merge,
-        .merge = a->merge, .merge_len = a->merge_len, .merge_at = a->merge_at, .file = a->file, .pattern = a->pattern, .split = a->split,
-        .n_pattern = a->n_pattern, .nfc = a->nfc, .ignore_merges = a->ignore_merges, .bos_id = a->bos_id, .eos_id = a->eos_id, .unk_id = a->unk_id,
+        .n_piece = a->n_piece,
+        .piece = a->piece,
+        .piece_len = a->piece_len,
+        .kind = a->kind,
+        .trait = a->trait,
+        .n_merge = a->n_merge,
+        .merge = a->merge,
+        .merge_len = a->merge_len,
+        .merge_at = a->merge_at,
+        .file = a->file,
+        .pattern = a->pattern,
+        .split = a->split,
+        .n_pattern = a->n_pattern,
+        .nfc = a->nfc,
+        .ignore_merges = a->ignore_merges,
+        .bos_id = a->bos_id,
+        .eos_id = a->eos_id,
+        .unk_id = a->unk_id,
     });
     text_assets_close(a);
     remove(path);
@@ -226,7 +261,8 @@ static void encode(const struct tokenizer *t, const struct strbuf *text, int fla
     if (tokenizer_encode(t, text->data, text->len, flags, out, &note) != OK) fail_msg("%s", note.text);
 }
 
-static void assert_same_ids(const struct tokenizer *twin, const struct strbuf *text, int flags, const struct token_vec *want)
+static void assert_same_ids(const struct tokenizer *twin, const struct strbuf *text, int flags,
+                            const struct token_vec *want)
 {
     struct token_vec v = {0};
     encode(twin, text, flags, &v);
@@ -236,7 +272,8 @@ static void assert_same_ids(const struct tokenizer *twin, const struct strbuf *t
 }
 
 /* The tokens' bytes are the text less the bytes that have no piece (this vocabulary lacks 21). */
-static void assert_decodes_back(const struct tokenizer *t, const struct strbuf *text, const struct token_vec *v)
+static void assert_decodes_back(const struct tokenizer *t, const struct strbuf *text,
+                                const struct token_vec *v)
 {
     bool has_piece[256] = {false};
     for (int32_t id = 0; id < tokenizer_n_piece(t); id++) {
@@ -288,10 +325,10 @@ static void read_fragment(const char *hex)
 }
 
 struct golden_case {
-    char     what[16], pre[32];
-    int      flags;
+    char what[16], pre[32];
+    int flags;
     uint64_t seed;
-    size_t   n_hash;
+    size_t n_hash;
 };
 
 /* Hashes of all ids of one text, IDS_PER_HASH at a time. */
@@ -330,7 +367,8 @@ static void check_strings(const struct golden_case *c)
         put_string(&r, &text);
         encode(t, &text, c->flags, &v);
         assert_same_ids(twin, &text, c->flags, &v);
-        if (hash_ids(v.id, v.n) != next_hash()) fail_msg("%s, seed %d: string %zu differs", c->pre, (int)c->seed, i);
+        if (hash_ids(v.id, v.n) != next_hash())
+            fail_msg("%s, seed %d: string %zu differs", c->pre, (int)c->seed, i);
     }
     token_vec_fini(&v);
     strbuf_fini(&text);
@@ -373,13 +411,13 @@ static void equals_the_package_on_text_and_random_strings(void **state)
 
 struct run {
     const struct tokenizer *t;
-    struct strbuf           text[2];
+    struct strbuf text[2];
 };
 
 static void encode_run(void *arg, int times)
 {
     const struct run *r = arg;
-    struct token_vec  v = {0};
+    struct token_vec v = {0};
     encode(r->t, &r->text[times > 1], 0, &v);
     token_vec_fini(&v);
 }
@@ -390,16 +428,19 @@ static void long_runs_take_n_log_n(void **state)
     struct tokenizer *t = open_tokenizer("smollm");
     static const struct {
         const char *unit; /* empty: random letters */
-        uint32_t    times;
-    } run[] = {{"", 320000}, {"a", 320000}, {"\xE4\xB8\xAD", 320000}, {"7", 320000}, {"{\"a\":[", 56000}, {" ", 1000000}};
+        uint32_t times;
+    } run[] = {{"", 320000},  {"a", 320000},       {"\xE4\xB8\xAD", 320000},
+               {"7", 320000}, {"{\"a\":[", 56000}, {" ", 1000000}};
     for (size_t k = 0; k < sizeof run / sizeof run[0]; k++) {
         struct run r = {.t = t};
         for (uint32_t large = 0; large < 2; large++) {
             struct random dice = {k};
             strbuf_init(&r.text[large]);
             for (uint32_t i = 0; i < run[k].times / (large ? 1 : GROWTH_TIMES); i++) {
-                if (run[k].unit[0]) strbuf_puts(&r.text[large], run[k].unit);
-                else strbuf_putc(&r.text[large], (char)('a' + below(&dice, 26)));
+                if (run[k].unit[0])
+                    strbuf_puts(&r.text[large], run[k].unit);
+                else
+                    strbuf_putc(&r.text[large], (char)('a' + below(&dice, 26)));
             }
         }
         assert_linear(run[k].unit[0] ? run[k].unit : "letters", encode_run, &r);

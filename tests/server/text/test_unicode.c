@@ -41,7 +41,7 @@ enum { MARKS = 400000 };
 static void compose_marks(void *arg, int times)
 {
     struct strbuf *text = arg, out; /* its head of marks, times 1 or all */
-    size_t         n = 1 + (text->len - 1) / GROWTH_TIMES * (size_t)times;
+    size_t n = 1 + (text->len - 1) / GROWTH_TIMES * (size_t)times;
     strbuf_init(&out);
     assert_true(unicode_nfc(text->data, n, &out));
     assert_int_equal(out.len, n);

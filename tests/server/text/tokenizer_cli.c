@@ -1,5 +1,6 @@
-/* tokenizer_cli MODEL FLAGS IN OUT: the ids of many texts, for tests/goldens/make_tokenizers.py. MODEL is a GGUF file or a
- * directory; IN holds (uint32 length, bytes) after one another, OUT gets (int32 enum err, uint32 count, int32 ids). */
+/* tokenizer_cli MODEL FLAGS IN OUT: the ids of many texts, for tests/goldens/make_tokenizers.py. MODEL is a
+ * GGUF file or a directory; IN holds (uint32 length, bytes) after one another, OUT gets (int32 enum err,
+ * uint32 count, int32 ids). */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,19 +17,22 @@ static int die(const char *what)
 static int encode_all(const struct tokenizer *t, int flags, FILE *in, FILE *out)
 {
     struct token_vec v = {0};
-    uint32_t         len;
-    char            *text = NULL;
-    int              rc = 0;
+    uint32_t len;
+    char *text = NULL;
+    int rc = 0;
     while (rc == 0 && fread(&len, sizeof len, 1, in) == 1) {
         char *p = realloc(text, (size_t)len + 1);
-        if (!p) rc = die("out of memory");
-        else text = p;
+        if (!p)
+            rc = die("out of memory");
+        else
+            text = p;
         if (rc == 0 && fread(text, 1, len, in) != len) rc = die("the input is cut");
         if (rc != 0) break;
         v.n = 0;
-        int32_t  e = (int32_t)tokenizer_encode(t, text, len, flags, &v, NULL);
+        int32_t e = (int32_t)tokenizer_encode(t, text, len, flags, &v, NULL);
         uint32_t n = (uint32_t)v.n;
-        if (fwrite(&e, sizeof e, 1, out) != 1 || fwrite(&n, sizeof n, 1, out) != 1 || fwrite(v.id, sizeof *v.id, n, out) != n)
+        if (fwrite(&e, sizeof e, 1, out) != 1 || fwrite(&n, sizeof n, 1, out) != 1 ||
+            fwrite(v.id, sizeof *v.id, n, out) != n)
             rc = die("cannot write");
     }
     free(text);
@@ -39,20 +43,37 @@ static int encode_all(const struct tokenizer *t, int flags, FILE *in, FILE *out)
 int main(int argc, char **argv)
 {
     struct text_assets *a;
-    struct tokenizer   *t;
-    struct err_note     note = {0};
+    struct tokenizer *t;
+    struct err_note note = {0};
     if (argc != 5) return die("MODEL FLAGS IN OUT");
     int64_t t0 = clock_ns();
     if (text_assets_open(&a, argv[1], &note) != OK) return die(note.text);
     struct tokenizer_src src = {
-        .n_piece = a->n_piece, .piece = a->piece, .piece_len = a->piece_len, .kind = a->kind, .trait = a->trait, .n_merge = a->n_merge,
-        .merge = a->merge, .merge_len = a->merge_len, .merge_at = a->merge_at, .file = a->file, .pre = a->pre, .pattern = a->pattern,
-        .split = a->split, .n_pattern = a->n_pattern, .nfc = a->nfc, .ignore_merges = a->ignore_merges, .bos_id = a->bos_id,
-        .eos_id = a->eos_id, .unk_id = a->unk_id, .add_bos = a->add_bos, .add_eos = a->add_eos,
+        .n_piece = a->n_piece,
+        .piece = a->piece,
+        .piece_len = a->piece_len,
+        .kind = a->kind,
+        .trait = a->trait,
+        .n_merge = a->n_merge,
+        .merge = a->merge,
+        .merge_len = a->merge_len,
+        .merge_at = a->merge_at,
+        .file = a->file,
+        .pre = a->pre,
+        .pattern = a->pattern,
+        .split = a->split,
+        .n_pattern = a->n_pattern,
+        .nfc = a->nfc,
+        .ignore_merges = a->ignore_merges,
+        .bos_id = a->bos_id,
+        .eos_id = a->eos_id,
+        .unk_id = a->unk_id,
+        .add_bos = a->add_bos,
+        .add_eos = a->add_eos,
     };
     if (tokenizer_new(&t, &src, &note) != OK) return die(note.text);
     double load_ms = clock_ms_since(t0);
-    FILE  *in = fopen(argv[3], "rb"), *out = fopen(argv[4], "wb");
+    FILE *in = fopen(argv[3], "rb"), *out = fopen(argv[4], "wb");
     t0 = clock_ns();
     int rc = in && out ? encode_all(t, atoi(argv[2]), in, out) : die("cannot open the texts");
     fprintf(stderr, "loaded in %.0f ms, encoded in %.0f ms\n", load_ms, clock_ms_since(t0));
