@@ -17,7 +17,7 @@ CUDA ?= $(if $(SAN),,$(if $(NVCC),$(shell $(NVCC) --version | awk -F'release ' '
 PKGS = libuv libmicrohttpd libcjson libpcre2-8 libutf8proc inih
 DEBS = gcc g++ make pkg-config binutils ca-certificates libuv1-dev libmicrohttpd-dev libcjson-dev libjemalloc-dev libdnnl-dev \
        libpcre2-dev libutf8proc-dev libinih-dev python3 python3-pip python3-venv
-TEST_DEBS = libcmocka-dev prometheus curl chromium
+TEST_DEBS = clang-format libcmocka-dev prometheus curl chromium
 
 CFLAGS  = -std=c11 -D_GNU_SOURCE -I. -Ibuild/gen $(OPT) -g -fopenmp -fno-math-errno \
           -Wall -Wextra -Wconversion -Wshadow -Werror $(if $(CUDA),-DFLUXD_CUDA -isystem $(CUDA_HOME)/include) $(SAN) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
@@ -89,7 +89,7 @@ sim: $(BUILD)/tests/sim/sim
 	@$<
 
 fmt:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' | grep -v '^server/text/unicode_tab.h$$')
 
 clean:
 	rm -rf build
