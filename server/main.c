@@ -405,7 +405,9 @@ static void on_pulse(uv_timer_t *t)
     struct server *s = t->data;
     clock_pulse();
     look_at_engine(s);
-    notify_feed(&s->notify, s->app.scheduler ? scheduler_beat_ns(scheduler_stats(s->app.scheduler)) : clock_ns(), clock_ns());
+    notify_feed(&s->notify,
+                s->app.scheduler ? scheduler_beat_ns(scheduler_stats(s->app.scheduler)) : clock_ns(),
+                clock_ns());
     log_tell_lost();
 }
 

@@ -14,9 +14,10 @@ static int listen_on(const char *path)
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     memcpy(at.sun_path, path, strlen(path));
-    if (*path == '@')
-        at.sun_path[0] = '\0';
-    assert_int_equal(bind(fd, (struct sockaddr *)&at, (socklen_t)(sizeof at.sun_family + strlen(path) + (*path == '/'))), 0);
+    if (*path == '@') at.sun_path[0] = '\0';
+    assert_int_equal(
+        bind(fd, (struct sockaddr *)&at, (socklen_t)(sizeof at.sun_family + strlen(path) + (*path == '/'))),
+        0);
     return fd;
 }
 
@@ -90,8 +91,11 @@ static void the_watchdog_of_another_process_is_not_fed(void **state)
     const struct {
         const char *us, *pid;
         bool fed;
-    } row[] = {{"1000000", NULL, true}, {"1000000", mine, true},  {"1000000", "1", false},         {NULL, NULL, false},        {"", NULL, false},
-               {"1e6", NULL, false},    {"-5", NULL, false},      {"99999999999999999999", NULL, false}, {"1000000", "", false}, {"0", NULL, false}};
+    } row[] = {{"1000000", NULL, true}, {"1000000", mine, true},
+               {"1000000", "1", false}, {NULL, NULL, false},
+               {"", NULL, false},       {"1e6", NULL, false},
+               {"-5", NULL, false},     {"99999999999999999999", NULL, false},
+               {"1000000", "", false},  {"0", NULL, false}};
     int fd = listen_on(name);
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         struct notify n;
