@@ -1,8 +1,8 @@
 /* attn: the portable CPU kernel (attn_bf16.c is the one for processors with bf16 products). A tile is up to
- * TILE_TOK query tokens inside one block, with all query heads of one kv head; it walks its blocks once, and
- * every K and V page it meets is brought to fp32 (K transposed) once for all its rows. Softmax is online,
- * block by block in ascending order, so a row's result depends on the row and its pages alone: not on the
- * tile, the piece or the batch. */
+ * TILE_TOK query tokens inside one block, with up to TILE_HEADS query heads of one kv head; it walks its
+ * blocks once, and every K and V page it meets is brought to fp32 (K transposed) once for all its rows.
+ * Softmax is online, block by block in ascending order, so a row's result depends on the row and its pages
+ * alone: not on the tile, the piece or the batch. */
 #include <math.h>
 #include <string.h>
 
@@ -12,7 +12,7 @@
 #include "kernels/kv_page.h"
 #include "kernels/quant.h"
 
-enum { TILE_TOK = 32, HEAD_MAX = 256, ROW_MAX = TILE_TOK * 16, ROWS = 6 };
+enum { TILE_TOK = 32, TILE_HEADS = 16, HEAD_MAX = 256, ROW_MAX = TILE_TOK * TILE_HEADS, ROWS = 6 };
 
 /* Per-thread work area. Rows are those of the tile: (token, query head of the group). */
 struct tile {
@@ -172,13 +172,22 @@ static int tile_rows(const struct attn_seg *s, int r0)
     return (end < last ? end : last) - pos;
 }
 
+/* Lists differ by query head: one head a tile then. Else equal parts of the query heads of a kv head. */
+static int heads_of_tile(const struct attn_args *a, const struct attn_seg *s)
+{
+    const int rep = a->n_head / a->n_kv;
+    if (s->kind == ATTN_LIST) return 1;
+    int heads = rep < TILE_HEADS ? rep : TILE_HEADS;
+    while (rep % heads) heads--;
+    return heads;
+}
+
 void attn_cpu(struct op_ctx *c, const struct attn_args *a)
 {
     if (c->kv == DT_BF16 && attn_bf16(c, a)) return;
     for (int k = 0; k < a->n_seg; k++) {
         const struct attn_seg *s = &a->seg[k];
-        /* Lists differ by query head: one head a tile then. */
-        const int heads = s->kind == ATTN_LIST ? 1 : a->n_head / a->n_kv, n_group = a->n_head / heads;
+        const int heads = heads_of_tile(a, s), n_group = a->n_head / heads;
         const int n_tile = (s->pos0 + s->n_row - 1) / TILE_TOK - s->pos0 / TILE_TOK + 1;
 #pragma omp parallel for num_threads(c->n_thread) collapse(2) schedule(dynamic)
         for (int i = n_tile - 1; i >= 0; i--)

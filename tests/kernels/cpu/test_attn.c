@@ -129,8 +129,8 @@ static void kinds_and_edges_equal_the_reference(void **st)
 static void bf16_products_equal_the_reference(void **st)
 {
     (void)st;
-    const int S[] = {1, 2, 127, 128, 129, 515}, rep[] = {1, 16, 3, 8, 32, 7};
-    for (int i = 0; i < 6; i++)
+    const int S[] = {1, 2, 127, 128, 129, 515, 33}, rep[] = {1, 16, 3, 8, 32, 7, 17};
+    for (int i = 0; i < 7; i++)
         for (int kind = ATTN_FULL; kind <= ATTN_TRIANGLE; kind++)
             for (int K = 64; K <= 128; K += 64) {
                 struct world *o = open_world(rep[i], K, DT_BF16, S[i]);
