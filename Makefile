@@ -37,7 +37,7 @@ APPS = $(addprefix $(BUILD)/tests/server/,http_app fault_app starve_app)
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all run test test-training unit asan tsan e2e house bench loadtest test-gpu bench-gpu sim fmt clean deps test-deps cuda
+.PHONY: all run test test-training unit asan tsan e2e house bench loadtest test-gpu bench-gpu sim docs fmt clean deps test-deps cuda
 
 all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd
@@ -87,6 +87,12 @@ house:
 
 sim: $(BUILD)/tests/sim/sim
 	@$<
+
+# What is made from server/config.def.
+docs: $(BUILD)/fluxd
+	$< --print-defaults >configs/default.conf
+	$< --print-settings >docs/settings.md
+	$< --print-man >docs/fluxd.1
 
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' | grep -v '^server/text/unicode_tab.h$$')

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "server/config_table.h"
 #include "server/http/origin.h"
 #include "server/json/out.h"
 #include "base/utf8.h"
@@ -17,18 +18,6 @@ enum {
     FILE_BYTES_MAX = 1 << 20,
     INI_LINE_MAX = 198 /* the reader's line is 200 with its end */,
     API_KEYS_MAX = 10000
-};
-
-enum kind { KIND_GROUP, KIND_TEXT, KIND_WORD, KIND_INT, KIND_SIZE, KIND_REAL };
-
-struct setting {
-    enum kind kind;
-    bool limit;
-    const char *field; /* or the group's title */
-    size_t at;         /* in struct config */
-    const char *unit, *def, *words;
-    double min, max;
-    const char *help;
 };
 
 #define AT(field) offsetof(struct config, field)
@@ -56,6 +45,12 @@ static const struct setting setting[] = {
 };
 enum { N_SETTING = sizeof setting / sizeof *setting };
 
+const struct setting *config_table(int *n)
+{
+    *n = N_SETTING;
+    return setting;
+}
+
 enum source { FROM_DEFAULT, FROM_FILE, FROM_ENVIRONMENT, FROM_FLAG };
 
 struct loader {
@@ -68,14 +63,14 @@ struct loader {
 
 /* --- names */
 
-static void flag_of(const struct setting *s, char name[64])
+void config_flag(const struct setting *s, char name[64])
 {
     size_t i = 0;
     for (; s->field[i]; i++) name[i] = s->field[i] == '_' ? '-' : s->field[i];
     name[i] = '\0';
 }
 
-static void variable_of(const struct setting *s, char name[64])
+void config_variable(const struct setting *s, char name[64])
 {
     size_t n = (size_t)snprintf(name, 64, "FLUXD_");
     for (size_t i = 0; s->field[i]; i++) name[n++] = (char)toupper((unsigned char)s->field[i]);
@@ -88,7 +83,7 @@ static int find_flag(const char *p, size_t n)
     for (int i = 0; i < N_SETTING; i++) {
         if (setting[i].kind == KIND_GROUP) continue;
         char name[64];
-        flag_of(&setting[i], name);
+        config_flag(&setting[i], name);
         if (strlen(name) == n && !memcmp(name, p, n)) return i;
     }
     return -1;
@@ -136,8 +131,8 @@ static const char *hint(const char *p, size_t n, void (*name_of)(const struct se
 static enum err refuse(struct loader *l, int i, const char *value, const char *why)
 {
     char flag[64], variable[64], from[160];
-    flag_of(&setting[i], flag);
-    variable_of(&setting[i], variable);
+    config_flag(&setting[i], flag);
+    config_variable(&setting[i], variable);
     switch (l->from[i]) {
     case FROM_FILE:
         snprintf(from, sizeof from, "key %s in %.80s", flag, l->file);
@@ -273,7 +268,7 @@ static int on_file_key(void *arg, const char *section, const char *name, const c
     int i = find_flag(name, strlen(name));
     if (i < 0)
         l->err = err_set(l->note, ERR_CONFIG, "--config", "%.120s: no setting is called \"%.40s\"%s", l->file,
-                         name, hint(name, strlen(name), flag_of, "", near));
+                         name, hint(name, strlen(name), config_flag, "", near));
     else
         l->err = offer(l, i, value, FROM_FILE);
     return 1;
@@ -327,13 +322,13 @@ static enum err load_environment(struct loader *l, char *const *environ)
         for (; i < N_SETTING; i++) {
             char name[64];
             if (setting[i].kind == KIND_GROUP) continue;
-            variable_of(&setting[i], name);
+            config_variable(&setting[i], name);
             if (strlen(name) == n && !memcmp(name, *environ, n)) break;
         }
         char near[96];
         if (i == N_SETTING)
             return err_set(l->note, ERR_CONFIG, "environment", "no setting belongs to the variable %.*s%s",
-                           (int)(n < 60 ? n : 60), *environ, hint(*environ, n, variable_of, "", near));
+                           (int)(n < 60 ? n : 60), *environ, hint(*environ, n, config_variable, "", near));
         enum err e = offer(l, i, eq + 1, FROM_ENVIRONMENT);
         if (e) return e;
     }
@@ -368,7 +363,7 @@ static enum err load_flags(struct loader *l, int argc, char *const *argv, const 
                 "a key on the command line is seen by every user: use --api-key-file or FLUXD_API_KEY");
         if (i < 0)
             return err_set(l->note, ERR_CONFIG, "command line", "no flag is called \"%.60s\"%s", arg,
-                           hint(arg + 2, n, flag_of, "--", near));
+                           hint(arg + 2, n, config_flag, "--", near));
         if (!value) return err_set(l->note, ERR_CONFIG, arg, "needs a value");
         if (arg[2 + n] != '=') a++;
         enum err e = OK;
@@ -460,6 +455,8 @@ enum err config_load(struct config *c, enum config_ask *ask, int argc, char *con
     *ask = asked(argc, argv, "--help") || asked(argc, argv, "-h") ? CONFIG_HELP
            : asked(argc, argv, "--version")                       ? CONFIG_VERSION
            : asked(argc, argv, "--print-defaults")                ? CONFIG_PRINT_DEFAULTS
+           : asked(argc, argv, "--print-settings")                ? CONFIG_PRINT_SETTINGS
+           : asked(argc, argv, "--print-man")                     ? CONFIG_PRINT_MAN
            : asked(argc, argv, "--check-health")                  ? CONFIG_CHECK_HEALTH
                                                                   : CONFIG_SERVE;
     if (*ask != CONFIG_SERVE && *ask != CONFIG_CHECK_HEALTH) return OK;
@@ -488,65 +485,6 @@ void config_fini(struct config *c)
     memset(c, 0, sizeof *c);
 }
 
-/* --- what people read */
-
-static void put_range(struct strbuf *out, const struct setting *s)
-{
-    if (s->kind == KIND_WORD) strbuf_printf(out, "; %s", s->words);
-    if (s->kind == KIND_INT || s->kind == KIND_REAL || s->kind == KIND_SIZE) {
-        if (s->max < 9e18)
-            strbuf_printf(out, "; %.15g..%.15g %s", s->min, s->max, s->unit);
-        else
-            strbuf_printf(out, "; from %.15g %s", s->min, s->unit);
-        if (!*s->unit) out->data[--out->len] = '\0';
-    }
-}
-
-void config_help(struct strbuf *out)
-{
-    strbuf_puts(
-        out,
-        "fluxd: an OpenAI-compatible inference server with attention routed per request and layer\n\n"
-        "usage: fluxd --model PATH [--name value | --name=value]...\n"
-        "       fluxd --check-health [--host A] [--port N]   exit 0 when the server there is healthy and ready\n"
-        "       fluxd --help | --version | --print-defaults\n\n"
-        "A flag --a-b may also come as variable FLUXD_A_B, or as key a-b in the file that --config or FLUXD_CONFIG\n"
-        "names. Flag > environment > file > default. Sizes take K, M or G.\n");
-    for (int i = 0; i < N_SETTING; i++) {
-        const struct setting *s = &setting[i];
-        char flag[64];
-        if (s->kind == KIND_GROUP) {
-            strbuf_printf(out, "\n%s\n", s->field);
-            continue;
-        }
-        flag_of(s, flag);
-        strbuf_printf(out, "  --%-24s %s\n", flag, s->help);
-        strbuf_printf(out, "  %-26s [%s", "", *s->def ? s->def : "none");
-        put_range(out, s);
-        strbuf_puts(out, "]\n");
-    }
-}
-
-void config_defaults(struct strbuf *out)
-{
-    strbuf_puts(
-        out,
-        "# Every setting of fluxd with its default. A line without # takes effect: fluxd --config FILE.\n"
-        "# This file is made by: fluxd --print-defaults\n");
-    for (int i = 0; i < N_SETTING; i++) {
-        const struct setting *s = &setting[i];
-        char flag[64];
-        if (s->kind == KIND_GROUP) {
-            strbuf_printf(out, "\n# --- %s\n", s->field);
-            continue;
-        }
-        flag_of(s, flag);
-        strbuf_printf(out, "\n# %s [%s", s->help, *s->def ? s->def : "none");
-        put_range(out, s);
-        strbuf_printf(out, "]\n#%s = %s\n", flag, s->def);
-    }
-}
-
 void config_limits(const struct config *c, struct json_out *o)
 {
     for (int i = 0; i < N_SETTING; i++) {
@@ -556,7 +494,7 @@ void config_limits(const struct config *c, struct json_out *o)
         int64_t def = 0;
         double approx;
         CHECK(read_whole(s->def, true, &approx, &def));
-        flag_of(s, flag);
+        config_flag(s, flag);
         json_out_object(o, NULL);
         json_out_text(o, "name", s->field);
         json_out_text(o, "key", flag); /* the flag without its --, and the key in the file */

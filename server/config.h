@@ -36,7 +36,15 @@ struct config {
     int n_api_key;
 };
 
-enum config_ask { CONFIG_SERVE, CONFIG_HELP, CONFIG_VERSION, CONFIG_PRINT_DEFAULTS, CONFIG_CHECK_HEALTH };
+enum config_ask {
+    CONFIG_SERVE,
+    CONFIG_HELP,
+    CONFIG_VERSION,
+    CONFIG_PRINT_DEFAULTS,
+    CONFIG_PRINT_SETTINGS,
+    CONFIG_PRINT_MAN,
+    CONFIG_CHECK_HEALTH
+};
 
 /* Reads all sources. environ ends with NULL. ERR_CONFIG: note.param names the setting, note.text says what is
  * wrong and where it came from. *ask tells what else the command line wants; then nothing but that has been
@@ -47,6 +55,8 @@ void config_fini(struct config *c); /* fine on a config that failed to load */
 
 void config_help(struct strbuf *out);     /* --help */
 void config_defaults(struct strbuf *out); /* configs/default.conf */
+void config_settings(struct strbuf *out); /* docs/settings.md */
+void config_man(struct strbuf *out);      /* docs/fluxd.1 */
 void config_limits(const struct config *c,
                    struct json_out *o); /* objects for /v1/limits, in the array that is open */
 

@@ -692,6 +692,10 @@ int main(int argc, char **argv)
         return print(config_help);
     case CONFIG_PRINT_DEFAULTS:
         return print(config_defaults);
+    case CONFIG_PRINT_SETTINGS:
+        return print(config_settings);
+    case CONFIG_PRINT_MAN:
+        return print(config_man);
     case CONFIG_VERSION:
         printf("fluxd %s\n", FLUXD_VERSION);
         return EXIT_OK;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "server/api/limits.h"
+#include "server/config_table.h"
 
 struct loaded {
     struct config c;
@@ -38,13 +39,13 @@ static const char *write_file(const char *text)
     return path;
 }
 
-static void default_conf_equals_the_table(void **state)
+/* The file at this path holds exactly what `write` writes. */
+static void assert_file_is_made_by(const char *path, void (*write)(struct strbuf *))
 {
-    (void)state;
     struct strbuf b;
     strbuf_init(&b);
-    config_defaults(&b);
-    FILE *f = fopen("configs/default.conf", "r");
+    write(&b);
+    FILE *f = fopen(path, "r");
     assert_non_null(f);
     char *text = calloc(1, b.len + 2);
     size_t n = fread(text, 1, b.len + 1, f);
@@ -53,6 +54,51 @@ static void default_conf_equals_the_table(void **state)
     assert_memory_equal(text, b.data, n);
     free(text);
     strbuf_fini(&b);
+}
+
+/* When one fails: make docs. */
+static void printed_files_equal_the_table(void **state)
+{
+    (void)state;
+    assert_file_is_made_by("configs/default.conf", config_defaults);
+    assert_file_is_made_by("docs/settings.md", config_settings);
+    assert_file_is_made_by("docs/fluxd.1", config_man);
+}
+
+/* Every setting and its help stands in every form. */
+static void every_setting_is_shown_everywhere(void **state)
+{
+    (void)state;
+    void (*const form[])(struct strbuf *) = {config_help, config_defaults, config_settings, config_man};
+    int n;
+    const struct setting *s = config_table(&n);
+    for (size_t f = 0; f < sizeof form / sizeof *form; f++) {
+        struct strbuf b;
+        strbuf_init(&b);
+        form[f](&b);
+        for (int i = 0; i < n; i++) {
+            char flag[64], roff[128];
+            size_t k = 0;
+            config_flag(&s[i], flag);
+            for (const char *p = flag; *p; p++) {
+                if (*p == '-' && form[f] == config_man) roff[k++] = '\\';
+                roff[k++] = *p;
+            }
+            roff[k] = '\0';
+            assert_non_null(strstr(b.data, s[i].kind == KIND_GROUP ? s[i].field : roff));
+        }
+        assert_null(strstr(b.data, "(null)"));
+        strbuf_fini(&b);
+    }
+}
+
+/* The file that operators copy is valid as it is: no line of it is too long for the reader. */
+static void default_conf_can_be_loaded(void **state)
+{
+    (void)state;
+    struct loaded l = load(LIST("--model", "m", "--config", "configs/default.conf"), NULL);
+    assert_int_equal(l.e, OK);
+    config_fini(&l.c);
 }
 
 /* Every line of default.conf without its # is accepted, and changes nothing. */
@@ -218,6 +264,8 @@ static void questions_need_no_model(void **state)
     assert_int_equal(load(LIST("--help"), NULL).ask, CONFIG_HELP);
     assert_int_equal(load(LIST("--model", "x", "--version"), NULL).ask, CONFIG_VERSION);
     assert_int_equal(load(LIST("--print-defaults"), NULL).ask, CONFIG_PRINT_DEFAULTS);
+    assert_int_equal(load(LIST("--print-settings"), NULL).ask, CONFIG_PRINT_SETTINGS);
+    assert_int_equal(load(LIST("--print-man"), NULL).ask, CONFIG_PRINT_MAN);
     struct loaded l = load(LIST("--check-health", "--port", "99"), NULL);
     assert_true(l.e == OK && l.ask == CONFIG_CHECK_HEALTH && l.c.port == 99);
     config_fini(&l.c);
@@ -229,7 +277,9 @@ static void questions_need_no_model(void **state)
 int main(void)
 {
     const struct CMUnitTest test[] = {
-        cmocka_unit_test(default_conf_equals_the_table),
+        cmocka_unit_test(printed_files_equal_the_table),
+        cmocka_unit_test(every_setting_is_shown_everywhere),
+        cmocka_unit_test(default_conf_can_be_loaded),
         cmocka_unit_test(every_default_is_a_valid_value),
         cmocka_unit_test(flag_beats_variable_beats_file_beats_default),
         cmocka_unit_test(sizes_take_suffixes),
