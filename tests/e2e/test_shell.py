@@ -31,7 +31,7 @@ def test_every_path_but_the_open_ones_needs_the_key(make_server):
 def test_limits_are_listed(server):
     rows = {r["name"]: r for r in server.get("/v1/limits").json()["data"]}
     assert rows["header_timeout_ms"] == {"name": "header_timeout_ms", "key": "header-timeout-ms", "value": 10000, "default": 10000,
-                                         "unit": "ms", "meaning": "for the headers, from their first byte"}
+                                         "unit": "ms", "meaning": "maximum time to receive the headers, from their first byte"}
     assert rows["max_header_bytes"]["value"] == 16384 and len(rows) > 10
     assert rows["max_model_len"]["value"] == server.get("/v1/models").json()["data"][0]["max_model_len"] > 0
     assert rows["json_fields"]["key"] is None and rows["json_open_keys"]["value"] == 131072
