@@ -318,7 +318,9 @@ static enum err check_origin(const struct http_call *c, struct err_note *note)
 static enum err check_media_type(const struct http_call *c, struct err_note *note)
 {
     const char *coding = c->route->json_body ? http_header(c, "Content-Encoding") : NULL;
-    if (coding && strcasecmp(coding, "identity"))
+    const size_t n_identity = strlen("identity");
+    if (coding && (strncasecmp(coding, "identity", n_identity) ||
+                   coding[n_identity + strspn(coding + n_identity, " \t")]))
         return err_set(note, ERR_MEDIA_TYPE, NULL, "the body must come without a Content-Encoding");
     const char *type = c->route->json_body ? http_header(c, "Content-Type") : NULL;
     if (!type)

@@ -149,6 +149,14 @@ static bool is_listed(struct origin_text origin, const char *pages)
 
 /* --- a request */
 
+/* White space at the end is no part of a header's value (RFC 9110, 5.5), and the HTTP library may leave it
+ * there. */
+static struct origin_text without_space(const char *p, size_t n)
+{
+    while (n > 0 && (p[n - 1] == ' ' || p[n - 1] == '\t')) n--;
+    return (struct origin_text){p, n};
+}
+
 void origin_header(struct origin_seen *s, const char *name, size_t n_name, const char *value, size_t n_value)
 {
     const struct {
@@ -161,7 +169,7 @@ void origin_header(struct origin_seen *s, const char *name, size_t n_name, const
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         if (!same_text(name, n_name, want[i].name, strlen(want[i].name))) continue;
         s->twice |= want[i].to->p != NULL;
-        *want[i].to = (struct origin_text){value ? value : "", value ? n_value : 0};
+        *want[i].to = without_space(value ? value : "", value ? n_value : 0);
     }
 }
 

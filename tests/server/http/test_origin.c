@@ -1,6 +1,8 @@
 /* http_origin: whose web pages may call, header by header. */
 #include "tests/base/cm.h"
 
+#include <stdio.h>
+
 #include "server/http/origin.h"
 
 static const struct origin_rules local = {.host = true,
@@ -60,7 +62,7 @@ static void an_address_or_a_loopback_name_or_a_listed_one_is_a_host(void **state
                                       "localhost:65536",
                                       "localhost:123456",
                                       "localhost..",
-                                      "localhost ",
+                                      "localhost a",
                                       "evil.example/.localhost",
                                       "evil.example#.localhost",
                                       "a@localhost",
@@ -81,6 +83,22 @@ static void an_address_or_a_loopback_name_or_a_listed_one_is_a_host(void **state
     assert_int_equal(judge(&local, (struct ask){.host = NULL}), OK); /* HTTP/1.0, and so no browser */
     const struct origin_rules open = {.origin = true};
     assert_int_equal(judge(&open, (struct ask){.host = "api:8000"}), OK);
+}
+
+static void white_space_behind_a_value_is_no_part_of_it(void **state)
+{
+    (void)state;
+    static const char *const tail[] = {"", " ", "\t", " \t  \t"};
+    for (size_t i = 0; i < sizeof tail / sizeof *tail; i++) {
+        char host[64], origin[64], other[64], site[64];
+        snprintf(host, sizeof host, "localhost:8000%s", tail[i]);
+        snprintf(origin, sizeof origin, "http://localhost:8000%s", tail[i]);
+        snprintf(other, sizeof other, "http://evil.example%s", tail[i]);
+        snprintf(site, sizeof site, "cross-site%s", tail[i]);
+        assert_int_equal(judge(&local, (struct ask){.host = host, .origin = origin}), OK);
+        assert_int_equal(judge(&local, (struct ask){.host = host, .origin = other}), ERR_FORBIDDEN);
+        assert_int_equal(judge(&local, (struct ask){.host = host, .site = site}), ERR_FORBIDDEN);
+    }
 }
 
 /* Each pair of an origin and a host: ours when the name and the port are the same, a scheme's own port
@@ -224,6 +242,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_address_or_a_loopback_name_or_a_listed_one_is_a_host),
+        cmocka_unit_test(white_space_behind_a_value_is_no_part_of_it),
         cmocka_unit_test(only_the_same_name_and_port_is_our_own_page),
         cmocka_unit_test(listed_pages_call_and_their_neighbours_do_not),
         cmocka_unit_test(what_the_browser_says_of_the_site_counts),
