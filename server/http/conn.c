@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "base/log.h"
 #include "server/http/guard.h"
 #include "server/http/internal.h"
+#include "server/http/recv.h"
 #include "server/http/tcp.h"
 
 enum {
@@ -96,25 +98,47 @@ void http_conn_cut(struct http_conn *c) { shutdown(c->fd, SHUT_RDWR); }
 
 static void on_left(uv_poll_t *p, int status, int events);
 
+/* The kernel's wake level is a wish: a queue near the socket's bound wakes us all the same. A block in many
+ * small packets fills it long before its bytes do, as each packet counts with all its memory. So from then on
+ * what was seen is taken after all, but for the bytes that make the block whole: the library waits for some.
+ */
+static bool hold_seen(struct http_conn *c)
+{
+    struct http_reader *r = &c->reader;
+    const struct guard_bound max = http_header_bound(c->http);
+    if (!r->held) r->held = malloc(frame_held_max(&max));
+    if (!r->held) return false;
+    ssize_t k = http_recv_kernel(c->fd, r->held + r->n_held, c->first.seen - r->n_held, MSG_DONTWAIT);
+    if (k <= 0) return false;
+    r->n_held += (size_t)k;
+    set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, 1);
+    return true;
+}
+
 /* The block is looked at, not taken, so the socket stays readable: the wake level is set above what was seen.
- * A wake without more bytes is then the peer's end. It must fit the socket's buffer, of 128 KiB by default:
- * so 64 KiB is the setting's bound. */
-static void look(struct http_conn *c)
+ * A wake without more bytes is then the peer's end, or the kernel asks for room. */
+static void look(struct http_conn *c, bool peer_ended)
 {
     struct http *h = c->http;
-    ssize_t n = recv(c->fd, h->peek, h->conf.max_header_bytes + 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (n <= 0 || (size_t)n == c->first.seen) {
-        close_at_gate(c);
+    const size_t n_held = c->reader.n_held;
+    if (n_held > 0) memcpy(h->peek, c->reader.held, n_held);
+    ssize_t k = recv(c->fd, h->peek + n_held, h->conf.max_header_bytes + 1 - n_held, MSG_PEEK | MSG_DONTWAIT);
+    if (k < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    const size_t n = n_held + (k > 0 ? (size_t)k : 0);
+    if (k <= 0 || n == c->first.seen) {
+        if (k <= 0 || peer_ended || !hold_seen(c)) close_at_gate(c);
         return;
     }
     if (c->first.seen == 0) http_due_set(h, &c->due, DUE_HEADER);
 
     const struct guard_bound max = http_header_bound(h);
     struct err_note note;
-    enum err e = guard_block(&c->first, h->peek, (size_t)n, &max, &note);
+    enum err e = guard_block(&c->first, h->peek, n, &max, &note);
     if (e == ERR_IO) {
-        set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, (int)n + 1);
+        if (n_held == 0)
+            set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, (int)k + 1);
+        else if (!hold_seen(c))
+            close_at_gate(c);
         return;
     }
     if (!e)
@@ -132,11 +156,10 @@ static void look(struct http_conn *c)
 static void on_gate(uv_poll_t *p, int status, int events)
 {
     struct http_conn *c = p->data;
-    (void)events;
     if (status < 0)
         close_at_gate(c);
     else
-        look(c);
+        look(c, events & UV_DISCONNECT);
 }
 
 void http_conn_open(struct http *h, int fd)
@@ -165,7 +188,7 @@ void http_conn_open(struct http *h, int fd)
     h->n_conn++;
     h->stats.connections_open++;
     http_due_set(h, &c->due, DUE_IDLE);
-    uv_poll_start(&c->poll, UV_READABLE, on_gate);
+    uv_poll_start(&c->poll, UV_READABLE | UV_DISCONNECT, on_gate);
 }
 
 /* --- peers that leave */

@@ -5,6 +5,7 @@ with the good ones before it in one segment, and cut at every byte; behind it st
 """
 import re
 import select
+import socket
 
 import pytest
 from test_http import H, JSON, MALFORMED, Answer, make_server, read_all, server  # noqa: F401 (fixtures)
@@ -120,6 +121,26 @@ def test_good_requests_are_answered_however_they_are_cut(server):
     for s, _ in held:
         assert [a.body for a in answers(read_all(s))] == [b"hello\n", b"body", b"chunk", b"hello\n"] * 3 + [b"hello\n"]
         s.close()
+
+
+@pytest.mark.parametrize("size", [1, 16, 40, 100, 400])
+@pytest.mark.parametrize("n_before", [0, 1])
+def test_a_block_in_many_small_packets_is_a_block_like_any_other(server, size, n_before):
+    """The kernel counts a packet with all its memory: those of one large header block fill the socket's queue many times before its bytes do."""
+    fill = "".join(f"X-{i}: {'y' * 1500}\r\n" for i in range(10))
+    for block, status in (f"GET /hello HTTP/1.1\r\n{H}{fill}\r\n", 200), (f"GET /hello HTTP/1.1\r\n{H}{fill * 2}\r\n", 431):
+        with server.connect() as s:
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            s.sendall(GOOD * n_before)
+            data = block.encode()
+            try:
+                for at in range(0, len(data), size):
+                    s.send(data[at:at + size], socket.MSG_EOR)  # a packet of its own, whatever waits beside it
+                s.sendall(WITH_BODY + GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            except OSError:
+                assert status != 200  # refused before its end
+            got = [a.status for a in answers(read_all(s))]
+        assert got == [200] * n_before + ([200] * 3 if status == 200 else [status]), (block[:20], got)
 
 
 def test_a_refused_request_waits_for_the_answers_before_it(server):
