@@ -7,6 +7,10 @@
 #include "server/text/grammar/matcher.h"
 #include "server/text/grammar/schema.h"
 
+/* Compiling finds out for certain whether something is empty. Running may not take so long: an undecided state is taken as open, and at
+ * worst a text comes to a place where no token is left. */
+enum { RUN_SEARCH = 1000 };
+
 static struct grammar_limits limits(const struct grammar_limits *l)
 {
     struct grammar_limits r = l ? *l : (struct grammar_limits){0};
@@ -99,6 +103,7 @@ static enum err fill(struct grammar *g, enum grammar_kind kind, const char *text
     chart_init(&g->chart, &g->pool, &g->x, &g->net, g->lim.threads);
     g->pool.bytes_max = g->pool.bytes + g->lim.run_bytes;
     g->pool.steps_max = g->lim.mask_steps;
+    g->x.search_most = RUN_SEARCH;
     return g->pool.fail == OK ? OK : pool_told(&g->pool, note);
 }
 
@@ -134,6 +139,8 @@ void grammar_give(struct grammar *g)
     grammar_vocab_give(g->vocab);
     free(g);
 }
+
+const char *grammar_limit(const struct grammar *g) { return g->pool.fail == ERR_UNSUPPORTED ? g->pool.what : NULL; }
 
 size_t grammar_bytes(const struct grammar *g)
 {

@@ -61,7 +61,7 @@ struct grammar_opts {
 struct grammar_limits {
     size_t   text_bytes;    /* of the schema, pattern or grammar */
     size_t   compile_bytes; /* memory of the compiled grammar */
-    uint64_t compile_steps; /* derivatives, items and edges made: about 10 to 50 million a second */
+    uint64_t compile_steps; /* derivatives, items and edges made: about 20 million a second */
     uint32_t states;        /* of its network, and edges */
     uint32_t alternatives;  /* ways to satisfy one value, after allOf, anyOf, oneOf, not and if are multiplied out */
     uint32_t threads;       /* readings of one text that are open at one time */
@@ -71,13 +71,13 @@ struct grammar_limits {
 };
 #define GRAMMAR_TEXT_BYTES    ((size_t)8 << 20)
 #define GRAMMAR_COMPILE_BYTES ((size_t)64 << 20)
-#define GRAMMAR_COMPILE_STEPS ((uint64_t)4000000)
+#define GRAMMAR_COMPILE_STEPS ((uint64_t)3000000)
 #define GRAMMAR_STATES        ((uint32_t)400000)
 #define GRAMMAR_ALTERNATIVES  ((uint32_t)512)
-#define GRAMMAR_THREADS       ((uint32_t)20000)
+#define GRAMMAR_THREADS       ((uint32_t)100000)
 #define GRAMMAR_RUN_BYTES     ((size_t)64 << 20)
 #define GRAMMAR_MASK_BYTES    ((size_t)8 << 20)
-#define GRAMMAR_MASK_STEPS    ((uint64_t)20000000)
+#define GRAMMAR_MASK_STEPS    ((uint64_t)3000000)
 
 struct grammar;
 /* *out has one reference. Refusals: ERR_UNSUPPORTED (a keyword, pattern or limit; note->param is the keyword's JSON pointer or
@@ -87,6 +87,7 @@ enum err grammar_compile(struct grammar **out, struct grammar_vocab *v, enum gra
                          const struct grammar_opts *opts, const struct grammar_limits *lim, struct err_note *note);
 void     grammar_take(struct grammar *g);
 void     grammar_give(struct grammar *g); /* NULL is fine */
+const char *grammar_limit(const struct grammar *g); /* which one a matcher's last failure met; NULL: none */
 size_t   grammar_bytes(const struct grammar *g); /* held now, without the vocabulary */
 
 /* --- matcher */

@@ -91,7 +91,7 @@ static bool node_room(struct rx *x)
 /* child: the children of ALT and AND, sorted. They may lie anywhere but in x->list. */
 uint32_t rx_intern(struct rx *x, struct rx_node n, const uint32_t *child)
 {
-    if (x->pool->fail != OK) return RX_EMPTY;
+    if (!pool_step(x->pool, 1)) return RX_EMPTY;
     if ((x->n + 1) * 2 > x->cap_table && !table_grow(x)) return RX_EMPTY;
     size_t at = node_hash(x, &n, child) & (x->cap_table - 1);
     for (; x->table[at]; at = (at + 1) & (x->cap_table - 1))
@@ -114,7 +114,7 @@ uint32_t rx_intern(struct rx *x, struct rx_node n, const uint32_t *child)
 
 bool rx_init(struct rx *x, struct pool *pool)
 {
-    *x = (struct rx){.pool = pool};
+    *x = (struct rx){.pool = pool, .search_most = SIZE_MAX};
     static const uint8_t kind[] = {RX_KIND_EMPTY, RX_KIND_EPS, RX_KIND_ALL};
     for (size_t i = 0; i < sizeof kind; i++) rx_intern(x, (struct rx_node){.kind = kind[i]}, NULL);
     x->product = pool_alloc(pool, RX_PRODUCT_CAP, 2 * sizeof *x->product);

@@ -61,6 +61,7 @@ struct rx {
     size_t           n_part, cap_part;
     uint64_t        *product; /* [RX_PRODUCT_CAP] pairs (which two, result), a cache, see rx_part_product */
     uint32_t         epoch;
+    size_t           search_most; /* states that the search for a string may visit; beyond them there is one, it is taken */
     uint32_t         memo[8]; /* nodes that callers make once: see chars.h */
 };
 

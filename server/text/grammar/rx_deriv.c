@@ -192,7 +192,8 @@ static bool search(struct rx *x, uint32_t id)
     bool found = false;
     while (depth > 0 && !found && x->pool->fail == OK) {
         uint32_t at = x->stack[2 * depth - 2];
-        found = x->node[at].flags & (RX_NULLABLE | RX_LIVE) || (at != RX_EMPTY && !(x->node[at].flags & RX_IMPURE));
+        found = x->node[at].flags & (RX_NULLABLE | RX_LIVE) || (at != RX_EMPTY && !(x->node[at].flags & RX_IMPURE)) ||
+                x->n_tmp - first > x->search_most;
         if (found) break;
         const struct rx_state *s = rx_state(x, at);
         if (!s) break;

@@ -118,7 +118,7 @@ enum err schema_open(struct schema *s, struct rtn *net, const char *text, size_t
 
 void schema_fini(struct schema *s)
 {
-    void *all[] = {s->sch, s->by_place, s->key, s->by_key, s->anchor, s->conj, s->by_conj, s->lits, s->todo, s->alt};
+    void *all[] = {s->sch, s->by_place, s->key, s->by_key, s->anchor, s->conj, s->by_conj, s->lits, s->todo, s->alt, s->child};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     arena_fini(&s->mem);
 }

@@ -40,7 +40,7 @@ struct sch_list {
 };
 
 struct sch {
-    struct jval         v;
+    struct jval         v, ref_text, dyn_text; /* $ref and $dynamicRef */
     const char         *base; /* URI that its references start from */
     enum { SCH_IS_FALSE, SCH_IS_TRUE, SCH_IS_OBJECT } is;
     unsigned            types; /* SCH_INTEGER without SCH_NUMBER: whole numbers alone */
@@ -67,6 +67,12 @@ struct sch {
 struct sch_key {
     const char *text, *spelled; /* as in the schema; as inside JSON quotes */
     size_t      n, n_spelled;
+};
+
+struct sch_child {
+    const char *in; /* the object's place; NULL: free */
+    uint32_t    key;  /* SCH_NONE: the object is here */
+    struct jval v;
 };
 
 struct sch_anchor {
@@ -100,6 +106,7 @@ struct schema {
     struct jval                root;
     bool                       old; /* draft 7 and earlier: what stands beside $ref says nothing */
     struct sch               **sch;
+    struct sch_child          *child;    /* members of objects that references went through, by hash */
     uint32_t                  *by_place; /* schema id + 1 by hash of its place in the text */
     struct sch_key            *key;
     uint32_t                  *by_key;
@@ -108,7 +115,7 @@ struct schema {
     uint32_t                  *by_conj, *lits, *todo;
     const struct atom        **alt; /* alternatives of the value in work, a stack */
     size_t                     n_sch, cap_sch, cap_by_place, n_key, cap_key, cap_by_key, n_anchor, cap_anchor, n_conj, cap_conj, cap_by_conj;
-    size_t                     n_lits, cap_lits, n_todo, cap_todo, n_alt, cap_alt, n_linked;
+    size_t                     n_lits, cap_lits, n_todo, cap_todo, n_alt, cap_alt, n_linked, n_child, cap_child;
     int                        depth;
     uint32_t                   walk; /* number of the last key walk */
     uint32_t                   open_obj, close_obj, open_arr, close_arr, comma, colon, quote; /* lexemes */

@@ -85,6 +85,7 @@ static uint32_t exactly(struct schema *s, struct jval v)
 
 static void name(struct schema *s, struct sch *t, struct named *m, uint32_t *cap, struct jval v)
 {
+    if (!pool_step(s->pool, 4)) return;
     switch (jval_kind(v)) {
     case JKIND_NULL: m->words |= WORD_NULL; break;
     case JKIND_BOOL: m->words |= *v.p == 't' ? WORD_TRUE : WORD_FALSE; break;

@@ -36,7 +36,7 @@ static void *get(struct expand *e, size_t n)
 
 static void add_work(struct expand *e, struct path *p, enum work_kind kind, uint32_t a, uint32_t i, const struct scope *scope)
 {
-    struct work *w = get(e, sizeof *w);
+    struct work *w = pool_step(e->s->pool, 2) ? get(e, sizeof *w) : NULL;
     if (!w) return;
     *w = (struct work){.next = p->work, .scope = scope, .kind = kind, .a = a, .i = i};
     p->work = w;
@@ -49,7 +49,7 @@ static void add_lit(struct expand *e, struct path *p, uint32_t sch, bool neg, co
 
 static void add_atom(struct expand *e, struct path *p, struct atom a)
 {
-    struct atom *at = get(e, sizeof *at);
+    struct atom *at = pool_step(e->s->pool, 2) ? get(e, sizeof *at) : NULL;
     if (!at) return;
     *at = a;
     at->next = p->atoms;

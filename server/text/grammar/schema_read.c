@@ -361,6 +361,12 @@ static void read_const(struct schema *s, struct sch *t, const struct keyword *k,
     schema_read_const(s, t, v);
 }
 
+static void keep_value(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
+{
+    if (jval_kind(v) != JKIND_STRING) bad(s, t, k->name, "must be a string");
+    *(struct jval *)field(t, k) = v;
+}
+
 static void refuse(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
 {
     (void)v;
@@ -381,7 +387,8 @@ static const struct keyword keywords[] = {
     {"additionalItems", read_extra_items, 0}, {"minItems", read_count, AT(min_items)}, {"maxItems", read_count, AT(max_items)},
     {"contains", read_schema, AT(contains)}, {"minContains", read_count, AT(min_contains)}, {"maxContains", read_count, AT(max_contains)},
     {"uniqueItems", read_unique, 0}, {"unevaluatedProperties", read_schema, AT(left_props)},
-    {"unevaluatedItems", read_schema, AT(left_items)}, {"$recursiveRef", refuse, 0},
+    {"unevaluatedItems", read_schema, AT(left_items)}, {"$ref", keep_value, AT(ref_text)},
+    {"$dynamicRef", keep_value, AT(dyn_text)}, {"$recursiveRef", refuse, 0},
 };
 
 /* --- a schema */
@@ -418,8 +425,11 @@ static bool places_grow(struct schema *s)
 
 static void read_keywords(struct schema *s, struct sch *t)
 {
-    struct jval ref = jval_get(t->v, "$ref");
-    if (s->old && jval_kind(ref) == JKIND_STRING) return;
+    struct jval ref = s->old ? jval_get(t->v, "$ref") : (struct jval){0};
+    if (s->old && jval_kind(ref) == JKIND_STRING) {
+        t->ref_text = ref;
+        return;
+    }
     for (struct jiter it = jval_iter(t->v); schema_ok(s) && jiter_next(&it);)
         for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++)
             if (jval_is(it.key, keywords[i].name)) {
@@ -431,7 +441,7 @@ static void read_keywords(struct schema *s, struct sch *t)
 uint32_t schema_read(struct schema *s, struct jval v, const char *base)
 {
     bool flag;
-    if (!schema_ok(s) || !pool_step(s->pool, 4)) return SCH_NONE;
+    if (!schema_ok(s) || !pool_step(s->pool, 4 + v.n / 16)) return SCH_NONE; /* its keywords are looked for in all of v */
     if ((s->n_sch + 1) * 2 > s->cap_by_place && !places_grow(s)) return SCH_NONE;
     size_t at = place_slot(s, v.p);
     if (s->by_place[at]) return s->by_place[at] - 1;

@@ -4,6 +4,8 @@
 
 #include "server/text/grammar/schema.h"
 
+enum { LARGE = 512 /* bytes of an object whose members are found once and for all */ };
+
 /* Keywords under which schemas stand. */
 enum where { ONE, LIST, MAP };
 static const struct {
@@ -44,16 +46,20 @@ static const char *own_base(struct schema *s, struct jval v, const char *base)
 
 void schema_scan(struct schema *s, struct jval v, const char *base)
 {
-    static const char *const anchors[] = {"$anchor", "$dynamicAnchor"};
+    static const char *const names[] = {"$id", "$ref", "$anchor", "$dynamicAnchor"};
+    struct jval              said[4] = {{0}};
     size_t                   n;
-    if (!schema_ok(s) || jval_kind(v) != JKIND_OBJECT || !pool_step(s->pool, 4)) return;
-    const char *own = own_base(s, v, base);
+    if (!schema_ok(s) || jval_kind(v) != JKIND_OBJECT || !pool_step(s->pool, 4 + v.n / 16)) return;
+    for (struct jiter it = jval_iter(v); jiter_next(&it);)
+        for (size_t i = 0; i < 4 && it.key.p[1] == '$'; i++)
+            if (jval_is(it.key, names[i])) said[i] = it.value;
+    const char *own = jval_kind(said[0]) == JKIND_STRING && !(s->old && said[1].p) ? own_base(s, v, base) : base;
     if (own != base) keep_anchor(s, own, NULL, v, false);
-    for (size_t i = 0; i < 2; i++) {
-        const char *name = text_of(s, jval_get(v, anchors[i]), &n);
-        if (name) keep_anchor(s, own, name, v, i == 1);
+    for (size_t i = 2; i < 4; i++) {
+        const char *name = text_of(s, said[i], &n);
+        if (name) keep_anchor(s, own, name, v, i == 3);
     }
-    const char *id = s->old ? text_of(s, jval_get(v, "$id"), &n) : NULL; /* draft 7: an $id that begins with # is an anchor */
+    const char *id = s->old ? text_of(s, said[0], &n) : NULL; /* draft 7: an $id that begins with # is an anchor */
     if (id && id[0] == '#') keep_anchor(s, own, id + 1, v, false);
     for (struct jiter it = jval_iter(v); schema_ok(s) && jiter_next(&it);)
         for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
@@ -87,7 +93,45 @@ static void decode(char *p)
     *w = '\0';
 }
 
-static struct jval child(struct jval v, char *token)
+static size_t child_slot(const struct schema *s, const char *in, uint32_t key)
+{
+    uint64_t w[2] = {(uint64_t)(in - s->root.p), key};
+    size_t   at = pool_hash(w, sizeof w, 13) % s->cap_child;
+    while (s->child[at].in && (s->child[at].in != in || s->child[at].key != key)) at = (at + 1) % s->cap_child;
+    return at;
+}
+
+static void keep_child(struct schema *s, const char *in, uint32_t key, struct jval v)
+{
+    if ((s->n_child + 1) * 2 > s->cap_child) {
+        size_t            old = s->cap_child, cap = old ? old * 2 : 256;
+        struct sch_child *from = s->child, *to = pool_alloc(s->pool, cap, sizeof *to);
+        if (!to) return;
+        s->child = to;
+        s->cap_child = cap;
+        for (size_t i = 0; i < old; i++)
+            if (from[i].in) to[child_slot(s, from[i].in, from[i].key)] = from[i];
+        pool_forget(s->pool, old * sizeof *from);
+        free(from);
+    }
+    s->child[child_slot(s, in, key)] = (struct sch_child){in, key, v};
+    s->n_child++;
+}
+
+/* A member of an object, whose members are all found at its first time, so that many references cost no more than the text. */
+static struct jval member(struct schema *s, struct jval v, const char *name)
+{
+    uint32_t key = schema_key(s, name, strlen(name));
+    bool     known = s->cap_child && s->child[child_slot(s, v.p, SCH_NONE)].in;
+    if (!known) {
+        keep_child(s, v.p, SCH_NONE, v);
+        for (struct jiter it = jval_iter(v); schema_ok(s) && pool_step(s->pool, 4) && jiter_next(&it);)
+            keep_child(s, v.p, schema_key_of(s, it.key), it.value);
+    }
+    return schema_ok(s) ? s->child[child_slot(s, v.p, key)].v : (struct jval){0};
+}
+
+static struct jval child(struct schema *s, struct jval v, char *token)
 {
     char *w = token;
     for (char *p = token; *p; p++) {
@@ -96,14 +140,14 @@ static struct jval child(struct jval v, char *token)
         p += tilde;
     }
     *w = '\0';
-    if (jval_kind(v) == JKIND_OBJECT) return jval_get(v, token);
+    if (jval_kind(v) == JKIND_OBJECT) return member(s, v, token);
     size_t at = 0;
     for (char *p = token; *p; p++) {
         if (*p < '0' || *p > '9' || at > 1000000) return (struct jval){0};
         at = at * 10 + (size_t)(*p - '0');
     }
     if (jval_kind(v) != JKIND_ARRAY || !*token) return (struct jval){0};
-    for (struct jiter it = jval_iter(v); jiter_next(&it);)
+    for (struct jiter it = jval_iter(v); pool_step(s->pool, 1) && jiter_next(&it);)
         if (at-- == 0) return it.value;
     return (struct jval){0};
 }
@@ -115,11 +159,12 @@ static struct jval by_pointer(struct schema *s, struct jval v, char *pointer, co
         char  cut = end ? '/' : '\0';
         if (!end) end = token + strlen(token);
         *end = '\0';
-        v = child(v, token);
-        if (v.p) *base = own_base(s, v, *base);
+        v = child(s, v, token);
+        bool large = v.n > LARGE && jval_kind(v) == JKIND_OBJECT; /* the search for $id goes through all of it */
+        if (v.p && !(large && !member(s, v, "$id").p)) *base = own_base(s, v, *base);
         pointer = end;
         *end = cut;
-        if (!pool_step(s->pool, 1)) break;
+        if (!pool_step(s->pool, 1 + (large ? 0 : v.n / 64))) break;
     }
     return v;
 }
@@ -141,6 +186,7 @@ static struct jval find(struct schema *s, const char *base, const char *ref, siz
     decode(frag);
     if (is_root(uri)) v = s->root;
     bool plain = *frag && *frag != '/';
+    pool_step(s->pool, s->n_anchor / 4);
     for (size_t i = 0; i < s->n_anchor; i++) {
         const struct sch_anchor *a = &s->anchor[i];
         if (strcmp(a->base, uri) != 0 || (plain ? !a->name || strcmp(a->name, frag) != 0 : a->name != NULL)) continue;
@@ -156,15 +202,11 @@ static struct jval find(struct schema *s, const char *base, const char *ref, siz
 
 static uint32_t link_one(struct schema *s, uint32_t id, const char *keyword)
 {
-    struct jval v = jval_get(s->sch[id]->v, keyword);
+    struct jval v = keyword[1] == 'd' ? s->sch[id]->dyn_text : s->sch[id]->ref_text;
     const char *base = NULL, *name = NULL;
     bool        dynamic = false, is_dynamic = keyword[1] == 'd';
     size_t      n, alike = 0;
     if (!v.p) return SCH_NONE;
-    if (jval_kind(v) != JKIND_STRING) {
-        schema_fail(s, ERR_INVALID_VALUE, s->sch[id], keyword, "must be a string");
-        return SCH_NONE;
-    }
     const char *text = text_of(s, v, &n);
     struct jval to = text ? find(s, s->sch[id]->base, text, n, &base, &dynamic, &name) : (struct jval){0};
     if (is_dynamic && dynamic)
