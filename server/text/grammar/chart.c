@@ -195,79 +195,25 @@ uint32_t chart_step_class(struct chart *c, uint32_t config, unsigned cls)
     return to;
 }
 
+uint32_t chart_after(struct chart *c, const struct chart_thread *t)
+{
+    struct chart_row r = c->row[t->row];
+    c->n_out = c->n_ended = 0;
+    for (size_t i = first_exit(c, &r, t->lexeme); i < r.lexeme + r.n_lexeme && c->exit[i].id == t->lexeme; i++)
+        if (pool_grow(c->pool, &c->ended, &c->cap_ended, c->n_ended + 1, sizeof *c->ended)) c->ended[c->n_ended++] = c->exit[i].then;
+    bool accept = c->pool->fail == OK && push_row(c, chart_row(c, c->ended, c->n_ended));
+    return c->pool->fail == OK ? intern(c, accept) : CHART_DEAD;
+}
+
+uint32_t chart_config(struct chart *c, const struct chart_thread *t, size_t n, bool accept)
+{
+    c->n_out = 0;
+    for (size_t i = 0; i < n; i++) push(c, t[i].row, t[i].lexeme, t[i].at);
+    return c->pool->fail == OK ? intern(c, accept) : CHART_DEAD;
+}
+
 uint32_t chart_step(struct chart *c, uint32_t config, uint8_t b)
 {
     if (!chart_open(c, config)) return CHART_DEAD;
     return chart_step_class(c, config, c->x->part[c->config[config].part]->cls[b]);
-}
-
-/* --- plain characters */
-
-struct span {
-    uint8_t lo, hi;
-};
-struct shape {
-    uint8_t     n;
-    struct span at[4];
-};
-/* Unicode 15, table 3-7, without what a JSON string escapes. */
-static const struct shape shapes[] = {
-    {1, {{0x20, 0x21}}},
-    {1, {{0x23, 0x5b}}},
-    {1, {{0x5d, 0x7f}}},
-    {2, {{0xc2, 0xdf}, {0x80, 0xbf}}},
-    {3, {{0xe0, 0xe0}, {0xa0, 0xbf}, {0x80, 0xbf}}},
-    {3, {{0xe1, 0xec}, {0x80, 0xbf}, {0x80, 0xbf}}},
-    {3, {{0xed, 0xed}, {0x80, 0x9f}, {0x80, 0xbf}}},
-    {3, {{0xee, 0xef}, {0x80, 0xbf}, {0x80, 0xbf}}},
-    {4, {{0xf0, 0xf0}, {0x90, 0xbf}, {0x80, 0xbf}, {0x80, 0xbf}}},
-    {4, {{0xf1, 0xf3}, {0x80, 0xbf}, {0x80, 0xbf}, {0x80, 0xbf}}},
-    {4, {{0xf4, 0xf4}, {0x80, 0x8f}, {0x80, 0xbf}, {0x80, 0xbf}}},
-};
-
-enum { RUN_CONFIGS = 64 /* seen at most: strings have few states, what has more is walked token by token */ };
-
-struct run {
-    uint32_t seen[RUN_CONFIGS];
-    unsigned n;
-};
-
-/* Adds what one character of the shape leads to, from config. False: some byte may not come, or too many configs. */
-static bool run_shape(struct chart *c, uint32_t config, const struct shape *s, unsigned at, struct run *r)
-{
-    if (at == s->n) {
-        for (unsigned i = 0; i < r->n; i++)
-            if (r->seen[i] == config) return true;
-        if (r->n == RUN_CONFIGS) return false;
-        r->seen[r->n++] = config;
-        return true;
-    }
-    uint32_t last = CHART_DEAD;
-    for (unsigned b = s->at[at].lo; b <= s->at[at].hi; b++) {
-        uint32_t to = chart_step(c, config, (uint8_t)b);
-        if (to == CHART_DEAD) return false;
-        if (to != last && !run_shape(c, to, s, at + 1, r)) return false;
-        last = to;
-    }
-    return true;
-}
-
-unsigned chart_plain_run(struct chart *c, uint32_t config)
-{
-    if (c->config[config].run) return c->config[config].run - 1u;
-    struct run r = {.seen = {config}, .n = 1};
-    unsigned   run = 0, from = 0, to;
-    for (bool open = true; open && run < CHART_RUN_ANY; run += open) {
-        to = r.n;
-        for (unsigned i = from; i < to && open; i++)
-            for (size_t k = 0; k < sizeof shapes / sizeof *shapes && open; k++) open = run_shape(c, r.seen[i], &shapes[k], 0, &r);
-        if (open && r.n == to) {
-            run = CHART_RUN_ANY;
-            break;
-        }
-        from = to;
-        if (run + 1 >= CHART_RUN_ANY) break;
-    }
-    if (c->pool->fail == OK) c->config[config].run = (uint8_t)(run + 1);
-    return run;
 }

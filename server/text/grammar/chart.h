@@ -10,7 +10,7 @@
 
 #include "server/text/grammar/rtn.h"
 
-enum { CHART_DEAD = 0 /* the config of a text that cannot be finished */, CHART_RUN_ANY = 31 /* see chart_plain_run */ };
+enum { CHART_DEAD = 0 /* the config of a text that cannot be finished */ };
 #define CHART_UNKNOWN UINT32_MAX
 
 struct chart_item { /* of a row's kernel, and where a lexeme or a call leads */
@@ -39,7 +39,6 @@ struct chart_config {
     uint64_t hash;
     uint32_t thread, n_thread;
     uint32_t part, next;       /* next[next + class]: config or CHART_UNKNOWN; part CHART_UNKNOWN until asked for */
-    uint8_t  run;              /* chart_plain_run + 1; 0 until asked for */
     bool     accept;
 };
 
@@ -71,10 +70,9 @@ void     chart_reset(struct chart *c);                              /* forgets a
 uint32_t chart_begin(struct chart *c);                              /* config of the empty text */
 uint32_t chart_step(struct chart *c, uint32_t config, uint8_t b);   /* CHART_DEAD, also when the pool failed */
 uint32_t chart_step_class(struct chart *c, uint32_t config, unsigned cls); /* computes next[] of a class of the config's part */
+uint32_t chart_after(struct chart *c, const struct chart_thread *t); /* config of the row that begins when the thread's lexeme ends */
+uint32_t chart_config(struct chart *c, const struct chart_thread *t, size_t n, bool accept);
 bool     chart_open(struct chart *c, uint32_t config);              /* makes part and next; false: the pool failed */
-/* How many plain characters (of a JSON string: no quote, backslash or control character) may follow in any order, at most 30;
- * CHART_RUN_ANY: any number. */
-unsigned chart_plain_run(struct chart *c, uint32_t config);
 
 /* Between the files of chart. */
 uint32_t chart_row(struct chart *c, struct chart_item *kernel, size_t n); /* sorts; CHART_UNKNOWN: the pool failed */

@@ -4,7 +4,7 @@
 
 #include "server/text/grammar/ecma.h"
 #include "server/text/grammar/gbnf.h"
-#include "server/text/grammar/matcher.h"
+#include "server/text/grammar/mask.h"
 #include "server/text/grammar/schema.h"
 
 /* Compiling finds out for certain whether something is empty. Running may not take so long: an undecided state is taken as open, and at
@@ -136,6 +136,10 @@ void grammar_give(struct grammar *g)
     free(g->mask);
     free(g->mask_of);
     free(g->mask_at);
+    inside_forget(g);
+    free(g->inside);
+    free(g->run_at);
+    for (int s = 0; s < VOCAB_SLICES; s++) free(g->inside_at[s]);
     grammar_vocab_give(g->vocab);
     free(g);
 }
@@ -144,5 +148,8 @@ const char *grammar_limit(const struct grammar *g) { return g->pool.fail == ERR_
 
 size_t grammar_bytes(const struct grammar *g)
 {
-    return g->pool.bytes + g->cap_mask * (g->vocab->n_word * sizeof *g->mask + sizeof *g->mask_of) + g->cap_mask_at * sizeof *g->mask_at;
+    size_t at = 0;
+    for (int s = 0; s < VOCAB_SLICES; s++) at += g->cap_inside_at[s] * sizeof *g->inside_at[s];
+    return g->pool.bytes + at + g->cap_mask * (g->vocab->n_word * sizeof *g->mask + sizeof *g->mask_of) + g->cap_mask_at * sizeof *g->mask_at +
+           g->n_inside * (g->vocab->n_word * sizeof(uint32_t) + sizeof *g->inside);
 }

@@ -1,6 +1,6 @@
 /* matcher: a text's states, one for each token. When what the grammar has learnt fills its memory all of it is dropped, and the states
  * of all matchers are found again from their tokens. */
-#include "server/text/grammar/matcher.h"
+#include "server/text/grammar/mask.h"
 
 #include <stdlib.h>
 
@@ -36,6 +36,8 @@ bool grammar_learn_anew(struct grammar *g)
     chart_reset(&g->chart);
     rx_rewind(&g->x, &g->compiled);
     g->n_mask = 0;
+    inside_forget(g);
+    if (g->cap_run_at) memset(g->run_at, 0, g->cap_run_at);
     if (g->cap_mask_at) memset(g->mask_at, 0, g->cap_mask_at * sizeof *g->mask_at);
     LIST_EACH(it, &g->matchers) replay(LIST_ITEM(it, struct grammar_matcher, link));
     return p->fail == OK;

@@ -6,6 +6,17 @@
 #include "server/text/grammar/chart.h"
 #include "server/text/grammar/vocab.h"
 
+/* What a state of a lexeme lets through, whatever surrounds the lexeme. */
+struct inside_exit {
+    uint32_t node; /* of a slice's trie: the lexeme may end behind it, and longer tokens go on there */
+};
+struct inside {
+    uint32_t            rx;
+    uint32_t           *bits; /* tokens that end inside the lexeme or with it */
+    struct inside_exit *exit;
+    size_t              n_exit, cap_exit;
+};
+
 struct grammar {
     atomic_int             refs;
     struct grammar_vocab  *vocab;
@@ -21,6 +32,11 @@ struct grammar {
     size_t                 n_mask, cap_mask;
     uint32_t              *mask_at;   /* by config: index into mask + 1, 0: none */
     size_t                 cap_mask_at;
+    struct inside         *inside;    /* see mask_inside.c */
+    uint32_t              *inside_at[VOCAB_SLICES]; /* by rx state: index into inside + 1, 0: none */
+    uint8_t               *run_at;    /* by rx state, see mask_inside.c */
+    size_t                 cap_run_at;
+    size_t                 n_inside, cap_inside, cap_inside_at[VOCAB_SLICES];
 };
 
 struct grammar_matcher {

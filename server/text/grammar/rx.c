@@ -118,13 +118,14 @@ bool rx_init(struct rx *x, struct pool *pool)
     static const uint8_t kind[] = {RX_KIND_EMPTY, RX_KIND_EPS, RX_KIND_ALL};
     for (size_t i = 0; i < sizeof kind; i++) rx_intern(x, (struct rx_node){.kind = kind[i]}, NULL);
     x->product = pool_alloc(pool, RX_PRODUCT_CAP, 2 * sizeof *x->product);
+    x->by_part = pool_alloc(pool, RX_PART_CAP, sizeof *x->by_part);
     return pool->fail == OK;
 }
 
 void rx_fini(struct rx *x)
 {
     for (size_t i = 0; i < x->n_part; i++) free(x->part[i]);
-    void *all[] = {x->node, x->state, x->mark, x->table, x->list, x->succ, x->tmp, x->stack, x->set, x->mod, x->part, x->product};
+    void *all[] = {x->node, x->state, x->mark, x->table, x->list, x->succ, x->tmp, x->stack, x->set, x->mod, x->part, x->product, x->by_part};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     *x = (struct rx){0};
 }
@@ -144,6 +145,7 @@ void rx_rewind(struct rx *x, const struct rx_mark *m)
     for (size_t i = 0; i < x->n_part; i++) free(x->part[i]);
     pool_forget(x->pool, x->n_part * sizeof **x->part);
     x->n_part = 0;
+    memset(x->by_part, 0, RX_PART_CAP * sizeof *x->by_part);
     memset(x->product, 0, RX_PRODUCT_CAP * 2 * sizeof *x->product);
     memset(x->table, 0, x->cap_table * sizeof *x->table);
     for (uint32_t id = 0; id < x->n; id++) {
@@ -400,7 +402,7 @@ static uint32_t lits_from(struct rx *x, const struct rx_lit *text, size_t n, siz
 
 uint32_t rx_lits(struct rx *x, struct rx_lit *text, size_t n)
 {
-    if (n == 0) return RX_EMPTY;
+    if (n == 0 || !pool_step(x->pool, 2 * n)) return RX_EMPTY;
     qsort(text, n, sizeof *text, compare_lits);
     return lits_from(x, text, n, 0);
 }

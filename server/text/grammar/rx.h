@@ -10,7 +10,7 @@
 #include "server/text/grammar/pool.h"
 
 enum { RX_EMPTY = 0 /* no string */, RX_EPS = 1 /* the empty string */, RX_ALL = 2 /* every string */ };
-enum { RX_PRODUCT_CAP = 4096 };
+enum { RX_PRODUCT_CAP = 4096, RX_PART_CAP = 1024 };
 #define RX_MORE UINT32_MAX /* rx_rep without an upper bound */
 
 struct rx_set { /* bytes */
@@ -58,6 +58,7 @@ struct rx {
     struct rx_mod   *mod;
     size_t           n_mod, cap_mod;
     struct rx_part **part;
+    uint32_t        *by_part; /* [RX_PART_CAP] part + 1 by hash, a cache */
     size_t           n_part, cap_part;
     uint64_t        *product; /* [RX_PRODUCT_CAP] pairs (which two, result), a cache, see rx_part_product */
     uint32_t         epoch;

@@ -80,6 +80,8 @@ static uint32_t derive(struct rx *x, uint32_t id, uint8_t b, struct rx_set *same
 
 uint32_t rx_part_intern(struct rx *x, const struct rx_part *p)
 {
+    uint32_t *slot = &x->by_part[pool_hash(p->cls, sizeof p->cls, 17) & (RX_PART_CAP - 1)];
+    if (*slot && memcmp(x->part[*slot - 1]->cls, p->cls, sizeof p->cls) == 0) return *slot - 1;
     for (size_t i = 0; i < x->n_part; i++)
         if (x->part[i]->n == p->n && memcmp(x->part[i]->cls, p->cls, sizeof p->cls) == 0) return (uint32_t)i;
     if (!pool_grow(x->pool, &x->part, &x->cap_part, x->n_part + 1, sizeof *x->part)) return UINT32_MAX;
@@ -89,6 +91,7 @@ uint32_t rx_part_intern(struct rx *x, const struct rx_part *p)
     memset(own->size, 0, sizeof own->size);
     for (unsigned b = 0; b < 256; b++) own->size[p->cls[b]]++;
     x->part[x->n_part] = own;
+    *slot = (uint32_t)x->n_part + 1;
     return (uint32_t)x->n_part++;
 }
 

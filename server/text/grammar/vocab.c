@@ -6,6 +6,8 @@
 
 #include "base/utf8.h"
 
+enum { PLAIN_ALL = VOCAB_MIDDLE_CHARS + 1 };
+
 /* --- which slice */
 
 /* Characters when all of them are whole and plain, else -1. */
@@ -24,7 +26,7 @@ static int plain_chars(const char *p, size_t n)
 static enum vocab_slice slice_of(const char *p, size_t n)
 {
     int k = plain_chars(p, n);
-    if (k < 0) return VOCAB_OTHER;
+    if (k < 0) return n <= VOCAB_SHORT_CHARS ? VOCAB_OTHER : VOCAB_OTHER_LONG;
     return k <= VOCAB_SHORT_CHARS ? VOCAB_SHORT : k <= VOCAB_MIDDLE_CHARS ? VOCAB_MIDDLE : VOCAB_LONG;
 }
 
@@ -85,6 +87,10 @@ static bool build_trie(struct vocab_trie *t, const struct sorted *s, size_t n, i
         prev_n = s[i].n;
     }
     close_way(t, &w, 0);
+    for (size_t b = 0, i = 0; b <= 256; b++) {
+        while (i < t->n && (t->node[i].token_byte & 0xff) < b) i += t->node[i].skip_depth >> 8;
+        t->first[b] = (uint32_t)(b == 256 ? t->n : i);
+    }
     struct vocab_node *fit = realloc(t->node, (t->n ? t->n : 1) * sizeof *fit);
     if (fit) t->node = fit;
     return true;
@@ -101,10 +107,17 @@ static bool build_slice(struct grammar_vocab *v, enum vocab_slice slice, struct 
     }
     qsort(room, n, sizeof *room, compare_sorted);
     if (!build_trie(&v->trie[slice], room, n, v->same)) return false;
-    if (slice == VOCAB_OTHER) return true;
-    v->plain[slice] = calloc(v->n_word, sizeof(uint32_t));
-    if (!v->plain[slice]) return false;
-    for (size_t i = 0; i < n; i++) v->plain[slice][room[i].token >> 5] |= 1u << (room[i].token & 31);
+    for (size_t i = 0; i < n && slice >= VOCAB_SHORT; i++) {
+        int k = plain_chars(room[i].p, room[i].n);
+        for (int c = k < PLAIN_ALL ? k : PLAIN_ALL; c <= PLAIN_ALL; c++) v->plain[c][room[i].token >> 5] |= 1u << (room[i].token & 31);
+    }
+    return true;
+}
+
+static bool make_plain(struct grammar_vocab *v)
+{
+    for (int c = 0; c <= PLAIN_ALL; c++)
+        if (!(v->plain[c] = calloc(v->n_word ? v->n_word : 1, sizeof(uint32_t)))) return false;
     return true;
 }
 
@@ -145,7 +158,7 @@ enum err grammar_vocab_new(struct grammar_vocab **out, const struct grammar_toke
         v->n_eos = n_eos;
         v->n_word = ((size_t)n_token + 31) / 32;
     }
-    ok = ok && copy_tokens(v, token, eos);
+    ok = ok && copy_tokens(v, token, eos) && make_plain(v);
     for (int s = 0; s < VOCAB_SLICES && ok; s++) ok = build_slice(v, (enum vocab_slice)s, room);
     free(room);
     if (!ok) {
@@ -161,10 +174,8 @@ void grammar_vocab_take(struct grammar_vocab *v) { atomic_fetch_add_explicit(&v-
 void grammar_vocab_give(struct grammar_vocab *v)
 {
     if (!v || atomic_fetch_sub_explicit(&v->refs, 1, memory_order_acq_rel) != 1) return;
-    for (int s = 0; s < VOCAB_SLICES; s++) {
-        free(v->trie[s].node);
-        free(v->plain[s]);
-    }
+    for (int s = 0; s < VOCAB_SLICES; s++) free(v->trie[s].node);
+    for (int c = 0; c <= PLAIN_ALL; c++) free(v->plain[c]);
     free(v->same);
     free(v->eos);
     free(v->text);

@@ -6,9 +6,9 @@
 
 #include "server/text/grammar/grammar.h"
 
-/* Tokens that are whole plain characters (see chart_plain_run), by how many, and all others. */
-enum vocab_slice { VOCAB_OTHER, VOCAB_SHORT /* <= VOCAB_SHORT_CHARS */, VOCAB_MIDDLE /* <= VOCAB_MIDDLE_CHARS */, VOCAB_LONG, VOCAB_SLICES };
-enum { VOCAB_SHORT_CHARS = 10, VOCAB_MIDDLE_CHARS = 30 };
+/* Tokens that are whole plain characters (see mask_inside.c), by how many, and all others by their bytes. */
+enum vocab_slice { VOCAB_OTHER, VOCAB_OTHER_LONG, VOCAB_SHORT, VOCAB_MIDDLE, VOCAB_LONG, VOCAB_SLICES };
+enum { VOCAB_SHORT_CHARS = 10 /* characters, or bytes of others */, VOCAB_MIDDLE_CHARS = 30 };
 
 #define VOCAB_NO_TOKEN 0xffffffu
 struct vocab_node {
@@ -19,6 +19,7 @@ struct vocab_node {
 struct vocab_trie {
     struct vocab_node *node;
     size_t             n;
+    uint32_t           first[257]; /* nodes of the tokens that begin with a byte: [first[b], first[b + 1]) */
 };
 
 struct grammar_vocab {
@@ -26,7 +27,7 @@ struct grammar_vocab {
     int               n_token, n_eos;
     size_t            n_word;
     struct vocab_trie trie[VOCAB_SLICES];
-    uint32_t         *plain[VOCAB_SLICES]; /* mask of a slice; NULL for VOCAB_OTHER */
+    uint32_t         *plain[VOCAB_MIDDLE_CHARS + 2]; /* masks of the tokens of up to n plain characters; the last: of all plain ones */
     int32_t          *same;                /* [n_token] the next token with the same bytes, -1: none */
     int32_t          *eos;
     char             *text;                /* the bytes of all tokens */
