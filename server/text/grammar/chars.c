@@ -10,7 +10,7 @@ size_t chars_put(uint32_t c, char out[4])
         out[0] = (char)c;
         return 1;
     }
-    size_t                n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
     static const unsigned lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
     for (size_t i = n - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 0x3f));
     out[0] = (char)(lead[n] | c);
@@ -20,7 +20,7 @@ size_t chars_put(uint32_t c, char out[4])
 static size_t spell_byte(unsigned char c, char *out)
 {
     static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt", hex[] = "0123456789abcdef";
-    const char       *f = c ? strchr(from, c) : NULL;
+    const char *f = c ? strchr(from, c) : NULL;
     if (!f && c >= 0x20) {
         out[0] = (char)c;
         return 1;
@@ -57,9 +57,10 @@ static uint32_t utf8_between(struct rx *x, const unsigned char *lo, const unsign
     if (n == 1) return rx_range(x, lo[0], hi[0]);
     static const unsigned char least[3] = {0x80, 0x80, 0x80}, most[3] = {0xbf, 0xbf, 0xbf};
     if (lo[0] == hi[0]) return rx_cat(x, rx_byte(x, lo[0]), utf8_between(x, lo + 1, hi + 1, n - 1));
-    size_t        base = x->n_tmp;
+    size_t base = x->n_tmp;
     unsigned char from = lo[0], to = hi[0];
-    if (memcmp(lo + 1, least, n - 1) != 0) rx_push(x, rx_cat(x, rx_byte(x, from++), utf8_between(x, lo + 1, most, n - 1)));
+    if (memcmp(lo + 1, least, n - 1) != 0)
+        rx_push(x, rx_cat(x, rx_byte(x, from++), utf8_between(x, lo + 1, most, n - 1)));
     bool cut = memcmp(hi + 1, most, n - 1) != 0;
     if (cut) to--;
     if (from <= to) rx_push(x, rx_cat(x, rx_range(x, from, to), utf8_between(x, least, most, n - 1)));
@@ -73,8 +74,8 @@ static void push_range(struct rx *x, uint32_t lo, uint32_t hi)
     for (size_t k = 0; k < 4 && lo <= hi; k++) {
         if (lo > last[k]) continue;
         uint32_t top = hi < last[k] ? hi : last[k];
-        char     a[4], b[4];
-        size_t   n = chars_put(lo, a);
+        char a[4], b[4];
+        size_t n = chars_put(lo, a);
         chars_put(top, b);
         rx_push(x, utf8_between(x, (unsigned char *)a, (unsigned char *)b, n));
         lo = top + 1;
@@ -83,13 +84,15 @@ static void push_range(struct rx *x, uint32_t lo, uint32_t hi)
 
 uint32_t chars_class(struct rx *x, enum chars_mode mode, const struct chars_range *r, size_t n)
 {
-    size_t        base = x->n_tmp;
+    size_t base = x->n_tmp;
     struct rx_set ascii = {0};
     for (size_t i = 0; i < n && x->pool->fail == OK; i++) {
         uint32_t lo = r[i].lo, hi = r[i].hi < CHARS_LAST ? r[i].hi : CHARS_LAST;
         for (; lo < 0x80 && lo <= hi; lo++) {
-            if (mode == CHARS_JSON && is_escaped(lo)) rx_push(x, escape_of(x, lo));
-            else rx_set_add(&ascii, lo);
+            if (mode == CHARS_JSON && is_escaped(lo))
+                rx_push(x, escape_of(x, lo));
+            else
+                rx_set_add(&ascii, lo);
         }
         if (lo > hi) continue;
         if (lo < SURROGATE_FIRST) push_range(x, lo, hi < SURROGATE_FIRST ? hi : SURROGATE_FIRST - 1);
@@ -125,7 +128,8 @@ static uint32_t any_escape(struct rx *x)
     uint32_t one = rx_alt(x, rx_cat3(x, rx_class(x, &not_d), h, hh), rx_cat3(x, dd, rx_class(x, &low), hh));
     uint32_t first = rx_cat3(x, dd, rx_class(x, &high), hh), second = rx_cat3(x, dd, rx_class(x, &top), hh);
     uint32_t pair = rx_cat3(x, first, rx_str(x, "\\u"), second);
-    return rx_cat(x, rx_byte(x, '\\'), rx_alt(x, rx_class(x, &plain), rx_cat(x, rx_byte(x, 'u'), rx_alt(x, one, pair))));
+    return rx_cat(x, rx_byte(x, '\\'),
+                  rx_alt(x, rx_class(x, &plain), rx_cat(x, rx_byte(x, 'u'), rx_alt(x, one, pair))));
 }
 
 uint32_t chars_free(struct rx *x)

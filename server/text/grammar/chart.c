@@ -11,8 +11,8 @@ void chart_init(struct chart *c, struct pool *pool, struct rx *x, const struct r
 
 void chart_fini(struct chart *c)
 {
-    void *all[] = {c->row, c->kernel, c->exit, c->config, c->thread, c->next, c->row_table, c->config_table,
-                   c->item, c->seen, c->lexeme, c->wait, c->out, c->ended};
+    void *all[] = {c->row,          c->kernel, c->exit, c->config, c->thread, c->next, c->row_table,
+                   c->config_table, c->item,   c->seen, c->lexeme, c->wait,   c->out,  c->ended};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     *c = (struct chart){0};
 }
@@ -30,7 +30,8 @@ static int compare_threads(const void *a, const void *b)
 static bool table_grow(struct chart *c)
 {
     size_t cap = c->cap_config_table ? c->cap_config_table * 2 : 1024;
-    if (!pool_grow(c->pool, &c->config_table, &c->cap_config_table, cap, sizeof *c->config_table)) return false;
+    if (!pool_grow(c->pool, &c->config_table, &c->cap_config_table, cap, sizeof *c->config_table))
+        return false;
     memset(c->config_table, 0, c->cap_config_table * sizeof *c->config_table);
     for (size_t i = 0; i < c->n_config; i++) {
         size_t at = c->config[i].hash & (c->cap_config_table - 1);
@@ -61,7 +62,10 @@ static uint32_t intern(struct chart *c, bool accept)
         !pool_grow(c->pool, &c->thread, &c->cap_thread, c->n_thread + n, sizeof *c->out))
         return CHART_DEAD;
     if (n) memcpy(c->thread + c->n_thread, c->out, n * sizeof *c->out);
-    c->config[c->n_config] = (struct chart_config){.hash = hash, .thread = (uint32_t)c->n_thread, .n_thread = (uint32_t)n, .accept = accept,
+    c->config[c->n_config] = (struct chart_config){.hash = hash,
+                                                   .thread = (uint32_t)c->n_thread,
+                                                   .n_thread = (uint32_t)n,
+                                                   .accept = accept,
                                                    .part = CHART_UNKNOWN};
     c->n_thread += n;
     c->config_table[at] = (uint32_t)c->n_config + 1;
@@ -104,8 +108,10 @@ static size_t first_exit(const struct chart *c, const struct chart_row *r, uint3
     size_t lo = r->lexeme, hi = r->lexeme + r->n_lexeme;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (c->exit[mid].id < lexeme) lo = mid + 1;
-        else hi = mid;
+        if (c->exit[mid].id < lexeme)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return lo;
 }
@@ -118,14 +124,16 @@ static void read_byte(struct chart *c, uint32_t row, uint32_t lexeme, uint32_t a
     if (!rx_nullable(c->x, to)) return;
     const struct chart_row *r = &c->row[row];
     for (size_t i = first_exit(c, r, lexeme); i < r->lexeme + r->n_lexeme && c->exit[i].id == lexeme; i++)
-        if (pool_grow(c->pool, &c->ended, &c->cap_ended, c->n_ended + 1, sizeof *c->ended)) c->ended[c->n_ended++] = c->exit[i].then;
+        if (pool_grow(c->pool, &c->ended, &c->cap_ended, c->n_ended + 1, sizeof *c->ended))
+            c->ended[c->n_ended++] = c->exit[i].then;
 }
 
 static void read_first(struct chart *c, uint32_t row, uint8_t b)
 {
     const struct chart_row *r = &c->row[row];
     for (size_t i = r->lexeme; i < r->lexeme + r->n_lexeme && c->pool->fail == OK; i++)
-        if (i == r->lexeme || c->exit[i].id != c->exit[i - 1].id) read_byte(c, row, c->exit[i].id, c->exit[i].id, b);
+        if (i == r->lexeme || c->exit[i].id != c->exit[i - 1].id)
+            read_byte(c, row, c->exit[i].id, c->exit[i].id, b);
 }
 
 static uint32_t compute(struct chart *c, uint32_t config, uint8_t b)
@@ -135,8 +143,10 @@ static uint32_t compute(struct chart *c, uint32_t config, uint8_t b)
     pool_step(c->pool, f.n_thread);
     for (uint32_t i = 0; i < f.n_thread && c->pool->fail == OK; i++) {
         struct chart_thread t = c->thread[f.thread + i];
-        if (t.lexeme == CHART_UNKNOWN) read_first(c, t.row, b);
-        else read_byte(c, t.row, t.lexeme, t.at, b);
+        if (t.lexeme == CHART_UNKNOWN)
+            read_first(c, t.row, b);
+        else
+            read_byte(c, t.row, t.lexeme, t.at, b);
     }
     bool accept = c->n_ended > 0 && push_row(c, chart_row(c, c->ended, c->n_ended));
     return c->pool->fail == OK ? intern(c, accept) : CHART_DEAD;
@@ -146,7 +156,7 @@ static uint32_t row_part(struct chart *c, uint32_t row)
 {
     if (c->row[row].part != CHART_UNKNOWN) return c->row[row].part;
     struct chart_row r = c->row[row];
-    uint32_t         part = CHART_UNKNOWN;
+    uint32_t part = CHART_UNKNOWN;
     for (size_t i = r.lexeme; i < r.lexeme + r.n_lexeme; i++) {
         const struct rx_state *s = rx_state(c->x, c->exit[i].id);
         if (!s) return CHART_UNKNOWN;
@@ -163,9 +173,9 @@ bool chart_open(struct chart *c, uint32_t config)
     if (f.part != CHART_UNKNOWN) return true;
     uint32_t part = CHART_UNKNOWN;
     for (uint32_t i = 0; i < f.n_thread; i++) {
-        struct chart_thread    t = c->thread[f.thread + i];
+        struct chart_thread t = c->thread[f.thread + i];
         const struct rx_state *s = t.lexeme == CHART_UNKNOWN ? NULL : rx_state(c->x, t.at);
-        uint32_t               p = t.lexeme == CHART_UNKNOWN ? row_part(c, t.row) : s ? s->part : CHART_UNKNOWN;
+        uint32_t p = t.lexeme == CHART_UNKNOWN ? row_part(c, t.row) : s ? s->part : CHART_UNKNOWN;
         if (p == CHART_UNKNOWN) return false;
         part = part == CHART_UNKNOWN ? p : rx_part_product(c->x, part, p);
         if (part == CHART_UNKNOWN) return false;
@@ -199,8 +209,10 @@ uint32_t chart_after(struct chart *c, const struct chart_thread *t)
 {
     struct chart_row r = c->row[t->row];
     c->n_out = c->n_ended = 0;
-    for (size_t i = first_exit(c, &r, t->lexeme); i < r.lexeme + r.n_lexeme && c->exit[i].id == t->lexeme; i++)
-        if (pool_grow(c->pool, &c->ended, &c->cap_ended, c->n_ended + 1, sizeof *c->ended)) c->ended[c->n_ended++] = c->exit[i].then;
+    for (size_t i = first_exit(c, &r, t->lexeme); i < r.lexeme + r.n_lexeme && c->exit[i].id == t->lexeme;
+         i++)
+        if (pool_grow(c->pool, &c->ended, &c->cap_ended, c->n_ended + 1, sizeof *c->ended))
+            c->ended[c->n_ended++] = c->exit[i].then;
     bool accept = c->pool->fail == OK && push_row(c, chart_row(c, c->ended, c->n_ended));
     return c->pool->fail == OK ? intern(c, accept) : CHART_DEAD;
 }

@@ -61,11 +61,13 @@ static void add_exit(struct chart *c, struct chart_exit **v, size_t *n, size_t *
 static void complete(struct chart *c, uint32_t rule, uint32_t origin)
 {
     const struct chart_row *r = &c->row[origin];
-    size_t                  lo = r->wait, hi = r->wait + r->n_wait;
+    size_t lo = r->wait, hi = r->wait + r->n_wait;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (c->exit[mid].id < rule) lo = mid + 1;
-        else hi = mid;
+        if (c->exit[mid].id < rule)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     for (; lo < r->wait + r->n_wait && c->exit[lo].id == rule && c->pool->fail == OK; lo++)
         add_item(c, c->exit[lo].then.state, c->exit[lo].then.origin);
@@ -76,10 +78,14 @@ static void follow(struct chart *c, struct chart_item it)
     const struct rtn *g = c->g;
     for (uint32_t i = 0; i < g->state[it.state].n; i++) {
         const struct rtn_edge *e = &g->edge[g->state[it.state].first + i];
-        struct chart_exit      x = {e->id, {e->to, it.origin}};
+        struct chart_exit x = {e->id, {e->to, it.origin}};
         switch (e->label) {
-        case RTN_FREE: add_item(c, e->to, it.origin); break;
-        case RTN_LEXEME: add_exit(c, &c->lexeme, &c->n_lexeme, &c->cap_lexeme, x); break;
+        case RTN_FREE:
+            add_item(c, e->to, it.origin);
+            break;
+        case RTN_LEXEME:
+            add_exit(c, &c->lexeme, &c->n_lexeme, &c->cap_lexeme, x);
+            break;
         default:
             add_exit(c, &c->wait, &c->n_wait, &c->cap_wait, x);
             add_item(c, rtn_start(g, e->id), SELF);
@@ -99,9 +105,12 @@ static bool close_row(struct chart *c, const struct chart_item *kernel, size_t n
     for (size_t i = 0; i < c->n_item && pool_step(c->pool, 1); i++) {
         struct chart_item it = c->item[i];
         follow(c, it);
-        if (!c->g->state[it.state].accept || it.origin == SELF) continue; /* an empty rule went on when it was called */
-        if (it.origin == ROOT) accept = true;
-        else complete(c, c->g->state[it.state].rule, it.origin);
+        if (!c->g->state[it.state].accept || it.origin == SELF)
+            continue; /* an empty rule went on when it was called */
+        if (it.origin == ROOT)
+            accept = true;
+        else
+            complete(c, c->g->state[it.state].rule, it.origin);
     }
     return accept;
 }
@@ -135,11 +144,15 @@ static bool table_grow(struct chart *c)
 static uint32_t make_row(struct chart *c, const struct chart_item *kernel, size_t n, uint64_t hash)
 {
     uint32_t id = (uint32_t)c->n_row;
-    bool     accept = close_row(c, kernel, n);
+    bool accept = close_row(c, kernel, n);
     if (c->pool->fail != OK || !pool_grow(c->pool, &c->row, &c->cap_row, c->n_row + 1, sizeof *c->row) ||
         !pool_grow(c->pool, &c->kernel, &c->cap_kernel, c->n_kernel + n, sizeof *kernel))
         return CHART_UNKNOWN;
-    struct chart_row r = {.hash = hash, .kernel = (uint32_t)c->n_kernel, .n_kernel = (uint32_t)n, .accept = accept, .part = CHART_UNKNOWN};
+    struct chart_row r = {.hash = hash,
+                          .kernel = (uint32_t)c->n_kernel,
+                          .n_kernel = (uint32_t)n,
+                          .accept = accept,
+                          .part = CHART_UNKNOWN};
     memcpy(c->kernel + c->n_kernel, kernel, n * sizeof *kernel);
     c->n_kernel += n;
     r.lexeme = keep_exits(c, c->lexeme, c->n_lexeme, id);
@@ -162,7 +175,8 @@ uint32_t chart_row(struct chart *c, struct chart_item *kernel, size_t n)
     size_t at = hash & (c->cap_row_table - 1);
     for (; c->row_table[at]; at = (at + 1) & (c->cap_row_table - 1)) {
         const struct chart_row *r = &c->row[c->row_table[at] - 1];
-        if (r->hash == hash && r->n_kernel == w && memcmp(c->kernel + r->kernel, kernel, w * sizeof *kernel) == 0)
+        if (r->hash == hash && r->n_kernel == w &&
+            memcmp(c->kernel + r->kernel, kernel, w * sizeof *kernel) == 0)
             return c->row_table[at] - 1;
     }
     uint32_t id = make_row(c, kernel, w, hash);

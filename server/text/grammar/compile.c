@@ -7,8 +7,8 @@
 #include "server/text/grammar/mask.h"
 #include "server/text/grammar/schema.h"
 
-/* Compiling finds out for certain whether something is empty. Running may not take so long: an undecided state is taken as open, and at
- * worst a text comes to a place where no token is left. */
+/* Compiling finds out for certain whether something is empty. Running may not take so long: an undecided
+ * state is taken as open, and at worst a text comes to a place where no token is left. */
 enum { RUN_SEARCH = 1000 };
 
 static struct grammar_limits limits(const struct grammar_limits *l)
@@ -36,9 +36,9 @@ static void one_lexeme(struct grammar *g, uint32_t rx)
 
 static enum err compile_regex(struct grammar *g, const char *text, size_t n, struct err_note *note)
 {
-    uint32_t    rx;
+    uint32_t rx;
     const char *why;
-    size_t      at;
+    size_t at;
     if (!ecma_compile(&g->x, CHARS_RAW, ECMA_WHOLE, text, n, &rx, &why, &at)) {
         char where[32];
         snprintf(where, sizeof where, "%zu", at);
@@ -50,47 +50,61 @@ static enum err compile_regex(struct grammar *g, const char *text, size_t n, str
 
 static enum err compile_choice(struct grammar *g, const char *text, size_t n, struct err_note *note)
 {
-    struct jval    root;
-    struct arena   mem;
-    size_t         n_lit = 0;
-    enum err       e = jdoc_check(&root, text, n, "the choices", note);
-    if (e != OK) return e == ERR_MODEL_FILE ? err_set(note, ERR_INVALID_JSON, NULL, "the choices are not JSON as they must be") : e;
+    struct jval root;
+    struct arena mem;
+    size_t n_lit = 0;
+    enum err e = jdoc_check(&root, text, n, "the choices", note);
+    if (e != OK)
+        return e == ERR_MODEL_FILE
+                   ? err_set(note, ERR_INVALID_JSON, NULL, "the choices are not JSON as they must be")
+                   : e;
     arena_init(&mem, g->lim.compile_bytes);
     for (struct jiter it = jval_iter(root); jiter_next(&it);) n_lit++;
     struct rx_lit *lit = arena_array(&mem, n_lit, sizeof *lit);
     n_lit = 0;
     if (!lit) pool_fail(&g->pool, ERR_UNSUPPORTED, "bytes");
     for (struct jiter it = jval_iter(root); lit && e == OK && jiter_next(&it); n_lit++) {
-        if (!jval_string(it.value, &mem, &lit[n_lit].p, &lit[n_lit].n)) e = ERR_INVALID_VALUE;
-        else if (!lit[n_lit].p) pool_fail(&g->pool, ERR_UNSUPPORTED, "bytes");
+        if (!jval_string(it.value, &mem, &lit[n_lit].p, &lit[n_lit].n))
+            e = ERR_INVALID_VALUE;
+        else if (!lit[n_lit].p)
+            pool_fail(&g->pool, ERR_UNSUPPORTED, "bytes");
     }
-    if (e != OK || jval_kind(root) != JKIND_ARRAY || n_lit == 0) e = err_set(note, ERR_INVALID_VALUE, NULL, "the choices must be an array of strings, one at least");
-    else if (g->pool.fail == OK) one_lexeme(g, rx_lits(&g->x, lit, n_lit));
+    if (e != OK || jval_kind(root) != JKIND_ARRAY || n_lit == 0)
+        e = err_set(note, ERR_INVALID_VALUE, NULL, "the choices must be an array of strings, one at least");
+    else if (g->pool.fail == OK)
+        one_lexeme(g, rx_lits(&g->x, lit, n_lit));
     arena_fini(&mem);
     return e;
 }
 
-static enum err compile_kind(struct grammar *g, enum grammar_kind kind, const char *text, size_t n, const struct grammar_opts *opts,
-                             struct err_note *note)
+static enum err compile_kind(struct grammar *g, enum grammar_kind kind, const char *text, size_t n,
+                             const struct grammar_opts *opts, struct err_note *note)
 {
     switch (kind) {
-    case GRAMMAR_SCHEMA: return schema_compile(&g->net, text, n, opts, &g->lim, note);
-    case GRAMMAR_REGEX: return compile_regex(g, text, n, note);
-    case GRAMMAR_CHOICE: return compile_choice(g, text, n, note);
-    default: return gbnf_compile(&g->net, text, n, g->lim.compile_bytes, note);
+    case GRAMMAR_SCHEMA:
+        return schema_compile(&g->net, text, n, opts, &g->lim, note);
+    case GRAMMAR_REGEX:
+        return compile_regex(g, text, n, note);
+    case GRAMMAR_CHOICE:
+        return compile_choice(g, text, n, note);
+    default:
+        return gbnf_compile(&g->net, text, n, g->lim.compile_bytes, note);
     }
 }
 
 static enum err pool_told(const struct pool *p, struct err_note *note)
 {
     if (p->fail == ERR_NOMEM) return err_set(note, ERR_NOMEM, NULL, "no memory to compile the grammar");
-    return err_set(note, p->fail, p->what, "the grammar is too large: its compilation went beyond the limit on %s", p->what);
+    return err_set(note, p->fail, p->what,
+                   "the grammar is too large: its compilation went beyond the limit on %s", p->what);
 }
 
-static enum err fill(struct grammar *g, enum grammar_kind kind, const char *text, size_t n, const struct grammar_opts *opts, struct err_note *note)
+static enum err fill(struct grammar *g, enum grammar_kind kind, const char *text, size_t n,
+                     const struct grammar_opts *opts, struct err_note *note)
 {
     struct grammar_opts none = {0};
-    if (n > g->lim.text_bytes) return err_set(note, ERR_TOO_LARGE, NULL, "the grammar has more than %zu bytes", g->lim.text_bytes);
+    if (n > g->lim.text_bytes)
+        return err_set(note, ERR_TOO_LARGE, NULL, "the grammar has more than %zu bytes", g->lim.text_bytes);
     if (!rx_init(&g->x, &g->pool)) return pool_told(&g->pool, note);
     rtn_init(&g->net, &g->pool, &g->x, g->lim.states);
     enum err e = compile_kind(g, kind, text, n, opts ? opts : &none, note);
@@ -107,8 +121,9 @@ static enum err fill(struct grammar *g, enum grammar_kind kind, const char *text
     return g->pool.fail == OK ? OK : pool_told(&g->pool, note);
 }
 
-enum err grammar_compile(struct grammar **out, struct grammar_vocab *v, enum grammar_kind kind, const char *text, size_t n,
-                         const struct grammar_opts *opts, const struct grammar_limits *lim, struct err_note *note)
+enum err grammar_compile(struct grammar **out, struct grammar_vocab *v, enum grammar_kind kind,
+                         const char *text, size_t n, const struct grammar_opts *opts,
+                         const struct grammar_limits *lim, struct err_note *note)
 {
     *out = NULL;
     struct grammar *g = calloc(1, sizeof *g);
@@ -120,8 +135,10 @@ enum err grammar_compile(struct grammar **out, struct grammar_vocab *v, enum gra
     g->vocab = v;
     grammar_vocab_take(v);
     enum err e = fill(g, kind, text, n, opts, note);
-    if (e != OK) grammar_give(g);
-    else *out = g;
+    if (e != OK)
+        grammar_give(g);
+    else
+        *out = g;
     return e;
 }
 
@@ -144,12 +161,16 @@ void grammar_give(struct grammar *g)
     free(g);
 }
 
-const char *grammar_limit(const struct grammar *g) { return g->pool.fail == ERR_UNSUPPORTED ? g->pool.what : NULL; }
+const char *grammar_limit(const struct grammar *g)
+{
+    return g->pool.fail == ERR_UNSUPPORTED ? g->pool.what : NULL;
+}
 
 size_t grammar_bytes(const struct grammar *g)
 {
     size_t at = 0;
     for (int s = 0; s < VOCAB_SLICES; s++) at += g->cap_inside_at[s] * sizeof *g->inside_at[s];
-    return g->pool.bytes + at + g->cap_mask * (g->vocab->n_word * sizeof *g->mask + sizeof *g->mask_of) + g->cap_mask_at * sizeof *g->mask_at +
+    return g->pool.bytes + at + g->cap_mask * (g->vocab->n_word * sizeof *g->mask + sizeof *g->mask_of) +
+           g->cap_mask_at * sizeof *g->mask_at +
            g->n_inside * (g->vocab->n_word * sizeof(uint32_t) + sizeof *g->inside);
 }

@@ -31,9 +31,10 @@ static struct ecma_node *parse_alt(struct ecma_parser *p);
 static struct ecma_node *parse_group(struct ecma_parser *p)
 {
     enum ecma_kind kind = ECMA_SEQ;
-    size_t         left = (size_t)(p->end - p->p);
+    size_t left = (size_t)(p->end - p->p);
     if (left >= 2 && p->p[0] == '?') {
-        if (p->p[1] == ':') p->p += 2;
+        if (p->p[1] == ':')
+            p->p += 2;
         else if (p->p[1] == '=' || p->p[1] == '!') {
             kind = p->p[1] == '=' ? ECMA_LOOK : ECMA_LOOK_NOT;
             p->p += 2;
@@ -41,7 +42,8 @@ static struct ecma_node *parse_group(struct ecma_parser *p)
             const char *close = memchr(p->p, '>', left);
             if (!close) return ecma_bad(p, "a group's name is not closed");
             p->p = close + 1;
-        } else return ecma_bad(p, "this kind of group is not supported");
+        } else
+            return ecma_bad(p, "this kind of group is not supported");
     }
     if (++p->depth > DEPTH_MOST) return ecma_bad(p, "groups are nested too deeply");
     struct ecma_node *alt = parse_alt(p);
@@ -55,15 +57,30 @@ static struct ecma_node *parse_group(struct ecma_parser *p)
 static struct ecma_node *parse_atom(struct ecma_parser *p)
 {
     static const struct chars_range dot[] = {{0, 9}, {11, 12}, {14, 0x2027}, {0x202a, CHARS_LAST}};
-    char                            c = *p->p;
+    char c = *p->p;
     switch (c) {
-    case '^': case '$': p->p++; return node(p, c == '^' ? ECMA_BEGIN : ECMA_END, NULL);
-    case '(': p->p++; return parse_group(p);
-    case '[': p->p++; return ecma_class(p);
-    case '.': p->p++; return ecma_set(p, dot, 4);
-    case '\\': p->p++; return ecma_escape(p);
-    case '*': case '+': case '?': return ecma_bad(p, "nothing to repeat");
-    default: break;
+    case '^':
+    case '$':
+        p->p++;
+        return node(p, c == '^' ? ECMA_BEGIN : ECMA_END, NULL);
+    case '(':
+        p->p++;
+        return parse_group(p);
+    case '[':
+        p->p++;
+        return ecma_class(p);
+    case '.':
+        p->p++;
+        return ecma_set(p, dot, 4);
+    case '\\':
+        p->p++;
+        return ecma_escape(p);
+    case '*':
+    case '+':
+    case '?':
+        return ecma_bad(p, "nothing to repeat");
+    default:
+        break;
     }
     uint32_t ch = ecma_char(p);
     return p->why ? NULL : ecma_set(p, &(struct chars_range){ch, ch}, 1);
@@ -72,7 +89,7 @@ static struct ecma_node *parse_atom(struct ecma_parser *p)
 static bool take_number(const char **at, const char *end, uint32_t *out)
 {
     const char *p = *at;
-    uint64_t    v = 0;
+    uint64_t v = 0;
     while (p < end && *p >= '0' && *p <= '9' && v < RX_MORE) v = v * 10 + (uint64_t)(*p++ - '0');
     if (p == *at || v >= RX_MORE) return false;
     *at = p;
@@ -100,7 +117,7 @@ static struct ecma_node *parse_repeat(struct ecma_parser *p, struct ecma_node *a
 {
     while (a && p->p < p->end) {
         uint32_t min = 0, max = RX_MORE;
-        char     c = *p->p;
+        char c = *p->p;
         if (c == '{' && !take_braces(p, &min, &max)) return a;
         if (c != '{' && c != '*' && c != '+' && c != '?') return a;
         if (c != '{') p->p++;
@@ -124,7 +141,7 @@ static struct ecma_node *parse_repeat(struct ecma_parser *p, struct ecma_node *a
 static struct ecma_node *parse_seq(struct ecma_parser *p)
 {
     struct ecma_node *seq = node(p, ECMA_SEQ, NULL), **tail = seq ? &seq->first : NULL;
-    int               depth = p->depth;
+    int depth = p->depth;
     while (seq && p->p < p->end && *p->p != '|' && *p->p != ')') {
         struct ecma_node *a = parse_repeat(p, parse_atom(p));
         p->depth = depth;
@@ -159,8 +176,8 @@ struct ecma_node *ecma_parse(struct ecma_parser *p)
 /* --- builder */
 
 struct builder {
-    struct rx          *x;
-    enum chars_mode     mode;
+    struct rx *x;
+    enum chars_mode mode;
     struct ecma_parser *p; /* for messages and memory */
 };
 
@@ -177,12 +194,14 @@ static uint32_t refuse(struct builder *b, const struct ecma_node *n, const char 
 static uint32_t build(struct builder *b, const struct ecma_node *n)
 {
     struct rx *x = b->x;
-    size_t     base = x->n_tmp;
-    uint32_t   r = RX_EPS;
+    size_t base = x->n_tmp;
+    uint32_t r = RX_EPS;
     if (b->p->why || x->pool->fail != OK) return RX_EMPTY;
     switch (n->kind) {
-    case ECMA_SET: return chars_class(x, b->mode, n->range, n->n_range);
-    case ECMA_REP: return rx_rep(x, build(b, n->first), n->min, n->max);
+    case ECMA_SET:
+        return chars_class(x, b->mode, n->range, n->n_range);
+    case ECMA_REP:
+        return rx_rep(x, build(b, n->first), n->min, n->max);
     case ECMA_ALT:
         for (const struct ecma_node *c = n->first; c; c = c->next) rx_push(x, build(b, c));
         return rx_alt_of(x, base);
@@ -191,8 +210,11 @@ static uint32_t build(struct builder *b, const struct ecma_node *n)
         for (size_t i = x->n_tmp; i > base; i--) r = rx_cat(x, x->tmp[i - 1], r);
         x->n_tmp = base;
         return r;
-    case ECMA_BEGIN: case ECMA_END: return refuse(b, n, "an anchor in this place is not supported");
-    default: return refuse(b, n, "a lookahead in this place is not supported");
+    case ECMA_BEGIN:
+    case ECMA_END:
+        return refuse(b, n, "an anchor in this place is not supported");
+    default:
+        return refuse(b, n, "a lookahead in this place is not supported");
     }
 }
 
@@ -217,7 +239,8 @@ static uint32_t build_rest(struct builder *b, const struct ecma_node *n, uint32_
         return n ? refuse(b, n, "nothing may follow $") : RX_EPS;
     }
     if (n->kind == ECMA_LOOK || n->kind == ECMA_LOOK_NOT) {
-        uint32_t seen = build_ends(b, n->first, RX_EPS, chars_many(x, b->mode)), rest = build_rest(b, n->next, behind);
+        uint32_t seen = build_ends(b, n->first, RX_EPS, chars_many(x, b->mode)),
+                 rest = build_rest(b, n->next, behind);
         return n->kind == ECMA_LOOK ? rx_and(x, rest, seen) : rx_minus(x, rest, seen);
     }
     if (!n->next && n->kind == ECMA_ALT && (has(n, ECMA_END) || has(n, ECMA_LOOK) || has(n, ECMA_LOOK_NOT)))
@@ -226,17 +249,18 @@ static uint32_t build_rest(struct builder *b, const struct ecma_node *n, uint32_
     return rx_cat(x, head, build_rest(b, n->next, behind));
 }
 
-/* A sequence with `before` ahead unless it begins with ^. A group at its head may hold ^: it is taken apart. */
+/* A sequence with `before` ahead unless it begins with ^. A group at its head may hold ^: it is taken apart.
+ */
 static uint32_t build_seq(struct builder *b, const struct ecma_node *n, uint32_t before, uint32_t behind)
 {
     struct rx *x = b->x;
-    bool       begin = n && n->kind == ECMA_BEGIN;
+    bool begin = n && n->kind == ECMA_BEGIN;
     if (n && !n->next && n->kind == ECMA_ALT) return build_ends(b, n, before, behind);
     if (n && n->kind == ECMA_ALT && has(n, ECMA_BEGIN)) {
         size_t base = x->n_tmp;
         for (const struct ecma_node *seq = n->first; seq; seq = seq->next) {
             const struct ecma_node *c = seq->first;
-            bool                    own = c && c->kind == ECMA_BEGIN;
+            bool own = c && c->kind == ECMA_BEGIN;
             while (c && c->kind == ECMA_BEGIN) c = c->next;
             size_t inner = x->n_tmp;
             for (; c; c = c->next) rx_push(x, build(b, c));
@@ -255,21 +279,22 @@ static uint32_t build_seq(struct builder *b, const struct ecma_node *n, uint32_t
 static uint32_t build_ends(struct builder *b, const struct ecma_node *n, uint32_t before, uint32_t behind)
 {
     struct rx *x = b->x;
-    size_t     base = x->n_tmp;
-    for (const struct ecma_node *seq = n->first; seq; seq = seq->next) rx_push(x, build_seq(b, seq->first, before, behind));
+    size_t base = x->n_tmp;
+    for (const struct ecma_node *seq = n->first; seq; seq = seq->next)
+        rx_push(x, build_seq(b, seq->first, before, behind));
     return rx_alt_of(x, base);
 }
 
-bool ecma_compile(struct rx *x, enum chars_mode mode, enum ecma_how how, const char *pattern, size_t n, uint32_t *out,
-                  const char **why, size_t *at)
+bool ecma_compile(struct rx *x, enum chars_mode mode, enum ecma_how how, const char *pattern, size_t n,
+                  uint32_t *out, const char **why, size_t *at)
 {
     struct arena mem;
     arena_init(&mem, TREE_BYTES);
     struct ecma_parser p = {.text = pattern, .p = pattern, .end = pattern + n, .mem = &mem};
-    struct builder     b = {.x = x, .mode = mode, .p = &p};
-    struct ecma_node  *tree = ecma_parse(&p);
-    uint32_t           around = how == ECMA_SEARCH ? chars_many(x, mode) : RX_EPS;
-    size_t             base = x->n_tmp;
+    struct builder b = {.x = x, .mode = mode, .p = &p};
+    struct ecma_node *tree = ecma_parse(&p);
+    uint32_t around = how == ECMA_SEARCH ? chars_many(x, mode) : RX_EPS;
+    size_t base = x->n_tmp;
     *out = tree ? build_ends(&b, tree, around, around) : RX_EMPTY;
     x->n_tmp = base;
     arena_fini(&mem);

@@ -32,7 +32,10 @@ static struct gbnf_node *node(struct gbnf *g, enum gbnf_kind kind, const char *a
 
 /* --- words and white space */
 
-static bool is_word(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_'; }
+static bool is_word(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+}
 
 static void skip(struct gbnf *g, bool lines)
 {
@@ -40,14 +43,17 @@ static void skip(struct gbnf *g, bool lines)
         char c = *g->p;
         if (c == '#')
             while (g->p + 1 < g->end && g->p[1] != '\n' && g->p[1] != '\r') g->p++;
-        else if (c != ' ' && c != '\t' && !(lines && (c == '\n' || c == '\r'))) return;
+        else if (c != ' ' && c != '\t' && !(lines && (c == '\n' || c == '\r')))
+            return;
     }
 }
 
 static bool names_grow(struct gbnf *g)
 {
     if ((g->n_rule + 1) * 2 <= g->cap_by_name) return true;
-    if (!pool_grow(g->net->pool, &g->by_name, &g->cap_by_name, g->cap_by_name ? g->cap_by_name * 2 : 64, sizeof *g->by_name)) return false;
+    if (!pool_grow(g->net->pool, &g->by_name, &g->cap_by_name, g->cap_by_name ? g->cap_by_name * 2 : 64,
+                   sizeof *g->by_name))
+        return false;
     memset(g->by_name, 0, g->cap_by_name * sizeof *g->by_name);
     for (size_t i = 0; i < g->n_rule; i++) {
         size_t at = pool_hash(g->rule[i].name, g->rule[i].n, 21) % g->cap_by_name;
@@ -85,7 +91,10 @@ static uint32_t take_hex(struct gbnf *g, int digits)
     uint32_t v = 0;
     for (int i = 0; i < digits; i++, g->p++) {
         char c = g->p < g->end ? *g->p : '\0';
-        int  d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int d = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
         if (d < 0) {
             gbnf_bad(g, g->p, "a hexadecimal digit is missing");
             return 0;
@@ -98,7 +107,7 @@ static uint32_t take_hex(struct gbnf *g, int digits)
 static uint32_t take_char(struct gbnf *g)
 {
     const char *at = g->p;
-    int         n = utf8_step((const uint8_t *)g->p, (size_t)(g->end - g->p));
+    int n = utf8_step((const uint8_t *)g->p, (size_t)(g->end - g->p));
     if (n <= 0) {
         gbnf_bad(g, at, "not valid UTF-8");
         return 0;
@@ -110,14 +119,33 @@ static uint32_t take_char(struct gbnf *g)
     if (c != '\\') return c;
     char e = g->p < g->end ? *g->p++ : '\0';
     switch (e) {
-    case 'x': c = take_hex(g, 2); break;
-    case 'u': c = take_hex(g, 4); break;
-    case 'U': c = take_hex(g, 8); break;
-    case 't': c = '\t'; break;
-    case 'r': c = '\r'; break;
-    case 'n': c = '\n'; break;
-    case '\\': case '"': case '[': case ']': c = (uint32_t)e; break;
-    default: gbnf_bad(g, at, "this escape is not known"); break;
+    case 'x':
+        c = take_hex(g, 2);
+        break;
+    case 'u':
+        c = take_hex(g, 4);
+        break;
+    case 'U':
+        c = take_hex(g, 8);
+        break;
+    case 't':
+        c = '\t';
+        break;
+    case 'r':
+        c = '\r';
+        break;
+    case 'n':
+        c = '\n';
+        break;
+    case '\\':
+    case '"':
+    case '[':
+    case ']':
+        c = (uint32_t)e;
+        break;
+    default:
+        gbnf_bad(g, at, "this escape is not known");
+        break;
     }
     if (c > CHARS_LAST || (c >= 0xd800 && c <= 0xdfff)) gbnf_bad(g, at, "this is no character");
     return c;
@@ -133,8 +161,8 @@ static struct gbnf_node *leaf(struct gbnf *g, const char *at, uint32_t rx)
 static struct gbnf_node *literal(struct gbnf *g)
 {
     const char *at = g->p++;
-    char       *text = arena_alloc(&g->mem, (size_t)(g->end - at));
-    size_t      n = 0;
+    char *text = arena_alloc(&g->mem, (size_t)(g->end - at));
+    size_t n = 0;
     const char *last = memchr(g->p, '"', (size_t)(g->end - g->p));
     if (!text) pool_fail(g->net->pool, ERR_UNSUPPORTED, "bytes");
     if (!last) gbnf_bad(g, at, "a literal is not closed");
@@ -146,31 +174,33 @@ static struct gbnf_node *literal(struct gbnf *g)
 
 static struct gbnf_node *class(struct gbnf *g)
 {
-    const char        *at = g->p++;
+    const char *at = g->p++;
     struct chars_range r[RANGES_MOST + 2], inverse[RANGES_MOST + 2];
-    size_t             n = 0, m = 0;
-    uint32_t           from = 0;
-    bool               not = g->p < g->end && *g->p == '^';
-    if (not) g->p++;
+    size_t n = 0, m = 0;
+    uint32_t from = 0;
+    bool not = g->p < g->end && *g->p == '^';
+    if (not ) g->p++;
     while (gbnf_ok(g) && g->p < g->end && *g->p != ']') {
         const char *here = g->p;
-        uint32_t    lo = take_char(g), hi = lo;
+        uint32_t lo = take_char(g), hi = lo;
         if (g->end - g->p >= 2 && g->p[0] == '-' && g->p[1] != ']') {
             g->p++;
             hi = take_char(g);
         }
         if (lo > hi) gbnf_bad(g, here, "a range runs backwards");
-        if (n == RANGES_MOST) gbnf_bad(g, here, "a class has too many ranges");
-        else r[n++] = (struct chars_range){lo, hi};
+        if (n == RANGES_MOST)
+            gbnf_bad(g, here, "a class has too many ranges");
+        else
+            r[n++] = (struct chars_range){lo, hi};
     }
     if (g->p >= g->end) gbnf_bad(g, at, "a class is not closed");
     g->p++;
     n = ecma_normal(r, n);
-    for (size_t i = 0; i < n && not; i++) {
+    for (size_t i = 0; i < n && not ; i++) {
         if (r[i].lo > from) inverse[m++] = (struct chars_range){from, r[i].lo - 1};
         from = r[i].hi + 1;
     }
-    if (not && from <= CHARS_LAST) inverse[m++] = (struct chars_range){from, CHARS_LAST};
+    if (not &&from <= CHARS_LAST) inverse[m++] = (struct chars_range){from, CHARS_LAST};
     return gbnf_ok(g) ? leaf(g, at, chars_class(g->x, CHARS_RAW, not ? inverse : r, not ? m : n)) : NULL;
 }
 
@@ -241,13 +271,15 @@ static struct gbnf_node *repeated(struct gbnf *g, struct gbnf_node *a, bool line
 {
     int more = 0;
     for (skip(g, lines); a && gbnf_ok(g) && g->p < g->end; skip(g, lines)) {
-        uint32_t    min = 0, max = RX_MORE;
-        char        c = *g->p;
+        uint32_t min = 0, max = RX_MORE;
+        char c = *g->p;
         const char *at = g->p;
         if (c != '*' && c != '+' && c != '?' && c != '{') break;
         if (++more > DEPTH_MOST) gbnf_bad(g, at, "too many repetitions in a row");
-        if (c == '{') braces(g, &min, &max, lines);
-        else g->p++;
+        if (c == '{')
+            braces(g, &min, &max, lines);
+        else
+            g->p++;
         if (c == '+') min = 1;
         if (c == '?') max = 1;
         struct gbnf_node *r = node(g, GBNF_REP, at);
@@ -290,7 +322,7 @@ static struct gbnf_node *alternatives(struct gbnf *g, bool nested)
 static void definition(struct gbnf *g)
 {
     const char *at = g->p;
-    size_t      n = word(g);
+    size_t n = word(g);
     if (n == 0) gbnf_bad(g, at, "a rule's name is missing");
     uint32_t id = gbnf_ok(g) ? rule_named(g, at, n) : 0;
     g->p += n;
@@ -301,7 +333,8 @@ static void definition(struct gbnf *g)
     skip(g, true);
     struct gbnf_node *body = alternatives(g, false);
     if (!gbnf_ok(g)) return;
-    if (g->p < g->end && *g->p != '\n' && *g->p != '\r') gbnf_bad(g, g->p, "a rule ends here, but its line goes on");
+    if (g->p < g->end && *g->p != '\n' && *g->p != '\r')
+        gbnf_bad(g, g->p, "a rule ends here, but its line goes on");
     if (g->rule[id].body) gbnf_bad(g, at, "this rule is defined twice");
     g->rule[id].body = body;
 }
@@ -318,19 +351,22 @@ void gbnf_parse(struct gbnf *g)
 enum err gbnf_compile(struct rtn *net, const char *text, size_t n, size_t mem_bytes, struct err_note *note)
 {
     struct gbnf g = {.net = net, .x = net->x, .text = text, .p = text, .end = text + n};
-    enum err    e = OK;
+    enum err e = OK;
     arena_init(&g.mem, mem_bytes);
     gbnf_parse(&g);
     if (gbnf_ok(&g)) gbnf_build(&g);
     if (g.why) {
         char where[48];
-        int  line = 1, column = 1;
+        int line = 1, column = 1;
         for (const char *p = text; p < g.why_at && p < g.end; p++) {
-            if (*p == '\n') line++, column = 1;
-            else column += ((unsigned char)*p & 0xc0) != 0x80;
+            if (*p == '\n')
+                line++, column = 1;
+            else
+                column += ((unsigned char)*p & 0xc0) != 0x80;
         }
         snprintf(where, sizeof where, "%d:%d", line, column);
-        e = err_set(note, ERR_INVALID_VALUE, where, "the grammar, line %d, column %d: %s", line, column, g.why);
+        e = err_set(note, ERR_INVALID_VALUE, where, "the grammar, line %d, column %d: %s", line, column,
+                    g.why);
     }
     free(g.rule);
     free(g.by_name);

@@ -1,5 +1,5 @@
-/* gbnf: the network. What does not lead back to itself is one regular expression, so that a lexeme is as long as it can be; only rules that
- * do are automata that call each other. */
+/* gbnf: the network. What does not lead back to itself is one regular expression, so that a lexeme is as long
+ * as it can be; only rules that do are automata that call each other. */
 #include "server/text/grammar/gbnf.h"
 
 enum { RULES_DEEP = 1000 };
@@ -46,14 +46,18 @@ static uint32_t rule_expression(struct gbnf *g, uint32_t id)
 static uint32_t expression(struct gbnf *g, const struct gbnf_node *n)
 {
     struct rx *x = g->x;
-    size_t     base = x->n_tmp;
-    uint32_t   r = RX_EPS;
+    size_t base = x->n_tmp;
+    uint32_t r = RX_EPS;
     if (!gbnf_ok(g) || !pool_step(x->pool, 1)) return RX_EMPTY;
     switch (n->kind) {
-    case GBNF_LEAF: return n->rx;
-    case GBNF_NAME: return rule_expression(g, n->rule);
-    case GBNF_REP: return rx_rep(x, expression(g, n->first), n->min, n->max);
-    default: break;
+    case GBNF_LEAF:
+        return n->rx;
+    case GBNF_NAME:
+        return rule_expression(g, n->rule);
+    case GBNF_REP:
+        return rx_rep(x, expression(g, n->first), n->min, n->max);
+    default:
+        break;
     }
     for (const struct gbnf_node *c = n->first; c; c = c->next) rx_push(x, expression(g, c));
     if (n->kind == GBNF_ALT) return rx_alt_of(x, base);
@@ -66,7 +70,7 @@ static uint32_t expression(struct gbnf *g, const struct gbnf_node *n)
 
 struct place { /* inside which rule, and whether nothing of it follows */
     uint32_t rule;
-    bool     last;
+    bool last;
 };
 
 static void part(struct gbnf *g, const struct gbnf_node *n, struct place in, uint32_t from, uint32_t to);
@@ -121,7 +125,7 @@ static void sequence(struct gbnf *g, const struct gbnf_node *n, struct place in,
             return;
         }
         struct place here = {in.rule, in.last && !c->next};
-        uint32_t     next = c->next ? rtn_state(g->net, in.rule) : to;
+        uint32_t next = c->next ? rtn_state(g->net, in.rule) : to;
         part(g, c, here, at, next);
         if (!c->next) return;
         at = next;
@@ -141,12 +145,18 @@ static void part(struct gbnf *g, const struct gbnf_node *n, struct place in, uin
     case GBNF_NAME: {
         uint32_t rule = rule_net(g, n->rule);
         /* A rule that ends with itself goes round instead of down. */
-        if (rule == in.rule && in.last) rtn_free(g->net, from, rtn_start(g->net, rule));
-        else rtn_call(g->net, from, rule, to);
+        if (rule == in.rule && in.last)
+            rtn_free(g->net, from, rtn_start(g->net, rule));
+        else
+            rtn_call(g->net, from, rule, to);
         return;
     }
-    case GBNF_SEQ: sequence(g, n, in, from, to); return;
-    case GBNF_REP: repeat(g, n, in, from, to); return;
+    case GBNF_SEQ:
+        sequence(g, n, in, from, to);
+        return;
+    case GBNF_REP:
+        repeat(g, n, in, from, to);
+        return;
     default:
         for (const struct gbnf_node *c = n->first; c && gbnf_ok(g); c = c->next) part(g, c, in, from, to);
         return;

@@ -1,20 +1,22 @@
-/* mask: which tokens may come next. A walk over the tries visits a token's bytes only as long as they may come; where a string's inside
- * may take any plain characters, the tokens of those are there ready. A config's mask is kept. */
+/* mask: which tokens may come next. A walk over the tries visits a token's bytes only as long as they may
+ * come; where a string's inside may take any plain characters, the tokens of those are there ready. A
+ * config's mask is kept. */
 #include "server/text/grammar/mask.h"
 
 #include <stdlib.h>
 
 /* The nodes [from, to) of a trie, which lie `above` bytes and more under the place where config stands. */
-static bool walk_nodes(struct grammar *g, const struct vocab_trie *t, size_t from, size_t to, uint32_t above, uint32_t config, uint32_t *bits)
+static bool walk_nodes(struct grammar *g, const struct vocab_trie *t, size_t from, size_t to, uint32_t above,
+                       uint32_t config, uint32_t *bits)
 {
     struct chart *c = &g->chart;
-    uint32_t      stack[GRAMMAR_TOKEN_BYTES + 1];
+    uint32_t stack[GRAMMAR_TOKEN_BYTES + 1];
     stack[0] = config;
     for (size_t i = from; i < to;) {
-        uint32_t                   tb = t->node[i].token_byte, sd = t->node[i].skip_depth, depth = (sd & 0xff) - above;
+        uint32_t tb = t->node[i].token_byte, sd = t->node[i].skip_depth, depth = (sd & 0xff) - above;
         const struct chart_config *f = &c->config[stack[depth - 1]];
-        unsigned                   cls = c->x->part[f->part]->cls[tb & 0xff];
-        uint32_t                   next = c->next[f->next + cls];
+        unsigned cls = c->x->part[f->part]->cls[tb & 0xff];
+        uint32_t next = c->next[f->next + cls];
         if (next == CHART_UNKNOWN) {
             next = chart_step_class(c, stack[depth - 1], cls);
             if (c->pool->fail != OK) return false;
@@ -46,11 +48,12 @@ static bool walk_trie(struct grammar *g, const struct vocab_trie *t, uint32_t co
     return true;
 }
 
-/* What one thread inside a lexeme lets through: the lexeme's own tokens, and those that go on behind its end. */
+/* What one thread inside a lexeme lets through: the lexeme's own tokens, and those that go on behind its end.
+ */
 static bool add_thread(struct grammar *g, struct chart_thread t, uint32_t *bits)
 {
     struct inside in[VOCAB_SLICES];
-    uint32_t             behind = CHART_UNKNOWN;
+    uint32_t behind = CHART_UNKNOWN;
     if (!inside_add(g, t.at, bits, in)) {
         pool_fail(&g->pool, ERR_NOMEM, NULL);
         return false;
@@ -58,10 +61,12 @@ static bool add_thread(struct grammar *g, struct chart_thread t, uint32_t *bits)
     for (int s = 0; s < VOCAB_SLICES; s++)
         for (size_t i = 0; i < in[s].n_exit; i++) {
             const struct vocab_trie *trie = &g->vocab->trie[s];
-            size_t                   at = in[s].exit[i].node;
-            uint32_t                 sd = trie->node[at].skip_depth;
+            size_t at = in[s].exit[i].node;
+            uint32_t sd = trie->node[at].skip_depth;
             if (behind == CHART_UNKNOWN) behind = chart_after(&g->chart, &t);
-            if (!chart_open(&g->chart, behind) || !walk_nodes(g, trie, at + 1, at + (sd >> 8), sd & 0xff, behind, bits)) return false;
+            if (!chart_open(&g->chart, behind) ||
+                !walk_nodes(g, trie, at + 1, at + (sd >> 8), sd & 0xff, behind, bits))
+                return false;
         }
     return g->pool.fail == OK;
 }
@@ -70,25 +75,28 @@ static bool add_thread(struct grammar *g, struct chart_thread t, uint32_t *bits)
 enum { INSIDES = 4, ROW_LEXEMES = 8 /* a row with more is walked whole */ };
 struct split {
     struct chart_thread inside[INSIDES], *rest;
-    size_t              n_inside, n_rest, cap_rest;
+    size_t n_inside, n_rest, cap_rest;
 };
 
 static void sort_in(struct grammar *g, struct split *s, struct chart_thread t)
 {
     struct pool p = {.bytes_max = SIZE_MAX, .steps_max = UINT64_MAX};
-    if (s->n_inside < INSIDES && t.lexeme != CHART_UNKNOWN && inside_helps(g, t.at)) s->inside[s->n_inside++] = t;
-    else if (pool_grow(&p, &s->rest, &s->cap_rest, s->n_rest + 1, sizeof t)) s->rest[s->n_rest++] = t;
-    else pool_fail(&g->pool, ERR_NOMEM, NULL);
+    if (s->n_inside < INSIDES && t.lexeme != CHART_UNKNOWN && inside_helps(g, t.at))
+        s->inside[s->n_inside++] = t;
+    else if (pool_grow(&p, &s->rest, &s->cap_rest, s->n_rest + 1, sizeof t))
+        s->rest[s->n_rest++] = t;
+    else
+        pool_fail(&g->pool, ERR_NOMEM, NULL);
 }
 
 /* A row's beginning is taken apart into its lexemes when one of them is worth it. */
 static void sort_row(struct grammar *g, struct split *s, struct chart_thread t)
 {
     const struct chart *c = &g->chart;
-    struct chart_row    r = c->row[t.row];
-    uint32_t            lexeme[ROW_LEXEMES];
-    size_t              n = 0;
-    bool                helps = false;
+    struct chart_row r = c->row[t.row];
+    uint32_t lexeme[ROW_LEXEMES];
+    size_t n = 0;
+    bool helps = false;
     for (size_t i = r.lexeme; i < r.lexeme + r.n_lexeme && n <= ROW_LEXEMES; i++) {
         if (i > r.lexeme && c->exit[i].id == c->exit[i - 1].id) continue;
         if (n < ROW_LEXEMES) lexeme[n] = c->exit[i].id;
@@ -102,16 +110,18 @@ static void sort_row(struct grammar *g, struct split *s, struct chart_thread t)
 static bool compute(struct grammar *g, uint32_t config, uint32_t *bits)
 {
     const struct grammar_vocab *v = g->vocab;
-    struct chart_config         f = g->chart.config[config];
-    struct split                s = {.n_inside = 0};
+    struct chart_config f = g->chart.config[config];
+    struct split s = {.n_inside = 0};
     memset(bits, 0, v->n_word * sizeof *bits);
     for (uint32_t i = 0; i < f.n_thread; i++) {
         struct chart_thread t = g->chart.thread[f.thread + i];
-        if (t.lexeme == CHART_UNKNOWN) sort_row(g, &s, t);
-        else sort_in(g, &s, t);
+        if (t.lexeme == CHART_UNKNOWN)
+            sort_row(g, &s, t);
+        else
+            sort_in(g, &s, t);
     }
     uint32_t rest = s.n_inside == 0 ? config : chart_config(&g->chart, s.rest, s.n_rest, f.accept);
-    bool     ok = g->pool.fail == OK && chart_open(&g->chart, rest);
+    bool ok = g->pool.fail == OK && chart_open(&g->chart, rest);
     for (int i = 0; i < VOCAB_SLICES && ok && s.n_rest > 0; i++) ok = walk_trie(g, &v->trie[i], rest, bits);
     for (size_t i = 0; i < s.n_inside && ok; i++) ok = add_thread(g, s.inside[i], bits);
     if (f.accept)
@@ -131,7 +141,7 @@ static const uint32_t *find(const struct grammar *g, uint32_t config)
 /* Room for one more; when mask_bytes are used up all are dropped. Without memory nothing is kept. */
 static void keep(struct grammar *g, uint32_t config, const uint32_t *bits)
 {
-    size_t      words = g->vocab->n_word, most = g->lim.mask_bytes / 2 / (words * sizeof *bits + 1);
+    size_t words = g->vocab->n_word, most = g->lim.mask_bytes / 2 / (words * sizeof *bits + 1);
     struct pool p = {.bytes_max = SIZE_MAX, .steps_max = UINT64_MAX};
     if (most == 0) return;
     if (g->n_mask >= most) {
@@ -139,7 +149,7 @@ static void keep(struct grammar *g, uint32_t config, const uint32_t *bits)
         g->n_mask = 0;
     }
     if (g->n_mask == g->cap_mask) {
-        size_t    cap = g->cap_mask ? g->cap_mask * 2 : 4;
+        size_t cap = g->cap_mask ? g->cap_mask * 2 : 4;
         cap = cap > most ? most : cap;
         uint32_t *mask = realloc(g->mask, cap * words * sizeof *mask);
         if (mask) g->mask = mask;
@@ -159,7 +169,7 @@ static void keep(struct grammar *g, uint32_t config, const uint32_t *bits)
 enum err grammar_matcher_mask(struct grammar_matcher *m, uint32_t *bits)
 {
     struct grammar *g = m->g;
-    size_t          bytes = g->vocab->n_word * sizeof *bits;
+    size_t bytes = g->vocab->n_word * sizeof *bits;
     if (m->config[m->n] == MATCHER_ENDED) {
         memset(bits, 0, bytes);
         return OK;

@@ -1,18 +1,20 @@
-/* mask: the tokens of one lexeme. Most of a text lies inside long lexemes (strings), which come up in many places; the tokens that stay
- * inside one depend on the lexeme's state alone, so they are found once, with the places in the tries where the lexeme may end. */
+/* mask: the tokens of one lexeme. Most of a text lies inside long lexemes (strings), which come up in many
+ * places; the tokens that stay inside one depend on the lexeme's state alone, so they are found once, with
+ * the places in the tries where the lexeme may end. */
 #include <stdlib.h>
 
 #include "server/text/grammar/mask.h"
 
 enum { LIVE_BYTES_LEAST = 10 /* a state that few bytes leave is walked as quickly as it is looked up */ };
 
-/* --- how many plain characters (of a JSON string: no quote, backslash or control character) a state takes, in any order */
+/* --- how many plain characters (of a JSON string: no quote, backslash or control character) a state takes,
+ * in any order */
 
 struct span {
     uint8_t lo, hi;
 };
 struct shape {
-    uint8_t     n;
+    uint8_t n;
     struct span at[4];
 };
 /* Unicode 15, table 3-7, without what a JSON string escapes. */
@@ -49,7 +51,7 @@ static bool run_shape(struct rx *x, uint32_t rx, const struct shape *s, unsigned
     const struct rx_state *st = rx_state(x, rx);
     if (!st) return false;
     struct rx_set seen = {0};
-    uint32_t      part = st->part;
+    uint32_t part = st->part;
     for (unsigned b = s->at[at].lo; b <= s->at[at].hi; b++) {
         unsigned cls = x->part[part]->cls[b];
         if (rx_set_has(&seen, cls)) continue;
@@ -72,8 +74,9 @@ static bool is_shut(struct rx *x, uint32_t rx)
     return true;
 }
 
-/* A state that lets through the same tokens of up to `bytes` bytes, with counters of no more than they can count, so that long counts
- * have few states. Only of what is never empty, where what a token may be does not depend on what can come after it. */
+/* A state that lets through the same tokens of up to `bytes` bytes, with counters of no more than they can
+ * count, so that long counts have few states. Only of what is never empty, where what a token may be does not
+ * depend on what can come after it. */
 static uint32_t near_state(struct rx *x, uint32_t rx, uint32_t bytes)
 {
     struct rx_node n = x->node[rx];
@@ -83,22 +86,24 @@ static uint32_t near_state(struct rx *x, uint32_t rx, uint32_t bytes)
     return rx_rep(x, n.a, n.b > bytes ? bytes + 1 : n.b, n.c >= bytes ? RX_MORE : n.c);
 }
 
-/* How many plain characters may come in any order: RUN_MOST at most, RUN_MOST + 1: any number. exactly: and after them none. */
+/* How many plain characters may come in any order: RUN_MOST at most, RUN_MOST + 1: any number. exactly: and
+ * after them none. */
 struct plain {
     unsigned run;
-    bool     exactly;
+    bool exactly;
 };
 
 /* Of a state whose ways part: layer by layer, a character each. */
 static struct plain run_of_many(struct rx *x, uint32_t rx)
 {
     struct run r = {.seen = {rx}, .n = 1};
-    unsigned   from = 0, to;
+    unsigned from = 0, to;
     for (unsigned run = 0; run <= RUN_MOST; run++, from = to) {
         bool open = true, exactly = true;
         to = r.n;
         for (unsigned i = from; i < to && open; i++)
-            for (size_t k = 0; k < sizeof shapes / sizeof *shapes && open; k++) open = run_shape(x, r.seen[i], &shapes[k], 0, &r);
+            for (size_t k = 0; k < sizeof shapes / sizeof *shapes && open; k++)
+                open = run_shape(x, r.seen[i], &shapes[k], 0, &r);
         for (unsigned i = from; i < to && !open; i++) exactly = exactly && is_shut(x, r.seen[i]);
         if (!open) return (struct plain){run, exactly};
         if (r.n == to) return (struct plain){RUN_MOST + 1, false};
@@ -116,25 +121,28 @@ static bool find_run(const struct grammar *g, uint32_t rx, struct plain *p)
 static void keep_run(struct grammar *g, uint32_t rx, struct plain p)
 {
     struct pool own = {.bytes_max = SIZE_MAX, .steps_max = UINT64_MAX};
-    size_t      old = g->cap_run_at;
-    if (g->pool.fail != OK || !pool_grow(&own, &g->run_at, &g->cap_run_at, (size_t)rx + 1, sizeof *g->run_at)) return;
+    size_t old = g->cap_run_at;
+    if (g->pool.fail != OK || !pool_grow(&own, &g->run_at, &g->cap_run_at, (size_t)rx + 1, sizeof *g->run_at))
+        return;
     if (g->cap_run_at > old) memset(g->run_at + old, 0, (g->cap_run_at - old) * sizeof *g->run_at);
     g->run_at[rx] = (uint8_t)((p.run + 1) << 1 | p.exactly);
 }
 
-/* A counter's states follow each other, and each has one more than the next; so they are found from the end on. */
+/* A counter's states follow each other, and each has one more than the next; so they are found from the end
+ * on. */
 static struct plain plain_run(struct grammar *g, uint32_t rx)
 {
     enum { CHAIN = 4 * (RUN_MOST + 1) /* bytes */ };
-    uint32_t     chain[CHAIN + 1], at = near_state(&g->x, rx, GRAMMAR_TOKEN_BYTES);
-    unsigned     n = 0;
+    uint32_t chain[CHAIN + 1], at = near_state(&g->x, rx, GRAMMAR_TOKEN_BYTES);
+    unsigned n = 0;
     struct plain p;
     if (at == rx) at = near_state(&g->x, rx, CHAIN);
     bool cut = at != rx && near_state(&g->x, rx, GRAMMAR_TOKEN_BYTES) != at;
     while (!find_run(g, at, &p)) {
         struct run r = {.n = 0};
-        bool       open = true;
-        for (size_t k = 0; k < sizeof shapes / sizeof *shapes && open; k++) open = run_shape(&g->x, at, &shapes[k], 0, &r);
+        bool open = true;
+        for (size_t k = 0; k < sizeof shapes / sizeof *shapes && open; k++)
+            open = run_shape(&g->x, at, &shapes[k], 0, &r);
         if (n < CHAIN && open && r.n == 1 && r.seen[0] != at) {
             chain[n++] = at;
             at = r.seen[0];
@@ -145,8 +153,10 @@ static struct plain plain_run(struct grammar *g, uint32_t rx)
         break;
     }
     while (n > 0) {
-        if (p.run < RUN_MOST) p.run++;
-        else p.exactly = false;
+        if (p.run < RUN_MOST)
+            p.run++;
+        else
+            p.exactly = false;
         keep_run(g, chain[--n], p);
     }
     if (cut && p.run > RUN_MOST) p = (struct plain){RUN_MOST, false};
@@ -168,14 +178,14 @@ static bool add_exit(struct grammar *g, struct inside *in, size_t node)
 
 static bool walk(struct grammar *g, struct inside *in, unsigned slice)
 {
-    struct rx               *x = &g->x;
+    struct rx *x = &g->x;
     const struct vocab_trie *t = &g->vocab->trie[slice];
-    uint32_t                 stack[GRAMMAR_TOKEN_BYTES + 1] = {in->rx};
+    uint32_t stack[GRAMMAR_TOKEN_BYTES + 1] = {in->rx};
     if (!rx_state(x, in->rx)) return false;
     for (size_t i = 0; i < t->n;) {
-        uint32_t               tb = t->node[i].token_byte, sd = t->node[i].skip_depth, depth = sd & 0xff;
+        uint32_t tb = t->node[i].token_byte, sd = t->node[i].skip_depth, depth = sd & 0xff;
         const struct rx_state *s = &x->state[stack[depth - 1]];
-        uint32_t               to = x->succ[s->next + x->part[s->part]->cls[tb & 0xff]];
+        uint32_t to = x->succ[s->next + x->part[s->part]->cls[tb & 0xff]];
         if (to != RX_EMPTY && x->node[to].flags & RX_IMPURE && !rx_live(x, to)) to = RX_EMPTY;
         if (to == RX_EMPTY) {
             i += sd >> 8;
@@ -196,7 +206,7 @@ static bool walk(struct grammar *g, struct inside *in, unsigned slice)
 
 bool inside_helps(struct grammar *g, uint32_t rx)
 {
-    unsigned               live = 0;
+    unsigned live = 0;
     const struct rx_state *s = rx_state(&g->x, rx);
     if (!s) return false;
     const struct rx_part *p = g->x.part[s->part];
@@ -218,12 +228,14 @@ void inside_forget(struct grammar *g)
 static const struct inside *inside_of(struct grammar *g, uint32_t rx, unsigned slice)
 {
     struct pool p = {.bytes_max = SIZE_MAX, .steps_max = UINT64_MAX};
-    size_t      words = g->vocab->n_word, old = g->cap_inside_at[slice];
+    size_t words = g->vocab->n_word, old = g->cap_inside_at[slice];
     if (rx < old && g->inside_at[slice][rx]) return &g->inside[g->inside_at[slice][rx] - 1];
     if (!pool_grow(&p, &g->inside, &g->cap_inside, g->n_inside + 1, sizeof *g->inside) ||
-        !pool_grow(&p, &g->inside_at[slice], &g->cap_inside_at[slice], (size_t)rx + 1, sizeof *g->inside_at[slice]))
+        !pool_grow(&p, &g->inside_at[slice], &g->cap_inside_at[slice], (size_t)rx + 1,
+                   sizeof *g->inside_at[slice]))
         return NULL;
-    if (g->cap_inside_at[slice] > old) memset(g->inside_at[slice] + old, 0, (g->cap_inside_at[slice] - old) * sizeof *g->inside_at[slice]);
+    if (g->cap_inside_at[slice] > old)
+        memset(g->inside_at[slice] + old, 0, (g->cap_inside_at[slice] - old) * sizeof *g->inside_at[slice]);
     struct inside *in = &g->inside[g->n_inside];
     *in = (struct inside){.rx = rx, .bits = calloc(words ? words : 1, sizeof *in->bits)};
     if (!in->bits || !walk(g, in, slice)) {
@@ -237,11 +249,15 @@ static const struct inside *inside_of(struct grammar *g, uint32_t rx, unsigned s
 
 bool inside_add(struct grammar *g, uint32_t rx, uint32_t *bits, struct inside out[VOCAB_SLICES])
 {
-    static const uint32_t bytes[VOCAB_SLICES] = {[VOCAB_OTHER] = VOCAB_SHORT_CHARS, [VOCAB_OTHER_LONG] = GRAMMAR_TOKEN_BYTES,
-                                                 [VOCAB_SHORT] = 4 * VOCAB_SHORT_CHARS, [VOCAB_MIDDLE] = 4 * VOCAB_MIDDLE_CHARS, [VOCAB_LONG] = GRAMMAR_TOKEN_BYTES};
-    static const unsigned chars[VOCAB_SLICES] = {[VOCAB_SHORT] = VOCAB_SHORT_CHARS, [VOCAB_MIDDLE] = VOCAB_MIDDLE_CHARS, [VOCAB_LONG] = RUN_MOST + 1};
-    size_t                room = g->lim.mask_bytes / 2 / (g->vocab->n_word * sizeof *bits + 1);
-    struct plain          p = plain_run(g, rx);
+    static const uint32_t bytes[VOCAB_SLICES] = {[VOCAB_OTHER] = VOCAB_SHORT_CHARS,
+                                                 [VOCAB_OTHER_LONG] = GRAMMAR_TOKEN_BYTES,
+                                                 [VOCAB_SHORT] = 4 * VOCAB_SHORT_CHARS,
+                                                 [VOCAB_MIDDLE] = 4 * VOCAB_MIDDLE_CHARS,
+                                                 [VOCAB_LONG] = GRAMMAR_TOKEN_BYTES};
+    static const unsigned chars[VOCAB_SLICES] = {
+        [VOCAB_SHORT] = VOCAB_SHORT_CHARS, [VOCAB_MIDDLE] = VOCAB_MIDDLE_CHARS, [VOCAB_LONG] = RUN_MOST + 1};
+    size_t room = g->lim.mask_bytes / 2 / (g->vocab->n_word * sizeof *bits + 1);
+    struct plain p = plain_run(g, rx);
     if (g->n_inside && g->n_inside + VOCAB_SLICES > room) inside_forget(g);
     mask_or(g->vocab, bits, g->vocab->plain[p.run]);
     for (unsigned s = 0; s < VOCAB_SLICES; s++) {

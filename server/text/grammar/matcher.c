@@ -1,5 +1,5 @@
-/* matcher: a text's states, one for each token. When what the grammar has learnt fills its memory all of it is dropped, and the states
- * of all matchers are found again from their tokens. */
+/* matcher: a text's states, one for each token. When what the grammar has learnt fills its memory all of it
+ * is dropped, and the states of all matchers are found again from their tokens. */
 #include "server/text/grammar/mask.h"
 
 #include <stdlib.h>
@@ -11,10 +11,11 @@ static struct pool tokens_pool(void) { return (struct pool){.bytes_max = SIZE_MA
 /* The state behind a token's bytes. */
 static uint32_t walk(struct grammar *g, uint32_t config, int32_t token)
 {
-    size_t      n;
+    size_t n;
     const char *p = vocab_bytes(g->vocab, token, &n);
     if (n == 0 || n > GRAMMAR_TOKEN_BYTES) return CHART_DEAD;
-    for (size_t i = 0; i < n && config != CHART_DEAD; i++) config = chart_step(&g->chart, config, (uint8_t)p[i]);
+    for (size_t i = 0; i < n && config != CHART_DEAD; i++)
+        config = chart_step(&g->chart, config, (uint8_t)p[i]);
     return config;
 }
 
@@ -26,7 +27,8 @@ static void replay(struct grammar_matcher *m)
         if (m->config[i + 1] != MATCHER_ENDED) m->config[i + 1] = walk(g, m->config[i], m->token[i]);
 }
 
-/* After a failure for want of bytes: everything anew. False: it does not fit even so, or the failure was another. */
+/* After a failure for want of bytes: everything anew. False: it does not fit even so, or the failure was
+ * another. */
 bool grammar_learn_anew(struct grammar *g)
 {
     struct pool *p = &g->pool;
@@ -39,11 +41,12 @@ bool grammar_learn_anew(struct grammar *g)
     inside_forget(g);
     if (g->cap_run_at) memset(g->run_at, 0, g->cap_run_at);
     if (g->cap_mask_at) memset(g->mask_at, 0, g->cap_mask_at * sizeof *g->mask_at);
-    LIST_EACH(it, &g->matchers) replay(LIST_ITEM(it, struct grammar_matcher, link));
+    LIST_EACH (it, &g->matchers) replay(LIST_ITEM(it, struct grammar_matcher, link));
     return p->fail == OK;
 }
 
-/* Each call from outside has its own steps, and a failure of an earlier one (memory may be there again) is forgotten. */
+/* Each call from outside has its own steps, and a failure of an earlier one (memory may be there again) is
+ * forgotten. */
 static void begin(struct grammar *g)
 {
     g->pool.steps = 0;
@@ -54,7 +57,7 @@ enum err grammar_matcher_new(struct grammar_matcher **out, struct grammar *g)
 {
     *out = NULL;
     struct grammar_matcher *m = calloc(1, sizeof *m);
-    struct pool             p = tokens_pool();
+    struct pool p = tokens_pool();
     if (!m || !pool_grow(&p, &m->config, &m->cap_config, 1, sizeof *m->config)) {
         free(m);
         return ERR_NOMEM;
@@ -76,7 +79,7 @@ enum err grammar_matcher_new(struct grammar_matcher **out, struct grammar *g)
 enum err grammar_matcher_fork(struct grammar_matcher **out, struct grammar_matcher *m)
 {
     struct grammar_matcher *f = calloc(1, sizeof *f);
-    struct pool             p = tokens_pool();
+    struct pool p = tokens_pool();
     *out = NULL;
     if (!f || !pool_grow(&p, &f->config, &f->cap_config, m->n + 1, sizeof *f->config) ||
         !pool_grow(&p, &f->token, &f->cap_token, m->n + 1, sizeof *f->token)) {
@@ -140,7 +143,8 @@ enum err grammar_matcher_accept(struct grammar_matcher *m, int32_t token)
 {
     struct grammar *g = m->g;
     if (token < 0 || token >= g->vocab->n_token || m->config[m->n] == MATCHER_ENDED) return ERR_INVALID_VALUE;
-    if (is_eos(g->vocab, token)) return grammar_matcher_done(m) ? push(m, token, MATCHER_ENDED) : ERR_INVALID_VALUE;
+    if (is_eos(g->vocab, token))
+        return grammar_matcher_done(m) ? push(m, token, MATCHER_ENDED) : ERR_INVALID_VALUE;
     begin(g);
     uint32_t to = walk(g, m->config[m->n], token);
     if (g->pool.fail != OK && grammar_learn_anew(g)) to = walk(g, m->config[m->n], token);
@@ -151,12 +155,12 @@ enum err grammar_matcher_accept(struct grammar_matcher *m, int32_t token)
 size_t grammar_matcher_forced(struct grammar_matcher *m, char *out, size_t cap)
 {
     struct chart *c = &m->g->chart;
-    uint32_t      at = m->config[m->n];
-    size_t        n = 0;
+    uint32_t at = m->config[m->n];
+    size_t n = 0;
     begin(m->g);
     while (n < cap && at != MATCHER_ENDED && !c->config[at].accept && chart_open(c, at)) {
         const struct rx_part *p = c->x->part[c->config[at].part];
-        unsigned              live = 0, which = 0;
+        unsigned live = 0, which = 0;
         for (unsigned k = 0; k < p->n && live < 2; k++) {
             if (chart_step_class(c, at, k) == CHART_DEAD) continue;
             live += p->size[k];

@@ -1,5 +1,5 @@
-/* number: see number.h. Of a magnitude's three parts (plain, far above 1, far below 1) the last two are decided by their exponent
- * alone unless the bound itself lies there. */
+/* number: see number.h. Of a magnitude's three parts (plain, far above 1, far below 1) the last two are
+ * decided by their exponent alone unless the bound itself lies there. */
 #include "server/text/grammar/number.h"
 
 #include <stdio.h>
@@ -13,7 +13,7 @@ enum { MULTIPLE_MOST = 99999 /* beside a range, the search for a multiple may vi
 static bool take_exponent(const char *p, const char *end, int *out)
 {
     bool minus = p < end && *p == '-';
-    int  e = 0;
+    int e = 0;
     if (p < end && (*p == '-' || *p == '+')) p++;
     for (; p < end; p++)
         if ((e = e * 10 + (*p - '0')) > 100000) return false;
@@ -24,8 +24,8 @@ static bool take_exponent(const char *p, const char *end, int *out)
 bool decimal_read(struct decimal *d, const char *p, size_t n)
 {
     const char *end = p + n, *q;
-    int         exponent = 0, whole = 0;
-    bool        point = false;
+    int exponent = 0, whole = 0;
+    bool point = false;
     *d = (struct decimal){.minus = n && *p == '-'};
     if (d->minus) p++;
     for (q = p; q < end && *q != 'e' && *q != 'E'; q++) {
@@ -52,7 +52,10 @@ bool decimal_whole(const struct decimal *d) { return d->n <= d->point || d->n ==
 
 /* Digits before the point (at least one) and behind it. */
 static int whole_digits(const struct decimal *d) { return d->point > 0 ? d->point : 1; }
-static uint8_t whole_digit(const struct decimal *d, int i) { return d->point > 0 && i < d->n ? d->digit[i] : 0; }
+static uint8_t whole_digit(const struct decimal *d, int i)
+{
+    return d->point > 0 && i < d->n ? d->digit[i] : 0;
+}
 static int places(const struct decimal *d) { return d->n > d->point ? d->n - d->point : 0; }
 static uint8_t place_digit(const struct decimal *d, int i)
 {
@@ -66,8 +69,14 @@ static uint32_t digits(struct rx *x, uint8_t lo, uint8_t hi)
 {
     return lo > hi ? RX_EMPTY : rx_range(x, (uint8_t)('0' + lo), (uint8_t)('0' + hi));
 }
-static uint32_t digit_runs(struct rx *x, uint32_t min, uint32_t max) { return rx_rep(x, digits(x, 0, 9), min, max); }
-static uint32_t fraction(struct rx *x) { return rx_opt(x, rx_cat(x, rx_byte(x, '.'), digit_runs(x, 1, RX_MORE))); }
+static uint32_t digit_runs(struct rx *x, uint32_t min, uint32_t max)
+{
+    return rx_rep(x, digits(x, 0, 9), min, max);
+}
+static uint32_t fraction(struct rx *x)
+{
+    return rx_opt(x, rx_cat(x, rx_byte(x, '.'), digit_runs(x, 1, RX_MORE)));
+}
 static uint32_t zeros_behind(struct rx *x)
 {
     return rx_opt(x, rx_cat(x, rx_byte(x, '.'), rx_rep(x, rx_byte(x, '0'), 1, RX_MORE)));
@@ -86,7 +95,8 @@ static uint32_t e_sign(struct rx *x, bool minus)
 }
 static uint32_t mantissa(struct rx *x)
 {
-    return rx_cat(x, digits(x, 1, 9), rx_opt(x, rx_cat(x, rx_byte(x, '.'), digit_runs(x, 1, MANTISSA_PLACES))));
+    return rx_cat(x, digits(x, 1, 9),
+                  rx_opt(x, rx_cat(x, rx_byte(x, '.'), digit_runs(x, 1, MANTISSA_PLACES))));
 }
 
 /* Exponents from first to last, written with two digits at least (-05) or fewer. */
@@ -104,11 +114,14 @@ static uint32_t exponents(struct rx *x, bool minus, int first, int last)
 /* As exponents for the whole span of one side, in few nodes. */
 static uint32_t all_exponents(struct rx *x, bool minus)
 {
-    uint32_t d = digits(x, 0, 9), two = rx_cat(x, digits(x, 1, 9), d), three = rx_cat3(x, digits(x, 1, 2), d, d);
-    uint32_t last = minus ? rx_alt(x, rx_cat3(x, rx_byte(x, '3'), digits(x, 0, 1), d), rx_cat(x, rx_str(x, "32"), digits(x, 0, 3)))
+    uint32_t d = digits(x, 0, 9), two = rx_cat(x, digits(x, 1, 9), d),
+             three = rx_cat3(x, digits(x, 1, 2), d, d);
+    uint32_t last = minus ? rx_alt(x, rx_cat3(x, rx_byte(x, '3'), digits(x, 0, 1), d),
+                                   rx_cat(x, rx_str(x, "32"), digits(x, 0, 3)))
                           : rx_cat(x, rx_str(x, "30"), digits(x, 0, 8));
-    uint32_t first = minus ? rx_alt(x, rx_cat(x, rx_opt(x, rx_byte(x, '0')), digits(x, 5, 9)), two)
-                           : rx_alt(x, rx_cat(x, rx_byte(x, '1'), digits(x, 6, 9)), rx_cat(x, digits(x, 2, 9), d));
+    uint32_t first =
+        minus ? rx_alt(x, rx_cat(x, rx_opt(x, rx_byte(x, '0')), digits(x, 5, 9)), two)
+              : rx_alt(x, rx_cat(x, rx_byte(x, '1'), digits(x, 6, 9)), rx_cat(x, digits(x, 2, 9), d));
     return rx_cat(x, e_sign(x, minus), rx_alt(x, first, rx_alt(x, three, last)));
 }
 static uint32_t big(struct rx *x) { return rx_cat(x, mantissa(x), all_exponents(x, false)); }
@@ -139,18 +152,21 @@ static uint32_t tail_below(struct rx *x, const uint8_t *d, int n)
 static uint32_t whole_text(struct rx *x, const struct decimal *d)
 {
     uint32_t r = RX_EPS;
-    for (int i = whole_digits(d) - 1; i >= 0; i--) r = rx_cat(x, rx_byte(x, (uint8_t)('0' + whole_digit(d, i))), r);
+    for (int i = whole_digits(d) - 1; i >= 0; i--)
+        r = rx_cat(x, rx_byte(x, (uint8_t)('0' + whole_digit(d, i))), r);
     return r;
 }
 
 /* Plain magnitudes with as many digits before the point, greater or smaller in them. */
 static uint32_t same_length(struct rx *x, const struct decimal *d, bool above)
 {
-    int      n = whole_digits(d);
+    int n = whole_digits(d);
     uint32_t r = RX_EMPTY, rest = fraction(x);
     for (int i = n - 1; i >= 0; i--) {
-        uint8_t  at = whole_digit(d, i), low = i == 0 && n > 1;
-        uint32_t other = above ? digits(x, (uint8_t)(at + 1), 9) : at > low ? digits(x, low, (uint8_t)(at - 1)) : RX_EMPTY;
+        uint8_t at = whole_digit(d, i), low = i == 0 && n > 1;
+        uint32_t other = above      ? digits(x, (uint8_t)(at + 1), 9)
+                         : at > low ? digits(x, low, (uint8_t)(at - 1))
+                                    : RX_EMPTY;
         uint32_t take = rx_cat3(x, other, digit_runs(x, (uint32_t)(n - 1 - i), (uint32_t)(n - 1 - i)), rest);
         r = rx_alt(x, take, rx_cat(x, digits(x, at, at), r));
     }
@@ -159,12 +175,16 @@ static uint32_t same_length(struct rx *x, const struct decimal *d, bool above)
 
 static uint32_t plain_compare(struct rx *x, const struct decimal *d, bool above)
 {
-    int      n = whole_digits(d), k = places(d);
-    uint8_t  place[NUMBER_DIGITS + NUMBER_EXPONENT];
+    int n = whole_digits(d), k = places(d);
+    uint8_t place[NUMBER_DIGITS + NUMBER_EXPONENT];
     uint32_t length = RX_EMPTY, tail;
     for (int i = 0; i < k; i++) place[i] = place_digit(d, i);
-    if (above) length = rx_cat3(x, digits(x, 1, 9), digit_runs(x, (uint32_t)n, RX_MORE), fraction(x));
-    else if (n > 1) length = rx_cat(x, rx_alt(x, rx_byte(x, '0'), rx_cat(x, digits(x, 1, 9), digit_runs(x, 0, (uint32_t)n - 2))), fraction(x));
+    if (above)
+        length = rx_cat3(x, digits(x, 1, 9), digit_runs(x, (uint32_t)n, RX_MORE), fraction(x));
+    else if (n > 1)
+        length = rx_cat(
+            x, rx_alt(x, rx_byte(x, '0'), rx_cat(x, digits(x, 1, 9), digit_runs(x, 0, (uint32_t)n - 2))),
+            fraction(x));
     tail = rx_cat(x, rx_byte(x, '.'), above ? tail_above(x, place, k) : tail_below(x, place, k));
     if (!above && k > 0) tail = rx_alt(x, RX_EPS, tail);
     return rx_alt(x, length, rx_alt(x, same_length(x, d, above), rx_cat(x, whole_text(x, d), tail)));
@@ -173,7 +193,8 @@ static uint32_t plain_compare(struct rx *x, const struct decimal *d, bool above)
 /* The mantissa of d with zeros behind it, or what is above or below it. how: 0 equal, 1 above, -1 below. */
 static uint32_t mantissa_compare(struct rx *x, const struct decimal *d, int how)
 {
-    uint32_t head = rx_byte(x, (uint8_t)('0' + d->digit[0])), point = rx_byte(x, '.'), zeros = rx_rep(x, rx_byte(x, '0'), 0, RX_MORE);
+    uint32_t head = rx_byte(x, (uint8_t)('0' + d->digit[0])), point = rx_byte(x, '.'),
+             zeros = rx_rep(x, rx_byte(x, '0'), 0, RX_MORE);
     uint32_t rest = fraction(x), tail = RX_EPS;
     if (how == 0) {
         for (int i = d->n - 1; i > 0; i--) tail = rx_cat(x, rx_byte(x, (uint8_t)('0' + d->digit[i])), tail);
@@ -181,7 +202,8 @@ static uint32_t mantissa_compare(struct rx *x, const struct decimal *d, int how)
         return rx_cat(x, head, tail);
     }
     if (how > 0)
-        return rx_alt(x, rx_cat(x, digits(x, (uint8_t)(d->digit[0] + 1), 9), rest), rx_cat3(x, head, point, tail_above(x, d->digit + 1, d->n - 1)));
+        return rx_alt(x, rx_cat(x, digits(x, (uint8_t)(d->digit[0] + 1), 9), rest),
+                      rx_cat3(x, head, point, tail_above(x, d->digit + 1, d->n - 1)));
     uint32_t less = d->digit[0] > 1 ? rx_cat(x, digits(x, 1, (uint8_t)(d->digit[0] - 1)), rest) : RX_EMPTY;
     tail = rx_cat(x, point, tail_below(x, d->digit + 1, d->n - 1));
     if (d->n > 1) tail = rx_alt(x, RX_EPS, tail);
@@ -191,13 +213,16 @@ static uint32_t mantissa_compare(struct rx *x, const struct decimal *d, int how)
 /* Numbers with an exponent on one side of 1. */
 static uint32_t far_compare(struct rx *x, const struct decimal *d, int how, bool minus)
 {
-    int first = minus ? SMALL_FIRST : BIG_FIRST, last = minus ? SMALL_LAST : BIG_LAST, e = minus ? 1 - d->point : d->point - 1;
+    int first = minus ? SMALL_FIRST : BIG_FIRST, last = minus ? SMALL_LAST : BIG_LAST,
+        e = minus ? 1 - d->point : d->point - 1;
     int up = minus ? -how : how; /* whether a larger exponent as written is what is asked for */
     uint32_t all = minus ? small(x) : big(x);
     if (d->n == 0) return how > 0 ? all : RX_EMPTY;
     if (e < first) return up > 0 ? all : RX_EMPTY;
     if (e > last) return up < 0 ? all : RX_EMPTY;
-    uint32_t other = how == 0 ? RX_EMPTY : up > 0 ? exponents(x, minus, e + 1, last) : exponents(x, minus, first, e - 1);
+    uint32_t other = how == 0 ? RX_EMPTY
+                     : up > 0 ? exponents(x, minus, e + 1, last)
+                              : exponents(x, minus, first, e - 1);
     uint32_t same = rx_cat(x, mantissa_compare(x, d, how), exponents(x, minus, e, e));
     return rx_alt(x, rx_cat(x, mantissa(x), other), rx_and(x, same, all));
 }
@@ -210,7 +235,8 @@ static uint32_t magnitude(struct rx *x, const struct decimal *d, int how)
         p = zeros_behind(x);
         if (places(d) > 0) {
             p = rx_rep(x, rx_byte(x, '0'), 0, RX_MORE);
-            for (int i = places(d) - 1; i >= 0; i--) p = rx_cat(x, rx_byte(x, (uint8_t)('0' + place_digit(d, i))), p);
+            for (int i = places(d) - 1; i >= 0; i--)
+                p = rx_cat(x, rx_byte(x, (uint8_t)('0' + place_digit(d, i))), p);
             p = rx_cat(x, rx_byte(x, '.'), p);
         }
         p = rx_cat(x, whole_text(x, d), p);
@@ -244,7 +270,8 @@ struct number_set number_none(struct rx *x) { return number_not(number_any(x)); 
 
 struct number_set number_integer(struct rx *x)
 {
-    uint32_t any = digit_runs(x, 0, RX_MORE), part = rx_cat(x, rx_cat3(x, rx_byte(x, '.'), any, digits(x, 1, 9)), any);
+    uint32_t any = digit_runs(x, 0, RX_MORE),
+             part = rx_cat(x, rx_cat3(x, rx_byte(x, '.'), any, digits(x, 1, 9)), any);
     return (struct number_set){
         .in = signed_of(x, rx_alt(x, rx_cat(x, whole(x), zeros_behind(x)), big(x))),
         .out = signed_of(x, rx_alt(x, rx_cat(x, whole(x), part), small(x))),
@@ -253,30 +280,38 @@ struct number_set number_integer(struct rx *x)
 
 struct number_set number_equal(struct rx *x, const struct decimal *d)
 {
-    uint32_t eq = magnitude(x, d, 0), in = d->n == 0 ? signed_of(x, eq) : d->minus ? rx_cat(x, rx_byte(x, '-'), eq) : eq;
+    uint32_t eq = magnitude(x, d, 0), in = d->n == 0  ? signed_of(x, eq)
+                                           : d->minus ? rx_cat(x, rx_byte(x, '-'), eq)
+                                                      : eq;
     return (struct number_set){.in = in, .out = rx_minus(x, number_written(x), in)};
 }
 
 struct number_set number_above(struct rx *x, const struct decimal *d, bool or_equal)
 {
-    uint32_t all = rx_alt(x, plain(x), far(x)), minus = rx_byte(x, '-'), eq = magnitude(x, d, 0), above = magnitude(x, d, 1);
+    uint32_t all = rx_alt(x, plain(x), far(x)), minus = rx_byte(x, '-'), eq = magnitude(x, d, 0),
+             above = magnitude(x, d, 1);
     uint32_t below = d->n ? magnitude(x, d, -1) : RX_EMPTY, none = RX_EMPTY;
     if (d->n == 0) /* -0 is 0 */
-        return (struct number_set){.in = rx_alt(x, above, or_equal ? signed_of(x, eq) : none),
-                                   .out = rx_alt(x, rx_cat(x, minus, above), or_equal ? none : signed_of(x, eq))};
+        return (struct number_set){
+            .in = rx_alt(x, above, or_equal ? signed_of(x, eq) : none),
+            .out = rx_alt(x, rx_cat(x, minus, above), or_equal ? none : signed_of(x, eq))};
     if (d->minus)
-        return (struct number_set){.in = rx_alt(x, all, rx_cat(x, minus, rx_alt(x, below, or_equal ? eq : none))),
-                                   .out = rx_cat(x, minus, rx_alt(x, above, or_equal ? none : eq))};
+        return (struct number_set){
+            .in = rx_alt(x, all, rx_cat(x, minus, rx_alt(x, below, or_equal ? eq : none))),
+            .out = rx_cat(x, minus, rx_alt(x, above, or_equal ? none : eq))};
     return (struct number_set){.in = rx_alt(x, above, or_equal ? eq : none),
-                               .out = rx_alt(x, rx_cat(x, minus, all), rx_alt(x, below, or_equal ? none : eq))};
+                               .out =
+                                   rx_alt(x, rx_cat(x, minus, all), rx_alt(x, below, or_equal ? none : eq))};
 }
 
 /* Far above 1, with exponents from first on. */
 static uint32_t big_from(struct rx *x, int first)
 {
-    uint32_t d = digits(x, 0, 9), three = rx_alt(x, rx_cat3(x, digits(x, 1, 2), d, d), rx_cat(x, rx_str(x, "30"), digits(x, 0, 8)));
+    uint32_t d = digits(x, 0, 9), three = rx_alt(x, rx_cat3(x, digits(x, 1, 2), d, d),
+                                                 rx_cat(x, rx_str(x, "30"), digits(x, 0, 8)));
     if (first <= BIG_FIRST) return big(x);
-    return rx_cat(x, mantissa(x), rx_alt(x, exponents(x, false, first, 99), rx_cat(x, e_sign(x, false), three)));
+    return rx_cat(x, mantissa(x),
+                  rx_alt(x, exponents(x, false, first, 99), rx_cat(x, e_sign(x, false), three)));
 }
 
 /* Powers of 10 that a divides when they have at least this many zeros; -1: it divides none. */
@@ -291,13 +326,14 @@ static int zeros_needed(uint64_t a)
 bool number_multiple(struct rx *x, const struct decimal *d, struct number_set *out)
 {
     uint64_t a = 0;
-    int      down = places(d);
+    int down = places(d);
     if (d->n == 0 || d->minus || down > 18) return false;
     for (int i = 0; i < d->n || i < d->point; i++)
         if ((a = a * 10 + (i < d->n ? d->digit[i] : 0)) > MULTIPLE_MOST) return false;
     uint32_t m = rx_multiple(x, a, (uint32_t)down), p = plain(x);
     *out = (struct number_set){.in = signed_of(x, m), .out = signed_of(x, rx_minus(x, p, m))};
-    /* With an exponent: what ends in so many zeros that the divisor goes into them is a multiple; the rest is not decided. */
+    /* With an exponent: what ends in so many zeros that the divisor goes into them is a multiple; the rest is
+     * not decided. */
     int zeros = zeros_needed(a);
     if (zeros >= 0) out->in = rx_alt(x, out->in, signed_of(x, big_from(x, MANTISSA_PLACES + zeros - down)));
     return true;

@@ -55,17 +55,14 @@ void *pool_alloc(struct pool *p, size_t n, size_t size)
     return at;
 }
 
-void pool_forget(struct pool *p, size_t bytes)
-{
-    p->bytes -= bytes < p->bytes ? bytes : p->bytes;
-}
+void pool_forget(struct pool *p, size_t bytes) { p->bytes -= bytes < p->bytes ? bytes : p->bytes; }
 
-/* A multiply-and-fold hash over words (as in wyhash). Its tables probe linearly and are bounded by the limits, so a client who
- * finds collisions gains a scan of at most the limit's length. */
+/* A multiply-and-fold hash over words (as in wyhash). Its tables probe linearly and are bounded by the
+ * limits, so a client who finds collisions gains a scan of at most the limit's length. */
 uint64_t pool_hash(const void *at, size_t n, uint64_t seed)
 {
     const unsigned char *p = at;
-    uint64_t             h = seed ^ (n * 0x9e3779b97f4a7c15u), w;
+    uint64_t h = seed ^ (n * 0x9e3779b97f4a7c15u), w;
     for (; n >= 8; n -= 8, p += 8) {
         memcpy(&w, p, 8);
         __uint128_t m = (__uint128_t)(h ^ w) * 0xa0761d6478bd642fu;

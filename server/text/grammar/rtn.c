@@ -48,7 +48,8 @@ void rtn_accept(struct rtn *g, uint32_t state)
 static void add(struct rtn *g, uint32_t from, enum rtn_label label, uint32_t id, uint32_t to)
 {
     if (!pool_step(g->pool, 1) || !room(g, &g->edge, &g->cap_edge, g->n_edge, sizeof *g->edge)) return;
-    g->edge[g->n_edge] = (struct rtn_edge){.label = label, .id = id & 0x3fffffff, .to = to, .next = g->state[from].first};
+    g->edge[g->n_edge] =
+        (struct rtn_edge){.label = label, .id = id & 0x3fffffff, .to = to, .next = g->state[from].first};
     g->state[from].first = (uint32_t)g->n_edge++;
 }
 
@@ -68,13 +69,14 @@ enum property { NULLABLE, PRODUCTIVE };
 
 struct spread {
     struct rtn *g;
-    bool       *holds;          /* [n_state] */
-    bool       *rule_holds;     /* [n_rule] */
-    uint32_t   *from;           /* [n_edge] the state an edge is of */
-    uint32_t   *into, *of_rule; /* edges into a state and edges that call a rule, linked by in_next and rule_next (0: none) */
-    uint32_t   *in_next, *rule_next;
-    uint32_t   *todo;
-    size_t      n_todo;
+    bool *holds;              /* [n_state] */
+    bool *rule_holds;         /* [n_rule] */
+    uint32_t *from;           /* [n_edge] the state an edge is of */
+    uint32_t *into, *of_rule; /* edges into a state and edges that call a rule, linked by in_next and
+                                 rule_next (0: none) */
+    uint32_t *in_next, *rule_next;
+    uint32_t *todo;
+    size_t n_todo;
 };
 
 static void hold(struct spread *s, uint32_t state)
@@ -145,7 +147,7 @@ static void spread_fini(struct spread *s)
 /* The edges that stay, those of a state side by side and in the order they were added. */
 static void pack(struct rtn *g, struct spread *s)
 {
-    size_t           n = 0, cap = 0;
+    size_t n = 0, cap = 0;
     struct rtn_edge *out = NULL;
     for (uint32_t i = 0; i < g->n_state; i++) {
         size_t first = n;
@@ -177,8 +179,10 @@ bool rtn_finish(struct rtn *g)
         if (spread_init(&s, g)) {
             spread_run(&s, order[k]);
             for (size_t r = 0; r < g->n_rule; r++) {
-                if (order[k] == NULLABLE) g->rule[r].nullable = s.rule_holds[r];
-                else g->rule[r].productive = s.rule_holds[r];
+                if (order[k] == NULLABLE)
+                    g->rule[r].nullable = s.rule_holds[r];
+                else
+                    g->rule[r].productive = s.rule_holds[r];
             }
             if (order[k] == PRODUCTIVE && g->pool->fail == OK) pack(g, &s);
         }

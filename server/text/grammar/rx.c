@@ -1,5 +1,5 @@
-/* rx: nodes and their constructors. A constructor brings its node into one form (children flat, sorted and single, classes
- * merged, neutral ones left out), so that the states of an automaton are few. */
+/* rx: nodes and their constructors. A constructor brings its node into one form (children flat, sorted and
+ * single, classes merged, neutral ones left out), so that the states of an automaton are few. */
 #include "server/text/grammar/rx.h"
 
 #include <stdlib.h>
@@ -20,7 +20,8 @@ static uint64_t node_hash(const struct rx *x, const struct rx_node *n, const uin
     return pool_hash(w, sizeof w, 3);
 }
 
-static bool node_equal(const struct rx *x, const struct rx_node *m, const struct rx_node *n, const uint32_t *child)
+static bool node_equal(const struct rx *x, const struct rx_node *m, const struct rx_node *n,
+                       const uint32_t *child)
 {
     if (m->kind != n->kind) return false;
     if (n->kind == RX_KIND_ALT || n->kind == RX_KIND_AND)
@@ -36,7 +37,7 @@ static const uint32_t *children(const struct rx *x, const struct rx_node *n)
 
 static bool table_grow(struct rx *x)
 {
-    size_t    cap = x->cap_table ? x->cap_table * 2 : TABLE_FIRST;
+    size_t cap = x->cap_table ? x->cap_table * 2 : TABLE_FIRST;
     uint32_t *t = pool_alloc(x->pool, cap, sizeof *t);
     if (!t) return false;
     for (uint32_t id = 0; id < x->n; id++) {
@@ -55,14 +56,18 @@ static uint8_t node_flags(const struct rx *x, const struct rx_node *n, const uin
 {
     bool null = false, impure = n->kind == RX_KIND_AND || n->kind == RX_KIND_NOT;
     switch ((enum rx_kind)n->kind) {
-    case RX_KIND_EPS: case RX_KIND_ALL: null = true; break;
+    case RX_KIND_EPS:
+    case RX_KIND_ALL:
+        null = true;
+        break;
     case RX_KIND_CAT: {
         uint8_t f = x->node[n->a].flags, g = x->node[n->b].flags;
         null = f & g & RX_NULLABLE;
         impure = (f | g) & RX_IMPURE;
         break;
     }
-    case RX_KIND_ALT: case RX_KIND_AND:
+    case RX_KIND_ALT:
+    case RX_KIND_AND:
         null = n->kind == RX_KIND_AND;
         for (uint32_t i = 0; i < n->b; i++) {
             uint8_t f = x->node[child[i]].flags;
@@ -70,13 +75,18 @@ static uint8_t node_flags(const struct rx *x, const struct rx_node *n, const uin
             impure = impure || (f & RX_IMPURE);
         }
         break;
-    case RX_KIND_NOT: null = !rx_nullable(x, n->a); break;
+    case RX_KIND_NOT:
+        null = !rx_nullable(x, n->a);
+        break;
     case RX_KIND_REP:
         null = n->b == 0;
         impure = x->node[n->a].flags & RX_IMPURE;
         break;
-    case RX_KIND_MOD: null = rx_mod_nullable(x, n); break;
-    default: break;
+    case RX_KIND_MOD:
+        null = rx_mod_nullable(x, n);
+        break;
+    default:
+        break;
     }
     return (uint8_t)((null ? RX_NULLABLE : 0) | (impure ? RX_IMPURE : 0));
 }
@@ -125,7 +135,8 @@ bool rx_init(struct rx *x, struct pool *pool)
 void rx_fini(struct rx *x)
 {
     for (size_t i = 0; i < x->n_part; i++) free(x->part[i]);
-    void *all[] = {x->node, x->state, x->mark, x->table, x->list, x->succ, x->tmp, x->stack, x->set, x->mod, x->part, x->product, x->by_part};
+    void *all[] = {x->node,  x->state, x->mark, x->table, x->list,    x->succ,   x->tmp,
+                   x->stack, x->set,   x->mod,  x->part,  x->product, x->by_part};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     *x = (struct rx){0};
 }
@@ -173,7 +184,7 @@ uint32_t rx_class(struct rx *x, const struct rx_set *s)
             if (rx_set_has(s, b)) return rx_byte(x, (uint8_t)b);
     if (!pool_grow(x->pool, &x->set, &x->cap_set, x->n_set + 1, sizeof *x->set)) return RX_EMPTY;
     x->set[x->n_set] = *s;
-    size_t   before = x->n;
+    size_t before = x->n;
     uint32_t id = rx_intern(x, (struct rx_node){.kind = RX_KIND_CLASS, .a = (uint32_t)x->n_set}, NULL);
     x->n_set += x->n > before; /* else there is such a class already */
     return id;
@@ -241,13 +252,14 @@ void rx_push(struct rx *x, uint32_t a)
 static bool flatten(struct rx *x, enum rx_kind kind, size_t base)
 {
     uint32_t neutral = kind == RX_KIND_ALT ? RX_EMPTY : RX_ALL, all = kind == RX_KIND_ALT ? RX_ALL : RX_EMPTY;
-    size_t   end = x->n_tmp;
+    size_t end = x->n_tmp;
     for (size_t i = base; i < end; i++) {
-        uint32_t       a = x->tmp[i];
+        uint32_t a = x->tmp[i];
         struct rx_node n = x->node[a];
         if (a == neutral) continue;
         if (a == all) return false;
-        if (n.kind != kind) rx_push(x, a);
+        if (n.kind != kind)
+            rx_push(x, a);
         else
             for (uint32_t k = 0; k < n.b; k++) rx_push(x, x->list[n.a + k]);
     }
@@ -269,7 +281,7 @@ static struct rx_set set_of(const struct rx *x, const struct rx_node *n)
 static void merge_classes(struct rx *x, enum rx_kind kind, size_t base)
 {
     struct rx_set all = {0};
-    size_t        n = 0, w = base;
+    size_t n = 0, w = base;
     for (size_t i = base; i < x->n_tmp; i++) {
         const struct rx_node *c = &x->node[x->tmp[i]];
         if (c->kind != RX_KIND_BYTE && c->kind != RX_KIND_CLASS) {
@@ -277,7 +289,8 @@ static void merge_classes(struct rx *x, enum rx_kind kind, size_t base)
             continue;
         }
         struct rx_set s = set_of(x, c);
-        for (int k = 0; k < 4; k++) all.w[k] = n == 0 ? s.w[k] : kind == RX_KIND_ALT ? all.w[k] | s.w[k] : all.w[k] & s.w[k];
+        for (int k = 0; k < 4; k++)
+            all.w[k] = n == 0 ? s.w[k] : kind == RX_KIND_ALT ? all.w[k] | s.w[k] : all.w[k] & s.w[k];
         n++;
     }
     x->n_tmp = w;
@@ -293,7 +306,7 @@ static int compare_ids(const void *a, const void *b)
 static bool sort_single(struct rx *x, size_t base)
 {
     uint32_t *v = x->tmp + base;
-    size_t    n = x->n_tmp - base, w = 0;
+    size_t n = x->n_tmp - base, w = 0;
     if (n > 1) qsort(v, n, sizeof *v, compare_ids);
     for (size_t i = 0; i < n; i++)
         if (w == 0 || v[w - 1] != v[i]) v[w++] = v[i];
@@ -310,8 +323,10 @@ static bool settle_empty_string(struct rx *x, enum rx_kind kind, size_t base)
 {
     size_t at = SIZE_MAX, others = 0;
     for (size_t i = base; i < x->n_tmp; i++) {
-        if (x->tmp[i] == RX_EPS) at = i;
-        else others += rx_nullable(x, x->tmp[i]);
+        if (x->tmp[i] == RX_EPS)
+            at = i;
+        else
+            others += rx_nullable(x, x->tmp[i]);
     }
     if (at == SIZE_MAX) return true;
     if (kind == RX_KIND_AND) {
@@ -342,9 +357,12 @@ static uint32_t close_set(struct rx *x, enum rx_kind kind, size_t base)
     if (open && (open = sort_single(x, base))) open = settle_empty_string(x, kind, base);
     if (open) {
         size_t n = x->n_tmp - base;
-        if (n == 0) r = kind == RX_KIND_ALT ? RX_EMPTY : RX_ALL;
-        else if (n == 1) r = x->tmp[base];
-        else r = rx_intern(x, (struct rx_node){.kind = (uint8_t)kind, .b = (uint32_t)n}, x->tmp + base);
+        if (n == 0)
+            r = kind == RX_KIND_ALT ? RX_EMPTY : RX_ALL;
+        else if (n == 1)
+            r = x->tmp[base];
+        else
+            r = rx_intern(x, (struct rx_node){.kind = (uint8_t)kind, .b = (uint32_t)n}, x->tmp + base);
     }
     x->n_tmp = base;
     return x->pool->fail == OK ? r : RX_EMPTY;
@@ -376,7 +394,7 @@ uint32_t rx_minus(struct rx *x, uint32_t a, uint32_t b) { return rx_and(x, a, rx
 static int compare_lits(const void *a, const void *b)
 {
     const struct rx_lit *p = a, *q = b;
-    int                  c = memcmp(p->p, q->p, p->n < q->n ? p->n : q->n);
+    int c = memcmp(p->p, q->p, p->n < q->n ? p->n : q->n);
     return c ? c : (p->n > q->n) - (p->n < q->n);
 }
 
@@ -392,7 +410,8 @@ static uint32_t lits_from(struct rx *x, const struct rx_lit *text, size_t n, siz
     while (i < n) {
         size_t k = i;
         while (k < n && text[k].p[end] == text[i].p[end]) k++;
-        rx_push(x, k - i == 1 ? rx_text(x, text[i].p + end, text[i].n - end) : lits_from(x, text + i, k - i, end));
+        rx_push(x, k - i == 1 ? rx_text(x, text[i].p + end, text[i].n - end)
+                              : lits_from(x, text + i, k - i, end));
         i = k;
     }
     uint32_t r = rx_alt_of(x, base);

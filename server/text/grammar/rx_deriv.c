@@ -8,15 +8,17 @@ static void narrow(struct rx_set *same, const struct rx_set *s, bool in)
     for (int i = 0; i < 4; i++) same->w[i] &= in ? s->w[i] : ~s->w[i];
 }
 
-/* d(id, b); *same keeps the bytes that have the same derivative as b for the same reasons. Recursion goes into heads, sets and
- * complements, whose depth the parsers bound; tails are a loop. */
+/* d(id, b); *same keeps the bytes that have the same derivative as b for the same reasons. Recursion goes
+ * into heads, sets and complements, whose depth the parsers bound; tails are a loop. */
 static uint32_t derive(struct rx *x, uint32_t id, uint8_t b, struct rx_set *same);
 
 static uint32_t derive_leaf(const struct rx *x, const struct rx_node *n, uint8_t b, struct rx_set *same)
 {
     struct rx_set s = {0};
-    if (n->kind == RX_KIND_CLASS) s = x->set[n->a];
-    else rx_set_add(&s, n->a);
+    if (n->kind == RX_KIND_CLASS)
+        s = x->set[n->a];
+    else
+        rx_set_add(&s, n->a);
     bool in = rx_set_has(&s, b);
     narrow(same, &s, in);
     return in ? RX_EPS : RX_EMPTY;
@@ -59,10 +61,16 @@ static uint32_t derive(struct rx *x, uint32_t id, uint8_t b, struct rx_set *same
     struct rx_node n = x->node[id];
     if (!pool_step(x->pool, 1)) return RX_EMPTY;
     switch ((enum rx_kind)n.kind) {
-    case RX_KIND_ALL: return RX_ALL;
-    case RX_KIND_BYTE: case RX_KIND_CLASS: return derive_leaf(x, &n, b, same);
-    case RX_KIND_CAT: return derive_cat(x, id, b, same);
-    case RX_KIND_ALT: case RX_KIND_AND: return derive_set(x, n, b, same);
+    case RX_KIND_ALL:
+        return RX_ALL;
+    case RX_KIND_BYTE:
+    case RX_KIND_CLASS:
+        return derive_leaf(x, &n, b, same);
+    case RX_KIND_CAT:
+        return derive_cat(x, id, b, same);
+    case RX_KIND_ALT:
+    case RX_KIND_AND:
+        return derive_set(x, n, b, same);
     case RX_KIND_NOT: {
         uint32_t d = derive(x, n.a, b, same);
         return rx_not(x, d);
@@ -71,8 +79,10 @@ static uint32_t derive(struct rx *x, uint32_t id, uint8_t b, struct rx_set *same
         uint32_t d = derive(x, n.a, b, same);
         return rx_cat(x, d, rx_rep(x, n.a, n.b ? n.b - 1 : 0, n.c == RX_MORE ? RX_MORE : n.c - 1));
     }
-    case RX_KIND_MOD: return rx_mod_step(x, id, b, same);
-    default: return RX_EMPTY;
+    case RX_KIND_MOD:
+        return rx_mod_step(x, id, b, same);
+    default:
+        return RX_EMPTY;
     }
 }
 
@@ -98,8 +108,8 @@ uint32_t rx_part_intern(struct rx *x, const struct rx_part *p)
 static struct rx_part product(const struct rx_part *p, const struct rx_part *q)
 {
     struct rx_part r = {0};
-    uint16_t       seen[256];
-    uint8_t        of[256];
+    uint16_t seen[256];
+    uint8_t of[256];
     for (unsigned b = 0; b < 256; b++) { /* seen[k]: the pair of classes that class k of r stands for */
         uint16_t pair = (uint16_t)(p->cls[b] << 8 | q->cls[b]);
         unsigned k = 0;
@@ -119,11 +129,11 @@ uint32_t rx_part_product(struct rx *x, uint32_t a, uint32_t b)
 {
     if (a == b || x->part[b]->n == 1) return a;
     if (x->part[a]->n == 1) return b;
-    uint64_t  pair = a < b ? (uint64_t)a << 32 | b : (uint64_t)b << 32 | a;
+    uint64_t pair = a < b ? (uint64_t)a << 32 | b : (uint64_t)b << 32 | a;
     uint64_t *slot = x->product + 2 * ((pair * 0x9e3779b97f4a7c15u >> 40) & (RX_PRODUCT_CAP - 1));
     if (slot[0] == pair + 1) return (uint32_t)slot[1];
     struct rx_part r = product(x->part[pair >> 32], x->part[(uint32_t)pair]);
-    uint32_t       id = rx_part_intern(x, &r);
+    uint32_t id = rx_part_intern(x, &r);
     if (id != UINT32_MAX) {
         slot[0] = pair + 1;
         slot[1] = id;
@@ -149,8 +159,8 @@ static bool find_classes(struct rx *x, uint32_t id, struct rx_part *p, uint32_t 
     p->n = 0;
     while (set_any(&rest)) {
         struct rx_set same = rest;
-        unsigned      first = set_first(&rest), k = 0;
-        uint32_t      d = derive(x, id, (uint8_t)first, &same);
+        unsigned first = set_first(&rest), k = 0;
+        uint32_t d = derive(x, id, (uint8_t)first, &same);
         if (x->pool->fail != OK) return false;
         while (k < p->n && next[k] != d) k++;
         if (k == p->n) {
@@ -171,17 +181,19 @@ const struct rx_state *rx_state(struct rx *x, uint32_t id)
     if (x->pool->fail != OK) return NULL;
     if (x->state[id].part != UINT32_MAX) return &x->state[id];
     struct rx_part p = {0};
-    uint32_t       next[256];
+    uint32_t next[256];
     if (!find_classes(x, id, &p, next)) return NULL;
     uint32_t part = rx_part_intern(x, &p);
-    if (part == UINT32_MAX || !pool_grow(x->pool, &x->succ, &x->cap_succ, x->n_succ + p.n, sizeof *next)) return NULL;
+    if (part == UINT32_MAX || !pool_grow(x->pool, &x->succ, &x->cap_succ, x->n_succ + p.n, sizeof *next))
+        return NULL;
     memcpy(x->succ + x->n_succ, next, p.n * sizeof *next);
     x->state[id] = (struct rx_state){.part = part, .next = (uint32_t)x->n_succ};
     x->n_succ += p.n;
     return &x->state[id];
 }
 
-/* Depth first over the states of id. All states on the way to one that accepts are live; when none is found, all seen are dead. */
+/* Depth first over the states of id. All states on the way to one that accepts are live; when none is found,
+ * all seen are dead. */
 static bool search(struct rx *x, uint32_t id)
 {
     size_t depth = 1;
@@ -195,8 +207,8 @@ static bool search(struct rx *x, uint32_t id)
     bool found = false;
     while (depth > 0 && !found && x->pool->fail == OK) {
         uint32_t at = x->stack[2 * depth - 2];
-        found = x->node[at].flags & (RX_NULLABLE | RX_LIVE) || (at != RX_EMPTY && !(x->node[at].flags & RX_IMPURE)) ||
-                x->n_tmp - first > x->search_most;
+        found = x->node[at].flags & (RX_NULLABLE | RX_LIVE) ||
+                (at != RX_EMPTY && !(x->node[at].flags & RX_IMPURE)) || x->n_tmp - first > x->search_most;
         if (found) break;
         const struct rx_state *s = rx_state(x, at);
         if (!s) break;

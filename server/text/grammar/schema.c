@@ -19,9 +19,12 @@ static size_t put_token(char *out, size_t cap, size_t n, const char *p, size_t l
 {
     n = put(out, cap, n, "/", 1);
     for (size_t i = 0; i < len; i++) {
-        if (p[i] == '~') n = put(out, cap, n, "~0", 2);
-        else if (p[i] == '/') n = put(out, cap, n, "~1", 2);
-        else n = put(out, cap, n, p + i, 1);
+        if (p[i] == '~')
+            n = put(out, cap, n, "~0", 2);
+        else if (p[i] == '/')
+            n = put(out, cap, n, "~1", 2);
+        else
+            n = put(out, cap, n, p + i, 1);
     }
     return n;
 }
@@ -29,16 +32,17 @@ static size_t put_token(char *out, size_t cap, size_t n, const char *p, size_t l
 size_t schema_pointer(const struct schema *s, const char *place, char *out, size_t cap)
 {
     struct jval v = s->root;
-    size_t      n = 0;
+    size_t n = 0;
     while (v.p && v.p != place) {
         struct jval in = {0};
-        size_t      i = 0;
-        char        index[24];
+        size_t i = 0;
+        char index[24];
         for (struct jiter it = jval_iter(v); jiter_next(&it); i++) {
             if (place < it.value.p || place >= it.value.p + it.value.n) continue;
             in = it.value;
             snprintf(index, sizeof index, "%zu", i);
-            n = it.object ? put_token(out, cap, n, it.key.p + 1, it.key.n - 2) : put_token(out, cap, n, index, strlen(index));
+            n = it.object ? put_token(out, cap, n, it.key.p + 1, it.key.n - 2)
+                          : put_token(out, cap, n, index, strlen(index));
             break;
         }
         v = in;
@@ -49,7 +53,7 @@ size_t schema_pointer(const struct schema *s, const char *place, char *out, size
 
 enum err schema_fail(struct schema *s, enum err e, const struct sch *at, const char *keyword, const char *why)
 {
-    char   where[96] = "";
+    char where[96] = "";
     size_t n = 0;
     if (s->err != OK) return s->err;
     if (at && at->v.p) n = schema_pointer(s, at->v.p, where, sizeof where);
@@ -66,12 +70,14 @@ enum err schema_fail(struct schema *s, enum err e, const struct sch *at, const c
 
 static void lexemes(struct schema *s)
 {
-    static const char *const spaced[] = {"{", "}", "[", "]", ", ", ": "}, *const compact[] = {"{", "}", "[", "]", ",", ":"};
-    const char *const       *text = s->opts.space == GRAMMAR_SPACED ? spaced : compact;
-    uint32_t                *out[] = {&s->open_obj, &s->close_obj, &s->open_arr, &s->close_arr, &s->comma, &s->colon};
-    struct rx_set            space = {0};
+    static const char *const spaced[] = {"{", "}", "[", "]", ", ", ": "}, *const compact[] = {"{", "}", "[",
+                                                                                              "]", ",", ":"};
+    const char *const *text = s->opts.space == GRAMMAR_SPACED ? spaced : compact;
+    uint32_t *out[] = {&s->open_obj, &s->close_obj, &s->open_arr, &s->close_arr, &s->comma, &s->colon};
+    struct rx_set space = {0};
     for (const char *p = " \t\r\n"; *p; p++) rx_set_add(&space, (unsigned char)*p);
-    uint32_t any = s->opts.space == GRAMMAR_ANY ? rx_rep(s->x, rx_class(s->x, &space), 0, GRAMMAR_SPACE_MOST) : RX_EPS;
+    uint32_t any =
+        s->opts.space == GRAMMAR_ANY ? rx_rep(s->x, rx_class(s->x, &space), 0, GRAMMAR_SPACE_MOST) : RX_EPS;
     for (size_t i = 0; i < 6; i++) {
         uint32_t before = i == 0 || i == 2 ? RX_EPS : any, behind = i == 1 || i == 3 ? RX_EPS : any;
         *out[i] = rx_cat3(s->x, before, rx_str(s->x, text[i]), behind);
@@ -93,12 +99,13 @@ static void read_dialect(struct schema *s)
     struct jval v = jval_get(s->root, "$schema");
     if (!v.p) return;
     if (jval_kind(v) != JKIND_STRING || !holds(v, "://json-schema.org/"))
-        s->err = err_set(s->note, ERR_UNSUPPORTED, "/$schema", "/$schema: only the dialects of json-schema.org are supported");
+        s->err = err_set(s->note, ERR_UNSUPPORTED, "/$schema",
+                         "/$schema: only the dialects of json-schema.org are supported");
     s->old = holds(v, "/draft-0");
 }
 
-enum err schema_open(struct schema *s, struct rtn *net, const char *text, size_t n, const struct grammar_opts *opts,
-                     const struct grammar_limits *lim, struct err_note *note)
+enum err schema_open(struct schema *s, struct rtn *net, const char *text, size_t n,
+                     const struct grammar_opts *opts, const struct grammar_limits *lim, struct err_note *note)
 {
     *s = (struct schema){.pool = net->pool, .x = net->x, .net = net, .opts = *opts, .lim = lim, .note = note};
     arena_init(&s->mem, lim->compile_bytes);
@@ -118,13 +125,14 @@ enum err schema_open(struct schema *s, struct rtn *net, const char *text, size_t
 
 void schema_fini(struct schema *s)
 {
-    void *all[] = {s->sch, s->by_place, s->key, s->by_key, s->anchor, s->conj, s->by_conj, s->lits, s->todo, s->alt, s->child};
+    void *all[] = {s->sch,     s->by_place, s->key,  s->by_key, s->anchor, s->conj,
+                   s->by_conj, s->lits,     s->todo, s->alt,    s->child};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     arena_fini(&s->mem);
 }
 
-enum err schema_compile(struct rtn *net, const char *text, size_t n, const struct grammar_opts *opts, const struct grammar_limits *lim,
-                        struct err_note *note)
+enum err schema_compile(struct rtn *net, const char *text, size_t n, const struct grammar_opts *opts,
+                        const struct grammar_limits *lim, struct err_note *note)
 {
     struct schema s = {0};
     schema_open(&s, net, text, n, opts, lim, note);

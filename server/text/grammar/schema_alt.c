@@ -19,7 +19,7 @@ static bool key_matches(struct schema *s, uint32_t key, uint32_t rx)
 /* Whether the schema of an atom says something about the value of key. push: and what. */
 static bool object_says(struct schema *s, const struct sch *t, uint32_t key, bool push)
 {
-    bool                   found = false;
+    bool found = false;
     const struct sch_prop *p = sch_find_prop(t, key);
     if (p) {
         found = true;
@@ -48,11 +48,14 @@ static bool key_evaluated(struct schema *s, const struct atom *alt, const struct
 bool alt_key(struct schema *s, const struct atom *alt, uint32_t key)
 {
     size_t base = s->x->n_tmp;
-    bool   may = true;
+    bool may = true;
     for (const struct atom *a = alt; a && may; a = a->next) {
-        if (a->kind == ATOM_FORBID) may = a->key != key;
-        else if (a->kind == ATOM_HAS && a->key == key) rx_push(s->x, a->lit);
-        else if (a->kind == ATOM_LEFT_PROPS && !key_evaluated(s, alt, a, key)) rx_push(s->x, a->lit);
+        if (a->kind == ATOM_FORBID)
+            may = a->key != key;
+        else if (a->kind == ATOM_HAS && a->key == key)
+            rx_push(s->x, a->lit);
+        else if (a->kind == ATOM_LEFT_PROPS && !key_evaluated(s, alt, a, key))
+            rx_push(s->x, a->lit);
         if (a->kind != ATOM_OBJECT) continue;
         const struct sch *t = s->sch[a->sch];
         object_says(s, t, key, true);
@@ -66,13 +69,15 @@ bool alt_key(struct schema *s, const struct atom *alt, uint32_t key)
 
 /* --- items */
 
-static bool item_evaluated(const struct schema *s, const struct atom *alt, const struct atom *left, uint32_t i, unsigned matched)
+static bool item_evaluated(const struct schema *s, const struct atom *alt, const struct atom *left,
+                           uint32_t i, unsigned matched)
 {
     unsigned nth = 0;
     for (const struct atom *a = alt; a; a = a->next) {
         unsigned bit = a->kind == ATOM_CONTAINS ? 1u << (nth++ & 31) : 0;
         if (!scope_within(a->scope, left->scope)) continue;
-        if (a->kind == ATOM_ARRAY && (i < s->sch[a->sch]->prefix.n || s->sch[a->sch]->rest != SCH_NONE)) return true;
+        if (a->kind == ATOM_ARRAY && (i < s->sch[a->sch]->prefix.n || s->sch[a->sch]->rest != SCH_NONE))
+            return true;
         if (a->kind == ATOM_LEFT_ITEMS && a->scope != left->scope) return true;
         if (matched & bit) return true;
     }
@@ -86,8 +91,10 @@ void alt_item(struct schema *s, const struct atom *alt, uint32_t i, unsigned mat
         if (a->kind == ATOM_LEFT_ITEMS && !item_evaluated(s, alt, a, i, matched)) rx_push(s->x, a->lit);
         if (a->kind != ATOM_ARRAY) continue;
         const struct sch *t = s->sch[a->sch];
-        if (i < t->prefix.n) rx_push(s->x, lit_of(t->prefix.v[i], false));
-        else if (t->rest != SCH_NONE) rx_push(s->x, lit_of(t->rest, false));
+        if (i < t->prefix.n)
+            rx_push(s->x, lit_of(t->prefix.v[i], false));
+        else if (t->rest != SCH_NONE)
+            rx_push(s->x, lit_of(t->rest, false));
     }
 }
 

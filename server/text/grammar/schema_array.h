@@ -8,8 +8,8 @@ enum { ARRAY_FROMS = 4, ARRAY_CONTAINS = 4, ARRAY_VALUES = 8 /* that unique item
 
 struct array_contains {
     const struct atom *atom;
-    bool               exact; /* an item that is not counted must not match */
-    uint32_t           dim;   /* counts that are told apart */
+    bool exact;   /* an item that is not counted must not match */
+    uint32_t dim; /* counts that are told apart */
 };
 
 struct array_at { /* a state's coordinates */
@@ -19,25 +19,25 @@ struct array_at { /* a state's coordinates */
 
 struct array_value {
     const char *text; /* as JSON, the shortest spelling */
-    size_t      n;
-    uint32_t    lexeme; /* every spelling */
+    size_t n;
+    uint32_t lexeme; /* every spelling */
 };
 
 struct array {
-    struct schema        *s;
-    const struct atom    *alt, *unique, *from[ARRAY_FROMS];
-    uint32_t              rule, least, most, cap;
+    struct schema *s;
+    const struct atom *alt, *unique, *from[ARRAY_FROMS];
+    uint32_t rule, least, most, cap;
     struct array_contains contains[ARRAY_CONTAINS];
-    struct array_value    value[ARRAY_VALUES];
-    unsigned              n_from, n_contains, n_value, n_mark;
-    bool                  left;
-    uint32_t             *state;
-    struct array_at      *todo;
-    size_t                n_todo, cap_todo;
+    struct array_value value[ARRAY_VALUES];
+    unsigned n_from, n_contains, n_value, n_mark;
+    bool left;
+    uint32_t *state;
+    struct array_at *todo;
+    size_t n_todo, cap_todo;
 };
 
 /* schema_unique.c: uniqueItems over few values. */
-void     unique_values(struct array *o);                          /* all values that any item can have; refuses when there are many */
+void unique_values(struct array *o); /* all values that any item can have; refuses when there are many */
 uint32_t unique_lexeme(struct array *o, uint32_t conj, unsigned v); /* value v where an item satisfies conj */
 
 #endif

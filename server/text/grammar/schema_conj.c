@@ -19,7 +19,9 @@ static bool says_nothing(const struct schema *s, uint32_t lit)
 
 static bool table_grow(struct schema *s)
 {
-    if (!pool_grow(s->pool, &s->by_conj, &s->cap_by_conj, s->cap_by_conj ? s->cap_by_conj * 2 : 256, sizeof *s->by_conj)) return false;
+    if (!pool_grow(s->pool, &s->by_conj, &s->cap_by_conj, s->cap_by_conj ? s->cap_by_conj * 2 : 256,
+                   sizeof *s->by_conj))
+        return false;
     memset(s->by_conj, 0, s->cap_by_conj * sizeof *s->by_conj);
     for (size_t i = 0; i < s->n_conj; i++) {
         size_t at = s->conj[i].hash % s->cap_by_conj;
@@ -31,9 +33,10 @@ static bool table_grow(struct schema *s)
 
 uint32_t schema_conj(struct schema *s, const uint32_t *lit, size_t n)
 {
-    size_t    w = 0, at;
+    size_t w = 0, at;
     uint32_t *v = NULL;
-    if (!schema_ok(s) || !pool_grow(s->pool, &s->lits, &s->cap_lits, s->n_lits + n + 1, sizeof *lit)) return 0;
+    if (!schema_ok(s) || !pool_grow(s->pool, &s->lits, &s->cap_lits, s->n_lits + n + 1, sizeof *lit))
+        return 0;
     v = s->lits + s->n_lits;
     for (size_t i = 0; i < n; i++)
         if (!says_nothing(s, lit[i])) v[w++] = lit[i];
@@ -50,7 +53,8 @@ uint32_t schema_conj(struct schema *s, const uint32_t *lit, size_t n)
     }
     if (s->n_conj >= s->lim->states) pool_fail(s->pool, ERR_UNSUPPORTED, "states");
     if (!pool_grow(s->pool, &s->conj, &s->cap_conj, s->n_conj + 1, sizeof *s->conj)) return 0;
-    s->conj[s->n_conj] = (struct conj){.hash = hash, .lit = (uint32_t)s->n_lits, .n = (uint32_t)w, .rule = SCH_NONE};
+    s->conj[s->n_conj] =
+        (struct conj){.hash = hash, .lit = (uint32_t)s->n_lits, .n = (uint32_t)w, .rule = SCH_NONE};
     s->n_lits += w;
     s->by_conj[at] = (uint32_t)s->n_conj + 1;
     return (uint32_t)s->n_conj++;
@@ -58,7 +62,7 @@ uint32_t schema_conj(struct schema *s, const uint32_t *lit, size_t n)
 
 uint32_t conj_of(struct schema *s, size_t base)
 {
-    size_t   n = s->x->n_tmp > base ? s->x->n_tmp - base : 0;
+    size_t n = s->x->n_tmp > base ? s->x->n_tmp - base : 0;
     uint32_t c = schema_conj(s, s->x->tmp + base, n);
     s->x->n_tmp = base;
     return c;
@@ -69,7 +73,7 @@ const struct scalar *conj_scalar(struct schema *s, uint32_t conj)
     if (!s->conj[conj].has_scalar) {
         struct scalar a = scalar_all(s);
         for (uint32_t i = 0; i < s->conj[conj].n && schema_ok(s); i++) {
-            uint32_t      lit = s->lits[s->conj[conj].lit + i];
+            uint32_t lit = s->lits[s->conj[conj].lit + i];
             struct scalar b = schema_scalar(s, lit >> 1);
             if (schema_ok(s)) a = scalar_and(s, a, lit & 1 ? scalar_not(s, b) : b);
         }
@@ -83,10 +87,11 @@ const struct scalar *conj_scalar(struct schema *s, uint32_t conj)
 static bool may_be(const struct schema *s, uint32_t conj, unsigned type)
 {
     for (uint32_t i = 0; i < s->conj[conj].n; i++) {
-        uint32_t          lit = s->lits[s->conj[conj].lit + i];
+        uint32_t lit = s->lits[s->conj[conj].lit + i];
         const struct sch *t = s->sch[lit >> 1];
         if (t->is != SCH_IS_OBJECT && t->is == (lit & 1 ? SCH_IS_TRUE : SCH_IS_FALSE)) return false;
-        if (!(lit & 1) && t->is == SCH_IS_OBJECT && (!(t->types & type) || (t->has_enum && !t->member.n))) return false;
+        if (!(lit & 1) && t->is == SCH_IS_OBJECT && (!(t->types & type) || (t->has_enum && !t->member.n)))
+            return false;
     }
     return true;
 }
@@ -98,8 +103,8 @@ bool conj_unsat(struct schema *s, uint32_t conj)
     if (s->conj[conj].n == 0) return false;
     s->conj[conj].sat = SAT_OPEN; /* a value inside itself: not certain */
     const struct scalar *a = conj_scalar(s, conj);
-    bool                 none = schema_ok(s) && scalar_empty(s, a);
-    size_t               base = s->n_alt;
+    bool none = schema_ok(s) && scalar_empty(s, a);
+    size_t base = s->n_alt;
     for (size_t i = 0; i < 2 && none; i++) {
         if (may_be(s, conj, type[i])) schema_expand(s, conj, type[i]);
         none = schema_ok(s) && s->n_alt == base;
@@ -127,13 +132,14 @@ void schema_value(struct schema *s, uint32_t from, uint32_t conj, uint32_t to)
     const struct scalar *a = conj_scalar(s, conj);
     if (!schema_ok(s)) return;
     rtn_lexeme(s->net, from, scalar_lexeme(s, a), to);
-    if (may_be(s, conj, SCH_OBJECT) || may_be(s, conj, SCH_ARRAY)) rtn_call(s->net, from, rule_of(s, conj), to);
+    if (may_be(s, conj, SCH_OBJECT) || may_be(s, conj, SCH_ARRAY))
+        rtn_call(s->net, from, rule_of(s, conj), to);
 }
 
 static void build(struct schema *s, uint32_t conj)
 {
     uint32_t rule = s->conj[conj].rule;
-    size_t   base = s->n_alt;
+    size_t base = s->n_alt;
     if (may_be(s, conj, SCH_OBJECT)) {
         schema_expand(s, conj, SCH_OBJECT);
         for (size_t i = base; i < s->n_alt && schema_ok(s); i++) schema_object(s, rule, conj, s->alt[i]);

@@ -1,13 +1,14 @@
-/* schema: enum and const. Scalars become one set; an array or object becomes a schema that only it satisfies. */
+/* schema: enum and const. Scalars become one set; an array or object becomes a schema that only it satisfies.
+ */
 #include <stdlib.h>
 
 #include "server/text/grammar/schema.h"
 
 struct named { /* what a list names, by kind */
-    struct rx_lit    *str, *num;
-    size_t            n_str, n_num;
+    struct rx_lit *str, *num;
+    size_t n_str, n_num;
     struct number_set other;
-    unsigned          words;
+    unsigned words;
 };
 
 static void name_number(struct schema *s, struct sch *t, struct named *m, struct jval v)
@@ -22,7 +23,7 @@ static void name_number(struct schema *s, struct sch *t, struct named *m, struct
         return;
     }
     size_t n = 0, whole = d.n == 0 ? 1 : (size_t)d.point;
-    char  *text = arena_alloc(&s->mem, whole + 2);
+    char *text = arena_alloc(&s->mem, whole + 2);
     if (!text) {
         pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
         return;
@@ -44,7 +45,8 @@ static uint32_t exactly(struct schema *s, struct jval v);
 static void exactly_array(struct schema *s, struct sch *t, struct jval v)
 {
     uint32_t cap = 0, none = schema_new(s, (struct jval){0}, t->base);
-    for (struct jiter it = jval_iter(v); schema_ok(s) && jiter_next(&it);) sch_list_push(s, &t->prefix, &cap, exactly(s, it.value));
+    for (struct jiter it = jval_iter(v); schema_ok(s) && jiter_next(&it);)
+        sch_list_push(s, &t->prefix, &cap, exactly(s, it.value));
     if (none == SCH_NONE) return;
     s->sch[none]->is = SCH_IS_FALSE;
     t->types = SCH_ARRAY;
@@ -55,7 +57,7 @@ static void exactly_array(struct schema *s, struct sch *t, struct jval v)
 static void exactly_object(struct schema *s, struct sch *t, struct jval v)
 {
     uint32_t cap = 0, none = schema_new(s, (struct jval){0}, t->base);
-    size_t   n = 0;
+    size_t n = 0;
     for (struct jiter it = jval_iter(v); jiter_next(&it);) n++;
     t->prop = arena_array(&s->mem, n, sizeof *t->prop);
     if (!t->prop) pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
@@ -77,9 +79,12 @@ static uint32_t exactly(struct schema *s, struct jval v)
     uint32_t id = schema_new(s, (struct jval){0}, "");
     if (id == SCH_NONE) return id;
     struct sch *t = s->sch[id];
-    if (jval_kind(v) == JKIND_ARRAY) exactly_array(s, t, v);
-    else if (jval_kind(v) == JKIND_OBJECT) exactly_object(s, t, v);
-    else schema_read_const(s, t, v);
+    if (jval_kind(v) == JKIND_ARRAY)
+        exactly_array(s, t, v);
+    else if (jval_kind(v) == JKIND_OBJECT)
+        exactly_object(s, t, v);
+    else
+        schema_read_const(s, t, v);
     return id;
 }
 
@@ -87,11 +92,21 @@ static void name(struct schema *s, struct sch *t, struct named *m, uint32_t *cap
 {
     if (!pool_step(s->pool, 4)) return;
     switch (jval_kind(v)) {
-    case JKIND_NULL: m->words |= WORD_NULL; break;
-    case JKIND_BOOL: m->words |= *v.p == 't' ? WORD_TRUE : WORD_FALSE; break;
-    case JKIND_NUMBER: name_number(s, t, m, v); break;
-    case JKIND_STRING: name_string(s, m, v); break;
-    default: sch_list_push(s, &t->member, cap, exactly(s, v)); break;
+    case JKIND_NULL:
+        m->words |= WORD_NULL;
+        break;
+    case JKIND_BOOL:
+        m->words |= *v.p == 't' ? WORD_TRUE : WORD_FALSE;
+        break;
+    case JKIND_NUMBER:
+        name_number(s, t, m, v);
+        break;
+    case JKIND_STRING:
+        name_string(s, m, v);
+        break;
+    default:
+        sch_list_push(s, &t->member, cap, exactly(s, v));
+        break;
     }
 }
 
@@ -116,11 +131,13 @@ static void both(struct schema *s, struct sch *t, const struct sch *first)
 
 void schema_read_enum(struct schema *s, struct sch *t, struct jval list)
 {
-    struct sch   before = *t;
-    size_t       n = 0;
-    uint32_t     cap = 0;
+    struct sch before = *t;
+    size_t n = 0;
+    uint32_t cap = 0;
     for (struct jiter it = jval_iter(list); jiter_next(&it);) n++;
-    struct named m = {.str = arena_array(&s->mem, n, sizeof *m.str), .num = arena_array(&s->mem, 2 * n, sizeof *m.num), .other = number_none(s->x)};
+    struct named m = {.str = arena_array(&s->mem, n, sizeof *m.str),
+                      .num = arena_array(&s->mem, 2 * n, sizeof *m.num),
+                      .other = number_none(s->x)};
     if (!m.str || !m.num) pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
     t->member = (struct sch_list){0};
     for (struct jiter it = jval_iter(list); schema_ok(s) && jiter_next(&it);) name(s, t, &m, &cap, it.value);
@@ -131,10 +148,10 @@ void schema_read_enum(struct schema *s, struct sch *t, struct jval list)
 
 void schema_read_const(struct schema *s, struct sch *t, struct jval v)
 {
-    struct sch    before = *t;
+    struct sch before = *t;
     struct rx_lit str[1], num[2];
-    struct named  m = {.str = str, .num = num, .other = number_none(s->x)};
-    uint32_t      cap = 0;
+    struct named m = {.str = str, .num = num, .other = number_none(s->x)};
+    uint32_t cap = 0;
     t->member = (struct sch_list){0};
     if (!schema_ok(s)) return;
     name(s, t, &m, &cap, v);

@@ -1,28 +1,29 @@
-/* schema: multiplying out. Work is a list of literals and branch points; where a branch point has several ways each is followed with
- * a copy of what has been gathered (lists share their tails, so a copy is a pointer). */
+/* schema: multiplying out. Work is a list of literals and branch points; where a branch point has several
+ * ways each is followed with a copy of what has been gathered (lists share their tails, so a copy is a
+ * pointer). */
 #include "server/text/grammar/schema_alt.h"
 
 enum { BRANCHES_DEEP = 200, PATH_LONG = 20000 };
 
 enum work_kind { WORK_LIT, WORK_ANY, WORK_ONE, WORK_IF, WORK_DEP };
 struct work {
-    const struct work  *next;
+    const struct work *next;
     const struct scope *scope;
-    enum work_kind      kind;
-    uint32_t            a, i; /* a: literal, or schema of a branch point; i: of a dependency */
+    enum work_kind kind;
+    uint32_t a, i; /* a: literal, or schema of a branch point; i: of a dependency */
 };
 
 struct path { /* what is gathered on one way */
     const struct work *work;
     const struct atom *atoms;
-    uint32_t           steps;
+    uint32_t steps;
 };
 
 struct expand {
     struct schema *s;
-    unsigned       type;
-    size_t         base; /* of the alternatives in s->alt */
-    int            deep;
+    unsigned type;
+    size_t base; /* of the alternatives in s->alt */
+    int deep;
 };
 
 static void run(struct expand *e, struct path p);
@@ -34,7 +35,8 @@ static void *get(struct expand *e, size_t n)
     return at;
 }
 
-static void add_work(struct expand *e, struct path *p, enum work_kind kind, uint32_t a, uint32_t i, const struct scope *scope)
+static void add_work(struct expand *e, struct path *p, enum work_kind kind, uint32_t a, uint32_t i,
+                     const struct scope *scope)
 {
     struct work *w = pool_step(e->s->pool, 2) ? get(e, sizeof *w) : NULL;
     if (!w) return;
@@ -63,24 +65,39 @@ static void own_object(struct expand *e, struct path *p, uint32_t id, const stru
     const struct sch *t = e->s->sch[id];
     if (t->n_prop || t->n_pat || t->extra != SCH_NONE || t->names != SCH_NONE)
         add_atom(e, p, (struct atom){.kind = ATOM_OBJECT, .sch = id, .scope = scope});
-    for (uint32_t i = 0; i < t->need.n; i++) add_atom(e, p, (struct atom){.kind = ATOM_NEED, .key = t->need.v[i]});
+    for (uint32_t i = 0; i < t->need.n; i++)
+        add_atom(e, p, (struct atom){.kind = ATOM_NEED, .key = t->need.v[i]});
     if (t->min_props) add_atom(e, p, (struct atom){.kind = ATOM_MIN, .n = t->min_props});
     if (t->max_props != SCH_NONE) add_atom(e, p, (struct atom){.kind = ATOM_MAX, .n = t->max_props});
-    if (t->left_props != SCH_NONE) add_atom(e, p, (struct atom){.kind = ATOM_LEFT_PROPS, .sch = id, .lit = lit_of(t->left_props, false), .scope = scope});
+    if (t->left_props != SCH_NONE)
+        add_atom(
+            e, p,
+            (struct atom){
+                .kind = ATOM_LEFT_PROPS, .sch = id, .lit = lit_of(t->left_props, false), .scope = scope});
     for (uint32_t i = 0; i < t->n_dep; i++) add_work(e, p, WORK_DEP, id, i, scope);
 }
 
 static void own_array(struct expand *e, struct path *p, uint32_t id, const struct scope *scope)
 {
     const struct sch *t = e->s->sch[id];
-    if (t->prefix.n || t->rest != SCH_NONE) add_atom(e, p, (struct atom){.kind = ATOM_ARRAY, .sch = id, .scope = scope});
+    if (t->prefix.n || t->rest != SCH_NONE)
+        add_atom(e, p, (struct atom){.kind = ATOM_ARRAY, .sch = id, .scope = scope});
     if (t->min_items) add_atom(e, p, (struct atom){.kind = ATOM_MIN, .n = t->min_items});
     if (t->max_items != SCH_NONE) add_atom(e, p, (struct atom){.kind = ATOM_MAX, .n = t->max_items});
     if (t->unique) add_atom(e, p, (struct atom){.kind = ATOM_UNIQUE, .sch = id});
-    if (t->left_items != SCH_NONE) add_atom(e, p, (struct atom){.kind = ATOM_LEFT_ITEMS, .sch = id, .lit = lit_of(t->left_items, false), .scope = scope});
+    if (t->left_items != SCH_NONE)
+        add_atom(
+            e, p,
+            (struct atom){
+                .kind = ATOM_LEFT_ITEMS, .sch = id, .lit = lit_of(t->left_items, false), .scope = scope});
     if (t->contains != SCH_NONE && (t->min_contains || t->max_contains != SCH_NONE || scope))
-        add_atom(e, p, (struct atom){.kind = ATOM_CONTAINS, .sch = id, .lit = lit_of(t->contains, false), .n = t->min_contains,
-                                     .most = t->max_contains, .scope = scope});
+        add_atom(e, p,
+                 (struct atom){.kind = ATOM_CONTAINS,
+                               .sch = id,
+                               .lit = lit_of(t->contains, false),
+                               .n = t->min_contains,
+                               .most = t->max_contains,
+                               .scope = scope});
 }
 
 /* False: no value of the type satisfies it. */
@@ -96,10 +113,13 @@ static bool hold(struct expand *e, struct path *p, uint32_t id, const struct sco
         in->up = scope;
         scope = in;
     }
-    if (e->type == SCH_OBJECT) own_object(e, p, id, scope);
-    else own_array(e, p, id, scope);
+    if (e->type == SCH_OBJECT)
+        own_object(e, p, id, scope);
+    else
+        own_array(e, p, id, scope);
     if (t->has_enum) add_work(e, p, WORK_ANY, id, 1, scope);
-    if (t->if_ != SCH_NONE && (scope || t->then_ != SCH_NONE || t->else_ != SCH_NONE)) add_work(e, p, WORK_IF, id, 0, scope);
+    if (t->if_ != SCH_NONE && (scope || t->then_ != SCH_NONE || t->else_ != SCH_NONE))
+        add_work(e, p, WORK_IF, id, 0, scope);
     if (t->one.n) add_work(e, p, WORK_ONE, id, 0, scope);
     if (t->any.n) add_work(e, p, WORK_ANY, id, 0, scope);
     add_lit(e, p, t->not, true, NULL);
@@ -127,13 +147,14 @@ static void way_lit(struct expand *e, struct path p, uint32_t sch, bool neg)
 /* Keys that a schema leaves to additionalProperties. */
 static uint32_t other_keys(struct schema *s, const struct sch *t)
 {
-    uint32_t       rx = chars_many(s->x, CHARS_JSON);
+    uint32_t rx = chars_many(s->x, CHARS_JSON);
     struct rx_lit *lit = arena_array(&s->mem, t->n_prop + 1, sizeof *lit);
     if (!lit) {
         pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
         return RX_EMPTY;
     }
-    for (uint32_t i = 0; i < t->n_prop; i++) lit[i] = (struct rx_lit){s->key[t->prop[i].key].spelled, s->key[t->prop[i].key].n_spelled};
+    for (uint32_t i = 0; i < t->n_prop; i++)
+        lit[i] = (struct rx_lit){s->key[t->prop[i].key].spelled, s->key[t->prop[i].key].n_spelled};
     rx = rx_minus(s->x, rx, rx_lits(s->x, lit, t->n_prop));
     for (uint32_t i = 0; i < t->n_pat; i++) rx = rx_minus(s->x, rx, t->pat[i].rx);
     return rx;
@@ -141,43 +162,61 @@ static uint32_t other_keys(struct schema *s, const struct sch *t)
 
 static void break_object(struct expand *e, struct path p, uint32_t id)
 {
-    struct schema    *s = e->s;
+    struct schema *s = e->s;
     const struct sch *t = s->sch[id];
     for (uint32_t i = 0; i < t->n_prop && schema_ok(s); i++)
-        way(e, p, (struct atom){.kind = ATOM_HAS, .key = t->prop[i].key, .lit = lit_of(t->prop[i].sch, true)});
+        way(e, p,
+            (struct atom){.kind = ATOM_HAS, .key = t->prop[i].key, .lit = lit_of(t->prop[i].sch, true)});
     for (uint32_t i = 0; i < t->n_pat && schema_ok(s); i++)
         way(e, p, (struct atom){.kind = ATOM_SOME, .rx = t->pat[i].rx, .lit = lit_of(t->pat[i].sch, true)});
-    if (t->extra != SCH_NONE) way(e, p, (struct atom){.kind = ATOM_SOME, .rx = other_keys(s, t), .lit = lit_of(t->extra, true)});
+    if (t->extra != SCH_NONE)
+        way(e, p, (struct atom){.kind = ATOM_SOME, .rx = other_keys(s, t), .lit = lit_of(t->extra, true)});
     if (t->names != SCH_NONE) {
         struct scalar names = scalar_not(s, schema_scalar(s, t->names));
-        uint32_t      rx = names.str == chars_free(s->x) ? chars_many(s->x, CHARS_JSON) : names.str;
+        uint32_t rx = names.str == chars_free(s->x) ? chars_many(s->x, CHARS_JSON) : names.str;
         way(e, p, (struct atom){.kind = ATOM_SOME, .rx = rx, .lit = LIT_NONE});
     }
-    for (uint32_t i = 0; i < t->need.n && schema_ok(s); i++) way(e, p, (struct atom){.kind = ATOM_FORBID, .key = t->need.v[i]});
+    for (uint32_t i = 0; i < t->need.n && schema_ok(s); i++)
+        way(e, p, (struct atom){.kind = ATOM_FORBID, .key = t->need.v[i]});
     if (t->min_props) way(e, p, (struct atom){.kind = ATOM_MAX, .n = t->min_props - 1});
     if (t->max_props != SCH_NONE) way(e, p, (struct atom){.kind = ATOM_MIN, .n = t->max_props + 1});
     for (uint32_t i = 0; i < t->n_dep && schema_ok(s); i++) {
         const struct sch_dep *d = &t->dep[i];
-        struct path           q = p;
+        struct path q = p;
         add_atom(e, &q, (struct atom){.kind = ATOM_NEED, .key = d->key});
         if (d->sch != SCH_NONE) way_lit(e, q, d->sch, true);
-        for (uint32_t k = 0; k < d->n_need; k++) way(e, q, (struct atom){.kind = ATOM_FORBID, .key = d->need[k]});
+        for (uint32_t k = 0; k < d->n_need; k++)
+            way(e, q, (struct atom){.kind = ATOM_FORBID, .key = d->need[k]});
     }
 }
 
 static void break_array(struct expand *e, struct path p, uint32_t id)
 {
-    struct schema    *s = e->s;
+    struct schema *s = e->s;
     const struct sch *t = s->sch[id];
-    for (uint32_t i = 0; i < t->prefix.n && schema_ok(s); i++) way(e, p, (struct atom){.kind = ATOM_AT, .n = i, .lit = lit_of(t->prefix.v[i], true)});
-    if (t->rest != SCH_NONE) way(e, p, (struct atom){.kind = ATOM_FROM, .n = t->prefix.n, .lit = lit_of(t->rest, true)});
+    for (uint32_t i = 0; i < t->prefix.n && schema_ok(s); i++)
+        way(e, p, (struct atom){.kind = ATOM_AT, .n = i, .lit = lit_of(t->prefix.v[i], true)});
+    if (t->rest != SCH_NONE)
+        way(e, p, (struct atom){.kind = ATOM_FROM, .n = t->prefix.n, .lit = lit_of(t->rest, true)});
     if (t->min_items) way(e, p, (struct atom){.kind = ATOM_MAX, .n = t->min_items - 1});
     if (t->max_items != SCH_NONE) way(e, p, (struct atom){.kind = ATOM_MIN, .n = t->max_items + 1});
     if (t->contains != SCH_NONE && t->min_contains)
-        way(e, p, (struct atom){.kind = ATOM_CONTAINS, .sch = id, .lit = lit_of(t->contains, false), .n = 0, .most = t->min_contains - 1});
+        way(e, p,
+            (struct atom){.kind = ATOM_CONTAINS,
+                          .sch = id,
+                          .lit = lit_of(t->contains, false),
+                          .n = 0,
+                          .most = t->min_contains - 1});
     if (t->contains != SCH_NONE && t->max_contains != SCH_NONE)
-        way(e, p, (struct atom){.kind = ATOM_CONTAINS, .sch = id, .lit = lit_of(t->contains, false), .n = t->max_contains + 1, .most = SCH_NONE});
-    if (t->unique) schema_fail(s, ERR_UNSUPPORTED, t, "uniqueItems", "its opposite (under not, oneOf or if) is not supported");
+        way(e, p,
+            (struct atom){.kind = ATOM_CONTAINS,
+                          .sch = id,
+                          .lit = lit_of(t->contains, false),
+                          .n = t->max_contains + 1,
+                          .most = SCH_NONE});
+    if (t->unique)
+        schema_fail(s, ERR_UNSUPPORTED, t, "uniqueItems",
+                    "its opposite (under not, oneOf or if) is not supported");
 }
 
 static void break_one(struct expand *e, struct path p, const struct sch *t)
@@ -197,15 +236,18 @@ static void break_one(struct expand *e, struct path p, const struct sch *t)
 /* True: the schema does not hold whatever comes, and p goes on as it is. Else all ways have been followed. */
 static bool fails(struct expand *e, struct path p, uint32_t id)
 {
-    struct schema    *s = e->s;
+    struct schema *s = e->s;
     const struct sch *t = s->sch[id];
     if (t->is != SCH_IS_OBJECT) return t->is == SCH_IS_FALSE;
     if (!(t->types & e->type) || (t->has_enum && !t->member.n)) return true;
     if (t->left_props != SCH_NONE || t->left_items != SCH_NONE)
-        schema_fail(s, ERR_UNSUPPORTED, t, t->left_props != SCH_NONE ? "unevaluatedProperties" : "unevaluatedItems",
+        schema_fail(s, ERR_UNSUPPORTED, t,
+                    t->left_props != SCH_NONE ? "unevaluatedProperties" : "unevaluatedItems",
                     "its opposite (under not, oneOf or if) is not supported");
-    if (e->type == SCH_OBJECT) break_object(e, p, id);
-    else break_array(e, p, id);
+    if (e->type == SCH_OBJECT)
+        break_object(e, p, id);
+    else
+        break_array(e, p, id);
     way_lit(e, p, t->ref, true);
     way_lit(e, p, t->dyn, true);
     way_lit(e, p, t->not, false);
@@ -232,7 +274,7 @@ static bool fails(struct expand *e, struct path p, uint32_t id)
 /* anyOf, or the members of an enum. Where it matters which ones hold, each holds or does not. */
 static void branch_any(struct expand *e, struct path p, const struct work *w, uint32_t from, bool some)
 {
-    const struct sch      *t = e->s->sch[w->a];
+    const struct sch *t = e->s->sch[w->a];
     const struct sch_list *l = w->i ? &t->member : &t->any;
     if (!w->scope || w->i) {
         for (uint32_t i = 0; i < l->n && schema_ok(e->s); i++) {
@@ -257,12 +299,14 @@ static void branch_any(struct expand *e, struct path p, const struct work *w, ui
 static bool disjoint(struct expand *e, uint32_t a, uint32_t b)
 {
     struct schema *s = e->s;
-    uint32_t       lit[2] = {lit_of(a, false), lit_of(b, false)};
-    uint32_t       c = schema_conj(s, lit, 2);
+    uint32_t lit[2] = {lit_of(a, false), lit_of(b, false)};
+    uint32_t c = schema_conj(s, lit, 2);
     if (!schema_ok(s)) return true;
     size_t base = s->n_alt;
-    if (++s->depth < 16) schema_expand(s, c, e->type);
-    else s->n_alt++;
+    if (++s->depth < 16)
+        schema_expand(s, c, e->type);
+    else
+        s->n_alt++;
     s->depth--;
     bool none = s->n_alt == base;
     s->n_alt = base;
@@ -297,7 +341,8 @@ static void branch_dep(struct expand *e, struct path p, const struct work *w)
     const struct sch_dep *d = &e->s->sch[w->a]->dep[w->i];
     way(e, p, (struct atom){.kind = ATOM_FORBID, .key = d->key});
     add_atom(e, &p, (struct atom){.kind = ATOM_NEED, .key = d->key});
-    for (uint32_t i = 0; i < d->n_need; i++) add_atom(e, &p, (struct atom){.kind = ATOM_NEED, .key = d->need[i]});
+    for (uint32_t i = 0; i < d->n_need; i++)
+        add_atom(e, &p, (struct atom){.kind = ATOM_NEED, .key = d->need[i]});
     add_lit(e, &p, d->sch, false, w->scope);
     run(e, p);
 }
@@ -317,22 +362,33 @@ static bool follow(struct expand *e, struct path *p, const struct work *w)
     case WORK_LIT:
         if (w->a & 1) return !fails(e, *p, w->a >> 1);
         return !hold(e, p, w->a >> 1, w->scope);
-    case WORK_ANY: branch_any(e, *p, w, 0, false); return true;
-    case WORK_ONE: branch_one(e, *p, w); return true;
-    case WORK_IF: branch_if(e, *p, w); return true;
-    default: branch_dep(e, *p, w); return true;
+    case WORK_ANY:
+        branch_any(e, *p, w, 0, false);
+        return true;
+    case WORK_ONE:
+        branch_one(e, *p, w);
+        return true;
+    case WORK_IF:
+        branch_if(e, *p, w);
+        return true;
+    default:
+        branch_dep(e, *p, w);
+        return true;
     }
 }
 
 static void run(struct expand *e, struct path p)
 {
     struct schema *s = e->s;
-    if (++e->deep > BRANCHES_DEEP) schema_fail(s, ERR_UNSUPPORTED, s->sch[0], NULL, "alternatives are nested too deeply, or a schema refers to itself");
+    if (++e->deep > BRANCHES_DEEP)
+        schema_fail(s, ERR_UNSUPPORTED, s->sch[0], NULL,
+                    "alternatives are nested too deeply, or a schema refers to itself");
     while (p.work && schema_ok(s) && pool_step(s->pool, 8)) {
         const struct work *w = p.work;
         p.work = w->next;
         if (++p.steps > PATH_LONG) {
-            schema_fail(s, ERR_UNSUPPORTED, s->sch[w->a >> (w->kind == WORK_LIT)], NULL, "refers to itself without an array or object between");
+            schema_fail(s, ERR_UNSUPPORTED, s->sch[w->a >> (w->kind == WORK_LIT)], NULL,
+                        "refers to itself without an array or object between");
             break;
         }
         if (follow(e, &p, w)) {
@@ -347,7 +403,7 @@ static void run(struct expand *e, struct path p)
 void schema_expand(struct schema *s, uint32_t conj, unsigned type)
 {
     struct expand e = {.s = s, .type = type, .base = s->n_alt};
-    struct path   p = {0};
+    struct path p = {0};
     for (uint32_t i = s->conj[conj].n; i > 0; i--) {
         uint32_t lit = s->lits[s->conj[conj].lit + i - 1];
         add_lit(&e, &p, lit >> 1, lit & 1, NULL);

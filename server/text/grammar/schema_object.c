@@ -1,6 +1,7 @@
-/* schema: an object's automaton. Declared keys come in their order, then all others in any order. A state is how many declared keys are
- * passed, how many properties are there (as far as anything counts them), and which of the things that must come up have: keys that
- * are required without being declared, and properties that some keyword's opposite asks for. */
+/* schema: an object's automaton. Declared keys come in their order, then all others in any order. A state is
+ * how many declared keys are passed, how many properties are there (as far as anything counts them), and
+ * which of the things that must come up have: keys that are required without being declared, and properties
+ * that some keyword's opposite asks for. */
 #include <stdlib.h>
 
 #include "server/text/grammar/schema_alt.h"
@@ -9,7 +10,7 @@ enum { MARKS_MOST = 12 /* things that must come up: 2^n states */, SOMES_AT_ONCE
 
 struct named_key {
     uint32_t key;
-    bool     may, must;
+    bool may, must;
     unsigned mark; /* bit of a key that is required without being declared; 0: none */
     uint32_t conj;
     unsigned somes; /* bits of the somes that this key can be */
@@ -21,17 +22,17 @@ struct key_class { /* keys that are not named and satisfy the same patterns */
 };
 
 struct object {
-    struct schema     *s;
+    struct schema *s;
     const struct atom *alt;
-    uint32_t           rule;
-    struct named_key  *chain, *loose; /* declared keys; others that are named */
-    uint32_t           n_chain, n_loose;
-    struct key_class   cls[CLASSES_MOST];
-    uint32_t           n_cls;
+    uint32_t rule;
+    struct named_key *chain, *loose; /* declared keys; others that are named */
+    uint32_t n_chain, n_loose;
+    struct key_class cls[CLASSES_MOST];
+    uint32_t n_cls;
     const struct atom *some[MARKS_MOST];
-    unsigned           n_some, n_mark, all; /* all: bits of all marks */
-    uint32_t           least, most, counts; /* counts: numbers of properties that are told apart */
-    uint32_t          *state;               /* [(n_chain + 1) * counts << n_mark] + 1 */
+    unsigned n_some, n_mark, all; /* all: bits of all marks */
+    uint32_t least, most, counts; /* counts: numbers of properties that are told apart */
+    uint32_t *state;              /* [(n_chain + 1) * counts << n_mark] + 1 */
 };
 
 /* --- what is named */
@@ -46,7 +47,7 @@ static bool must_have(const struct atom *alt, uint32_t key)
 static void fill_key(struct object *o, struct named_key *k, uint32_t key)
 {
     struct schema *s = o->s;
-    size_t         base = s->x->n_tmp;
+    size_t base = s->x->n_tmp;
     *k = (struct named_key){.key = key, .must = must_have(o->alt, key)};
     k->may = alt_key(s, o->alt, key);
     k->conj = conj_of(s, base);
@@ -58,9 +59,10 @@ static void fill_key(struct object *o, struct named_key *k, uint32_t key)
 static bool name_keys(struct object *o, uint32_t conj)
 {
     struct schema *s = o->s;
-    uint32_t      *order;
-    size_t         n = schema_order(s, s->lits + s->conj[conj].lit, s->conj[conj].n, &order), loose = 0;
-    for (const struct atom *a = o->alt; a; a = a->next) loose += a->kind == ATOM_NEED || a->kind == ATOM_HAS || a->kind == ATOM_FORBID;
+    uint32_t *order;
+    size_t n = schema_order(s, s->lits + s->conj[conj].lit, s->conj[conj].n, &order), loose = 0;
+    for (const struct atom *a = o->alt; a; a = a->next)
+        loose += a->kind == ATOM_NEED || a->kind == ATOM_HAS || a->kind == ATOM_FORBID;
     o->chain = arena_array(&s->mem, n + loose + 1, sizeof *o->chain);
     if (!o->chain) {
         pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
@@ -77,8 +79,11 @@ static bool name_keys(struct object *o, uint32_t conj)
         struct named_key *k = &o->loose[o->n_loose++];
         fill_key(o, k, a->key);
         if (!k->must) continue;
-        if (o->n_mark == MARKS_MOST) schema_fail(s, ERR_UNSUPPORTED, s->sch[0], "required", "too many keys of one object are required that `properties` does not declare");
-        else k->mark = 1u << o->n_mark++;
+        if (o->n_mark == MARKS_MOST)
+            schema_fail(s, ERR_UNSUPPORTED, s->sch[0], "required",
+                        "too many keys of one object are required that `properties` does not declare");
+        else
+            k->mark = 1u << o->n_mark++;
     }
     return schema_ok(s);
 }
@@ -96,16 +101,17 @@ static void add_class(struct object *o, uint32_t rx)
 {
     struct schema *s = o->s;
     if (o->n_cls == CLASSES_MOST) {
-        schema_fail(s, ERR_UNSUPPORTED, s->sch[0], "patternProperties", "the patterns of one object overlap in too many ways");
+        schema_fail(s, ERR_UNSUPPORTED, s->sch[0], "patternProperties",
+                    "the patterns of one object overlap in too many ways");
         return;
     }
     struct key_class *c = &o->cls[o->n_cls];
     *c = (struct key_class){.rx = rx};
     size_t base = s->x->n_tmp;
-    bool   exact = rx == chars_free(s->x);
+    bool exact = rx == chars_free(s->x);
     for (const struct atom *a = o->alt; a && schema_ok(s); a = a->next) {
         const struct sch *t = s->sch[a->sch];
-        bool              found = false;
+        bool found = false;
         if (a->kind != ATOM_OBJECT && a->kind != ATOM_LEFT_PROPS) continue;
         if (a->kind == ATOM_LEFT_PROPS) { /* evaluated by a pattern or by additionalProperties of the scope */
             for (const struct atom *b = o->alt; b && !found; b = b->next) {
@@ -114,7 +120,8 @@ static void add_class(struct object *o, uint32_t rx)
                 if (b->kind != ATOM_OBJECT) continue;
                 const struct sch *u = s->sch[b->sch];
                 found = found || u->extra != SCH_NONE;
-                for (uint32_t i = 0; i < u->n_pat && !found; i++) found = !exact && !rx_live(s->x, rx_minus(s->x, rx, u->pat[i].rx));
+                for (uint32_t i = 0; i < u->n_pat && !found; i++)
+                    found = !exact && !rx_live(s->x, rx_minus(s->x, rx, u->pat[i].rx));
             }
             if (!found) rx_push(s->x, a->lit);
             continue;
@@ -150,9 +157,9 @@ static void split_classes(struct object *o, uint32_t rx, const uint32_t *split, 
 static void name_classes(struct object *o)
 {
     struct schema *s = o->s;
-    struct rx     *x = s->x;
-    size_t         base = x->n_tmp, n_lit = 0;
-    uint32_t       rx = o->n_chain + o->n_loose ? chars_many(x, CHARS_JSON) : chars_free(x);
+    struct rx *x = s->x;
+    size_t base = x->n_tmp, n_lit = 0;
+    uint32_t rx = o->n_chain + o->n_loose ? chars_many(x, CHARS_JSON) : chars_free(x);
     struct rx_lit *lit = arena_array(&s->mem, o->n_chain + o->n_loose + 1, sizeof *lit);
     if (!lit) {
         pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
@@ -164,7 +171,8 @@ static void name_classes(struct object *o)
     }
     for (const struct atom *a = o->alt; a && schema_ok(s); a = a->next) {
         uint32_t names = name_pattern(o, a);
-        if (names != UINT32_MAX) rx = rx == chars_free(x) ? names : names == chars_free(x) ? rx : rx_and(x, rx, names);
+        if (names != UINT32_MAX)
+            rx = rx == chars_free(x) ? names : names == chars_free(x) ? rx : rx_and(x, rx, names);
         if (a->kind == ATOM_SOME) rx_push(x, a->rx);
         if (a->kind != ATOM_OBJECT) continue;
         for (uint32_t i = 0; i < s->sch[a->sch]->n_pat; i++) rx_push(x, s->sch[a->sch]->pat[i].rx);
@@ -197,18 +205,25 @@ static uint32_t state_of(struct object *o, struct at a)
     return o->state[i] - 1;
 }
 
-static uint32_t next_count(const struct object *o, uint32_t count) { return count + 1 < o->counts ? count + 1 : count; }
+static uint32_t next_count(const struct object *o, uint32_t count)
+{
+    return count + 1 < o->counts ? count + 1 : count;
+}
 
-/* The property with its key's lexeme inside quotes, from a to b; for each set of somes it can stand for, one more way. */
-static void property(struct object *o, struct at a, struct at b, uint32_t inside, uint32_t conj, unsigned somes, bool first)
+/* The property with its key's lexeme inside quotes, from a to b; for each set of somes it can stand for, one
+ * more way. */
+static void property(struct object *o, struct at a, struct at b, uint32_t inside, uint32_t conj,
+                     unsigned somes, bool first)
 {
     struct schema *s = o->s;
-    struct rx     *x = s->x;
-    uint32_t       key = rx_cat3(x, s->quote, inside, rx_cat(x, s->quote, s->colon)), mid = rtn_state(s->net, o->rule);
-    unsigned       shift = o->n_mark - o->n_some;
+    struct rx *x = s->x;
+    uint32_t key = rx_cat3(x, s->quote, inside, rx_cat(x, s->quote, s->colon)),
+             mid = rtn_state(s->net, o->rule);
+    unsigned shift = o->n_mark - o->n_some;
     somes &= ~(a.marks >> shift);
     if (__builtin_popcount(somes) > SOMES_AT_ONCE) {
-        schema_fail(s, ERR_UNSUPPORTED, s->sch[0], NULL, "one property would have to break too many rules at once");
+        schema_fail(s, ERR_UNSUPPORTED, s->sch[0], NULL,
+                    "one property would have to break too many rules at once");
         return;
     }
     rtn_lexeme(s->net, state_of(o, a), first ? key : rx_cat(x, s->comma, key), mid);
@@ -229,23 +244,27 @@ static void property(struct object *o, struct at a, struct at b, uint32_t inside
 static void edges(struct object *o, struct at a)
 {
     struct schema *s = o->s;
-    bool           full = a.count >= o->most;
-    struct at      b = {a.passed, next_count(o, a.count), a.marks};
+    bool full = a.count >= o->most;
+    struct at b = {a.passed, next_count(o, a.count), a.marks};
     if (a.passed < o->n_chain) {
         const struct named_key *k = &o->chain[a.passed];
         b.passed++;
         const struct sch_key *name = &s->key[k->key];
-        if (k->may && !full) property(o, a, b, rx_text(s->x, name->spelled, name->n_spelled), k->conj, k->somes, a.count == 0);
-        if (!k->must) rtn_free(s->net, state_of(o, a), state_of(o, (struct at){a.passed + 1, a.count, a.marks}));
+        if (k->may && !full)
+            property(o, a, b, rx_text(s->x, name->spelled, name->n_spelled), k->conj, k->somes, a.count == 0);
+        if (!k->must)
+            rtn_free(s->net, state_of(o, a), state_of(o, (struct at){a.passed + 1, a.count, a.marks}));
         return;
     }
     for (uint32_t i = 0; i < o->n_loose && !full; i++) {
         const struct named_key *k = &o->loose[i];
-        const struct sch_key   *name = &s->key[k->key];
+        const struct sch_key *name = &s->key[k->key];
         if (!k->may || !k->must || a.marks & k->mark) continue;
-        property(o, a, (struct at){b.passed, b.count, b.marks | k->mark}, rx_text(s->x, name->spelled, name->n_spelled), k->conj, k->somes, a.count == 0);
+        property(o, a, (struct at){b.passed, b.count, b.marks | k->mark},
+                 rx_text(s->x, name->spelled, name->n_spelled), k->conj, k->somes, a.count == 0);
     }
-    for (uint32_t i = 0; i < o->n_cls && !full; i++) property(o, a, b, o->cls[i].rx, o->cls[i].conj, o->cls[i].somes, a.count == 0);
+    for (uint32_t i = 0; i < o->n_cls && !full; i++)
+        property(o, a, b, o->cls[i].rx, o->cls[i].conj, o->cls[i].somes, a.count == 0);
     if (a.marks != o->all || a.count < o->least) return;
     uint32_t end = rtn_state(s->net, o->rule);
     rtn_lexeme(s->net, state_of(o, a), s->close_obj, end);
@@ -255,8 +274,9 @@ static void edges(struct object *o, struct at a)
 static void build_states(struct object *o)
 {
     struct schema *s = o->s;
-    size_t         n;
-    if (__builtin_mul_overflow((size_t)(o->n_chain + 1) * o->counts, (size_t)1 << o->n_mark, &n) || n > s->lim->states) {
+    size_t n;
+    if (__builtin_mul_overflow((size_t)(o->n_chain + 1) * o->counts, (size_t)1 << o->n_mark, &n) ||
+        n > s->lim->states) {
         pool_fail(s->pool, ERR_UNSUPPORTED, "states");
         return;
     }
@@ -265,7 +285,8 @@ static void build_states(struct object *o)
     rtn_lexeme(s->net, rtn_start(s->net, o->rule), s->open_obj, state_of(o, (struct at){0, 0, 0}));
     for (uint32_t p = 0; p <= o->n_chain && schema_ok(s); p++)
         for (uint32_t c = 0; c < o->counts && schema_ok(s); c++)
-            for (unsigned m = 0; m <= o->all && schema_ok(s); m++) /* marks only grow, so one pass meets every state that is reached */
+            for (unsigned m = 0; m <= o->all && schema_ok(s);
+                 m++) /* marks only grow, so one pass meets every state that is reached */
                 if (o->state[((size_t)p * o->counts + c) << o->n_mark | m]) edges(o, (struct at){p, c, m});
     pool_forget(s->pool, n * sizeof *o->state);
     free(o->state);
@@ -283,12 +304,17 @@ void schema_object(struct schema *s, uint32_t rule, uint32_t conj, const struct 
         if (a->kind == ATOM_MIN && a->n > o->least) o->least = a->n;
         if (a->kind == ATOM_MAX && a->n < o->most) o->most = a->n;
         if (a->kind != ATOM_SOME) continue;
-        if (o->n_some == MARKS_MOST) schema_fail(s, ERR_UNSUPPORTED, s->sch[0], NULL, "one object would have to break too many rules at once");
-        else o->some[o->n_some++] = a;
+        if (o->n_some == MARKS_MOST)
+            schema_fail(s, ERR_UNSUPPORTED, s->sch[0], NULL,
+                        "one object would have to break too many rules at once");
+        else
+            o->some[o->n_some++] = a;
     }
     if (!schema_ok(s) || !name_keys(o, conj)) return;
     o->n_mark += o->n_some;
-    if (o->n_mark > MARKS_MOST) schema_fail(s, ERR_UNSUPPORTED, s->sch[0], "required", "too many keys of one object are required that `properties` does not declare");
+    if (o->n_mark > MARKS_MOST)
+        schema_fail(s, ERR_UNSUPPORTED, s->sch[0], "required",
+                    "too many keys of one object are required that `properties` does not declare");
     o->all = (1u << o->n_mark) - 1;
     name_classes(o);
     uint32_t counted = o->most == SCH_NONE ? o->least : o->most;

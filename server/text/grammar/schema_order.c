@@ -1,15 +1,16 @@
-/* schema: the order of keys. An object's keys come in the order in which the schemas that apply to it declare them: the schema's own
- * properties, then those of $ref, $dynamicRef, allOf, anyOf, oneOf, if, then, else, dependent schemas, not, and of objects in enum and
- * const, whether they hold or not, so that the order is one and the same on all ways. */
+/* schema: the order of keys. An object's keys come in the order in which the schemas that apply to it declare
+ * them: the schema's own properties, then those of $ref, $dynamicRef, allOf, anyOf, oneOf, if, then, else,
+ * dependent schemas, not, and of objects in enum and const, whether they hold or not, so that the order is
+ * one and the same on all ways. */
 #include "server/text/grammar/schema.h"
 
 enum { DEEP = 300 };
 
 struct order {
-    struct schema  *s;
+    struct schema *s;
     struct sch_list key;
-    uint32_t        cap;
-    int             deep;
+    uint32_t cap;
+    int deep;
 };
 
 static void walk(struct order *o, uint32_t id);
@@ -37,7 +38,7 @@ static void walk(struct order *o, uint32_t id)
     walk(o, t->then_);
     walk(o, t->else_);
     for (uint32_t i = 0; i < t->n_dep; i++) walk(o, t->dep[i].sch);
-    walk(o, t->not);
+    walk(o, t->not );
     walk_list(o, &t->member);
     o->deep--;
 }

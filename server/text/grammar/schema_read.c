@@ -1,4 +1,5 @@
-/* schema: reading. Each keyword has a row; what is not in the table says nothing about values, as JSON Schema has it. */
+/* schema: reading. Each keyword has a row; what is not in the table says nothing about values, as JSON Schema
+ * has it. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,86 +15,11 @@ static enum err bad(struct schema *s, const struct sch *t, const char *keyword, 
     return schema_fail(s, ERR_INVALID_VALUE, t, keyword, why);
 }
 
-/* --- keys and lists */
-
-uint32_t schema_key(struct schema *s, const char *text, size_t n)
-{
-    if ((s->n_key + 1) * 2 > s->cap_by_key) {
-        if (!pool_grow(s->pool, &s->by_key, &s->cap_by_key, s->cap_by_key ? s->cap_by_key * 2 : 256, sizeof *s->by_key)) return SCH_NONE;
-        memset(s->by_key, 0, s->cap_by_key * sizeof *s->by_key);
-        for (size_t i = 0; i < s->n_key; i++) {
-            size_t at = pool_hash(s->key[i].text, s->key[i].n, 5) % s->cap_by_key;
-            while (s->by_key[at]) at = (at + 1) % s->cap_by_key;
-            s->by_key[at] = (uint32_t)i + 1;
-        }
-    }
-    size_t at = pool_hash(text, n, 5) % s->cap_by_key;
-    for (; s->by_key[at]; at = (at + 1) % s->cap_by_key) {
-        const struct sch_key *k = &s->key[s->by_key[at] - 1];
-        if (k->n == n && memcmp(k->text, text, n) == 0) return s->by_key[at] - 1;
-    }
-    char *copy = arena_strndup(&s->mem, text, n), *spelled = arena_array(&s->mem, 6, n + 1);
-    if (!copy || !spelled) pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
-    if (!pool_grow(s->pool, &s->key, &s->cap_key, s->n_key + 1, sizeof *s->key)) return SCH_NONE;
-    s->key[s->n_key] = (struct sch_key){.text = copy, .n = n, .spelled = spelled, .n_spelled = chars_spell(text, n, spelled)};
-    s->by_key[at] = (uint32_t)s->n_key + 1;
-    return (uint32_t)s->n_key++;
-}
-
-uint32_t schema_key_of(struct schema *s, struct jval string)
-{
-    const char *text;
-    size_t      n;
-    if (!jval_string(string, &s->mem, &text, &n) || !text) {
-        pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
-        return SCH_NONE;
-    }
-    return schema_key(s, text, n);
-}
-
-void sch_list_push(struct schema *s, struct sch_list *l, uint32_t *cap, uint32_t id)
-{
-    if (l->n == *cap) {
-        uint32_t  more = *cap ? *cap * 2 : 4;
-        uint32_t *v = arena_array(&s->mem, more, sizeof *v);
-        if (!v) {
-            pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
-            return;
-        }
-        if (l->n) memcpy(v, l->v, l->n * sizeof *v);
-        l->v = v;
-        *cap = more;
-    }
-    l->v[l->n++] = id;
-}
-
 static size_t count(struct jval v)
 {
     size_t n = 0;
     for (struct jiter it = jval_iter(v); jiter_next(&it);) n++;
     return n;
-}
-
-static int compare_props(const void *a, const void *b)
-{
-    const struct sch_prop *p = a, *q = b;
-    return (p->key > q->key) - (p->key < q->key);
-}
-
-const struct sch_prop *sch_find_prop(const struct sch *t, uint32_t key)
-{
-    struct sch_prop want = {.key = key};
-    return t->n_prop ? bsearch(&want, t->prop_by_key, t->n_prop, sizeof want, compare_props) : NULL;
-}
-
-void sch_sort_props(struct schema *s, struct sch *t)
-{
-    t->prop_by_key = arena_array(&s->mem, t->n_prop, sizeof *t->prop);
-    if (!t->prop_by_key) pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
-    else if (t->n_prop) {
-        memcpy(t->prop_by_key, t->prop, t->n_prop * sizeof *t->prop);
-        qsort(t->prop_by_key, t->n_prop, sizeof *t->prop, compare_props);
-    }
 }
 
 /* --- one function for each shape of a keyword's value; at: the field's offset in struct sch */
@@ -102,8 +28,8 @@ struct keyword;
 typedef void read_fn(struct schema *s, struct sch *t, const struct keyword *k, struct jval v);
 struct keyword {
     const char *name;
-    read_fn    *read;
-    size_t      at;
+    read_fn *read;
+    size_t at;
 };
 
 static void *field(struct sch *t, const struct keyword *k) { return (char *)t + k->at; }
@@ -116,13 +42,15 @@ static void read_schema(struct schema *s, struct sch *t, const struct keyword *k
 static void read_schemas(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
 {
     struct sch_list l = {0};
-    uint32_t        cap = 0;
+    uint32_t cap = 0;
     if (jval_kind(v) != JKIND_ARRAY) {
         bad(s, t, k->name, "must be an array of schemas");
         return;
     }
-    for (struct jiter it = jval_iter(v); schema_ok(s) && jiter_next(&it);) sch_list_push(s, &l, &cap, schema_read(s, it.value, t->base));
-    if (l.n == 0 && strcmp(k->name, "prefixItems") != 0 && strcmp(k->name, "items") != 0) bad(s, t, k->name, "must not be empty");
+    for (struct jiter it = jval_iter(v); schema_ok(s) && jiter_next(&it);)
+        sch_list_push(s, &l, &cap, schema_read(s, it.value, t->base));
+    if (l.n == 0 && strcmp(k->name, "prefixItems") != 0 && strcmp(k->name, "items") != 0)
+        bad(s, t, k->name, "must not be empty");
     *(struct sch_list *)field(t, k) = l;
 }
 
@@ -148,9 +76,10 @@ static unsigned type_bit(struct jval v)
 {
     static const struct {
         const char *name;
-        unsigned    bit;
-    } type[] = {{"null", SCH_NULL}, {"boolean", SCH_BOOL}, {"number", SCH_NUMBER}, {"integer", SCH_INTEGER}, {"string", SCH_STRING},
-                {"array", SCH_ARRAY}, {"object", SCH_OBJECT}};
+        unsigned bit;
+    } type[] = {{"null", SCH_NULL},       {"boolean", SCH_BOOL},  {"number", SCH_NUMBER},
+                {"integer", SCH_INTEGER}, {"string", SCH_STRING}, {"array", SCH_ARRAY},
+                {"object", SCH_OBJECT}};
     for (size_t i = 0; i < sizeof type / sizeof *type; i++)
         if (jval_is(v, type[i].name)) return type[i].bit;
     return 0;
@@ -159,7 +88,7 @@ static unsigned type_bit(struct jval v)
 static void read_type(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
 {
     unsigned bits = type_bit(v);
-    bool     known = bits != 0;
+    bool known = bits != 0;
     if (jval_kind(v) == JKIND_ARRAY) {
         known = true;
         for (struct jiter it = jval_iter(v); jiter_next(&it);) {
@@ -168,7 +97,9 @@ static void read_type(struct schema *s, struct sch *t, const struct keyword *k, 
             bits |= one;
         }
     }
-    if (!known) bad(s, t, k->name, "must be null, boolean, number, integer, string, array, object, or an array of these");
+    if (!known)
+        bad(s, t, k->name,
+            "must be null, boolean, number, integer, string, array, object, or an array of these");
     t->types &= bits | (bits & SCH_NUMBER ? SCH_INTEGER : 0);
 }
 
@@ -176,11 +107,12 @@ static void read_type(struct schema *s, struct sch *t, const struct keyword *k, 
 
 static void read_bound(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
 {
-    bool           above = k->name[0] == 'm' ? k->name[1] == 'i' : k->name[10] == 'i'; /* min..., exclusiveMin... */
-    bool           strict = k->name[0] == 'e', flag;
+    bool above = k->name[0] == 'm' ? k->name[1] == 'i' : k->name[10] == 'i'; /* min..., exclusiveMin... */
+    bool strict = k->name[0] == 'e', flag;
     struct decimal d;
     if (strict && jval_bool(v, &flag)) return; /* draft 4: read beside minimum or maximum */
-    if (!strict && jval_bool(jval_get(t->v, above ? "exclusiveMinimum" : "exclusiveMaximum"), &flag)) strict = flag;
+    if (!strict && jval_bool(jval_get(t->v, above ? "exclusiveMinimum" : "exclusiveMaximum"), &flag))
+        strict = flag;
     if (jval_kind(v) != JKIND_NUMBER) {
         bad(s, t, k->name, "must be a number");
         return;
@@ -197,14 +129,15 @@ static void read_bound(struct schema *s, struct sch *t, const struct keyword *k,
 
 static void read_multiple(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
 {
-    struct decimal    d;
+    struct decimal d;
     struct number_set in;
     if (jval_kind(v) != JKIND_NUMBER || !decimal_read(&d, v.p, v.n) || d.n == 0 || d.minus) {
         bad(s, t, k->name, "must be a number above 0");
         return;
     }
     if (!number_multiple(s->x, &d, &in)) {
-        schema_fail(s, ERR_UNSUPPORTED, t, k->name, "more than five digits, or more than 18 places, are not supported");
+        schema_fail(s, ERR_UNSUPPORTED, t, k->name,
+                    "more than five digits, or more than 18 places, are not supported");
         return;
     }
     t->num = t->has_num ? number_and(s->x, t->num, in) : in;
@@ -221,13 +154,14 @@ static void and_string(struct schema *s, struct sch *t, uint32_t rx)
 
 static void read_length(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
 {
-    bool     least = k->name[1] == 'i';
+    bool least = k->name[1] == 'i';
     uint32_t n;
     if (!whole_number(v, &n)) {
         bad(s, t, k->name, "must be a whole number, 0 or more");
         return;
     }
-    if (least && n > LENGTH_MOST) schema_fail(s, ERR_UNSUPPORTED, t, k->name, "a string of so many characters is not supported");
+    if (least && n > LENGTH_MOST)
+        schema_fail(s, ERR_UNSUPPORTED, t, k->name, "a string of so many characters is not supported");
     if (!least && n >= SCH_NONE - 1) return;
     and_string(s, t, rx_rep(s->x, chars_any(s->x, CHARS_JSON), least ? n : 0, least ? RX_MORE : n));
 }
@@ -235,14 +169,16 @@ static void read_length(struct schema *s, struct sch *t, const struct keyword *k
 static uint32_t read_regex(struct schema *s, struct sch *t, const char *keyword, struct jval v)
 {
     const char *text, *why;
-    size_t      n, at;
-    uint32_t    rx = RX_EMPTY;
+    size_t n, at;
+    uint32_t rx = RX_EMPTY;
     if (!jval_string(v, &s->mem, &text, &n)) {
         bad(s, t, keyword, "must be a string");
         return rx;
     }
-    if (!text) pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
-    else if (!ecma_compile(s->x, CHARS_JSON, ECMA_SEARCH, text, n, &rx, &why, &at)) schema_fail(s, ERR_UNSUPPORTED, t, keyword, why);
+    if (!text)
+        pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
+    else if (!ecma_compile(s->x, CHARS_JSON, ECMA_SEARCH, text, n, &rx, &why, &at))
+        schema_fail(s, ERR_UNSUPPORTED, t, keyword, why);
     return rx;
 }
 
@@ -260,9 +196,14 @@ static void read_format(struct schema *s, struct sch *t, const struct keyword *k
     }
     if (s->opts.format == GRAMMAR_ANNOTATE) return;
     switch (format_find(s->x, v, &rx)) {
-    case FORMAT_SAYS_NOTHING: return;
-    case FORMAT_KNOWN: and_string(s, t, rx); return;
-    default: schema_fail(s, ERR_UNSUPPORTED, t, k->name, "this format is not supported"); return;
+    case FORMAT_SAYS_NOTHING:
+        return;
+    case FORMAT_KNOWN:
+        and_string(s, t, rx);
+        return;
+    default:
+        schema_fail(s, ERR_UNSUPPORTED, t, k->name, "this format is not supported");
+        return;
     }
 }
 
@@ -302,15 +243,18 @@ static void read_need(struct schema *s, struct sch *t, struct sch_list *l, const
     uint32_t cap = 0;
     if (jval_kind(v) != JKIND_ARRAY) bad(s, t, keyword, "must be an array of strings");
     for (struct jiter it = jval_iter(v); schema_ok(s) && jiter_next(&it);) {
-        if (jval_kind(it.value) != JKIND_STRING) bad(s, t, keyword, "must be an array of strings");
-        else sch_list_push(s, l, &cap, schema_key_of(s, it.value));
+        if (jval_kind(it.value) != JKIND_STRING)
+            bad(s, t, keyword, "must be an array of strings");
+        else
+            sch_list_push(s, l, &cap, schema_key_of(s, it.value));
     }
 }
 
 static void read_required(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
 {
     bool flag;
-    if (!jval_bool(v, &flag)) read_need(s, t, field(t, k), k->name, v); /* draft 3 had true and false: they say nothing now */
+    if (!jval_bool(v, &flag))
+        read_need(s, t, field(t, k), k->name, v); /* draft 3 had true and false: they say nothing now */
 }
 
 /* dependentRequired, dependentSchemas and, for both, dependencies of draft 7. */
@@ -331,7 +275,8 @@ static void read_deps(struct schema *s, struct sch *t, const struct keyword *k, 
             read_need(s, t, &l, k->name, it.value);
             d.need = l.v;
             d.n_need = l.n;
-        } else d.sch = schema_read(s, it.value, t->base);
+        } else
+            d.sch = schema_read(s, it.value, t->base);
         t->dep[t->n_dep] = d;
     }
 }
@@ -339,8 +284,10 @@ static void read_deps(struct schema *s, struct sch *t, const struct keyword *k, 
 static void read_items(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
 {
     struct keyword prefix = {.name = k->name, .at = offsetof(struct sch, prefix)};
-    if (jval_kind(v) != JKIND_ARRAY) t->rest = schema_read(s, v, t->base);
-    else read_schemas(s, t, &prefix, v);
+    if (jval_kind(v) != JKIND_ARRAY)
+        t->rest = schema_read(s, v, t->base);
+    else
+        read_schemas(s, t, &prefix, v);
 }
 
 static void read_extra_items(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
@@ -351,8 +298,10 @@ static void read_extra_items(struct schema *s, struct sch *t, const struct keywo
 
 static void read_enum(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
 {
-    if (jval_kind(v) != JKIND_ARRAY) bad(s, t, k->name, "must be an array");
-    else schema_read_enum(s, t, v);
+    if (jval_kind(v) != JKIND_ARRAY)
+        bad(s, t, k->name, "must be an array");
+    else
+        schema_read_enum(s, t, v);
 }
 
 static void read_const(struct schema *s, struct sch *t, const struct keyword *k, struct jval v)
@@ -375,20 +324,49 @@ static void refuse(struct schema *s, struct sch *t, const struct keyword *k, str
 
 #define AT(name) offsetof(struct sch, name)
 static const struct keyword keywords[] = {
-    {"type", read_type, 0}, {"enum", read_enum, 0}, {"const", read_const, 0},
-    {"minimum", read_bound, 0}, {"maximum", read_bound, 0}, {"exclusiveMinimum", read_bound, 0}, {"exclusiveMaximum", read_bound, 0},
-    {"multipleOf", read_multiple, 0}, {"minLength", read_length, 0}, {"maxLength", read_length, 0}, {"pattern", read_pattern, 0},
-    {"format", read_format, 0}, {"allOf", read_schemas, AT(all)}, {"anyOf", read_schemas, AT(any)}, {"oneOf", read_schemas, AT(one)},
-    {"not", read_schema, AT(not)}, {"if", read_schema, AT(if_)}, {"then", read_schema, AT(then_)}, {"else", read_schema, AT(else_)},
-    {"properties", read_props, 0}, {"patternProperties", read_patterns, 0}, {"additionalProperties", read_schema, AT(extra)},
-    {"propertyNames", read_schema, AT(names)}, {"required", read_required, AT(need)}, {"minProperties", read_count, AT(min_props)},
-    {"maxProperties", read_count, AT(max_props)}, {"dependentRequired", read_deps, 0}, {"dependentSchemas", read_deps, 0},
-    {"dependencies", read_deps, 0}, {"items", read_items, 0}, {"prefixItems", read_schemas, AT(prefix)},
-    {"additionalItems", read_extra_items, 0}, {"minItems", read_count, AT(min_items)}, {"maxItems", read_count, AT(max_items)},
-    {"contains", read_schema, AT(contains)}, {"minContains", read_count, AT(min_contains)}, {"maxContains", read_count, AT(max_contains)},
-    {"uniqueItems", read_unique, 0}, {"unevaluatedProperties", read_schema, AT(left_props)},
-    {"unevaluatedItems", read_schema, AT(left_items)}, {"$ref", keep_value, AT(ref_text)},
-    {"$dynamicRef", keep_value, AT(dyn_text)}, {"$recursiveRef", refuse, 0},
+    {"type", read_type, 0},
+    {"enum", read_enum, 0},
+    {"const", read_const, 0},
+    {"minimum", read_bound, 0},
+    {"maximum", read_bound, 0},
+    {"exclusiveMinimum", read_bound, 0},
+    {"exclusiveMaximum", read_bound, 0},
+    {"multipleOf", read_multiple, 0},
+    {"minLength", read_length, 0},
+    {"maxLength", read_length, 0},
+    {"pattern", read_pattern, 0},
+    {"format", read_format, 0},
+    {"allOf", read_schemas, AT(all)},
+    {"anyOf", read_schemas, AT(any)},
+    {"oneOf", read_schemas, AT(one)},
+    {"not", read_schema, AT(not )},
+    {"if", read_schema, AT(if_)},
+    {"then", read_schema, AT(then_)},
+    {"else", read_schema, AT(else_)},
+    {"properties", read_props, 0},
+    {"patternProperties", read_patterns, 0},
+    {"additionalProperties", read_schema, AT(extra)},
+    {"propertyNames", read_schema, AT(names)},
+    {"required", read_required, AT(need)},
+    {"minProperties", read_count, AT(min_props)},
+    {"maxProperties", read_count, AT(max_props)},
+    {"dependentRequired", read_deps, 0},
+    {"dependentSchemas", read_deps, 0},
+    {"dependencies", read_deps, 0},
+    {"items", read_items, 0},
+    {"prefixItems", read_schemas, AT(prefix)},
+    {"additionalItems", read_extra_items, 0},
+    {"minItems", read_count, AT(min_items)},
+    {"maxItems", read_count, AT(max_items)},
+    {"contains", read_schema, AT(contains)},
+    {"minContains", read_count, AT(min_contains)},
+    {"maxContains", read_count, AT(max_contains)},
+    {"uniqueItems", read_unique, 0},
+    {"unevaluatedProperties", read_schema, AT(left_props)},
+    {"unevaluatedItems", read_schema, AT(left_items)},
+    {"$ref", keep_value, AT(ref_text)},
+    {"$dynamicRef", keep_value, AT(dyn_text)},
+    {"$recursiveRef", refuse, 0},
 };
 
 /* --- a schema */
@@ -399,7 +377,8 @@ uint32_t schema_new(struct schema *s, struct jval v, const char *base)
     if (!t) pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
     if (!pool_grow(s->pool, &s->sch, &s->cap_sch, s->n_sch + 1, sizeof *s->sch)) return SCH_NONE;
     *t = (struct sch){.v = v, .base = base, .is = SCH_IS_OBJECT, .types = SCH_TYPES | SCH_INTEGER};
-    uint32_t *none[] = {&t->ref, &t->dyn, &t->not, &t->if_, &t->then_, &t->else_, &t->extra, &t->names, &t->rest, &t->contains,
+    uint32_t *none[] = {&t->ref,        &t->dyn,        &t->not,       &t->if_,       &t->then_,
+                        &t->else_,      &t->extra,      &t->names,     &t->rest,      &t->contains,
                         &t->left_props, &t->left_items, &t->max_props, &t->max_items, &t->max_contains};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) *none[i] = SCH_NONE;
     t->min_contains = 1;
@@ -416,7 +395,9 @@ static size_t place_slot(const struct schema *s, const char *p)
 
 static bool places_grow(struct schema *s)
 {
-    if (!pool_grow(s->pool, &s->by_place, &s->cap_by_place, s->cap_by_place ? s->cap_by_place * 2 : 256, sizeof *s->by_place)) return false;
+    if (!pool_grow(s->pool, &s->by_place, &s->cap_by_place, s->cap_by_place ? s->cap_by_place * 2 : 256,
+                   sizeof *s->by_place))
+        return false;
     memset(s->by_place, 0, s->cap_by_place * sizeof *s->by_place);
     for (size_t i = 0; i < s->n_sch; i++)
         if (s->sch[i]->v.p) s->by_place[place_slot(s, s->sch[i]->v.p)] = (uint32_t)i + 1;
@@ -441,7 +422,8 @@ static void read_keywords(struct schema *s, struct sch *t)
 uint32_t schema_read(struct schema *s, struct jval v, const char *base)
 {
     bool flag;
-    if (!schema_ok(s) || !pool_step(s->pool, 4 + v.n / 16)) return SCH_NONE; /* its keywords are looked for in all of v */
+    if (!schema_ok(s) || !pool_step(s->pool, 4 + v.n / 16))
+        return SCH_NONE; /* its keywords are looked for in all of v */
     if ((s->n_sch + 1) * 2 > s->cap_by_place && !places_grow(s)) return SCH_NONE;
     size_t at = place_slot(s, v.p);
     if (s->by_place[at]) return s->by_place[at] - 1;
@@ -458,9 +440,10 @@ uint32_t schema_read(struct schema *s, struct jval v, const char *base)
         return SCH_NONE;
     }
     struct jval own = jval_get(v, "$id");
-    if (jval_kind(own) == JKIND_STRING && own.n > 2 && own.p[1] != '#' && !(s->old && jval_kind(jval_get(v, "$ref")) == JKIND_STRING)) {
+    if (jval_kind(own) == JKIND_STRING && own.n > 2 && own.p[1] != '#' &&
+        !(s->old && jval_kind(jval_get(v, "$ref")) == JKIND_STRING)) {
         const char *uri;
-        size_t      n;
+        size_t n;
         if (jval_string(own, &s->mem, &uri, &n) && uri) t->base = uri_resolve(&s->mem, base, uri, n);
         if (!t->base) pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
     }

@@ -10,12 +10,30 @@ enum { LARGE = 512 /* bytes of an object whose members are found once and for al
 enum where { ONE, LIST, MAP };
 static const struct {
     const char *name;
-    enum where  where;
+    enum where where;
 } places[] = {
-    {"$defs", MAP}, {"definitions", MAP}, {"properties", MAP}, {"patternProperties", MAP}, {"dependentSchemas", MAP}, {"dependencies", MAP},
-    {"allOf", LIST}, {"anyOf", LIST}, {"oneOf", LIST}, {"prefixItems", LIST}, {"items", ONE}, {"not", ONE}, {"if", ONE}, {"then", ONE},
-    {"else", ONE}, {"additionalProperties", ONE}, {"propertyNames", ONE}, {"contains", ONE}, {"additionalItems", ONE},
-    {"unevaluatedItems", ONE}, {"unevaluatedProperties", ONE}, {"contentSchema", ONE},
+    {"$defs", MAP},
+    {"definitions", MAP},
+    {"properties", MAP},
+    {"patternProperties", MAP},
+    {"dependentSchemas", MAP},
+    {"dependencies", MAP},
+    {"allOf", LIST},
+    {"anyOf", LIST},
+    {"oneOf", LIST},
+    {"prefixItems", LIST},
+    {"items", ONE},
+    {"not", ONE},
+    {"if", ONE},
+    {"then", ONE},
+    {"else", ONE},
+    {"additionalProperties", ONE},
+    {"propertyNames", ONE},
+    {"contains", ONE},
+    {"additionalItems", ONE},
+    {"unevaluatedItems", ONE},
+    {"unevaluatedProperties", ONE},
+    {"contentSchema", ONE},
 };
 
 static const char *text_of(struct schema *s, struct jval v, size_t *n)
@@ -34,9 +52,10 @@ static void keep_anchor(struct schema *s, const char *base, const char *name, st
 /* The base of what stands in v. */
 static const char *own_base(struct schema *s, struct jval v, const char *base)
 {
-    size_t      n;
+    size_t n;
     struct jval id = jval_get(v, "$id");
-    if (jval_kind(id) != JKIND_STRING || (s->old && jval_kind(jval_get(v, "$ref")) == JKIND_STRING)) return base;
+    if (jval_kind(id) != JKIND_STRING || (s->old && jval_kind(jval_get(v, "$ref")) == JKIND_STRING))
+        return base;
     const char *text = text_of(s, id, &n);
     if (!text || text[0] == '#' || n == 0) return base;
     const char *uri = uri_resolve(&s->mem, base, text, n);
@@ -47,27 +66,31 @@ static const char *own_base(struct schema *s, struct jval v, const char *base)
 void schema_scan(struct schema *s, struct jval v, const char *base)
 {
     static const char *const names[] = {"$id", "$ref", "$anchor", "$dynamicAnchor"};
-    struct jval              said[4] = {{0}};
-    size_t                   n;
+    struct jval said[4] = {{0}};
+    size_t n;
     if (!schema_ok(s) || jval_kind(v) != JKIND_OBJECT || !pool_step(s->pool, 4 + v.n / 16)) return;
     for (struct jiter it = jval_iter(v); jiter_next(&it);)
         for (size_t i = 0; i < 4 && it.key.p[1] == '$'; i++)
             if (jval_is(it.key, names[i])) said[i] = it.value;
-    const char *own = jval_kind(said[0]) == JKIND_STRING && !(s->old && said[1].p) ? own_base(s, v, base) : base;
+    const char *own =
+        jval_kind(said[0]) == JKIND_STRING && !(s->old && said[1].p) ? own_base(s, v, base) : base;
     if (own != base) keep_anchor(s, own, NULL, v, false);
     for (size_t i = 2; i < 4; i++) {
         const char *name = text_of(s, said[i], &n);
         if (name) keep_anchor(s, own, name, v, i == 3);
     }
-    const char *id = s->old ? text_of(s, said[0], &n) : NULL; /* draft 7: an $id that begins with # is an anchor */
+    const char *id =
+        s->old ? text_of(s, said[0], &n) : NULL; /* draft 7: an $id that begins with # is an anchor */
     if (id && id[0] == '#') keep_anchor(s, own, id + 1, v, false);
     for (struct jiter it = jval_iter(v); schema_ok(s) && jiter_next(&it);)
         for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
             if (!jval_is(it.key, places[i].name)) continue;
             bool inside = places[i].where != ONE || jval_kind(it.value) == JKIND_ARRAY;
-            if (!inside) schema_scan(s, it.value, own);
+            if (!inside)
+                schema_scan(s, it.value, own);
             else
-                for (struct jiter in = jval_iter(it.value); schema_ok(s) && jiter_next(&in);) schema_scan(s, in.value, own);
+                for (struct jiter in = jval_iter(it.value); schema_ok(s) && jiter_next(&in);)
+                    schema_scan(s, in.value, own);
             break;
         }
 }
@@ -96,15 +119,16 @@ static void decode(char *p)
 static size_t child_slot(const struct schema *s, const char *in, uint32_t key)
 {
     uint64_t w[2] = {(uint64_t)(in - s->root.p), key};
-    size_t   at = pool_hash(w, sizeof w, 13) % s->cap_child;
-    while (s->child[at].in && (s->child[at].in != in || s->child[at].key != key)) at = (at + 1) % s->cap_child;
+    size_t at = pool_hash(w, sizeof w, 13) % s->cap_child;
+    while (s->child[at].in && (s->child[at].in != in || s->child[at].key != key))
+        at = (at + 1) % s->cap_child;
     return at;
 }
 
 static void keep_child(struct schema *s, const char *in, uint32_t key, struct jval v)
 {
     if ((s->n_child + 1) * 2 > s->cap_child) {
-        size_t            old = s->cap_child, cap = old ? old * 2 : 256;
+        size_t old = s->cap_child, cap = old ? old * 2 : 256;
         struct sch_child *from = s->child, *to = pool_alloc(s->pool, cap, sizeof *to);
         if (!to) return;
         s->child = to;
@@ -118,11 +142,12 @@ static void keep_child(struct schema *s, const char *in, uint32_t key, struct jv
     s->n_child++;
 }
 
-/* A member of an object, whose members are all found at its first time, so that many references cost no more than the text. */
+/* A member of an object, whose members are all found at its first time, so that many references cost no more
+ * than the text. */
 static struct jval member(struct schema *s, struct jval v, const char *name)
 {
     uint32_t key = schema_key(s, name, strlen(name));
-    bool     known = s->cap_child && s->child[child_slot(s, v.p, SCH_NONE)].in;
+    bool known = s->cap_child && s->child[child_slot(s, v.p, SCH_NONE)].in;
     if (!known) {
         keep_child(s, v.p, SCH_NONE, v);
         for (struct jiter it = jval_iter(v); schema_ok(s) && pool_step(s->pool, 4) && jiter_next(&it);)
@@ -156,11 +181,12 @@ static struct jval by_pointer(struct schema *s, struct jval v, char *pointer, co
 {
     while (v.p && *pointer == '/') {
         char *token = pointer + 1, *end = strchr(token, '/');
-        char  cut = end ? '/' : '\0';
+        char cut = end ? '/' : '\0';
         if (!end) end = token + strlen(token);
         *end = '\0';
         v = child(s, v, token);
-        bool large = v.n > LARGE && jval_kind(v) == JKIND_OBJECT; /* the search for $id goes through all of it */
+        bool large =
+            v.n > LARGE && jval_kind(v) == JKIND_OBJECT; /* the search for $id goes through all of it */
         if (v.p && !(large && !member(s, v, "$id").p)) *base = own_base(s, v, *base);
         pointer = end;
         *end = cut;
@@ -172,12 +198,13 @@ static struct jval by_pointer(struct schema *s, struct jval v, char *pointer, co
 static bool is_root(const char *uri) { return !*uri; }
 
 /* What a reference leads to. *dynamic: it is a dynamic anchor. */
-static struct jval find(struct schema *s, const char *base, const char *ref, size_t n, const char **at, bool *dynamic, const char **name)
+static struct jval find(struct schema *s, const char *base, const char *ref, size_t n, const char **at,
+                        bool *dynamic, const char **name)
 {
     size_t cut = 0;
     while (cut < n && ref[cut] != '#') cut++;
     const char *uri = uri_resolve(&s->mem, base, ref, n);
-    char       *frag = cut < n ? arena_strndup(&s->mem, ref + cut + 1, n - cut - 1) : arena_strndup(&s->mem, "", 0);
+    char *frag = cut < n ? arena_strndup(&s->mem, ref + cut + 1, n - cut - 1) : arena_strndup(&s->mem, "", 0);
     struct jval v = {0};
     if (!uri || !frag) {
         pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
@@ -189,7 +216,8 @@ static struct jval find(struct schema *s, const char *base, const char *ref, siz
     pool_step(s->pool, s->n_anchor / 4);
     for (size_t i = 0; i < s->n_anchor; i++) {
         const struct sch_anchor *a = &s->anchor[i];
-        if (strcmp(a->base, uri) != 0 || (plain ? !a->name || strcmp(a->name, frag) != 0 : a->name != NULL)) continue;
+        if (strcmp(a->base, uri) != 0 || (plain ? !a->name || strcmp(a->name, frag) != 0 : a->name != NULL))
+            continue;
         *dynamic = *dynamic || a->dynamic;
         *name = a->name;
         *at = uri;
@@ -204,19 +232,22 @@ static uint32_t link_one(struct schema *s, uint32_t id, const char *keyword)
 {
     struct jval v = keyword[1] == 'd' ? s->sch[id]->dyn_text : s->sch[id]->ref_text;
     const char *base = NULL, *name = NULL;
-    bool        dynamic = false, is_dynamic = keyword[1] == 'd';
-    size_t      n, alike = 0;
+    bool dynamic = false, is_dynamic = keyword[1] == 'd';
+    size_t n, alike = 0;
     if (!v.p) return SCH_NONE;
     const char *text = text_of(s, v, &n);
     struct jval to = text ? find(s, s->sch[id]->base, text, n, &base, &dynamic, &name) : (struct jval){0};
     if (is_dynamic && dynamic)
-        for (size_t i = 0; i < s->n_anchor; i++) alike += s->anchor[i].dynamic && strcmp(s->anchor[i].name, name) == 0;
+        for (size_t i = 0; i < s->n_anchor; i++)
+            alike += s->anchor[i].dynamic && strcmp(s->anchor[i].name, name) == 0;
     if (alike > 1) {
-        schema_fail(s, ERR_UNSUPPORTED, s->sch[id], keyword, "more than one schema has this $dynamicAnchor; which one is meant is not decided here");
+        schema_fail(s, ERR_UNSUPPORTED, s->sch[id], keyword,
+                    "more than one schema has this $dynamicAnchor; which one is meant is not decided here");
         return SCH_NONE;
     }
     if (!to.p) {
-        schema_fail(s, ERR_UNSUPPORTED, s->sch[id], keyword, "leads to nothing in this schema, and nothing is fetched");
+        schema_fail(s, ERR_UNSUPPORTED, s->sch[id], keyword,
+                    "leads to nothing in this schema, and nothing is fetched");
         return SCH_NONE;
     }
     return schema_read(s, to, base);

@@ -8,7 +8,10 @@ struct scalar scalar_all(struct schema *s)
     return (struct scalar){.words = WORDS, .num = number_any(s->x), .str = chars_free(s->x)};
 }
 
-struct scalar scalar_none(struct schema *s) { return (struct scalar){.num = number_none(s->x), .str = RX_EMPTY}; }
+struct scalar scalar_none(struct schema *s)
+{
+    return (struct scalar){.num = number_none(s->x), .str = RX_EMPTY};
+}
 
 static uint32_t and_str(struct schema *s, uint32_t a, uint32_t b)
 {
@@ -30,12 +33,14 @@ static uint32_t not_str(struct schema *s, uint32_t a)
 
 struct scalar scalar_and(struct schema *s, struct scalar a, struct scalar b)
 {
-    return (struct scalar){.words = a.words & b.words, .num = number_and(s->x, a.num, b.num), .str = and_str(s, a.str, b.str)};
+    return (struct scalar){
+        .words = a.words & b.words, .num = number_and(s->x, a.num, b.num), .str = and_str(s, a.str, b.str)};
 }
 
 struct scalar scalar_or(struct schema *s, struct scalar a, struct scalar b)
 {
-    return (struct scalar){.words = a.words | b.words, .num = number_or(s->x, a.num, b.num), .str = or_str(s, a.str, b.str)};
+    return (struct scalar){
+        .words = a.words | b.words, .num = number_or(s->x, a.num, b.num), .str = or_str(s, a.str, b.str)};
 }
 
 struct scalar scalar_not(struct schema *s, struct scalar a)
@@ -51,8 +56,8 @@ bool scalar_empty(struct schema *s, const struct scalar *a)
 uint32_t scalar_lexeme(struct schema *s, const struct scalar *a)
 {
     static const char *const word[] = {"null", "true", "false"};
-    struct rx               *x = s->x;
-    size_t                   base = x->n_tmp;
+    struct rx *x = s->x;
+    size_t base = x->n_tmp;
     for (unsigned i = 0; i < 3; i++)
         if (a->words >> i & 1) rx_push(x, rx_str(x, word[i]));
     if (rx_live(x, a->num.in)) rx_push(x, a->num.in);
@@ -79,8 +84,10 @@ static struct scalar exactly_one(struct schema *s, const struct sch_list *l)
     struct scalar once = scalar_none(s), any = scalar_none(s);
     for (uint32_t i = 0; i < l->n && schema_ok(s); i++) {
         struct scalar a = schema_scalar(s, l->v[i]), twice = scalar_and(s, any, a);
-        if (scalar_empty(s, &twice)) once = scalar_or(s, once, a);
-        else once = scalar_or(s, scalar_and(s, once, scalar_not(s, a)), scalar_and(s, a, scalar_not(s, any)));
+        if (scalar_empty(s, &twice))
+            once = scalar_or(s, once, a);
+        else
+            once = scalar_or(s, scalar_and(s, once, scalar_not(s, a)), scalar_and(s, a, scalar_not(s, any)));
         any = scalar_or(s, any, a);
     }
     return once;
@@ -96,7 +103,8 @@ static struct scalar any_of(struct schema *s, const struct sch_list *l)
 static struct scalar branch(struct schema *s, const struct sch *t)
 {
     struct scalar c = schema_scalar(s, t->if_), all = scalar_all(s);
-    struct scalar yes = t->then_ == SCH_NONE ? all : schema_scalar(s, t->then_), no = t->else_ == SCH_NONE ? all : schema_scalar(s, t->else_);
+    struct scalar yes = t->then_ == SCH_NONE ? all : schema_scalar(s, t->then_),
+                  no = t->else_ == SCH_NONE ? all : schema_scalar(s, t->else_);
     return scalar_or(s, scalar_and(s, c, yes), scalar_and(s, scalar_not(s, c), no));
 }
 
@@ -105,11 +113,13 @@ static struct scalar combine(struct schema *s, const struct sch *t)
     struct scalar a = own(s, t);
     if (t->ref != SCH_NONE) a = scalar_and(s, a, schema_scalar(s, t->ref));
     if (t->dyn != SCH_NONE) a = scalar_and(s, a, schema_scalar(s, t->dyn));
-    for (uint32_t i = 0; i < t->all.n && schema_ok(s); i++) a = scalar_and(s, a, schema_scalar(s, t->all.v[i]));
+    for (uint32_t i = 0; i < t->all.n && schema_ok(s); i++)
+        a = scalar_and(s, a, schema_scalar(s, t->all.v[i]));
     if (t->any.v) a = scalar_and(s, a, any_of(s, &t->any));
     if (t->one.v) a = scalar_and(s, a, exactly_one(s, &t->one));
-    if (t->not != SCH_NONE) a = scalar_and(s, a, scalar_not(s, schema_scalar(s, t->not)));
-    if (t->if_ != SCH_NONE && (t->then_ != SCH_NONE || t->else_ != SCH_NONE)) a = scalar_and(s, a, branch(s, t));
+    if (t->not != SCH_NONE) a = scalar_and(s, a, scalar_not(s, schema_scalar(s, t->not )));
+    if (t->if_ != SCH_NONE && (t->then_ != SCH_NONE || t->else_ != SCH_NONE))
+        a = scalar_and(s, a, branch(s, t));
     return a;
 }
 
@@ -122,7 +132,8 @@ struct scalar schema_scalar(struct schema *s, uint32_t id)
     if (t->scalar_state == DONE) return t->scalar;
     if (t->scalar_state == OPEN || ++s->depth > DEPTH_MOST) {
         schema_fail(s, ERR_UNSUPPORTED, t, t->ref != SCH_NONE ? "$ref" : NULL,
-                    t->scalar_state == OPEN ? "refers to itself without an array or object between" : "a chain of references is too long");
+                    t->scalar_state == OPEN ? "refers to itself without an array or object between"
+                                            : "a chain of references is too long");
         return (struct scalar){0};
     }
     t->scalar_state = OPEN;

@@ -1,5 +1,5 @@
-/* schema: unique items. Their values must be few, so that a state can say which are used: null, true, false, and the strings and
- * numbers of finite sets. */
+/* schema: unique items. Their values must be few, so that a state can say which are used: null, true, false,
+ * and the strings and numbers of finite sets. */
 #include "server/text/grammar/schema_array.h"
 
 enum { TEXT_MOST = 256 /* bytes of a value */ };
@@ -13,7 +13,7 @@ static void add_value(struct array *o, const char *p, size_t n)
 {
     struct schema *s = o->s;
     struct decimal d;
-    bool           number = p[0] == '-' || (p[0] >= '0' && p[0] <= '9');
+    bool number = p[0] == '-' || (p[0] >= '0' && p[0] <= '9');
     if (n == 2 && p[0] == '-' && p[1] == '0') p++, n--;
     for (unsigned i = 0; i < o->n_value; i++)
         if (o->value[i].n == n && memcmp(o->value[i].text, p, n) == 0) return;
@@ -33,11 +33,12 @@ static void add_value(struct array *o, const char *p, size_t n)
 
 struct listing {
     struct array *o;
-    char          text[TEXT_MOST];
-    size_t        n;
+    char text[TEXT_MOST];
+    size_t n;
 };
 
-/* All strings of rx behind those in l->text. A string is bounded in length, their number by the room for values. */
+/* All strings of rx behind those in l->text. A string is bounded in length, their number by the room for
+ * values. */
 static void list(struct listing *l, uint32_t rx)
 {
     struct rx *x = l->o->s->x;
@@ -59,7 +60,8 @@ static void list(struct listing *l, uint32_t rx)
 /* Plain numbers without zeros that say nothing. */
 static uint32_t shortest_numbers(struct rx *x)
 {
-    uint32_t digit = rx_range(x, '0', '9'), first = rx_range(x, '1', '9'), many = rx_rep(x, digit, 0, RX_MORE);
+    uint32_t digit = rx_range(x, '0', '9'), first = rx_range(x, '1', '9'),
+             many = rx_rep(x, digit, 0, RX_MORE);
     uint32_t whole = rx_alt(x, rx_byte(x, '0'), rx_cat(x, first, many));
     uint32_t part = rx_opt(x, rx_cat3(x, rx_byte(x, '.'), many, first));
     return rx_cat3(x, rx_opt(x, rx_byte(x, '-')), whole, part);
@@ -68,9 +70,9 @@ static uint32_t shortest_numbers(struct rx *x)
 static void list_conj(struct array *o, uint32_t conj)
 {
     static const char *const word[] = {"null", "true", "false"};
-    struct schema           *s = o->s;
-    struct listing           l = {.o = o};
-    const struct scalar     *a = conj_scalar(s, conj);
+    struct schema *s = o->s;
+    struct listing l = {.o = o};
+    const struct scalar *a = conj_scalar(s, conj);
     if (!schema_ok(s) || conj_unsat(s, conj)) return;
     struct scalar all = *a;
     for (unsigned i = 0; i < 3; i++)
@@ -88,7 +90,7 @@ static void list_conj(struct array *o, uint32_t conj)
 void unique_values(struct array *o)
 {
     struct schema *s = o->s;
-    uint32_t       last = o->cap;
+    uint32_t last = o->cap;
     for (uint32_t i = 0; i <= last && i < o->most && schema_ok(s); i++) {
         size_t base = s->x->n_tmp;
         alt_item(s, o->alt, i, ~0u);
@@ -96,12 +98,15 @@ void unique_values(struct array *o)
         if (!schema_ok(s) || conj_unsat(s, c)) continue;
         bool compound = true;
         for (uint32_t k = 0; k < s->conj[c].n; k++) {
-            uint32_t          lit = s->lits[s->conj[c].lit + k];
+            uint32_t lit = s->lits[s->conj[c].lit + k];
             const struct sch *t = s->sch[lit >> 1];
-            if (!(lit & 1) && (!(t->types & (SCH_ARRAY | SCH_OBJECT)) || (t->has_enum && !t->member.n))) compound = false;
+            if (!(lit & 1) && (!(t->types & (SCH_ARRAY | SCH_OBJECT)) || (t->has_enum && !t->member.n)))
+                compound = false;
         }
-        if (compound) refuse(o, "items that can be arrays or objects are not supported");
-        else list_conj(o, c);
+        if (compound)
+            refuse(o, "items that can be arrays or objects are not supported");
+        else
+            list_conj(o, c);
     }
 }
 

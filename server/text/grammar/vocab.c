@@ -16,7 +16,7 @@ static int plain_chars(const char *p, size_t n)
     int chars = 0;
     for (size_t i = 0; i < n; chars++) {
         unsigned char c = (unsigned char)p[i];
-        int           k = utf8_step((const uint8_t *)p + i, n - i);
+        int k = utf8_step((const uint8_t *)p + i, n - i);
         if (k <= 0 || c < 0x20 || c == '"' || c == '\\') return -1;
         i += (size_t)k;
     }
@@ -34,14 +34,14 @@ static enum vocab_slice slice_of(const char *p, size_t n)
 
 struct sorted {
     const char *p;
-    size_t      n;
-    int32_t     token;
+    size_t n;
+    int32_t token;
 };
 
 static int compare_sorted(const void *a, const void *b)
 {
     const struct sorted *p = a, *q = b;
-    int                  c = memcmp(p->p, q->p, p->n < q->n ? p->n : q->n);
+    int c = memcmp(p->p, q->p, p->n < q->n ? p->n : q->n);
     if (c) return c;
     if (p->n != q->n) return p->n < q->n ? -1 : 1;
     return (p->token > q->token) - (p->token < q->token);
@@ -50,7 +50,7 @@ static int compare_sorted(const void *a, const void *b)
 /* Nodes of the way to the token that is last: their indexes by depth. */
 struct trie_way {
     uint32_t at[GRAMMAR_TOKEN_BYTES + 1];
-    size_t   n;
+    size_t n;
 };
 
 static void close_way(struct vocab_trie *t, struct trie_way *w, size_t keep)
@@ -63,8 +63,8 @@ static void close_way(struct vocab_trie *t, struct trie_way *w, size_t keep)
 
 static bool build_trie(struct vocab_trie *t, const struct sorted *s, size_t n, int32_t *same)
 {
-    size_t          most = 0, prev_n = 0;
-    const char     *prev = "";
+    size_t most = 0, prev_n = 0;
+    const char *prev = "";
     struct trie_way w = {.n = 0};
     for (size_t i = 0; i < n; i++) most += s[i].n;
     t->n = 0;
@@ -80,7 +80,8 @@ static bool build_trie(struct vocab_trie *t, const struct sorted *s, size_t n, i
         close_way(t, &w, k);
         for (; k < s[i].n; k++) {
             w.at[w.n++] = (uint32_t)t->n;
-            t->node[t->n++] = (struct vocab_node){.token_byte = VOCAB_NO_TOKEN << 8 | (unsigned char)s[i].p[k]};
+            t->node[t->n++] =
+                (struct vocab_node){.token_byte = VOCAB_NO_TOKEN << 8 | (unsigned char)s[i].p[k]};
         }
         t->node[w.at[w.n - 1]].token_byte = (uint32_t)s[i].token << 8 | (unsigned char)s[i].p[s[i].n - 1];
         prev = s[i].p;
@@ -100,7 +101,7 @@ static bool build_slice(struct grammar_vocab *v, enum vocab_slice slice, struct 
 {
     size_t n = 0;
     for (int32_t i = 0; i < v->n_token; i++) {
-        size_t      len;
+        size_t len;
         const char *p = vocab_bytes(v, i, &len);
         if (len == 0 || len > GRAMMAR_TOKEN_BYTES || slice_of(p, len) != slice) continue;
         room[n++] = (struct sorted){p, len, i};
@@ -109,7 +110,8 @@ static bool build_slice(struct grammar_vocab *v, enum vocab_slice slice, struct 
     if (!build_trie(&v->trie[slice], room, n, v->same)) return false;
     for (size_t i = 0; i < n && slice >= VOCAB_SHORT; i++) {
         int k = plain_chars(room[i].p, room[i].n);
-        for (int c = k < PLAIN_ALL ? k : PLAIN_ALL; c <= PLAIN_ALL; c++) v->plain[c][room[i].token >> 5] |= 1u << (room[i].token & 31);
+        for (int c = k < PLAIN_ALL ? k : PLAIN_ALL; c <= PLAIN_ALL; c++)
+            v->plain[c][room[i].token >> 5] |= 1u << (room[i].token & 31);
     }
     return true;
 }
@@ -142,16 +144,19 @@ static bool copy_tokens(struct grammar_vocab *v, const struct grammar_token *tok
     return true;
 }
 
-enum err grammar_vocab_new(struct grammar_vocab **out, const struct grammar_token *token, int n_token, const int32_t *eos, int n_eos,
-                           struct err_note *note)
+enum err grammar_vocab_new(struct grammar_vocab **out, const struct grammar_token *token, int n_token,
+                           const int32_t *eos, int n_eos, struct err_note *note)
 {
     *out = NULL;
-    if (n_token > GRAMMAR_TOKENS) return err_set(note, ERR_MODEL_FILE, NULL, "the vocabulary has more than %d tokens", GRAMMAR_TOKENS);
+    if (n_token > GRAMMAR_TOKENS)
+        return err_set(note, ERR_MODEL_FILE, NULL, "the vocabulary has more than %d tokens", GRAMMAR_TOKENS);
     for (int i = 0; i < n_eos; i++)
-        if (eos[i] < 0 || eos[i] >= n_token) return err_set(note, ERR_MODEL_FILE, NULL, "token %d, which ends a text, is not in the vocabulary", eos[i]);
+        if (eos[i] < 0 || eos[i] >= n_token)
+            return err_set(note, ERR_MODEL_FILE, NULL,
+                           "token %d, which ends a text, is not in the vocabulary", eos[i]);
     struct grammar_vocab *v = calloc(1, sizeof *v);
-    struct sorted        *room = malloc((size_t)(n_token ? n_token : 1) * sizeof *room);
-    bool                  ok = v && room;
+    struct sorted *room = malloc((size_t)(n_token ? n_token : 1) * sizeof *room);
+    bool ok = v && room;
     if (v) {
         atomic_init(&v->refs, 1);
         v->n_token = n_token;
@@ -169,7 +174,10 @@ enum err grammar_vocab_new(struct grammar_vocab **out, const struct grammar_toke
     return OK;
 }
 
-void grammar_vocab_take(struct grammar_vocab *v) { atomic_fetch_add_explicit(&v->refs, 1, memory_order_relaxed); }
+void grammar_vocab_take(struct grammar_vocab *v)
+{
+    atomic_fetch_add_explicit(&v->refs, 1, memory_order_relaxed);
+}
 
 void grammar_vocab_give(struct grammar_vocab *v)
 {
@@ -192,7 +200,8 @@ static bool goes_on(const struct vocab_trie *t, const char *p, size_t n)
 {
     size_t i = 0, end = t->n;
     for (size_t depth = 0; depth < n; depth++) {
-        while (i < end && (t->node[i].token_byte & 0xff) != (unsigned char)p[depth]) i += t->node[i].skip_depth >> 8;
+        while (i < end && (t->node[i].token_byte & 0xff) != (unsigned char)p[depth])
+            i += t->node[i].skip_depth >> 8;
         if (i >= end) return false;
         end = i + (t->node[i].skip_depth >> 8);
         i++;
@@ -202,10 +211,10 @@ static bool goes_on(const struct vocab_trie *t, const char *p, size_t n)
 
 size_t grammar_vocab_settled(const struct grammar_vocab *v, const int32_t *token, size_t n)
 {
-    char   tail[GRAMMAR_TOKEN_BYTES];
+    char tail[GRAMMAR_TOKEN_BYTES];
     size_t bytes = 0, settled = n; /* tail: the last bytes, filled from its end */
     for (size_t i = n; i > 0; i--) {
-        size_t      len;
+        size_t len;
         const char *p = vocab_bytes(v, token[i - 1], &len);
         if (len + bytes > sizeof tail) break;
         bytes += len;

@@ -1,4 +1,5 @@
-/* vocab: the tokens of a vocabulary as tries in depth-first order, and ready masks for the tokens of plain characters. */
+/* vocab: the tokens of a vocabulary as tries in depth-first order, and ready masks for the tokens of plain
+ * characters. */
 #ifndef FLUXD_SERVER_TEXT_GRAMMAR_VOCAB_H
 #define FLUXD_SERVER_TEXT_GRAMMAR_VOCAB_H
 
@@ -18,20 +19,21 @@ struct vocab_node {
 
 struct vocab_trie {
     struct vocab_node *node;
-    size_t             n;
-    uint32_t           first[257]; /* nodes of the tokens that begin with a byte: [first[b], first[b + 1]) */
+    size_t n;
+    uint32_t first[257]; /* nodes of the tokens that begin with a byte: [first[b], first[b + 1]) */
 };
 
 struct grammar_vocab {
-    atomic_int        refs;
-    int               n_token, n_eos;
-    size_t            n_word;
+    atomic_int refs;
+    int n_token, n_eos;
+    size_t n_word;
     struct vocab_trie trie[VOCAB_SLICES];
-    uint32_t         *plain[VOCAB_MIDDLE_CHARS + 2]; /* masks of the tokens of up to n plain characters; the last: of all plain ones */
-    int32_t          *same;                /* [n_token] the next token with the same bytes, -1: none */
-    int32_t          *eos;
-    char             *text;                /* the bytes of all tokens */
-    uint32_t         *at;                  /* [n_token + 1] where a token's bytes begin */
+    uint32_t *plain[VOCAB_MIDDLE_CHARS +
+                    2]; /* masks of the tokens of up to n plain characters; the last: of all plain ones */
+    int32_t *same;      /* [n_token] the next token with the same bytes, -1: none */
+    int32_t *eos;
+    char *text;   /* the bytes of all tokens */
+    uint32_t *at; /* [n_token + 1] where a token's bytes begin */
 };
 
 static inline const char *vocab_bytes(const struct grammar_vocab *v, int32_t token, size_t *n)

@@ -1,5 +1,5 @@
-/* The constraint engine as its users see it: schemas with texts of tests/goldens/schemas.json, over a vocabulary whose tokens cut characters,
- * strings and numbers anywhere. */
+/* The constraint engine as its users see it: schemas with texts of tests/goldens/schemas.json, over a
+ * vocabulary whose tokens cut characters, strings and numbers anywhere. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,22 +22,28 @@ static uint32_t pick(uint32_t n)
 /* --- a vocabulary: all bytes, pieces of JSON, long plain texts, an end, one without text */
 
 enum { N_TOKEN = 900, BITS = (N_TOKEN + 31) / 32, EOS = 256, SILENT = 257 };
-static char                  text[N_TOKEN][48];
-static struct grammar_token  token[N_TOKEN];
+static char text[N_TOKEN][48];
+static struct grammar_token token[N_TOKEN];
 static struct grammar_vocab *vocab;
 
 static int make_vocab(void **state)
 {
     (void)state;
-    static const char *const piece[] = {"{\"", "\": ", ", \"", "\", \"", "\"}", "}}", "[[", "]]", "[]", "{}", "\\u00", "\\n", "null", "true", "false", "name", "a", "b",
-                                        "1", "10", "0.", ".0", "-1", "e+", "\xc3", "\xa9", "é", "\xf0\x9f", "\x98\x80", "kind", "\": \"", "ab", "x_", "v", "kids", "19", "20", "-0"};
+    static const char *const piece[] = {
+        "{\"",    "\": ", ", \"", "\", \"", "\"}",   "}}",   "[[", "]]",       "[]",       "{}",
+        "\\u00",  "\\n",  "null", "true",   "false", "name", "a",  "b",        "1",        "10",
+        "0.",     ".0",   "-1",   "e+",     "\xc3",  "\xa9", "é",  "\xf0\x9f", "\x98\x80", "kind",
+        "\": \"", "ab",   "x_",   "v",      "kids",  "19",   "20", "-0"};
     enum { N_PIECE = sizeof piece / sizeof *piece };
     for (int i = 0; i < N_TOKEN; i++) {
         size_t n = 0;
-        if (i < 256) text[i][n++] = (char)i;
-        else if (i < 300 + N_PIECE && i >= 300) n = (size_t)sprintf(text[i], "%s", piece[i - 300]);
+        if (i < 256)
+            text[i][n++] = (char)i;
+        else if (i < 300 + N_PIECE && i >= 300)
+            n = (size_t)sprintf(text[i], "%s", piece[i - 300]);
         else if (i >= 300)
-            for (unsigned k = 1 + pick(4); k > 0; k--) n += (size_t)sprintf(text[i] + n, "%s", piece[pick(N_PIECE)]);
+            for (unsigned k = 1 + pick(4); k > 0; k--)
+                n += (size_t)sprintf(text[i] + n, "%s", piece[pick(N_PIECE)]);
         if (i >= 860) /* plain texts of 1 to 40 characters, for the slices */
             for (n = 0; n < (size_t)(i - 859);) text[i][n++] = (char)('a' + pick(26));
         token[i] = (struct grammar_token){text[i], n};
@@ -59,7 +65,7 @@ static bool has(const uint32_t *bits, int i) { return bits[i >> 5] >> (i & 31) &
 static int32_t next_token(const char *p, size_t n)
 {
     int32_t best = -1;
-    size_t  tries = 1 + pick(3);
+    size_t tries = 1 + pick(3);
     for (int32_t k = 0, i = (int32_t)pick(N_TOKEN); k < N_TOKEN; k++, i = (i + 1) % N_TOKEN) {
         if (token[i].n == 0 || token[i].n > n || memcmp(token[i].p, p, token[i].n) != 0) continue;
         if (best < 0 || token[i].n > token[best].n) best = i;
@@ -76,7 +82,8 @@ static void check_mask(struct grammar_matcher *m)
     size_t n = grammar_matcher_tokens(m);
     for (int32_t i = 0; i < N_TOKEN; i++) {
         bool in = grammar_matcher_accept(m, i) == OK;
-        if (in != has(bits, i)) fail_msg("token %d (%s): mask %d, accept %d", i, token[i].p, has(bits, i), in);
+        if (in != has(bits, i))
+            fail_msg("token %d (%s): mask %d, accept %d", i, token[i].p, has(bits, i), in);
         if (in) grammar_matcher_rollback(m, 1);
         assert_int_equal(grammar_matcher_tokens(m), n);
     }
@@ -119,14 +126,15 @@ static bool feed(struct grammar *g, const char *p, size_t n, bool masks)
 
 /* --- the cases */
 
-static void each_case(const char *list, void (*run)(struct jval c, struct grammar_opts opts, struct arena *mem))
+static void each_case(const char *list,
+                      void (*run)(struct jval c, struct grammar_opts opts, struct arena *mem))
 {
-    struct jdoc     d;
+    struct jdoc d;
     struct err_note note;
     assert_int_equal(jdoc_open(&d, "tests/goldens/schemas.json", 1 << 22, &note), OK);
     int n = 0;
     for (struct jiter it = jval_iter(jval_get(d.root, list)); jiter_next(&it); n++) {
-        struct arena        mem;
+        struct arena mem;
         struct grammar_opts opts = {0};
         arena_init(&mem, 0);
         if (jval_is(jval_get(it.value, "space"), "compact")) opts.space = GRAMMAR_COMPACT;
@@ -141,18 +149,19 @@ static void each_case(const char *list, void (*run)(struct jval c, struct gramma
 static void run_case(struct jval c, struct grammar_opts opts, struct arena *mem)
 {
     static const char *const what[] = {"invalid", "valid"};
-    struct jval              schema = jval_get(c, "schema");
-    struct grammar          *g;
-    struct err_note          note = {0};
+    struct jval schema = jval_get(c, "schema");
+    struct grammar *g;
+    struct err_note note = {0};
     if (grammar_compile(&g, vocab, GRAMMAR_SCHEMA, schema.p, schema.n, &opts, NULL, &note) != OK)
         fail_msg("%.*s: %s", (int)schema.n, schema.p, note.text);
     for (int valid = 0; valid < 2; valid++)
         for (struct jiter it = jval_iter(jval_get(c, what[valid])); jiter_next(&it);) {
             const char *p;
-            size_t      n;
+            size_t n;
             assert_true(jval_string(it.value, mem, &p, &n));
             for (int round = 0; round < 8; round++)
-                if (feed(g, p, n, round == 0) != (valid == 1)) fail_msg("%s is %s for %.*s", p, what[valid], (int)schema.n, schema.p);
+                if (feed(g, p, n, round == 0) != (valid == 1))
+                    fail_msg("%s is %s for %.*s", p, what[valid], (int)schema.n, schema.p);
         }
     grammar_give(g);
 }
@@ -165,14 +174,15 @@ static void texts_are_let_through_when_they_satisfy_the_schema_however_they_are_
 
 static void run_refused(struct jval c, struct grammar_opts opts, struct arena *mem)
 {
-    struct jval     schema = jval_get(c, "schema");
+    struct jval schema = jval_get(c, "schema");
     struct grammar *g = NULL;
     struct err_note note = {0};
-    const char     *p;
-    size_t          n;
+    const char *p;
+    size_t n;
     (void)mem;
     enum err e = grammar_compile(&g, vocab, GRAMMAR_SCHEMA, schema.p, schema.n, &opts, NULL, &note);
-    if (e != ERR_UNSUPPORTED && e != ERR_INVALID_VALUE) fail_msg("%.*s: %s", (int)schema.n, schema.p, err_name(e));
+    if (e != ERR_UNSUPPORTED && e != ERR_INVALID_VALUE)
+        fail_msg("%.*s: %s", (int)schema.n, schema.p, err_name(e));
     assert_null(g);
     assert_true(jval_string(jval_get(c, "refused"), mem, &p, &n));
     assert_string_equal(note.param, p);
@@ -189,7 +199,7 @@ static void what_cannot_be_held_is_refused_by_its_pointer(void **state)
 
 static void run_walks(struct jval c, struct grammar_opts opts, struct arena *mem)
 {
-    struct jval     schema = jval_get(c, "schema");
+    struct jval schema = jval_get(c, "schema");
     struct grammar *g;
     (void)mem;
     assert_int_equal(grammar_compile(&g, vocab, GRAMMAR_SCHEMA, schema.p, schema.n, &opts, NULL, NULL), OK);
@@ -198,14 +208,14 @@ static void run_walks(struct jval c, struct grammar_opts opts, struct arena *mem
         assert_int_equal(grammar_matcher_new(&m, g), OK);
         for (int k = 0; k < 60; k++) {
             uint32_t bits[BITS];
-            int32_t  on[N_TOKEN], n = 0;
+            int32_t on[N_TOKEN], n = 0;
             assert_int_equal(grammar_matcher_mask(m, bits), OK);
             for (int32_t i = 0; i < N_TOKEN; i++)
                 if (has(bits, i)) on[n++] = i;
             assert_true(n > 0); /* no dead ends: every byte is a token */
             int32_t t = on[pick((uint32_t)n)];
-            char    forced[8];
-            size_t  f = grammar_matcher_forced(m, forced, sizeof forced);
+            char forced[8];
+            size_t f = grammar_matcher_forced(m, forced, sizeof forced);
             for (size_t j = 0; j < f && j < token[t].n; j++) assert_int_equal(token[t].p[j], forced[j]);
             assert_int_equal(grammar_matcher_accept(m, t), OK);
             if (t == EOS) break;
@@ -223,23 +233,26 @@ static void no_walk_through_the_masks_meets_a_dead_end(void **state)
 
 /* --- bounded memory, forks */
 
-static const char nested[] = "{\"$defs\": {\"n\": {\"type\": \"array\", \"items\": {\"anyOf\": [{\"$ref\": \"#/$defs/n\"}, {\"type\": \"string\"}]}}}, \"$ref\": \"#/$defs/n\"}";
+static const char nested[] =
+    "{\"$defs\": {\"n\": {\"type\": \"array\", \"items\": {\"anyOf\": [{\"$ref\": \"#/$defs/n\"}, {\"type\": \"string\"}]}}}, \"$ref\": \"#/$defs/n\"}";
 
 static void what_was_learnt_is_dropped_when_memory_is_full_and_nothing_changes(void **state)
 {
     (void)state;
-    struct grammar         *small, *large;
+    struct grammar *small, *large;
     struct grammar_matcher *a, *b;
-    struct grammar_limits   lim = {.run_bytes = 96 << 10, .mask_bytes = 4096};
-    assert_int_equal(grammar_compile(&small, vocab, GRAMMAR_SCHEMA, nested, strlen(nested), NULL, &lim, NULL), OK);
-    assert_int_equal(grammar_compile(&large, vocab, GRAMMAR_SCHEMA, nested, strlen(nested), NULL, NULL, NULL), OK);
+    struct grammar_limits lim = {.run_bytes = 96 << 10, .mask_bytes = 4096};
+    assert_int_equal(grammar_compile(&small, vocab, GRAMMAR_SCHEMA, nested, strlen(nested), NULL, &lim, NULL),
+                     OK);
+    assert_int_equal(grammar_compile(&large, vocab, GRAMMAR_SCHEMA, nested, strlen(nested), NULL, NULL, NULL),
+                     OK);
     size_t most = small->pool.bytes_max;
     for (int round = 0; round < 20; round++) {
         assert_int_equal(grammar_matcher_new(&a, small), OK);
         assert_int_equal(grammar_matcher_new(&b, large), OK);
         for (int k = 0; k < 40; k++) {
             uint32_t p[BITS], q[BITS];
-            int32_t  on[N_TOKEN], n = 0;
+            int32_t on[N_TOKEN], n = 0;
             assert_int_equal(grammar_matcher_mask(a, p), OK);
             assert_int_equal(grammar_matcher_mask(b, q), OK);
             assert_memory_equal(p, q, sizeof p);
@@ -261,10 +274,11 @@ static void what_was_learnt_is_dropped_when_memory_is_full_and_nothing_changes(v
 static void a_fork_goes_its_own_way(void **state)
 {
     (void)state;
-    struct grammar         *g;
+    struct grammar *g;
     struct grammar_matcher *a, *b;
-    uint32_t                p[BITS], q[BITS];
-    assert_int_equal(grammar_compile(&g, vocab, GRAMMAR_SCHEMA, nested, strlen(nested), NULL, NULL, NULL), OK);
+    uint32_t p[BITS], q[BITS];
+    assert_int_equal(grammar_compile(&g, vocab, GRAMMAR_SCHEMA, nested, strlen(nested), NULL, NULL, NULL),
+                     OK);
     assert_int_equal(grammar_matcher_new(&a, g), OK);
     grammar_give(g);
     assert_int_equal(grammar_matcher_accept(a, '['), OK);
@@ -284,11 +298,13 @@ static void a_fork_goes_its_own_way(void **state)
 static void forced_bytes_are_the_only_way(void **state)
 {
     (void)state;
-    static const char       schema[] = "{\"type\": \"object\", \"properties\": {\"answer\": {\"enum\": [\"yes\", \"no\"]}}, \"required\": [\"answer\"], \"additionalProperties\": false}";
-    struct grammar         *g;
+    static const char schema[] =
+        "{\"type\": \"object\", \"properties\": {\"answer\": {\"enum\": [\"yes\", \"no\"]}}, \"required\": [\"answer\"], \"additionalProperties\": false}";
+    struct grammar *g;
     struct grammar_matcher *m;
-    char                    out[64];
-    assert_int_equal(grammar_compile(&g, vocab, GRAMMAR_SCHEMA, schema, strlen(schema), NULL, NULL, NULL), OK);
+    char out[64];
+    assert_int_equal(grammar_compile(&g, vocab, GRAMMAR_SCHEMA, schema, strlen(schema), NULL, NULL, NULL),
+                     OK);
     assert_int_equal(grammar_matcher_new(&m, g), OK);
     size_t n = grammar_matcher_forced(m, out, sizeof out);
     assert_int_equal(n, strlen("{\"answer\": \""));
