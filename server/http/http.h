@@ -1,4 +1,4 @@
-/* http: the only door to the network. libmicrohttpd as a guest of the libuv loop; only server/http*.c include
+/* http: the only door to the network. libmicrohttpd as a guest of the libuv loop; only the files here include
  * microhttpd.h. Loop thread only. It owns sockets, deadlines, limits, keys and bytes; it knows no JSON beyond
  * the error object.
  *

@@ -1,18 +1,26 @@
-/* internal: what the files of http share, and nobody else. Loop thread only.
+/* internal: what the files of http share, and nobody else. Loop thread only. From the top down; a file calls
+ * only those below it:
  *
- *   http.c         listener, accept, the library as guest of the loop
- *   conn.c    one connection: gate and deadlines
- *   linger.c  refusals outside the library, and the close that lets the client read them
- *   call.c    one request: routing, body, whole answers
- *   body.c    the bytes of one body
- *   source.c  long answers, made while they are read
- *   stream.c  server-sent events
- *   keys.c    API keys
- *   recv.c    the library's reads, on their way to the kernel
- *   reader.c  what of a connection's bytes the library gets to read
- *   frame.c   where each request begins and ends (pure)
- *   guard.c   rules for header blocks (pure)
- *   origin.c  whose web pages may call (pure)
+ *   http.c     open and close
+ *   listen.c   the listening socket
+ *   gate.c     a connection until its first header block is whole
+ *   library.c  the library as guest of the loop
+ *   call.c     one request, as the library calls for it
+ *   examine.c  the first look at a request
+ *   stream.c   server-sent events
+ *   source.c   long answers, made while they are read
+ *   reply.c    whole answers, and the end of a call
+ *   conn.c     a connection that the library has: deadlines, end
+ *   reader.c   what of a connection's bytes the library gets to read
+ *   linger.c   refusals outside the library, and the close that lets the client read them
+ *   left.c     clients that leave
+ *   body.c     the bytes of one body
+ *   due.c      whatever waits for a moment
+ *   state.c    the listener's own state
+ *
+ * and, knowing none of these: frame.c, where each request begins and ends; guard.c, rules for header blocks;
+ * origin.c, whose web pages may call (all pure); body_room.c, memory for bodies; keys.c, API keys; recv.c,
+ * the library's reads on their way to the kernel; tcp.c, the kernel's counts.
  */
 #ifndef FLUXD_SERVER_HTTP_INTERNAL_H
 #define FLUXD_SERVER_HTTP_INTERNAL_H
@@ -43,6 +51,7 @@ enum due {
 struct due_node {
     struct list node;
     int64_t at_ns;
+    void (*expire)(struct due_node *n, enum due which); /* it stands in no list any more */
 };
 
 struct http {
@@ -67,7 +76,7 @@ struct http {
     struct list left; /* connections whose peers have closed their side */
     struct list conn; /* all connections but those in linger */
     struct list linger;
-    struct http_conn *adopting; /* on its way into the library */
+    struct http_conn *adopting; /* library.c alone */
     char *peek;                 /* [max_header_bytes + 1] */
     struct http_conn **by_fd;   /* [n_by_fd] those that the library holds */
     int n_by_fd;
@@ -150,38 +159,22 @@ struct http_call {
     void *room_arg;
 };
 
-/* http.c */
+/* state.c */
 void http_kick(struct http *h); /* MHD_run before the loop sleeps */
+void http_maybe_done(struct http *h);
+void http_handle_closed(uv_handle_t *handle); /* close callback for http's own handles */
+void http_conn_cut(struct http_conn *c);      /* ends both directions; the library notices */
+
+/* due.c */
+void http_due_open(struct http *h);
+void http_due_close(struct http *h);
 void http_due_set(struct http *h, struct due_node *n, enum due which);
 void http_due_clear(struct due_node *n);
-void http_handle_closed(uv_handle_t *handle); /* close callback for http's own handles */
-void http_maybe_done(struct http *h);
-bool http_adopt(struct http *h, int fd,
-                struct http_conn *c); /* gives the socket to the library, which may close it at once; false:
-                                         it stays the caller's */
 
-/* conn.c */
-void http_conn_open(struct http *h, int fd); /* a fresh socket; owns fd */
-void http_conn_expire(struct http_conn *c, enum due which);
-void http_conn_idle(struct http_conn *c);    /* between requests */
-void http_conn_reading(struct http_conn *c); /* the body's deadline runs */
-void http_conn_writing(struct http_conn *c); /* the stall watch runs */
-void http_conn_quiet(struct http_conn *c);   /* no deadline of ours */
-void http_conn_cut(struct http_conn *c);     /* ends both directions; the library notices */
-void http_conn_count(struct http_conn *c);   /* adds what the kernel sent and received to the statistics */
-void http_conn_settle(struct http *h);       /* after MHD_run: what becomes of peers that closed their side */
-void http_conn_forget(struct http_conn *c);  /* the library closed the socket */
-void http_conn_close_all(struct http *h);    /* those that the library does not hold */
-
-/* reader.c */
-struct guard_bound http_header_bound(const struct http *h);
-ssize_t http_reader_read(void *http, int fd, void *buf, size_t n); /* an http_recv_fn */
-bool http_reader_watch(struct http_conn *c); /* reads of its socket are checked; false: no memory */
-void http_reader_unwatch(struct http_conn *c);
-void http_reader_free(struct http_reader *r);
-bool http_reader_midway(const struct http_reader *r); /* it holds the beginning of a header block */
-const struct err_note *http_reader_refusal(const struct http_reader *r,
-                                           uint64_t request); /* NULL: none of this one */
+/* left.c */
+void http_call_client_left(struct http_call *c); /* wakes the handler by on_gone, once, outside MHD_run */
+void http_call_resume(struct http_call *c);
+void http_call_tell(struct http *h); /* runs the waiting on_gone and on_room calls */
 
 /* linger.c */
 void http_refuse_raw(struct http *h, int fd,
@@ -189,31 +182,73 @@ void http_refuse_raw(struct http *h, int fd,
 void http_linger(struct http *h,
                  int fd); /* reads and drops until the peer closes or a bound is met; owns fd */
 bool http_linger_close_oldest(struct http *h); /* gives a descriptor back; false: there is none */
-void http_linger_expire(struct due_node *n);
 void http_linger_close_all(struct http *h);
+
+/* reader.c */
+struct guard_bound http_header_bound(const struct http *h);
+ssize_t http_reader_read(struct http_conn *c, char *buf, size_t n); /* as recv, for the library */
+bool http_reader_watch(struct http_conn *c); /* reads of its socket are checked; false: no memory */
+void http_reader_unwatch(struct http_conn *c);
+void http_reader_free(struct http_reader *r);
+bool http_reader_midway(const struct http_reader *r); /* it holds the beginning of a header block */
+const struct err_note *http_reader_refusal(const struct http_reader *r,
+                                           uint64_t request); /* NULL: none of this one */
+
+/* conn.c */
+void http_conn_taken(struct http_conn *c, struct MHD_Connection *mhd); /* the library has it now */
+void http_conn_watch_left(struct http_conn *c);                        /* for its peer's leaving alone */
+void http_conn_idle(struct http_conn *c);                              /* between requests */
+void http_conn_reading(struct http_conn *c);                           /* the body's deadline runs */
+void http_conn_writing(struct http_conn *c);                           /* the stall watch runs */
+void http_conn_quiet(struct http_conn *c);                             /* no deadline of ours */
+void http_conn_late(const struct http_conn *c, enum due which, struct err_note *note);
+void http_conn_count(struct http_conn *c);  /* adds what the kernel sent and received to the statistics */
+void http_conn_settle(struct http *h);      /* after MHD_run: what becomes of peers that closed their side */
+void http_conn_forget(struct http_conn *c); /* the library closed the socket */
+void http_conn_close_poll(struct http_conn *c);
+void http_conn_drop(struct http_conn *c); /* it counts no more; freed when its poll handle is closed */
+
+/* reply.c */
+void http_call_release(struct http_call *c); /* frees it when neither library nor handler holds it */
+void http_call_finish(struct http_call *c);  /* the handler's part is over */
+void http_call_set_response(struct http_call *c, int status, struct MHD_Response *r);
+void http_call_refuse(struct http_call *c, const struct err_note *note,
+                      int retry_after_s); /* < 0: no Retry-After */
+struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name,
+                                      const char *value); /* NULL and r freed: out of memory */
+
+/* stream.c */
+void http_call_overtake(struct http_call *c,
+                        const struct err_note *note); /* answers in the handler's place */
+
+/* examine.c */
+enum err http_call_examine(struct http_call *c, struct err_note *note);
 
 /* call.c */
 enum MHD_Result http_call_access(void *http, struct MHD_Connection *mhd, const char *url, const char *method,
                                  const char *version, const char *data, size_t *n_data, void **slot);
 void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot,
                          enum MHD_RequestTerminationCode why);
-void http_call_client_left(struct http_call *c); /* wakes the handler by on_gone, once, outside MHD_run */
-void http_call_release(struct http_call *c);     /* frees it when neither library nor handler holds it */
-void http_call_finish(struct http_call *c);      /* the handler's part is over */
-void http_call_resume(struct http_call *c);
-void http_call_set_response(struct http_call *c, int status, struct MHD_Response *r);
-void http_call_overtake(struct http_call *c, const struct err_note *note);
-struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name,
-                                      const char *value); /* NULL and r freed: out of memory */
-void http_call_tell(struct http *h);                      /* runs the waiting on_gone and on_room calls */
-void http_error_body(struct strbuf *b, const struct err_note *note);
+
+/* library.c */
+bool http_library_open(struct http *h); /* false: errno says why */
+void http_library_start(struct http *h);
+void http_library_stop(struct http *h);
+bool http_adopt(struct http *h, int fd,
+                struct http_conn *c); /* gives the socket to the library, which may close it at once; false:
+                                         it stays the caller's */
+
+/* gate.c */
+void http_gate_open(struct http *h, int fd); /* a fresh socket; owns fd */
+void http_gate_close_all(struct http *h);    /* connections that the library does not hold */
+
+/* listen.c */
+enum err http_listen_bind(struct http *h, struct err_note *note);
+void http_listen_start(struct http *h);
+void http_listen_close(struct http *h);
 
 /* body.c */
 enum err http_body_add(struct http_call *c, const char *data, size_t n, struct err_note *note); /* copied */
-
-/* stream.c */
-void http_stream_fail(struct http_call *c, const struct err_note *note); /* last frame: the error object */
-void http_stream_ping(struct http_call *c);
 
 /* keys.c */
 bool http_keys_init(struct http *h);

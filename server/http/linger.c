@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "server/http/internal.h"
+#include "server/json/out.h"
 
 struct http_linger {
     struct list all; /* in http.linger */
@@ -59,6 +60,12 @@ static void on_readable(uv_poll_t *p, int status, int events)
     if (status < 0) finish(l);
 }
 
+static void on_due(struct due_node *n, enum due which)
+{
+    (void)which;
+    finish(LIST_ITEM(n, struct http_linger, due));
+}
+
 bool http_linger_close_oldest(struct http *h)
 {
     if (list_empty(&h->linger)) return false;
@@ -80,14 +87,13 @@ void http_linger(struct http *h, int fd)
     l->fd = fd;
     l->poll.data = l;
     list_init(&l->due.node);
+    l->due.expire = on_due;
     list_push_back(&h->linger, &l->all);
     h->n_linger++;
     h->n_linger_fd++;
     http_due_set(h, &l->due, DUE_LINGER);
     uv_poll_start(&l->poll, UV_READABLE, on_readable);
 }
-
-void http_linger_expire(struct due_node *n) { finish(LIST_ITEM(n, struct http_linger, due)); }
 
 void http_linger_close_all(struct http *h)
 {
@@ -100,7 +106,7 @@ void http_refuse_raw(struct http *h, int fd, const struct err_note *note)
     struct strbuf body, b;
     strbuf_init(&body);
     strbuf_init(&b);
-    http_error_body(&body, note);
+    json_out_error(&body, note);
     strbuf_printf(
         &b,
         "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n",

@@ -89,7 +89,7 @@ static ssize_t read_once(struct http_conn *c, char *buf, size_t n, size_t *got, 
     return k;
 }
 
-static ssize_t read_checked(struct http_conn *c, char *buf, size_t n)
+ssize_t http_reader_read(struct http_conn *c, char *buf, size_t n)
 {
     struct http_reader *r = &c->reader;
     size_t at = 0;
@@ -113,20 +113,6 @@ static ssize_t read_checked(struct http_conn *c, char *buf, size_t n)
     if (at > 0) return (ssize_t)at;
     errno = EAGAIN;
     return -1;
-}
-
-ssize_t http_reader_read(void *http, int fd, void *buf, size_t n)
-{
-    struct http *h = http;
-    struct http_conn *c = fd < h->n_by_fd ? h->by_fd[fd] : NULL;
-    if (!c) return http_recv_kernel(fd, buf, n, 0);
-    ssize_t k = read_checked(c, buf, n);
-    if (!c->call && !c->midway && http_reader_midway(&c->reader)) {
-        int why = errno;
-        http_conn_idle(c);
-        errno = why;
-    }
-    return k;
 }
 
 bool http_reader_watch(struct http_conn *c)

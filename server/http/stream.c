@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "server/http/internal.h"
+#include "server/json/out.h"
 
 enum {
     READER_BLOCK = 4096,  /* what the library asks for at once from HTTP/1.0 clients */
@@ -48,6 +49,27 @@ static ssize_t read_frames(void *arg, uint64_t pos, char *to, size_t max)
     return (ssize_t)n;
 }
 
+static void append(struct http_call *c, const char *p, size_t n)
+{
+    strbuf_put(&c->out, p, n);
+    if (strbuf_failed(&c->out)) {
+        http_call_client_left(c);
+        return;
+    }
+    if (http_stream_full(c)) c->was_full = true;
+    http_call_resume(c);
+}
+
+/* A comment, which clients skip: it tells them and every proxy between that the connection lives. */
+static void on_ping(struct due_node *n, enum due which)
+{
+    struct http_call *c = LIST_ITEM(n, struct http_call, ping);
+    static const char ping[] = ": ping\n\n";
+    if (c->gone || c->ended) return;
+    if (pending(c) == 0) append(c, ping, sizeof ping - 1);
+    http_due_set(c->http, &c->ping, which);
+}
+
 void http_stream_begin(struct http_call *c)
 {
     static const char *const header[][2] = {
@@ -65,19 +87,9 @@ void http_stream_begin(struct http_call *c)
         return;
     }
     c->streaming = true;
+    c->ping.expire = on_ping;
     http_call_set_response(c, 200, r);
     if (c->http->conf.ping_ms > 0) http_due_set(c->http, &c->ping, DUE_PING);
-}
-
-static void append(struct http_call *c, const char *p, size_t n)
-{
-    strbuf_put(&c->out, p, n);
-    if (strbuf_failed(&c->out)) {
-        http_call_client_left(c);
-        return;
-    }
-    if (http_stream_full(c)) c->was_full = true;
-    http_call_resume(c);
 }
 
 void http_stream_write(struct http_call *c, const char *p, size_t n)
@@ -88,15 +100,6 @@ void http_stream_write(struct http_call *c, const char *p, size_t n)
     if (c->http->conf.ping_ms > 0) http_due_set(c->http, &c->ping, DUE_PING);
 }
 
-/* A comment, which clients skip: it tells them and every proxy between that the connection lives. */
-void http_stream_ping(struct http_call *c)
-{
-    static const char ping[] = ": ping\n\n";
-    if (c->gone || c->ended) return;
-    if (pending(c) == 0) append(c, ping, sizeof ping - 1);
-    http_due_set(c->http, &c->ping, DUE_PING);
-}
-
 bool http_stream_full(const struct http_call *c) { return pending(c) > c->http->conf.stream_buffer_bytes; }
 
 void http_stream_on_room(struct http_call *c, void (*on_room)(void *), void *arg)
@@ -105,12 +108,12 @@ void http_stream_on_room(struct http_call *c, void (*on_room)(void *), void *arg
     c->room_arg = arg;
 }
 
-void http_stream_fail(struct http_call *c, const struct err_note *note)
+static void fail(struct http_call *c, const struct err_note *note)
 {
     struct strbuf b;
     strbuf_init(&b);
     strbuf_puts(&b, "data: ");
-    http_error_body(&b, note);
+    json_out_error(&b, note);
     strbuf_puts(&b, "\n\n");
     if (strbuf_failed(&b))
         http_call_client_left(c); /* cut: it must not look whole */
@@ -119,6 +122,16 @@ void http_stream_fail(struct http_call *c, const struct err_note *note)
     strbuf_fini(&b);
     c->ended = true;
     http_call_resume(c);
+}
+
+void http_call_overtake(struct http_call *c, const struct err_note *note)
+{
+    if (c->overtaken || c->gone) return;
+    c->overtaken = true;
+    if (c->streaming)
+        fail(c, note);
+    else
+        http_call_refuse(c, note, 1);
 }
 
 void http_stream_cut(struct http_call *c)

@@ -1,0 +1,147 @@
+/* examine: the first look at a request - origin, path, key, media type, length - and what its handler sees of
+ * it. Loop thread only. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "server/http/guard.h"
+#include "server/http/internal.h"
+
+const char *http_header(const struct http_call *c, const char *name)
+{
+    return c->mhd ? MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, name) : NULL;
+}
+
+const char *http_path_rest(const struct http_call *c) { return c->rest ? c->rest : ""; }
+const char *http_request_id(const struct http_call *c) { return c->id; }
+int http_key_index(const struct http_call *c) { return c->key_i; }
+
+static enum MHD_Result see_header(void *arg, enum MHD_ValueKind kind, const char *key, size_t n_key,
+                                  const char *value, size_t n_value)
+{
+    (void)kind;
+    guard_header(arg, key, n_key, value ? value : "", value ? n_value : 0);
+    return MHD_YES;
+}
+
+static enum http_method method_of(const char *word)
+{
+    if (!strcmp(word, "GET") || !strcmp(word, "HEAD")) /* RFC 9110, 9.3.2; the library leaves the body out */
+        return HTTP_GET;
+    if (!strcmp(word, "POST")) return HTTP_POST;
+    if (!strcmp(word, "OPTIONS")) return HTTP_OPTIONS;
+    return HTTP_OTHER;
+}
+
+static const char *method_name(enum http_method m)
+{
+    return m == HTTP_GET ? "GET, HEAD" : m == HTTP_POST ? "POST" : "OPTIONS";
+}
+
+static bool path_matches(const struct http_route *r, const char *url)
+{
+    size_t n = strlen(r->path);
+    if (r->path[n - 1] != '*') return !strcmp(r->path, url);
+    return !strncmp(r->path, url, n - 1) && url[n - 1] != '\0';
+}
+
+static enum err find_route(struct http_call *c, struct err_note *note)
+{
+    const struct http_conf *conf = &c->http->conf;
+    bool path_known = false;
+    for (int i = 0; i < conf->n_route; i++) {
+        const struct http_route *r = &conf->route[i];
+        if (!path_matches(r, c->url)) continue;
+        if (r->method == method_of(c->method)) {
+            c->route = r;
+            return OK;
+        }
+        path_known = true;
+        size_t n = strlen(c->allow);
+        snprintf(c->allow + n, sizeof c->allow - n, "%s%s", n ? ", " : "", method_name(r->method));
+    }
+    if (path_known) return err_set(note, ERR_METHOD, NULL, "this path takes %s only", c->allow);
+    return err_set(note, ERR_UNKNOWN_URL, NULL, "no such path; see GET / for what there is");
+}
+
+static enum err take_rest(struct http_call *c, struct err_note *note)
+{
+    size_t n = strlen(c->route->path);
+    if (c->route->path[n - 1] != '*') return OK;
+    const char *raw = c->url + n - 1;
+    c->rest = malloc(strlen(raw) + 1);
+    if (!c->rest) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!guard_unescape(c->rest, raw, strlen(raw)))
+        return err_set(note, ERR_UNKNOWN_URL, NULL, "the path holds a bad escape");
+    return OK;
+}
+
+static enum err check_key(struct http_call *c, const struct guard *g, struct err_note *note)
+{
+    if (c->http->conf.n_api_key == 0 || (c->route && c->route->open)) return OK;
+    const char *sent = g->n_auth == 1 ? http_header(c, "Authorization") : NULL;
+    c->key_i = http_keys_find(c->http, sent);
+    if (c->key_i >= 0) return OK;
+    const char *why = g->n_auth == 0  ? "no API key was sent: use \"Authorization: Bearer KEY\""
+                      : g->n_auth > 1 ? "more than one Authorization header was sent"
+                                      : "the API key is not valid";
+    return err_set(note, ERR_UNAUTHORIZED, NULL, "%s", why);
+}
+
+static enum MHD_Result see_origin(void *arg, enum MHD_ValueKind kind, const char *key, size_t n_key,
+                                  const char *value, size_t n_value)
+{
+    (void)kind;
+    origin_header(arg, key, n_key, value, n_value);
+    return MHD_YES;
+}
+
+static enum err check_origin(const struct http_call *c, struct err_note *note)
+{
+    struct origin_seen seen = {.page = method_of(c->method) == HTTP_GET && !strcmp(c->url, "/")};
+    MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_origin, &seen);
+    return origin_verdict(&c->http->origin, &seen, note);
+}
+
+/* A page may send a form, or text, to anybody without asking first; JSON it may not. So a body says what it
+ * is. */
+static enum err check_media_type(const struct http_call *c, struct err_note *note)
+{
+    const char *coding = c->route->json_body ? http_header(c, "Content-Encoding") : NULL;
+    const size_t n_identity = strlen("identity");
+    if (coding && (strncasecmp(coding, "identity", n_identity) ||
+                   coding[n_identity + strspn(coding + n_identity, " \t")]))
+        return err_set(note, ERR_MEDIA_TYPE, NULL, "the body must come without a Content-Encoding");
+    const char *type = c->route->json_body ? http_header(c, "Content-Type") : NULL;
+    if (!type)
+        return c->route->json_body && c->has_body
+                   ? err_set(note, ERR_MEDIA_TYPE, NULL, "a body needs \"Content-Type: application/json\"")
+                   : OK;
+    size_t n = strcspn(type, "; \t");
+    if (n == strlen("application/json") && !strncasecmp(type, "application/json", n)) return OK;
+    return err_set(note, ERR_MEDIA_TYPE, NULL, "%s", err_text(ERR_MEDIA_TYPE));
+}
+
+enum err http_call_examine(struct http_call *c, struct err_note *note)
+{
+    const struct http_conf *conf = &c->http->conf;
+    struct guard g = {.at = 0};
+    MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_header, &g);
+    c->has_body = g.body;
+
+    enum err e = check_origin(c, note);
+    if (!e) {
+        enum err found = find_route(c, note);
+        struct err_note key_note;
+        e = check_key(c, &g, &key_note);
+        if (e)
+            *note = key_note; /* who has no key learns nothing of paths */
+        else
+            e = found;
+    }
+    if (!e) e = take_rest(c, note);
+    if (!e) e = check_media_type(c, note);
+    if (!e && g.length > conf->max_body_bytes)
+        e = err_set(note, ERR_TOO_LARGE, NULL, "the request body exceeds %zu bytes", conf->max_body_bytes);
+    return e;
+}
