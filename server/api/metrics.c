@@ -37,7 +37,7 @@ static void number(struct strbuf *out, double v)
     if (v == floor(v) && fabs(v) < 9e15)
         strbuf_printf(out, "%.0f\n", v);
     else
-        strbuf_printf(out, "%.9g\n", v);
+        strbuf_printf(out, "%.15g\n", v);
 }
 
 static void single(const struct page *p, const char *prefix, const char *name, const char *type,
@@ -71,7 +71,7 @@ static void histogram(const struct page *p, const char *prefix, const char *name
         bucket(p, prefix, name, sched_hist_bound_s[i], n);
     }
     const char *open = p->also ? "{" : "", *also = p->also ? p->also : "", *shut = p->also ? "}" : "";
-    strbuf_printf(p->out, "%s%s_sum%s%s%s %.9g\n", prefix, name, open, also, shut, LOAD(h->sum_ns) * 1e-9);
+    strbuf_printf(p->out, "%s%s_sum%s%s%s %.15g\n", prefix, name, open, also, shut, LOAD(h->sum_ns) * 1e-9);
     strbuf_printf(p->out, "%s%s_count%s%s%s ", prefix, name, open, also, shut);
     number(p->out, n);
 }

@@ -1,5 +1,6 @@
 """What Prometheus sees: the page's grammar by promtool, the counts by a real Prometheus that scrapes while requests run."""
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -29,6 +30,15 @@ def test_promtool_has_nothing_to_say(server):
 def test_openmetrics_if_asked(server):
     r = server.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert r.headers["Content-Type"].startswith("application/openmetrics-text") and r.text.endswith("# EOF\n")
+
+
+def test_two_starts_within_seconds_differ(server):
+    """The start is told to a fraction of a second: changes() of it counts restarts."""
+    with open(f"/proc/{server.proc.pid}/stat") as f:
+        ticks = int(f.read().rsplit(")", 1)[1].split()[19])
+    with open("/proc/stat") as f:
+        booted = next(int(line.split()[1]) for line in f if line.startswith("btime"))
+    assert abs(server.metrics()["process_start_time_seconds"] - booted - ticks / os.sysconf("SC_CLK_TCK")) <= 1
 
 
 def test_vllm_names_if_switched_on(make_server):
