@@ -1,5 +1,5 @@
-/* check: the last words go through the log, because that is the one writer that cannot hang on a blocked
- * stderr. */
+/* check: the last words go through the log, because that is the one writer that a blocked stderr cannot
+ * stop. */
 #include "base/check.h"
 
 #include <stdlib.h>

@@ -9,7 +9,7 @@
     X(ERR_INVALID_REQUEST, 400, "invalid_request_error", "invalid_request", "the request is malformed")      \
     X(ERR_INVALID_JSON, 400, "invalid_request_error", "invalid_json", "the body is not valid JSON")          \
     X(ERR_INVALID_UTF8, 400, "invalid_request_error", "invalid_utf8", "the body is not valid UTF-8")         \
-    X(ERR_DUPLICATE_KEY, 400, "invalid_request_error", "duplicate_key", "a key stands twice in one object")  \
+    X(ERR_DUPLICATE_KEY, 400, "invalid_request_error", "duplicate_key", "duplicate key in one object")       \
     X(ERR_INVALID_TYPE, 400, "invalid_request_error", "invalid_type", "a field has the wrong type")          \
     X(ERR_INVALID_VALUE, 400, "invalid_request_error", "invalid_value",                                      \
       "a field has a value out of its range")                                                                \
@@ -24,7 +24,7 @@
     X(ERR_TEMPLATE, 400, "invalid_request_error", "invalid_messages",                                        \
       "the chat template refused the messages")                                                              \
     X(ERR_UNAUTHORIZED, 401, "invalid_request_error", "invalid_api_key", "a valid API key is required")      \
-    X(ERR_FORBIDDEN, 403, "invalid_request_error", "forbidden", "this request is not taken from there")      \
+    X(ERR_FORBIDDEN, 403, "invalid_request_error", "forbidden", "this request is not allowed from there")    \
     X(ERR_MODEL_NOT_FOUND, 404, "invalid_request_error", "model_not_found", "no such model")                 \
     X(ERR_UNKNOWN_URL, 404, "invalid_request_error", "unknown_url", "no such path")                          \
     X(ERR_METHOD, 405, "invalid_request_error", "method_not_allowed", "this path does not take this method") \
@@ -49,7 +49,7 @@
     X(ERR_DEADLINE, 504, "server_error", "deadline_exceeded",                                                \
       "the request took longer than this server allows")                                                     \
     X(ERR_HTTP_VERSION, 505, "invalid_request_error", "http_version_not_supported",                          \
-      "only HTTP/1.1 and HTTP/1.0 are spoken here")                                                          \
+      "only HTTP/1.1 and HTTP/1.0 are supported")                                                            \
     X(ERR_CONFIG, 500, "server_error", "configuration", "bad configuration")                                 \
     X(ERR_MODEL_FILE, 500, "server_error", "model_file", "bad model file")                                   \
     X(ERR_IO, 500, "server_error", "io", "input/output error")

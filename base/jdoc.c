@@ -172,7 +172,7 @@ static bool keys_differ(struct checker *c, size_t from)
     size_t n = c->n_key - from;
     if (n > 1) qsort(c->key + from, n, sizeof *c->key, compare_keys);
     for (size_t i = from + 1; i < c->n_key; i++)
-        if (c->key[i] == c->key[i - 1]) return bad(c, "a key stands twice in the object that ends here");
+        if (c->key[i] == c->key[i - 1]) return bad(c, "duplicate key in the object that ends here");
     c->n_key = from;
     return true;
 }

@@ -26,7 +26,7 @@
 #define LINE_BYTES 4096 /* with the newline; up to PIPE_BUF a pipe takes a line whole or not at all */
 _Static_assert(LINE_BYTES <= PIPE_BUF, "a line must be atomic on a pipe");
 
-/* How long a thread waits for another's write before its line is given up. Only a disk that hangs takes that
+/* How long a thread waits for another's write before its line is dropped. Only a disk that hangs takes that
  * long. */
 #define TURN_NS 10000000
 

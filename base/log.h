@@ -24,6 +24,6 @@ void log_tell_lost(
 /* A plain line for people, on standard output or error: false where there was no room for it. Never blocks
  * either. */
 bool log_say(int fd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void log_wait(int fd, int ms); /* for whoever ends: until fd has room for the last words, at most so long */
+void log_wait(int fd, int ms); /* before an exit: until fd has room for the last words, at most so long */
 
 #endif

@@ -1,6 +1,6 @@
 /* threads: see threads.h. The threads wait for a gate to open, so that they stand side by side. Afterwards
- * the kernel is waited for too: it wakes whoever joins a thread before it takes the thread off the count that
- * the limit is about. */
+ * the kernel is waited for too: it wakes the thread that joins before it takes the ended one off the count
+ * that the limit is about. */
 #include "base/threads.h"
 
 #include <pthread.h>

@@ -8,7 +8,7 @@
 
 #include "kernels/ops.h" /* struct sample_row, struct sample_out, PAGE_TOK */
 
-/* A layer's bit for one request (flux-attention: route). */
+/* A layer's bit for one request (docs/attention-routes.md, route). */
 enum route_bit {
     ROUTE_SPARSE = 0,
     ROUTE_FULL = 1,
@@ -73,7 +73,7 @@ static inline void batch_take_margin(struct batch_seq *s, const uint8_t *fixed, 
     s->strayed = s->n_cached > 0 && s->due[layer] != ROUTE_OPEN && s->route[layer] != s->due[layer];
 }
 
-/* One decode row: token tok[pos] goes through all layers at position pos, a new token is drawn for pos + 1.
+/* One decode row: token tok[pos] goes through all layers at position pos, a new token is sampled for pos + 1.
  * The scheduler has put a page for block pos / PAGE_TOK into every layer. */
 struct batch_row {
     struct batch_seq *seq;
@@ -84,7 +84,7 @@ struct batch_row {
 /* A piece of prefill: prompt tokens [tok0, tok1) through layers [layer0, layer1). Either one layer, or
  * several layers with the whole prompt (0, n_prompt) at once. Pieces of a prompt come in order: all tokens of
  * a layer, then the next layer. Pages of blocks tok0/P .. (tok1-1)/P stand in every layer of the piece. At
- * tok0 == 0 the engine decides an OPEN bit first. The piece that ends the last layer draws the first token
+ * tok0 == 0 the engine decides an OPEN bit first. The piece that ends the last layer samples the first token
  * from the prompt's last row. */
 struct batch_piece {
     struct batch_seq *seq;

@@ -16,7 +16,7 @@ enum engine_dtype { ENGINE_DTYPE_AUTO, ENGINE_DTYPE_BF16, ENGINE_DTYPE_F32 };
 enum engine_device { ENGINE_DEVICE_AUTO, ENGINE_DEVICE_CUDA, ENGINE_DEVICE_CPU };
 
 struct engine_info;
-/* Settings; -1 or NULL means "the checkpoint's own, else the default" (interfaces: settings). */
+/* Settings; -1 or NULL means "the checkpoint's own, else the default" (docs/settings.md). */
 struct engine_conf {
     const char *model;  /* directory or .gguf */
     const char *router; /* safetensors with the mask_allocator tensors, or NULL */
@@ -29,7 +29,7 @@ struct engine_conf {
     int max_prefill_tok;   /* prompt tokens whose residual stream may be held at once; >= max_model_len */
     int chunk_tok;         /* most tokens of one piece (workspace size) */
     int64_t kv_pool_bytes; /* 0: default */
-    double gpu_memory_utilization; /* of a device\'s memory that weights, KV pool and what others hold may
+    double gpu_memory_utilization; /* of a device's memory that weights, KV pool and what others hold may
                                       take; 0: all */
     int sparse_kind;               /* enum attn_kind of bit 0 in prefill (ATTN_LIST: xattn); -1 */
     int retrieval_kind;     /* enum attn_kind of bit 1 in prefill: ATTN_FULL or ATTN_LIST (xattn); -1 */
@@ -38,7 +38,7 @@ struct engine_conf {
     /* Called now and then while loading, from the loading thread(s), one at a time. */
     void (*progress)(void *arg, const char *what, double share);
     void *progress_arg;
-    const atomic_bool *stop; /* set by anyone: loading gives up with ERR_CANCELLED; may be NULL */
+    const atomic_bool *stop; /* set by anyone: loading ends with ERR_CANCELLED; may be NULL */
     /* Called before weights are read, with all of the info but device, pages and bytes of weights: what it
      * refuses, opening refuses. May be NULL. */
     enum err (*check)(void *arg, const struct engine_info *shape, struct err_note *note);

@@ -181,7 +181,8 @@ static void pool_apart(const struct call *c, const struct batch_seq *seq, int la
     pool_rows(e, 0, part.n_tok);
 }
 
-/* The first P rows, clipped to the prompt. Their sum stands apart: prompts that begin alike go on from it. */
+/* The first P rows, clipped to the prompt. Their sum is kept apart: prompts with the same prefix go on from
+ * it. */
 static void pool_head(const struct call *c, const struct span *sp, int layer, int head, bool whole)
 {
     struct engine *e = c->e;

@@ -199,7 +199,7 @@ static enum err read_metadata(struct gguf *g, struct err_note *note)
     qsort_r(g->kv, (size_t)g->n_kv, sizeof *g->kv, cmp_key, g->head);
     for (int i = 1; i < g->n_kv; i++)
         if (cmp_key(&g->kv[i - 1], &g->kv[i], g->head) == 0)
-            return kv_bad(g, &g->kv[i], note, "the key stands twice");
+            return kv_bad(g, &g->kv[i], note, "duplicate key");
 
     int64_t align = ALIGN_DEFAULT;
     if (gguf_has(g, "general.alignment") && !gguf_get_int(g, "general.alignment", &align))
@@ -294,7 +294,7 @@ static enum err check_layout(struct gguf *g, struct err_note *note)
     qsort_r(g->by_name, (size_t)g->n_tensor, sizeof *g->by_name, cmp_name, g->tensor);
     for (int i = 1; i < g->n_tensor; i++)
         if (cmp_name(&g->by_name[i - 1], &g->by_name[i], g->tensor) == 0)
-            return tensor_bad(g, &g->tensor[g->by_name[i]], note, "the name stands twice");
+            return tensor_bad(g, &g->tensor[g->by_name[i]], note, "duplicate name");
     return OK;
 }
 

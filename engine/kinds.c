@@ -8,8 +8,8 @@
 
 enum arg { ARG_NONE, ARG_LAYER, ARG_HEADS };
 
-/* Decode follows flux-attention: layers with bit 0 decode by the streaming rule. What keeps all pages has
- * bit 1. */
+/* Decode follows docs/attention-routes.md: layers with bit 0 decode by the streaming rule. What keeps all
+ * pages has bit 1. */
 static const struct word {
     const char *word;
     uint8_t bit, prefill, decode, arg;

@@ -30,9 +30,9 @@ struct kinds {
     uint8_t *head;  /* [L][H] */
     int n_hold;     /* choices of a prompt that live at once; 0: nothing chooses */
     bool streams;   /* every layer with bit 0 reads only sink and window while prompts run */
-    bool alike;  /* whatever a free layer's bit, its queries see all keys while those fit into sink and window
-                  */
-    bool reuses; /* a layer takes a choice that another one made */
+    bool alike;     /* the route does not matter while the context fits into sink and window
+                     */
+    bool reuses;    /* a layer takes a choice that another one made */
 };
 
 struct kinds_conf {

@@ -67,7 +67,7 @@ struct memory {
     int n_page;
     int64_t page_bytes;
 
-    /* Residual streams: blocks of PAGE_TOK rows, taken as a prompt's first layer runs and given back by
+    /* Residual streams: blocks of PAGE_TOK rows, taken as a prompt's first layer runs and freed by
      * engine_drop or the last piece. */
     void *stream;
     int64_t stream_bytes, row_bytes;

@@ -1,4 +1,4 @@
-/* router_load: Layer Routers (flux-attention: Layer Router) from a safetensors file. The weights are fp32 on
+/* router_load: Layer Routers (docs/attention-routes.md) from a safetensors file. The weights are fp32 on
  * the host. */
 #ifndef FLUXD_ENGINE_ROUTER_LOAD_H
 #define FLUXD_ENGINE_ROUTER_LOAD_H

@@ -212,8 +212,7 @@ static enum err read_metadata(struct cursor *c)
         if (!take(c, ':')) return bad(s, c->note, "__metadata__ is not an object of strings");
         if ((e = take_string(c, &m->value)) != OK) return e;
         for (int i = 0; i < s->n_meta; i++)
-            if (strcmp(s->meta[i].key, m->key) == 0)
-                return bad(s, c->note, "a key of __metadata__ stands twice");
+            if (strcmp(s->meta[i].key, m->key) == 0) return bad(s, c->note, "duplicate key in __metadata__");
         s->n_meta++;
     } while (take(c, ','));
     return take(c, '}') ? OK : bad(s, c->note, "__metadata__ is not an object of strings");
@@ -308,7 +307,7 @@ static enum err read_entries(struct cursor *c)
         if ((e = take_string(c, &key)) != OK) return e;
         if (!take(c, ':')) return bad(s, c->note, "the header is not the JSON that the format asks for");
         if (strcmp(key, "__metadata__") == 0) {
-            if (has_meta) return bad(s, c->note, "__metadata__ stands twice");
+            if (has_meta) return bad(s, c->note, "duplicate __metadata__");
             has_meta = true;
             if ((e = read_metadata(c)) != OK) return e;
             continue;
@@ -356,7 +355,7 @@ static enum err check_layout(struct safetensors *s, struct err_note *note)
     qsort_r(s->by_name, (size_t)s->n_tensor, sizeof *s->by_name, cmp_name, s->tensor);
     for (int i = 1; i < s->n_tensor; i++)
         if (cmp_name(&s->by_name[i - 1], &s->by_name[i], s->tensor) == 0)
-            return tensor_bad(s, s->tensor[s->by_name[i]].name, note, "the name stands twice");
+            return tensor_bad(s, s->tensor[s->by_name[i]].name, note, "duplicate name");
     return OK;
 }
 

@@ -231,7 +231,7 @@ static enum err read_eos(const struct reader *r, struct spec *s)
     return e;
 }
 
-/* --- routes (flux-attention: checkpoints) */
+/* --- routes (docs/attention-routes.md, checkpoints) */
 
 /* Tokens; some files write 150.0. */
 static enum err read_tokens(const struct reader *r, const char *key, int least, int absent, int *out)

@@ -15,7 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PAGE_TOK = 128 }; /* tokens a page holds = block of the sparse patterns (flux-attention: b = 128) */
+enum {
+    PAGE_TOK = 128
+}; /* tokens a page holds = block of the sparse patterns (b in docs/attention-routes.md) */
 
 enum dtype {
     DT_F32,
@@ -93,7 +95,7 @@ struct qkrope_args {
     int n_tok, n_head, n_kv, head; /* H, G, K */
 };
 
-/* Which keys a query row sees (flux-attention: attention kinds). All are causal. */
+/* Which keys a query row sees (docs/attention-routes.md, kinds). All are causal. */
 enum attn_kind {
     ATTN_FULL,
     ATTN_STREAMING, /* block j of query block i: j < sink_blocks or j > i - local_blocks */
@@ -112,7 +114,7 @@ struct attn_seg {
     int32_t kind;                      /* enum attn_kind */
     int32_t sink_blocks, local_blocks; /* local_blocks >= 1, counts the diagonal block */
     int32_t dense_from;                /* ATTN_TRIANGLE: S - n */
-    const int32_t *page; /* [blocks up to the last row's] page of each block of this layer; < 0: given back,
+    const int32_t *page; /* [blocks up to the last row's] page of each block of this layer; < 0: freed,
                             never visited */
     const int32_t
         *list_off; /* ATTN_LIST: [H, n_qblock + 1] offsets into list, n_qblock = query blocks of this run */
@@ -138,7 +140,7 @@ struct attn_args {
 /* How a prompt's query blocks choose their key blocks. Scores are fp32. */
 enum choose_rule {
     CHOOSE_XATTN, /* antidiagonal sums of groups of 16 rows, softmax over groups, summed over the block
-                     (flux-attention: xattn) */
+                     (docs/attention-routes.md, xattn) */
     CHOOSE_FLEX, /* softmax of mean query against mean key of each block (FlexPrefill, 2502.20766: query-aware
                     estimate) */
 };
@@ -184,7 +186,7 @@ struct pool_args {
     int n_row, n_head, head;
 };
 
-/* Layer Router MLP in fp32 (flux-attention: Layer Router, steps 3 and 4). x = sum / count. */
+/* Layer Router MLP in fp32 (docs/attention-routes.md, steps 3 and 4). x = sum / count. */
 struct router_weights {
     const float *w[5], *b[5]; /* K->8K, 8K->2K | 2K->4K, 4K->K, K->n_out; row-major [out, in] */
     int n_out;                /* 2: softmax form, 1: sigmoid form */
@@ -222,7 +224,7 @@ struct sample_row {
     int32_t top_k;                         /* <= 0: off */
     float presence, frequency, repetition; /* 0, 0, 1: off */
     uint64_t seed;                         /* random number = f(seed, pos): independent of the batch */
-    int32_t pos;                           /* position of the token to be drawn */
+    int32_t pos;                           /* position of the token to be sampled */
     int32_t n_top;                         /* 0..SAMPLE_TOP_MAX */
     const int32_t
         *hist; /* host: prompt then answer so far (repetition: both, presence/frequency: the answer) */
@@ -230,17 +232,17 @@ struct sample_row {
     const int32_t *bias_id; /* host: n_bias ids with bias_value, added to the logits */
     const float *bias_value;
     int32_t n_bias;
-    const int32_t *ban_id; /* host: never drawn (min_tokens: eos and stop ids) */
+    const int32_t *ban_id; /* host: never sampled (min_tokens: eos and stop ids) */
     int32_t n_ban;
-    const int32_t *allow_id; /* host: when n_allow > 0 only these may be drawn */
+    const int32_t *allow_id; /* host: when n_allow > 0 only these may be sampled */
     int32_t n_allow;
-    int32_t force_id; /* >= 0: no draw, report this token's logprob (echo) */
+    int32_t force_id; /* >= 0: no sampling, report this token's logprob (echo) */
 };
 struct sample_out {
     int32_t id;
     float logprob;
     int32_t n_top;
-    bool bad;                       /* NaN, or nothing left to draw from */
+    bool bad;                       /* NaN, or nothing left to sample from */
     int32_t top_id[SAMPLE_TOP_MAX]; /* falling logprob, ties to the lower id */
     float top_logprob[SAMPLE_TOP_MAX];
 };

@@ -1,5 +1,5 @@
 /* philox: counter-based random numbers (Philox4x32-10; Salmon, Moraes, Dror, Shaw, SC 2011). The number for
- * (seed, position) needs no state, so a request draws the same tokens in any batch. */
+ * (seed, position) needs no state, so a request samples the same tokens in any batch. */
 #ifndef FLUXD_KERNELS_PHILOX_H
 #define FLUXD_KERNELS_PHILOX_H
 

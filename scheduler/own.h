@@ -67,10 +67,10 @@ void route_only_end(struct scheduler *s, struct seq *q, struct request *r); /* q
 /* --- deadline.c */
 void deadline_end_late(struct scheduler *s);
 
-/* --- books.c: gauges, and checks for tests */
-void books_count(struct scheduler *s);
-void books_check_quick(const struct scheduler *s); /* aborts unless sums agree */
-void books_check(const struct scheduler *s);       /* aborts unless every page is free once or owned once */
+/* --- accounting.c: gauges, and checks for tests */
+void accounting_count(struct scheduler *s);
+void accounting_check_quick(const struct scheduler *s); /* aborts unless sums agree */
+void accounting_check(const struct scheduler *s); /* aborts unless every page is free once or owned once */
 
 /* --- scheduler.c: one turn of the engine thread. */
 enum turn { TURN_WORKED, TURN_IDLE, TURN_OVER };

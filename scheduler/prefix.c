@@ -1,4 +1,4 @@
-/* prefix: see prefix.h. The tree: finding, sharing, ageing, giving up. */
+/* prefix: see prefix.h. The tree: finding, sharing, ageing, evicting. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,7 +151,7 @@ static bool give_up_node(struct prefix *p)
         leave_index(p, n);
     }
     prefix_node_free(p, n);
-    p->given_up += (uint64_t)(before - kvpool_n_kept(p->c.pool));
+    p->evicted += (uint64_t)(before - kvpool_n_kept(p->c.pool));
     return true;
 }
 
@@ -195,7 +195,7 @@ void prefix_node_mark(struct prefix *p, struct prefix_node *n, int n_block)
     }
 }
 
-/* --- giving up */
+/* --- eviction */
 
 static void trim(struct prefix *p, struct prefix_node *n)
 {
@@ -204,7 +204,7 @@ static void trim(struct prefix *p, struct prefix_node *n)
     n->whole = false;
     for (int l = 0; l < p->c.n_layer; l++)
         if (n->route[l] == ROUTE_SPARSE) drop_page(p, n, l);
-    p->given_up += (uint64_t)(before - kvpool_n_kept(p->c.pool));
+    p->evicted += (uint64_t)(before - kvpool_n_kept(p->c.pool));
 }
 
 bool prefix_give_up_one(struct prefix *p)
@@ -292,13 +292,13 @@ void prefix_share(struct prefix *p, const struct prefix_hit *h, const uint8_t *r
         }
 }
 
-/* --- books */
+/* --- counts and checks */
 
 struct prefix_count prefix_count(const struct prefix *p)
 {
     return p ? (struct prefix_count){.n_node = p->n_used,
                                      .n_page = kvpool_n_kept(p->c.pool),
-                                     .given_up = p->given_up}
+                                     .evicted = p->evicted}
              : (struct prefix_count){0};
 }
 

@@ -2,11 +2,11 @@
  * request that wrote them. Engine thread only; allocates everything at open but the routers' sums.
  *
  * A node is one full page of prompt tokens in all layers, under one route, or under all while those cannot
- * differ yet; it hangs on the node of the page before it. Nodes are found by a chained keyed hash and
- * believed only after key, salt and tokens were compared. A page kept here has no owner: it is given up
- * whenever somebody needs it, oldest nodes first, and before them the pages of sparse layers behind which no
- * prompt ended or branched yet. A node is always as recent as those that hang on it, so what is given up has
- * nothing hanging on it. */
+ * differ yet; its parent is the node of the page before it. Nodes are found by a chained keyed hash and
+ * believed only after key, salt and tokens were compared. A page kept here has no owner: it is
+ * evicted when a request needs it, oldest nodes first, and before them the pages of sparse layers behind
+ * which no prompt ended or branched yet. A node is at least as recent as its children, so only leaves are
+ * evicted. */
 #ifndef FLUXD_SCHEDULER_PREFIX_H
 #define FLUXD_SCHEDULER_PREFIX_H
 
@@ -28,7 +28,7 @@ struct prefix_conf {
     struct kvpool *pool; /* borrowed */
 };
 enum err prefix_open(struct prefix **out, const struct prefix_conf *conf);
-void prefix_close(struct prefix *p); /* pages given up; NULL is fine */
+void prefix_close(struct prefix *p); /* frees its pages; NULL is fine */
 
 /* A prompt as the cache sees it. */
 struct prefix_ask {
@@ -44,7 +44,7 @@ struct prefix_hit {
     struct prefix_node *node;
     int n_block; /* 0: nothing found */
 };
-/* The longest prefix after which a prompt can go on. Borrowed until the next call that may give pages up. */
+/* The longest prefix after which a prompt can go on. Borrowed until the next call that may evict pages. */
 struct prefix_hit prefix_find(struct prefix *p, const struct prefix_ask *ask);
 const uint8_t *prefix_route(const struct prefix_hit *h); /* [L] under which its pages were written; all OPEN:
                                                             any would have written the same */
@@ -65,14 +65,14 @@ void prefix_note(struct prefix *p, int slot, int layer, int block0, int block1,
                  const struct kvmap *map); /* these are written */
 void prefix_commit(struct prefix *p, int slot,
                    const uint8_t *route);     /* all of its prompt is: others may find it */
-void prefix_drop(struct prefix *p, int slot); /* it came to nothing; harmless where nothing was begun */
+void prefix_drop(struct prefix *p, int slot); /* it was aborted; harmless where nothing was begun */
 
 void prefix_make_room(struct prefix *p,
-                      int n); /* gives pages up until n are free, or none is left to give; p NULL is fine */
+                      int n); /* evicts pages until n are free, or none is left; p NULL is fine */
 
 struct prefix_count {
     int n_node, n_page; /* kept now */
-    uint64_t given_up;  /* pages, ever: for want of room, not copies or what came to nothing */
+    uint64_t evicted;   /* pages, ever: to make room; not copies or what was aborted */
 };
 struct prefix_count prefix_count(const struct prefix *p);
 void prefix_check(const struct prefix *p); /* aborts unless lists, tree and pool agree */

@@ -46,7 +46,7 @@ void prefix_begin(struct prefix *p, int slot, const struct prefix_ask *ask, cons
     struct prefix_node *up = h->node;
     for (int b = f->from; b < n && b < most; b++) {
         const int32_t *tok = ask->tok + (int64_t)b * PAGE_TOK;
-        /* what is given up for it is older than these and those before them: so there must be another */
+        /* what is evicted for it is older than these and those before them: so there must be another */
         struct prefix_node *m = p->free || p->n_used > f->from + f->n ? prefix_node_new(p, up) : NULL;
         if (!m) break;
         m->hash = hash = prefix_hash_page(p, hash, tok);
@@ -168,7 +168,7 @@ void prefix_commit(struct prefix *p, int slot, const uint8_t *route)
         settle_loose(p, last);
         up = last;
     }
-    for (int i = f->n - 1; i >= 0; i--) /* copies of what was there: nothing hangs on them any more */
+    for (int i = f->n - 1; i >= 0; i--) /* copies of what was there: they have no children any more */
         if (f->node[i]->n_under == 0 && f->node[i] != last) prefix_node_free(p, f->node[i]);
     if (last) {
         prefix_node_touch(p, last);

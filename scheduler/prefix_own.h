@@ -1,4 +1,4 @@
-/* prefix_own: the tree of the prefix cache, as its two files see it: prefix.c finds and gives up,
+/* prefix_own: the tree of the prefix cache, as its two files see it: prefix.c finds and evicts,
  * prefix_fill.c fills. */
 #ifndef FLUXD_SCHEDULER_PREFIX_OWN_H
 #define FLUXD_SCHEDULER_PREFIX_OWN_H
@@ -15,7 +15,7 @@ struct prefix_node {
     struct list age;          /* in prefix.age: oldest last */
     struct list loose;        /* in prefix.loose, oldest last, or alone */
     struct hash128 hash;
-    int block, n_under; /* nodes that hang on it */
+    int block, n_under; /* its children */
     bool whole;         /* has the pages of all layers */
     bool resume;        /* prompts end, branch or go on so near behind it that they need all its pages */
     uint32_t key_id;    /* of a first page: whose */
@@ -53,7 +53,7 @@ struct prefix {
     struct prefix_fill *fill; /* [max_seqs] */
     struct hash128 *hash;     /* [max_blocks] scratch */
     uint8_t key[16];
-    uint64_t given_up;
+    uint64_t evicted;
 };
 
 struct hash128 prefix_hash_first(const struct prefix *p, uint32_t key_id,
@@ -64,7 +64,7 @@ struct hash128 prefix_hash_page(const struct prefix *p, struct hash128 before, c
 struct prefix_node *
 prefix_node_new(struct prefix *p,
                 struct prefix_node *up); /* youngest; oldest ones may go for it; NULL: none to be had */
-void prefix_node_free(struct prefix *p, struct prefix_node *n);  /* nothing hangs on it */
+void prefix_node_free(struct prefix *p, struct prefix_node *n);  /* it has no children */
 void prefix_node_touch(struct prefix *p, struct prefix_node *n); /* it and all before it are the youngest */
 void prefix_node_index(struct prefix *p, struct prefix_node *n);
 void prefix_node_mark(struct prefix *p, struct prefix_node *n,

@@ -213,12 +213,12 @@ static void count_layer_pages(struct scheduler *s)
 
 /* Of several choices of one prompt the first to run computes it, and the others go on behind its pages: so
  * they wait for those. */
-static bool awaits_kin(const struct scheduler *s, const struct request *r)
+static bool awaits_siblings(const struct scheduler *s, const struct request *r)
 {
     bool awaits = false;
-    if (!r->kin || r->swapped || r->use.n_answer > 0 || !reuse_would(&s->core, r)) return false;
+    if (!r->siblings || r->swapped || r->use.n_answer > 0 || !reuse_would(&s->core, r)) return false;
     for (int i = 0; i < s->info->max_seqs; i++)
-        awaits |= s->seq[i].req && s->seq[i].req->kin == r->kin && s->seq[i].phase == SEQ_PREFILL;
+        awaits |= s->seq[i].req && s->seq[i].req->siblings == r->siblings && s->seq[i].phase == SEQ_PREFILL;
     return awaits;
 }
 
@@ -252,7 +252,7 @@ static struct request *pick(struct scheduler *s)
     LIST_EACH (it, &s->waiting) {
         if (n == ADMIT_WINDOW) break;
         r[n] = LIST_ITEM(it, struct request, node);
-        if (awaits_kin(s, r[n])) continue;
+        if (awaits_siblings(s, r[n])) continue;
         ask[n] = ask_of(s, r[n]);
         n++;
     }

@@ -97,7 +97,7 @@ struct request {
     int priority;    /* lower first */
     uint32_t key_id; /* the API key's, for fairness between keys; 0: none */
     const void
-        *kin; /* equal for the choices of one prompt of one call, looked at for that alone; NULL: none */
+        *siblings; /* groups the choices of one prompt of one call: compared by address only; NULL: none */
     const char *cache_salt;        /* the prefix cache shares only among equal ones; NULL: none */
     struct sample_out *prompt_out; /* [n_prompt] or NULL */
     int prompt_top;

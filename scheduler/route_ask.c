@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* auto means the routers, and full where the model has none (interfaces: settings). */
+/* auto means the routers, and full where the model has none (docs/settings.md, route). */
 static uint8_t auto_bit(const struct engine_info *m) { return m->has_router ? ROUTE_OPEN : ROUTE_FULL; }
 
 enum err route_ask_parse(const char *word, const struct engine_info *m, uint8_t *bit, struct err_note *note)

@@ -215,7 +215,7 @@ void scheduler_cancel(struct scheduler *s, struct request *r)
     mailbox_poke(s->inbox);
 }
 
-/* Whoever ended stands in the outbox twice if it was announced just before; its reader gets it once. */
+/* A request that ended is in the outbox twice if it was announced just before; its reader gets it once. */
 size_t scheduler_poll(struct scheduler *s, struct request **out, size_t n)
 {
     size_t got = mailbox_take_all(s->outbox, (void **)out, n), kept = 0;
@@ -235,7 +235,7 @@ void scheduler_count_end(struct scheduler *s, enum finish finish)
     atomic_fetch_add_explicit(&s->stats.finished[finish], 1, memory_order_relaxed);
 }
 
-void scheduler_unrest(struct scheduler *s) { mailbox_poke(s->inbox); }
+void scheduler_resume(struct scheduler *s) { mailbox_poke(s->inbox); }
 
 void scheduler_drain(struct scheduler *s) { atomic_store(&s->draining, true); }
 
@@ -345,7 +345,7 @@ static void fill_batch(struct scheduler *s)
         if (q->req->use.n_answer == 0) /* once: its maker may be reading it later */
             s->batch.piece[i].prompt_out = q->req->prompt_out;
         s->batch.piece[i].sample.n_hist =
-            q->req->n_prompt; /* a replayed prompt draws its first token from the prompt alone */
+            q->req->n_prompt; /* the first token of a replayed prompt is sampled from the prompt alone */
         s->batch.piece[i].sample.pos = q->req->n_prompt;
     }
 }
@@ -412,7 +412,7 @@ static void end_all(struct scheduler *s, enum err why)
     }
     for (int i = 0; i < s->info->max_seqs; i++)
         if (s->seq[i].req) apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_ERROR, why);
-    books_count(s);
+    accounting_count(s);
 }
 
 static enum turn turn(struct scheduler *s, struct request *first, enum err *err)
@@ -428,9 +428,9 @@ static enum turn turn(struct scheduler *s, struct request *first, enum err *err)
     end_cancelled(s);
     deadline_end_late(s);
     queue_extend_promises(s);
-    books_count(s);
+    accounting_count(s);
     queue_admit(s);
-    books_count(s);
+    accounting_count(s);
     int n_free =
         kvpool_n_free(s->core.pool) + kvpool_n_idle(s->core.pool) - (s->info->n_page - s->core.lim.n_page);
     s->plan.aged_turn = s->n_piece_step % AGED_EVERY == AGED_EVERY - 1;

@@ -64,7 +64,7 @@ struct scheduler_stats {
     _Atomic uint64_t prefix_hits,
         prefix_misses; /* prompts computed behind cached pages, and from their first token */
     _Atomic uint64_t prefix_strays,
-        prefix_given_up; /* prompts begun again as their route differed; pages given up */
+        prefix_evicted;                       /* prompts begun again as their route differed; pages evicted */
     _Atomic int64_t pages_cached, pages_idle; /* kept by the prefix cache; of those without any other owner */
     _Atomic uint64_t full_layer_requests[256]; /* routed requests for which layer l was full */
     _Atomic uint64_t full_layers_hist[257];    /* routed requests by number of full layers */
@@ -119,7 +119,7 @@ void scheduler_count_end(struct scheduler *s, enum finish finish);
 
 /* After a full ring was read: the sequence may go on. Cheap; call it when events were read from a request
  * that had none free. */
-void scheduler_unrest(struct scheduler *s);
+void scheduler_resume(struct scheduler *s);
 
 void scheduler_drain(struct scheduler *s); /* refuse new requests, finish the accepted ones */
 void scheduler_stop(struct scheduler *s,

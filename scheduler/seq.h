@@ -1,7 +1,7 @@
 /* seq: one request while it is in the engine: its slot, its pages, and how far its prompt has come. Engine
  * thread only. States: waiting (no seq yet) -> PREFILL -> DECODE -> gone. A preempted seq goes back to
- * waiting; its answer so far stays in the request and is replayed through the decode path (design: a
- * generated token is never recomputed as a prompt token). */
+ * waiting; its answer so far stays in the request and is replayed through the decode path (a generated
+ * token is never recomputed as a prompt token: docs/architecture.md, phases). */
 #ifndef FLUXD_SCHEDULER_SEQ_H
 #define FLUXD_SCHEDULER_SEQ_H
 

@@ -19,7 +19,7 @@ double swap_ms(const struct swap *w, int n_pages);
 bool swap_out(struct swap *w, struct engine *e, struct seq *q);
 
 /* Pages from pool for q, filled from what r holds; q decodes on. False, and nothing taken: the engine failed.
- * What r held is given back in both cases. */
+ * What r held is freed in both cases. */
 bool swap_in(struct swap *w, struct engine *e, struct kvpool *pool, struct seq *q, struct request *r);
 void swap_drop(struct swap *w,
                struct request *r);       /* it ends, or is computed again; harmless when nothing is swapped */

@@ -40,8 +40,8 @@ extern const char *malloc_conf;
 const char *malloc_conf =
     "narenas:4,oversize_threshold:0,lg_tcache_max:13,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true,max_background_threads:1";
 
-/* Its words would go to standard error past the log, whoever waits there. All of them are about threads that
- * it does without, or end in an abort. */
+/* Its messages would go to standard error past the log, and could block there. All are about threads that it
+ * does without, or end in an abort. */
 static void allocator_says(void *arg, const char *what)
 {
     (void)arg;
@@ -81,7 +81,7 @@ struct server {
 
     pthread_t thread;
     _Atomic(enum stage) stage;
-    atomic_bool stop; /* loading is to give up */
+    atomic_bool stop; /* loading must end */
     sem_t may_close;  /* the loop has read every event */
 
     /* engine thread; the loop reads them once the stage says so */
@@ -639,7 +639,7 @@ static int serve(struct server *s)
              s->config.host, http_port(s->app.http), s->config.model, s->config.n_api_key);
     if (!http_is_loopback(s->app.http) && s->config.n_api_key == 0)
         log_line(LOG_WARN, "open to everyone",
-                 "host=%s reason=\"no API key: whoever reaches this address may use it; "
+                 "host=%s reason=\"no API key: every client that reaches this address may use it; "
                  "set FLUXD_API_KEY or --api-key-file\"",
                  s->config.host);
     if (start_engine_thread(s) != 0) {
@@ -673,7 +673,7 @@ static int print(void (*writer)(struct strbuf *))
 
 static atomic_bool may_end; /* serving is over */
 
-/* A library that gives up (OpenMP's, without memory or threads) ends the process with a code of its own. */
+/* A library that fails (OpenMP without memory or threads) ends the process with an exit code of its own. */
 static void on_exit_of_library(void)
 {
     if (!atomic_load(&may_end)) _exit(EXIT_INTERNAL);

@@ -174,7 +174,7 @@ static void use_visible(struct engine *e, const struct batch_seq *s, int layer, 
         if (full || b < e->c.sink_blocks || b > i - e->c.local_blocks) use_page(e, s, layer, b);
 }
 
-/* What the router of a layer sums of the first rows: those hang on the bits below, unless all routes have
+/* What the router of a layer sums of the first rows: those depend on the bits below, unless all routes have
  * them in common. */
 static float sum_of(const struct engine *e, const struct batch_seq *s, int layer)
 {

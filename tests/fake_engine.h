@@ -10,7 +10,7 @@ struct fake_conf {
     int n_layer, n_page, max_seqs, max_len, sink_blocks, local_blocks, max_prefill_tok, chunk_tok;
     bool sparse_streams, has_router;
     bool resumes;      /* prompts may go on behind pages of others: pages may have several readers */
-    int common_blocks; /* engine_info.common_blocks: what stands there hangs on no bit */
+    int common_blocks; /* engine_info.common_blocks: what they hold depends on no bit */
     int tail_tok;      /* engine_info.tail_tok */
     int step_us;       /* time a step takes */
     int fail_at_step;  /* > 0: ERR_DEVICE at this step */

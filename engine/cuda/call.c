@@ -130,8 +130,8 @@ static enum err flush_patches(struct call *c)
     return err;
 }
 
-/* Pages of a run's visible blocks that the device does not know yet. A page given back is not read again, so
- * -1 is no news. */
+/* Pages of a run's visible blocks that the device does not know yet. A freed page
+ * (-1) needs no patch: nothing reads it. */
 static enum err patch_run(struct call *c, const struct span *sp)
 {
     struct forward_cuda *f = c->f;

@@ -277,7 +277,7 @@ static enum err rope(const struct call *c, int layer, int n_tok, const int32_t *
  * gamma). */
 static float threshold_of(int rule) { return rule == CHOOSE_FLEX ? 0.95f : 0.9f; }
 
-/* Where a bit is open or a choice hangs on it, the kernels look at the kind that the device has settled by
+/* Where a bit is open or a choice depends on it, the kernels look at the kind that the device has settled by
  * then. */
 static enum err choose(const struct call *c, const struct span *sp, int i, int layer, int bit)
 {

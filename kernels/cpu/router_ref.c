@@ -1,4 +1,4 @@
-/* router: pooling and the Layer Router's MLP, fp32 (flux-attention: Layer Router). Five small products for
+/* router: pooling and the Layer Router's MLP, fp32 (docs/attention-routes.md). Five small products for
  * one row per prompt and layer; one order of sums, so a decision near a tie does not depend on anything but
  * the prompt. */
 #include <string.h>

@@ -58,8 +58,8 @@ static void take_top(struct sample_out *o, const float *l, int n, int want, doub
     for (int k = 0; k < o->n_top; k++) o->top_logprob[k] = (float)((double)l[o->top_id[k]] - lse);
 }
 
-/* Logits as the client bent them. hist[V] counts come from `count`. */
-static void bend(const struct sample_row *r, const float *l, float *x, int32_t *count, int V)
+/* Logits with the penalties and biases that the client asked for. hist[V] counts come from `count`. */
+static void apply_penalties(const struct sample_row *r, const float *l, float *x, int32_t *count, int V)
 {
     if (r->n_allow > 0) {
         for (int i = 0; i < V; i++) x[i] = -INFINITY;
@@ -202,7 +202,7 @@ static void sample_one(const struct sample_row *r, const float *l, float *work, 
     } else if (plain(r)) {
         o->id = arg_max(l, V);
     } else {
-        bend(r, l, work, (int32_t *)(void *)(work + V), V);
+        apply_penalties(r, l, work, (int32_t *)(void *)(work + V), V);
         int best = arg_max(work, V);
         o->bad = !(work[best] > -INFINITY);
         o->id = o->bad ? 0 : draw(r, work, V);

@@ -4,8 +4,8 @@
  *
  * The work is bytes of K and V. The visible blocks of each (row, kv head) are cut into pieces as even as they
  * can be, as many as that row's own number of blocks says, so long and short, full and sparse rows mix in one
- * launch. Whoever finishes a row's last piece adds up all its pieces in order: bits depend neither on the
- * batch nor on who computed what. */
+ * launch. The CTA that finishes a row's last piece adds up all its pieces in order: bits depend neither on
+ * the batch nor on who computed what. */
 #ifndef FLUXD_KERNELS_CUDA_ATTN_PIECE_CUH
 #define FLUXD_KERNELS_CUDA_ATTN_PIECE_CUH
 
@@ -427,8 +427,8 @@ __device__ __forceinline__ void write_piece(unsigned char *parts, const piece_pa
 }
 
 /* Counts a piece as done; after a row's last one the row is added up. By all threads that gather, after
- * write_piece: their writes come before thread 0's count by the barrier, that one before the count of whoever
- * adds up by the two counts' order. */
+ * write_piece: their writes come before thread 0's count by the barrier, that one before the count of the
+ * thread that adds up by the two counts' order. */
 template <int K, typename T>
 __device__ __forceinline__ void finish_piece(gather_smem &sm, const piece_params &p, const item &it)
 {

@@ -11,7 +11,7 @@ enum {
     ATTN_L2_KV_BYTES = 32 << 20, /* K and V of the heads that run side by side stay in L2 */
 };
 
-/* What whoever computes needs to know of a tile. */
+/* What the consumers need to know of a tile. */
 struct tile_info {
     int n_block;  /* < 0: no more tiles */
     int diagonal; /* first block is the diagonal one */
@@ -45,7 +45,7 @@ __device__ __forceinline__ seg_blocks blocks_of(const attn_seg &s)
     return b;
 }
 
-/* A tile as whoever loads its pages walks it. */
+/* A tile as the producer that loads its pages walks it. */
 struct walk {
     tile_info info;
     attn_span span;

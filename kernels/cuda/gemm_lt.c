@@ -274,7 +274,7 @@ static bool gives(struct tune *t, const cublasLtMatmulAlgo_t *algo, const char *
 }
 
 /* The first proposal whose rows stand alone says which bits are right. The choice is among those that give
- * the same, so it may follow the clock and yet no answer hangs on it. Where there is none, the library's
+ * the same, so it may follow the clock: no answer depends on it. Where there is none, the library's
  * first choice for one row takes row after row. */
 static bool choose_decode(struct gemm_lt *g, const struct gemm_args *a, struct shape *s)
 {

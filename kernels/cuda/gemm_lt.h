@@ -21,7 +21,7 @@ void gemm_lt_close(struct gemm_lt *g);
 enum err gemm_lt(struct gemm_lt *g, const struct gemm_args *a);
 
 /* Fixes the algorithm of the product's shape before it is needed. For decode it is timed on a->w (some 0.1 s,
- * and memory that it gives back), and not taken unless rows get the same bits alone and among others. x and y
+ * and memory that it frees), and not taken unless rows get the same bits alone and among others. x and y
  * are not read. */
 enum err gemm_lt_plan(struct gemm_lt *g, const struct gemm_args *a);
 

@@ -3,14 +3,14 @@
  * Weights are the 64-row operand of wgmma, the rows of x its 8..64 columns. One CTA or a cluster of two takes
  * a tile of up to 224 rows of the weight, each CTA an equal part of the columns, and adds the parts up
  * through shared memory in the order of the columns: no sums go through memory. Tiles are tall because every
- * CTA reads x too. The cut hangs on the weight's shape alone.
+ * CTA reads x too. The cut depends on the weight's shape alone.
  *
  * Between two products the memory must not rest: the next kernel is let in when a CTA's last loads are on
- * their way, and fills its ring with weights, which hang on no earlier kernel, while this one adds up, stores
- * and ends. So an SM has room for two CTAs. Were two of one product let on one SM, others would idle and the
- * two end late (4096 x 14336, H200: 19-23 us on an SM alone, 28-31 side by side): of products that follow one
- * another one takes more than half of an SM's shared memory, the next more than half of its registers, so
- * that they fit together and none with itself. */
+ * their way, and fills its ring with weights, which depend on no earlier kernel, while this one adds up,
+ * stores and ends. So an SM has room for two CTAs. If two CTAs of one product shared an SM, other SMs would
+ * idle and the two would end late (4096 x 14336, H200: 19-23 us on an SM alone, 28-31 side by side): of
+ * products that follow one another one takes more than half of an SM's shared memory, the next more than half
+ * of its registers, so that they fit together and none with itself. */
 #include "kernels/cuda/gemm_gpu.h"
 #include "kernels/cuda/gpu_ops.cuh"
 #include "kernels/cuda/tensor_map.h"
@@ -153,7 +153,7 @@ __device__ void load_units(unsigned char *ring, bars &b, const params &p, const 
         grid_launch_next();
         return;
     }
-    const int ahead = min(p.n_stage, n); /* weights hang on no earlier kernel, x does */
+    const int ahead = min(p.n_stage, n); /* weights depend on no earlier kernel, x does */
     turn t(s, warp);
     for (; t.i < ahead; t.next(s, p.n_stage)) load_w(t);
     grid_wait();

@@ -201,13 +201,13 @@ static __device__ void take_top(sample_smem &s, const float *l, int V, int want,
     }
 }
 
-/* --- bending */
+/* --- penalties and biases */
 
 static __device__ bool has_penalty(const sample_gpu_row &r)
 {
     return r.repetition != 1.0f || r.presence != 0.0f || r.frequency != 0.0f;
 }
-static __device__ bool bends(const sample_gpu_row &r)
+static __device__ bool has_penalties(const sample_gpu_row &r)
 {
     return r.n_allow > 0 || r.n_bias > 0 || r.n_ban > 0 || has_penalty(r);
 }
@@ -225,9 +225,9 @@ static __device__ void each_id(const int32_t *id, int n, float *x, int32_t *coun
     __syncthreads();
 }
 
-/* Logits as the client bent them, into x. */
-static __device__ void bend(const sample_gpu_args &a, const sample_gpu_row &r, const float *l, float *x,
-                            int32_t *count)
+/* Logits with penalties and biases, into x. */
+static __device__ void apply_penalties(const sample_gpu_args &a, const sample_gpu_row &r, const float *l,
+                                       float *x, int32_t *count)
 {
     const int32_t *allow = a.id + r.allow_id, *bias = a.id + r.bias_id, *ban = a.id + r.ban_id,
                   *hist = a.id + r.hist;
@@ -424,7 +424,7 @@ static __device__ bool gather_list(sample_smem &s, const float *p, int V, float 
     return n <= LIST;
 }
 
-/* Draws from logits l, bent or not, whose highest is max. x becomes weights (l may be x). */
+/* Samples from logits l, with penalties or not, whose highest is max. x becomes weights (l may be x). */
 static __device__ int draw_token(sample_smem &s, const sample_gpu_row &r, const float *l, float *x, int V,
                                  float max)
 {
@@ -476,12 +476,14 @@ static __global__ void __launch_bounds__(THREADS) sample_kernel(const sample_gpu
         id = r.force_id;
     } else if (!bad) {
         best b = top;
-        if (bends(r)) {
-            bend(a, r, l, x, (int32_t *)(x + V));
+        if (has_penalties(r)) {
+            apply_penalties(a, r, l, x, (int32_t *)(x + V));
             b = arg_max(s, x, V);
         }
         bad = !(b.v > -INFINITY);
-        id = bad ? 0 : r.temperature < GREEDY_BELOW ? b.i : draw_token(s, r, bends(r) ? x : l, x, V, b.v);
+        id = bad                            ? 0
+             : r.temperature < GREEDY_BELOW ? b.i
+                                            : draw_token(s, r, has_penalties(r) ? x : l, x, V, b.v);
     }
     if (threadIdx.x == 0) {
         o->id = id;

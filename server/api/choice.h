@@ -15,7 +15,7 @@ struct choice {
     struct strbuf raw;         /* bytes of a character that is not whole yet */
     struct strbuf fresh;       /* whole characters on their way through the stopper */
     struct strbuf kept;        /* what the stopper has let through */
-    struct strbuf reason, out; /* text that is certain; whoever tells it clears it */
+    struct strbuf reason, out; /* text that is certain; cleared by the code that sends it */
     struct stopper stopper;
     struct think think;       /* of a chat's answer */
     struct sample_out *token; /* [n_token] when the call asks for log-probabilities */

@@ -151,7 +151,7 @@ static void pump(struct gen *g, struct choice *c)
     if (!g->over && g->streaming && http_stream_full(g->call)) g->paused = true;
     if (g->paused || !c->pending) return;
     for (; c->pending && request_next_event(c->r, &e); n++) take_event(g, c, &e);
-    if (n >= EVENT_RING - 1) scheduler_unrest(scheduler_of(g)); /* the ring was full */
+    if (n >= EVENT_RING - 1) scheduler_resume(scheduler_of(g)); /* the ring was full */
     if (g->over) return;
     if (c->failed)
         fail_code(g, c->failed);
@@ -179,7 +179,7 @@ static void on_room(void *arg)
     if (g->over) return;
     g->paused = false;
     pump_all(g);
-    scheduler_unrest(scheduler_of(g));
+    scheduler_resume(scheduler_of(g));
     settle(g);
 }
 

@@ -26,7 +26,7 @@
         .name = field, .type = JSON_REJECT, .neutral = number                                                \
     } /* this one does */
 
-/* What nobody's answer depends on here, and what would change the answer and is not served. */
+/* Values of fields that are not supported which ask for nothing: they are accepted. */
 static const char *const words_neutral[] = {"text", "none", "auto", "default", "medium", NULL};
 
 static const struct json_row shared_row[] = {
@@ -336,7 +336,7 @@ static bool contains(const struct json_ints *set, int32_t id)
     return false;
 }
 
-/* While min_tokens bans all that ends an answer, something else must be left to draw. */
+/* While min_tokens bans all that ends an answer, something else must be left to sample. */
 static enum err check_drawable(const struct params *p, struct json_in *in, const struct engine_info *model)
 {
     const struct json_ints eos = {.v = model->eos, .n = p->ignore_eos ? 0 : (size_t)model->n_eos};

@@ -164,7 +164,7 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
     return OK;
 }
 
-/* Echo gives back the client's own text, and the text of ids where it sent ids or they were cut. */
+/* Echo returns the client's own text, and the text of ids where it sent ids or they were cut. */
 static enum err keep_text(struct prep *c, int prompt_i, const struct token_vec *ids, bool cut)
 {
     const struct json_str *sent = &c->p.prompt.v[prompt_i].text;
@@ -202,7 +202,7 @@ static enum err add_prompt(struct prep *c, int prompt_i, struct token_vec *ids)
     for (int i = 0; i < a->n_per_prompt && !e; i++)
         e = make_request(c, ids, i, max_new, given, &a->request[prompt_i * a->n_per_prompt + i]);
     for (int i = 0; i < a->n_per_prompt && a->n_per_prompt > 1 && !e; i++)
-        a->request[prompt_i * a->n_per_prompt + i]->kin = &a->prompt[prompt_i];
+        a->request[prompt_i * a->n_per_prompt + i]->siblings = &a->prompt[prompt_i];
     if (!e)
         a->prompt[prompt_i] =
             (struct ask_prompt){.id = a->request[prompt_i * a->n_per_prompt]->prompt, .n = (int)ids->n};

@@ -1,4 +1,4 @@
-/* body: the bytes of one request's body, from the first that comes until whoever took it gives it back. Loop
+/* body: the bytes of one request's body, from the first that comes until its owner frees it. Loop
  * thread only, but for reading what http_body_take gave.
  *
  * The memory follows what came, not what was announced: it is at most a quarter larger, and a little for a

@@ -65,7 +65,7 @@ struct http {
     bool loopback;
     bool kicked;  /* the library has something to do before the loop sleeps */
     bool running; /* inside MHD_run */
-    bool resting; /* accept failed for want of resources: a short pause */
+    bool resting; /* accept failed for lack of resources: a short pause */
     bool closing, stopped;
     int n_handle; /* own uv handles not yet closed */
     void (*on_closed)(void *);

@@ -11,7 +11,7 @@
 
 enum {
     ACCEPT_BATCH = 64, /* sockets taken per turn, so that accepting never starves the streams */
-    REST_MS = 100      /* pause after accept failed for want of descriptors or memory */
+    REST_MS = 100      /* pause after accept failed for lack of descriptors or memory */
 };
 
 static void on_listen(uv_poll_t *p, int status, int events);

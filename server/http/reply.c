@@ -1,7 +1,7 @@
 /* reply: whole answers, and the end of a call. Loop thread only.
  *
  * Two hold a call: the library, from the first access callback to the completed callback, and the handler,
- * from its start until it has answered (or let go after on_gone). Whoever lets go last frees it. */
+ * from its start until it has answered (or let go after on_gone). The last of the two to let go frees it. */
 #include <stdlib.h>
 #include <string.h>
 

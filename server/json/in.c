@@ -136,7 +136,7 @@ enum err json_in_fail(struct json_in *in, enum err e, const char *name, const ch
 
 /* ---- tables ---- */
 
-/* Mistakes of whoever wrote the row. */
+/* Mistakes in the row itself. */
 static void check_row(const struct json_row *row)
 {
     const enum json_type t = row->type;

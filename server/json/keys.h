@@ -1,5 +1,5 @@
-/* keys: the keys of all JSON objects open at one time, to find the one that stands twice. One owner, one
- * scan. A set of 128-bit keyed hashes: the secret is drawn per scan, so nobody can aim at a slot, and two
+/* keys: the keys of all JSON objects open at one time, to find duplicates. One owner, one
+ * scan. A set of 128-bit keyed hashes: the secret is new for each scan, so nobody can aim at a slot, and two
  * different keys are taken for equal with a chance of 2^-95 in the largest set. */
 #ifndef FLUXD_SERVER_JSON_KEYS_H
 #define FLUXD_SERVER_JSON_KEYS_H

@@ -373,8 +373,7 @@ static enum err fail_duplicate(struct scan *sc, size_t at, const char *name, siz
     const struct json_field *f = newest_field(sc);
     snprintf(param, sizeof param, "%.*s", f == NULL && sc->depth == 1 ? (int)shown : 0, name);
     return err_set(sc->note, ERR_DUPLICATE_KEY, f != NULL ? json_field_name(sc->out, f) : param,
-                   "JSON body: the key \"%.*s\" stands twice in one object (at byte %zu)", (int)shown, name,
-                   at);
+                   "JSON body: duplicate key \"%.*s\" in one object (at byte %zu)", (int)shown, name, at);
 }
 
 /* A key and its colon. */

@@ -143,7 +143,7 @@ static enum err check_src(const struct tokenizer_src *src, struct err_note *note
     return OK;
 }
 
-/* Copies the pieces, decodes them, and maps them. A text that stands twice means its first id. */
+/* Copies the pieces, decodes them, and maps them. A duplicate text means its first id. */
 static enum err build_pieces(struct tokenizer *t, const struct tokenizer_src *src, struct err_note *note)
 {
     size_t n = (size_t)src->n_piece;

@@ -2,7 +2,7 @@
 
 #include "base/arena.h"
 
-/* so that an allocation no machine can give comes back as NULL under the sanitizer too */
+/* so that an impossible allocation returns NULL under the sanitizer too */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
 

@@ -487,7 +487,7 @@ def test_running_out_of_descriptors_pauses_accepting(make_server):
     subprocess.run(["prlimit", f"--pid={s.proc.pid}", f"--nofile={n + 3}:4096"], check=True)
     held = [s.connect() for _ in range(10)]
     spent_on_frames(10)
-    assert spent_on_frames(50) < 10 * free  # whoever spins uses hundreds of times as much
+    assert spent_on_frames(50) < 10 * free  # a spinning loop uses hundreds of times as much
     for h in held:
         h.close()
     assert s.ask(get("/hello")).status == 200

@@ -21,8 +21,8 @@ NOT_ZERO = {"Ready", "Running", "Waiting", "Oldest waits", "KV pool", "Requests 
             "Time to first token", "Gap between tokens", "Whole request", "Time in the queue", "Prefill", "Engine step", "Requests by state", "Refused",
             "Preempted and swapped", "Engine time", "Steps", "Oldest waiting", "Used by kind", "Share in use", "Prompt tokens from the prefix cache",
             "Responses by class", "Clients", "CPU", "Memory", "Connections and streams", "Versions and models", "Full layers", "Median full layers",
-            "KV given back early", "Routed requests", "Share of full layers, per layer", "Distribution of routes", "Full layers of a request",
-            "Share of full layers, last hour", "Used by kind of layer", "Given back before the end", "Pool in use", "Prompts", "Tokens from the cache",
+            "KV freed early", "Routed requests", "Share of full layers, per layer", "Distribution of routes", "Full layers of a request",
+            "Share of full layers, last hour", "Used by kind of layer", "Freed before the end", "Pool in use", "Prompts", "Tokens from the cache",
             "Bias of the prompt admitted last", "Prompts with lowered margins"}
 
 

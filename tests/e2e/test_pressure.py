@@ -102,7 +102,7 @@ def leave(server, body, when_s, reads):
 
 
 def test_clients_that_leave_in_any_state_leave_nothing(make_server):
-    """Queued, in the first and the last layers of a prompt, decoding, set back for memory and swapped out."""
+    """Queued, in the first and the last layers of a prompt, decoding, preempted for memory and swapped out."""
     s = make_server("--kv-pool-bytes", "24M", "--max-num-seqs", "4", "--queue-len", "64", "--default-max-tokens", "16", "--max-model-len", "600", "--swap-space-bytes", "16M",
                     "--prefill-chunk-tokens", "128", "--priority-aging-ms", "0")
     rng = random.Random(3)

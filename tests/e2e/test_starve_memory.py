@@ -16,7 +16,7 @@ NEVER = 1 << 62
 
 
 class Starving:
-    """A server whose allocations can be made to fail, started again when it has ended for want of memory."""
+    """A server whose allocations can be made to fail, started again when it has ended for lack of memory."""
 
     def __init__(self):
         need_binary(APP)

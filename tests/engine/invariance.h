@@ -435,7 +435,7 @@ static void a_row_without_finite_logits_is_bad_alone(void **state)
     engine_close(e);
 }
 
-/* Scoring a prompt gives the logprobs that drawing its tokens would have given, whatever the pieces. */
+/* Scoring a prompt gives the logprobs that sampling its tokens would have given, whatever the pieces. */
 static void prompt_scores_do_not_depend_on_pieces(void **state)
 {
     (void)state;

@@ -1,7 +1,7 @@
 /* mutate: for tests that break model files on purpose. Watches every allocation while a file is read: under
- * the sanitizers by their allocator's hooks, else because malloc and its kin (and mmap) are taken over here
- * and passed on to the C library. Include once, in the test's own file. FLUXD_MUTATE_SEED=N makes other files
- * of the random ones. */
+ * the sanitizers by their allocator's hooks, else because malloc and its relatives (and mmap) are taken over
+ * here and passed on to the C library. Include once, in the test's own file. FLUXD_MUTATE_SEED=N makes other
+ * files of the random ones. */
 #ifndef FLUXD_TESTS_ENGINE_MUTATE_H
 #define FLUXD_TESTS_ENGINE_MUTATE_H
 

@@ -292,7 +292,7 @@ static void wild_values_in_every_field_never_pass_for_good(void **state)
     assert_true(n[REFUSED] + n[READ] + n[LOADED] >= 200 && n[REFUSED] > 100);
 }
 
-/* Strings with other bytes of the same length: keys and names that are no text, stand twice or are others'.
+/* Strings with other bytes of the same length: keys and names that are no text, duplicates or others'.
  */
 static void random_bytes_in_strings_never_pass_for_good(void **state)
 {

@@ -194,17 +194,17 @@ static int first_other(const struct engine *e, const uint8_t *a, const uint8_t *
     return l;
 }
 
-static int n_hit, n_stray;
+static int n_hit, n_mismatch;
 
 /* Begins again as the scheduler does: with what it has learned of the route, and the sums up to there. */
-static void begin_again(struct drive *d, int first_page, int stray, int chunk, const struct outcome *want)
+static void begin_again(struct drive *d, int first_page, int mismatch, int chunk, const struct outcome *want)
 {
     static struct outcome got;
     const uint8_t *fixed = engine_info(d->e)->fixed_route;
     const int L = engine_info(d->e)->n_layer, used = used_pages(d->e, d->seq.n_prompt) / L;
-    assert_memory_equal(d->route, want->route, (size_t)stray + 1);
-    assert_memory_equal(d->margin, want->margin, ((size_t)stray + 1) * sizeof *d->margin);
-    for (int l = stray + 1; l < L; l++)
+    assert_memory_equal(d->route, want->route, (size_t)mismatch + 1);
+    assert_memory_equal(d->margin, want->margin, ((size_t)mismatch + 1) * sizeof *d->margin);
+    for (int l = mismatch + 1; l < L; l++)
         assert_true(d->route[l] == ROUTE_OPEN || (fixed && d->route[l] == fixed[l]));
     engine_drop(d->e, d->seq.slot);
     d->seq.strayed = false;
@@ -215,7 +215,7 @@ static void begin_again(struct drive *d, int first_page, int stray, int chunk, c
     answer(d, &got, &first);
     memcpy(got.sum, d->seq.head_sum, sizeof got.sum);
     assert_same(want, &got);
-    n_stray++;
+    n_mismatch++;
 }
 
 /* Behind pages, in pieces of chunk tokens; what the slot's pages held before is poison. due: the writer's
@@ -226,7 +226,7 @@ static void check_behind(struct writer *w, const struct ask *a, int n_cached, in
     static struct outcome got;
     static struct drive d;
     struct engine *e = w->d.e;
-    const int stray = first_other(e, want->route, w->d.route);
+    const int mismatch = first_other(e, want->route, w->d.route);
     uint8_t open[DRIVE_LAYER];
     memset(open, ROUTE_OPEN, sizeof open);
     memset(&got, 0, sizeof got);
@@ -234,10 +234,10 @@ static void check_behind(struct writer *w, const struct ask *a, int n_cached, in
     start(&d, e, SLOT_OTHER, w->n_page, a);
     go_on(&d, w, n_cached, got.sum, any ? open : w->d.route);
     struct sample_out first = drive_prefill(&d, chunk);
-    assert_int_equal(d.seq.strayed, !any && stray < engine_info(e)->n_layer);
+    assert_int_equal(d.seq.strayed, !any && mismatch < engine_info(e)->n_layer);
     assert_memory_equal(got.sum, w->o.sum, sizeof got.sum); /* only read */
     if (d.seq.strayed)
-        begin_again(&d, w->n_page, stray, chunk, want);
+        begin_again(&d, w->n_page, mismatch, chunk, want);
     else {
         answer(&d, &got, &first);
         assert_same(want, &got);
@@ -298,10 +298,10 @@ static void check_setup(const struct setup *s, enum engine_dtype dtype)
 static void behind_pages_a_prompt_has_the_bits_of_one_without(void **state)
 {
     (void)state;
-    n_hit = n_stray = 0;
+    n_hit = n_mismatch = 0;
     for (int i = 0; i < N_SETUP; i++) check_setup(&setups[i], ENGINE_DTYPE_AUTO);
-    assert_true(n_hit > 0 && n_stray > 0);
-    printf("%d behind pages, %d began again\n", n_hit, n_stray);
+    assert_true(n_hit > 0 && n_mismatch > 0);
+    printf("%d behind pages, %d began again\n", n_hit, n_mismatch);
 }
 
 static void it_has_them_in_f32(void **state)

@@ -75,6 +75,19 @@ if clang-format --version 2>/dev/null | grep -q 'version 14\.'; then
     [ -z "$out" ] || { echo "$out"; breach "not as clang-format writes it: make fmt"; }
 fi
 
+# Plain words: what words.txt refuses stands nowhere, in prose, comments and strings alike.
+tab=$(printf '\t')
+while IFS="$tab" read -r words instead but; do
+    case $words in '#'* | '') continue ;; esac
+    out=$(git grep -nIwiE "$words" -- ':!tests/house/words.txt' ':!tests/goldens' ':!training/logs' ':!LICENSE' |
+        grep -vE "^(${but:-[^:]*:never:})" || true)
+    [ -z "$out" ] || { echo "$out" | cut -c 1-160; breach "plain English: instead of \"$words\" write: $instead"; }
+done <tests/house/words.txt
+
+# Documents that comments cite are in the tree.
+out=$(git grep -ohE '\bdocs/[a-z0-9-]+\.(md|1)\b' | sort -u | while read -r f; do [ -e "$f" ] || echo "$f"; done)
+[ -z "$out" ] || { echo "$out"; breach "a document that is cited but not there"; }
+
 # No promises instead of work.
 out=$(git grep -nE 'TODO|FIXME|\bXXX\b' -- '*.c' '*.h' '*.cu' '*.cuh' '*.py' | grep -v '^tests/house/' || true)
 [ -z "$out" ] || { echo "$out"; breach "promises instead of work"; }

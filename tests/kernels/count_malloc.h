@@ -1,4 +1,4 @@
-/* count_malloc: whoever links this has every allocation of the process come by it, the libraries' too. */
+/* count_malloc: linked into a test, it sees every allocation of the process, the libraries' too. */
 #ifndef FLUXD_TESTS_KERNELS_COUNT_MALLOC_H
 #define FLUXD_TESTS_KERNELS_COUNT_MALLOC_H
 

@@ -1,4 +1,4 @@
-/* ageing: nobody waits for ever, whatever its priority, key, size and route, and whoever else comes. In
+/* ageing: nobody waits for ever, whatever its priority, key, size and route, and whatever else comes. In
  * virtual time; the bound of admit.h is looked at after every turn, for all that wait. */
 #include "tests/scheduler/virtual.h"
 
@@ -52,12 +52,12 @@ static void close_hall(struct hall *h)
         }
         if (h->crowd[i]) guest_free(h->crowd[i]);
     }
-    books_check(h->s);
+    accounting_check(h->s);
     scheduler_close(h->s);
     engine_close(h->e);
 }
 
-/* The crowd is always whole: whoever ends comes again. */
+/* The crowd is always whole: each one that ends comes again. */
 static void crowd_turn(struct hall *h, bool named)
 {
     for (int i = 0; i < CROWD; i++) {

@@ -1,6 +1,7 @@
 /* fuzz: ten thousand turns of random events over the fake engine, which checks every page and every piece
- * itself. The laws: one DONE for each accepted request, its own tokens, books that balance after every turn,
- * and an end. `test_fuzz FIRST COUNT` runs other seeds, without a cache and with one of every size in turn.
+ * itself. The laws: one DONE for each accepted request, its own tokens, accounting that balances after every
+ * turn, and an end. `test_fuzz FIRST COUNT` runs other seeds, without a cache and with one of every size in
+ * turn.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 
 enum { LIVE = 40, MOST_TOK = 1400, STEPS = 10000, TALKS = 6, PAGES = 220 };
 
-/* What somebody said and was answered: others begin alike, the cache or not. */
+/* A conversation so far: others share its prefix, in the cache or not. */
 struct talk {
     int n;
     enum route_ask ask;
@@ -159,7 +160,7 @@ static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, int cache
 static void close_fuzz(struct fuzz *f)
 {
     assert_int_equal(f->done, f->accepted);
-    books_check(f->s);
+    accounting_check(f->s);
     assert_int_equal(kvpool_n_free(f->s->core.pool) + kvpool_n_idle(f->s->core.pool), f->n_page);
     prefix_make_room(f->s->core.prefix, f->n_page);
     assert_int_equal(kvpool_n_free(f->s->core.pool), f->n_page);
@@ -200,7 +201,7 @@ static void settle(struct fuzz *f)
         poll(f);
         if (scheduler_turn(f->s, NULL, &err) == TURN_OVER) poll(f);
         virtual_ns += 1000000;
-        books_check_quick(f->s);
+        accounting_check_quick(f->s);
     }
 }
 
@@ -208,7 +209,7 @@ static void settle(struct fuzz *f)
 static void check_reach(const struct fuzz *f, uint32_t seed, int cache)
 {
     const struct scheduler_stats *n = &f->s->stats;
-    assert_true(!cache || n->prefix_given_up > 100);
+    assert_true(!cache || n->prefix_evicted > 100);
     const uint64_t strays =
         engine_info(f->e)->common_blocks ? 0 : 5; /* fewer begin again where routes have pages in common */
     assert_true(cache <= PAGES || (n->prefix_hits > 50 && n->prefix_strays > strays));
@@ -228,9 +229,9 @@ static void run_events(uint32_t first, uint32_t last, int cache)
             something_happens(&f);
             assert_int_not_equal(scheduler_turn(f.s, NULL, &err), TURN_OVER);
             poll(&f);
-            books_check_quick(f.s);
+            accounting_check_quick(f.s);
             aging_check(f.s);
-            if (i % 100 == 0) books_check(f.s);
+            if (i % 100 == 0) accounting_check(f.s);
         }
         settle(&f);
         print_message(
@@ -241,9 +242,9 @@ static void run_events(uint32_t first, uint32_t last, int cache)
         const struct scheduler_stats *n = &f.s->stats;
         if (cache)
             print_message(
-                "cache of %d: hits %d, misses %d, restarts %d, pages given up %d, cached tokens %d of %d\n",
+                "cache of %d: hits %d, misses %d, restarts %d, pages evicted %d, cached tokens %d of %d\n",
                 cache, (int)n->prefix_hits, (int)n->prefix_misses, (int)n->prefix_strays,
-                (int)n->prefix_given_up, (int)n->cached_tok, (int)n->prompt_tok);
+                (int)n->prefix_evicted, (int)n->cached_tok, (int)n->prompt_tok);
         if (!n_seed) check_reach(&f, seed, cache);
         close_fuzz(&f);
     }

@@ -1,5 +1,5 @@
 /* prefix: the laws of the prefix cache over a pool of pages whose contents are known: a hit gives pages that
- * hold what a run without it would have written, to nobody else's key or salt, whatever was given up in
+ * hold what a run without it would have written, to nobody else's key or salt, whatever was evicted in
  * between. */
 #include <stdlib.h>
 #include <string.h>
@@ -249,7 +249,7 @@ static void open_bits_need_the_routers_sums(void **st)
     close_world(&w);
 }
 
-static void a_page_is_given_up_before_anybody_goes_without(void **st)
+static void a_page_is_evicted_before_a_request_lacks_one(void **st)
 {
     (void)st;
     struct world w;
@@ -261,7 +261,7 @@ static void a_page_is_given_up_before_anybody_goes_without(void **st)
         once(&w, &r);
         assert_int_equal(once(&w, &r), 10); /* the last is still whole */
     }
-    assert_true(prefix_count(w.p).given_up > 0);
+    assert_true(prefix_count(w.p).evicted > 0);
     prefix_make_room(w.p, PAGES);
     assert_int_equal(kvpool_n_free(w.pool), PAGES);
     close_world(&w);
@@ -284,7 +284,7 @@ static void a_prompt_that_comes_to_nothing_leaves_nothing(void **st)
 }
 
 /* Conversations that grow, branch and change route, three at a time, in room for few: every hit holds what it
- * must (run_prompt compares each visible page), and the books agree. */
+ * must (run_prompt compares each visible page), and the counts agree. */
 static void random_conversations_agree(void **st)
 {
     (void)st;
@@ -314,8 +314,8 @@ static void random_conversations_agree(void **st)
             check(&w);
         }
         for (int s = 0; s < SLOTS; s++) leave(&w, s);
-        print_message("kind %d: %d hits, %d pages given up\n", kind, hits, (int)prefix_count(w.p).given_up);
-        assert_true(hits > 200 && prefix_count(w.p).given_up > 1000);
+        print_message("kind %d: %d hits, %d pages evicted\n", kind, hits, (int)prefix_count(w.p).evicted);
+        assert_true(hits > 200 && prefix_count(w.p).evicted > 1000);
         close_world(&w);
     }
 }
@@ -327,7 +327,7 @@ int main(void)
         cmocka_unit_test(another_route_key_salt_or_token_never_hits),
         cmocka_unit_test(leading_pages_serve_every_route),
         cmocka_unit_test(open_bits_need_the_routers_sums),
-        cmocka_unit_test(a_page_is_given_up_before_anybody_goes_without),
+        cmocka_unit_test(a_page_is_evicted_before_a_request_lacks_one),
         cmocka_unit_test(a_prompt_that_comes_to_nothing_leaves_nothing),
         cmocka_unit_test(random_conversations_agree),
     };

@@ -126,7 +126,7 @@ static void serve(struct house *h, int n_want)
             }
         }
         if (n == 0) {
-            scheduler_unrest(h->s);
+            scheduler_resume(h->s);
             usleep(200);
             assert_true(++n_idle < IDLE_MOST); /* it hangs */
         }

@@ -76,7 +76,7 @@ static inline void virtual_turn(struct scheduler *s, double ms)
     virtual_ns += (int64_t)(ms * 1e6);
     while (scheduler_poll(s, ready, 64) > 0) {
     }
-    books_check(s);
+    accounting_check(s);
     aging_check(s);
 }
 

@@ -389,7 +389,7 @@ static void sim_close(struct sim *w, const struct sim_conf *c)
 {
     struct sim_result *r = &w->res;
     CHECK(r->n_done == r->n_accepted && r->n_sent == c->n && r->n_accepted + r->n_refused == r->n_sent);
-    books_check(w->s);
+    accounting_check(w->s);
     CHECK(kvpool_n_free(w->s->core.pool) == SIM_PAGES);
     qsort(w->ttft, (size_t)w->n_ttft, sizeof *w->ttft, by_value);
     r->ttft50_ms = (double)w->ttft[w->n_ttft / 2];
@@ -418,9 +418,9 @@ static struct sim_result sim_run(const struct sim_conf *c)
         enum turn t = scheduler_turn(w.s, NULL, &err);
         CHECK(t != TURN_OVER);
         sim_read(&w);
-        books_check_quick(w.s);
+        accounting_check_quick(w.s);
         aging_check(w.s);
-        if (++w.res.steps % WHOLE_EVERY == 0) books_check(w.s);
+        if (++w.res.steps % WHOLE_EVERY == 0) accounting_check(w.s);
         int64_t used = SIM_PAGES - kvpool_n_free(w.s->core.pool);
         w.res.pages_peak = used > w.res.pages_peak ? used : w.res.pages_peak;
         idle = t == TURN_IDLE ? idle + 1 : 0;

@@ -27,7 +27,7 @@ static void replay(struct grammar_matcher *m)
         if (m->config[i + 1] != MATCHER_ENDED) m->config[i + 1] = walk(g, m->config[i], m->token[i]);
 }
 
-/* After a failure for want of bytes: everything anew. False: it does not fit even so, or the failure was
+/* After a failure for lack of bytes: everything anew. False: it does not fit even so, or the failure was
  * another. */
 bool grammar_learn_anew(struct grammar *g)
 {

@@ -48,7 +48,7 @@ struct grammar_matcher {
 };
 #define MATCHER_ENDED (UINT32_MAX - 1)
 
-bool grammar_learn_anew(struct grammar *g); /* after a failure for want of bytes; false: it was another, or it
+bool grammar_learn_anew(struct grammar *g); /* after a failure for lack of bytes; false: it was another, or it
                                                is too much even so */
 
 #endif

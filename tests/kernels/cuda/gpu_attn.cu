@@ -60,7 +60,7 @@ struct run {
     int list_share; /* percent of blocks kept; < 0: lists are empty */
 };
 
-/* Everything one launch needs. Pages lie shuffled; those that no row sees are marked as given back. */
+/* Everything one launch needs. Pages lie shuffled; those that no row sees are marked as freed. */
 struct world {
     int H, G, K, n_row, n_page;
     int64_t stride;

@@ -10,7 +10,7 @@
 
 enum { REF_MAX_KEYS = 8192 }; /* whose scores lie in shared memory */
 
-/* Does the row at position t of this run see key j, for query head h? (flux-attention: attention kinds) */
+/* Does the row at position t of this run see key j, for query head h? (docs/attention-routes.md, kinds) */
 __host__ __device__ inline bool ref_sees(const attn_seg &s, int t, int j, int h)
 {
     if (j > t || s.kind == ATTN_NONE) return false;

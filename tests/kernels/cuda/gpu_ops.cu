@@ -565,7 +565,7 @@ static void sample_equals_reference(int V, enum shape shape, int draws)
     }
     if (n_apart)
         printf(
-            "V=%d shape=%d: the reference's fp32 sums draw another token than exact sums in %d of %d rows\n",
+            "V=%d shape=%d: the reference's fp32 sums sample another token than exact sums in %d of %d rows\n",
             V, shape, n_apart, n);
     check(n_apart == 0 || V > 5000, "reference_draws_by_exact_sums",
           fmt("V=%d shape=%d: %d of %d apart", V, shape, n_apart, n));

@@ -38,7 +38,7 @@ static double value_of(const cJSON *all, const char *name, const char *what)
     return 0;
 }
 
-/* A setting's limit has its key, a fixed one has none; nothing stands twice, and every row says what it
+/* A setting's limit has its key, a fixed one has none; there are no duplicates, and every row says what it
  * bounds. */
 static void every_limit_stands_once_with_its_meaning(void **st)
 {

@@ -370,7 +370,7 @@ static void notes_name_the_byte(void **state)
         {"{}xyz", "(at byte 2)"},
         {"[1,2,\"a\nb\"]", "raw control character in a string (at byte 7)"},
         {"[1", "the JSON ends where"},
-        {"{\"a\":1,\"a\":2}", "the key \"a\" stands twice in one object (at byte 7)"},
+        {"{\"a\":1,\"a\":2}", "duplicate key \"a\" in one object (at byte 7)"},
         {"[1e999]", "1e999 is too large (at byte 1)"},
         {"\xef\xbb\xbf{}", "byte order mark (at byte 0)"},
         {"[\"\\q\"]", "malformed escape in a string (at byte 2)"},

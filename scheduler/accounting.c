@@ -1,4 +1,4 @@
-/* books: the gauges of every turn, and the checks that simulation and fuzzing run. */
+/* accounting: the gauges of every turn, and the checks that simulation and fuzzing run. */
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -22,7 +22,7 @@ static int64_t oldest_wait(const struct scheduler *s)
     return list_empty(&s->by_age) ? 0 : LIST_ITEM(s->by_age.next, struct request, wait_node)->wait_ns;
 }
 
-void books_count(struct scheduler *s)
+void accounting_count(struct scheduler *s)
 {
     int pre = 0, dec = 0, rest = 0, tok = 0;
     for (int i = 0; i < s->info->max_seqs; i++) {
@@ -38,7 +38,7 @@ void books_count(struct scheduler *s)
     struct prefix_count kept = prefix_count(s->core.prefix);
     atomic_store_explicit(&s->stats.pages_cached, kept.n_page, memory_order_relaxed);
     atomic_store_explicit(&s->stats.pages_idle, kvpool_n_idle(s->core.pool), memory_order_relaxed);
-    atomic_store_explicit(&s->stats.prefix_given_up, kept.given_up, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.prefix_evicted, kept.evicted, memory_order_relaxed);
     count_pages(s);
     atomic_store_explicit(&s->stats.prefilling, pre, memory_order_relaxed);
     atomic_store_explicit(&s->stats.decoding, dec, memory_order_relaxed);
@@ -46,7 +46,7 @@ void books_count(struct scheduler *s)
     atomic_store_explicit(&s->stats.oldest_waiting_ns, oldest_wait(s), memory_order_relaxed);
 }
 
-void books_check_quick(const struct scheduler *s)
+void accounting_check_quick(const struct scheduler *s)
 {
     int held = 0, promised = 0;
     for (int i = 0; i < s->info->max_seqs; i++) {
@@ -62,9 +62,9 @@ void books_check_quick(const struct scheduler *s)
     CHECK(s->core.prefix || held + kvpool_n_free(s->core.pool) == kvpool_n_pages(s->core.pool));
 }
 
-void books_check(const struct scheduler *s)
+void accounting_check(const struct scheduler *s)
 {
-    books_check_quick(s);
+    accounting_check_quick(s);
     kvpool_check(s->core.pool);
     int *owned = calloc((size_t)s->info->n_page, sizeof *owned);
     CHECK(owned);
