@@ -121,6 +121,25 @@ static enum err fill(struct grammar *g, enum grammar_kind kind, const char *text
     return g->pool.fail == OK ? OK : pool_told(&g->pool, note);
 }
 
+/* The first mask is made at once, so that a lexeme whose automaton explodes is refused here and not in an
+ * answer. */
+static enum err try_first(struct grammar *g, struct err_note *note)
+{
+    struct grammar_matcher *m = NULL;
+    uint32_t *bits = calloc(g->vocab->n_word ? g->vocab->n_word : 1, sizeof *bits);
+    enum err e = bits ? grammar_matcher_new(&m, g) : ERR_NOMEM;
+    if (e == OK) e = grammar_matcher_mask(m, bits);
+    const char *limit = grammar_limit(g);
+    if (e == ERR_UNSUPPORTED && limit)
+        err_set(note, e, limit, "the grammar is too complex: its first mask goes beyond the limit on %s",
+                limit);
+    else if (e != OK)
+        err_set(note, e, NULL, "no memory for the grammar's first mask");
+    grammar_matcher_free(m);
+    free(bits);
+    return e;
+}
+
 enum err grammar_compile(struct grammar **out, struct grammar_vocab *v, enum grammar_kind kind,
                          const char *text, size_t n, const struct grammar_opts *opts,
                          const struct grammar_limits *lim, struct err_note *note)
@@ -135,6 +154,7 @@ enum err grammar_compile(struct grammar **out, struct grammar_vocab *v, enum gra
     g->vocab = v;
     grammar_vocab_take(v);
     enum err e = fill(g, kind, text, n, opts, note);
+    if (e == OK) e = try_first(g, note);
     if (e != OK)
         grammar_give(g);
     else

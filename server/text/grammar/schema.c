@@ -125,8 +125,8 @@ enum err schema_open(struct schema *s, struct rtn *net, const char *text, size_t
 
 void schema_fini(struct schema *s)
 {
-    void *all[] = {s->sch,     s->by_place, s->key,  s->by_key, s->anchor, s->conj,
-                   s->by_conj, s->lits,     s->todo, s->alt,    s->child};
+    void *all[] = {s->sch,  s->by_place, s->key,   s->by_key, s->anchor, s->conj,    s->by_conj,
+                   s->lits, s->alt,      s->child, s->place,  s->value,  s->by_value};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     arena_fini(&s->mem);
 }
@@ -140,7 +140,7 @@ enum err schema_compile(struct rtn *net, const char *text, size_t n, const struc
         uint32_t lit = lit_of(0, false), rule = rtn_rule(net), c = schema_conj(&s, &lit, 1);
         if (schema_ok(&s)) {
             uint32_t end = rtn_state(net, rule);
-            schema_value(&s, rtn_start(net, rule), c, end);
+            schema_value(&s, rtn_start(net, rule), c, c, end);
             rtn_accept(net, end);
             schema_build(&s);
         }

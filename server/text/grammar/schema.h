@@ -96,12 +96,22 @@ struct sch_anchor {
 /* A schema that must hold or must not: id << 1 | not. */
 static inline uint32_t lit_of(uint32_t sch, bool neg) { return sch << 1 | neg; }
 
+struct sch_place { /* see schema_order.c */
+    bool known;
+    struct sch_list sch,
+        key; /* schemas that apply, whether they hold or not; the keys they declare, in order */
+};
+
+/* Arrays and objects of a conj at a place. */
+struct sch_value {
+    uint32_t conj, place, rule;
+};
+
 /* A set of literals that one value must satisfy, interned. */
 struct conj {
     uint64_t hash;
     uint32_t lit, n; /* in schema.lits */
-    uint32_t rule;   /* of its arrays and objects; SCH_NONE until asked for */
-    bool built, has_scalar;
+    bool has_scalar;
     uint8_t sat; /* 0 not known, 1 in work, 2 no, 3 maybe */
     struct scalar scalar;
 };
@@ -124,11 +134,15 @@ struct schema {
     uint32_t *by_key;
     struct sch_anchor *anchor;
     struct conj *conj;
-    uint32_t *by_conj, *lits, *todo;
+    struct sch_place *place; /* by conj */
+    struct sch_value *value;
+    uint32_t *by_value;
+    uint32_t *by_conj, *lits;
     const struct atom **alt; /* alternatives of the value in work, a stack */
     size_t n_sch, cap_sch, cap_by_place, n_key, cap_key, cap_by_key, n_anchor, cap_anchor, n_conj, cap_conj,
         cap_by_conj;
-    size_t n_lits, cap_lits, n_todo, cap_todo, n_alt, cap_alt, n_linked, n_child, cap_child;
+    size_t n_lits, cap_lits, n_alt, cap_alt, n_linked, n_child, cap_child;
+    size_t cap_place, n_value, cap_value, cap_by_value, n_built;
     int depth;
     uint32_t walk;                                                          /* number of the last key walk */
     uint32_t open_obj, close_obj, open_arr, close_arr, comma, colon, quote; /* lexemes */
@@ -183,10 +197,14 @@ const struct scalar *conj_scalar(struct schema *s, uint32_t conj);
 bool conj_unsat(struct schema *s, uint32_t conj); /* true: certainly no value is in it */
 void schema_build(struct schema *s);              /* the rules of all values that were asked for */
 /* From state `from` to `to` by one value. */
-void schema_value(struct schema *s, uint32_t from, uint32_t conj, uint32_t to);
+void schema_value(struct schema *s, uint32_t from, uint32_t conj, uint32_t place, uint32_t to);
 
-/* schema_order.c: the keys that the schemas of a conj declare, in their order. */
-size_t schema_order(struct schema *s, const uint32_t *lit, size_t n, uint32_t **out); /* in s->mem */
+/* schema_order.c: a place is a conj of all schemas that may apply to it. */
+const struct sch_place *schema_place(struct schema *s, uint32_t place);    /* NULL: failed */
+uint32_t schema_place_key(struct schema *s, uint32_t place, uint32_t key); /* of the value of key */
+uint32_t schema_place_keys(struct schema *s, uint32_t place,
+                           uint32_t rx); /* of the values of the keys in rx */
+uint32_t schema_place_item(struct schema *s, uint32_t place, uint32_t n);
 const struct sch_prop *sch_find_prop(const struct sch *t, uint32_t key);
 
 #endif

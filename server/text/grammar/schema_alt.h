@@ -52,7 +52,7 @@ bool scope_within(const struct scope *inner, const struct scope *outer);
 /* The conj of the literals above base in s->x->tmp, which it takes from there. */
 uint32_t conj_of(struct schema *s, size_t base);
 
-void schema_object(struct schema *s, uint32_t rule, uint32_t conj, const struct atom *alt);
-void schema_array(struct schema *s, uint32_t rule, const struct atom *alt);
+void schema_object(struct schema *s, uint32_t rule, uint32_t place, const struct atom *alt);
+void schema_array(struct schema *s, uint32_t rule, uint32_t place, const struct atom *alt);
 
 #endif

@@ -51,6 +51,11 @@ static void read_atoms(struct array *o)
         }
         o->cap = far > o->cap ? far : o->cap;
     }
+    const struct sch_place *p = schema_place(s, o->place); /* items that have places of their own */
+    for (uint32_t i = 0; p && i < p->sch.n; i++) {
+        uint32_t far = s->sch[p->sch.v[i]]->prefix.n;
+        o->cap = far > o->cap ? far : o->cap;
+    }
     for (unsigned i = 0; i < o->n_contains; i++) o->contains[i].exact = o->contains[i].exact || o->left;
 }
 
@@ -115,7 +120,7 @@ static void item(struct array *o, const struct array_at *a, uint32_t from)
             uint32_t c = conj_of(s, base);
             if (!may || !schema_ok(s) || conj_unsat(s, c)) continue;
             if (!o->unique)
-                schema_value(s, from, c, state_of(o, &to));
+                schema_value(s, from, c, schema_place_item(s, o->place, a->n), state_of(o, &to));
             else
                 for (unsigned v = 0; v < o->n_value; v++) {
                     unsigned mark = 1u << (o->n_from + v);
@@ -165,9 +170,9 @@ static bool sizes(struct array *o, size_t *n)
     return !__builtin_mul_overflow(*n, (size_t)1 << o->n_mark, n) && *n <= o->s->lim->states;
 }
 
-void schema_array(struct schema *s, uint32_t rule, const struct atom *alt)
+void schema_array(struct schema *s, uint32_t rule, uint32_t place, const struct atom *alt)
 {
-    struct array o = {.s = s, .alt = alt, .rule = rule, .most = SCH_NONE};
+    struct array o = {.s = s, .alt = alt, .rule = rule, .place = place, .most = SCH_NONE};
     size_t n;
     read_atoms(&o);
     if (o.most <= 1) o.unique = NULL;

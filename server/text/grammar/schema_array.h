@@ -26,7 +26,7 @@ struct array_value {
 struct array {
     struct schema *s;
     const struct atom *alt, *unique, *from[ARRAY_FROMS];
-    uint32_t rule, least, most, cap;
+    uint32_t rule, place, least, most, cap;
     struct array_contains contains[ARRAY_CONTAINS];
     struct array_value value[ARRAY_VALUES];
     unsigned n_from, n_contains, n_value, n_mark;

@@ -53,8 +53,7 @@ uint32_t schema_conj(struct schema *s, const uint32_t *lit, size_t n)
     }
     if (s->n_conj >= s->lim->states) pool_fail(s->pool, ERR_UNSUPPORTED, "states");
     if (!pool_grow(s->pool, &s->conj, &s->cap_conj, s->n_conj + 1, sizeof *s->conj)) return 0;
-    s->conj[s->n_conj] =
-        (struct conj){.hash = hash, .lit = (uint32_t)s->n_lits, .n = (uint32_t)w, .rule = SCH_NONE};
+    s->conj[s->n_conj] = (struct conj){.hash = hash, .lit = (uint32_t)s->n_lits, .n = (uint32_t)w};
     s->n_lits += w;
     s->by_conj[at] = (uint32_t)s->n_conj + 1;
     return (uint32_t)s->n_conj++;
@@ -116,43 +115,62 @@ bool conj_unsat(struct schema *s, uint32_t conj)
 
 /* --- rules */
 
-static uint32_t rule_of(struct schema *s, uint32_t conj)
+static bool values_grow(struct schema *s)
 {
-    if (s->conj[conj].rule == SCH_NONE) {
-        uint32_t rule = rtn_rule(s->net);
-        if (!pool_grow(s->pool, &s->todo, &s->cap_todo, s->n_todo + 1, sizeof *s->todo)) return 0;
-        s->todo[s->n_todo++] = conj;
-        s->conj[conj].rule = rule;
+    if ((s->n_value + 1) * 2 <= s->cap_by_value) return true;
+    size_t cap = s->cap_by_value ? s->cap_by_value * 2 : 256;
+    if (!pool_grow(s->pool, &s->by_value, &s->cap_by_value, cap, sizeof *s->by_value)) return false;
+    memset(s->by_value, 0, s->cap_by_value * sizeof *s->by_value);
+    for (size_t i = 0; i < s->n_value; i++) {
+        size_t at = pool_hash(&s->value[i], 2 * sizeof(uint32_t), 19) % s->cap_by_value;
+        while (s->by_value[at]) at = (at + 1) % s->cap_by_value;
+        s->by_value[at] = (uint32_t)i + 1;
     }
-    return s->conj[conj].rule;
+    return true;
 }
 
-void schema_value(struct schema *s, uint32_t from, uint32_t conj, uint32_t to)
+/* The rule of a conj's arrays and objects at a place; its automaton is made later. */
+static uint32_t rule_of(struct schema *s, uint32_t conj, uint32_t place)
+{
+    struct sch_value v = {.conj = conj, .place = place};
+    if (!values_grow(s)) return 0;
+    size_t at = pool_hash(&v, 2 * sizeof(uint32_t), 19) % s->cap_by_value;
+    for (; s->by_value[at]; at = (at + 1) % s->cap_by_value) {
+        const struct sch_value *old = &s->value[s->by_value[at] - 1];
+        if (old->conj == conj && old->place == place) return old->rule;
+    }
+    v.rule = rtn_rule(s->net);
+    if (!pool_grow(s->pool, &s->value, &s->cap_value, s->n_value + 1, sizeof v)) return 0;
+    s->value[s->n_value] = v;
+    s->by_value[at] = (uint32_t)++s->n_value;
+    return v.rule;
+}
+
+void schema_value(struct schema *s, uint32_t from, uint32_t conj, uint32_t place, uint32_t to)
 {
     const struct scalar *a = conj_scalar(s, conj);
     if (!schema_ok(s)) return;
     rtn_lexeme(s->net, from, scalar_lexeme(s, a), to);
     if (may_be(s, conj, SCH_OBJECT) || may_be(s, conj, SCH_ARRAY))
-        rtn_call(s->net, from, rule_of(s, conj), to);
+        rtn_call(s->net, from, rule_of(s, conj, place), to);
 }
 
-static void build(struct schema *s, uint32_t conj)
+static void build(struct schema *s, struct sch_value v)
 {
-    uint32_t rule = s->conj[conj].rule;
     size_t base = s->n_alt;
-    if (may_be(s, conj, SCH_OBJECT)) {
-        schema_expand(s, conj, SCH_OBJECT);
-        for (size_t i = base; i < s->n_alt && schema_ok(s); i++) schema_object(s, rule, conj, s->alt[i]);
+    if (may_be(s, v.conj, SCH_OBJECT)) {
+        schema_expand(s, v.conj, SCH_OBJECT);
+        for (size_t i = base; i < s->n_alt && schema_ok(s); i++) schema_object(s, v.rule, v.place, s->alt[i]);
         s->n_alt = base;
     }
-    if (may_be(s, conj, SCH_ARRAY) && schema_ok(s)) {
-        schema_expand(s, conj, SCH_ARRAY);
-        for (size_t i = base; i < s->n_alt && schema_ok(s); i++) schema_array(s, rule, s->alt[i]);
+    if (may_be(s, v.conj, SCH_ARRAY) && schema_ok(s)) {
+        schema_expand(s, v.conj, SCH_ARRAY);
+        for (size_t i = base; i < s->n_alt && schema_ok(s); i++) schema_array(s, v.rule, v.place, s->alt[i]);
         s->n_alt = base;
     }
 }
 
 void schema_build(struct schema *s)
 {
-    while (s->n_todo > 0 && schema_ok(s)) build(s, s->todo[--s->n_todo]);
+    for (; s->n_built < s->n_value && schema_ok(s); s->n_built++) build(s, s->value[s->n_built]);
 }

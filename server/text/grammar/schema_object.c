@@ -8,26 +8,25 @@
 
 enum { MARKS_MOST = 12 /* things that must come up: 2^n states */, SOMES_AT_ONCE = 4, CLASSES_MOST = 256 };
 
+struct slot { /* one property: its key inside the quotes, and its value */
+    uint32_t key, conj, place;
+    unsigned somes; /* bits of the somes that it can be */
+};
+
 struct named_key {
     uint32_t key;
     bool may, must;
     unsigned mark; /* bit of a key that is required without being declared; 0: none */
-    uint32_t conj;
-    unsigned somes; /* bits of the somes that this key can be */
-};
-
-struct key_class { /* keys that are not named and satisfy the same patterns */
-    uint32_t rx, conj;
-    unsigned somes;
+    struct slot slot;
 };
 
 struct object {
     struct schema *s;
     const struct atom *alt;
-    uint32_t rule;
+    uint32_t rule, place;
     struct named_key *chain, *loose; /* declared keys; others that are named */
     uint32_t n_chain, n_loose;
-    struct key_class cls[CLASSES_MOST];
+    struct slot cls[CLASSES_MOST]; /* keys that are not named, by the patterns that they satisfy */
     uint32_t n_cls;
     const struct atom *some[MARKS_MOST];
     unsigned n_some, n_mark, all; /* all: bits of all marks */
@@ -50,17 +49,22 @@ static void fill_key(struct object *o, struct named_key *k, uint32_t key)
     size_t base = s->x->n_tmp;
     *k = (struct named_key){.key = key, .must = must_have(o->alt, key)};
     k->may = alt_key(s, o->alt, key);
-    k->conj = conj_of(s, base);
-    if (k->may && schema_ok(s) && s->conj[k->conj].sat) k->may = !conj_unsat(s, k->conj);
+    k->slot = (struct slot){.key = rx_text(s->x, s->key[key].spelled, s->key[key].n_spelled),
+                            .conj = conj_of(s, base)};
+    if (k->may && schema_ok(s) && s->conj[k->slot.conj].sat) k->may = !conj_unsat(s, k->slot.conj);
+    if (k->may) k->slot.place = schema_place_key(s, o->place, key);
     for (unsigned i = 0; i < o->n_some && k->may; i++)
-        if (rx_match(s->x, o->some[i]->rx, s->key[key].spelled, s->key[key].n_spelled)) k->somes |= 1u << i;
+        if (rx_match(s->x, o->some[i]->rx, s->key[key].spelled, s->key[key].n_spelled))
+            k->slot.somes |= 1u << i;
 }
 
-static bool name_keys(struct object *o, uint32_t conj)
+static bool name_keys(struct object *o)
 {
     struct schema *s = o->s;
-    uint32_t *order;
-    size_t n = schema_order(s, s->lits + s->conj[conj].lit, s->conj[conj].n, &order), loose = 0;
+    const struct sch_place *place = schema_place(s, o->place);
+    if (!place) return false;
+    const struct sch_list order = place->key;
+    size_t n = order.n, loose = 0;
     for (const struct atom *a = o->alt; a; a = a->next)
         loose += a->kind == ATOM_NEED || a->kind == ATOM_HAS || a->kind == ATOM_FORBID;
     o->chain = arena_array(&s->mem, n + loose + 1, sizeof *o->chain);
@@ -68,7 +72,7 @@ static bool name_keys(struct object *o, uint32_t conj)
         pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
         return false;
     }
-    for (size_t i = 0; i < n && schema_ok(s); i++) fill_key(o, &o->chain[o->n_chain++], order[i]);
+    for (size_t i = 0; i < n && schema_ok(s); i++) fill_key(o, &o->chain[o->n_chain++], order.v[i]);
     o->loose = o->chain + n;
     uint8_t *seen = arena_alloc(&s->mem, s->n_key + 1);
     if (!seen) pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
@@ -105,8 +109,8 @@ static void add_class(struct object *o, uint32_t rx)
                     "the patterns of one object overlap in too many ways");
         return;
     }
-    struct key_class *c = &o->cls[o->n_cls];
-    *c = (struct key_class){.rx = rx};
+    struct slot *c = &o->cls[o->n_cls];
+    *c = (struct slot){.key = rx};
     size_t base = s->x->n_tmp;
     bool exact = rx == chars_free(s->x);
     for (const struct atom *a = o->alt; a && schema_ok(s); a = a->next) {
@@ -137,6 +141,7 @@ static void add_class(struct object *o, uint32_t rx)
     for (unsigned i = 0; i < o->n_some; i++)
         if (!rx_live(s->x, rx_minus(s->x, rx, o->some[i]->rx))) c->somes |= 1u << i;
     if (!schema_ok(s) || conj_unsat(s, c->conj)) return;
+    c->place = schema_place_keys(s, o->place, rx);
     o->n_cls++;
 }
 
@@ -210,33 +215,30 @@ static uint32_t next_count(const struct object *o, uint32_t count)
     return count + 1 < o->counts ? count + 1 : count;
 }
 
-/* The property with its key's lexeme inside quotes, from a to b; for each set of somes it can stand for, one
- * more way. */
-static void property(struct object *o, struct at a, struct at b, uint32_t inside, uint32_t conj,
-                     unsigned somes, bool first)
+/* The property p from a to b; for each set of somes that it can be, one more way. */
+static void property(struct object *o, struct at a, struct at b, const struct slot *p)
 {
     struct schema *s = o->s;
     struct rx *x = s->x;
-    uint32_t key = rx_cat3(x, s->quote, inside, rx_cat(x, s->quote, s->colon)),
+    uint32_t key = rx_cat3(x, s->quote, p->key, rx_cat(x, s->quote, s->colon)),
              mid = rtn_state(s->net, o->rule);
-    unsigned shift = o->n_mark - o->n_some;
-    somes &= ~(a.marks >> shift);
+    unsigned shift = o->n_mark - o->n_some, somes = p->somes & ~(a.marks >> shift);
     if (__builtin_popcount(somes) > SOMES_AT_ONCE) {
         schema_fail(s, ERR_UNSUPPORTED, s->sch[0], NULL,
                     "one property would have to break too many rules at once");
         return;
     }
-    rtn_lexeme(s->net, state_of(o, a), first ? key : rx_cat(x, s->comma, key), mid);
+    rtn_lexeme(s->net, state_of(o, a), a.count == 0 ? key : rx_cat(x, s->comma, key), mid);
     for (unsigned set = somes;; set = (set - 1) & somes) {
         size_t base = x->n_tmp;
-        for (uint32_t i = 0; i < s->conj[conj].n; i++) rx_push(x, s->lits[s->conj[conj].lit + i]);
+        for (uint32_t i = 0; i < s->conj[p->conj].n; i++) rx_push(x, s->lits[s->conj[p->conj].lit + i]);
         for (unsigned i = 0; i < o->n_some; i++)
             if (set >> i & 1 && o->some[i]->lit != LIT_NONE) rx_push(x, o->some[i]->lit);
         struct at to = b;
         to.marks |= set << shift;
         uint32_t c = conj_of(s, base), end = state_of(o, to);
         if (!schema_ok(s)) return;
-        if (set == 0 || !conj_unsat(s, c)) schema_value(s, mid, c, end);
+        if (set == 0 || !conj_unsat(s, c)) schema_value(s, mid, c, p->place, end);
         if (set == 0) return;
     }
 }
@@ -249,22 +251,17 @@ static void edges(struct object *o, struct at a)
     if (a.passed < o->n_chain) {
         const struct named_key *k = &o->chain[a.passed];
         b.passed++;
-        const struct sch_key *name = &s->key[k->key];
-        if (k->may && !full)
-            property(o, a, b, rx_text(s->x, name->spelled, name->n_spelled), k->conj, k->somes, a.count == 0);
+        if (k->may && !full) property(o, a, b, &k->slot);
         if (!k->must)
             rtn_free(s->net, state_of(o, a), state_of(o, (struct at){a.passed + 1, a.count, a.marks}));
         return;
     }
     for (uint32_t i = 0; i < o->n_loose && !full; i++) {
         const struct named_key *k = &o->loose[i];
-        const struct sch_key *name = &s->key[k->key];
         if (!k->may || !k->must || a.marks & k->mark) continue;
-        property(o, a, (struct at){b.passed, b.count, b.marks | k->mark},
-                 rx_text(s->x, name->spelled, name->n_spelled), k->conj, k->somes, a.count == 0);
+        property(o, a, (struct at){b.passed, b.count, b.marks | k->mark}, &k->slot);
     }
-    for (uint32_t i = 0; i < o->n_cls && !full; i++)
-        property(o, a, b, o->cls[i].rx, o->cls[i].conj, o->cls[i].somes, a.count == 0);
+    for (uint32_t i = 0; i < o->n_cls && !full; i++) property(o, a, b, &o->cls[i]);
     if (a.marks != o->all || a.count < o->least) return;
     uint32_t end = rtn_state(s->net, o->rule);
     rtn_lexeme(s->net, state_of(o, a), s->close_obj, end);
@@ -292,14 +289,14 @@ static void build_states(struct object *o)
     free(o->state);
 }
 
-void schema_object(struct schema *s, uint32_t rule, uint32_t conj, const struct atom *alt)
+void schema_object(struct schema *s, uint32_t rule, uint32_t place, const struct atom *alt)
 {
     struct object *o = arena_alloc(&s->mem, sizeof *o);
     if (!o) {
         pool_fail(s->pool, ERR_UNSUPPORTED, "bytes");
         return;
     }
-    *o = (struct object){.s = s, .alt = alt, .rule = rule, .most = SCH_NONE};
+    *o = (struct object){.s = s, .alt = alt, .rule = rule, .place = place, .most = SCH_NONE};
     for (const struct atom *a = alt; a; a = a->next) {
         if (a->kind == ATOM_MIN && a->n > o->least) o->least = a->n;
         if (a->kind == ATOM_MAX && a->n < o->most) o->most = a->n;
@@ -310,7 +307,7 @@ void schema_object(struct schema *s, uint32_t rule, uint32_t conj, const struct 
         else
             o->some[o->n_some++] = a;
     }
-    if (!schema_ok(s) || !name_keys(o, conj)) return;
+    if (!schema_ok(s) || !name_keys(o)) return;
     o->n_mark += o->n_some;
     if (o->n_mark > MARKS_MOST)
         schema_fail(s, ERR_UNSUPPORTED, s->sch[0], "required",

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/jdoc.h"
+#include "base/strbuf.h"
 #include "server/text/grammar/grammar.h"
 #include "server/text/grammar/matcher.h"
 #include "tests/base/cm.h"
@@ -319,6 +320,96 @@ static void forced_bytes_are_the_only_way(void **state)
     grammar_give(g);
 }
 
+/* --- hostile schemas: refused by the name of a limit, or compiled within the limits; masks too */
+
+/* `unit` n times between head and tail, with %d its number. */
+static void repeat(struct strbuf *out, const char *head, const char *unit, int n, const char *tail)
+{
+    strbuf_clear(out);
+    strbuf_puts(out, head);
+    for (int i = 0; i < n; i++) {
+        const char *at = unit;
+        for (const char *p; (p = strstr(at, "%d")); at = p + 2) {
+            strbuf_put(out, at, (size_t)(p - at));
+            strbuf_printf(out, "%d", i);
+        }
+        strbuf_puts(out, at);
+    }
+    strbuf_puts(out, tail);
+}
+
+static void survive(const struct strbuf *schema)
+{
+    struct grammar *g = NULL;
+    struct grammar_matcher *m;
+    struct err_note note = {0};
+    uint32_t bits[BITS];
+    enum err e = grammar_compile(&g, vocab, GRAMMAR_SCHEMA, schema->data, schema->len, NULL, NULL, &note);
+    if (e != OK) {
+        assert_null(g);
+        assert_true(e == ERR_UNSUPPORTED || e == ERR_INVALID_VALUE || e == ERR_INVALID_JSON);
+        assert_string_not_equal(note.text, "");
+        return;
+    }
+    assert_true(g->pool.bytes <= g->pool.bytes_max);
+    assert_int_equal(grammar_matcher_new(&m, g), OK);
+    for (int k = 0; k < 12; k++) {
+        int32_t on[N_TOKEN], n = 0;
+        e = grammar_matcher_mask(m, bits);
+        assert_true(e == OK || (e == ERR_UNSUPPORTED && grammar_limit(g)));
+        if (e != OK) break;
+        for (int32_t i = 0; i < N_TOKEN; i++)
+            if (has(bits, i)) on[n++] = i;
+        if (n == 0) break;
+        int32_t t = on[pick((uint32_t)n)];
+        assert_int_equal(grammar_matcher_accept(m, t), OK);
+        if (t == EOS) break;
+    }
+    grammar_matcher_free(m);
+    grammar_give(g);
+}
+
+static void hostile_schemas_end_at_a_limit(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *head, *unit, *tail;
+        int n;
+    } list[] = {
+        {"", "{\"items\":", "{}", 10000},
+        {"", "{\"not\":", "1", 60},
+        {"{\"enum\":[0", ",%d%d", "]}", 100000},
+        {"{\"enum\":[0", ",\"v%d\"", "]}", 100000},
+        {"{\"$ref\":\"#/$defs/d0\",\"$defs\":{\"e\":{}", ",\"d%d\":{\"allOf\":[{\"$ref\":\"#/$defs/e\"}]}",
+         "}}", 5000},
+        {"{\"allOf\":[true", ",{\"anyOf\":[{\"required\":[\"a%d\"]},{\"required\":[\"b%d\"]}]}", "]}", 25},
+        {"{\"allOf\":[true", ",{\"if\":{\"required\":[\"a%d\"]},\"then\":{\"required\":[\"b%d\"]}}", "]}",
+         25},
+        {"{\"unevaluatedProperties\":false,\"anyOf\":[true", ",{\"properties\":{\"a%d\":{}}}", "]}", 25},
+        {"{\"oneOf\":[true", ",{\"properties\":{\"a%d\":{\"type\":\"string\"}}}", "]}", 40},
+        {"{\"type\":\"string\",\"allOf\":[true", ",{\"pattern\":\"a.{%d}b\"}", "]}", 40},
+        {"{\"type\":\"string\",\"allOf\":[true", ",{\"not\":{\"pattern\":\"a.{%d}b\"}}", "]}", 40},
+        {"{\"type\":\"string\",\"pattern\":\"x", "(a{1,100}|b%d){1,100}", "\"}", 40},
+        {"{\"type\":\"object\",\"patternProperties\":{\"z\":true", ",\"a.*%d\":{\"minimum\":%d}", "}}", 40},
+        {"{\"type\":\"object\",\"maxProperties\":900,\"properties\":{\"z\":true", ",\"a%d\":{\"minimum\":%d}",
+         "}}", 2000},
+        {"{\"type\":\"object\",\"properties\":{\"z\":true", ",\"a%d\":{\"minimum\":%d}", "}}", 5000},
+        {"{\"type\":\"object\",\"required\":[\"z\"", ",\"a%d\"", "]}", 5000},
+        {"{\"type\":\"array\",\"minItems\":5,\"allOf\":[true",
+         ",{\"contains\":{\"const\":%d},\"minContains\":90}", "]}", 4},
+        {"{\"type\":\"integer\",\"allOf\":[true", ",{\"multipleOf\":9%d7}", "]}", 40},
+    };
+    struct strbuf schema;
+    strbuf_init(&schema);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        repeat(&schema, list[i].head, list[i].unit, list[i].n, list[i].tail);
+        survive(&schema);
+        strbuf_puts(&schema, list[i].tail); /* and cut or too long */
+        survive(&schema);
+    }
+    strbuf_fini(&schema);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +419,7 @@ int main(void)
         cmocka_unit_test(what_was_learnt_is_dropped_when_memory_is_full_and_nothing_changes),
         cmocka_unit_test(a_fork_goes_its_own_way),
         cmocka_unit_test(forced_bytes_are_the_only_way),
+        cmocka_unit_test(hostile_schemas_end_at_a_limit),
     };
     return cmocka_run_group_tests(tests, make_vocab, drop_vocab);
 }
