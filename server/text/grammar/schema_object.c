@@ -159,6 +159,17 @@ static void split_classes(struct object *o, uint32_t rx, const uint32_t *split, 
     split_classes(o, rx_minus(x, rx, split[at]), split, at + 1, n);
 }
 
+/* Patterns of schemas that may not hold here still say where a value stands, and so in which order its keys
+ * come. */
+static void push_place_patterns(struct object *o)
+{
+    const struct sch_place *p = schema_place(o->s, o->place);
+    for (uint32_t i = 0; p && i < p->sch.n; i++) {
+        const struct sch *t = o->s->sch[p->sch.v[i]];
+        for (uint32_t k = 0; k < t->n_pat; k++) rx_push(o->s->x, t->pat[k].rx);
+    }
+}
+
 static void name_classes(struct object *o)
 {
     struct schema *s = o->s;
@@ -182,6 +193,7 @@ static void name_classes(struct object *o)
         if (a->kind != ATOM_OBJECT) continue;
         for (uint32_t i = 0; i < s->sch[a->sch]->n_pat; i++) rx_push(x, s->sch[a->sch]->pat[i].rx);
     }
+    push_place_patterns(o);
     size_t n = x->n_tmp - base, w = 0;
     if (n && rx == chars_free(x)) rx = chars_many(x, CHARS_JSON);
     if (n_lit) rx = rx_minus(x, rx, rx_lits(x, lit, n_lit));
