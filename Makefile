@@ -52,8 +52,11 @@ test: test-deps $(MODEL)
 	@$(MAKE) --no-print-directory e2e
 	@if [ -x $(TORCH_PY) ]; then $(MAKE) --no-print-directory test-training; else echo "training tests left out: 'make test-training' fetches PyTorch"; fi
 
+# Runs programs, one a core, and prints each one's output whole when it ends. Fails if one fails.
+side_by_side = printf '%s\n' $(1) | xargs -P $$(nproc) -I{} sh -c 'out=$$({} 2>&1); rc=$$?; printf "== %s\n%s\n" {} "$$out"; exit $$rc'
+
 unit: $(UNIT)
-	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
+	@$(call side_by_side,$(UNIT))
 
 # The sanitizers watch the unit tests and a whole server; golden comparisons run without them (same code, slow there).
 ASAN = BUILD=build/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" OPT=-O1
@@ -63,14 +66,14 @@ asan:
 .PHONY: asan-units asan-run
 asan-units: $(QUICK)
 asan-run:
-	@set -e; for t in $(QUICK); do echo "== $$t"; ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=allocator_may_return_null=1 $$t; done
+	@export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=allocator_may_return_null=1; $(call side_by_side,$(QUICK))
 
 tsan:
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-units
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-run
 
 e2e: $(BUILD)/fluxd $(APPS) $(MODEL) build/venv/.ok
-	$(PY) -m pytest -q --no-header -p no:cacheprovider tests/e2e
+	$(PY) -m pytest -q --no-header -p no:cacheprovider -n $$(nproc) --dist loadfile tests/e2e
 
 # The trainer's tests, on the CPU; PyTorch goes into an environment of its own (about 1 GB).
 TORCH_PY ?= build/venv-training/bin/python
