@@ -1,5 +1,5 @@
-/* prefix_own: the tree of the prefix cache, as its two files see it: prefix.c finds and evicts,
- * prefix_fill.c fills. */
+/* prefix_own: the tree of the prefix cache, as its files see it: prefix.c finds and shares, prefix_fill.c
+ * fills, prefix_node.c keeps the nodes and evicts. */
 #ifndef FLUXD_SCHEDULER_PREFIX_OWN_H
 #define FLUXD_SCHEDULER_PREFIX_OWN_H
 

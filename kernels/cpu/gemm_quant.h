@@ -10,7 +10,10 @@
 #ifndef FLUXD_KERNELS_CPU_GEMM_QUANT_H
 #define FLUXD_KERNELS_CPU_GEMM_QUANT_H
 
+#include <string.h>
+
 #include "kernels/cpu/internal.h"
+#include "kernels/quant.h"
 
 struct quant_acts; /* the activations of one product as integers */
 
@@ -75,6 +78,23 @@ static inline int quant_head_bytes(enum quant_form f)
 static inline int quant_block_bytes(enum quant_form f)
 {
     return quant_head_bytes(f) + (quant_is_nibble(f) ? 256 : 512);
+}
+/* Scales and minima of a packed block. */
+static inline __attribute__((always_inline)) void
+quant_load_head(const uint8_t *w, const enum quant_form form, float *wd, float *wm)
+{
+    for (int r = 0; r < QUANT_GROUP; r++) {
+        uint16_t h[2] = {0};
+        if (quant_is_k(form)) {
+            memcpy(&wd[r], w + 4 * r, 4);
+            memcpy(&wm[r], w + 64 + 4 * r, 4);
+            continue;
+        }
+        memcpy(h, w + 2 * r, 2);
+        if (form != QUANT_BYTE128) memcpy(h + 1, w + 32 + 2 * r, 2);
+        wd[r] = f32_from_f16(h[0]);
+        wm[r] = f32_from_f16(h[1]);
+    }
 }
 quant_row_kernel quant_row_plain;
 /* By instruction set, the best first; NULL where the build or the processor lacks it. All give the same bits.

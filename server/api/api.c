@@ -9,7 +9,7 @@
 #include "server/config.h"
 #include "server/api/gen.h"
 
-enum { POLL_BATCH = 64, RETRY_AFTER_S = 1 };
+enum { POLL_BATCH = 64 };
 
 /* One body in the pool. */
 struct job {
@@ -56,19 +56,6 @@ void api_poll(struct app *a)
     if (!a->scheduler) return;
     while ((n = scheduler_poll(a->scheduler, ready, POLL_BATCH)) > 0)
         for (size_t i = 0; i < n; i++) gen_events(ready[i]);
-}
-
-int api_retry_after_s(const struct api *api, enum err e)
-{
-    const int status = err_status(e);
-    if (e == ERR_QUEUE_FULL && api->app->scheduler) return scheduler_retry_after_s(api->app->scheduler);
-    return status == 429 || status == 503 ? RETRY_AFTER_S : -1;
-}
-
-void api_refuse(struct api *api, struct http_call *c, enum api_endpoint endpoint, const struct err_note *note)
-{
-    api_count(&api->stats, endpoint, err_status(note->code));
-    http_reply_error(c, note, api_retry_after_s(api, note->code));
 }
 
 /* --- what workers may read: all of it is constant once the model is there --- */

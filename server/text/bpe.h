@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "server/text/bpe_queue.h"
-#include "server/text/tokenizer.h"
+#include "server/text/token_vec.h"
 
 #define BPE_PIECE_BYTES_MAX ((size_t)1 << 30) /* positions are 32 bits */
 

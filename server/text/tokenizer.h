@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "server/text/token_vec.h"
 
 enum token_kind {
     TOKEN_NORMAL,
@@ -65,13 +66,6 @@ struct tokenizer;
  * (NULL is fine). */
 enum err tokenizer_new(struct tokenizer **out, const struct tokenizer_src *src, struct err_note *note);
 void tokenizer_free(struct tokenizer *t);
-
-struct token_vec {
-    int32_t *id; /* heap, grows; free with token_vec_fini */
-    size_t n, cap;
-};
-void token_vec_fini(struct token_vec *v);
-bool token_vec_push(struct token_vec *v, int32_t id); /* false: out of memory */
 
 enum tokenize_flags {
     TOKENIZE_SPECIAL = 1, /* special tokens' text in the input becomes the special token (raw prompts);
