@@ -2,6 +2,6 @@
 #ifndef FLUXD_SERVER_VERSION_H
 #define FLUXD_SERVER_VERSION_H
 
-#define FLUXD_VERSION "0.1.0"
+#define FLUXD_VERSION "0.2.0"
 
 #endif

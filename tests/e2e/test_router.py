@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, Server, need_binary
 
 ROUTER = os.path.join(ROOT, "configs/routers/smollm2-135m-instruct.safetensors")
-TEXT = open(os.path.join(ROOT, "README.md")).read()[:5200]
+TEXT = open(os.path.join(os.path.dirname(__file__), "prose.txt")).read()
 QUESTION = {"messages": [{"role": "user", "content": TEXT + "\n\nWhich exit code stands for model files?"}]}
 PROSE = {"prompt": TEXT}
 SHOTS = {"prompt": "Word: horse\nCategory: animal\nWord: red\nCategory: color\n" * 60 + "Word: hammer\nCategory:"}

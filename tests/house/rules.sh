@@ -79,14 +79,17 @@ fi
 tab=$(printf '\t')
 while IFS="$tab" read -r words instead but; do
     case $words in '#'* | '') continue ;; esac
-    out=$(git grep -nIwiE "$words" -- ':!tests/house/words.txt' ':!tests/goldens' ':!training/logs' ':!LICENSE' |
+    out=$(git grep -nIwiE "$words" -- ':!tests/house/words.txt' ':!tests/goldens' ':!tests/e2e/prose.txt' ':!training/logs' ':!LICENSE' |
         grep -vE "^(${but:-[^:]*:never:})" || true)
     [ -z "$out" ] || { echo "$out" | cut -c 1-160; breach "plain English: instead of \"$words\" write: $instead"; }
 done <tests/house/words.txt
 
-# Documents that comments cite are in the tree.
+# Documents that comments cite are in the tree, and so are the files that documents name (in backquotes, without "new" before them).
 out=$(git grep -ohE '\bdocs/[a-z0-9-]+\.(md|1)\b' | sort -u | while read -r f; do [ -e "$f" ] || echo "$f"; done)
 [ -z "$out" ] || { echo "$out"; breach "a document that is cited but not there"; }
+out=$(git grep -hoE '(new )?`(base|kernels|engine|scheduler|server|tests)/[A-Za-z0-9_./-]+`' -- README.md CONTRIBUTING.md docs |
+    grep -v '^new' | tr -d '`' | sort -u | while read -r f; do [ -e "$f" ] || echo "$f"; done)
+[ -z "$out" ] || { echo "$out"; breach "a document names a file that is not there"; }
 
 # No promises instead of work.
 out=$(git grep -nE 'TODO|FIXME|\bXXX\b' -- '*.c' '*.h' '*.cu' '*.cuh' '*.py' | grep -v '^tests/house/' || true)
