@@ -85,8 +85,9 @@ test-training: $(BUILD)/fluxd
 loadtest: $(if $(URL),,all $(MODEL))
 	@python3 loadtest/run.py $(or $(URL),--serve "$(BUILD)/fluxd --model $(MODEL) $(if $(ROUTER),--router $(ROUTER)) $(ARGS)") $(SCENARIOS) --out build/loadtest
 
-house:
-	@sh tests/house/rules.sh
+house: $(BUILD)/fluxd
+	@sh tests/house/rules.sh $(BUILD)
+	@python3 tests/house/test_rules.py
 
 sim: $(BUILD)/tests/sim/sim
 	@$<

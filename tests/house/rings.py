@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Rings of files: who calls whom, read from the symbols of the built objects. rings.py BUILD: prints each ring, exit 1 if there is one.
 
-Files that call each other, directly or round a corner, are one file cut in pieces. A recursive interpreter cannot avoid
-it, so server/jinja is left out."""
+Files that call each other, directly or round a corner, are one file cut in pieces. An interpreter of a recursive language
+cannot avoid it, nor can a compiler of one, so templates and grammars are left out. Objects of files that are gone do not
+count."""
 import subprocess
 import sys
 from pathlib import Path
 
 FOLDERS = ("base", "kernels", "engine", "scheduler", "server")
-INTERPRETER = "server/jinja/"
+RECURSIVE = ("server/jinja/", "server/text/grammar/")
 
 
 def symbols(obj):
@@ -20,12 +21,20 @@ def symbols(obj):
     return defined, needed
 
 
+def sources():
+    """Files of the tree that become objects, without their endings."""
+    names = subprocess.check_output(["git", "ls-files", "--", *FOLDERS], text=True).split()
+    return sorted(n.rsplit(".", 1)[0] for n in names if n.endswith((".c", ".cu")))
+
+
 def calls(build):
-    """{file: files that define what it needs}, without the interpreter's."""
-    objs = {str(o.relative_to(build))[:-2]: symbols(o) for f in FOLDERS for o in sorted((build / f).rglob("*.o"))}
+    """{file: files that define what it needs}, without the recursive ones."""
+    objs = {s: symbols(build / f"{s}.o") for s in sources() if (build / f"{s}.o").exists()}
+    if not objs:
+        sys.exit(f"house: no objects under {build}: build first")
     home = {name: file for file, (defined, _) in objs.items() for name in defined}
     return {file: {home[n] for n in needed if n in home} - {file}
-            for file, (_, needed) in objs.items() if not file.startswith(INTERPRETER)}
+            for file, (_, needed) in objs.items() if not file.startswith(RECURSIVE)}
 
 
 def rings(graph):
