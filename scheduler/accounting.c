@@ -37,6 +37,7 @@ void accounting_count(struct scheduler *s)
     s->prefill_tok = tok;
     struct prefix_count kept = prefix_count(s->core.prefix);
     atomic_store_explicit(&s->stats.pages_cached, kept.n_page, memory_order_relaxed);
+    atomic_store_explicit(&s->stats.swapped, swap_held(s->swap), memory_order_relaxed);
     atomic_store_explicit(&s->stats.pages_idle, kvpool_n_idle(s->core.pool), memory_order_relaxed);
     atomic_store_explicit(&s->stats.prefix_evicted, kept.evicted, memory_order_relaxed);
     count_pages(s);

@@ -1,25 +1,9 @@
 /* apply: see apply.h. */
 #include "scheduler/apply.h"
 
-#include <math.h>
-
 #include "base/check.h"
 #include "base/mailbox.h"
 #include "scheduler/reuse.h"
-
-const double sched_hist_bound_s[HIST_BUCKETS] = {0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02,
-                                                 0.03,  0.05,  0.075, 0.1,   0.15,   0.25, 0.5,   1,
-                                                 2,     4,     8,     15,    30,     60,   120,   INFINITY};
-
-void hist_add(struct sched_hist *h, int64_t ns)
-{
-    double s = (double)ns * 1e-9;
-    int i = 0;
-    while (s > sched_hist_bound_s[i]) i++;
-    atomic_fetch_add_explicit(&h->bucket[i], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&h->sum_ns, (uint64_t)(ns > 0 ? ns : 0), memory_order_relaxed);
-    atomic_fetch_add_explicit(&h->count, 1, memory_order_release);
-}
 
 static void announce(struct sched_core *k, struct request *r)
 {
@@ -71,6 +55,16 @@ void apply_evict(struct sched_core *k, struct seq *s)
     atomic_fetch_add_explicit(&k->stats->preemptions, 1, memory_order_relaxed);
 }
 
+static void count_lengths(struct scheduler_stats *t, const struct request *r)
+{
+    sched_hist_time(&t->decode, r->use.decode_ns);
+    sched_hist_time(&t->inference, r->use.prefill_ns + r->use.decode_ns);
+    sched_hist_count(&t->prompt_len, r->n_prompt);
+    sched_hist_count(&t->answer_len, r->use.n_answer);
+    sched_hist_count(&t->max_len, r->max_new);
+    if (r->use.n_answer > 1) sched_hist_time(&t->per_tok, r->use.decode_ns / (r->use.n_answer - 1));
+}
+
 void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum finish finish, enum err why)
 {
     int n_tok = r->use.n_prompt + r->use.n_answer;
@@ -83,7 +77,8 @@ void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum fini
     }
     if (finish == FINISH_ERROR && r->note.code != why) /* else the note says more */
         err_set(&r->note, why, NULL, "%s", err_text(why));
-    hist_add(&k->stats->e2e, k->now_ns - r->submit_ns);
+    sched_hist_time(&k->stats->e2e, k->now_ns - r->submit_ns);
+    if (finish != FINISH_ROUTED) count_lengths(k->stats, r);
     announce_done(k, r, finish);
 }
 
@@ -105,8 +100,8 @@ static void take_token(struct sched_core *k, struct seq *s, const struct sample_
     bool stop = is_stop(r, out->id);
     r->prompt[r->n_prompt + r->use.n_answer++] = out->id;
     atomic_fetch_add_explicit(&k->stats->answer_tok, 1, memory_order_relaxed);
-    hist_add(r->use.n_answer == 1 ? &k->stats->ttft : &k->stats->itl,
-             k->now_ns - (r->use.n_answer == 1 ? r->submit_ns : s->last_tok_ns));
+    sched_hist_time(r->use.n_answer == 1 ? &k->stats->ttft : &k->stats->itl,
+                    k->now_ns - (r->use.n_answer == 1 ? r->submit_ns : s->last_tok_ns));
     s->last_tok_ns = k->now_ns;
     if (r->use.n_answer == 1) r->first_tok_ns = k->now_ns;
     request_push(r, &(struct event){.kind = EVENT_TOKEN, .token = *out, .last = stop});
@@ -157,7 +152,7 @@ static void prompt_done(struct sched_core *k, struct seq *s, const struct sample
     if (!first->bad) reuse_commit(k, s);
     if (!replay) {
         r->use.prefill_ns = k->now_ns - s->start_ns;
-        hist_add(&k->stats->prefill, r->use.prefill_ns);
+        sched_hist_time(&k->stats->prefill, r->use.prefill_ns);
         atomic_fetch_add_explicit(&k->stats->prompt_tok, (uint64_t)r->n_prompt, memory_order_relaxed);
         apply_count_route(k, r);
         if (r->max_new == 0)

@@ -35,6 +35,4 @@ void apply_count_route(struct sched_core *k, struct request *r);
 /* Pages back, slot free, request not ended: preemption. */
 void apply_evict(struct sched_core *k, struct seq *s);
 
-void hist_add(struct sched_hist *h, int64_t ns);
-
 #endif

@@ -193,7 +193,7 @@ static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
     s->prefill_tok += r->n_prompt;
     if (r->use.n_answer == 0) {
         r->use.queued_ns = s->core.now_ns - r->submit_ns;
-        hist_add(&s->stats.queue, r->use.queued_ns);
+        sched_hist_time(&s->stats.queue, r->use.queued_ns);
     }
 }
 

@@ -350,6 +350,13 @@ static void fill_batch(struct scheduler *s)
     }
 }
 
+static int tokens_of(const struct plan *p)
+{
+    int n = p->n_row;
+    for (int i = 0; i < p->n_piece; i++) n += p->piece[i].tok1 - p->piece[i].tok0;
+    return n;
+}
+
 /* Of the time between two steps, and within this one, in which the engine waited for us although there was
  * work. */
 static void count_idle(struct scheduler *s, int64_t begin_ns)
@@ -383,7 +390,8 @@ static enum err run_step(struct scheduler *s)
         return err;
     }
     s->core.now_ns = clock_ns();
-    hist_add(&s->stats.step, s->core.now_ns - t0);
+    sched_hist_time(&s->stats.step, s->core.now_ns - t0);
+    sched_hist_count(&s->stats.step_tok, tokens_of(p));
     count_idle(s, t0);
     atomic_fetch_add_explicit(&s->stats.steps, 1, memory_order_relaxed);
     if (p->n_row) cost_learn(&s->cost.decode, p->decode_work, (double)s->out.decode_ns * 1e-6);

@@ -43,9 +43,12 @@ enum { HIST_BUCKETS = 24 };
 struct sched_hist {
     _Atomic uint64_t bucket[HIST_BUCKETS];
     _Atomic uint64_t count;
-    _Atomic uint64_t sum_ns;
+    _Atomic uint64_t sum; /* ns, or what was counted */
 };
 extern const double sched_hist_bound_s[HIST_BUCKETS]; /* upper bounds in seconds, the last is INFINITY */
+extern const double sched_hist_bound_n[HIST_BUCKETS]; /* the same of numbers */
+void sched_hist_time(struct sched_hist *h, int64_t ns);
+void sched_hist_count(struct sched_hist *h, int64_t n);
 
 /* Read without a lock. Gauges and counters; times in ns. */
 struct scheduler_stats {
@@ -75,6 +78,11 @@ struct scheduler_stats {
     _Atomic bool asleep;               /* the engine thread waits for requests */
     _Atomic int64_t oldest_waiting_ns; /* when the one that waits longest began to, 0: none waits */
     struct sched_hist queue, prefill, ttft, itl, e2e, step;
+    struct sched_hist decode, inference, per_tok; /* of requests that ended: times; per_tok: mean gap */
+    struct sched_hist prompt_len, answer_len,
+        max_len;                /* of these: tokens; max_len: that might be generated */
+    struct sched_hist step_tok; /* tokens of a step */
+    _Atomic int64_t swapped;    /* requests whose pages are in host memory */
 };
 
 /* The engine thread's last sign of life. One that waits for work is not silent. */

@@ -144,3 +144,10 @@ void swap_check(const struct swap *w)
     kvpool_check(w->pool);
     CHECK(held + kvpool_n_free(w->pool) == kvpool_n_pages(w->pool));
 }
+
+int swap_held(const struct swap *w)
+{
+    int n = 0;
+    for (int i = 0; w && i < w->n; i++) n += w->seq[i].taken;
+    return n;
+}

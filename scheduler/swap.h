@@ -24,6 +24,7 @@ bool swap_in(struct swap *w, struct engine *e, struct kvpool *pool, struct seq *
 void swap_drop(struct swap *w,
                struct request *r);       /* it ends, or is computed again; harmless when nothing is swapped */
 int swap_pages(const struct request *r); /* what swap_in would take; 0 where nothing is swapped */
+int swap_held(const struct swap *w);     /* sequences swapped out; NULL: none */
 void swap_check(const struct swap *w);   /* aborts unless every page is free or held once */
 
 #endif

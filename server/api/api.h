@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "scheduler/scheduler.h"
 #include "base/err.h"
 #include "server/api/app.h"
 
@@ -36,6 +37,7 @@ struct api_stats {
     uint64_t stream_errors;          /* error frames sent after a 200 */
     uint64_t streams_open;           /* gauge */
     uint64_t preps_open;             /* gauge: bodies in the worker pool */
+    struct sched_hist n_choice;      /* answers asked for to each prompt */
 };
 
 static inline void api_count(struct api_stats *s, enum api_endpoint e, int status)

@@ -223,6 +223,8 @@ static enum err submit_all(struct gen *g, struct err_note *note)
         c->pending = true;
         g->n_pending++;
     }
+    for (int i = 0; i < g->ask->n_prompt; i++)
+        sched_hist_count(&g->api->stats.n_choice, g->ask->n_per_prompt);
     return OK;
 }
 

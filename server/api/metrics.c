@@ -1,6 +1,5 @@
 /* metrics: the Prometheus page from the counters of scheduler, http and api. Loop thread.
- * A family is written whole: HELP, TYPE, then its samples. OpenMetrics differs in three places: a counter's
- * family has no _total, the page ends with # EOF, and bounds are written as floats. */
+ * The rows without labels stand in metrics.def. */
 #include "server/api/metrics.h"
 
 #include <math.h>
@@ -10,102 +9,22 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/api/api.h"
+#include "server/api/metrics_vllm.h"
 #include "server/config.h"
 #include "server/process.h"
 #include "server/version.h"
 
-#define LOAD(x) ((double)atomic_load_explicit(&(x), memory_order_relaxed))
-
-struct page {
-    struct strbuf *out;
-    enum metrics_format format;
-    const char *also; /* a label for every sample of a histogram, or NULL */
-};
-
-/* --- the grammar */
-
-static void family(const struct page *p, const char *prefix, const char *name, const char *type,
-                   const char *help)
-{
-    const char *total = p->format == METRICS_TEXT && !strcmp(type, "counter") ? "_total" : "";
-    strbuf_printf(p->out, "# HELP %s%s%s %s\n# TYPE %s%s%s %s\n", prefix, name, total, help, prefix, name,
-                  total, type);
-}
-
-static void number(struct strbuf *out, double v)
-{
-    if (v == floor(v) && fabs(v) < 9e15)
-        strbuf_printf(out, "%.0f\n", v);
-    else
-        strbuf_printf(out, "%.15g\n", v);
-}
-
-static void single(const struct page *p, const char *prefix, const char *name, const char *type,
-                   const char *help, double v)
-{
-    family(p, prefix, name, type, help);
-    strbuf_printf(p->out, "%s%s%s ", prefix, name, !strcmp(type, "counter") ? "_total" : "");
-    number(p->out, v);
-}
-
-static void bucket(const struct page *p, const char *prefix, const char *name, double bound, double cumulated)
-{
-    strbuf_printf(p->out, "%s%s_bucket{%s%s", prefix, name, p->also ? p->also : "", p->also ? "," : "");
-    if (isinf(bound))
-        strbuf_puts(p->out, "le=\"+Inf\"} ");
-    else
-        strbuf_printf(p->out, "le=\"%g%s\"} ", bound,
-                      bound == floor(bound) && p->format == METRICS_OPEN ? ".0" : "");
-    number(p->out, cumulated);
-}
-
-/* The buckets are read once, and the count is their sum: a scrape amid an observation is consistent in
- * itself. */
-static void histogram(const struct page *p, const char *prefix, const char *name, const char *help,
-                      const struct sched_hist *h)
-{
-    family(p, prefix, name, "histogram", help);
-    double n = 0;
-    for (int i = 0; i < HIST_BUCKETS; i++) {
-        n += LOAD(h->bucket[i]);
-        bucket(p, prefix, name, sched_hist_bound_s[i], n);
-    }
-    const char *open = p->also ? "{" : "", *also = p->also ? p->also : "", *shut = p->also ? "}" : "";
-    strbuf_printf(p->out, "%s%s_sum%s%s%s %.15g\n", prefix, name, open, also, shut, LOAD(h->sum_ns) * 1e-9);
-    strbuf_printf(p->out, "%s%s_count%s%s%s ", prefix, name, open, also, shut);
-    number(p->out, n);
-}
-
-/* Label values: backslash, quote and line feed are escaped. */
-static void label(struct strbuf *out, const char *name, const char *value)
-{
-    strbuf_printf(out, "%s=\"", name);
-    for (; *value; value++) {
-        if (*value == '\n') {
-            strbuf_puts(out, "\\n");
-            continue;
-        }
-        if (*value == '\\' || *value == '"') strbuf_putc(out, '\\');
-        strbuf_putc(out, *value);
-    }
-    strbuf_putc(out, '"');
-}
-
 /* --- families with labels */
 
-static void by_label(const struct page *p, const char *name, const char *key, const char *value, double v)
+static void by_label(const struct expo *p, const char *name, const char *key, const char *value, double v)
 {
     strbuf_printf(p->out, "fluxd_%s{", name);
-    label(p->out, key, value);
+    expo_label(p->out, key, value);
     strbuf_puts(p->out, "} ");
-    number(p->out, v);
+    expo_number(p->out, v);
 }
 
 /* Of one moment, so that accepted is finished, running and waiting together. */
-struct open_requests {
-    double waiting, running;
-};
-
 static struct open_requests open_now(const struct scheduler_stats *s)
 {
     struct open_requests o = {
@@ -116,48 +35,48 @@ static struct open_requests open_now(const struct scheduler_stats *s)
     return o;
 }
 
-static void finished(const struct page *p, const struct scheduler_stats *s)
+static void finished(const struct expo *p, const struct scheduler_stats *s)
 {
-    family(p, "fluxd_", "requests_finished", "counter", "Requests that ended, by reason.");
+    expo_family(p, "fluxd_", "requests_finished", "counter", "Requests that ended, by reason.");
     by_label(p, "requests_finished_total", "reason", "stop", LOAD(s->finished[FINISH_STOP]));
     by_label(p, "requests_finished_total", "reason", "length", LOAD(s->finished[FINISH_LENGTH]));
     by_label(p, "requests_finished_total", "reason", "routed", LOAD(s->finished[FINISH_ROUTED]));
     by_label(p, "requests_finished_total", "reason", "cancelled", LOAD(s->finished[FINISH_CANCELLED]));
     by_label(p, "requests_finished_total", "reason", "error", LOAD(s->finished[FINISH_ERROR]));
-    family(p, "fluxd_", "requests_rejected", "counter", "Requests not taken into the queue, by reason.");
+    expo_family(p, "fluxd_", "requests_rejected", "counter", "Requests not taken into the queue, by reason.");
     by_label(p, "requests_rejected_total", "reason", "queue_full", LOAD(s->rejected_full));
     by_label(p, "requests_rejected_total", "reason", "size", LOAD(s->rejected_size));
 }
 
-static void pages(const struct page *p, const struct scheduler_stats *s)
+static void pages(const struct expo *p, const struct scheduler_stats *s)
 {
-    family(p, "fluxd_", "kv_pages_used", "gauge",
-           "Pages in use, by the kind of attention of the layer that holds them.");
+    expo_family(p, "fluxd_", "kv_pages_used", "gauge",
+                "Pages in use, by the kind of attention of the layer that holds them.");
     by_label(p, "kv_pages_used", "kind", "full", LOAD(s->pages_full));
     by_label(p, "kv_pages_used", "kind", "sparse", LOAD(s->pages_sparse));
 }
 
-static void routes_taken(const struct page *p, const struct scheduler_stats *s, int n_layer)
+static void routes_taken(const struct expo *p, const struct scheduler_stats *s, int n_layer)
 {
-    family(p, "fluxd_", "route_layer_full", "counter",
-           "Routed requests for which this layer used full attention.");
+    expo_family(p, "fluxd_", "route_layer_full", "counter",
+                "Routed requests for which this layer used full attention.");
     for (int l = 0; l < n_layer; l++) {
         strbuf_printf(p->out, "fluxd_route_layer_full_total{layer=\"%d\"} ", l);
-        number(p->out, LOAD(s->full_layer_requests[l]));
+        expo_number(p->out, LOAD(s->full_layer_requests[l]));
     }
-    family(p, "fluxd_", "route_full_layers", "histogram", "Full layers of a routed request.");
+    expo_family(p, "fluxd_", "route_full_layers", "histogram", "Full layers of a routed request.");
     double n = 0, sum = 0;
     for (int l = 0; l <= n_layer; l++) {
         double here = LOAD(s->full_layers_hist[l]);
         n += here;
         sum += here * l;
-        bucket(p, "fluxd_", "route_full_layers", l, n);
+        expo_bucket(p, "fluxd_", "route_full_layers", l, n);
     }
-    bucket(p, "fluxd_", "route_full_layers", INFINITY, n);
+    expo_bucket(p, "fluxd_", "route_full_layers", INFINITY, n);
     strbuf_printf(p->out, "fluxd_route_full_layers_sum %.0f\nfluxd_route_full_layers_count %.0f\n", sum, n);
 }
 
-static void responses(const struct page *p, const struct http_stats *h, const struct api_stats *a)
+static void responses(const struct expo *p, const struct http_stats *h, const struct api_stats *a)
 {
     static const char *const endpoint[API_N_ENDPOINT] = {
         [API_COMPLETIONS] = "/v1/completions", [API_CHAT] = "/v1/chat/completions",
@@ -169,11 +88,11 @@ static void responses(const struct page *p, const struct http_stats *h, const st
         API_STATUS_LIST(STATUS_WORD)
 #undef STATUS_WORD
     };
-    family(p, "fluxd_", "http_responses", "counter", "Answers begun, by class of status.");
+    expo_family(p, "fluxd_", "http_responses", "counter", "Answers begun, by class of status.");
     for (int i = 2; i < 6; i++)
         by_label(p, "http_responses_total", "class", (const char *[]){"2xx", "3xx", "4xx", "5xx"}[i - 2],
                  (double)h->by_status[i]);
-    family(p, "fluxd_", "api_requests", "counter", "Requests answered by an endpoint, by status.");
+    expo_family(p, "fluxd_", "api_requests", "counter", "Requests answered by an endpoint, by status.");
     for (int e = 0; e < API_N_ENDPOINT; e++)
         for (int i = 0; i < API_N_STATUS; i++) {
             if (a->answered[e][i] == 0) continue;
@@ -182,13 +101,13 @@ static void responses(const struct page *p, const struct http_stats *h, const st
         }
 }
 
-static void infos(const struct page *p, const struct app *app)
+static void infos(const struct expo *p, const struct app *app)
 {
-    family(p, "fluxd_", "build_info", "gauge", "The program; always 1.");
+    expo_family(p, "fluxd_", "build_info", "gauge", "The program; always 1.");
     strbuf_puts(p->out, "fluxd_build_info{version=\"" FLUXD_VERSION "\"} 1\n");
     const struct engine_info *m = app->model;
     if (!m) return;
-    family(p, "fluxd_", "model_info", "gauge", "The model and the device it runs on; always 1.");
+    expo_family(p, "fluxd_", "model_info", "gauge", "The model and the device it runs on; always 1.");
     strbuf_puts(p->out, "fluxd_model_info{");
     const char *const pair[][2] = {{"model", app->model_id},
                                    {"name", m->name},
@@ -196,93 +115,33 @@ static void infos(const struct page *p, const struct app *app)
                                    {"device", m->device},
                                    {"weights", m->weights}};
     for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
-        label(p->out, pair[i][0], pair[i][1]);
+        expo_label(p->out, pair[i][0], pair[i][1]);
         strbuf_putc(p->out, ',');
     }
     strbuf_printf(p->out, "layers=\"%d\"} 1\n", m->n_layer);
-    single(p, "fluxd_", "model_weights_bytes", "gauge", "Memory of the weights as held.",
-           (double)m->weight_bytes);
-    single(p, "fluxd_", "kv_page_bytes", "gauge", "Memory of one KV page.", (double)m->page_bytes);
-    single(p, "fluxd_", "model_max_tokens", "gauge", "Tokens a sequence may have.", m->max_len);
+    expo_single(p, "fluxd_", "model_weights_bytes", "gauge", "Memory of the weights as held.",
+                (double)m->weight_bytes);
+    expo_single(p, "fluxd_", "kv_page_bytes", "gauge", "Memory of one KV page.", (double)m->page_bytes);
+    expo_single(p, "fluxd_", "model_max_tokens", "gauge", "Tokens a sequence may have.", m->max_len);
 }
 
 /* Reading /proc costs more than all the rest, and some scrape every 50 ms: it is read at most once a second.
  */
-static void process(const struct page *p, struct app *app)
+static void process(const struct expo *p, struct app *app)
 {
     if (app->process_ns == 0 || clock_ns() - app->process_ns > 1000000000) {
         process_look(&app->process);
         app->process_ns = clock_ns();
     }
     struct process_use u = app->process;
-    single(p, "process_", "cpu_seconds", "counter", "User and system CPU time.", u.cpu_s);
-    single(p, "process_", "resident_memory_bytes", "gauge", "Resident memory.", (double)u.resident_bytes);
-    single(p, "process_", "virtual_memory_bytes", "gauge", "Virtual memory.", (double)u.virtual_bytes);
-    single(p, "process_", "open_fds", "gauge", "Open file descriptors.", (double)u.open_fds);
-    single(p, "process_", "max_fds", "gauge", "Most file descriptors there may be.", (double)u.max_fds);
-    single(p, "process_", "start_time_seconds", "gauge", "Start of the process since the Unix epoch.",
-           u.start_s);
-}
-
-/* --- vLLM's names: what fleet routers and dashboards read */
-
-static void vllm_single(const struct page *p, const struct app *app, const char *name, const char *type,
-                        const char *help, double v)
-{
-    family(p, "vllm:", name, type, help);
-    strbuf_printf(p->out, "vllm:%s%s{", name, !strcmp(type, "counter") ? "_total" : "");
-    label(p->out, "model_name", app->model_id);
-    strbuf_puts(p->out, "} ");
-    number(p->out, v);
-}
-
-static void vllm_finished(const struct page *p, const struct app *app, const struct scheduler_stats *s)
-{
-    const struct {
-        const char *reason;
-        double v;
-    } row[] = {{"stop", LOAD(s->finished[FINISH_STOP])},
-               {"length", LOAD(s->finished[FINISH_LENGTH])},
-               {"abort", LOAD(s->finished[FINISH_CANCELLED])},
-               {"error", LOAD(s->finished[FINISH_ERROR])}};
-    family(p, "vllm:", "request_success", "counter", "Requests that ended, by reason.");
-    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        strbuf_printf(p->out, "vllm:request_success_total{finished_reason=\"%s\",", row[i].reason);
-        label(p->out, "model_name", app->model_id);
-        strbuf_puts(p->out, "} ");
-        number(p->out, row[i].v);
-    }
-}
-
-static void vllm_block(const struct page *p, const struct app *app, const struct scheduler_stats *s,
-                       struct open_requests open)
-{
-    double total = LOAD(s->pages_total);
-    vllm_single(p, app, "num_requests_running", "gauge", "Requests running.", open.running);
-    vllm_single(p, app, "num_requests_waiting", "gauge", "Requests waiting.", open.waiting);
-    vllm_single(p, app, "kv_cache_usage_perc", "gauge", "Share of the KV pool in use, 1 is all.",
-                total > 0 ? LOAD(s->pages_used) / total : 0);
-    vllm_single(p, app, "prompt_tokens", "counter", "Prompt tokens.", LOAD(s->prompt_tok));
-    vllm_single(p, app, "generation_tokens", "counter", "Generated tokens.", LOAD(s->answer_tok));
-    vllm_single(p, app, "num_preemptions", "counter", "Preemptions.", LOAD(s->preemptions));
-    vllm_single(p, app, "prefix_cache_queries", "counter", "Prompt tokens looked up in the prefix cache.",
-                LOAD(s->prefix_query_tok));
-    vllm_single(p, app, "prefix_cache_hits", "counter", "Prompt tokens found in the prefix cache.",
-                LOAD(s->cached_tok));
-    vllm_finished(p, app, s);
-    family(p, "vllm:", "cache_config_info", "gauge", "The KV cache; always 1.");
-    /* A block there holds a token's K and V of all layers; a page here is one layer's. */
-    strbuf_printf(p->out, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%d\"} 1\n", PAGE_TOK,
-                  app->model->n_page / app->model->n_layer);
-    struct strbuf model;
-    strbuf_init(&model);
-    label(&model, "model_name", app->model_id);
-    const struct page q = {
-        .out = p->out, .format = p->format, .also = strbuf_failed(&model) ? NULL : model.data};
-    histogram(&q, "vllm:", "time_to_first_token_seconds", "Time to the first token.", &s->ttft);
-    histogram(&q, "vllm:", "inter_token_latency_seconds", "Time between tokens.", &s->itl);
-    histogram(&q, "vllm:", "e2e_request_latency_seconds", "Time from acceptance to the end.", &s->e2e);
-    strbuf_fini(&model);
+    expo_single(p, "process_", "cpu_seconds", "counter", "User and system CPU time.", u.cpu_s);
+    expo_single(p, "process_", "resident_memory_bytes", "gauge", "Resident memory.",
+                (double)u.resident_bytes);
+    expo_single(p, "process_", "virtual_memory_bytes", "gauge", "Virtual memory.", (double)u.virtual_bytes);
+    expo_single(p, "process_", "open_fds", "gauge", "Open file descriptors.", (double)u.open_fds);
+    expo_single(p, "process_", "max_fds", "gauge", "Most file descriptors there may be.", (double)u.max_fds);
+    expo_single(p, "process_", "start_time_seconds", "gauge", "Start of the process since the Unix epoch.",
+                u.start_s);
 }
 
 /* --- the page */
@@ -293,12 +152,12 @@ static double oldest_age_s(const struct scheduler_stats *s)
     return since ? (double)(clock_ns() - since) * 1e-9 : 0;
 }
 
-static void table(const struct page *page, const struct app *app, const struct scheduler_stats *s,
+static void table(const struct expo *page, const struct app *app, const struct scheduler_stats *s,
                   struct open_requests open)
 {
     const struct http_stats *h = http_stats(app->http);
     const struct api_stats *a = app->api;
-#define ONE(name, type, help, value) single(page, "fluxd_", #name, type, help, (double)(value));
+#define ONE(name, type, help, value) expo_single(page, "fluxd_", #name, type, help, (double)(value));
 #define GAUGE(name, help, value)     ONE(name, "gauge", help, value)
 #define COUNTER(name, help, value)   ONE(name, "counter", help, value)
 #define SCHED_GAUGE(name, help, value)                                                                       \
@@ -306,13 +165,15 @@ static void table(const struct page *page, const struct app *app, const struct s
 #define SCHED_COUNTER(name, help, value)                                                                     \
     if (s) ONE(name, "counter", help, value)
 #define SCHED_HISTOGRAM(name, help, hist)                                                                    \
-    if (s) histogram(page, "fluxd_", #name, help, hist);
+    if (s) expo_histogram(page, "fluxd_", #name, help, hist);
+#define SCHED_COUNTS(name, help, hist)                                                                       \
+    if (s) expo_counts(page, "fluxd_", #name, help, hist);
 #include "server/api/metrics.def"
 }
 
 void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
 {
-    const struct page p = {.out = out, .format = f};
+    const struct expo p = {.out = out, .format = f};
     const struct scheduler_stats *s = app->scheduler ? scheduler_stats(app->scheduler) : NULL;
     const struct open_requests open = s ? open_now(s) : (struct open_requests){0};
     table(&p, app, s, open);
@@ -324,7 +185,7 @@ void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
     responses(&p, http_stats(app->http), app->api);
     infos(&p, app);
     process(&p, app);
-    if (s && !strcmp(app->config->vllm_metrics, "on")) vllm_block(&p, app, s, open);
+    if (s && !strcmp(app->config->vllm_metrics, "on")) metrics_vllm(&p, app, s, open);
     if (f == METRICS_OPEN) strbuf_puts(out, "# EOF\n");
 }
 

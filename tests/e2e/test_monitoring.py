@@ -60,7 +60,7 @@ def test_panels_have_a_place_of_their_own_and_select_by_instance(path):
 ROUTER = os.path.join(ROOT, "configs/routers/smollm2-135m-instruct.safetensors")
 SMALL = ["--router", ROUTER, "--sink-size", "128", "--local-window-size", "128", "--kv-pool-bytes", "22M", "--default-max-tokens", "8", "--max-model-len", "400",
          "--prefill-chunk-tokens", "256", "--itl-stretch", "100",
-         "--max-num-seqs", "8", "--queue-len", "3", "--route-bias-max", "6", "--prefix-cache-bytes", "12M"]
+         "--max-num-seqs", "8", "--queue-len", "3", "--route-bias-max", "6", "--prefix-cache-bytes", "12M", "--vllm-metrics", "on"]
 SENTENCE = "The report says the following about the harbour and its ships. "
 HAPPENED = ("fluxd_requests_rejected_total{reason=\"queue_full\"}", "fluxd_preemptions_total", "fluxd_cached_tokens_total", "fluxd_kv_pages_given_back_total",
             "fluxd_route_biased_prompts_total", "fluxd_requests_finished_total{reason=\"cancelled\"}", "fluxd_requests_finished_total{reason=\"length\"}",
@@ -129,6 +129,26 @@ def test_every_panel_is_answered_and_shows_what_happened(loaded):
     assert {"on-call.json", "routes.json"} == {os.path.basename(p) for p in DASHBOARDS} and NOT_ZERO <= {title for title, _ in asked}
     nothing = NOT_ZERO - {title for (title, _), got in asked.items() if any(v != 0 and not math.isnan(v) for _, v in got)}
     assert not nothing, nothing
+
+
+def test_what_dashboards_of_vllm_ask_is_answered(loaded):
+    """Panels made for it select by model_name, take quantiles of times, sums of tokens, and states of requests."""
+    s, prom = loaded
+    of = '{model_name="' + s.get("/v1/models").json()["data"][0]["id"] + '"}'
+    queries = [f"histogram_quantile(0.95, sum by (le) (rate(vllm:{name}_bucket{of}[10m])))" for name in (
+        "e2e_request_latency_seconds", "time_to_first_token_seconds", "inter_token_latency_seconds", "time_per_output_token_seconds",
+        "request_time_per_output_token_seconds", "request_queue_time_seconds", "request_prefill_time_seconds", "request_decode_time_seconds",
+        "request_inference_time_seconds", "request_prompt_tokens", "request_generation_tokens", "request_max_num_generation_tokens", "request_params_n",
+        "request_params_max_tokens", "iteration_tokens_total")]
+    queries += [q.replace("histogram_quantile(0.95, sum by (le) (rate(", "rate(").replace("_bucket", "_sum")[:-2] for q in queries]
+    queries += [f"rate(vllm:{name}_total{of}[10m])" for name in ("prompt_tokens", "generation_tokens", "num_preemptions", "prefix_cache_queries",
+                                                                 "prefix_cache_hits", "prompt_tokens_cached")]
+    queries += [f"sum by (finished_reason) (increase(vllm:request_success_total{of}[10m]))", *(f"max_over_time(vllm:{name}{of}[10m])" for name in (
+        "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "gpu_cache_usage_perc"))]
+    for q in queries:
+        got = [v for _, v in prom.ask(q)]
+        assert got and any(v > 0 and not math.isnan(v) for v in got), f"{q}: {got}"
+    assert prom.ask(f"vllm:num_requests_swapped{of}") and prom.ask("vllm:lora_requests_info") and prom.ask("vllm:cache_config_info")
 
 
 def test_every_rule_is_evaluated_and_every_recording_has_data(loaded):

@@ -47,13 +47,37 @@ def test_vllm_names_if_switched_on(make_server):
     text = s.get("/metrics").text
     for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "cache_config_info", "time_to_first_token_seconds_count",
                  "inter_token_latency_seconds_count", "e2e_request_latency_seconds_count", "prompt_tokens_total", "generation_tokens_total",
-                 "request_success_total", "prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total"):
+                 "request_success_total", "prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total", "num_requests_swapped",
+                 "gpu_cache_usage_perc", "prompt_tokens_cached_total", "lora_requests_info", "request_prompt_tokens_count", "request_generation_tokens_count",
+                 "request_queue_time_seconds_count", "request_prefill_time_seconds_count", "request_decode_time_seconds_count",
+                 "request_inference_time_seconds_count", "request_max_num_generation_tokens_count", "request_params_n_count",
+                 "request_params_max_tokens_count", "time_per_output_token_seconds_count", "request_time_per_output_token_seconds_count",
+                 "iteration_tokens_total_count"):
         assert f"\nvllm:{name}" in text, name
     for name in ("time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds"):
         of_name = [line for line in text.splitlines() if line.startswith(f"vllm:{name}_")]
         assert len(of_name) > 10 and all('{model_name="' in line for line in of_name), "dashboards select by the model's name"
     blocks = int(re.search(r'vllm:cache_config_info\{block_size="128",num_gpu_blocks="(\d+)"\} 1', text).group(1))
     assert blocks == s.metrics()["fluxd_kv_pages"] // 30, "a block there is a page of each layer"
+
+
+def test_histograms_of_requests_count_what_was_sent(make_server):
+    s = make_server("--vllm-metrics", "on")
+    n_prompt = len(s.ids("One two three"))
+    for max_tokens in (1, 5, 30):
+        s.complete("One two three", max_tokens=max_tokens, ignore_eos=True)
+    s.complete(["One two three"] * 2, max_tokens=7, n=3, ignore_eos=True)
+    s.wait_free()
+    m = {k.replace('{model_name="' + s.get("/v1/models").json()["data"][0]["id"] + '"}', ""): v for k, v in s.metrics().items()}
+    for name, sent in (("request_prompt_tokens", [n_prompt] * 9), ("request_generation_tokens", [1, 5, 30, *[7] * 6]),
+                       ("request_params_max_tokens", [1, 5, 30, *[7] * 6]), ("request_params_n", [1, 1, 1, 3, 3])):
+        assert (m[f"vllm:{name}_count"], m[f"vllm:{name}_sum"]) == (len(sent), sum(sent)), name
+    for name in ("request_decode_time_seconds", "request_inference_time_seconds", "request_queue_time_seconds", "request_prefill_time_seconds"):
+        assert m[f"vllm:{name}_count"] == 9 and m[f"vllm:{name}_sum"] > 0, name
+    assert m["vllm:request_time_per_output_token_seconds_count"] == 8, "one token has no gap"
+    assert m["vllm:request_decode_time_seconds_sum"] + m["vllm:request_prefill_time_seconds_sum"] <= m["vllm:e2e_request_latency_seconds_sum"] + 1e-6
+    assert m["vllm:iteration_tokens_total_sum"] >= n_prompt + 4 + 29 + 6 * 6 and m["fluxd_step_tokens_count"] == m["fluxd_engine_steps_total"]
+    assert (m["fluxd_request_prompt_tokens_sum"], m["fluxd_request_generation_tokens_sum"]) == (9 * n_prompt, 36 + 42)
 
 
 @pytest.fixture
