@@ -393,6 +393,31 @@ static enum err add_key(struct config *c, const char *p, size_t n, const char *w
     return OK;
 }
 
+/* A key per line; blanks around it, empty lines and lines that begin with # do not count. */
+static enum err add_key_lines(struct config *c, const char *text, struct err_note *note)
+{
+    static const char blank[] = " \t\r";
+    enum err e = OK;
+    int line = 1;
+    for (const char *p = text; !e && *p; line++) {
+        size_t n = strcspn(p, "\n");
+        const char *next = p + n + (p[n] == '\n');
+        size_t before = strspn(p, blank);
+        before = before < n ? before : n;
+        p += before;
+        n -= before;
+        while (n > 0 && strchr(blank, p[n - 1])) n--;
+        if (n > 0 && *p != '#') e = add_key(c, p, n, "--api-key-file", note);
+        if (e == ERR_CONFIG)
+            err_set(
+                note, e, "--api-key-file",
+                "%.150s, line %d: no key can hold blanks or characters other than printable ASCII, and there are at most %d",
+                c->api_key_file, line, API_KEYS_MAX);
+        p = next;
+    }
+    return e;
+}
+
 /* An empty file would open the server to all; that is refused. */
 static enum err load_keys(struct config *c, const char *from_environment, struct err_note *note)
 {
@@ -400,11 +425,7 @@ static enum err load_keys(struct config *c, const char *from_environment, struct
     enum err e = OK;
     if (*c->api_key_file) {
         e = read_file(c->api_key_file, "--api-key-file", &text, note);
-        for (const char *p = text; !e && *p;) {
-            size_t n = strcspn(p, "\r\n");
-            if (n && *p != '#') e = add_key(c, p, n, "--api-key-file", note);
-            p += n + strspn(p + n, "\r\n");
-        }
+        if (!e) e = add_key_lines(c, text, note);
         if (!e && c->n_api_key == 0)
             e = err_set(note, ERR_CONFIG, "--api-key-file", "%.150s holds no key", c->api_key_file);
         free(text);

@@ -612,6 +612,7 @@ static enum err open_http(struct server *s)
         .cors_origins = c->cors_origins,
         .api_key = c->api_key,
         .n_api_key = c->n_api_key,
+        .scrape_open = !strcmp(c->metrics_open, "on"),
         .app = &s->app,
     };
     return http_open(&s->app.http, &s->loop, &conf, &s->note);

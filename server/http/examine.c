@@ -78,7 +78,9 @@ static enum err take_rest(struct http_call *c, struct err_note *note)
 
 static enum err check_key(struct http_call *c, const struct guard *g, struct err_note *note)
 {
-    if (c->http->conf.n_api_key == 0 || (c->route && c->route->open)) return OK;
+    const struct http_route *r = c->route;
+    if (c->http->conf.n_api_key == 0 || (r && (r->open || (r->scrape && c->http->conf.scrape_open))))
+        return OK;
     const char *sent = g->n_auth == 1 ? http_header(c, "Authorization") : NULL;
     c->key_i = http_keys_find(c->http, sent);
     if (c->key_i >= 0) return OK;

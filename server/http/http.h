@@ -33,6 +33,7 @@ struct http_route {
     const char *path; /* exact match of the raw path; a trailing "*" takes the rest, not empty (GET
                          /v1/models/{id}) */
     bool open;        /* no API key needed */
+    bool scrape;      /* nor here, where http_conf.scrape_open */
     bool json_body;   /* POST: a body must have Content-Type application/json */
     void (*handle)(struct http_call *c, void *app);
 };
@@ -56,6 +57,7 @@ struct http_conf {
     int n_route;
     char **api_key; /* n_api_key keys, borrowed; none: open */
     int n_api_key;
+    bool scrape_open;                         /* --metrics-open */
     const char *allowed_hosts, *cors_origins; /* lists as for origin.h, borrowed; NULL is none */
     void *app;
 };

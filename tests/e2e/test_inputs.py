@@ -524,6 +524,40 @@ def keyed(tmp_path_factory):
         s.kill()
 
 
+def test_metrics_may_be_open_where_all_else_asks_for_a_key(make_server, tmp_path):
+    import requests
+
+    path = tmp_path / "keys"
+    path.write_text(f"{KEY}\n")
+    path.chmod(0o600)
+    s = make_server("--api-key-file", str(path), "--metrics-open", "on")
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {KEY}"}):
+        assert s.get("/metrics", headers=headers).status_code == 200
+    for method, path in GUARDED:
+        if path != "/metrics":
+            check_error(requests.request(method, s.url + path, json={} if method == "POST" else None), 401, "invalid_api_key")
+
+
+@pytest.mark.parametrize("text, line", [(" sk-a \n\t\n\r\n# comment\n  # another\n\tsk-b\t \r\nsk-c", 0), ("sk-a\nsk b\n", 2), ("# x\n\n sk-\u00e9\n", 3), ("sk-a\r\n sk\tb", 2)])
+def test_a_key_file_is_read_by_lines_and_a_wrong_line_is_named(tmp_path, text, line):
+    path = tmp_path / "keys"
+    path.write_bytes(text.encode())
+    path.chmod(0o600)
+    if line:
+        s = Server("--api-key-file", str(path), wait=False)
+        assert s.proc.wait(60) == 2
+        assert f"{path}, line {line}:" in s.logged() and "sk" not in s.logged().replace(str(path), ""), "the key itself is not told"
+        return
+    s = Server("--api-key-file", str(path))
+    try:
+        for key in ("sk-a", "sk-b", "sk-c"):
+            assert s.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+        assert s.get("/v1/models", headers={"Authorization": "Bearer #"}).status_code == 401
+        assert s.stop() == 0
+    finally:
+        s.kill()
+
+
 GUARDED = [("POST", COMPLETIONS), ("POST", CHAT), ("POST", "/tokenize"), ("POST", "/detokenize"), ("GET", "/v1/models"), ("GET", "/v1/models/x"), ("GET", "/metrics"),
            ("GET", "/version"), ("GET", "/v1/limits"), ("GET", "/tokenizer_info")]
 
