@@ -271,7 +271,8 @@ static bool fails(struct expand *e, struct path p, uint32_t id)
 
 /* --- branch points */
 
-/* anyOf, or the members of an enum. Where it matters which ones hold, each holds or does not. */
+/* anyOf, or the members of an enum (which evaluate nothing). Where it matters which ones hold, each holds or does
+ * not. */
 static void branch_any(struct expand *e, struct path p, const struct work *w, uint32_t from, bool some)
 {
     const struct sch *t = e->s->sch[w->a];
@@ -279,7 +280,7 @@ static void branch_any(struct expand *e, struct path p, const struct work *w, ui
     if (!w->scope || w->i) {
         for (uint32_t i = 0; i < l->n && schema_ok(e->s); i++) {
             struct path q = p;
-            add_lit(e, &q, l->v[i], false, w->scope);
+            add_lit(e, &q, l->v[i], false, NULL);
             run(e, q);
         }
         return;
