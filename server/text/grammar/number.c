@@ -93,11 +93,13 @@ static uint32_t e_sign(struct rx *x, bool minus)
     rx_set_add(&e, 'E');
     return rx_cat(x, rx_class(x, &e), minus ? rx_byte(x, '-') : rx_opt(x, rx_byte(x, '+')));
 }
-static uint32_t mantissa(struct rx *x)
+static uint32_t mantissa_to(struct rx *x, int places)
 {
+    if (places < 1) return places < 0 ? RX_EMPTY : digits(x, 1, 9);
     return rx_cat(x, digits(x, 1, 9),
-                  rx_opt(x, rx_cat(x, rx_byte(x, '.'), digit_runs(x, 1, MANTISSA_PLACES))));
+                  rx_opt(x, rx_cat(x, rx_byte(x, '.'), digit_runs(x, 1, (uint32_t)places))));
 }
+static uint32_t mantissa(struct rx *x) { return mantissa_to(x, MANTISSA_PLACES); }
 
 /* Exponents from first to last, written with two digits at least (-05) or fewer. */
 static uint32_t exponents(struct rx *x, bool minus, int first, int last)
@@ -304,14 +306,19 @@ struct number_set number_above(struct rx *x, const struct decimal *d, bool or_eq
                                    rx_alt(x, rx_cat(x, minus, all), rx_alt(x, below, or_equal ? none : eq))};
 }
 
-/* Far above 1, with exponents from first on. */
-static uint32_t big_from(struct rx *x, int first)
+/* Far above 1: whole numbers that end in this many zeros, whatever their digits. */
+static uint32_t big_with_zeros(struct rx *x, int zeros)
 {
+    int first = BIG_FIRST + zeros;
     uint32_t d = digits(x, 0, 9), three = rx_alt(x, rx_cat3(x, digits(x, 1, 2), d, d),
                                                  rx_cat(x, rx_str(x, "30"), digits(x, 0, 8)));
     if (first <= BIG_FIRST) return big(x);
-    return rx_cat(x, mantissa(x),
-                  rx_alt(x, exponents(x, false, first, 99), rx_cat(x, e_sign(x, false), three)));
+    size_t base = x->n_tmp;
+    for (int e = BIG_FIRST; e < first; e++)
+        rx_push(x, rx_cat(x, mantissa_to(x, e - zeros), exponents(x, false, e, e)));
+    rx_push(x, rx_cat(x, mantissa(x),
+                      rx_alt(x, exponents(x, false, first, 99), rx_cat(x, e_sign(x, false), three))));
+    return rx_alt_of(x, base);
 }
 
 /* Powers of 10 that a divides when they have at least this many zeros; -1: it divides none. */
@@ -335,7 +342,8 @@ bool number_multiple(struct rx *x, const struct decimal *d, struct number_set *o
     /* With an exponent: what ends in so many zeros that the divisor goes into them is a multiple; the rest is
      * not decided. */
     int zeros = zeros_needed(a);
-    if (zeros >= 0) out->in = rx_alt(x, out->in, signed_of(x, big_from(x, MANTISSA_PLACES + zeros - down)));
+    if (d->point > -4) out->out = rx_alt(x, out->out, signed_of(x, small(x))); /* all are below 1e-4 */
+    if (zeros >= 0) out->in = rx_alt(x, out->in, signed_of(x, big_with_zeros(x, zeros - down)));
     return true;
 }
 

@@ -271,8 +271,8 @@ static bool fails(struct expand *e, struct path p, uint32_t id)
 
 /* --- branch points */
 
-/* anyOf, or the members of an enum (which evaluate nothing). Where it matters which ones hold, each holds or does
- * not. */
+/* anyOf, or the members of an enum (which evaluate nothing). Where it matters which ones hold, each holds or
+ * does not. */
 static void branch_any(struct expand *e, struct path p, const struct work *w, uint32_t from, bool some)
 {
     const struct sch *t = e->s->sch[w->a];

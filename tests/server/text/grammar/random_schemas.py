@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 KEYS = ["a", "b", "c", "kind", "x_1", "é"]
 TEXTS = ["", "a", "ab", "abc", "b", "x", "é€", "a\"b", "\nq", "kind", "aaaa", "zz top"]
 PATTERNS = ["^a", "b$", "^[a-z]*$", "^.{2,3}$", "a|é", "^(?!ab)", "^x_"]
-NUMBERS = [0, 1, 2, 3, 5, 6, 10, -1, -7, 100, 0.5, 1.5, -2.25, 1.0, 12345, 1e20, 1e-7]
+NUMBERS = [0, 1, 2, 3, 5, 6, 10, -1, -7, 100, 0.5, 1.5, -2.25, 1.0, 12345, 1e20, 1e16, 2.5e17, 1e-7]
 
 
 def scalar(r):
