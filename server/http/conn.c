@@ -36,6 +36,7 @@ void http_conn_drop(struct http_conn *c)
     list_remove(&c->left);
     list_remove(&c->all);
     c->http->n_conn--;
+    c->http->n_evicted -= c->evicted;
     c->http->stats.connections_open--;
     c->dead = true;
     if (!c->poll_open) free(c);
@@ -45,6 +46,26 @@ void http_conn_forget(struct http_conn *c)
 {
     http_conn_count(c);
     http_conn_drop(c);
+}
+
+/* The list of those that wait is in the order in which they began to. A request on its way is no waiting. The
+ * library closes its own in its next run: until then they count as evicted, not as open. */
+bool http_conn_evict_idle(struct http *h)
+{
+    LIST_EACH (it, &h->due[DUE_IDLE]) {
+        struct http_conn *c = LIST_ITEM(it, struct http_conn, due.node);
+        int unread = 0;
+        ioctl(c->fd, FIONREAD, &unread);
+        if (unread > 0 || c->evicted) continue;
+        h->stats.evicted++;
+        c->evicted = c->mhd != NULL;
+        h->n_evicted += c->evicted;
+        http_due_clear(&c->due);
+        c->due.expire(&c->due, DUE_IDLE);
+        http_kick(h);
+        return true;
+    }
+    return false;
 }
 
 /* --- peers that leave */

@@ -127,7 +127,7 @@ void http_finish_gone(struct http_call *c); /* after on_gone: the handler lets g
 /* Counters for metrics. */
 struct http_stats {
     uint64_t connections_open, connections_total, refused_early, bytes_in, bytes_out, calls_total, aborted,
-        stalled;
+        stalled, evicted;
     uint64_t body_bytes;   /* of bodies held now */
     uint64_t by_status[6]; /* 1xx .. 5xx at [1]..[5] */
 };

@@ -82,6 +82,7 @@ struct http {
     int n_by_fd;
     struct list gone, room;                    /* calls whose handlers are to be told, outside MHD_run */
     int n_conn, n_linger, n_call, n_live_call; /* n_call: owed by handlers; n_live_call: allocated */
+    int n_evicted;                             /* of n_conn, those that the library is about to close */
     int n_linger_fd; /* in linger; n_linger counts those whose handles close as well */
     struct origin_rules origin;
     struct body_room bodies;
@@ -112,6 +113,7 @@ struct http_conn {
     uv_poll_t poll;       /* one for all its life: bytes at the gate, then the peer's leaving only */
     bool poll_open, dead; /* poll_open: until its close callback; dead: freed by that callback */
     struct guard first;   /* the first header block, while it stands at the gate */
+    bool evicted;         /* closed to make room, which the library has yet to do */
     bool midway;          /* the deadline of a later header block runs */
     struct http_reader reader;
     uint64_t n_request;         /* requests that the library has begun */
@@ -206,7 +208,8 @@ void http_conn_count(struct http_conn *c);  /* adds what the kernel sent and rec
 void http_conn_settle(struct http *h);      /* after MHD_run: what becomes of peers that closed their side */
 void http_conn_forget(struct http_conn *c); /* the library closed the socket */
 void http_conn_close_poll(struct http_conn *c);
-void http_conn_drop(struct http_conn *c); /* it counts no more; freed when its poll handle is closed */
+bool http_conn_evict_idle(struct http *h); /* closes the one that has waited longest; false: none waits */
+void http_conn_drop(struct http_conn *c);  /* it counts no more; freed when its poll handle is closed */
 
 /* reply.c */
 void http_call_release(struct http_call *c); /* frees it when neither library nor handler holds it */

@@ -43,6 +43,13 @@ static void over_limit(struct http *h, int fd)
     http_linger(h, fd);
 }
 
+/* The lingering sockets are a reserve for those who ask, and so are the connections that only wait. What the
+ * library closes comes back with its next run, before the loop sleeps. */
+static bool give_descriptor_back(struct http *h)
+{
+    return http_linger_close_oldest(h) || h->n_evicted > 0 || http_conn_evict_idle(h);
+}
+
 static void on_listen(uv_poll_t *p, int status, int events)
 {
     struct http *h = p->data;
@@ -52,13 +59,16 @@ static void on_listen(uv_poll_t *p, int status, int events)
         if (fd < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK) return;
             if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
-            const int why = errno; /* the lingering sockets are a reserve for those who ask */
-            if ((why == EMFILE || why == ENFILE) && http_linger_close_oldest(h)) continue;
-            rest(h, why);
-            return;
+            const int why = errno;
+            if ((why != EMFILE && why != ENFILE) || !give_descriptor_back(h)) {
+                rest(h, why);
+                return;
+            }
+            if (h->n_evicted > 0) return;
+            continue;
         }
         h->stats.connections_total++;
-        if (h->n_conn >= h->conf.max_connections)
+        if (h->n_conn - h->n_evicted >= h->conf.max_connections && !http_conn_evict_idle(h))
             over_limit(h, fd);
         else
             http_gate_open(h, fd);

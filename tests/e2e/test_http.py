@@ -23,6 +23,7 @@ KEYS = ("message", "type", "param", "code")
 PATIENCE_S = 120  # only ends a test that hangs
 H = "Host: x\r\n"
 JSON = "Content-Type: application/json\r\n"
+GOOD_GET = f"GET /hello HTTP/1.1\r\n{H}\r\n".encode()
 
 
 class Server:
@@ -459,14 +460,73 @@ def test_many_streams_at_once_are_whole(server):
 
 # --- limits of connections
 
+def busy(server, n):
+    """Connections of every kind that are not idle: in a header block, in a body, with a handler at work."""
+    head = f"POST /wait HTTP/1.1\r\n{H}{JSON}Content-Length: 2\r\n\r\n".encode()
+    held = []
+    for i in range(n):
+        held.append(server.connect())
+        held[-1].sendall([GOOD_GET[:20], head + b"x", head + b"xx", GOOD_GET + head[:20]][i % 4])
+        if i % 4 == 3:
+            assert held[-1].recv(4096).endswith(b"hello\n")
+    return held
+
+
+def is_open(s):
+    s.setblocking(False)
+    try:
+        return s.recv(1) != b""
+    except BlockingIOError:
+        return True
+    finally:
+        s.settimeout(PATIENCE_S)
+
+
 def test_over_the_connection_limit_is_503(make_server):
-    s = make_server(max_connections=5)
-    held = [s.connect() for _ in range(5)]
+    s = make_server(max_connections=8)
+    s.count()
+    held = busy(s, 8)
     a = s.ask(get("/hello"))  # taken in their order
     assert (a.status, a.error()) == (503, "overloaded") and a.headers["retry-after"] == "1"
+    assert all(map(is_open, held))
     for c in held:
         c.close()
     wait_until(lambda: s.ask(get("/hello")).status == 200)
+
+
+def test_idle_connections_give_way_to_new_ones_the_longest_idle_first(make_server):
+    """However many one client keeps, with requests behind them or none, others are served; those with work are left alone."""
+    s = make_server(max_connections=8)
+    held, idle = busy(s, 4), []
+    for i in range(40):
+        c = s.connect()
+        if i % 2:
+            c.sendall(GOOD_GET)
+            assert c.recv(4096).endswith(b"hello\n")
+        idle.append(c)
+        got = s.count()  # a client of its own
+        assert got["connections"] <= 8 and got["refused"] == 0
+        alive = [is_open(x) for x in idle]
+        assert alive == sorted(alive) and sum(alive) >= min(i + 1, 3)
+    assert s.count()["evicted"] >= 37 and all(map(is_open, held))
+    held[0].sendall(GOOD_GET[20:])  # what has begun is brought to its end
+    assert Answer(held[0].recv(4096)).status == 200
+    for c in held + idle:
+        c.close()
+
+
+def test_idle_connections_give_their_descriptors_to_new_ones(make_server):
+    s = make_server()
+    n = lingering(s)
+    subprocess.run(["prlimit", f"--pid={s.proc.pid}", f"--nofile={n + 12}:4096"], check=True)
+    held = busy(s, 4)
+    idle = []
+    for _ in range(60):
+        idle.append(s.connect())
+        assert s.ask(get("/hello")).status == 200
+    assert lingering(s) <= n + 12 and all(map(is_open, held))
+    for c in held + idle:
+        c.close()
 
 
 def test_running_out_of_descriptors_pauses_accepting(make_server):
