@@ -88,10 +88,11 @@ static void count(struct http_call *c, void *arg)
     struct app *a = arg;
     const struct http_stats *s = http_stats(a->http);
     char text[256];
-    int n = snprintf(text, sizeof text,
-                     "calls=%d told=%d rooms=%d open=%d connections=%d stalled=%d refused=%d evicted=%d body_bytes=%d",
-                     http_calls(a->http) - 1, a->told, a->rooms, a->open, (int)s->connections_open,
-                     (int)s->stalled, (int)s->refused_early, (int)s->evicted, (int)s->body_bytes);
+    int n = snprintf(
+        text, sizeof text,
+        "calls=%d told=%d rooms=%d open=%d connections=%d stalled=%d refused=%d evicted=%d body_bytes=%d",
+        http_calls(a->http) - 1, a->told, a->rooms, a->open, (int)s->connections_open, (int)s->stalled,
+        (int)s->refused_early, (int)s->evicted, (int)s->body_bytes);
     http_reply(c, 200, "text/plain", text, (size_t)n, NULL);
 }
 
