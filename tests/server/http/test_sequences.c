@@ -298,7 +298,7 @@ static const char *judge(const struct client *c, const struct ref *ref, int *n_a
         if (r && r->sure &&
             (status != 200 || (!r->head && (n != r->n_body || memcmp(body, r->body, n) != 0))))
             return "a good request without its answer";
-        *over = !r || r->close || (r->has_body && status >= 400);
+        *over = !r || (r->close && !r->close_unclear) || (r->has_body && status >= 400);
         ++*n_answer;
         at = body + n;
     }
