@@ -61,6 +61,15 @@ def test_the_grace_is_longer_than_the_drain(services):
         assert "\nRUN " not in run, "the run stage needs no shell"
 
 
+def test_no_folder_is_mounted_over_a_secret(services):
+    """Engines differ in the order of mounts that lie in each other."""
+    for name, s in services.items():
+        targets = [x["target"] if isinstance(x, dict) else f"/run/secrets/{x}" for x in s.get("secrets", [])]
+        for volume in s.get("volumes", []):
+            folder = default_of(volume).split(":")[1]
+            assert not [t for t in targets if t.startswith(folder.rstrip("/") + "/")], f"{name}: {volume}"
+
+
 def test_profiles_and_what_they_need(services):
     assert {p for s in services.values() for p in s.get("profiles", [])} == {"gpu", "tls", "fleet"}
     assert [n for n, s in services.items() if "profiles" not in s] == ["model", "fluxd", "prometheus", "grafana"]
