@@ -188,7 +188,7 @@ static void what_is_not_supported_or_wrong_is_refused_by_name(void **state)
         {0, "\"end_of_word_suffix\":\"\"", "\"end_of_word_suffix\":\"</w>\"", "end_of_word_suffix"},
         {0, "\"unk_token\":null", "\"unk_token\":\"none\"", "unk_token"},
         {0, "\"b\":2", "\"b\":1", "same id"},
-        {0, "\"b\":2", "\"a\":2", "twice"},
+        {0, "\"b\":2", "\"a\":2", "duplicate"},
         {0, "\"b\":2", "\"b\":-1", "model.vocab"},
         {0, "\"b\":2", "\"b\":2.5", "model.vocab"},
         {0, "\"b\":2", "\"b\":2000000000", "model.vocab"},
