@@ -10,11 +10,11 @@ sources() { git ls-files -- "$@" | grep -E '\.(c|h|cu|cuh|def)$'; }
 rooms='
 server/main.c   .*
 base            nothing
-kernels/cpu     kernels/[a-z_]*\.h
-kernels/cuda    kernels/[a-z_]*\.h
-kernels/bench   kernels/([a-z_]*\.h|cuda/[a-z0-9_]*\.(h|cuh))
+kernels/cpu     kernels/[a-z0-9_]*\.h
+kernels/cuda    kernels/[a-z0-9_]*\.h
+kernels/bench   kernels/([a-z0-9_]*\.h|cuda/[a-z0-9_]*\.(h|cuh))
 kernels         nothing
-engine/cuda     engine/[a-z_]*\.h|kernels/(ops|quant|cuda/(gpu_ops|gemm_lt|[a-z_]*_gpu))\.h
+engine/cuda     engine/[a-z_]*\.h|kernels/(ops|quant|cuda/(gpu_ops|gemm_lt|[a-z0-9_]*_gpu))\.h
 engine          kernels/(ops|quant|cpu/cpu)\.h|engine/cuda/forward\.h
 scheduler       engine/(engine|batch)\.h
 server/json     nothing
@@ -51,7 +51,7 @@ only 'pcre2' 'server/text/pretok\.c'
 only 'utf8proc' 'server/(text/unicode|text/grammar/ecma_class|jinja/string)\.c'
 only 'ini\.h' 'server/config\.c'
 only 'uv' 'server/([a-z]*|http/[a-z]*|api/[a-z]*)\.[ch]'
-only 'cublasLt' 'kernels/(cuda/gemm_lt\.c|bench/[a-z]*\.cu)'
+only 'cublasLt' 'kernels/(cuda/gemm_lt\.c|bench/[a-z0-9_]*\.cu)'
 only 'cuda_runtime' '(kernels/(cuda|bench)|engine/cuda)/.*'
 
 # What `make test` runs has no bound in seconds: other programs on the machine would decide whether it holds. Costs are compared at two sizes
