@@ -78,6 +78,14 @@ def kernel_table(rows, roof):
         elif kind == "gemm":
             name, rate, share = f"product {r['n']} x {r['k']}, {r['t']} rows", f"{r['tbps']:.2f} TB/s", r["tbps"] / read
             anchor = f"cuBLASLt first {r['cublaslt_us'] / us:.2f} x, best {r['cublaslt_best_us'] / us:.2f} x"
+        elif kind == "fp8":
+            us = r["quant_us"]
+            name, rate, share = f"FP8 product {r['n']} x {r['k']}, {r['t']} rows", f"{r['n'] * r['k'] / us * 1e-6:.2f} TB/s", r["n"] * r["k"] / us * 1e-6 / read
+            anchor = f"quantisation counted; without {r['us']:.1f} us, cuBLASLt's best so {r['cublaslt_best_us']:.1f}"
+        elif kind == "fp8_large":
+            tflops = 2e-6 * r["t"] * r["n"] * r["k"] / us
+            name, rate, share = f"FP8 product {r['n']} x {r['k']}, {r['t']} rows", f"{tflops:.0f} TFLOP/s", tflops / (2 * product)
+            anchor = f"by block {r['block_us']:.1f} us; cuBLASLt {r['cublaslt_us'][3]:.1f}, by block {r['cublaslt_us'][5]:.1f} us"
         elif kind == "op":
             tbps = r["bytes"] / us * 1e-6
             name, rate, share = f"{r['op']}, {r['n_tok']} rows", f"{tbps:.2f} TB/s", tbps / read
@@ -110,7 +118,7 @@ def main():
     bench = lambda name, *args: [os.path.join(folder, "bench_" + name), *args]  # noqa: E731
     commands = [bench("device")]
     if "kernels" in parts:
-        commands += [bench("attn", "prefill", "decode", "long", "routing"), bench("gemm"), bench("ops")]
+        commands += [bench("attn", "prefill", "decode", "long", "routing"), bench("gemm"), bench("fp8"), bench("ops")]
         if have_torch():
             commands.append([sys.executable, os.path.join(HERE, "anchor_attn.py"), "long"])
         else:

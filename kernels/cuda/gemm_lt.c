@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "kernels/quant_fp8.h"
 
 enum { SHAPES_MOST = 32, CANDIDATES = 16, PROMPT_ROWS = 4096, WORK_BYTES = 32 << 20 };
 
@@ -31,13 +32,20 @@ enum { N_TUNE = sizeof tune_rows / sizeof *tune_rows };
     X(cublasLtMatmulPreferenceSetAttribute)                                                                  \
     X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmulAlgoConfigGetAttribute)
 
+/* How codes of 8 bits are scaled; what cublasLtMatmulMatrixScale_t calls it, from 12.9 on. */
+enum scales { SCALES_NONE, SCALES_ROW, SCALES_BLOCK };
+static const int32_t w_scale_mode[] = {0, 3, 5},
+                     x_scale_mode[] = {0, 3, 4}; /* OUTER_VEC_32F; BLK128x128_32F, VEC128_32F */
+
 /* A shape keeps its descriptions: each product writes its rows, strides and bias into them, and allocates
  * nothing. */
 struct shape {
     int n, k;
     bool add, bias, decode, y_f32;
     enum dtype dt;
-    bool alone; /* rows go one by one: no algorithm gave a row the same bits alone and among others */
+    enum scales scales; /* not SCALES_NONE: codes of 8 bits (kernels/quant_fp8.h), whatever dt says */
+    bool none;          /* the library has nothing for it */
+    bool alone;         /* rows go one by one: no algorithm gave a row the same bits alone and among others */
     cublasLtMatmulAlgo_t algo;
     cublasLtMatmulDesc_t op;
     cublasLtMatrixLayout_t w_layout, x_layout, y_layout;
@@ -57,7 +65,10 @@ struct gemm_lt {
 static bool describe(struct gemm_lt *g, struct shape *s)
 {
     cublasOperation_t turn = CUBLAS_OP_T;
-    cudaDataType_t type = s->dt == DT_F32 ? CUDA_R_32F : CUDA_R_16BF, y_type = s->y_f32 ? CUDA_R_32F : type;
+    cudaDataType_t y_type = s->y_f32 || s->dt == DT_F32 ? CUDA_R_32F : CUDA_R_16BF,
+                   type = s->scales         ? CUDA_R_8F_E4M3
+                          : s->dt == DT_F32 ? CUDA_R_32F
+                                            : CUDA_R_16BF;
     cublasLtEpilogue_t end =
         s->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT; /* bias in the type of y */
     return g->cublasLtMatmulDescCreate(&s->op, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
@@ -65,6 +76,12 @@ static bool describe(struct gemm_lt *g, struct shape *s)
                CUBLAS_STATUS_SUCCESS &&
            g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &end, sizeof end) ==
                CUBLAS_STATUS_SUCCESS &&
+           (!s->scales || (g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_A_SCALE_MODE,
+                                                             &w_scale_mode[s->scales],
+                                                             sizeof *w_scale_mode) == CUBLAS_STATUS_SUCCESS &&
+                           g->cublasLtMatmulDescSetAttribute(
+                               s->op, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &x_scale_mode[s->scales],
+                               sizeof *x_scale_mode) == CUBLAS_STATUS_SUCCESS)) &&
            g->cublasLtMatrixLayoutCreate(&s->w_layout, type, (uint64_t)s->k, (uint64_t)s->n, s->k) ==
                CUBLAS_STATUS_SUCCESS &&
            g->cublasLtMatrixLayoutCreate(&s->x_layout, type, (uint64_t)s->k, 1, s->k) ==
@@ -323,23 +340,36 @@ static bool choose_prompt(struct gemm_lt *g, const struct gemm_args *a, struct s
     return true;
 }
 
-static const struct shape *shape_of(struct gemm_lt *g, const struct gemm_args *a)
+static struct shape *known_shape(struct gemm_lt *g, const struct gemm_args *a, enum scales scales)
 {
     for (int i = 0; i < g->n_shape; i++) {
         const struct shape *s = &g->shape[i];
         if (s->n == a->w->n && s->k == a->w->k && s->add == a->add && s->bias == !!a->bias &&
-            s->decode == a->decode && s->y_f32 == a->y_f32 && s->dt == a->w->dt)
-            return s;
+            s->decode == a->decode && s->y_f32 == a->y_f32 && s->dt == a->w->dt && s->scales == scales)
+            return &g->shape[i];
     }
+    return NULL;
+}
+
+static struct shape new_shape(const struct gemm_args *a, enum scales scales)
+{
+    return (struct shape){.n = a->w->n,
+                          .k = a->w->k,
+                          .add = a->add,
+                          .bias = a->bias,
+                          .decode = a->decode,
+                          .y_f32 = a->y_f32,
+                          .dt = a->w->dt,
+                          .scales = scales};
+}
+
+static const struct shape *shape_of(struct gemm_lt *g, const struct gemm_args *a)
+{
+    struct shape *s = known_shape(g, a, SCALES_NONE);
+    if (s) return s;
     if (g->n_shape == SHAPES_MOST) return NULL;
-    struct shape *s = &g->shape[g->n_shape];
-    *s = (struct shape){.n = a->w->n,
-                        .k = a->w->k,
-                        .add = a->add,
-                        .bias = a->bias,
-                        .decode = a->decode,
-                        .y_f32 = a->y_f32,
-                        .dt = a->w->dt};
+    s = &g->shape[g->n_shape];
+    *s = new_shape(a, SCALES_NONE);
     if (!describe(g, s) || !(a->decode ? choose_decode : choose_prompt)(g, a, s)) {
         forget(g, s);
         return NULL;
@@ -371,4 +401,51 @@ enum err gemm_lt(struct gemm_lt *g, const struct gemm_args *a)
         if (!multiply(g, s, &part, &s->algo)) return ERR_DEVICE;
     }
     return OK;
+}
+
+/* --- codes of 8 bits */
+
+/* Both scales' addresses stand in the description. */
+static bool set_scales(struct gemm_lt *g, const struct shape *s, const struct gemm_fp8_args *a)
+{
+    return g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &a->w_scale,
+                                             sizeof a->w_scale) == CUBLAS_STATUS_SUCCESS &&
+           g->cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &a->x_scale,
+                                             sizeof a->x_scale) == CUBLAS_STATUS_SUCCESS;
+}
+
+/* A library that lacks these scales is asked once for each shape. */
+static const struct shape *fp8_shape_of(struct gemm_lt *g, const struct gemm_fp8_args *f,
+                                        const struct gemm_args *a)
+{
+    const enum scales scales = f->block ? SCALES_BLOCK : SCALES_ROW;
+    struct shape *s = known_shape(g, a, scales);
+    if (s) return s->none ? NULL : s;
+    if (g->n_shape == SHAPES_MOST) return NULL;
+    s = &g->shape[g->n_shape++];
+    *s = new_shape(a, scales);
+    s->none = !describe(g, s) || !set_scales(g, s, f) || !choose_prompt(g, a, s);
+    return s->none ? NULL : s;
+}
+
+enum err gemm_lt_fp8(struct gemm_lt *g, const struct gemm_fp8_args *f)
+{
+    if (f->gated || (uintptr_t)f->x_scale % 16 || (uintptr_t)f->w_scale % 16) return ERR_INVALID_VALUE;
+    if (f->block && (f->n_tok % 4 || f->x_scale_stride != f->n_tok ||
+                     f->w_scale_stride != (fp8_groups(f->k) + 3) / 4 * 4))
+        return ERR_INVALID_VALUE;
+    const struct weight w = {.dt = DT_BF16, .n = f->n, .k = f->k, .data = f->w};
+    const struct gemm_args a = {.y = f->y,
+                                .x = f->x,
+                                .w = &w,
+                                .bias = f->bias,
+                                .x_stride = f->x_stride,
+                                .y_stride = f->y_stride,
+                                .n_tok = f->n_tok,
+                                .add = f->add,
+                                .y_f32 = f->y_f32};
+    if (f->n_tok == 0) return OK;
+    const struct shape *s = fp8_shape_of(g, f, &a);
+    if (!s) return ERR_INVALID_VALUE;
+    return set_scales(g, s, f) && multiply(g, s, &a, &s->algo) ? OK : ERR_DEVICE;
 }
