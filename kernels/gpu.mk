@@ -8,8 +8,8 @@ GPU_SRC   := $(sort $(wildcard kernels/cuda/*.cu))
 GPU_HDR   := $(wildcard kernels/*.h kernels/cuda/*.h kernels/cuda/*.cuh) base/err.h
 GPU_OBJ   := $(GPU_SRC:kernels/cuda/%.cu=build/gpu/%.o)
 
-GPU_TESTS   := build/gpu/test_attn build/gpu/test_choose build/gpu/test_gemm build/gpu/test_lt build/gpu/test_plan build/gpu/test_ops build/gpu/test_fp8
-GPU_BENCHES := build/gpu/bench_device build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops build/gpu/bench_fp8
+GPU_TESTS   := build/gpu/test_attn build/gpu/test_choose build/gpu/test_gemm build/gpu/test_lt build/gpu/test_plan build/gpu/test_ops build/gpu/test_fp8 build/gpu/test_kv_fp8
+GPU_BENCHES := build/gpu/bench_device build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops build/gpu/bench_fp8 build/gpu/bench_kv_fp8
 BENCH_O     := build/gpu/bench_fill.o build/gpu/bench_roof.o
 TEST_HDR    := tests/kernels/cuda/gpu_test.cuh tests/kernels/cuda/gpu_attn_ref.h
 
@@ -25,8 +25,8 @@ build/gpu/fault_gpu.o: tests/server/fault_gpu.cu tests/server/fault_gpu.h
 REF_O := $(patsubst %,build/gpu/engine/kernels/cpu/%_ref.o,rmsnorm qkrope swiglu router sample)
 build/gpu/test_ops: tests/kernels/cuda/gpu_ops.cu $(TEST_HDR) $(GPU_OBJ) $(REF_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
-FP8_O := $(patsubst %,build/gpu/engine/%.o,kernels/cpu/quant_fp8 kernels/cuda/gemm_lt base/err base/check base/log base/clock)
-build/gpu/test_fp8: build/gpu/test_%: tests/kernels/cuda/gpu_%.cu $(TEST_HDR) $(GPU_OBJ) $(FP8_O)
+FP8_O := $(patsubst %,build/gpu/engine/%.o,kernels/cpu/quant_fp8 kernels/cpu/kv_fp8 kernels/cuda/gemm_lt base/err base/check base/log base/clock)
+build/gpu/test_fp8 build/gpu/test_kv_fp8: build/gpu/test_%: tests/kernels/cuda/gpu_%.cu $(TEST_HDR) $(GPU_OBJ) $(FP8_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) $(FP8_O) -ldl -o $@
 # What the CPU chooses by definition.
 build/gpu/test_choose: tests/kernels/cuda/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/cpu/choose_ref.o

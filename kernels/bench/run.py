@@ -86,6 +86,10 @@ def kernel_table(rows, roof):
             tflops = 2e-6 * r["t"] * r["n"] * r["k"] / us
             name, rate, share = f"FP8 product {r['n']} x {r['k']}, {r['t']} rows", f"{tflops:.0f} TFLOP/s", tflops / (2 * product)
             anchor = f"by block {r['block_us']:.1f} us; cuBLASLt {r['cublaslt_us'][3]:.1f}, by block {r['cublaslt_us'][5]:.1f} us"
+        elif kind == "kv_fp8":
+            tbps = r["rows"] * r["len"] * 2048 / us * 1e-6
+            name, rate, share = f"decode over FP8 pages, {r['rows']} x {r['len']}", f"{tbps:.2f} TB/s", tbps / read
+            anchor = f"over bf16 pages {r['bf16_us']:.1f} us"
         elif kind == "op":
             tbps = r["bytes"] / us * 1e-6
             name, rate, share = f"{r['op']}, {r['n_tok']} rows", f"{tbps:.2f} TB/s", tbps / read
@@ -118,7 +122,7 @@ def main():
     bench = lambda name, *args: [os.path.join(folder, "bench_" + name), *args]  # noqa: E731
     commands = [bench("device")]
     if "kernels" in parts:
-        commands += [bench("attn", "prefill", "decode", "long", "routing"), bench("gemm"), bench("fp8"), bench("ops")]
+        commands += [bench("attn", "prefill", "decode", "long", "routing"), bench("gemm"), bench("fp8"), bench("kv_fp8"), bench("ops")]
         if have_torch():
             commands.append([sys.executable, os.path.join(HERE, "anchor_attn.py"), "long"])
         else:

@@ -1,6 +1,8 @@
 /* qkrope on CUDA: a group of lanes takes a head; a lane holds 4 numbers of its first half and the 4 that RoPE
  * pairs with them. */
 #include "kernels/cuda/gpu_ops.cuh"
+#include "kernels/cuda/kv_fp8.cuh"
+#include "kernels/cuda/kv_fp8_gpu.h"
 
 enum { THREADS = 256, VEC = 4, HEADS = 3, HEAD_MIN = 16, HEAD_MAX = 256 };
 
@@ -34,10 +36,37 @@ static __device__ __forceinline__ void store_head(T *to, const float (&x)[2][VEC
     store_vec<VEC>(to + half, x[1]);
 }
 
+/* Where a page's rows are codes (kernels/kv_fp8.h): of what would be stored as bf16, by all LANES of a group,
+ * that have no columns but the head's. */
+struct codes {
+};
+template <int LANES>
+static __device__ __forceinline__ void store_codes(const qkrope_args &a, int8_t *exp, int64_t row,
+                                                   float (&x)[2][VEC], int i)
+{
+#if __CUDA_ARCH__ >= 890
+    const unsigned group = (unsigned)((1ull << LANES) - 1) << threadIdx.x % 32 / LANES * LANES;
+    float most = 0;
+#pragma unroll
+    for (int j = 0; j < VEC; j++) {
+        x[0][j] = rounded(x[0][j], bf16()), x[1][j] = rounded(x[1][j], bf16());
+        most = fmaxf(most, fmaxf(fabsf(x[0][j]), fabsf(x[1][j])));
+    }
+#pragma unroll
+    for (int m = LANES / 2; m > 0; m /= 2) most = fmaxf(most, __shfl_xor_sync(group, most, m));
+    const int e = kv_exponent(most);
+    const float down = power_of_two(-e);
+    uint8_t *to = (uint8_t *)a.pool + row * a.head + i;
+    *(uint32_t *)to = kv_codes(x[0], down);
+    *(uint32_t *)(to + a.head / 2) = kv_codes(x[1], down);
+    if (i == 0) exp[row] = (int8_t)e;
+#endif
+}
+
 /* LANES: lanes of a group, a power of two, LANES * 8 >= K. Block x: token; blocks y share its heads. HEADS
  * heads of a group are on their way at once. */
 template <typename T, typename KV, int LANES>
-__global__ void __launch_bounds__(THREADS, 3) qkrope_kernel(const qkrope_args a)
+__global__ void __launch_bounds__(THREADS, 3) qkrope_kernel(const qkrope_args a, int8_t *exp)
 {
     const int K = a.head, half = K / 2, H = a.n_head, G = a.n_kv, n_group = THREADS / LANES * gridDim.y;
     const int i = threadIdx.x % LANES * VEC;
@@ -86,34 +115,59 @@ __global__ void __launch_bounds__(THREADS, 3) qkrope_kernel(const qkrope_args a)
                 const int v = h >= H + G;
                 if (!v && a.k_norm) scale_head(x[n], wk, scale);
                 if (!v) rotate(x[n], cs);
-                store_head(page_row<KV>(a, page, h - H - v * G, v, pos % PAGE_TOK) + i, x[n], half);
+                if constexpr (std::is_same<KV, codes>::value)
+                    store_codes<LANES>(
+                        a, exp, ((page * G + h - H - v * G) * 2 + v) * PAGE_TOK + pos % PAGE_TOK, x[n], i);
+                else
+                    store_head(page_row<KV>(a, page, h - H - v * G, v, pos % PAGE_TOK) + i, x[n], half);
             }
         }
     }
 }
 
 template <typename T, typename KV, int LANES>
-static enum err launch_lanes(const qkrope_args *a, const gpu_ctx *g)
+static enum err launch_lanes(const qkrope_args *a, int8_t *exp, const gpu_ctx *g)
 {
     const int n_item = a->n_head + 2 * a->n_kv, group = THREADS / LANES;
     const int parts =
         a->n_tok < 4 * g->n_sm ? (n_item + group - 1) / group : 1; /* few tokens: a head to each group */
     return gpu_launch(g, qkrope_kernel<T, KV, LANES>, dim3((unsigned)a->n_tok, (unsigned)parts), THREADS, 1,
-                      *a);
+                      *a, exp);
 }
 template <typename T, typename KV> static enum err launch(const qkrope_args *a, const gpu_ctx *g)
 {
-    if (a->head <= 32) return launch_lanes<T, KV, 4>(a, g);
-    if (a->head <= 64) return launch_lanes<T, KV, 8>(a, g);
-    return a->head <= 128 ? launch_lanes<T, KV, 16>(a, g) : launch_lanes<T, KV, 32>(a, g);
+    if (a->head <= 32) return launch_lanes<T, KV, 4>(a, NULL, g);
+    if (a->head <= 64) return launch_lanes<T, KV, 8>(a, NULL, g);
+    return a->head <= 128 ? launch_lanes<T, KV, 16>(a, NULL, g) : launch_lanes<T, KV, 32>(a, NULL, g);
+}
+
+static bool takes(const qkrope_args *a)
+{
+    return a->n_tok >= 0 && a->head >= HEAD_MIN && a->head <= HEAD_MAX && a->head % 8 == 0 &&
+           a->n_head >= 1 && a->n_kv >= 1 && a->qkv_stride % 4 == 0;
 }
 
 enum err qkrope_gpu(const struct qkrope_args *a, const struct gpu_ctx *g)
 {
     if (a->n_tok == 0) return OK;
-    if (a->n_tok < 0 || a->head < HEAD_MIN || a->head > HEAD_MAX || a->head % 8 || a->n_head < 1 ||
-        a->n_kv < 1 || a->qkv_stride % 4)
-        return ERR_INVALID_VALUE;
+    if (!takes(a)) return ERR_INVALID_VALUE;
     if (g->act == DT_F32) return g->kv == DT_F32 ? launch<float, float>(a, g) : launch<float, bf16>(a, g);
     return g->kv == DT_F32 ? launch<bf16, float>(a, g) : launch<bf16, bf16>(a, g);
+}
+
+enum err qkrope_fp8_gpu(const struct qkrope_args *a, const struct kv_fp8_pool *pool, const struct gpu_ctx *g)
+{
+    qkrope_args b = *a;
+    b.pool = pool->code;
+    if (a->n_tok == 0) return OK;
+    if (!takes(a) || g->act != DT_BF16 || !gpu_is_sm90(qkrope_kernel<bf16, codes, 16>))
+        return ERR_INVALID_VALUE;
+    switch (a->head) {
+    case 64:
+        return launch_lanes<bf16, codes, 8>(&b, pool->exp, g);
+    case 128:
+        return launch_lanes<bf16, codes, 16>(&b, pool->exp, g);
+    default:
+        return ERR_INVALID_VALUE;
+    }
 }
