@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "engine/hf.h"
+#include "base/files/hf.h"
 #include "kernels/quant.h"
 
 enum { N_LINEAR = 5, SIZE_MOST = 1 << 24 };

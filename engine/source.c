@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "engine/gguf.h"
-#include "engine/hf.h"
+#include "base/files/gguf.h"
+#include "base/files/hf.h"
 #include "kernels/quant.h"
 
 enum source_form { FORM_GGUF, FORM_HF, FORM_DUMMY };

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/gguf.h"
+#include "base/files/gguf.h"
 #include "engine/spec.h"
 
 enum { LEN_MOST = 1 << 24, HEAD_MOST = 512, EPS_MOST_INV = 10 };

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/hf.h"
+#include "base/files/hf.h"
 #include "engine/spec.h"
 
 enum { LEN_MOST = 1 << 24, HEAD_MOST = 512, TOK_MOST = 1 << 24 };

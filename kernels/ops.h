@@ -15,25 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/dtype.h"
+
 enum {
     PAGE_TOK = 128
 }; /* tokens a page holds = block of the sparse patterns (b in docs/attention-routes.md) */
-
-enum dtype {
-    DT_F32,
-    DT_BF16,
-    DT_F16,
-    DT_I32,
-    DT_Q8_0,
-    DT_Q4_0,
-    DT_Q4_1,
-    DT_Q5_0,
-    DT_Q5_1,
-    DT_Q4_K,
-    DT_Q5_K,
-    DT_Q6_K,
-    DT_COUNT
-};
 
 struct op_ctx; /* the backend's own: threads and scratch on the CPU, stream and workspace on CUDA */
 

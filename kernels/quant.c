@@ -2,15 +2,6 @@
  * and stand unaligned. */
 #include "kernels/quant.h"
 
-static const struct quant_type types[DT_COUNT] = {
-    [DT_F32] = {"F32", 1, 4},       [DT_BF16] = {"BF16", 1, 2},     [DT_F16] = {"F16", 1, 2},
-    [DT_I32] = {"I32", 1, 4},       [DT_Q8_0] = {"Q8_0", 32, 34},   [DT_Q4_0] = {"Q4_0", 32, 18},
-    [DT_Q4_1] = {"Q4_1", 32, 20},   [DT_Q5_0] = {"Q5_0", 32, 22},   [DT_Q5_1] = {"Q5_1", 32, 24},
-    [DT_Q4_K] = {"Q4_K", 256, 144}, [DT_Q5_K] = {"Q5_K", 256, 176}, [DT_Q6_K] = {"Q6_K", 256, 210},
-};
-
-const struct quant_type *quant_type(enum dtype dt) { return &types[dt]; }
-
 static uint16_t u16_at(const uint8_t *p)
 {
     uint16_t v;
@@ -131,7 +122,7 @@ bool quant_to_f32(enum dtype dt, const void *src, float *dst, int64_t n)
     }
     if (!block[dt]) return false;
     const uint8_t *p = src;
-    const struct quant_type *t = &types[dt];
+    const struct quant_type *t = quant_type(dt);
     for (int64_t i = 0; i < n; i += t->block, p += t->block_bytes) block[dt](p, dst + i);
     return true;
 }
@@ -147,7 +138,7 @@ static const struct {
 bool quant_finite(enum dtype dt, const void *src, int64_t n)
 {
     const uint8_t *p = src;
-    int64_t step = types[dt].block_bytes, bytes = quant_bytes(dt, n);
+    int64_t step = quant_type(dt)->block_bytes, bytes = quant_bytes(dt, n);
     uint32_t exp16 = dt == DT_BF16 ? 0x7f80u : 0x7c00u, bad = 0;
     if (dt == DT_F32)
         for (int64_t i = 0; i < bytes; i += step) bad |= (u32_at(p + i) & 0x7f800000u) == 0x7f800000u;

@@ -1,6 +1,5 @@
-/* quant: what the bytes of a tensor mean. Sizes of every dtype's block and its values as fp32, exactly as the
- * GGUF format defines them (value = scale * integer (+ minimum), each step in fp32). Pure functions, any
- * thread. */
+/* quant: what the bytes of a tensor mean. Values of every dtype as fp32, exactly as the GGUF format defines
+ * them (value = scale * integer (+ minimum), each step in fp32). Pure functions, any thread. */
 #ifndef FLUXD_KERNELS_QUANT_H
 #define FLUXD_KERNELS_QUANT_H
 
@@ -9,20 +8,6 @@
 #include <string.h>
 
 #include "kernels/ops.h"
-
-struct quant_type {
-    const char *name;
-    int block; /* elements of one block; a row is a whole number of blocks */
-    int block_bytes;
-};
-const struct quant_type *quant_type(enum dtype dt);
-
-/* Bytes of n elements; n is a multiple of the block. */
-static inline int64_t quant_bytes(enum dtype dt, int64_t n)
-{
-    const struct quant_type *t = quant_type(dt);
-    return n / t->block * t->block_bytes;
-}
 
 /* n values of src (a multiple of the block) to fp32. DT_I32 is not a weight: nothing is written and false
  * returned. */

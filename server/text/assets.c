@@ -5,14 +5,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "engine/gguf.h"
+#include "base/files/gguf.h"
 #include "server/text/assets_internal.h"
 
 /* The format's token types by number. Byte pieces belong to sentencepiece vocabularies, which are refused by
  * name. */
 static const uint8_t kind_of[] = {
-    [0] = KIND_NORMAL, [1] = KIND_NORMAL, [2] = KIND_SPECIAL, [3] = KIND_SPECIAL,
-    [4] = KIND_ADDED,  [5] = KIND_UNUSED, [6] = KIND_NORMAL};
+    [0] = TOKEN_NORMAL, [1] = TOKEN_NORMAL, [2] = TOKEN_SPECIAL, [3] = TOKEN_SPECIAL,
+    [4] = TOKEN_ADDED,  [5] = TOKEN_UNUSED, [6] = TOKEN_NORMAL};
 
 static enum err key_bad(struct err_note *note, const char *path, const char *key, const char *what)
 {

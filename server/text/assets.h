@@ -9,8 +9,7 @@
 
 #include "base/err.h"
 
-/* Kinds, traits and splits are numbered as the server's tokenizer does it (server/text/tokenizer.h, enum
- * token_kind, token_trait, split_kind). */
+/* Kinds, traits and splits are those of tokenizer.h: enum token_kind, token_trait, split_kind. */
 struct text_assets {
     const char *file; /* where the vocabulary stands, for messages */
     int n_piece, n_merge, n_pattern;

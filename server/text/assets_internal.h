@@ -1,11 +1,12 @@
-/* assets_internal: what the readers of one text_assets share. For engine/text_assets*.c alone. */
+/* assets_internal: what the readers of one text_assets share. For assets*.c alone. */
 #ifndef FLUXD_SERVER_TEXT_ASSETS_INTERNAL_H
 #define FLUXD_SERVER_TEXT_ASSETS_INTERNAL_H
 
 #include "base/arena.h"
 #include "base/hash.h"
-#include "base/jdoc.h"
+#include "base/files/jdoc.h"
 #include "server/text/assets.h"
+#include "server/text/tokenizer.h"
 
 struct gguf;
 
@@ -14,10 +15,6 @@ struct text_owner {
     struct gguf *g; /* NULL for a directory */
     struct arena arena;
 };
-
-enum { KIND_NORMAL, KIND_SPECIAL, KIND_ADDED, KIND_UNUSED };
-enum { TRAIT_LSTRIP = 1, TRAIT_RSTRIP = 2, TRAIT_NORMALIZED = 4 };
-enum { SPLIT_REGEX, SPLIT_LITERAL, SPLIT_DIGITS, SPLIT_DIGIT_RUNS, SPLIT_WORDS };
 
 /* Fills o->t from dir; what it half made goes with the owner. */
 enum err text_assets_read_dir(struct text_owner *o, const char *dir, struct err_note *note);

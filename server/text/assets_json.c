@@ -110,13 +110,13 @@ static enum err read_added(struct reader *r, struct jval added)
         if (get_flag(r, it.value, "single_word", false))
             return bad(r, "added_tokens", "single_word is not supported");
         int32_t known = strmap_get(r->ids, text, n);
-        if (t->kind[id] != KIND_NORMAL || (known >= 0 ? known != id : t->piece[id] != NULL))
+        if (t->kind[id] != TOKEN_NORMAL || (known >= 0 ? known != id : t->piece[id] != NULL))
             return bad(r, "added_tokens", "a token and an id do not belong to each other alone");
         bool special = get_flag(r, it.value, "special", false);
-        t->kind[id] = special ? KIND_SPECIAL : KIND_ADDED;
-        t->trait[id] = (uint8_t)((get_flag(r, it.value, "lstrip", false) ? TRAIT_LSTRIP : 0) |
-                                 (get_flag(r, it.value, "rstrip", false) ? TRAIT_RSTRIP : 0) |
-                                 (get_flag(r, it.value, "normalized", !special) ? TRAIT_NORMALIZED : 0));
+        t->kind[id] = special ? TOKEN_SPECIAL : TOKEN_ADDED;
+        t->trait[id] = (uint8_t)((get_flag(r, it.value, "lstrip", false) ? TOKEN_LSTRIP : 0) |
+                                 (get_flag(r, it.value, "rstrip", false) ? TOKEN_RSTRIP : 0) |
+                                 (get_flag(r, it.value, "normalized", !special) ? TOKEN_NORMALIZED : 0));
         if (known >= 0) continue;
         t->piece[id] = text;
         t->piece_len[id] = n;
@@ -125,7 +125,7 @@ static enum err read_added(struct reader *r, struct jval added)
     for (int i = 0; i < t->n_piece; i++) {
         if (t->piece[i]) continue;
         t->piece[i] = "";
-        t->kind[i] = KIND_UNUSED;
+        t->kind[i] = TOKEN_UNUSED;
     }
     return OK;
 }
@@ -280,7 +280,7 @@ static enum err read_frame_token(struct reader *r, struct jval token, struct jva
     struct jiter it = jval_iter(jval_get(jval_get(table, name), "ids"));
     int64_t id;
     if (!jiter_next(&it) || !jval_int(it.value, &id) || id < 0 || id >= r->t->n_piece ||
-        r->t->kind[id] == KIND_UNUSED)
+        r->t->kind[id] == TOKEN_UNUSED)
         return bad(r, key, "a token that it adds is none of the vocabulary");
     if (jiter_next(&it) || (behind ? r->t->add_eos : r->t->add_bos))
         return bad(r, key, "more than one token before or behind the text is not supported");

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <sys/stat.h>
 
-#include "engine/gguf.h"
+#include "base/files/gguf.h"
 #include "engine/source.h"
 #include "engine/spec.h"
 #include "server/text/assets.h"

@@ -5,7 +5,7 @@
 #include "tests/engine/mutate.h"
 
 #include "engine/backend.h"
-#include "engine/gguf.h"
+#include "base/files/gguf.h"
 #include "engine/source.h"
 #include "engine/spec.h"
 #include "server/text/assets.h"

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/jdoc.h"
+#include "base/files/jdoc.h"
 #include "base/strbuf.h"
 #include "server/text/assets.h"
 #include "server/text/grammar/grammar.h"

@@ -2,7 +2,7 @@
 #ifndef FLUXD_SERVER_TEXT_GRAMMAR_FORMAT_H
 #define FLUXD_SERVER_TEXT_GRAMMAR_FORMAT_H
 
-#include "base/jdoc.h"
+#include "base/files/jdoc.h"
 #include "server/text/grammar/rx.h"
 
 enum format_what {

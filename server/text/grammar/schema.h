@@ -7,7 +7,7 @@
 #define FLUXD_SERVER_TEXT_GRAMMAR_SCHEMA_H
 
 #include "base/arena.h"
-#include "base/jdoc.h"
+#include "base/files/jdoc.h"
 #include "server/text/grammar/chars.h"
 #include "server/text/grammar/grammar.h"
 #include "server/text/grammar/number.h"

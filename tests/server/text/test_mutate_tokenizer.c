@@ -4,7 +4,7 @@
 #include "tests/engine/mutate.h"
 #include "tests/engine/tiny_tokenizer.h"
 
-#include "base/jdoc.h"
+#include "base/files/jdoc.h"
 #include "base/strbuf.h"
 #include "server/text/assets.h"
 #include "server/text/tokenizer.h"

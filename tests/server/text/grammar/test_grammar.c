@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/arena.h"
-#include "base/jdoc.h"
+#include "base/files/jdoc.h"
 #include "base/strbuf.h"
 #include "server/text/grammar/grammar.h"
 #include "server/text/grammar/matcher.h"

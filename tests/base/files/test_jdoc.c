@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "base/jdoc.h"
+#include "base/files/jdoc.h"
 
 static struct jval open_text(const char *text)
 {

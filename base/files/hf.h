@@ -1,12 +1,12 @@
 /* hf: a Hugging Face directory - config.json, generation_config.json where there is one, and tensors from
  * model.safetensors or from the files that model.safetensors.index.json names. Read-only after open: any
  * thread may call the rest. */
-#ifndef FLUXD_ENGINE_HF_H
-#define FLUXD_ENGINE_HF_H
+#ifndef FLUXD_BASE_FILES_HF_H
+#define FLUXD_BASE_FILES_HF_H
 
 #include "base/err.h"
-#include "base/jdoc.h"
-#include "engine/safetensors.h"
+#include "base/files/jdoc.h"
+#include "base/files/safetensors.h"
 
 struct hf;
 

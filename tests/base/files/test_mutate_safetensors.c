@@ -4,7 +4,7 @@
 #include "tests/engine/mutate.h"
 
 #include "engine/router_load.h"
-#include "engine/safetensors.h"
+#include "base/files/safetensors.h"
 #include "tests/engine/hash_router.h"
 
 enum { WORD_MOST = 1024, TEXT_MOST = 8192, DATA = 4096, SLACK = 16384, HEAD = 16, LAYERS = 2 };

@@ -1,6 +1,6 @@
 /* hf: opening. What an index claims and what the files hold must be the same: every name in the file that the
  * index gives, none twice. */
-#include "engine/hf.h"
+#include "base/files/hf.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,14 +1,14 @@
 /* safetensors: reads one .safetensors file strictly - header, tensor table, bytes by pread. Nothing is
  * believed before it is checked against the file's size: tensors fill the file without hole or overlap, or
  * the file is refused. Read-only after open: any thread may call the rest. */
-#ifndef FLUXD_ENGINE_SAFETENSORS_H
-#define FLUXD_ENGINE_SAFETENSORS_H
+#ifndef FLUXD_BASE_FILES_SAFETENSORS_H
+#define FLUXD_BASE_FILES_SAFETENSORS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/dtype.h"
 #include "base/err.h"
-#include "kernels/ops.h"
 
 enum { SAFETENSORS_DIM_MOST = 6 };
 

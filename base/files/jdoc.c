@@ -1,6 +1,6 @@
 /* jdoc: one recursive pass checks everything, so that all later readers may trust the text and need no error
  * paths. */
-#include "base/jdoc.h"
+#include "base/files/jdoc.h"
 
 #include <errno.h>
 #include <fcntl.h>

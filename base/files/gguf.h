@@ -1,15 +1,15 @@
 /* gguf: reads a GGUF v3 file - metadata, tensor table, tensor bytes. Everything in the file is checked
  * against the file's size before it is believed; nothing is mapped, so a file that shrinks later is an error
  * and not a signal. Read-only after gguf_open: any thread may call the rest. */
-#ifndef FLUXD_ENGINE_GGUF_H
-#define FLUXD_ENGINE_GGUF_H
+#ifndef FLUXD_BASE_FILES_GGUF_H
+#define FLUXD_BASE_FILES_GGUF_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/dtype.h"
 #include "base/err.h"
-#include "kernels/ops.h"
 
 struct gguf;
 

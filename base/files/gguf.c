@@ -1,7 +1,7 @@
 /* gguf: the reader. The header (metadata and tensor table) is read once into one block that grows with what
  * the header really holds, never past the file's own size; keys and strings point into it. Tensor bytes are
  * pread on demand. */
-#include "engine/gguf.h"
+#include "base/files/gguf.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,8 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "kernels/quant.h"
 
 enum { HEAD_FIRST = 1 << 20, NAME_MOST = 63, DIM_MOST = 4, ALIGN_DEFAULT = 32, VERSION = 3 };
 

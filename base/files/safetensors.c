@@ -1,6 +1,6 @@
 /* safetensors: the header is JSON of one fixed shape, so it is read by a cursor that knows only that shape:
  * no recursion, no tree, and strings are unescaped in place. */
-#include "engine/safetensors.h"
+#include "base/files/safetensors.h"
 
 #include <errno.h>
 #include <fcntl.h>

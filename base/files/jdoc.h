@@ -1,8 +1,8 @@
 /* jdoc: a JSON file that is checked whole and then read in place. There is no tree: a value is its span of
  * the text, and is looked through where it is asked for, so a vocabulary costs no memory but what the caller
  * keeps. Read-only once open. */
-#ifndef FLUXD_BASE_JDOC_H
-#define FLUXD_BASE_JDOC_H
+#ifndef FLUXD_BASE_FILES_JDOC_H
+#define FLUXD_BASE_FILES_JDOC_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "engine/router_load.h"
-#include "engine/safetensors.h"
+#include "base/files/safetensors.h"
 #include "tests/engine/hash_router.h"
 
 static char path[32];
