@@ -39,7 +39,10 @@ void rtn_init(struct rtn *g, struct pool *pool, struct rx *x, uint32_t states_ma
 void rtn_fini(struct rtn *g);
 uint32_t rtn_rule(struct rtn *g);                 /* a new rule with its start state */
 uint32_t rtn_state(struct rtn *g, uint32_t rule); /* a new state */
-static inline uint32_t rtn_start(const struct rtn *g, uint32_t rule) { return g->rule[rule].start; }
+static inline uint32_t rtn_start(const struct rtn *g, uint32_t rule)
+{
+    return rule < g->n_rule ? g->rule[rule].start : 0; /* the pool may have failed */
+}
 void rtn_accept(struct rtn *g, uint32_t state);
 void rtn_free(struct rtn *g, uint32_t from, uint32_t to);
 void rtn_lexeme(struct rtn *g, uint32_t from, uint32_t rx, uint32_t to); /* RX_EMPTY adds nothing */

@@ -1,10 +1,7 @@
 /* fuzz_grammar: any text as a schema, pattern, list of choices or GBNF, and any bytes as what a model wants
- * to say: nothing may crash, leak or go beyond its limits, and what a mask allows is accepted. Build and run
- * (libFuzzer):
- *
- *   clang -std=c11 -D_GNU_SOURCE -I. -g -O1 -fsanitize=fuzzer,address,undefined
- * tests/server/text/grammar/fuzz_grammar.c \ server/text/grammar/[a-z]*.c base/[a-z]*.c -lutf8proc -lm
- * -lpthread -o fuzz_grammar && ./fuzz_grammar CORPUS */
+ * to say: nothing may crash, leak or go beyond its limits, and what a mask allows is accepted. For libFuzzer:
+ * clang with -fsanitize=fuzzer,address,undefined, this file, server/text/grammar, base and base/files/jdoc.c,
+ * -lutf8proc -lm. */
 #include <stdlib.h>
 #include <string.h>
 
