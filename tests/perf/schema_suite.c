@@ -1,5 +1,5 @@
 /* schema_suite [--schema-format annotate|enforce] TOKENIZER FILE...: how the constraint engine does on
- * schemas with instances. TOKENIZER is a GGUF file or a directory with tokenizer.json. A FILE holds
+ * schemas with instances. TOKENIZER is a GGUF file, a tokenizer.json or its directory. A FILE holds
  * {"schema": S, "tests": [{"data": D, "valid": bool}, ...]} or a list of such. An instance is written as
  * Python's json.dumps(D, ensure_ascii=False) does it, with declared keys in the schema's order first
  * (schema_order.c), and fed token by token. One line a schema, at the end one line of JSON. Status 1: an
@@ -302,10 +302,22 @@ static void run_schema(struct suite *u, const char *file, size_t index, struct j
 
 /* --- vocabulary */
 
+/* tokenizer.json itself stands for its directory. */
+static enum err open_assets(struct text_assets **a, const char *path, struct err_note *note)
+{
+    static const char name[] = "tokenizer.json";
+    size_t n = strlen(path), cut = sizeof name - 1;
+    if (n < cut || strcmp(path + n - cut, name) != 0) return text_assets_open(a, path, note);
+    char *dir = n == cut ? strdup(".") : strndup(path, n - cut);
+    enum err e = dir ? text_assets_open(a, dir, note) : ERR_NOMEM;
+    free(dir);
+    return e;
+}
+
 static enum err open_tokenizer(struct suite *u, const char *path, struct err_note *note)
 {
     struct text_assets *a;
-    enum err e = text_assets_open(&a, path, note);
+    enum err e = open_assets(&a, path, note);
     if (e != OK) return e;
     struct tokenizer_src src = {
         .n_piece = a->n_piece,
