@@ -75,14 +75,14 @@ static bool add_thread(struct grammar *g, struct chart_thread t, uint32_t *bits)
 enum { INSIDES = 4, ROW_LEXEMES = 8 /* a row with more is walked whole */ };
 struct split {
     struct chart_thread inside[INSIDES], *rest;
-    size_t n_inside, n_rest, cap_rest;
+    size_t n_inside, n_walked, n_rest, cap_rest; /* n_walked: insides that all tokens would be walked for */
 };
 
 static void sort_in(struct grammar *g, struct split *s, struct chart_thread t)
 {
     struct pool p = {.bytes_max = SIZE_MAX, .steps_max = UINT64_MAX};
     if (s->n_inside < INSIDES && t.lexeme != CHART_UNKNOWN && inside_helps(g, t.at))
-        s->inside[s->n_inside++] = t;
+        s->n_walked += !inside_is_quick(g, t.at), s->inside[s->n_inside++] = t;
     else if (pool_grow(&p, &s->rest, &s->cap_rest, s->n_rest + 1, sizeof t))
         s->rest[s->n_rest++] = t;
     else
@@ -120,9 +120,11 @@ static bool compute(struct grammar *g, uint32_t config, uint32_t *bits)
         else
             sort_in(g, &s, t);
     }
+    if (s.n_walked > 1) s.n_inside = s.n_rest = 0; /* one walk for all is quicker */
     uint32_t rest = s.n_inside == 0 ? config : chart_config(&g->chart, s.rest, s.n_rest, f.accept);
     bool ok = g->pool.fail == OK && chart_open(&g->chart, rest);
-    for (int i = 0; i < VOCAB_SLICES && ok && s.n_rest > 0; i++) ok = walk_trie(g, &v->trie[i], rest, bits);
+    for (int i = 0; i < VOCAB_SLICES && ok && (s.n_rest > 0 || s.n_inside == 0); i++)
+        ok = walk_trie(g, &v->trie[i], rest, bits);
     for (size_t i = 0; i < s.n_inside && ok; i++) ok = add_thread(g, s.inside[i], bits);
     if (f.accept)
         for (int i = 0; i < v->n_eos; i++) bits[v->eos[i] >> 5] |= 1u << (v->eos[i] & 31);

@@ -15,7 +15,8 @@ static inline void mask_or(const struct grammar_vocab *v, uint32_t *bits, const 
 }
 
 /* mask_inside.c */
-bool inside_helps(struct grammar *g, uint32_t rx); /* the state is worth keeping */
+bool inside_is_quick(struct grammar *g, uint32_t rx); /* most of its plain tokens need no walk */
+bool inside_helps(struct grammar *g, uint32_t rx);    /* the state is worth keeping */
 /* Adds the tokens that end inside the lexeme of that state or with it. out: for each slice the places where
  * longer tokens go on behind the lexeme, none where n_exit is 0; good until the next call. False: no memory,
  * or the pool failed. */

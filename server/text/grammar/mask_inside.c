@@ -204,6 +204,12 @@ static bool walk(struct grammar *g, struct inside *in, unsigned slice)
 
 /* --- keeping */
 
+bool inside_is_quick(struct grammar *g, uint32_t rx)
+{
+    struct plain p = plain_run(g, rx);
+    return p.exactly || p.run >= VOCAB_SHORT_CHARS;
+}
+
 bool inside_helps(struct grammar *g, uint32_t rx)
 {
     unsigned live = 0;
