@@ -61,6 +61,13 @@ enum err {
         ERR_COUNT
 };
 
+/* Leaves the function with what went wrong. */
+#define TRY(x)                                                                                               \
+    do {                                                                                                     \
+        enum err try_err_ = (x);                                                                             \
+        if (try_err_ != OK) return try_err_;                                                                 \
+    } while (0)
+
 /* What a person is told. param names the field, flag or file at fault; empty when there is none. */
 struct err_note {
     enum err code;

@@ -1,5 +1,4 @@
-/* engine: opening, and cutting a batch into calls of the transformer: all decode rows in one, then the pieces
- * of prompts, those of the same layers together as long as they fit the workspace. */
+/* engine: opening and closing a model on a device, and the door to its steps and pages. */
 #include "engine/engine.h"
 
 #include <math.h>
@@ -10,7 +9,6 @@
 
 #include "base/check.h"
 #include "base/threads.h"
-#include "base/clock.h"
 #include "base/heap.h"
 #include "base/log.h"
 #include "engine/forward.h"
@@ -18,6 +16,7 @@
 #include "engine/cuda/forward.h"
 #endif
 #include "engine/state.h"
+#include "engine/step.h"
 
 enum {
     SINK_DEFAULT = 128,
@@ -277,10 +276,13 @@ static void settle_device(struct engine *e, const struct engine_conf *c)
 static enum err open_forward(struct engine *e, struct err_note *note)
 {
 #ifdef FLUXD_CUDA
-    if (e->be->mem_left) return forward_cuda_open(&e->cuda, e, note);
+    if (e->be->mem_left) {
+        e->forward = &forward_on_device;
+        return forward_cuda_open(e, note);
+    }
 #endif
-    (void)e;
     (void)note;
+    e->forward = &forward_on_host;
     return OK;
 }
 
@@ -359,7 +361,7 @@ void engine_close(struct engine *e)
 {
     if (!e) return;
 #ifdef FLUXD_CUDA
-    forward_cuda_close(e->cuda);
+    forward_cuda_close(e);
 #endif
     if (e->be) {
         memory_close(&e->mem, e->be);
@@ -380,92 +382,9 @@ const struct engine_info *engine_info(const struct engine *e) { return &e->info;
 
 /* --- step */
 
-static void step_rows(struct engine *e, const struct batch *b, struct step_out *out)
-{
-    CHECK(b->n_row <= e->max_tok);
-    for (int i = 0; i < b->n_row; i++) {
-        e->span[i] = (struct span){.seq = b->row[i].seq, .pos0 = b->row[i].pos, .n = 1, .row0 = i};
-        e->row[i] = i;
-        e->sample[i] = b->row[i].sample;
-    }
-    forward_begin(e, e->span, b->n_row, 0);
-    forward_layers(e, e->span, b->n_row, 0, e->spec.n_layer);
-    forward_sample(e, b->n_row, e->row, e->sample, out->row, true);
-}
-
-/* Logprobs of the prompt's own tokens: row t says what came at t + 1. */
-static void score_prompt(struct engine *e, const struct span *sp)
-{
-    const struct batch_seq *seq = sp->seq;
-    int n = 0;
-    for (int t = sp->pos0; t < sp->pos0 + sp->n && t + 1 < seq->n_prompt; t++, n++) {
-        e->row[n] = sp->row0 + t - sp->pos0;
-        e->sample[n] = (struct sample_row){.repetition = 1,
-                                           .top_p = 1,
-                                           .pos = t + 1,
-                                           .n_top = sp->piece->prompt_top,
-                                           .force_id = seq->tok[t + 1]};
-    }
-    forward_sample(e, n, e->row, e->sample, sp->piece->prompt_out + sp->pos0 + 1, false);
-}
-
-/* What follows a prompt's last layer: its scores, and the first token if this was its last row. */
-static void end_prompts(struct engine *e, const struct batch *b, int first, int n_span, struct step_out *out)
-{
-    int n = 0;
-    for (int i = 0; i < n_span; i++)
-        if (e->span[i].piece->prompt_out) score_prompt(e, &e->span[i]);
-    for (int i = 0; i < n_span; i++) {
-        const struct span *sp = &e->span[i];
-        if (sp->pos0 + sp->n < sp->seq->n_prompt) continue;
-        e->row[n] = sp->row0 + sp->n - 1;
-        e->sample[n++] = b->piece[first + i].sample;
-        memory_stream_drop(&e->mem, sp->seq->slot);
-    }
-    forward_sample(e, n, e->row, e->sample, e->out, false);
-    n = 0;
-    for (int i = 0; i < n_span; i++) {
-        const struct span *sp = &e->span[i];
-        if (sp->pos0 + sp->n < sp->seq->n_prompt) continue;
-        out->piece[first + i] = e->out[n++];
-        out->drew[first + i] = 1;
-    }
-}
-
-static void step_pieces(struct engine *e, const struct batch *b, struct step_out *out)
-{
-    for (int first = 0, n; first < b->n_piece; first += n) {
-        const struct batch_piece *p = &b->piece[first];
-        n = forward_group(e, b, first);
-        forward_begin(e, e->span, n, p->layer0);
-        forward_layers(e, e->span, n, p->layer0, p->layer1);
-        if (p->layer1 == e->spec.n_layer) {
-            end_prompts(e, b, first, n, out);
-            continue;
-        }
-        for (int i = 0; i < n; i++) {
-            const struct span *sp = &e->span[i];
-            memory_stream_put(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n,
-                              memory_row(&e->mem, e->mem.x, sp->row0));
-        }
-    }
-}
-
 enum err engine_step(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note)
 {
-#ifdef FLUXD_CUDA
-    if (e->cuda) return forward_cuda_step(e->cuda, b, out, note);
-#endif
-    (void)note;
-    int64_t t0 = clock_ns();
-    if (b->n_row) step_rows(e, b, out);
-    int64_t t1 = clock_ns();
-    if (b->n_piece) memset(out->drew, 0, (size_t)b->n_piece);
-    step_pieces(e, b, out);
-    out->idle_ns = -1;
-    out->decode_ns = t1 - t0;
-    out->prefill_ns = clock_ns() - t1;
-    return OK;
+    return step_run(e, b, out, note);
 }
 
 void engine_drop(struct engine *e, int slot) { memory_stream_drop(&e->mem, slot); }

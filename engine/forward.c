@@ -3,18 +3,11 @@
  * are whose. */
 #include "engine/forward.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "kernels/quant.h"
-
-/* One call: what every step of a layer needs. */
-struct call {
-    struct engine *e;
-    const struct span *span;
-    int n_span, n_tok;
-    bool decode;
-};
 
 static int64_t q_width(const struct spec *s) { return (int64_t)s->n_head * s->head; }
 static int64_t qkv_width(const struct spec *s) { return (int64_t)(s->n_head + 2 * s->n_kv) * s->head; }
@@ -25,11 +18,6 @@ static void *row_of(const struct engine *e, void *buffer, int64_t row, int64_t w
 }
 
 static int blocks_of(int tok) { return (tok + PAGE_TOK - 1) / PAGE_TOK; }
-
-static int total_rows(const struct span *span, int n_span)
-{
-    return n_span ? span[n_span - 1].row0 + span[n_span - 1].n : 0;
-}
 
 static void rmsnorm(const struct engine *e, void *out, const void *x, const void *w, int n_tok)
 {
@@ -88,43 +76,24 @@ static void enter_layer(struct engine *e, const struct batch_seq *seq, int layer
         memory_stream_get(&e->mem, e->be, seq->slot, tok0, tok1, out);
 }
 
-void forward_begin(struct engine *e, const struct span *span, int n_span, int layer0)
+static enum err begin(const struct call *c)
 {
+    struct engine *e = c->e;
     int32_t *id = e->mem.id, *pos = e->mem.pos;
-    CHECK(total_rows(span, n_span) <= e->max_tok);
-    for (int i = 0; i < n_span; i++) {
-        const struct span *s = &span[i];
+    CHECK(c->n_tok <= e->max_tok);
+    for (int i = 0; i < c->n_span; i++) {
+        const struct span *s = &c->span[i];
         CHECK(s->pos0 >= 0 && s->pos0 + s->n <= e->info.max_len);
         for (int r = 0; r < s->n; r++) {
             id[s->row0 + r] = s->seq->tok[s->pos0 + r];
             pos[s->row0 + r] = s->pos0 + r;
         }
-        if (layer0 > 0)
-            enter_layer(e, s->seq, layer0, s->pos0, s->pos0 + s->n, row_of(e, e->mem.x, s->row0, e->spec.d));
+        if (c->layer0 > 0)
+            enter_layer(e, s->seq, c->layer0, s->pos0, s->pos0 + s->n,
+                        row_of(e, e->mem.x, s->row0, e->spec.d));
     }
-    if (layer0 == 0) embed(e, e->mem.x, id, total_rows(span, n_span));
-}
-
-int forward_group(struct engine *e, const struct batch *b, int first)
-{
-    const struct batch_piece *p = &b->piece[first];
-    int rows = 0, n = 0;
-    for (; first + n < b->n_piece && n < e->max_tok; n++) {
-        const struct batch_piece *q = &p[n];
-        CHECK(q->tok0 >= 0 && q->tok0 < q->tok1 && q->tok1 <= q->seq->n_prompt);
-        CHECK(q->layer0 >= 0 && q->layer0 < q->layer1 && q->layer1 <= e->spec.n_layer);
-        CHECK(q->tok0 >= q->seq->n_cached &&
-              (q->layer1 == q->layer0 + 1 || (q->tok0 == q->seq->n_cached && q->tok1 == q->seq->n_prompt)));
-        bool same =
-            q->layer0 == p->layer0 && q->layer1 == p->layer1 && rows + q->tok1 - q->tok0 <= e->max_tok;
-        for (int i = 0; i < n && same; i++) same = p[i].seq->slot != q->seq->slot;
-        if (!same) break;
-        e->span[n] =
-            (struct span){.seq = q->seq, .piece = q, .pos0 = q->tok0, .n = q->tok1 - q->tok0, .row0 = rows};
-        rows += q->tok1 - q->tok0;
-    }
-    CHECK(n > 0); /* a piece is never longer than chunk_tok */
-    return n;
+    if (c->layer0 == 0) embed(e, e->mem.x, id, c->n_tok);
+    return OK;
 }
 
 /* --- Layer Router */
@@ -206,7 +175,7 @@ static void decide(const struct call *c, const struct span *sp, int layer, bool 
 {
     struct engine *e = c->e;
     struct batch_seq *seq = sp->seq;
-    int s = seq->n_prompt, p = e->info.router_pool_size, head = p < s ? p : s, tail = s - head;
+    int s = seq->n_prompt, head = forward_pooled_rows(e, seq), tail = s - head;
     float margin = 0;
     CHECK(seq->n_cached == 0 || (seq->head_sum && seq->n_cached >= head && seq->n_cached <= tail));
     pool_head(c, sp, layer, head, whole);
@@ -233,12 +202,6 @@ static bool is_open(const struct call *c, const struct span *sp, int layer)
     return batch_stays_open(sp->seq, layer, c->e->kinds.fixed[layer], c->e->routers.layer != NULL);
 }
 
-/* All rows of the prompt that are computed at all are in this call. */
-static bool is_whole(const struct span *sp)
-{
-    return sp->pos0 == sp->seq->n_cached && sp->pos0 + sp->n == sp->seq->n_prompt;
-}
-
 /* --- one layer */
 
 static void write_pages(const struct call *c, int layer)
@@ -260,8 +223,6 @@ static const struct kind *kind_of(const struct call *c, const struct span *sp, i
     return &c->e->kinds.side[layer][sp->seq->route[layer] == ROUTE_FULL];
 }
 
-static int keep_words(const struct engine *e) { return (blocks_of(e->info.max_len) + 63) / 64; }
-
 /* Where the choice of a prompt's query blocks from pos0 on stands: [block][H][words], for each slot and each
  * choice that it has at once. */
 static uint64_t *keep_at(const struct engine *e, const struct batch_seq *seq, int hold, int pos0)
@@ -269,18 +230,14 @@ static uint64_t *keep_at(const struct engine *e, const struct batch_seq *seq, in
     int64_t block =
         ((int64_t)hold * e->info.max_seqs + seq->slot) * blocks_of(e->info.max_len) + pos0 / PAGE_TOK;
     CHECK(hold >= 0 && hold < e->kinds.n_hold && seq->slot >= 0 && seq->slot < e->info.max_seqs);
-    return (uint64_t *)e->mem.keep + block * e->spec.n_head * keep_words(e);
+    return (uint64_t *)e->mem.keep + block * e->spec.n_head * forward_keep_words(e);
 }
-
-/* The share of a query block's score that its chosen blocks reach (XAttention 2503.16428; FlexPrefill's
- * gamma). */
-static float threshold_of(int rule) { return rule == CHOOSE_FLEX ? 0.95f : 0.9f; }
 
 static void choose(const struct call *c, const struct span *sp, int layer, const struct kind *k)
 {
     struct engine *e = c->e;
     const struct spec *s = &e->spec;
-    int end = sp->pos0 + sp->n, words = keep_words(e);
+    int end = sp->pos0 + sp->n, words = forward_keep_words(e);
     CHECK(sp->pos0 % PAGE_TOK == 0 &&
           (end % PAGE_TOK == 0 || end == sp->seq->n_prompt)); /* a choice is its query block's alone */
     struct choose_args a = {.q = row_of(e, e->mem.q, sp->row0, q_width(s)),
@@ -294,7 +251,7 @@ static void choose(const struct call *c, const struct span *sp, int layer, const
                             .n_kv = s->n_kv,
                             .head = s->head,
                             .rule = k->rule,
-                            .threshold = threshold_of(k->rule),
+                            .threshold = forward_threshold(k->rule),
                             .keep = keep_at(e, sp->seq, k->hold, sp->pos0),
                             .head_stride = words,
                             .block_stride = (int64_t)s->n_head * words,
@@ -308,19 +265,18 @@ static struct attn_seg make_seg(const struct call *c, const struct span *sp, int
 {
     const struct engine *e = c->e;
     const struct kind *k = kind_of(c, sp, layer);
-    int s = sp->seq->n_prompt, n_last = e->flux.triangle_n_last < s - 1 ? e->flux.triangle_n_last : s - 1;
     struct attn_seg a = {.row0 = sp->row0,
                          .n_row = sp->n,
                          .pos0 = sp->pos0,
                          .kind = c->decode ? k->decode : k->prefill,
                          .sink_blocks = k->no_sink ? 0 : e->info.sink_blocks,
                          .local_blocks = e->info.local_blocks,
-                         .dense_from = s - n_last,
+                         .dense_from = forward_dense_from(e, sp->seq),
                          .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride,
                          .full_head = k->full_head};
     if (a.kind == ATTN_LIST) {
         a.keep = keep_at(e, sp->seq, k->hold, sp->pos0);
-        a.keep_head_stride = keep_words(e);
+        a.keep_head_stride = forward_keep_words(e);
         a.keep_block_stride = (int64_t)e->spec.n_head * a.keep_head_stride;
     }
     return a;
@@ -376,7 +332,7 @@ static void attend(const struct call *c, int layer)
     bool raw = false;
     for (int i = 0; i < c->n_span; i++) { /* these use the buffers that the call itself needs next */
         if (!is_open(c, &c->span[i], layer)) continue;
-        if (is_whole(&c->span[i]))
+        if (forward_is_whole(&c->span[i]))
             raw = true;
         else
             decide(c, &c->span[i], layer, false);
@@ -400,18 +356,25 @@ static void run_layer(const struct call *c, int layer)
     mlp(c, layer);
 }
 
-void forward_layers(struct engine *e, const struct span *span, int n_span, int layer0, int layer1)
+static enum err layers(const struct call *c)
 {
-    struct call c = {
-        .e = e, .span = span, .n_span = n_span, .n_tok = total_rows(span, n_span), .decode = !span[0].piece};
-    for (int l = layer0; l < layer1; l++) run_layer(&c, l);
+    for (int l = c->layer0; l < c->layer1; l++) run_layer(c, l);
+    return OK;
+}
+
+/* They were taken as they were decided. */
+static enum err take_bits(const struct call *c)
+{
+    (void)c;
+    return OK;
 }
 
 /* --- logits */
 
-void forward_sample(struct engine *e, int n, const int *row, const struct sample_row *sample,
-                    struct sample_out *out, bool decode)
+static enum err sample_rows(const struct call *c, int n, const int *row, const struct sample_row *sample,
+                            struct sample_out *out)
 {
+    struct engine *e = c->e;
     const struct spec *s = &e->spec;
     for (int at = 0, m; at < n; at += m) {
         int32_t *id = e->mem.tok_row;
@@ -421,8 +384,8 @@ void forward_sample(struct engine *e, int n, const int *row, const struct sample
             .out = e->mem.last, .x = e->mem.x, .row = id, .x_stride = s->d, .n_row = m, .d = s->d};
         e->be->op.gather(e->be->ctx, &g);
         rmsnorm(e, e->mem.last_h, e->mem.last, e->w.norm, m);
-        struct call c = {.e = e, .n_tok = m, .decode = decode};
-        gemm(&c, e->mem.logits, e->mem.last_h, &e->w.head, NULL, false);
+        struct call part = {.e = e, .n_tok = m, .decode = c->decode};
+        gemm(&part, e->mem.logits, e->mem.last_h, &e->w.head, NULL, false);
         struct sample_args a = {.logits = e->mem.logits,
                                 .logits_stride = s->n_vocab,
                                 .row = sample + at,
@@ -432,4 +395,20 @@ void forward_sample(struct engine *e, int n, const int *row, const struct sample
                                 .vocab = s->n_vocab};
         e->be->op.sample(e->be->ctx, &a);
     }
+    return OK;
 }
+
+static enum err end(struct engine *e, enum err err, struct step_out *out, struct err_note *note)
+{
+    (void)e;
+    (void)note;
+    out->idle_ns = -1;
+    return err;
+}
+
+const struct forward forward_on_host = {.decode_rows = INT_MAX,
+                                        .begin = begin,
+                                        .layers = layers,
+                                        .take_bits = take_bits,
+                                        .sample = sample_rows,
+                                        .end = end};

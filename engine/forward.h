@@ -1,6 +1,6 @@
-/* forward: the transformer, written once over the table of ops. A call is a set of spans: runs of rows of
- * sequences, all of one phase. Decode rows are spans of one row. The result of a row does not depend on the
- * other rows of the call. */
+/* forward: what runs the calls that step.c cuts a batch into: on the host (forward.c) or on a device
+ * (cuda/forward.c). A call is a set of spans: runs of rows of sequences, all of one phase. Decode rows are
+ * spans of one row. The result of a row does not depend on the other rows of the call. */
 #ifndef FLUXD_ENGINE_FORWARD_H
 #define FLUXD_ENGINE_FORWARD_H
 
@@ -15,16 +15,63 @@ struct span {
     int row0;                        /* its first row in the call's buffers */
 };
 
-/* Pieces of the batch from `first` on that can share a call, into e->span: same layers, other sequences,
- * together no more rows than the workspace. Returns how many, at least one. */
-int forward_group(struct engine *e, const struct batch *b, int first);
+/* One call: rows of the spans through layers [layer0, layer1). */
+struct call {
+    struct engine *e;
+    const struct span *span;
+    int n_span, n_tok;
+    int layer0, layer1;
+    bool decode;
+};
 
-/* Residual rows of the spans into memory.x: embeddings, or what the layer below left in the streams. */
-void forward_begin(struct engine *e, const struct span *span, int n_span, int layer0);
-/* memory.x through layers [layer0, layer1). Decides OPEN route bits where a span begins its prompt. */
-void forward_layers(struct engine *e, const struct span *span, int n_span, int layer0, int layer1);
-/* Logits of n rows of memory.x, and what sampling makes of them. Any n. */
-void forward_sample(struct engine *e, int n, const int *row, const struct sample_row *sample,
-                    struct sample_out *out, bool decode);
+/* The parts of a call, in the order in which step.c asks for them. A device may only queue them: what a call
+ * left in memory.x is there for what is queued behind it, results are there when sample and take_bits return.
+ */
+struct forward {
+    int decode_rows; /* most rows of one decode call */
+    /* Residual rows into memory.x: embeddings, or what the layer below left in the streams. */
+    enum err (*begin)(const struct call *c);
+    /* memory.x through the call's layers. Decides OPEN route bits where a span begins its prompt. */
+    enum err (*layers)(const struct call *c);
+    /* The decided bits are in the sequences afterwards, with margin, head_sum and strayed. */
+    enum err (*take_bits)(const struct call *c);
+    /* Logits of n rows of memory.x, and what sampling makes of them. Any n; in decode all rows in order. */
+    enum err (*sample)(const struct call *c, int n, const int *row, const struct sample_row *sample,
+                       struct sample_out *out);
+    /* Ends a step that went as err says: nothing is queued afterwards, out->idle_ns is set, note says why it
+     * failed. */
+    enum err (*end)(struct engine *e, enum err err, struct step_out *out, struct err_note *note);
+};
+
+extern const struct forward forward_on_host;
+
+/* All rows of the prompt that are computed at all are in this call. */
+static inline bool forward_is_whole(const struct span *sp)
+{
+    return sp->pos0 == sp->seq->n_cached && sp->pos0 + sp->n == sp->seq->n_prompt;
+}
+
+/* Rows that a router pools at each end of the prompt: P, clipped to it. */
+static inline int forward_pooled_rows(const struct engine *e, const struct batch_seq *seq)
+{
+    return e->info.router_pool_size < seq->n_prompt ? e->info.router_pool_size : seq->n_prompt;
+}
+
+/* First row that is dense in triangle layers: of the prompt's last, never its first. */
+static inline int forward_dense_from(const struct engine *e, const struct batch_seq *seq)
+{
+    const int s = seq->n_prompt, n_last = e->flux.triangle_n_last;
+    return s - (n_last < s - 1 ? n_last : s - 1);
+}
+
+/* Words of a choice of blocks: a bit for each block of the longest sequence. */
+static inline int forward_keep_words(const struct engine *e)
+{
+    return ((e->info.max_len + PAGE_TOK - 1) / PAGE_TOK + 63) / 64;
+}
+
+/* The share of a query block's score that its chosen blocks reach (XAttention 2503.16428; FlexPrefill's
+ * gamma). */
+static inline float forward_threshold(int rule) { return rule == CHOOSE_FLEX ? 0.95f : 0.9f; }
 
 #endif

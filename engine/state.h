@@ -19,7 +19,8 @@ struct engine {
     struct weights w;
     struct routers routers;
     struct memory mem;
-    struct forward_cuda *cuda; /* NULL: forward.c runs the steps */
+    const struct forward *forward; /* what runs the calls of a step */
+    struct forward_cuda *cuda;     /* its state on a device */
     /* host, [max_tok] each: what one call is made of */
     struct attn_seg *seg;
     struct span *span;

@@ -39,16 +39,17 @@ enum err call_open_blocks(struct forward_cuda *f, struct err_note *note)
 int64_t call_keep_block(const struct call *c, int i)
 {
     const struct span *sp = &c->span[i];
-    int64_t at = c->f->e->kinds.reuses ? (int64_t)sp->seq->slot * c->f->n_block + sp->pos0 / PAGE_TOK
-                                       : sp->row0 / PAGE_TOK + i;
-    CHECK(c->decode || !c->f->e->kinds.n_hold || at + (sp->n + PAGE_TOK - 1) / PAGE_TOK <= c->f->hold_block);
+    const struct forward_cuda *f = cuda_of(c);
+    int64_t at = c->e->kinds.reuses ? (int64_t)sp->seq->slot * f->n_block + sp->pos0 / PAGE_TOK
+                                    : sp->row0 / PAGE_TOK + i;
+    CHECK(c->decode || !c->e->kinds.n_hold || at + (sp->n + PAGE_TOK - 1) / PAGE_TOK <= f->hold_block);
     return at;
 }
 
 struct plan_gpu_args call_plan_args(const struct call *c)
 {
-    struct forward_cuda *f = c->f;
-    const struct engine *e = f->e;
+    struct forward_cuda *f = cuda_of(c);
+    const struct engine *e = c->e;
     return (struct plan_gpu_args){.run = dev_at(f, f->at.run),
                                   .route = dev_at(f, f->at.route),
                                   .table = f->table,
@@ -71,7 +72,7 @@ struct plan_gpu_args call_plan_args(const struct call *c)
                                   .keep = e->kinds.n_hold ? e->mem.keep : NULL,
                                   .hold_stride = f->hold_block,
                                   .n_head = e->spec.n_head,
-                                  .keep_words = keep_words(f)};
+                                  .keep_words = forward_keep_words(e)};
 }
 
 void call_end_idle(struct forward_cuda *f)
@@ -95,61 +96,66 @@ enum err call_wait(struct forward_cuda *f)
     return OK;
 }
 
-enum err call_send(struct call *c)
+enum err call_send(struct forward_cuda *f)
 {
-    struct forward_cuda *f = c->f;
     call_end_idle(f);
-    *(int32_t *)host_at(c, f->at.n_patch) = c->n_patch;
-    int64_t bytes = f->at.patch + (int64_t)c->n_patch * 8;
+    *(int32_t *)host_at(f, f->at.n_patch) = f->now.n_patch;
+    int64_t bytes = f->at.patch + (int64_t)f->now.n_patch * 8;
     cudaError_t e =
-        cudaMemcpyAsync(f->dev, f->host[c->block], (size_t)bytes, cudaMemcpyHostToDevice, f->be->stream);
-    if (e == cudaSuccess) e = cudaEventRecord(f->sent[c->block], f->be->stream);
+        cudaMemcpyAsync(f->dev, f->host[f->now.block], (size_t)bytes, cudaMemcpyHostToDevice, f->be->stream);
+    if (e == cudaSuccess) e = cudaEventRecord(f->sent[f->now.block], f->be->stream);
     return e == cudaSuccess ? OK : ERR_DEVICE;
 }
 
-enum err call_next_block(struct call *c)
+static enum err take_block(struct forward_cuda *f, int *block)
 {
-    c->block = c->f->turn++ % CALL_BLOCKS;
-    c->n_patch = 0;
-    return cudaEventSynchronize(c->f->sent[c->block]) == cudaSuccess ? OK : ERR_DEVICE;
+    *block = f->turn++ % CALL_BLOCKS;
+    return cudaEventSynchronize(f->sent[*block]) == cudaSuccess ? OK : ERR_DEVICE;
+}
+
+enum err call_next_block(struct forward_cuda *f)
+{
+    f->now = (struct making){0};
+    return take_block(f, &f->now.block);
 }
 
 /* More patches than a block holds go ahead of the call, by themselves. */
-static enum err flush_patches(struct call *c)
+static enum err flush_patches(const struct call *c)
 {
+    struct forward_cuda *f = cuda_of(c);
     struct call ahead = *c;
-    struct plan_gpu_args a;
-    char *full = c->f->host[c->block];
+    char *full = f->host[f->now.block];
     ahead.n_span = ahead.n_tok = 0;
-    enum err err = call_send(&ahead);
-    a = call_plan_args(&ahead);
+    TRY(call_send(f));
+    struct plan_gpu_args a = call_plan_args(&ahead);
     a.layer1 = a.layer0 + 1;
-    if (err == OK) err = plan_gpu(&a, c->f->be->stream);
-    if (err == OK) err = call_next_block(c);
-    if (err == OK) memcpy(c->f->host[c->block], full, (size_t)c->f->at.patch);
-    return err;
+    TRY(plan_gpu(&a, f->be->stream));
+    TRY(take_block(f, &f->now.block));
+    f->now.n_patch = 0;
+    memcpy(f->host[f->now.block], full, (size_t)f->at.patch);
+    return OK;
 }
 
 /* Pages of a run's visible blocks that the device does not know yet. A freed page
  * (-1) needs no patch: nothing reads it. */
-static enum err patch_run(struct call *c, const struct span *sp)
+static enum err patch_run(const struct call *c, const struct span *sp)
 {
-    struct forward_cuda *f = c->f;
+    struct forward_cuda *f = cuda_of(c);
     enum err err = OK;
     if (c->decode && sp->seq->page_stamp && sp->seq->page_stamp == f->stamp[sp->seq->slot]) return OK;
     int n = (sp->pos0 + sp->n - 1) / PAGE_TOK + 1;
     for (int l = c->layer0; l < c->layer1; l++) {
         const int32_t *now = sp->seq->page + (int64_t)l * sp->seq->page_stride;
-        int64_t base = ((int64_t)sp->seq->slot * f->e->spec.n_layer + l) * f->n_block;
+        int64_t base = ((int64_t)sp->seq->slot * c->e->spec.n_layer + l) * f->n_block;
         int32_t *was = f->shadow + base;
         if (memcmp(was, now, (size_t)n * 4) == 0) continue;
         for (int i = 0; i < n && err == OK; i++) {
             if (was[i] == now[i]) continue;
             was[i] = now[i];
             if (now[i] < 0) continue;
-            CHECK(now[i] < f->e->mem.n_page);
-            if (c->n_patch == PATCH_MOST) err = flush_patches(c);
-            int32_t *p = (int32_t *)host_at(c, f->at.patch) + 2 * (int64_t)c->n_patch++;
+            CHECK(now[i] < c->e->mem.n_page);
+            if (f->now.n_patch == PATCH_MOST) err = flush_patches(c);
+            int32_t *p = (int32_t *)host_at(f, f->at.patch) + 2 * (int64_t)f->now.n_patch++;
             p[0] = (int32_t)(base + i);
             p[1] = now[i];
         }
@@ -158,61 +164,55 @@ static enum err patch_run(struct call *c, const struct span *sp)
     return err;
 }
 
-static int dense_from(const struct engine *e, const struct batch_seq *seq)
+static void write_run(const struct call *c, int i)
 {
-    int s = seq->n_prompt, n = e->flux.triangle_n_last;
-    return s - (n < s - 1 ? n : s - 1);
-}
-
-static void write_run(struct call *c, int i)
-{
-    const struct engine *e = c->f->e;
+    const struct forward_cuda *f = cuda_of(c);
+    const struct engine *e = c->e;
     const struct span *sp = &c->span[i];
-    struct plan_run *run = (struct plan_run *)host_at(c, c->f->at.run) + i;
-    int32_t *tok = (int32_t *)host_at(c, c->f->at.tok) + sp->row0;
+    struct plan_run *run = (struct plan_run *)host_at(f, f->at.run) + i;
+    int32_t *tok = (int32_t *)host_at(f, f->at.tok) + sp->row0;
     CHECK(sp->pos0 >= 0 && sp->pos0 + sp->n <= e->info.max_len);
     *run = (struct plan_run){.slot = sp->seq->slot,
                              .row0 = sp->row0,
                              .n_row = sp->n,
                              .pos0 = sp->pos0,
-                             .dense_from = dense_from(e, sp->seq),
+                             .dense_from = forward_dense_from(e, sp->seq),
                              .keep = (int32_t)call_keep_block(c, i)};
     for (int r = 0; r < sp->n; r++) {
         tok[r] = sp->seq->tok[sp->pos0 + r];
         CHECK(tok[r] >= 0 && tok[r] < e->spec.n_vocab);
     }
-    memcpy((uint8_t *)host_at(c, c->f->at.route) + (int64_t)i * e->spec.n_layer, sp->seq->route,
+    memcpy((uint8_t *)host_at(f, f->at.route) + (int64_t)i * e->spec.n_layer, sp->seq->route,
            (size_t)e->spec.n_layer);
 }
 
-enum err call_write(struct call *c, int n_real)
+enum err call_write(const struct call *c, int n_real)
 {
+    const struct forward_cuda *f = cuda_of(c);
     enum err err = OK;
     for (int i = 0; i < n_real && err == OK; i++) {
         write_run(c, i);
         err = patch_run(c, &c->span[i]);
     }
     for (int i = n_real; i < c->n_span; i++) {
-        ((struct plan_run *)host_at(c, c->f->at.run))[i] = (struct plan_run){.row0 = c->n_tok};
-        ((int32_t *)host_at(c, c->f->at.tok))[i] = 0;
+        ((struct plan_run *)host_at(f, f->at.run))[i] = (struct plan_run){.row0 = c->n_tok};
+        ((int32_t *)host_at(f, f->at.tok))[i] = 0;
     }
     return err;
 }
 
-enum err call_send_rows(const struct call *c, const int32_t *first, int n_first, const int32_t *then,
+enum err call_send_rows(struct forward_cuda *f, const int32_t *first, int n_first, const int32_t *then,
                         int n_then)
 {
-    struct forward_cuda *f = c->f;
-    struct call own = *c;
-    enum err err = call_next_block(&own);
-    if (err != OK) return err;
-    int32_t *to = host_at(&own, f->at.row);
+    int block;
+    TRY(take_block(f, &block));
+    int32_t *to = (int32_t *)(void *)(f->host[block] + f->at.row);
     CHECK(4LL * (n_first + n_then) <= f->at.n_patch - f->at.row);
     memcpy(to, first, (size_t)n_first * 4);
     if (n_then) memcpy(to + n_first, then, (size_t)n_then * 4);
     call_end_idle(f);
     cudaError_t e = cudaMemcpyAsync(dev_at(f, f->at.row), to, (size_t)(n_first + n_then) * 4,
                                     cudaMemcpyHostToDevice, f->be->stream);
-    if (e == cudaSuccess) e = cudaEventRecord(f->sent[own.block], f->be->stream);
+    if (e == cudaSuccess) e = cudaEventRecord(f->sent[block], f->be->stream);
     return e == cudaSuccess ? OK : ERR_DEVICE;
 }

@@ -28,6 +28,13 @@ struct idle {
     double ms;
 };
 
+/* The call that is being made: its block on the host, the patches in it, and the prompts whose bits it
+ * decides, with all of their rows in it or not. */
+struct making {
+    int block;
+    int n_patch, n_whole, n_apart;
+};
+
 struct forward_cuda {
     struct engine *e;
     struct backend_cuda *be;
@@ -41,6 +48,7 @@ struct forward_cuda {
     cudaEvent_t sent[CALL_BLOCKS];
     int turn;
     char *dev;
+    struct making now;
 
     int32_t *table, *shadow; /* [max_seqs][n_layer][n_block] pages: device, and what it holds */
     uint64_t *stamp; /* [max_seqs] page_stamp of the sequence when all of its pages were looked through */
@@ -62,32 +70,22 @@ struct forward_cuda {
     cudaGraphExec_t graph[CALL_BUCKETS];
 };
 
-/* One call, as it is launched. */
-struct call {
-    struct forward_cuda *f;
-    const struct span *span;
-    int n_span, n_tok; /* what is launched for: padded to the bucket in decode */
-    int layer0, layer1;
-    bool decode;
-    int block;                     /* host block in use */
-    int n_patch, n_whole, n_apart; /* prompts whose bits it decides: with all of their rows in it, or not */
-};
+/* In decode n_span and n_tok of a call are what is launched for: padded to the bucket. */
+static inline struct forward_cuda *cuda_of(const struct call *c) { return c->e->cuda; }
 
-static inline void *host_at(const struct call *c, int64_t at) { return c->f->host[c->block] + at; }
+static inline void *host_at(const struct forward_cuda *f, int64_t at) { return f->host[f->now.block] + at; }
 static inline void *dev_at(const struct forward_cuda *f, int64_t at) { return f->dev + at; }
-
-static inline int keep_words(const struct forward_cuda *f) { return (f->n_block + 63) / 64; }
 
 /* Blocks for calls of f->max_run runs, pinned and on the device. forward_cuda_close frees them. */
 enum err call_open_blocks(struct forward_cuda *f, struct err_note *note);
 
-/* Takes the next block; waits where the device has not read it yet. */
-enum err call_next_block(struct call *c);
+/* Begins a call in the next block; waits where the device has not read it yet. */
+enum err call_next_block(struct forward_cuda *f);
 /* Runs, tokens, bits and patches of n_real spans into the block; what the bucket has more is padding. */
-enum err call_write(struct call *c, int n_real);
-enum err call_send(struct call *c);
+enum err call_write(const struct call *c, int n_real);
+enum err call_send(struct forward_cuda *f);
 /* n token ids or rows to at.row on the device, by themselves: with a block of their own. */
-enum err call_send_rows(const struct call *c, const int32_t *first, int n_first, const int32_t *then,
+enum err call_send_rows(struct forward_cuda *f, const int32_t *first, int n_first, const int32_t *then,
                         int n_then);
 
 struct plan_gpu_args call_plan_args(const struct call *c);

@@ -7,19 +7,14 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/clock.h"
 #include "engine/cuda/call.h"
 #include "engine/cuda/route.h"
 #include "kernels/cuda/choose_gpu.h"
 #include "kernels/cuda/gemm_lt.h"
 
-static const int bucket_rows[CALL_BUCKETS] = {1, 2, 4, 8, 16, 32, 64, 128, 256};
+enum { MOST_ROWS = 256 }; /* of one decode call */
 
-#define TRY(x)                                                                                               \
-    do {                                                                                                     \
-        enum err err_ = (x);                                                                                 \
-        if (err_ != OK) return err_;                                                                         \
-    } while (0)
+static const int bucket_rows[CALL_BUCKETS] = {1, 2, 4, 8, 16, 32, 64, 128, MOST_ROWS};
 
 /* --- open */
 
@@ -37,8 +32,7 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     f->page = b->mem_new(b, (int64_t)e->spec.n_layer * e->max_tok * 4);
     f->pos = b->mem_new(b, (int64_t)e->max_tok * 4);
     f->attn.work = b->mem_new(b, (int64_t)attn_bytes);
-    f->sum =
-        b->mem_new(b, (int64_t)bucket_rows[CALL_BUCKETS - 1] * gemm_small_tiles(f->be->n_sm, e->spec.d) * 4);
+    f->sum = b->mem_new(b, (int64_t)MOST_ROWS * gemm_small_tiles(f->be->n_sm, e->spec.d) * 4);
     if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->attn.work || !f->sum)
         return cuda_no_room("work lists", note);
     return OK;
@@ -87,19 +81,19 @@ enum err forward_cuda_takes(const struct spec *s, struct err_note *note)
     return OK;
 }
 
-enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct err_note *note)
+enum err forward_cuda_open(struct engine *e, struct err_note *note)
 {
-    struct forward_cuda *f = calloc(1, sizeof *f);
+    struct forward_cuda *f = e->cuda = calloc(1, sizeof *f);
     if (!f) return err_set(note, ERR_NOMEM, NULL, "out of memory");
     f->e = e;
     f->be = (struct backend_cuda *)e->be;
-    f->max_run =
-        e->info.max_seqs > bucket_rows[CALL_BUCKETS - 1] ? e->info.max_seqs : bucket_rows[CALL_BUCKETS - 1];
+    f->max_run = e->info.max_seqs > MOST_ROWS ? e->info.max_seqs : MOST_ROWS;
     f->n_block = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
     f->ops =
         (struct gpu_ctx){.stream = f->be->stream, .n_sm = f->be->n_sm, .act = e->be->act, .kv = e->be->kv};
-    f->hold_block =
-        e->kinds.n_hold ? e->mem.keep_bytes / 8 / e->kinds.n_hold / (e->spec.n_head * keep_words(f)) : 0;
+    f->hold_block = e->kinds.n_hold
+                        ? e->mem.keep_bytes / 8 / e->kinds.n_hold / (e->spec.n_head * forward_keep_words(e))
+                        : 0;
     f->attn = (struct attn_gpu){.stream = f->be->stream,
                                 .n_sm = f->be->n_sm,
                                 .n_row = e->max_tok,
@@ -121,16 +115,12 @@ enum err forward_cuda_open(struct forward_cuda **out, struct engine *e, struct e
     if (err == OK)
         err = draw_cuda_open(&f->draw, &f->ops, e->logit_tok,
                              (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
-    if (err == OK) err = warm_up(f, note);
-    if (err == OK)
-        *out = f;
-    else
-        forward_cuda_close(f);
-    return err;
+    return err == OK ? warm_up(f, note) : err;
 }
 
-void forward_cuda_close(struct forward_cuda *f)
+void forward_cuda_close(struct engine *e)
 {
+    struct forward_cuda *f = e->cuda;
     if (!f) return;
     cudaStreamSynchronize(f->be->stream);
     for (int i = 0; i < CALL_BUCKETS; i++)
@@ -152,6 +142,7 @@ void forward_cuda_close(struct forward_cuda *f)
     free(f->shadow);
     free(f->stamp);
     free(f);
+    e->cuda = NULL;
 }
 
 /* --- one layer */
@@ -206,8 +197,8 @@ static enum err run_product(const struct forward_cuda *f, const struct gemm_args
 static enum err product(const struct call *c, void *y, const void *x, const struct weight *w,
                         const void *bias, int n_tok, bool add)
 {
-    struct gemm_args a = product_args(c->f, y, x, w, bias, n_tok, add, c->decode);
-    return run_product(c->f, &a);
+    struct gemm_args a = product_args(cuda_of(c), y, x, w, bias, n_tok, add, c->decode);
+    return run_product(cuda_of(c), &a);
 }
 
 static enum err head_product(const struct forward_cuda *f, int n_tok)
@@ -242,17 +233,17 @@ static enum err plan_products(struct forward_cuda *f)
 
 static enum err norm(const struct call *c, void *out, const void *x, const void *w, int n_tok)
 {
-    const struct spec *s = &c->f->e->spec;
+    const struct spec *s = &c->e->spec;
     return rmsnorm_gpu(
         &(struct rmsnorm_args){
             .out = out, .x = x, .w = w, .x_stride = s->d, .n_tok = n_tok, .d = s->d, .eps = s->eps},
-        &c->f->ops);
+        &cuda_of(c)->ops);
 }
 
 static enum err rope(const struct call *c, int layer, int n_tok, const int32_t *pos, const int32_t *page,
                      bool raw)
 {
-    const struct engine *e = c->f->e;
+    const struct engine *e = c->e;
     const struct spec *s = &e->spec;
     void *const *vec = e->w.layer[layer].vec;
     return qkrope_gpu(&(struct qkrope_args){.qkv = e->mem.qkv,
@@ -270,22 +261,18 @@ static enum err rope(const struct call *c, int layer, int n_tok, const int32_t *
                                             .n_head = s->n_head,
                                             .n_kv = s->n_kv,
                                             .head = s->head},
-                      &c->f->ops);
+                      &cuda_of(c)->ops);
 }
-
-/* The share of a query block's score that its chosen blocks reach (XAttention 2503.16428; FlexPrefill's
- * gamma). */
-static float threshold_of(int rule) { return rule == CHOOSE_FLEX ? 0.95f : 0.9f; }
 
 /* Where a bit is open or a choice depends on it, the kernels look at the kind that the device has settled by
  * then. */
 static enum err choose(const struct call *c, const struct span *sp, int i, int layer, int bit)
 {
-    struct forward_cuda *f = c->f;
-    const struct engine *e = f->e;
+    struct forward_cuda *f = cuda_of(c);
+    const struct engine *e = c->e;
     const struct spec *s = &e->spec;
     const struct kind *k = &e->kinds.side[layer][bit], *other = &e->kinds.side[layer][!bit];
-    const int words = keep_words(f);
+    const int words = forward_keep_words(e);
     const int64_t width = (int64_t)s->n_head * s->head, at = k->hold * f->hold_block + call_keep_block(c, i);
     struct choose_args a = {.q = (const char *)e->mem.q + sp->row0 * width * (f->be->hold == DT_F32 ? 4 : 2),
                             .q_stride = width,
@@ -298,7 +285,7 @@ static enum err choose(const struct call *c, const struct span *sp, int i, int l
                             .n_kv = s->n_kv,
                             .head = s->head,
                             .rule = k->rule,
-                            .threshold = threshold_of(k->rule),
+                            .threshold = forward_threshold(k->rule),
                             .keep = (uint64_t *)e->mem.keep + at * s->n_head * words,
                             .head_stride = words,
                             .block_stride = (int64_t)s->n_head * words,
@@ -315,7 +302,7 @@ static enum err choose(const struct call *c, const struct span *sp, int i, int l
 
 static enum err choose_all(const struct call *c, int layer)
 {
-    const struct kind *side = c->f->e->kinds.side[layer];
+    const struct kind *side = c->e->kinds.side[layer];
     for (int i = 0; i < c->n_span; i++) {
         const int bit = c->span[i].seq->route[layer];
         const int from = bit == ROUTE_OPEN ? side[0].rule >= 0 ? 0 : 1 : bit;
@@ -326,8 +313,8 @@ static enum err choose_all(const struct call *c, int layer)
 
 static enum err attention(const struct call *c, int layer)
 {
-    struct forward_cuda *f = c->f;
-    const struct engine *e = f->e;
+    struct forward_cuda *f = cuda_of(c);
+    const struct engine *e = c->e;
     int64_t width = (int64_t)e->spec.n_head * e->spec.head;
     struct attn_args a = {.out = e->mem.att,
                           .q = e->mem.q,
@@ -351,40 +338,41 @@ static enum err attention(const struct call *c, int layer)
  * Behind cached pages only the last are. */
 static enum err route_apart(const struct call *c, int layer, int i, const struct batch_seq *seq)
 {
-    struct engine *e = c->f->e;
+    struct forward_cuda *f = cuda_of(c);
+    struct engine *e = c->e;
     const struct layer_weights *w = &e->w.layer[layer];
-    const int p = route_cuda_pooled_rows(e, seq), tok0[2] = {seq->n_prompt - p, 0},
+    const int p = forward_pooled_rows(e, seq), tok0[2] = {seq->n_prompt - p, 0},
               n_end = seq->n_cached > 0 ? 1 : 2;
-    const int32_t *tok = dev_at(c->f, c->f->at.row);
-    if (layer == 0) TRY(call_send_rows(c, seq->tok + tok0[0], p, seq->tok + tok0[1], n_end > 1 ? p : 0));
+    const int32_t *tok = dev_at(f, f->at.row);
+    if (layer == 0) TRY(call_send_rows(f, seq->tok + tok0[0], p, seq->tok + tok0[1], n_end > 1 ? p : 0));
     for (int end = 0; end < n_end; end++) {
         if (layer == 0)
             TRY(embed_gpu(
                 &(struct embed_args){
                     .out = e->mem.rx, .table = &e->w.embed, .id = tok + end * p, .n_tok = p, .d = e->spec.d},
-                &c->f->ops));
+                &cuda_of(c)->ops));
         else
             memory_stream_get(&e->mem, e->be, seq->slot, tok0[end], tok0[end] + p, e->mem.rx);
         TRY(norm(c, memory_row(&e->mem, e->mem.h, (n_end - 1 - end) * p), e->mem.rx, w->vec[VEC_ATTN_NORM],
                  p));
     }
     TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], n_end * p, false));
-    TRY(rope(c, layer, n_end * p, c->f->pos, NULL,
-             true)); /* positions do not matter to what the router reads */
+    TRY(rope(c, layer, n_end * p, f->pos, NULL, true)); /* positions do not matter to what the router reads */
     return route_cuda_decide(c, layer, i, 1);
 }
 
 static enum err attend(const struct call *c, int layer)
 {
-    struct engine *e = c->f->e;
+    struct forward_cuda *f = cuda_of(c);
+    struct engine *e = c->e;
     const struct layer_weights *w = &e->w.layer[layer];
-    for (int i = 0, apart = c->n_whole; apart < c->n_whole + c->n_apart; i++)
-        if (!route_cuda_is_whole(&c->span[i]) && c->span[i].seq->route[layer] == ROUTE_OPEN)
+    for (int i = 0, apart = f->now.n_whole; apart < f->now.n_whole + f->now.n_apart; i++)
+        if (!forward_is_whole(&c->span[i]) && c->span[i].seq->route[layer] == ROUTE_OPEN)
             TRY(route_apart(c, layer, apart++, c->span[i].seq));
     TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok));
     TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], c->n_tok, false));
-    TRY(rope(c, layer, c->n_tok, c->f->pos, c->f->page + (int64_t)layer * e->max_tok, c->n_whole > 0));
-    if (c->n_whole > 0) TRY(route_cuda_decide(c, layer, 0, c->n_whole));
+    TRY(rope(c, layer, c->n_tok, f->pos, f->page + (int64_t)layer * e->max_tok, f->now.n_whole > 0));
+    if (f->now.n_whole > 0) TRY(route_cuda_decide(c, layer, 0, f->now.n_whole));
     TRY(attention(c, layer));
     return product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true);
 }
@@ -403,8 +391,8 @@ static const void *first_norm(const struct engine *e, int layer)
  * themselves. */
 static enum err run_layer_fused(const struct call *c, int layer)
 {
-    struct forward_cuda *f = c->f;
-    struct engine *e = f->e;
+    struct forward_cuda *f = cuda_of(c);
+    struct engine *e = c->e;
     const struct layer_weights *w = &e->w.layer[layer];
     const bool last = layer + 1 == e->spec.n_layer;
     const int n = c->n_tok;
@@ -444,7 +432,7 @@ static enum err run_layer_fused(const struct call *c, int layer)
 
 static enum err run_layer(const struct call *c, int layer)
 {
-    struct engine *e = c->f->e;
+    struct engine *e = c->e;
     const struct layer_weights *w = &e->w.layer[layer];
     int64_t F = e->spec.f;
     if (!skips_attention(e, layer)) TRY(attend(c, layer));
@@ -456,7 +444,7 @@ static enum err run_layer(const struct call *c, int layer)
                                          .out_stride = F,
                                          .n_tok = c->n_tok,
                                          .f = (int)F},
-                   &c->f->ops));
+                   &cuda_of(c)->ops));
     return product(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, c->n_tok, true);
 }
 
@@ -464,7 +452,7 @@ static enum err run_layer(const struct call *c, int layer)
  * decode's, so that a row's logits do not depend on how many are asked for. */
 static enum err head(const struct call *c, int n, const int32_t *row)
 {
-    struct engine *e = c->f->e;
+    struct engine *e = c->e;
     const void *x = e->mem.x;
     if (row) {
         x = e->mem.last;
@@ -474,10 +462,10 @@ static enum err head(const struct call *c, int n, const int32_t *row)
                                              .x_stride = e->spec.d,
                                              .n_row = n,
                                              .d = e->spec.d},
-                       &c->f->ops));
+                       &cuda_of(c)->ops));
     }
     TRY(norm(c, e->mem.last_h, x, e->w.norm, n));
-    return head_product(c->f, n);
+    return head_product(cuda_of(c), n);
 }
 
 /* --- drawing */
@@ -501,20 +489,21 @@ static enum err draw(struct forward_cuda *f, int n, const struct sample_row *row
 
 static enum err decode_launch(const struct call *c)
 {
-    struct engine *e = c->f->e;
+    struct engine *e = c->e;
     struct plan_gpu_args a = call_plan_args(c);
-    TRY(plan_gpu(&a, c->f->be->stream));
+    TRY(plan_gpu(&a, cuda_of(c)->be->stream));
     TRY(embed_gpu(&(struct embed_args){.out = e->mem.x,
                                        .table = &e->w.embed,
-                                       .id = dev_at(c->f, c->f->at.tok),
+                                       .id = dev_at(cuda_of(c), cuda_of(c)->at.tok),
                                        .n_tok = c->n_tok,
                                        .d = e->spec.d},
-                  &c->f->ops));
-    if (uses_small(c->f)) {
+                  &cuda_of(c)->ops));
+    if (uses_small(cuda_of(c))) {
         for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer_fused(c, l));
         struct gemm_args logits =
-            product_args(c->f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, c->n_tok, false, true);
-        return run_small(c->f, &logits, &(struct gemm_more){.sum_in = c->f->sum, .eps = e->spec.eps});
+            product_args(cuda_of(c), e->mem.logits, e->mem.last_h, &e->w.head, NULL, c->n_tok, false, true);
+        return run_small(cuda_of(c), &logits,
+                         &(struct gemm_more){.sum_in = cuda_of(c)->sum, .eps = e->spec.eps});
     }
     for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer(c, l));
     return head(c, c->n_tok, NULL);
@@ -524,7 +513,7 @@ static enum err decode_launch(const struct call *c)
  * lazily. */
 static enum err decode_graph(const struct call *c, int bucket)
 {
-    struct forward_cuda *f = c->f;
+    struct forward_cuda *f = cuda_of(c);
     cudaGraph_t graph = NULL;
     if (f->graph[bucket])
         return cudaGraphLaunch(f->graph[bucket], f->be->stream) == cudaSuccess ? OK : ERR_DEVICE;
@@ -538,26 +527,22 @@ static enum err decode_graph(const struct call *c, int bucket)
     return err;
 }
 
-static enum err step_rows(struct forward_cuda *f, const struct batch_row *row, int n, struct sample_out *out)
+/* The call as it is launched: for all rows of its bucket. */
+static struct call padded(const struct call *c, int *bucket)
 {
-    struct engine *e = f->e;
-    int bucket = 0;
-    while (bucket_rows[bucket] < n) bucket++;
-    for (int i = 0; i < n; i++) {
-        e->span[i] = (struct span){.seq = row[i].seq, .pos0 = row[i].pos, .n = 1, .row0 = i};
-        e->sample[i] = row[i].sample;
-    }
-    struct call c = {.f = f,
-                     .span = e->span,
-                     .n_span = bucket_rows[bucket],
-                     .n_tok = bucket_rows[bucket],
-                     .layer1 = e->spec.n_layer,
-                     .decode = true};
-    TRY(call_next_block(&c));
-    TRY(call_write(&c, n));
-    TRY(call_send(&c));
-    TRY(decode_graph(&c, bucket));
-    return draw(f, n, e->sample, out);
+    struct call p = *c;
+    *bucket = 0;
+    while (bucket_rows[*bucket] < c->n_span) ++*bucket;
+    p.n_span = p.n_tok = bucket_rows[*bucket];
+    return p;
+}
+
+static enum err begin_rows(const struct call *c, int n_real)
+{
+    struct forward_cuda *f = cuda_of(c);
+    TRY(call_next_block(f));
+    TRY(call_write(c, n_real));
+    return call_send(f);
 }
 
 /* Before the first request: products' algorithms, and a graph for every bucket that a step may need, captured
@@ -568,15 +553,13 @@ static enum err warm_up(struct forward_cuda *f, struct err_note *note)
     enum err err = plan_products(f);
     for (int i = 0; i < CALL_BUCKETS && err == OK; i++) {
         if (i > 0 && bucket_rows[i - 1] >= e->info.max_seqs) break;
-        struct call c = {.f = f,
+        struct call c = {.e = e,
                          .span = e->span,
                          .n_span = bucket_rows[i],
                          .n_tok = bucket_rows[i],
                          .layer1 = e->spec.n_layer,
                          .decode = true};
-        if ((err = call_next_block(&c)) == OK && (err = call_write(&c, 0)) == OK &&
-            (err = call_send(&c)) == OK)
-            err = decode_graph(&c, i);
+        if ((err = begin_rows(&c, 0)) == OK) err = decode_graph(&c, i);
     }
     cudaError_t why = err == OK ? cudaSuccess : cudaGetLastError();
     if (why == cudaErrorMemoryAllocation) return cuda_no_room("graphs of decode steps", note);
@@ -587,128 +570,82 @@ static enum err warm_up(struct forward_cuda *f, struct err_note *note)
 
 /* --- prompts */
 
-static enum err run_pieces(struct call *c)
+static enum err begin_pieces(const struct call *c)
 {
-    struct engine *e = c->f->e;
-    TRY(call_next_block(c));
+    struct forward_cuda *f = cuda_of(c);
+    struct engine *e = c->e;
+    TRY(call_next_block(f));
     route_cuda_find(c);
     TRY(call_write(c, c->n_span));
-    TRY(call_send(c));
+    TRY(call_send(f));
     TRY(route_cuda_send_sums(c));
     struct plan_gpu_args a = call_plan_args(c);
-    TRY(plan_gpu(&a, c->f->be->stream));
+    TRY(plan_gpu(&a, f->be->stream));
     if (c->layer0 == 0)
-        TRY(embed_gpu(&(struct embed_args){.out = e->mem.x,
-                                           .table = &e->w.embed,
-                                           .id = dev_at(c->f, c->f->at.tok),
-                                           .n_tok = c->n_tok,
-                                           .d = e->spec.d},
-                      &c->f->ops));
-    for (int i = 0; c->layer0 > 0 && i < c->n_span; i++) {
+        return embed_gpu(&(struct embed_args){.out = e->mem.x,
+                                              .table = &e->w.embed,
+                                              .id = dev_at(f, f->at.tok),
+                                              .n_tok = c->n_tok,
+                                              .d = e->spec.d},
+                         &f->ops);
+    for (int i = 0; i < c->n_span; i++) {
         const struct span *sp = &c->span[i];
         memory_stream_get(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n,
                           memory_row(&e->mem, e->mem.x, sp->row0));
+    }
+    return OK;
+}
+
+/* --- what step.c asks for */
+
+static enum err begin(const struct call *c)
+{
+    int bucket;
+    if (!c->decode) return begin_pieces(c);
+    const struct call p = padded(c, &bucket);
+    return begin_rows(&p, c->n_span);
+}
+
+static enum err layers(const struct call *c)
+{
+    int bucket;
+    if (c->decode) {
+        const struct call p = padded(c, &bucket);
+        return decode_graph(&p, bucket);
     }
     for (int l = c->layer0; l < c->layer1; l++) TRY(run_layer(c, l));
     return OK;
 }
 
-/* Logits of n chosen rows, and what is drawn from them. */
-static enum err draw_rows(struct call *c, int n, const int *row, const struct sample_row *sample,
-                          struct sample_out *out)
+/* A decode call's graph ends with the logits of its rows; of a prompt's, chosen rows have them. */
+static enum err sample_rows(const struct call *c, int n, const int *row, const struct sample_row *sample,
+                            struct sample_out *out)
 {
-    struct forward_cuda *f = c->f;
+    struct forward_cuda *f = cuda_of(c);
+    if (c->decode) return draw(f, n, sample, out);
     for (int at = 0, m; at < n; at += m) {
-        m = n - at < f->e->logit_tok ? n - at : f->e->logit_tok;
-        TRY(call_send_rows(c, row + at, m, NULL, 0));
+        m = n - at < c->e->logit_tok ? n - at : c->e->logit_tok;
+        TRY(call_send_rows(f, row + at, m, NULL, 0));
         TRY(head(c, m, dev_at(f, f->at.row)));
         TRY(draw(f, m, sample + at, out + at));
     }
     return OK;
 }
 
-static enum err score_prompt(struct call *c, const struct span *sp)
+static enum err end(struct engine *e, enum err err, struct step_out *out, struct err_note *note)
 {
-    struct engine *e = c->f->e;
-    const struct batch_seq *seq = sp->seq;
-    int n = 0;
-    for (int t = sp->pos0; t < sp->pos0 + sp->n && t + 1 < seq->n_prompt; t++, n++) {
-        e->row[n] = sp->row0 + t - sp->pos0;
-        e->sample[n] = (struct sample_row){.repetition = 1,
-                                           .top_p = 1,
-                                           .pos = t + 1,
-                                           .n_top = sp->piece->prompt_top,
-                                           .force_id = seq->tok[t + 1]};
-    }
-    return draw_rows(c, n, e->row, e->sample, sp->piece->prompt_out + sp->pos0 + 1);
-}
-
-static enum err end_prompts(struct call *c, const struct batch *b, int first, struct step_out *out)
-{
-    struct engine *e = c->f->e;
-    int n = 0;
-    for (int i = 0; i < c->n_span; i++)
-        if (c->span[i].piece->prompt_out) TRY(score_prompt(c, &c->span[i]));
-    for (int i = 0; i < c->n_span; i++) {
-        const struct span *sp = &c->span[i];
-        if (sp->pos0 + sp->n < sp->seq->n_prompt) continue;
-        e->row[n] = sp->row0 + sp->n - 1;
-        e->sample[n++] = b->piece[first + i].sample;
-        memory_stream_drop(&e->mem, sp->seq->slot);
-    }
-    TRY(draw_rows(c, n, e->row, e->sample, e->out));
-    n = 0;
-    for (int i = 0; i < c->n_span; i++) {
-        const struct span *sp = &c->span[i];
-        if (sp->pos0 + sp->n < sp->seq->n_prompt) continue;
-        out->piece[first + i] = e->out[n++];
-        out->drew[first + i] = 1;
-    }
-    return OK;
-}
-
-static enum err step_pieces(struct forward_cuda *f, const struct batch *b, struct step_out *out)
-{
-    struct engine *e = f->e;
-    for (int first = 0, n; first < b->n_piece; first += n) {
-        const struct batch_piece *p = &b->piece[first];
-        n = forward_group(e, b, first);
-        const struct span *last = &e->span[n - 1];
-        struct call c = {.f = f,
-                         .span = e->span,
-                         .n_span = n,
-                         .n_tok = last->row0 + last->n,
-                         .layer0 = p->layer0,
-                         .layer1 = p->layer1};
-        TRY(run_pieces(&c));
-        for (int i = 0; p->layer1 < e->spec.n_layer && i < n; i++) {
-            const struct span *sp = &e->span[i];
-            memory_stream_put(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n,
-                              memory_row(&e->mem, e->mem.x, sp->row0));
-        }
-        TRY(route_cuda_take(&c));
-        if (p->layer1 == e->spec.n_layer) TRY(end_prompts(&c, b, first, out));
-    }
-    return OK;
-}
-
-enum err forward_cuda_step(struct forward_cuda *f, const struct batch *b, struct step_out *out,
-                           struct err_note *note)
-{
-    const int most = bucket_rows[CALL_BUCKETS - 1];
-    int64_t t0 = clock_ns();
-    enum err err = OK;
-    f->idle.ms = 0;
-    for (int at = 0; at < b->n_row && err == OK; at += most)
-        err = step_rows(f, b->row + at, b->n_row - at < most ? b->n_row - at : most, out->row + at);
-    int64_t t1 = clock_ns();
-    if (b->n_piece) memset(out->drew, 0, (size_t)b->n_piece);
-    if (err == OK) err = step_pieces(f, b, out);
+    struct forward_cuda *f = e->cuda;
     if (err == OK) err = call_wait(f);
     out->idle_ns = (int64_t)(f->idle.ms * 1e6);
-    out->decode_ns = t1 - t0;
-    out->prefill_ns = clock_ns() - t1;
+    f->idle.ms = 0; /* of the next step */
     return err == OK
                ? OK
                : err_set(note, err, NULL, "the step failed: %s", cudaGetErrorString(cudaGetLastError()));
 }
+
+const struct forward forward_on_device = {.decode_rows = MOST_ROWS,
+                                          .begin = begin,
+                                          .layers = layers,
+                                          .take_bits = route_cuda_take,
+                                          .sample = sample_rows,
+                                          .end = end};

@@ -66,17 +66,12 @@ void route_cuda_close(struct forward_cuda *f)
 
 /* --- which prompts */
 
-int route_cuda_pooled_rows(const struct engine *e, const struct batch_seq *seq)
-{
-    return e->info.router_pool_size < seq->n_prompt ? e->info.router_pool_size : seq->n_prompt;
-}
-
 /* Does the router decide a layer of this call for the span? */
 static bool settle_bits(const struct call *c, const struct span *sp)
 {
     bool open = false;
     for (int l = c->layer0; l < c->layer1; l++)
-        open |= batch_stays_open(sp->seq, l, c->f->e->kinds.fixed[l], c->f->router != NULL);
+        open |= batch_stays_open(sp->seq, l, c->e->kinds.fixed[l], c->e->routers.layer != NULL);
     CHECK(!open || sp->pos0 == sp->seq->n_cached); /* a bit is decided when its prompt begins the layer */
     return open;
 }
@@ -85,7 +80,7 @@ static struct router_gpu_prompt prompt_of(const struct call *c, int i, bool whol
 {
     const struct span *sp = &c->span[i];
     const struct batch_seq *seq = sp->seq;
-    const int p = route_cuda_pooled_rows(c->f->e, seq), P = c->f->e->info.router_pool_size;
+    const int p = forward_pooled_rows(c->e, seq), P = c->e->info.router_pool_size;
     const bool resumed = seq->n_cached > 0;
     int full = 0;
     CHECK(!resumed ||
@@ -102,34 +97,37 @@ static struct router_gpu_prompt prompt_of(const struct call *c, int i, bool whol
                                       .resumed = resumed};
 }
 
-void route_cuda_find(struct call *c)
+void route_cuda_find(const struct call *c)
 {
-    struct router_gpu_prompt *p = host_at(c, c->f->at.prompt);
+    struct forward_cuda *f = cuda_of(c);
+    struct router_gpu_prompt *p = host_at(f, f->at.prompt);
     for (int whole = 1; whole >= 0; whole--)
         for (int i = 0; i < c->n_span; i++) {
-            if (route_cuda_is_whole(&c->span[i]) != whole || !settle_bits(c, &c->span[i])) continue;
-            p[c->n_whole + c->n_apart] = prompt_of(c, i, whole);
-            *(whole ? &c->n_whole : &c->n_apart) += 1;
+            if (forward_is_whole(&c->span[i]) != whole || !settle_bits(c, &c->span[i])) continue;
+            p[f->now.n_whole + f->now.n_apart] = prompt_of(c, i, whole);
+            *(whole ? &f->now.n_whole : &f->now.n_apart) += 1;
         }
 }
 
 /* --- sums: [layer of the call][prompt of its list][K], on the host as on the device */
 
+static int n_prompt_of(const struct call *c) { return cuda_of(c)->now.n_whole + cuda_of(c)->now.n_apart; }
+
 static int64_t sum_at(const struct call *c, int layer, int prompt)
 {
-    return ((int64_t)(layer - c->layer0) * (c->n_whole + c->n_apart) + prompt) * c->f->e->spec.head;
+    return ((int64_t)(layer - c->layer0) * n_prompt_of(c) + prompt) * c->e->spec.head;
 }
 
 static const struct batch_seq *seq_of(const struct call *c, int prompt)
 {
-    const struct router_gpu_prompt *p = host_at(c, c->f->at.prompt);
+    const struct router_gpu_prompt *p = host_at(cuda_of(c), cuda_of(c)->at.prompt);
     return c->span[p[prompt].run].seq;
 }
 
 enum err route_cuda_send_sums(const struct call *c)
 {
-    struct forward_cuda *f = c->f;
-    const int K = f->e->spec.head, n = c->n_whole + c->n_apart;
+    struct forward_cuda *f = cuda_of(c);
+    const int K = f->e->spec.head, n = n_prompt_of(c);
     bool any = false;
     for (int i = 0; i < n; i++) {
         const struct batch_seq *seq = seq_of(c, i);
@@ -146,7 +144,7 @@ enum err route_cuda_send_sums(const struct call *c)
 
 enum err route_cuda_decide(const struct call *c, int layer, int first, int n)
 {
-    struct forward_cuda *f = c->f;
+    struct forward_cuda *f = cuda_of(c);
     const struct engine *e = f->e;
     int n_left = 0;
     for (int l = layer; l < e->spec.n_layer; l++) n_left += e->kinds.fixed[l] != ROUTE_SPARSE;
@@ -175,7 +173,7 @@ enum err route_cuda_decide(const struct call *c, int layer, int first, int n)
 
 static bool wants_sums(const struct call *c)
 {
-    for (int i = 0; i < c->n_whole + c->n_apart; i++) {
+    for (int i = 0; i < n_prompt_of(c); i++) {
         const struct batch_seq *seq = seq_of(c, i);
         if (seq->n_cached == 0 && seq->head_sum) return true;
     }
@@ -185,9 +183,9 @@ static bool wants_sums(const struct call *c)
 /* The bits of one prompt, up to one that is not the due one: what comes behind it means nothing. */
 static void take_bits(const struct call *c, int prompt)
 {
-    const struct forward_cuda *f = c->f;
+    const struct forward_cuda *f = cuda_of(c);
     const struct engine *e = f->e;
-    const struct router_gpu_prompt *p = host_at(c, f->at.prompt);
+    const struct router_gpu_prompt *p = host_at(f, f->at.prompt);
     struct batch_seq *seq = c->span[p[prompt].run].seq;
     const int K = e->spec.head;
     for (int l = c->layer0; l < c->layer1 && !seq->strayed; l++) {
@@ -201,8 +199,8 @@ static void take_bits(const struct call *c, int prompt)
 
 enum err route_cuda_take(const struct call *c)
 {
-    struct forward_cuda *f = c->f;
-    const int n_layer = c->layer1 - c->layer0, n = c->n_whole + c->n_apart;
+    struct forward_cuda *f = cuda_of(c);
+    const int n_layer = c->layer1 - c->layer0, n = n_prompt_of(c);
     const int64_t at = (int64_t)c->layer0 * f->max_run;
     if (n == 0) return OK;
     cudaError_t e =

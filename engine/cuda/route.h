@@ -9,18 +9,9 @@
 enum err route_cuda_open(struct forward_cuda *f, struct err_note *note); /* after call_open_blocks */
 void route_cuda_close(struct forward_cuda *f);                           /* also of one half open */
 
-/* All rows of the prompt that are computed at all are in this run. */
-static inline bool route_cuda_is_whole(const struct span *sp)
-{
-    return sp->pos0 == sp->seq->n_cached && sp->pos0 + sp->n == sp->seq->n_prompt;
-}
-
-/* Rows that a router pools at each end of the prompt. */
-int route_cuda_pooled_rows(const struct engine *e, const struct batch_seq *seq);
-
-/* Fills the block's list of prompts: runs whose bits this call decides, c->n_whole of them with all their
- * rows in it, then c->n_apart that are pooled by themselves. */
-void route_cuda_find(struct call *c);
+/* Fills the block's list of prompts: runs whose bits this call decides, now.n_whole of them with all their
+ * rows in it, then now.n_apart that are pooled by themselves. */
+void route_cuda_find(const struct call *c);
 
 /* The sums of prompts that go on behind cached pages, to the device. */
 enum err route_cuda_send_sums(const struct call *c);

@@ -11,6 +11,7 @@
 #include "engine/cuda/backend.h"
 #include "engine/forward.h"
 #include "engine/cuda/forward.h"
+#include "engine/step.h"
 #include "kernels/cuda/attn_gpu.h"
 #include "kernels/bench/fill.h"
 #include "kernels/bench/roof.h"
@@ -182,7 +183,8 @@ static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
     e->row = calloc((size_t)e->max_tok, sizeof *e->row);
     e->sample = calloc((size_t)e->max_tok, sizeof *e->sample);
     e->out = calloc((size_t)e->max_tok, sizeof *e->out);
-    must(forward_cuda_open(&e->cuda, e, &note), &note);
+    e->forward = &forward_on_device;
+    must(forward_cuda_open(e, &note), &note);
     b->stride = (MAX_LEN + PAGE_TOK - 1) / PAGE_TOK;
     b->tok = calloc(MAX_LEN, 4);
     b->page = calloc((size_t)(SEQS * s->spec.n_layer * b->stride), 4);
@@ -230,7 +232,7 @@ static double run_step(struct bench *b, struct batch *batch)
     struct step_out out = {.row = row, .piece = piece, .drew = drew};
     struct err_note note = {0};
     int64_t t0 = clock_ns();
-    must(forward_cuda_step(b->e.cuda, batch, &out, &note), &note);
+    must(step_run(&b->e, batch, &out, &note), &note);
     return clock_ms_since(t0);
 }
 
