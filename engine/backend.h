@@ -14,16 +14,16 @@
 /* What a weight is for: products, or lookups of rows (embeddings), whose rows stay as the file has them. */
 enum weight_use { WEIGHT_GEMM, WEIGHT_TABLE };
 
-/* The table of ops, from the one list. */
+/* The table of ops, from the one list. A device leaves those of HOST_OPS out. */
 struct backend_ops {
-#define BACKEND_OP(name) void (*name)(struct op_ctx *, const struct name##_args *);
+#define BACKEND_OP(name) enum err (*name)(struct op_ctx *, const struct name##_args *);
     KERNEL_OPS(BACKEND_OP)
 #undef BACKEND_OP
 };
 
 struct backend {
     char device[64];
-    struct op_ctx *ctx;
+    struct op_ctx *ctx; /* a device's is there when its work lists are */
     struct backend_ops op;
     enum dtype act, kv; /* types of activations and of the KV pages */
     int n_thread;

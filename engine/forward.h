@@ -1,6 +1,7 @@
-/* forward: what runs the calls that step.c cuts a batch into: on the host (forward.c) or on a device
- * (cuda/forward.c). A call is a set of spans: runs of rows of sequences, all of one phase. Decode rows are
- * spans of one row. The result of a row does not depend on the other rows of the call. */
+/* forward: the transformer, written once over the table of ops, for the calls that step.c cuts a batch into.
+ * What the host and a device do each in their own way is a table of parts: host.c and cuda/forward.c. A call
+ * is a set of spans: runs of rows of sequences, all of one phase. Decode rows are spans of one row. The
+ * result of a row does not depend on the other rows of the call. */
 #ifndef FLUXD_ENGINE_FORWARD_H
 #define FLUXD_ENGINE_FORWARD_H
 
@@ -24,6 +25,13 @@ struct call {
     bool decode;
 };
 
+/* What a layer's rows have beside memory.x: positions, pages to write, and whether the router will read q
+ * before RoPE. */
+struct layer_rows {
+    const int32_t *pos, *page;
+    bool raw;
+};
+
 /* The parts of a call, in the order in which step.c asks for them. A device may only queue them: what a call
  * left in memory.x is there for what is queued behind it, results are there when sample and take_bits return.
  */
@@ -31,7 +39,8 @@ struct forward {
     int decode_rows; /* most rows of one decode call */
     /* Residual rows into memory.x: embeddings, or what the layer below left in the streams. */
     enum err (*begin)(const struct call *c);
-    /* memory.x through the call's layers. Decides OPEN route bits where a span begins its prompt. */
+    /* memory.x through the call's layers: forward_layers, or what was captured of it. Decides OPEN route bits
+     * where a span begins its prompt. */
     enum err (*layers)(const struct call *c);
     /* The decided bits are in the sequences afterwards, with margin, head_sum and strayed. */
     enum err (*take_bits)(const struct call *c);
@@ -41,9 +50,47 @@ struct forward {
     /* Ends a step that went as err says: nothing is queued afterwards, out->idle_ns is set, note says why it
      * failed. */
     enum err (*end)(struct engine *e, enum err err, struct step_out *out, struct err_note *note);
+
+    /* The stages of a layer that are not ops, in their order. Before its norm: the bits of prompts whose rows
+     * are not all in the call, in the buffers that the call itself needs next; what the other rows need. */
+    enum err (*enter)(const struct call *c, int layer, struct layer_rows *rows);
+    /* rows.raw: the bits of the other prompts, from memory.q_raw. */
+    enum err (*decide)(const struct call *c, int layer);
+    /* The runs that attention goes through, with the blocks that they chose. */
+    enum err (*runs)(const struct call *c, int layer, const struct attn_seg **seg);
+    /* One call's layer as a whole, where products do what stands between them; NULL: never. */
+    bool (*fuses)(const struct call *c);
+    enum err (*fused)(const struct call *c, int layer);
 };
 
 extern const struct forward forward_on_host;
+
+/* --- over the table of ops */
+
+/* memory.x through the call's layers. */
+enum err forward_layers(const struct call *c);
+/* Logits of n rows of memory.x: gathered where rows are given, else the first n. */
+enum err forward_logits(const struct call *c, int n, const int32_t *row);
+
+enum err forward_embed(const struct call *c, void *out, const int32_t *id, int n);
+enum err forward_norm(const struct call *c, void *out, const void *x, const void *w, int n);
+/* n rows of memory.qkv to q, to q_raw where rows.raw, and to the pages where there are any. */
+enum err forward_rope(const struct call *c, int layer, int n, const struct layer_rows *rows);
+enum err forward_attend(const struct call *c, const struct attn_seg *seg);
+/* n normed rows of memory.h that are not the call's own to q_raw: what the router pools. Overwrites qkv and
+ * q.
+ */
+enum err forward_queries(const struct call *c, int layer, int n, const int32_t *pos);
+
+/* The product of a layer with one of its matrices, and that with the head, for n rows. */
+struct gemm_args forward_product(const struct engine *e, int layer, enum layer_matrix mat, int n);
+struct gemm_args forward_head(const struct engine *e, int n);
+
+/* A plan's word, whatever the bit: for every sequence, for prompts and decode. */
+static inline bool forward_skips_attention(const struct engine *e, int layer)
+{
+    return e->kinds.side[layer][0].prefill == ATTN_NONE;
+}
 
 /* All rows of the prompt that are computed at all are in this call. */
 static inline bool forward_is_whole(const struct span *sp)

@@ -243,7 +243,10 @@ struct sample_args {
 
 /* X(name): <name>_args above; implemented as void <name>_ref(struct op_ctx *, const struct <name>_args *) in
  * plain C, which owns the rounding contract, and by each backend's own where it has a faster one. */
-#define KERNEL_OPS(X)                                                                                        \
-    X(embed) X(rmsnorm) X(gemm) X(qkrope) X(attn) X(choose) X(pool) X(router) X(swiglu) X(gather) X(sample)
+#define KERNEL_OPS(X) LAYER_OPS(X) HOST_OPS(X)
+/* What the list of a layer's stages calls (engine/forward.c): every backend has them in its table. */
+#define LAYER_OPS(X) X(embed) X(rmsnorm) X(gemm) X(qkrope) X(attn) X(swiglu) X(gather)
+/* What takes one prompt or row at a time on the host. A device's own take those of a whole call. */
+#define HOST_OPS(X) X(choose) X(pool) X(router) X(sample)
 
 #endif

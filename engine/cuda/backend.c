@@ -1,5 +1,4 @@
-/* backend: device memory and weights. Products and attention are called by forward_cuda, which knows a whole
- * call. */
+/* backend: device memory and weights, and the table of ops. */
 #include "engine/cuda/backend.h"
 
 #include <omp.h>
@@ -8,6 +7,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "engine/cuda/ops.h"
 #include "kernels/quant.h"
 
 enum { LOAD_THREADS = 16 }; /* that read weights: memory and bus are full with fewer */
@@ -209,6 +209,7 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
     c->share = conf->memory_share > 0 ? conf->memory_share : 1;
     c->n_sm = p.multiProcessorCount;
     c->b = (struct backend){
+        .op = ops_cuda,
         .act = c->hold,
         .kv = c->hold,
         .n_thread = conf->n_thread > 0                   ? conf->n_thread

@@ -6,10 +6,8 @@
 
 #include "engine/cuda/backend.h"
 #include "engine/cuda/draw.h"
+#include "engine/cuda/ops.h"
 #include "engine/forward.h"
-#include "kernels/cuda/attn_gpu.h"
-#include "kernels/cuda/gemm_gpu.h"
-#include "kernels/cuda/gpu_ops.h"
 #include "kernels/cuda/plan_gpu.h"
 
 enum { CALL_BLOCKS = 4, CALL_BUCKETS = 9 };
@@ -38,10 +36,7 @@ struct making {
 struct forward_cuda {
     struct engine *e;
     struct backend_cuda *be;
-    struct gpu_ctx ops;
-    struct attn_gpu attn;
-    struct gemm_gpu small;
-    struct gemm_lt *lt;
+    struct op_ctx ops; /* the backend's ctx */
 
     struct layout at;
     char *host[CALL_BLOCKS]; /* pinned; used in turn */

@@ -10,7 +10,6 @@
 #include "engine/cuda/call.h"
 #include "engine/cuda/route.h"
 #include "kernels/cuda/choose_gpu.h"
-#include "kernels/cuda/gemm_lt.h"
 
 enum { MOST_ROWS = 256 }; /* of one decode call */
 
@@ -31,9 +30,10 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     f->seg = b->mem_new(b, runs * (int64_t)sizeof *f->seg);
     f->page = b->mem_new(b, (int64_t)e->spec.n_layer * e->max_tok * 4);
     f->pos = b->mem_new(b, (int64_t)e->max_tok * 4);
-    f->attn.work = b->mem_new(b, (int64_t)attn_bytes);
-    f->sum = b->mem_new(b, (int64_t)MOST_ROWS * gemm_small_tiles(f->be->n_sm, e->spec.d) * 4);
-    if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->attn.work || !f->sum)
+    f->ops.attn.work = b->mem_new(b, (int64_t)attn_bytes);
+    f->sum = b->mem_new(b, (int64_t)MOST_ROWS * f->ops.n_sum * 4);
+    if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->ops.attn.work ||
+        !f->sum)
         return cuda_no_room("work lists", note);
     return OK;
 }
@@ -89,23 +89,26 @@ enum err forward_cuda_open(struct engine *e, struct err_note *note)
     f->be = (struct backend_cuda *)e->be;
     f->max_run = e->info.max_seqs > MOST_ROWS ? e->info.max_seqs : MOST_ROWS;
     f->n_block = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
-    f->ops =
-        (struct gpu_ctx){.stream = f->be->stream, .n_sm = f->be->n_sm, .act = e->be->act, .kv = e->be->kv};
     f->hold_block = e->kinds.n_hold
                         ? e->mem.keep_bytes / 8 / e->kinds.n_hold / (e->spec.n_head * forward_keep_words(e))
                         : 0;
-    f->attn = (struct attn_gpu){.stream = f->be->stream,
-                                .n_sm = f->be->n_sm,
-                                .n_row = e->max_tok,
-                                .n_page = e->mem.n_page,
-                                .max_row = f->max_run,
-                                .act = e->be->act};
-    f->small = (struct gemm_gpu){.stream = f->be->stream, .n_sm = f->be->n_sm};
+    f->ops = (struct op_ctx){
+        .gpu = {.stream = f->be->stream, .n_sm = f->be->n_sm, .act = e->be->act, .kv = e->be->kv},
+        .attn = {.stream = f->be->stream,
+                 .n_sm = f->be->n_sm,
+                 .n_row = e->max_tok,
+                 .n_page = e->mem.n_page,
+                 .max_row = f->max_run,
+                 .act = e->be->act},
+        .small = {.stream = f->be->stream, .n_sm = f->be->n_sm},
+        .own_products = f->be->hopper && f->be->hold == DT_BF16,
+        .n_sum = gemm_small_tiles(f->be->n_sm, e->spec.d)};
+    e->be->ctx = &f->ops;
     enum err err = e->info.max_seqs <= ATTN_MAX_SEG && e->max_tok >= f->max_run
                        ? OK
                        : err_set(note, ERR_CONFIG, "--max-num-seqs",
                                  "cuda takes at most 256 sequences, and pieces of at least as many tokens");
-    if (err == OK) err = gemm_lt_open(&f->lt, f->be->stream, note);
+    if (err == OK) err = gemm_lt_open(&f->ops.lt, f->be->stream, note);
     if (err == OK) err = call_open_blocks(f, note);
     if (err == OK) err = open_lists(f, note);
     if (err == OK) err = open_kinds(f, note);
@@ -113,7 +116,7 @@ enum err forward_cuda_open(struct engine *e, struct err_note *note)
     for (int i = 0; i < 3 && err == OK; i++)
         err = cuda_check(cudaEventCreate(i < 2 ? &f->idle.end[i] : &f->idle.begin), "event", note);
     if (err == OK)
-        err = draw_cuda_open(&f->draw, &f->ops, e->logit_tok,
+        err = draw_cuda_open(&f->draw, &f->ops.gpu, e->logit_tok,
                              (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
     return err == OK ? warm_up(f, note) : err;
 }
@@ -131,137 +134,37 @@ void forward_cuda_close(struct engine *e)
     }
     route_cuda_close(f);
     draw_cuda_close(f->draw);
-    void *const device[] = {f->dev,       f->table, f->seg,  f->page,  f->pos,
-                            f->attn.work, f->sum,   f->kind, f->fixed, f->full_head};
+    void *const device[] = {f->dev,           f->table, f->seg,  f->page,  f->pos,
+                            f->ops.attn.work, f->sum,   f->kind, f->fixed, f->full_head};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) cudaFree(device[i]);
     cudaEvent_t const event[] = {f->idle.begin, f->idle.end[0], f->idle.end[1]};
     for (size_t i = 0; i < sizeof event / sizeof *event; i++)
         if (event[i]) cudaEventDestroy(event[i]);
-    gemm_lt_close(f->lt);
+    gemm_lt_close(f->ops.lt);
     free(f->shadow);
     free(f->stamp);
     free(f);
     e->cuda = NULL;
+    e->be->ctx = NULL;
 }
 
 /* --- one layer */
 
-static struct gemm_args product_args(const struct forward_cuda *f, void *y, const void *x,
-                                     const struct weight *w, const void *bias, int n_tok, bool add,
-                                     bool decode)
-{
-    return (struct gemm_args){.y = y,
-                              .x = x,
-                              .w = w,
-                              .bias = bias,
-                              .x_stride = w->k,
-                              .y_stride = w->n,
-                              .n_tok = n_tok,
-                              .add = add,
-                              .decode = decode,
-                              .y_f32 = y == f->e->mem.logits};
-}
-
-/* On Hopper decode goes through our kernel: it starts while the one before it ends, which cuBLASLt's do not.
- */
-static bool uses_small(const struct forward_cuda *f) { return f->be->hopper && f->be->hold == DT_BF16; }
-
-static enum err run_small(const struct forward_cuda *f, const struct gemm_args *a,
-                          const struct gemm_more *more)
-{
-    enum err err = OK;
-    const int tiles = gemm_small_tiles(f->be->n_sm, f->e->spec.d);
-    for (int at = 0; at < a->n_tok && err == OK; at += GEMM_SMALL_MAX_TOK) {
-        struct gemm_args part = *a;
-        struct gemm_more m = more ? *more : (struct gemm_more){0};
-        if (m.sum_in) m.sum_in += at * tiles;
-        if (m.sum_out) {
-            m.sum_out += at * tiles;
-            m.normed = (uint16_t *)m.normed + at * a->y_stride;
-        }
-        m.second ^= at / GEMM_SMALL_MAX_TOK % 2;
-        part.n_tok = a->n_tok - at < GEMM_SMALL_MAX_TOK ? a->n_tok - at : GEMM_SMALL_MAX_TOK;
-        part.x = (const uint16_t *)a->x + at * a->x_stride;
-        part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
-        err = gemm_small_sm90(&part, &m, &f->small);
-    }
-    return err;
-}
-
-static enum err run_product(const struct forward_cuda *f, const struct gemm_args *a)
-{
-    return a->decode && uses_small(f) ? run_small(f, a, NULL) : gemm_lt(f->lt, a);
-}
-
-static enum err product(const struct call *c, void *y, const void *x, const struct weight *w,
-                        const void *bias, int n_tok, bool add)
-{
-    struct gemm_args a = product_args(cuda_of(c), y, x, w, bias, n_tok, add, c->decode);
-    return run_product(cuda_of(c), &a);
-}
-
-static enum err head_product(const struct forward_cuda *f, int n_tok)
-{
-    const struct engine *e = f->e;
-    struct gemm_args a = product_args(f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, n_tok, false, true);
-    return run_product(f, &a);
-}
-
 /* Algorithms of every product that calls will ask for: nothing is tuned or allocated while requests wait. */
 static enum err plan_products(struct forward_cuda *f)
 {
-    struct engine *e = f->e;
-    for (int decode = 0; decode < 2 - uses_small(f); decode++)
-        for (int l = 0; l < e->spec.n_layer; l++) {
-            const struct layer_weights *w = &e->w.layer[l];
-            const struct gemm_args a[] = {
-                product_args(f, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], 1, false,
-                             decode),
-                product_args(f, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, 1, true, decode),
-                product_args(f, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, 1, false, decode),
-                product_args(f, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, 1, true, decode)};
-            for (int i = 0; i < 4; i++) {
-                enum err err = gemm_lt_plan(f->lt, &a[i]);
-                if (err != OK) return err;
-            }
+    const struct engine *e = f->e;
+    for (int decode = 0; decode < 2 - f->ops.own_products; decode++)
+        for (int i = 0; i < MAT_COUNT * e->spec.n_layer; i++) {
+            struct gemm_args a = forward_product(e, i / MAT_COUNT, i % MAT_COUNT, 1);
+            a.decode = decode;
+            TRY(gemm_lt_plan(f->ops.lt, &a));
         }
-    if (uses_small(f)) return OK;
-    struct gemm_args a = product_args(f, e->mem.logits, e->mem.last_h, &e->w.head, NULL, 1, false, true);
-    return gemm_lt_plan(f->lt, &a);
-}
-
-static enum err norm(const struct call *c, void *out, const void *x, const void *w, int n_tok)
-{
-    const struct spec *s = &c->e->spec;
-    return rmsnorm_gpu(
-        &(struct rmsnorm_args){
-            .out = out, .x = x, .w = w, .x_stride = s->d, .n_tok = n_tok, .d = s->d, .eps = s->eps},
-        &cuda_of(c)->ops);
-}
-
-static enum err rope(const struct call *c, int layer, int n_tok, const int32_t *pos, const int32_t *page,
-                     bool raw)
-{
-    const struct engine *e = c->e;
-    const struct spec *s = &e->spec;
-    void *const *vec = e->w.layer[layer].vec;
-    return qkrope_gpu(&(struct qkrope_args){.qkv = e->mem.qkv,
-                                            .qkv_stride = (int64_t)(s->n_head + 2 * s->n_kv) * s->head,
-                                            .q = e->mem.q,
-                                            .q_raw = raw ? e->mem.q_raw : NULL,
-                                            .pool = page ? e->mem.pool : NULL,
-                                            .page = page,
-                                            .pos = pos,
-                                            .rope = e->mem.rope,
-                                            .q_norm = vec[VEC_Q_NORM],
-                                            .k_norm = vec[VEC_K_NORM],
-                                            .eps = s->eps,
-                                            .n_tok = n_tok,
-                                            .n_head = s->n_head,
-                                            .n_kv = s->n_kv,
-                                            .head = s->head},
-                      &cuda_of(c)->ops);
+    if (f->ops.own_products) return OK;
+    struct gemm_args a = forward_head(e, 1);
+    a.decode = true;
+    return gemm_lt_plan(f->ops.lt, &a);
 }
 
 /* Where a bit is open or a choice depends on it, the kernels look at the kind that the device has settled by
@@ -311,26 +214,11 @@ static enum err choose_all(const struct call *c, int layer)
     return OK;
 }
 
-static enum err attention(const struct call *c, int layer)
+static enum err runs(const struct call *c, int layer, const struct attn_seg **seg)
 {
-    struct forward_cuda *f = cuda_of(c);
-    const struct engine *e = c->e;
-    int64_t width = (int64_t)e->spec.n_head * e->spec.head;
-    struct attn_args a = {.out = e->mem.att,
-                          .q = e->mem.q,
-                          .out_stride = width,
-                          .q_stride = width,
-                          .pool = e->mem.pool,
-                          .seg = f->seg + (int64_t)layer * f->max_run,
-                          .n_seg = c->n_span,
-                          .n_head = e->spec.n_head,
-                          .n_kv = e->spec.n_kv,
-                          .head = e->spec.head,
-                          .scale = e->attn_scale,
-                          .decode = c->decode};
-    if (c->decode) return attn_decode_gpu(&a, &f->attn);
-    TRY(choose_all(c, layer));
-    return attn_prefill_gpu(&a, &f->attn);
+    const struct forward_cuda *f = cuda_of(c);
+    *seg = f->seg + (int64_t)layer * f->max_run;
+    return c->decode ? OK : choose_all(c, layer);
 }
 
 /* The call's prompt i, whose rows are not all in the call: the queries of those that the router pools, the
@@ -340,56 +228,52 @@ static enum err route_apart(const struct call *c, int layer, int i, const struct
 {
     struct forward_cuda *f = cuda_of(c);
     struct engine *e = c->e;
-    const struct layer_weights *w = &e->w.layer[layer];
     const int p = forward_pooled_rows(e, seq), tok0[2] = {seq->n_prompt - p, 0},
               n_end = seq->n_cached > 0 ? 1 : 2;
     const int32_t *tok = dev_at(f, f->at.row);
     if (layer == 0) TRY(call_send_rows(f, seq->tok + tok0[0], p, seq->tok + tok0[1], n_end > 1 ? p : 0));
     for (int end = 0; end < n_end; end++) {
         if (layer == 0)
-            TRY(embed_gpu(
-                &(struct embed_args){
-                    .out = e->mem.rx, .table = &e->w.embed, .id = tok + end * p, .n_tok = p, .d = e->spec.d},
-                &cuda_of(c)->ops));
+            TRY(forward_embed(c, e->mem.rx, tok + end * p, p));
         else
             memory_stream_get(&e->mem, e->be, seq->slot, tok0[end], tok0[end] + p, e->mem.rx);
-        TRY(norm(c, memory_row(&e->mem, e->mem.h, (n_end - 1 - end) * p), e->mem.rx, w->vec[VEC_ATTN_NORM],
-                 p));
+        TRY(forward_norm(c, memory_row(&e->mem, e->mem.h, (n_end - 1 - end) * p), e->mem.rx,
+                         e->w.layer[layer].vec[VEC_ATTN_NORM], p));
     }
-    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], n_end * p, false));
-    TRY(rope(c, layer, n_end * p, f->pos, NULL, true)); /* positions do not matter to what the router reads */
+    TRY(forward_queries(c, layer, n_end * p, f->pos)); /* positions do not matter to what the router reads */
     return route_cuda_decide(c, layer, i, 1);
 }
 
-static enum err attend(const struct call *c, int layer)
+static struct layer_rows rows_of(const struct call *c, int layer)
 {
-    struct forward_cuda *f = cuda_of(c);
-    struct engine *e = c->e;
-    const struct layer_weights *w = &e->w.layer[layer];
-    for (int i = 0, apart = f->now.n_whole; apart < f->now.n_whole + f->now.n_apart; i++)
-        if (!forward_is_whole(&c->span[i]) && c->span[i].seq->route[layer] == ROUTE_OPEN)
-            TRY(route_apart(c, layer, apart++, c->span[i].seq));
-    TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_ATTN_NORM], c->n_tok));
-    TRY(product(c, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], c->n_tok, false));
-    TRY(rope(c, layer, c->n_tok, f->pos, f->page + (int64_t)layer * e->max_tok, f->now.n_whole > 0));
-    if (f->now.n_whole > 0) TRY(route_cuda_decide(c, layer, 0, f->now.n_whole));
-    TRY(attention(c, layer));
-    return product(c, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, c->n_tok, true);
+    const struct forward_cuda *f = cuda_of(c);
+    return (struct layer_rows){
+        .pos = f->pos, .page = f->page + (int64_t)layer * c->e->max_tok, .raw = f->now.n_whole > 0};
 }
 
-static bool skips_attention(const struct engine *e, int layer)
+static enum err enter(const struct call *c, int layer, struct layer_rows *rows)
 {
-    return e->kinds.side[layer][0].prefill == ATTN_NONE;
-} /* a plan's word, whatever the bit */
+    const struct making *now = &cuda_of(c)->now;
+    for (int i = 0, apart = now->n_whole; apart < now->n_whole + now->n_apart; i++)
+        if (!forward_is_whole(&c->span[i]) && c->span[i].seq->route[layer] == ROUTE_OPEN)
+            TRY(route_apart(c, layer, apart++, c->span[i].seq));
+    *rows = rows_of(c, layer);
+    return OK;
+}
+
+static enum err decide(const struct call *c, int layer)
+{
+    return route_cuda_decide(c, layer, 0, cuda_of(c)->now.n_whole);
+}
 
 static const void *first_norm(const struct engine *e, int layer)
 {
-    return e->w.layer[layer].vec[skips_attention(e, layer) ? VEC_FFN_NORM : VEC_ATTN_NORM];
+    return e->w.layer[layer].vec[forward_skips_attention(e, layer) ? VEC_FFN_NORM : VEC_ATTN_NORM];
 }
 
 /* A layer of decode on Hopper: the products do the norms and what stands between gate, up and down
  * themselves. */
-static enum err run_layer_fused(const struct call *c, int layer)
+static enum err fused(const struct call *c, int layer)
 {
     struct forward_cuda *f = cuda_of(c);
     struct engine *e = c->e;
@@ -398,11 +282,9 @@ static enum err run_layer_fused(const struct call *c, int layer)
     const int n = c->n_tok;
     const bool many = n > 16; /* measured on an H200: 32 rows gain 2% where gate and up are of the second
                                  kind, 8 rows 1% where o and down are */
-    struct gemm_args qkv = product_args(f, e->mem.qkv, e->mem.h, &w->mat[MAT_QKV], w->vec[VEC_QKV_BIAS], n,
-                                        false, true),
-                     o = product_args(f, e->mem.x, e->mem.att, &w->mat[MAT_O], NULL, n, true, true),
-                     gu = product_args(f, e->mem.ff, e->mem.h, &w->mat[MAT_GATE_UP], NULL, n, false, true),
-                     down = product_args(f, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, n, true, true);
+    struct gemm_args qkv = forward_product(e, layer, MAT_QKV, n), o = forward_product(e, layer, MAT_O, n),
+                     gu = forward_product(e, layer, MAT_GATE_UP, n),
+                     down = forward_product(e, layer, MAT_DOWN, n);
     struct gemm_more normed = {.second = many, .sum_in = f->sum, .eps = e->spec.eps},
                      gated = {.second = many, .sum_in = f->sum, .eps = e->spec.eps, .gated = true},
                      to_ffn = {.second = !many,
@@ -413,60 +295,29 @@ static enum err run_layer_fused(const struct call *c, int layer)
                                 .sum_out = f->sum,
                                 .normed = last ? e->mem.last_h : e->mem.h,
                                 .norm = last ? e->w.norm : first_norm(e, layer + 1)};
+    qkv.decode = o.decode = gu.decode = down.decode = true;
+    gu.y = e->mem.ff;
     gu.y_stride = e->spec.f;
     if (layer == 0) {
-        TRY(norm(c, e->mem.h, e->mem.x, first_norm(e, 0), n));
+        TRY(forward_norm(c, e->mem.h, e->mem.x, first_norm(e, 0), n));
         normed.sum_in = NULL;
     }
-    if (skips_attention(e, layer)) {
+    if (forward_skips_attention(e, layer)) {
         gated.sum_in = normed.sum_in;
     } else {
-        TRY(run_small(f, &qkv, &normed));
-        TRY(rope(c, layer, n, f->pos, f->page + (int64_t)layer * e->max_tok, false));
-        TRY(attention(c, layer));
-        TRY(run_small(f, &o, &to_ffn));
+        const struct layer_rows rows = rows_of(c, layer);
+        const struct attn_seg *seg;
+        TRY(runs(c, layer, &seg));
+        TRY(ops_gemm_small(&f->ops, &qkv, &normed));
+        TRY(forward_rope(c, layer, n, &rows));
+        TRY(forward_attend(c, seg));
+        TRY(ops_gemm_small(&f->ops, &o, &to_ffn));
     }
-    TRY(run_small(f, &gu, &gated));
-    return run_small(f, &down, &to_next);
+    TRY(ops_gemm_small(&f->ops, &gu, &gated));
+    return ops_gemm_small(&f->ops, &down, &to_next);
 }
 
-static enum err run_layer(const struct call *c, int layer)
-{
-    struct engine *e = c->e;
-    const struct layer_weights *w = &e->w.layer[layer];
-    int64_t F = e->spec.f;
-    if (!skips_attention(e, layer)) TRY(attend(c, layer));
-    TRY(norm(c, e->mem.h, e->mem.x, w->vec[VEC_FFN_NORM], c->n_tok));
-    TRY(product(c, e->mem.gu, e->mem.h, &w->mat[MAT_GATE_UP], NULL, c->n_tok, false));
-    TRY(swiglu_gpu(&(struct swiglu_args){.out = e->mem.ff,
-                                         .gu = e->mem.gu,
-                                         .gu_stride = 2 * F,
-                                         .out_stride = F,
-                                         .n_tok = c->n_tok,
-                                         .f = (int)F},
-                   &cuda_of(c)->ops));
-    return product(c, e->mem.x, e->mem.ff, &w->mat[MAT_DOWN], NULL, c->n_tok, true);
-}
-
-/* Logits of rows of memory.x: gathered where rows are given, else the first n. The product is always
- * decode's, so that a row's logits do not depend on how many are asked for. */
-static enum err head(const struct call *c, int n, const int32_t *row)
-{
-    struct engine *e = c->e;
-    const void *x = e->mem.x;
-    if (row) {
-        x = e->mem.last;
-        TRY(gather_gpu(&(struct gather_args){.out = e->mem.last,
-                                             .x = e->mem.x,
-                                             .row = row,
-                                             .x_stride = e->spec.d,
-                                             .n_row = n,
-                                             .d = e->spec.d},
-                       &cuda_of(c)->ops));
-    }
-    TRY(norm(c, e->mem.last_h, x, e->w.norm, n));
-    return head_product(cuda_of(c), n);
-}
+static bool fuses(const struct call *c) { return c->decode && cuda_of(c)->ops.own_products; }
 
 /* --- drawing */
 
@@ -489,24 +340,16 @@ static enum err draw(struct forward_cuda *f, int n, const struct sample_row *row
 
 static enum err decode_launch(const struct call *c)
 {
-    struct engine *e = c->e;
+    struct forward_cuda *f = cuda_of(c);
+    const struct engine *e = c->e;
     struct plan_gpu_args a = call_plan_args(c);
-    TRY(plan_gpu(&a, cuda_of(c)->be->stream));
-    TRY(embed_gpu(&(struct embed_args){.out = e->mem.x,
-                                       .table = &e->w.embed,
-                                       .id = dev_at(cuda_of(c), cuda_of(c)->at.tok),
-                                       .n_tok = c->n_tok,
-                                       .d = e->spec.d},
-                  &cuda_of(c)->ops));
-    if (uses_small(cuda_of(c))) {
-        for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer_fused(c, l));
-        struct gemm_args logits =
-            product_args(cuda_of(c), e->mem.logits, e->mem.last_h, &e->w.head, NULL, c->n_tok, false, true);
-        return run_small(cuda_of(c), &logits,
-                         &(struct gemm_more){.sum_in = cuda_of(c)->sum, .eps = e->spec.eps});
-    }
-    for (int l = 0; l < e->spec.n_layer; l++) TRY(run_layer(c, l));
-    return head(c, c->n_tok, NULL);
+    TRY(plan_gpu(&a, f->be->stream));
+    TRY(forward_embed(c, e->mem.x, dev_at(f, f->at.tok), c->n_tok));
+    TRY(forward_layers(c));
+    if (!fuses(c)) return forward_logits(c, c->n_tok, NULL);
+    struct gemm_args logits = forward_head(e, c->n_tok);
+    logits.decode = true;
+    return ops_gemm_small(&f->ops, &logits, &(struct gemm_more){.sum_in = f->sum, .eps = e->spec.eps});
 }
 
 /* A bucket's graph is captured when it is first needed; its first run before that loads what kernels load
@@ -581,13 +424,7 @@ static enum err begin_pieces(const struct call *c)
     TRY(route_cuda_send_sums(c));
     struct plan_gpu_args a = call_plan_args(c);
     TRY(plan_gpu(&a, f->be->stream));
-    if (c->layer0 == 0)
-        return embed_gpu(&(struct embed_args){.out = e->mem.x,
-                                              .table = &e->w.embed,
-                                              .id = dev_at(f, f->at.tok),
-                                              .n_tok = c->n_tok,
-                                              .d = e->spec.d},
-                         &f->ops);
+    if (c->layer0 == 0) return forward_embed(c, e->mem.x, dev_at(f, f->at.tok), c->n_tok);
     for (int i = 0; i < c->n_span; i++) {
         const struct span *sp = &c->span[i];
         memory_stream_get(&e->mem, e->be, sp->seq->slot, sp->pos0, sp->pos0 + sp->n,
@@ -613,20 +450,22 @@ static enum err layers(const struct call *c)
         const struct call p = padded(c, &bucket);
         return decode_graph(&p, bucket);
     }
-    for (int l = c->layer0; l < c->layer1; l++) TRY(run_layer(c, l));
-    return OK;
+    return forward_layers(c);
 }
 
-/* A decode call's graph ends with the logits of its rows; of a prompt's, chosen rows have them. */
+/* A decode call's graph ends with the logits of its rows; of a prompt's, chosen rows have them. That product
+ * is always decode's, so that a row's logits do not depend on how many are asked for. */
 static enum err sample_rows(const struct call *c, int n, const int *row, const struct sample_row *sample,
                             struct sample_out *out)
 {
     struct forward_cuda *f = cuda_of(c);
+    struct call rows = *c;
+    rows.decode = true;
     if (c->decode) return draw(f, n, sample, out);
     for (int at = 0, m; at < n; at += m) {
         m = n - at < c->e->logit_tok ? n - at : c->e->logit_tok;
         TRY(call_send_rows(f, row + at, m, NULL, 0));
-        TRY(head(c, m, dev_at(f, f->at.row)));
+        TRY(forward_logits(&rows, m, dev_at(f, f->at.row)));
         TRY(draw(f, m, sample + at, out + at));
     }
     return OK;
@@ -648,4 +487,9 @@ const struct forward forward_on_device = {.decode_rows = MOST_ROWS,
                                           .layers = layers,
                                           .take_bits = route_cuda_take,
                                           .sample = sample_rows,
-                                          .end = end};
+                                          .end = end,
+                                          .enter = enter,
+                                          .decide = decide,
+                                          .runs = runs,
+                                          .fuses = fuses,
+                                          .fused = fused};

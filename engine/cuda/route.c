@@ -166,7 +166,7 @@ enum err route_cuda_decide(const struct call *c, int layer, int first, int n)
                                   .fixed = f->fixed + layer,
                                   .seg_stride = f->max_run,
                                   .head_sum = f->head_sum + sum_at(c, layer, first)},
-        &f->ops);
+        &f->ops.gpu);
 }
 
 /* --- what came of it */

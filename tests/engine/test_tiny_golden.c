@@ -13,10 +13,10 @@ enum { ROW_MOST = 512, VOCAB = 64, FILE_MOST = 1 << 18 };
 static const double TOLERANCE = 1e-4;
 
 static float seen[ROW_MOST][VOCAB]; /* logits by the position they were computed at */
-static void (*sample)(struct op_ctx *, const struct sample_args *);
+static enum err (*sample)(struct op_ctx *, const struct sample_args *);
 
 /* The engine's own, but it keeps what it was given. */
-static void keep_logits(struct op_ctx *ctx, const struct sample_args *a)
+static enum err keep_logits(struct op_ctx *ctx, const struct sample_args *a)
 {
     assert_int_equal(a->vocab, VOCAB);
     for (int i = 0; i < a->n_row; i++) {
@@ -24,7 +24,7 @@ static void keep_logits(struct op_ctx *ctx, const struct sample_args *a)
         assert_true(at >= 0 && at < ROW_MOST);
         memcpy(seen[at], a->logits + i * a->logits_stride, sizeof seen[at]);
     }
-    sample(ctx, a);
+    return sample(ctx, a);
 }
 
 struct golden_file {

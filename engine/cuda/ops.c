@@ -1,0 +1,49 @@
+/* ops: see ops.h. */
+#include "engine/cuda/ops.h"
+
+enum err ops_gemm_small(struct op_ctx *c, const struct gemm_args *a, const struct gemm_more *more)
+{
+    for (int at = 0; at < a->n_tok; at += GEMM_SMALL_MAX_TOK) {
+        struct gemm_args part = *a;
+        struct gemm_more m = more ? *more : (struct gemm_more){0};
+        if (m.sum_in) m.sum_in += at * c->n_sum;
+        if (m.sum_out) {
+            m.sum_out += at * c->n_sum;
+            m.normed = (uint16_t *)m.normed + at * a->y_stride;
+        }
+        m.second ^= at / GEMM_SMALL_MAX_TOK % 2;
+        part.n_tok = a->n_tok - at < GEMM_SMALL_MAX_TOK ? a->n_tok - at : GEMM_SMALL_MAX_TOK;
+        part.x = (const uint16_t *)a->x + at * a->x_stride;
+        part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
+        TRY(gemm_small_sm90(&part, &m, &c->small));
+    }
+    return OK;
+}
+
+static enum err gemm_op(struct op_ctx *c, const struct gemm_args *a)
+{
+    return a->decode && c->own_products ? ops_gemm_small(c, a, NULL) : gemm_lt(c->lt, a);
+}
+
+static enum err attn_op(struct op_ctx *c, const struct attn_args *a)
+{
+    return a->decode ? attn_decode_gpu(a, &c->attn) : attn_prefill_gpu(a, &c->attn);
+}
+
+#define SMALL_OP(name)                                                                                       \
+    static enum err name##_op(struct op_ctx *c, const struct name##_args *a)                                 \
+    {                                                                                                        \
+        return name##_gpu(a, &c->gpu);                                                                       \
+    }
+SMALL_OP(embed)
+SMALL_OP(rmsnorm)
+SMALL_OP(qkrope)
+SMALL_OP(swiglu)
+SMALL_OP(gather)
+#undef SMALL_OP
+
+const struct backend_ops ops_cuda = {
+#define CUDA_ROW(name) .name = name##_op,
+    LAYER_OPS(CUDA_ROW)
+#undef CUDA_ROW
+};

@@ -1,0 +1,27 @@
+/* ops: the table of ops on a CUDA device. Everything is queued on the backend's stream. Engine thread only.
+ */
+#ifndef FLUXD_ENGINE_CUDA_OPS_H
+#define FLUXD_ENGINE_CUDA_OPS_H
+
+#include "engine/backend.h"
+#include "kernels/cuda/attn_gpu.h"
+#include "kernels/cuda/gemm_gpu.h"
+#include "kernels/cuda/gemm_lt.h"
+#include "kernels/cuda/gpu_ops.h"
+
+struct op_ctx {
+    struct gpu_ctx gpu;
+    struct attn_gpu attn;
+    struct gemm_gpu small;
+    struct gemm_lt *lt;
+    bool own_products; /* decode's, by our kernel: on Hopper in bf16 it starts while the one before it ends,
+                          which cuBLASLt's do not */
+    int n_sum;         /* sums a row in gemm_more's */
+};
+
+extern const struct backend_ops ops_cuda;
+
+/* A product of decode by our kernel, with what stands around it; any number of rows. */
+enum err ops_gemm_small(struct op_ctx *c, const struct gemm_args *a, const struct gemm_more *more);
+
+#endif
