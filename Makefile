@@ -55,8 +55,11 @@ test: test-deps $(MODEL)
 # Runs programs, one a core, and prints each one's output whole when it ends. Fails if one fails.
 side_by_side = printf '%s\n' $(1) | xargs -P $$(nproc) -I{} sh -c 'out=$$({} 2>&1); rc=$$?; printf "== %s\n%s\n" {} "$$out"; exit $$rc'
 
+# Those that run a model use every core themselves, one after the other.
+ALONE = $(filter %_golden %/test_engine %/test_resume,$(UNIT))
 unit: $(UNIT)
-	@$(call side_by_side,$(UNIT))
+	@$(call side_by_side,$(filter-out $(ALONE),$(UNIT)))
+	@set -e; for t in $(ALONE); do echo "== $$t"; $$t; done
 
 # The sanitizers watch the unit tests and a whole server; golden comparisons run without them (same code, slow there).
 ASAN = BUILD=build/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" OPT=-O1

@@ -1,12 +1,12 @@
-/* gemm_dnnl: products with fp32 and bf16 weights by oneDNN; the only file that speaks to it, for its 2.x
- * and 3.x C interfaces.
+/* gemm_dnnl: products with fp32 and bf16 weights by oneDNN; the only file that speaks to it, for its 2.x and
+ * 3.x C interfaces.
  *
  * oneDNN's bits for a row may depend on the number of rows of the call, and on some processors on the row's
  * place among them (the AVX2 kernels sum the last two of eight rows in another order). So a weight has two
- * shapes only: tiles of DNNL_TILE rows, and small (padded) tiles for what is left. When it is packed, the
- * small tile is the first size whose rows have the same bits at every place, and the large tile is used only
- * where it gives the small one's bits. Bits depend on the number of threads too, and oneDNN uses one inside a
- * parallel region: so a shape that is first packed there cannot be tried and gets tiles of a single row.
+ * tiles only: a large one, and a small (padded) one for the rows that are left. When a weight is packed, the
+ * small tile is the first size whose rows have the same bits at every place, and the large tile the first
+ * size that gives the small one's bits. Bits depend on the number of threads too, and oneDNN uses one inside
+ * a parallel region: so a shape that is first packed there cannot be tried and gets tiles of a single row.
  * Primitives are made once per shape and kept. */
 #include <oneapi/dnnl/dnnl.h>
 #include <omp.h>
@@ -19,16 +19,22 @@
 
 enum { MAX_SHAPES = 256 };
 
-/* Rows of the small tile, in order of preference. A single row has no neighbours, so the last always serves.
+/* Rows of the tiles, in order of preference. A single row has no neighbours, so the last small one always
+ * serves; 0: no large tile. 48 rows can be cut among 1 to 4 threads without a remainder that AVX2 sums apart.
  */
-static const int small_rows[] = {8, 4, 1};
+static const int small_rows[] = {8, 4, 1}, large_rows[] = {DNNL_TILE, 48, 0};
+
+/* The tiles of all weights of one size and type. */
+struct tiles {
+    int n, k;
+    enum dtype dt;
+    int large, small; /* rows; large 0: the small tile alone */
+};
 
 struct shape {
     int m, n, k;
     enum dtype dt;
     bool add;
-    int small;  /* of the large tile: rows of the small one beside it; 0: not yet chosen */
-    bool alike; /* of the large tile: its rows have the small one's bits */
     dnnl_primitive_t prim;
     dnnl_primitive_desc_t pd;
     dnnl_memory_t src, wei, dst;
@@ -40,6 +46,8 @@ struct dnnl_box {
     dnnl_stream_t stream;
     struct shape shape[MAX_SHAPES];
     int n_shape;
+    struct tiles tiles[MAX_SHAPES];
+    int n_tiles;
 };
 
 static dnnl_data_type_t type_of(enum dtype dt) { return dt == DT_BF16 ? dnnl_bf16 : dnnl_f32; }
@@ -222,25 +230,28 @@ static bool shapes_make(struct dnnl_box *b, const struct weight *w, int first, i
     return ok;
 }
 
-/* The small tile alone, in its own layout; the large one stands in the list as one that is not used. */
+/* The small tile alone, in its own layout. */
 static bool shapes_small(struct dnnl_box *b, const struct weight *w, int small)
 {
     struct shape *lead = shape_new(b, small, w, false, NULL);
-    if (!lead || !shape_new(b, small, w, true, lead) || b->n_shape == MAX_SHAPES) return false;
-    b->shape[b->n_shape++] = (struct shape){.m = DNNL_TILE, .n = w->n, .k = w->k, .dt = w->dt};
-    return true;
+    return lead && shape_new(b, small, w, true, lead);
 }
 
-static bool shapes_of(struct dnnl_box *b, const struct weight *w, int small)
+static bool shapes_of(struct dnnl_box *b, const struct weight *w, int large, int small)
 {
     int n = b->n_shape;
-    if (shapes_make(b, w, DNNL_TILE, small)) return true;
+    if (large == 0 ? shapes_small(b, w, small) : shapes_make(b, w, large, small)) return true;
     shapes_drop(b, n);
-    if (shapes_make(b, w, small, DNNL_TILE)) return true;
-    shapes_drop(b, n);
-    if (shapes_small(b, w, small)) return true;
+    if (large > 0 && shapes_make(b, w, small, large)) return true;
     shapes_drop(b, n);
     return false;
+}
+
+static const struct tiles *tiles_find(const struct dnnl_box *b, const struct weight *w)
+{
+    for (int i = 0; i < b->n_tiles; i++)
+        if (b->tiles[i].n == w->n && b->tiles[i].k == w->k && b->tiles[i].dt == w->dt) return &b->tiles[i];
+    return NULL;
 }
 
 static dnnl_status_t reorder(struct dnnl_box *b, struct shape *s, const void *rows, void *packed)
@@ -364,7 +375,7 @@ static bool places_alike(const struct call *c, const struct trial *t, struct sha
 static bool tiles_alike(const struct call *c, const struct trial *t, struct shape *large, struct shape *small)
 {
     try_rows(c, t, large, 0, t->y);
-    for (int at = 0; at + small->m <= DNNL_TILE; at += small->m > 1 ? small->m - 1 : 1) {
+    for (int at = 0; at + small->m <= large->m; at += small->m > 1 ? small->m - 1 : 1) {
         try_rows(c, t, small, at, t->z);
         if (memcmp(t->z, (char *)t->y + (size_t)at * t->yb, (size_t)small->m * t->yb)) return false;
     }
@@ -385,35 +396,57 @@ static enum err pack(struct dnnl_box *b, struct weight *w, int small, struct err
     return OK;
 }
 
+enum fit { NO_SHAPE, PLACES_DIFFER, TILES_DIFFER, FITS };
+
+/* Packs w for these tiles and tries them, with and without adding. The shapes stay where they fit. */
+static enum err try_tiles(const struct call *c, struct weight *w, const struct trial *t, struct tiles *tiles,
+                          enum fit *fit, struct err_note *note)
+{
+    struct dnnl_box *b = c->b;
+    int n = b->n_shape;
+    *fit = shapes_of(b, w, tiles->large, tiles->small) ? FITS : NO_SHAPE;
+    if (*fit == NO_SHAPE) return OK;
+    enum err e = pack(b, w, tiles->small, note);
+    for (int add = 0; e == OK && add < 2 && *fit == FITS; add++) {
+        struct shape *small = shape_find(b, tiles->small, w, add);
+        if (!places_alike(c, t, small))
+            *fit = PLACES_DIFFER;
+        else if (tiles->large > 0 && !tiles_alike(c, t, shape_find(b, tiles->large, w, add), small))
+            *fit = TILES_DIFFER;
+    }
+    if (e != OK || *fit != FITS) shapes_drop(b, n);
+    return e;
+}
+
 /* Chooses the tiles of w's shape with w as the example, and packs it. */
 static enum err choose_tiles(struct dnnl_box *b, struct weight *w, const struct trial *t,
                              struct err_note *note)
 {
-    struct call c = {.b = b, .w = w};
-    int n = b->n_shape;
-    const size_t last = sizeof small_rows / sizeof *small_rows - 1;
-    for (size_t i = omp_in_parallel() ? last : 0; i <= last; i++) {
-        if (!shapes_of(b, w, small_rows[i])) continue;
-        enum err e = pack(b, w, small_rows[i], note);
-        if (e) return e;
-        struct shape *large = shape_find(b, DNNL_TILE, w, false),
-                     *small = shape_find(b, small_rows[i], w, false),
-                     *small_add = shape_find(b, small_rows[i], w, true);
-        if (places_alike(&c, t, small) && places_alike(&c, t, small_add)) {
-            large->small = small->m;
-            large->alike = large->prim && !omp_in_parallel() && tiles_alike(&c, t, large, small) &&
-                           tiles_alike(&c, t, shape_find(b, DNNL_TILE, w, true), small_add);
-            return OK;
+    const struct call c = {.b = b, .w = w};
+    enum {
+        N_SMALL = sizeof small_rows / sizeof *small_rows,
+        N_LARGE = sizeof large_rows / sizeof *large_rows
+    };
+    const bool alone = omp_in_parallel();
+    for (int i = alone ? N_SMALL - 1 : 0; i < N_SMALL; i++)
+        for (int j = alone ? N_LARGE - 1 : 0; j < N_LARGE; j++) {
+            struct tiles tiles = {w->n, w->k, w->dt, large_rows[j], small_rows[i]};
+            enum fit fit;
+            enum err e = try_tiles(&c, w, t, &tiles, &fit, note);
+            if (e) return e;
+            if (fit == FITS && b->n_tiles < MAX_SHAPES) {
+                b->tiles[b->n_tiles++] = tiles;
+                return OK;
+            }
+            if (fit == PLACES_DIFFER) break;
         }
-        shapes_drop(b, n);
-    }
     return err_set(note, ERR_DEVICE, NULL, "oneDNN makes no product of %d x %d", w->n, w->k);
 }
 
 enum err dnnl_pack(struct dnnl_box *b, struct weight *w, struct err_note *note)
 {
-    const struct shape *large = shape_find(b, DNNL_TILE, w, false);
-    if (large) return pack(b, w, large->small, note);
+    const struct tiles *tiles = tiles_find(b, w);
+    if (tiles) return pack(b, w, tiles->small, note);
     struct trial t;
     enum err e = trial_init(&t, w, note);
     if (e) return e;
@@ -463,9 +496,9 @@ void gemm_dnnl(struct op_ctx *ctx, const struct gemm_args *a)
         c.x = (const char *)sc->xh;
         c.x_stride_bytes = (int64_t)w->k * 2;
     }
-    const struct shape *tile = shape_find(sc->dnnl, DNNL_TILE, w, false);
-    int large = tile->alike ? a->n_tok / DNNL_TILE * DNNL_TILE : 0;
-    if (large) run_tiles(&c, sc, shape_find(sc->dnnl, DNNL_TILE, w, a->add), 0, large);
+    const struct tiles *tiles = tiles_find(sc->dnnl, w);
+    const int large = tiles->large > 0 ? a->n_tok / tiles->large * tiles->large : 0;
+    if (large > 0) run_tiles(&c, sc, shape_find(sc->dnnl, tiles->large, w, a->add), 0, large);
     if (large < a->n_tok)
-        run_tiles(&c, sc, shape_find(sc->dnnl, tile->small, w, a->add), large, a->n_tok - large);
+        run_tiles(&c, sc, shape_find(sc->dnnl, tiles->small, w, a->add), large, a->n_tok - large);
 }
