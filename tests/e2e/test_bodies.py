@@ -143,7 +143,7 @@ def test_memory_stays_within_what_the_bodies_may_hold(make_server):
     before = resident(s)
     held = [upload(s, (8 << 20) - 1, 8 << 20, f"127.0.0.{2 + i % 3}") for i in range(24)]
     held += [upload(s, SMALL - 1, 8 << 20) for _ in range(n_small)]
-    s.wait_count(timeout=30, body_bytes=all_ + n_small * SMALL)
+    s.wait_count(body_bytes=all_ + n_small * SMALL)
     time.sleep(0.2)
     of_connections = len(held) * (100 << 10)
     bodies = (all_ + n_small * SMALL) * 5 // 4 + len(held) * 1024
