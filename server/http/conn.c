@@ -48,24 +48,26 @@ void http_conn_forget(struct http_conn *c)
     http_conn_drop(c);
 }
 
-/* The list of those that wait is in the order in which they began to. A request on its way is no waiting. The
- * library closes its own in its next run: until then they count as evicted, not as open. */
-bool http_conn_evict_idle(struct http *h)
+/* Each list of those that wait is in the order in which they began to. A request on its way is no waiting. */
+struct http_conn *http_conn_waits(struct http *h, enum due which)
 {
-    LIST_EACH (it, &h->due[DUE_IDLE]) {
+    LIST_EACH (it, &h->due[which]) {
         struct http_conn *c = LIST_ITEM(it, struct http_conn, due.node);
         int unread = 0;
         ioctl(c->fd, FIONREAD, &unread);
-        if (unread > 0 || c->evicted) continue;
-        h->stats.evicted++;
-        c->evicted = c->mhd != NULL;
-        h->n_evicted += c->evicted;
-        http_due_clear(&c->due);
-        c->due.expire(&c->due, DUE_IDLE);
-        http_kick(h);
-        return true;
+        if (unread == 0 && !c->evicted) return c;
     }
-    return false;
+    return NULL;
+}
+
+/* The library closes it in its next run: until then it counts as evicted, not as open. */
+void http_conn_evict(struct http_conn *c)
+{
+    c->evicted = true;
+    c->http->n_evicted++;
+    http_due_clear(&c->due);
+    http_conn_cut(c);
+    http_kick(c->http);
 }
 
 /* --- peers that leave */

@@ -52,9 +52,13 @@ static void on_due(uv_timer_t *t)
 void http_due_open(struct http *h)
 {
     const int ms[N_DUE] = {
-        [DUE_IDLE] = h->conf.idle_ms, [DUE_HEADER] = h->conf.header_ms,
-        [DUE_BODY] = h->conf.body_ms, [DUE_STALL] = h->conf.write_stall_ms / 4 + 1,
-        [DUE_LINGER] = 1000,          [DUE_PING] = h->conf.ping_ms,
+        [DUE_FRESH] = h->conf.idle_ms,
+        [DUE_IDLE] = h->conf.idle_ms,
+        [DUE_HEADER] = h->conf.header_ms,
+        [DUE_BODY] = h->conf.body_ms,
+        [DUE_STALL] = h->conf.write_stall_ms / 4 + 1,
+        [DUE_LINGER] = 1000,
+        [DUE_PING] = h->conf.ping_ms,
     };
     for (int i = 0; i < N_DUE; i++) {
         list_init(&h->due[i]);

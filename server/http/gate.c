@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "server/http/guard.h"
 #include "server/http/internal.h"
@@ -19,7 +20,8 @@ enum {
         16 << 10, /* what the kernel may hold unsent for a slow reader; the rest waits where it is counted */
     KEEPALIVE_S = 60,
     KEEPALIVE_STEP_S = 10,
-    KEEPALIVE_TRIES = 3
+    KEEPALIVE_TRIES = 3,
+    YOUNG_MS = 1000 /* who has just connected is about to ask */
 };
 
 static void set_option(int fd, int level, int option, int value)
@@ -105,6 +107,26 @@ static void look(struct http_conn *c, bool peer_ended)
     if (!http_reader_watch(c) || !http_adopt(h, c->fd, c)) close_at_gate(c);
 }
 
+/* A client that keeps a connection between requests knows that it may be closed, one that has just connected
+ * does not. So this one counts among those that wait only when it is no longer young; and where all are
+ * young, the oldest of them gives way, but with an answer. */
+bool http_gate_make_room(struct http *h, const struct err_note *full)
+{
+    struct http_conn *fresh = http_conn_waits(h, DUE_FRESH), *idle = http_conn_waits(h, DUE_IDLE);
+    const int64_t young_ns = h->due_len_ns[DUE_FRESH] - YOUNG_MS * INT64_C(1000000);
+    const bool young = fresh && fresh->due.at_ns - clock_ns() > young_ns;
+    if (idle && (!fresh || young || idle->due.at_ns < fresh->due.at_ns)) {
+        h->stats.evicted++;
+        http_conn_evict(idle);
+    } else if (young) {
+        refuse_at_gate(fresh, full);
+    } else if (fresh) {
+        h->stats.evicted++;
+        close_at_gate(fresh);
+    }
+    return idle || fresh;
+}
+
 static void on_gate(uv_poll_t *p, int status, int events)
 {
     struct http_conn *c = p->data;
@@ -118,7 +140,7 @@ static void on_due(struct due_node *n, enum due which)
 {
     struct http_conn *c = LIST_ITEM(n, struct http_conn, due);
     struct err_note note;
-    if (which == DUE_IDLE) {
+    if (which == DUE_FRESH) {
         close_at_gate(c);
         return;
     }
@@ -152,6 +174,6 @@ void http_gate_open(struct http *h, int fd)
     list_push_back(&h->conn, &c->all);
     h->n_conn++;
     h->stats.connections_open++;
-    http_due_set(h, &c->due, DUE_IDLE);
+    http_due_set(h, &c->due, DUE_FRESH);
     uv_poll_start(&c->poll, UV_READABLE | UV_DISCONNECT, on_gate);
 }

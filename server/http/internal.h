@@ -39,6 +39,7 @@
 /* Everything that waits for a moment stands in one of these lists. Each list has one constant length of time,
  * so it is ordered by its due moment and only its head needs a look. */
 enum due {
+    DUE_FRESH,  /* connection: first byte, http_conf.idle_ms */
     DUE_IDLE,   /* connection: next request's header block, http_conf.idle_ms */
     DUE_HEADER, /* connection: rest of a header block */
     DUE_BODY,   /* connection: rest of the body */
@@ -208,7 +209,10 @@ void http_conn_count(struct http_conn *c);  /* adds what the kernel sent and rec
 void http_conn_settle(struct http *h);      /* after MHD_run: what becomes of peers that closed their side */
 void http_conn_forget(struct http_conn *c); /* the library closed the socket */
 void http_conn_close_poll(struct http_conn *c);
-bool http_conn_evict_idle(struct http *h); /* closes the one that has waited longest; false: none waits */
+struct http_conn *
+http_conn_waits(struct http *h,
+                enum due which); /* longest of those that may give way, DUE_FRESH or DUE_IDLE; or NULL */
+void http_conn_evict(struct http_conn *c); /* one that waits between requests */
 void http_conn_drop(struct http_conn *c);  /* it counts no more; freed when its poll handle is closed */
 
 /* reply.c */
@@ -244,6 +248,9 @@ bool http_adopt(struct http *h, int fd,
 /* gate.c */
 void http_gate_open(struct http *h, int fd); /* a fresh socket; owns fd */
 void http_gate_close_all(struct http *h);    /* connections that the library does not hold */
+bool http_gate_make_room(struct http *h,
+                         const struct err_note *full); /* one that waits gives way; full: what a young one is
+                                                          told; false: none waits */
 
 /* listen.c */
 enum err http_listen_bind(struct http *h, struct err_note *note);

@@ -32,46 +32,51 @@ static void rest(struct http *h, int why)
     uv_timer_start(&h->rest_timer, on_rested, REST_MS, 0);
 }
 
-static void over_limit(struct http *h, int fd)
+static void over_limit(struct http *h, int fd, const struct err_note *full)
 {
     h->stats.refused_early++;
-    struct err_note note;
-    err_set(&note, ERR_OVERLOAD, NULL, "the server has all the %d connections it may have",
-            h->conf.max_connections);
-    http_refuse_raw(h, fd, &note);
+    http_refuse_raw(h, fd, full);
     shutdown(fd, SHUT_WR);
     http_linger(h, fd);
 }
 
 /* The lingering sockets are a reserve for those who ask, and so are the connections that only wait. What the
  * library closes comes back with its next run, before the loop sleeps. */
-static bool give_descriptor_back(struct http *h)
+static bool give_descriptor_back(struct http *h, const struct err_note *full)
 {
-    return http_linger_close_oldest(h) || h->n_evicted > 0 || http_conn_evict_idle(h);
+    return http_linger_close_oldest(h) || h->n_evicted > 0 || http_gate_make_room(h, full);
+}
+
+static void take_in(struct http *h, int fd, const struct err_note *full)
+{
+    h->stats.connections_total++;
+    if (h->n_conn - h->n_evicted >= h->conf.max_connections && !http_gate_make_room(h, full))
+        over_limit(h, fd, full);
+    else
+        http_gate_open(h, fd);
 }
 
 static void on_listen(uv_poll_t *p, int status, int events)
 {
     struct http *h = p->data;
+    struct err_note full;
     (void)status, (void)events;
+    err_set(&full, ERR_OVERLOAD, NULL, "the server has all the %d connections it may have",
+            h->conf.max_connections);
     for (int i = 0; i < ACCEPT_BATCH; i++) {
         int fd = accept4(h->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK) return;
             if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
             const int why = errno;
-            if ((why != EMFILE && why != ENFILE) || !give_descriptor_back(h)) {
+            if ((why != EMFILE && why != ENFILE) || !give_descriptor_back(h, &full)) {
                 rest(h, why);
                 return;
             }
             if (h->n_evicted > 0) return;
             continue;
         }
-        h->stats.connections_total++;
-        if (h->n_conn - h->n_evicted >= h->conf.max_connections && !http_conn_evict_idle(h))
-            over_limit(h, fd);
-        else
-            http_gate_open(h, fd);
+        take_in(h, fd, &full);
     }
 }
 
