@@ -33,13 +33,13 @@ enum err api_open(struct app *a)
     list_init(&api->gens);
     list_init(&api->jobs);
     lanes_init(&api->lanes, a->loop, (int)a->config->prep_threads, (size_t)a->config->small_body_bytes);
-    a->api = &api->stats;
+    a->api = api;
     return OK;
 }
 
 void api_close(struct app *a)
 {
-    struct api *api = api_of(a);
+    struct api *api = a->api;
     if (!api) return;
     CHECK(api->live == 0);
     chat_tokens_free(api->chat_tokens);
@@ -47,7 +47,9 @@ void api_close(struct app *a)
     a->api = NULL;
 }
 
-int api_live(const struct app *a) { return a->api ? api_of(a)->live : 0; }
+int api_live(const struct app *a) { return a->api ? a->api->live : 0; }
+
+const struct api_stats *api_stats(const struct app *a) { return &a->api->stats; }
 
 void api_poll(struct app *a)
 {
@@ -252,7 +254,7 @@ static struct job *job_new(struct api *api, struct http_call *c, enum api_endpoi
 
 void api_take(struct http_call *c, struct app *a, enum api_endpoint endpoint)
 {
-    struct api *api = api_of(a);
+    struct api *api = a->api;
     struct err_note note = {0};
     enum err e = a->state == APP_LOADING ? ERR_LOADING : a->state == APP_DRAINING ? ERR_DRAINING : OK;
     if (e)

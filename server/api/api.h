@@ -9,16 +9,7 @@
 #include "scheduler/scheduler.h"
 #include "base/err.h"
 #include "server/api/app.h"
-
-enum api_endpoint {
-    API_COMPLETIONS,
-    API_CHAT,
-    API_MODELS,
-    API_TOKENIZE,
-    API_DETOKENIZE,
-    API_ROUTE,
-    API_N_ENDPOINT
-};
+#include "server/api/endpoint.h"
 
 /* X(status): answers are counted under their own status where it stands here, else under 0 (other). */
 #define API_STATUS_LIST(X) X(0) X(200) X(400) X(404) X(408) X(413) X(429) X(499) X(500) X(503)
@@ -61,14 +52,12 @@ int api_live(const struct app
  * returned, so that every DONE is read. Does nothing while a->scheduler is NULL. */
 void api_poll(struct app *a);
 
-/* POST /v1/completions, POST /v1/chat/completions, POST /v1/route, POST /tokenize, POST /detokenize. While
- * a->state is not APP_READY they answer ERR_LOADING or ERR_DRAINING with Retry-After. */
-void api_completions(struct http_call *c, void *app);
-void api_chat(struct http_call *c, void *app);
-void api_route(struct http_call *c, void *app);
-void api_tokenize(struct http_call *c, void *app);
-void api_detokenize(struct http_call *c, void *app);
-/* GET /v1/models; GET /v1/models/{id} (http_path_rest); GET /tokenizer_info. */
+const struct api_stats *api_stats(const struct app *a);
+
+/* Endpoints with a body are rows of endpoints.def; routes.c makes their handlers. While a->state is not
+ * APP_READY they answer ERR_LOADING or ERR_DRAINING with Retry-After.
+ *
+ * GET /v1/models; GET /v1/models/{id} (http_path_rest); GET /tokenizer_info. */
 void api_models(struct http_call *c, void *app);
 void api_model(struct http_call *c, void *app);
 void api_tokenizer_info(struct http_call *c, void *app);

@@ -13,6 +13,7 @@
 #include "server/process.h"
 #include "server/text/tokenizer.h"
 
+struct api;
 struct tmpl;
 
 enum app_state { APP_LOADING, APP_READY, APP_DRAINING };
@@ -35,7 +36,7 @@ struct app {
     int64_t started_wall_s, ready_wall_s;
     struct process_use process; /* as /metrics last read it, at process_ns */
     int64_t process_ns;
-    struct api_stats *api; /* metrics of the endpoint code, owned by it */
+    struct api *api; /* of the endpoint code, owned by it */
 };
 
 #endif

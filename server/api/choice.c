@@ -53,7 +53,7 @@ static bool keep_token(struct choice *c, const struct sample_out *s)
 static void tell_apart(struct choice *c)
 {
     const char *text = c->kept.data ? c->kept.data : "";
-    if (c->ask->endpoint == API_CHAT)
+    if (c->ask->thinks)
         think_feed(&c->think, text, c->kept.len, &c->reason, &c->out);
     else
         strbuf_put(&c->out, text, c->kept.len);

@@ -11,13 +11,17 @@
 
 enum { NEW_LEAST_TOK = 16 }; /* an answer of unnamed length is not made shorter than this to fit the pool */
 
-/* How the log names an endpoint, and how its ids begin. */
+/* What each endpoint is called in the log, how its ids begin, and who writes its answers. */
 static const struct {
-    const char *name, *id;
-} word_of[API_N_ENDPOINT] = {
-    [API_COMPLETIONS] = {"completions", "cmpl"},
-    [API_CHAT] = {"chat", "chatcmpl"},
-    [API_ROUTE] = {"route", "route"},
+    const char *name, *prefix;
+    const struct gen_writer *writer;
+} row_of[API_N_ENDPOINT] = {
+#define ENDPOINT(id, path, name, prefix, fields, work, writer)                                               \
+    [API_##id] = {name, prefix, &gen_writer_##writer},
+#define VIEW(...)
+#include "server/api/endpoints.def"
+#undef ENDPOINT
+#undef VIEW
 };
 
 static struct scheduler *scheduler_of(const struct gen *g) { return g->api->app->scheduler; }
@@ -39,7 +43,7 @@ static void log_gen(const struct gen *g)
         LOG_INFO, "generation",
         "id=%s request=%s endpoint=%s status=%d prompt_tok=%lld answer_tok=%lld choices=%d ttft_ms=%.1f total_ms=%.1f "
         "full_layers=%.1f finish=%s",
-        g->id, g->request_id, word_of[g->ask->endpoint].name, g->status, (long long)n_prompt,
+        g->id, g->request_id, row_of[g->ask->endpoint].name, g->status, (long long)n_prompt,
         (long long)n_answer, g->n_choice, g->first_ns ? (double)(g->first_ns - g->start_ns) * 1e-6 : -1.0,
         clock_ms_since(g->start_ns), (double)full / g->n_choice, finish);
 }
@@ -76,7 +80,7 @@ static void fail(struct gen *g, const struct err_note *note)
 {
     struct http_call *call = g->call;
     if (g->streaming) {
-        const bool told = gen_tell_error(g, note);
+        const bool told = g->writer->error(g, note);
         g->api->stats.stream_errors++;
         call_over(g, 200);
         if (told)
@@ -101,7 +105,7 @@ static void succeed(struct gen *g)
 {
     struct http_call *call = g->call;
     if (g->streaming) {
-        if (!gen_tell_end(g)) {
+        if (!g->writer->end(g)) {
             fail_code(g, ERR_NOMEM);
             return;
         }
@@ -111,7 +115,7 @@ static void succeed(struct gen *g)
     }
     struct strbuf body;
     strbuf_init(&body);
-    if (gen_tell_whole(g, &body)) {
+    if (g->writer->whole(g, &body)) {
         call_over(g, 200);
         http_reply(call, 200, "application/json", body.data, body.len, NULL);
     } else {
@@ -155,7 +159,7 @@ static void pump(struct gen *g, struct choice *c)
     if (g->over) return;
     if (c->failed)
         fail_code(g, c->failed);
-    else if (g->streaming && n > 0 && !gen_tell(g, c))
+    else if (g->streaming && n > 0 && !g->writer->news(g, c))
         fail_code(g, ERR_NOMEM);
 }
 
@@ -241,12 +245,13 @@ static struct gen *gen_new(struct api *api, struct http_call *call, struct ask *
     g->api = api;
     g->call = call;
     g->ask = ask;
+    g->writer = row_of[ask->endpoint].writer;
     g->start_ns = start_ns;
     g->created = clock_wall_s();
     for (int i = 0; i < g->n_choice; i++) choice_init(&g->choice[i], ask, api->env.chat.tokenizer, i);
     const char *own = http_request_id(call), *dash = strchr(own, '_');
     snprintf(g->request_id, sizeof g->request_id, "%s", own);
-    snprintf(g->id, sizeof g->id, "%s-%s", word_of[ask->endpoint].id,
+    snprintf(g->id, sizeof g->id, "%s-%s", row_of[ask->endpoint].prefix,
              *ask->id ? ask->id
              : dash   ? dash + 1
                       : own);

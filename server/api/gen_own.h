@@ -1,4 +1,4 @@
-/* gen_own: what gen.c (life) and gen_tell.c (what is said) share. Loop thread only. */
+/* gen_own: what gen.c (life) and the writers (what is said) share. Loop thread only. */
 #ifndef FLUXD_SERVER_API_GEN_OWN_H
 #define FLUXD_SERVER_API_GEN_OWN_H
 
@@ -6,11 +6,24 @@
 #include "server/api/choice.h"
 #include "server/api/gen.h"
 
+struct gen;
+
+/* How a dialect says an answer. False: out of memory. A writer of whole answers alone has the last one. */
+struct gen_writer {
+    bool (*news)(struct gen *g, struct choice *c);             /* stream: what is new of c */
+    bool (*end)(struct gen *g);                                /* stream: what comes after all choices */
+    bool (*error)(struct gen *g, const struct err_note *note); /* stream: the error's frame */
+    bool (*whole)(struct gen *g, struct strbuf *out);          /* the whole answer */
+    bool chat;                                                 /* gen_tell.c: which of its two shapes */
+};
+extern const struct gen_writer gen_writer_completion, gen_writer_chat, gen_writer_route, gen_writer_none;
+
 struct gen {
     struct list node; /* in api.gens */
     struct api *api;
     struct http_call *call; /* NULL: answered, or the client left */
     struct ask *ask;
+    const struct gen_writer *writer;
     struct choice *choice; /* [n_choice] */
     int n_choice;
     int n_pending;  /* requests with the scheduler */
@@ -23,11 +36,5 @@ struct gen {
     int64_t created;
     char id[112], request_id[32];
 };
-
-bool gen_tell(struct gen *g, struct choice *c);         /* stream: what is new of c; false: out of memory */
-bool gen_tell_end(struct gen *g);                       /* stream: usage and [DONE] */
-bool gen_tell_whole(struct gen *g, struct strbuf *out); /* the whole answer; false: out of memory */
-bool gen_tell_error(struct gen *g,
-                    const struct err_note *note); /* stream: the error's frame; false: out of memory */
 
 #endif

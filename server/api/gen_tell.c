@@ -1,5 +1,5 @@
-/* gen_tell: what a generation says to its client: frames of a stream, or one whole answer. Loop thread only.
- */
+/* gen_tell: the writers of completions, chats and routes: frames of a stream, or one whole answer. Loop
+ * thread only. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +10,7 @@ static struct answer_head head_of(const struct gen *g)
     return (struct answer_head){.id = g->id, .model = g->api->app->model_id, .created = g->created};
 }
 
-static bool is_chat(const struct gen *g) { return g->ask->endpoint == API_CHAT; }
+static bool is_chat(const struct gen *g) { return g->writer->chat; }
 
 static struct answer_usage count_usage(const struct gen *g)
 {
@@ -108,7 +108,7 @@ static bool tell_begin(struct gen *g, struct choice *c)
     return (!is_chat(g) && !a->echo && !a->return_token_ids) || write_chunk(g, &news);
 }
 
-bool gen_tell(struct gen *g, struct choice *c)
+static bool tell_news(struct gen *g, struct choice *c)
 {
     const struct ask *a = g->ask;
     if (!c->told_begin && !tell_begin(g, c)) return false;
@@ -136,7 +136,7 @@ bool gen_tell(struct gen *g, struct choice *c)
     return write_chunk(g, &(struct answer_choice){.index = c->index, .text = "", .finish = c->finish});
 }
 
-bool gen_tell_end(struct gen *g)
+static bool tell_end(struct gen *g)
 {
     static const char done[] = "data: [DONE]\n\n";
     bool ok = true;
@@ -161,7 +161,7 @@ bool gen_tell_end(struct gen *g)
     return ok;
 }
 
-bool gen_tell_error(struct gen *g, const struct err_note *note)
+static bool tell_error(struct gen *g, const struct err_note *note)
 {
     struct strbuf frame;
     strbuf_init(&frame);
@@ -212,22 +212,12 @@ static bool write_whole_choice(const struct gen *g, struct choice *c, struct jso
     return ok;
 }
 
-static bool tell_route(const struct gen *g, struct strbuf *out)
-{
-    struct json_out o;
-    const struct answer_head head = head_of(g);
-    json_out_init(&o, out);
-    answer_route(&o, &head, g->api->env.model, g->choice[0].r);
-    return !strbuf_failed(out);
-}
-
-bool gen_tell_whole(struct gen *g, struct strbuf *out)
+static bool tell_whole(struct gen *g, struct strbuf *out)
 {
     struct json_out o;
     bool ok = true;
     const struct ask *a = g->ask;
     const struct answer_head head = head_of(g);
-    if (a->endpoint == API_ROUTE) return tell_route(g, out);
     const struct answer_choice first = {.prompt_id = a->return_token_ids ? a->prompt[0].id : NULL,
                                         .n_prompt_id = (size_t)a->prompt[0].n};
     json_out_init(&o, out);
@@ -239,3 +229,23 @@ bool gen_tell_whole(struct gen *g, struct strbuf *out)
     json_out_end(&o);
     return ok && !strbuf_failed(out);
 }
+
+static bool tell_route(struct gen *g, struct strbuf *out)
+{
+    struct json_out o;
+    const struct answer_head head = head_of(g);
+    json_out_init(&o, out);
+    answer_route(&o, &head, g->api->env.model, g->choice[0].r);
+    return !strbuf_failed(out);
+}
+
+const struct gen_writer gen_writer_completion = {.news = tell_news,
+                                                 .end = tell_end,
+                                                 .error = tell_error,
+                                                 .whole = tell_whole},
+                        gen_writer_chat = {.news = tell_news,
+                                           .end = tell_end,
+                                           .error = tell_error,
+                                           .whole = tell_whole,
+                                           .chat = true},
+                        gen_writer_route = {.whole = tell_route}, gen_writer_none = {0};

@@ -1,8 +1,9 @@
 /* internal: what the endpoint code shares, and nobody else. Loop thread only.
  *
  *   api.c              open, close, events; a body on its way through the worker pool
- *   completions.c, chat.c, route.c, tokenize.c, models.c   the handlers
- *   gen.c, gen_tell.c  a generation: from requests to the end of the answer */
+ *   routes.c, models.c the handlers
+ *   gen.c              a generation: from requests to the end of the answer
+ *   gen_tell.c         what is said of it: a writer for each dialect */
 #ifndef FLUXD_SERVER_API_INTERNAL_H
 #define FLUXD_SERVER_API_INTERNAL_H
 
@@ -12,7 +13,7 @@
 #include "server/api/prep.h"
 
 struct api {
-    struct api_stats stats; /* first: app.api points to it */
+    struct api_stats stats;
     struct app *app;
     struct prep_env env;      /* once the model is there */
     struct engine_info model; /* what env.model says */
@@ -25,8 +26,6 @@ struct api {
     int live;            /* of both */
     uint64_t next_request;
 };
-
-static inline struct api *api_of(const struct app *a) { return (struct api *)a->api; }
 
 /* What a handler does with a body: refuse it now, or send it to a worker. The answer comes from there. */
 void api_take(struct http_call *c, struct app *a, enum api_endpoint endpoint);

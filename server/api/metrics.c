@@ -79,9 +79,11 @@ static void routes_taken(const struct expo *p, const struct scheduler_stats *s, 
 static void responses(const struct expo *p, const struct http_stats *h, const struct api_stats *a)
 {
     static const char *const endpoint[API_N_ENDPOINT] = {
-        [API_COMPLETIONS] = "/v1/completions", [API_CHAT] = "/v1/chat/completions",
-        [API_MODELS] = "/v1/models",           [API_TOKENIZE] = "/tokenize",
-        [API_DETOKENIZE] = "/detokenize",      [API_ROUTE] = "/v1/route",
+#define ENDPOINT(id, path, ...) [API_##id] = path,
+#define VIEW(id, path)          [API_##id] = path,
+#include "server/api/endpoints.def"
+#undef ENDPOINT
+#undef VIEW
     };
     static const char *const status[API_N_STATUS] = {
 #define STATUS_WORD(v) (v) ? #v : "other",
@@ -156,7 +158,7 @@ static void table(const struct expo *page, const struct app *app, const struct s
                   struct open_requests open)
 {
     const struct http_stats *h = http_stats(app->http);
-    const struct api_stats *a = app->api;
+    const struct api_stats *a = api_stats(app);
 #define ONE(name, type, help, value) expo_single(page, "fluxd_", #name, type, help, (double)(value));
 #define GAUGE(name, help, value)     ONE(name, "gauge", help, value)
 #define COUNTER(name, help, value)   ONE(name, "counter", help, value)
@@ -182,7 +184,7 @@ void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
         pages(&p, s);
         routes_taken(&p, s, app->model->n_layer < 256 ? app->model->n_layer : 256);
     }
-    responses(&p, http_stats(app->http), app->api);
+    responses(&p, http_stats(app->http), api_stats(app));
     infos(&p, app);
     process(&p, app);
     if (s && !strcmp(app->config->vllm_metrics, "on")) metrics_vllm(&p, app, s, open);

@@ -108,6 +108,6 @@ void metrics_vllm(const struct expo *p, const struct app *app, const struct sche
     expo_label(&model, "model_name", app->model_id);
     const struct expo q = {
         .out = p->out, .format = p->format, .also = strbuf_failed(&model) ? NULL : model.data};
-    histograms(&q, s, app->api);
+    histograms(&q, s, api_stats(app));
     strbuf_fini(&model);
 }

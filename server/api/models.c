@@ -19,7 +19,7 @@ static void write_model(struct json_out *o, const struct app *a)
 
 static void refuse(struct http_call *c, const struct app *a, const struct err_note *note)
 {
-    api_refuse(api_of(a), c, API_MODELS, note);
+    api_refuse(a->api, c, API_MODELS, note);
 }
 
 /* What a writer says of the model; once there is one. */
@@ -41,7 +41,7 @@ static void tell(struct http_call *c, const struct app *a,
         err_set(&note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
         refuse(c, a, &note);
     } else {
-        api_count(&api_of(a)->stats, API_MODELS, 200);
+        api_count(&a->api->stats, API_MODELS, 200);
         http_reply(c, 200, "application/json", body.data, body.len, NULL);
     }
     strbuf_fini(&body);

@@ -218,14 +218,28 @@ static const struct json_row detokenize_row[] = {
     {.name = NULL},
 };
 
-static void params_init(struct params *p, enum params_kind kind)
+/* Which fields a body may have, what absent ones mean, and which checks they go through. */
+struct form {
+    const struct json_row *own; /* besides shared_row */
+    bool generates;             /* has the fields of sampling */
+    bool by_messages, either;   /* its prompt is messages; or messages where they stand, else a prompt */
+    bool add_special;           /* to a prompt that is text */
+    bool echoes;                /* the prompt can be a part of the answer */
+    bool count_logprobs;        /* logprobs is their number */
+    int32_t max_tokens_otherwise;
+    enum err (*check)(struct params *p, struct json_in *in, const struct form *f,
+                      const struct engine_info *model); /* the last one; NULL: none */
+};
+
+static void params_init(struct params *p, const struct form *f)
 {
     *p = (struct params){
         .n = 1,
         .max_tokens = -1,
         .max_completion_tokens = -1,
+        .max_tokens_otherwise = f->max_tokens_otherwise,
         .top_k = -2,
-        .n_top = kind == PARAMS_COMPLETION ? -1 : 0,
+        .n_top = f->count_logprobs ? -1 : 0,
         .temperature = NAN,
         .top_p = NAN,
         .min_p = NAN,
@@ -233,7 +247,7 @@ static void params_init(struct params *p, enum params_kind kind)
         .frequency = NAN,
         .repetition = NAN,
         .skip_special = true,
-        .add_special = kind == PARAMS_COMPLETION || kind == PARAMS_TOKENIZE || kind == PARAMS_ROUTE,
+        .add_special = f->add_special,
         .add_generation_prompt = true,
     };
 }
@@ -363,14 +377,14 @@ static enum err check_truncate(const struct params *p, struct json_in *in)
     return OK;
 }
 
-static enum err check_counts(struct params *p, struct json_in *in, enum params_kind kind)
+static enum err check_counts(struct params *p, struct json_in *in, const struct form *f)
 {
     enum err e = settle_max_tokens(p, in);
     if (e) return e;
     const char *name = p->max_completion_tokens >= 0 ? "max_completion_tokens" : "max_tokens";
     if (p->max_tokens == 0 && !p->echo)
         return json_in_fail(in, ERR_INVALID_VALUE, name, "must be at least 1%s",
-                            kind == PARAMS_COMPLETION ? ", but for \"echo\": true" : "");
+                            f->echoes ? ", but for \"echo\": true" : "");
     if (p->max_tokens >= 0 && p->min_tokens > p->max_tokens)
         return json_in_fail(in, ERR_INVALID_VALUE, "min_tokens", "must not exceed max_tokens");
     if (p->best_of > 1 && p->stream) /* load generators send 1 with every stream */
@@ -382,9 +396,9 @@ static enum err check_counts(struct params *p, struct json_in *in, enum params_k
     return OK;
 }
 
-static enum err check_logprobs(struct params *p, struct json_in *in, enum params_kind kind)
+static enum err check_logprobs(struct params *p, struct json_in *in, const struct form *f)
 {
-    if (kind == PARAMS_COMPLETION) {
+    if (f->count_logprobs) {
         p->logprobs = p->n_top >= 0;
         p->n_top = p->logprobs ? p->n_top : 0;
         if (p->logprobs && p->echo && p->stream && p->n > 1)
@@ -407,13 +421,13 @@ static enum err check_messages(struct params *p, struct json_in *in)
     return OK;
 }
 
-static enum err check_sampling(struct params *p, struct json_in *in, enum params_kind kind,
+static enum err check_sampling(struct params *p, struct json_in *in, const struct form *f,
                                const struct engine_info *model)
 {
     p->has_seed = json_in_get(in->root, "seed") != NULL;
     enum err e = check_truncate(p, in);
-    if (!e) e = check_counts(p, in, kind);
-    if (!e) e = check_logprobs(p, in, kind);
+    if (!e) e = check_counts(p, in, f);
+    if (!e) e = check_logprobs(p, in, f);
     if (!e) e = check_stream(p, in);
     if (!e) e = check_response_format(p, in);
     if (!e) e = check_route(p, in, model);
@@ -422,8 +436,10 @@ static enum err check_sampling(struct params *p, struct json_in *in, enum params
 }
 
 /* POST /v1/route: without max_tokens it is the prompt alone whose price is told. */
-static enum err check_route_call(struct params *p, struct json_in *in, const struct engine_info *model)
+static enum err check_route_call(struct params *p, struct json_in *in, const struct form *f,
+                                 const struct engine_info *model)
 {
+    (void)f;
     enum err e = check_truncate(p, in);
     if (!e) e = settle_max_tokens(p, in);
     if (!e && p->messages && p->prompt.n > 0)
@@ -432,33 +448,46 @@ static enum err check_route_call(struct params *p, struct json_in *in, const str
     return e ? e : check_route(p, in, model);
 }
 
-enum err params_read(struct params *p, struct json_in *in, enum params_kind kind,
+static const struct form
+    form_completion = {.own = completion_row,
+                       .generates = true,
+                       .add_special = true,
+                       .echoes = true,
+                       .count_logprobs = true,
+                       .max_tokens_otherwise = 16, /* OpenAI's */
+                       .check = check_sampling},
+    form_chat = {.own = chat_row, .generates = true, .by_messages = true, .check = check_sampling},
+    form_route = {.own = route_row, .either = true, .add_special = true, .check = check_route_call},
+    form_tokenize = {.own = tokenize_row, .either = true, .add_special = true},
+    form_detokenize = {.own = detokenize_row};
+
+enum err params_read(struct params *p, struct json_in *in, enum api_endpoint endpoint,
                      const struct engine_info *model)
 {
-    params_init(p, kind);
-    const bool generates = kind == PARAMS_COMPLETION || kind == PARAMS_CHAT;
-    const bool either = kind == PARAMS_TOKENIZE || kind == PARAMS_ROUTE; /* a prompt or messages */
-    const bool by_messages = kind == PARAMS_CHAT || (either && json_in_get(in->root, "messages"));
+    static const struct form *const form_of[API_N_ENDPOINT] = {
+#define ENDPOINT(id, path, name, prefix, fields, ...) [API_##id] = &form_##fields,
+#define VIEW(...)
+#include "server/api/endpoints.def"
+#undef ENDPOINT
+#undef VIEW
+    };
+    const struct form *f = form_of[endpoint];
+    params_init(p, f);
+    const bool by_messages = f->by_messages || (f->either && json_in_get(in->root, "messages"));
     if (by_messages) p->add_special = false; /* the template writes them */
     const struct json_row *const table[] = {
         shared_row,
-        generates ? sampling_row : NULL,
-        generates ? foreign_row : NULL,
+        f->generates ? sampling_row : NULL,
+        f->generates ? foreign_row : NULL,
         by_messages ? messages_row : NULL,
-        kind == PARAMS_COMPLETION   ? completion_row
-        : kind == PARAMS_CHAT       ? chat_row
-        : kind == PARAMS_DETOKENIZE ? detokenize_row
-        : kind == PARAMS_ROUTE      ? route_row
-                                    : tokenize_row,
+        f->own,
     };
     enum err e = OK;
     for (size_t i = 0; !e && i < sizeof table / sizeof *table; i++)
         if (table[i]) e = json_in_read(in, in->root, table[i], p);
     if (!e) e = check_vocabulary(p, in, model->n_vocab);
     if (!e && by_messages) e = check_messages(p, in);
-    if (!e && either && !by_messages && p->prompt.n == 0)
+    if (!e && f->either && !by_messages && p->prompt.n == 0)
         e = json_in_fail(in, ERR_MISSING_FIELD, "prompt", "or messages is required");
-    if (!e && generates) e = check_sampling(p, in, kind, model);
-    if (!e && kind == PARAMS_ROUTE) e = check_route_call(p, in, model);
-    return e;
+    return e || !f->check ? e : f->check(p, in, f, model);
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "scheduler/scheduler.h"
+#include "server/api/endpoint.h"
 #include "server/json/in.h"
 #include "server/text/stopper.h"
 
@@ -22,9 +23,6 @@ enum {
     KWARGS_MOST = 64,
 };
 
-/* Which fields a body may have. */
-enum params_kind { PARAMS_COMPLETION, PARAMS_CHAT, PARAMS_TOKENIZE, PARAMS_DETOKENIZE, PARAMS_ROUTE };
-
 /* Absent numbers keep the value that params_init gave them. Memory of strings and lists is the json_in's. */
 struct params {
     struct json_str model, request_id, cache_salt;
@@ -33,6 +31,7 @@ struct params {
     const cJSON *messages, *template_kwargs, *stream_options, *metadata, *response_format;
     int32_t n, best_of;                        /* best_of 0: absent */
     int32_t max_tokens, max_completion_tokens; /* -1: absent */
+    int32_t max_tokens_otherwise;              /* where max_tokens is absent; 0: what fits */
     int32_t min_tokens, priority, truncate;    /* truncate 0: absent, -1: to what fits */
     double temperature, top_p, min_p, presence, frequency, repetition; /* NaN: absent */
     int32_t top_k;                                                     /* -2: absent */
@@ -53,7 +52,7 @@ struct params {
 
 /* Reads body (root of in) into p; every refusal is told to in's note. vocab bounds token ids, n_layer the
  * route's length. */
-enum err params_read(struct params *p, struct json_in *in, enum params_kind kind,
+enum err params_read(struct params *p, struct json_in *in, enum api_endpoint endpoint,
                      const struct engine_info *model);
 
 #endif

@@ -11,7 +11,6 @@
 #include "server/api/prep_text.h"
 #include "base/utf8.h"
 
-enum { COMPLETION_MAX_TOKENS = 16 };                  /* OpenAI's default */
 static const size_t ASK_BYTES_MOST = (size_t)1 << 30; /* of one call, its prompts' logprobs included */
 
 static enum err no_memory(struct err_note *note)
@@ -34,17 +33,16 @@ struct prep {
     enum route_ask route_ask;
     struct request_bias *bias; /* of the prompt at hand */
     uint64_t seed;
-    int n_made; /* requests so far */
+    int n_made;  /* requests so far */
+    bool routes; /* they end with their route */
 };
 
 /* --- tokens of the prompts --- */
 
 static int room_wanted(const struct prep *c)
 {
-    const int32_t most = c->p.max_tokens >= 0                ? c->p.max_tokens
-                         : c->a->endpoint == API_COMPLETIONS ? COMPLETION_MAX_TOKENS
-                                                             : 1;
-    return most;
+    if (c->p.max_tokens >= 0) return c->p.max_tokens;
+    return c->p.max_tokens_otherwise > 0 ? c->p.max_tokens_otherwise : 1;
 }
 
 /* The last k ids stay. */
@@ -65,7 +63,8 @@ static enum err answer_room(const struct prep *c, size_t n_prompt, int *max_new,
 {
     const char *param = by_messages(c) ? "messages" : "prompt";
     const int64_t room = (int64_t)c->env->model->max_len - (int64_t)n_prompt;
-    *given = c->p.max_tokens >= 0 || c->a->endpoint == API_COMPLETIONS;
+    const int32_t otherwise = c->p.max_tokens_otherwise;
+    *given = c->p.max_tokens >= 0 || otherwise > 0;
     if (n_prompt == 0) return json_in_fail(c->in, ERR_INVALID_VALUE, param, "must have at least one token");
     if (room < 0 || (room == 0 && c->p.max_tokens != 0))
         return err_set(
@@ -79,9 +78,9 @@ static enum err answer_room(const struct prep *c, size_t n_prompt, int *max_new,
             "This model's maximum context length is %d tokens. However, you requested %lld tokens (%zu in the %s, %d in the completion).",
             c->env->model->max_len, (long long)n_prompt + c->p.max_tokens, n_prompt, param,
             (int)c->p.max_tokens);
-    *max_new = c->p.max_tokens >= 0                                                ? c->p.max_tokens
-               : c->a->endpoint == API_COMPLETIONS && room > COMPLETION_MAX_TOKENS ? COMPLETION_MAX_TOKENS
-                                                                                   : (int)room;
+    *max_new = c->p.max_tokens >= 0                ? c->p.max_tokens
+               : otherwise > 0 && room > otherwise ? otherwise
+                                                   : (int)room;
     if (c->p.min_tokens > *max_new)
         return json_in_fail(c->in, ERR_INVALID_VALUE, "min_tokens",
                             "must not exceed the %d tokens that the answer may have", *max_new);
@@ -131,7 +130,7 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
     struct arena *mem = &c->a->mem;
     struct request *r = arena_alloc(mem, sizeof *r);
     if (!r) return no_memory(c->in->note);
-    const bool routes = c->a->endpoint == API_ROUTE,
+    const bool routes = c->routes,
                scores = !routes && ((c->p.echo && c->p.logprobs && i == 0) || max_new == 0);
     r->n_prompt = (int)ids->n;
     r->max_new = max_new;
@@ -349,7 +348,8 @@ static enum err fill_ask(struct prep *c)
     a->return_token_ids = p->return_token_ids;
     a->n_top = p->n_top;
     a->min_tokens = p->min_tokens;
-    a->scores = p->max_tokens == 0 && a->endpoint != API_ROUTE;
+    a->scores = p->max_tokens == 0 && !c->routes;
+    a->thinks = by_messages(c);
     if (p->request_id.p) copy_id(a->id, sizeof a->id, &p->request_id);
     if (!stop_set_init(&a->stop, &a->mem, &p->stop)) return no_memory(c->in->note);
     enum err e = size_ask(c);
@@ -360,26 +360,37 @@ static enum err fill_ask(struct prep *c)
     return e;
 }
 
+static enum err work_prompts(struct prep *c) { return fill_ask(c); }
+
+static enum err work_route(struct prep *c)
+{
+    c->routes = true;
+    return fill_ask(c);
+}
+
+static enum err work_tokenize(struct prep *c) { return prep_tokenize(c->env, &c->p, c->in, c->a); }
+
+static enum err work_detokenize(struct prep *c) { return prep_detokenize(c->env, &c->p, c->in, c->a); }
+
 static enum err run(struct prep *c)
 {
-    static const enum params_kind kind[API_N_ENDPOINT] = {
-        [API_COMPLETIONS] = PARAMS_COMPLETION, [API_CHAT] = PARAMS_CHAT,   [API_TOKENIZE] = PARAMS_TOKENIZE,
-        [API_DETOKENIZE] = PARAMS_DETOKENIZE,  [API_ROUTE] = PARAMS_ROUTE,
+    static enum err (*const work_of[API_N_ENDPOINT])(struct prep *) = {
+#define ENDPOINT(id, path, name, prefix, fields, work, ...) [API_##id] = work_##work,
+#define VIEW(...)
+#include "server/api/endpoints.def"
+#undef ENDPOINT
+#undef VIEW
     };
-    const enum api_endpoint endpoint = c->a->endpoint;
-    enum err e = params_read(&c->p, c->in, kind[endpoint], c->env->model);
+    CHECK(work_of[c->a->endpoint]);
+    enum err e = params_read(&c->p, c->in, c->a->endpoint, c->env->model);
     if (!e) e = check_model(c);
-    if (e) return e;
-    if (endpoint == API_TOKENIZE) return prep_tokenize(c->env, &c->p, c->in, c->a);
-    if (endpoint == API_DETOKENIZE) return prep_detokenize(c->env, &c->p, c->in, c->a);
-    return fill_ask(c);
+    return e ? e : work_of[c->a->endpoint](c);
 }
 
 enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint, const char *body,
                   size_t n, struct err_note *note)
 {
     *out = NULL;
-    CHECK(endpoint != API_MODELS);
     struct ask *a = calloc(1, sizeof *a);
     if (!a) return no_memory(note);
     a->endpoint = endpoint;

@@ -37,7 +37,8 @@ struct ask {
     bool stream, include_usage, continuous_usage;
     bool echo, logprobs, skip_special, include_stop, return_token_ids;
     int n_top, min_tokens;
-    bool think_open; /* chat: the prompt ends inside <think> */
+    bool thinks;     /* what is reasoned is told apart */
+    bool think_open; /* the prompt ends inside <think> */
     bool scores;     /* max_tokens 0: the prompt is read, nothing is generated */
     int n_prompt, n_per_prompt;
     struct ask_prompt *prompt; /* [n_prompt] */

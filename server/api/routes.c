@@ -1,16 +1,22 @@
 /* routes: method, path, handler. A row without .open needs an API key where keys are configured. */
 #include "server/api/routes.h"
 
-#include "server/api/api.h"
+#include "server/api/internal.h"
+
+/* The handlers of endpoints with a body: each is its row's. */
+#define ENDPOINT(id, ...)                                                                                    \
+    static void take_##id(struct http_call *c, void *app) { api_take(c, app, API_##id); }
+#define VIEW(...)
+#include "server/api/endpoints.def"
+#undef ENDPOINT
 
 const struct http_route routes[] = {
-    {.method = HTTP_POST, .path = "/v1/completions", .json_body = true, .handle = api_completions},
-    {.method = HTTP_POST, .path = "/v1/chat/completions", .json_body = true, .handle = api_chat},
-    {.method = HTTP_POST, .path = "/v1/route", .json_body = true, .handle = api_route},
+#define ENDPOINT(id, at, ...) {.method = HTTP_POST, .path = at, .json_body = true, .handle = take_##id},
+#include "server/api/endpoints.def"
+#undef ENDPOINT
+#undef VIEW
     {.method = HTTP_GET, .path = "/v1/models", .handle = api_models},
     {.method = HTTP_GET, .path = "/v1/models/*", .handle = api_model},
-    {.method = HTTP_POST, .path = "/tokenize", .json_body = true, .handle = api_tokenize},
-    {.method = HTTP_POST, .path = "/detokenize", .json_body = true, .handle = api_detokenize},
     {.method = HTTP_GET, .path = "/tokenizer_info", .handle = api_tokenizer_info},
     {.method = HTTP_GET, .path = "/health", .open = true, .handle = api_health},
     {.method = HTTP_GET, .path = "/ready", .open = true, .handle = api_ready},

@@ -1,4 +1,0 @@
-/* chat: POST /v1/chat/completions. Loop thread only. The worker's step is prep.c's, the answer gen.c's. */
-#include "server/api/internal.h"
-
-void api_chat(struct http_call *c, void *app) { api_take(c, app, API_CHAT); }
