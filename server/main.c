@@ -25,6 +25,7 @@
 #include "server/config.h"
 #include "server/api/lanes.h"
 #include "server/notify.h"
+#include "server/pace.h"
 #include "server/process.h"
 #include "server/api/routes.h"
 #include "server/jinja/jinja.h"
@@ -72,6 +73,7 @@ struct server {
     uv_async_t wake, staged; /* events are there; stage has changed */
     uv_timer_t tick, pulse;
     struct watch watch;
+    struct pace pace;
     struct notify notify;
     int exit_code;
     bool failed; /* note says why, and that is said last */
@@ -282,6 +284,7 @@ static void set_stage(struct server *s, enum stage stage)
 static void *engine_thread(void *arg)
 {
     struct server *s = arg;
+    pace_name_thread();
     s->result = load(s);
     if (s->result) {
         set_stage(s, STAGE_FAILED);
@@ -386,6 +389,11 @@ static void on_tick(uv_timer_t *t)
     _exit(s->exit_code);
 }
 
+static double engine_share(void *arg, int64_t now_ns)
+{
+    return pace_look(&((struct server *)arg)->pace, now_ns);
+}
+
 /* A step that never ends: the device hangs, and nothing that waits for it will be answered. */
 static void look_at_engine(struct server *s)
 {
@@ -393,7 +401,7 @@ static void look_at_engine(struct server *s)
         !s->config.step_timeout_ms)
         return;
     const int64_t beat = scheduler_beat_ns(scheduler_stats(s->app.scheduler));
-    if (!watch_tick(&s->watch, (int64_t)uv_hrtime(), beat)) return;
+    if (!watch_tick(&s->watch, (int64_t)uv_hrtime(), beat, engine_share, s)) return;
     log_line(LOG_ERROR, "the engine hangs", "step_ms=%.0f limit_ms=%lld", clock_ms_since(beat),
              (long long)s->config.step_timeout_ms);
     s->exit_code = EXIT_INTERNAL;
@@ -555,6 +563,7 @@ static enum err open_loop(struct server *s)
                        uv_strerror(failed));
     init_handles(s);
     watch_init(&s->watch, s->config.step_timeout_ms);
+    pace_open(&s->pace);
     clock_pulse();
     const uint64_t tick_ms = (uint64_t)(s->watch.tick_ns / 1000000);
     if (uv_timer_start(&s->pulse, on_pulse, tick_ms, tick_ms) != 0 ||
@@ -650,6 +659,7 @@ static int serve(struct server *s)
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
     notify_close(&s->notify);
+    pace_close(&s->pace);
     api_close(&s->app);
     tmpl_free(s->chat_template);
     free(s->template_text);

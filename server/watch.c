@@ -21,7 +21,7 @@ void watch_init(struct watch *w, int64_t limit_ms)
     w->late_ns = w->limit_ns / LATE_SHARE > 3 * w->tick_ns ? w->limit_ns / LATE_SHARE : 3 * w->tick_ns;
 }
 
-bool watch_tick(struct watch *w, int64_t now_ns, int64_t beat_ns)
+bool watch_tick(struct watch *w, int64_t now_ns, int64_t beat_ns, watch_share_fn *share, void *arg)
 {
     const int64_t past = now_ns - w->last_ns;
     const bool first = w->last_ns == 0;
@@ -31,6 +31,7 @@ bool watch_tick(struct watch *w, int64_t now_ns, int64_t beat_ns)
         w->silent_ns = 0;
         return false;
     }
-    w->silent_ns += past < w->tick_ns ? past : w->tick_ns;
-    return w->limit_ns > 0 && w->silent_ns >= w->limit_ns;
+    if (w->limit_ns == 0) return false;
+    w->silent_ns += (int64_t)((double)(past < w->tick_ns ? past : w->tick_ns) * share(arg, now_ns));
+    return w->silent_ns >= w->limit_ns;
 }

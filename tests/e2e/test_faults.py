@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, Server, Stream, check_error, need_binary, on_gpu, wait_until
 
 APP = os.environ.get("FAULT_APP", os.path.join(ROOT, "build/tests/server/fault_app"))
-MARK, LOST, NAN, SLOW, PAGE, ADDRESS, SPIN, HELD = 4242, 1, 2, 3, 4, 5, 6, 7
+MARK, LOST, NAN, SLOW, PAGE, ADDRESS, SPIN, HELD, STARVED = 4242, 1, 2, 3, 4, 5, 6, 7, 8
 END_S = 120  # only ends a test that hangs
 gpu_only = pytest.mark.skipif(not on_gpu(), reason="a GPU that breaks")
 
@@ -204,6 +204,18 @@ def test_a_step_that_ends_too_late_ends_the_process_with_70(make_faulty, hold):
         text, code, done = reading.result()
         assert code == "device_failure" and not done
     assert s.proc.wait(END_S) == 70, s.logged()
+
+
+def test_a_step_that_waits_for_the_processor_does_not_hang(make_faulty):
+    """It needs less than the limit, and the 24 others on its processor make it last for several limits. The ticks of the watch come on time."""
+    s = make_faulty("--step-timeout-ms", "500", "--max-num-seqs", "4")
+    ask = dict(prompt="Once upon a time", max_tokens=30, temperature=0, ignore_eos=True)
+    want = s.complete(**ask)["choices"][0]["text"]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        mate = pool.submit(s.complete, **ask)
+        assert s.complete(**fault(STARVED, 60))["usage"]["completion_tokens"] == 40
+        assert mate.result()["choices"][0]["text"] == want
+    assert s.alive() and "the engine hangs" not in s.logged()
 
 
 def test_an_engine_that_hangs_does_not_hold_up_the_end(make_faulty, hold):

@@ -6,12 +6,16 @@
  * one step takes argument * 100 ms 4  the sequence's first page of KV, in a layer that sees all of it, is
  * filled with NaN 5  on a GPU: a kernel writes where nothing is 6  on a GPU: a kernel never ends 7  one step
  * lasts as long as the file that FAULT_HOLD names is there; meanwhile one of its name and ".on" is there too
+ * 8 in one step the engine's thread needs argument ms of a processor that it shares with many others
  */
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -30,6 +34,8 @@ enum {
     FAULT_ADDRESS,
     FAULT_SPIN,
     FAULT_HELD,
+    FAULT_STARVED,
+    CROWD = 24, /* others on the starved thread's processor */
     AFTER_TOK = 2
 };
 
@@ -78,6 +84,37 @@ static void hold(void)
     CHECK(unlink(on) == 0);
 }
 
+static void *crowd(void *over)
+{
+    while (!atomic_load((atomic_bool *)over)) continue;
+    return NULL;
+}
+
+static int64_t ran_us(void)
+{
+    struct rusage use;
+    CHECK(getrusage(RUSAGE_THREAD, &use) == 0);
+    return (int64_t)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) * 1000000 + use.ru_utime.tv_usec +
+           use.ru_stime.tv_usec;
+}
+
+static void starve(int ms)
+{
+    pthread_t other[CROWD];
+    atomic_bool over = false;
+    cpu_set_t all, one;
+    CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+    CPU_ZERO(&one);
+    for (size_t i = 0; CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &all)) CPU_SET(i, &one);
+    CHECK(sched_setaffinity(0, sizeof one, &one) == 0); /* those that it starts stay there too */
+    for (int i = 0; i < CROWD; i++) CHECK(pthread_create(&other[i], NULL, crowd, &over) == 0);
+    for (const int64_t end = ran_us() + 1000 * ms; ran_us() < end;) continue;
+    atomic_store(&over, true);
+    for (int i = 0; i < CROWD; i++) pthread_join(other[i], NULL);
+    CHECK(sched_setaffinity(0, sizeof all, &all) == 0);
+}
+
 enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step_out *out,
                             struct err_note *note)
 {
@@ -86,6 +123,7 @@ enum err __wrap_engine_step(struct engine *e, const struct batch *b, struct step
             return err_set(note, ERR_DEVICE, NULL, "the device was lost in a test");
         if (fault_of(&b->row[i]) == FAULT_SLOW) usleep(100000u * (unsigned)b->row[i].seq->tok[3]);
         if (fault_of(&b->row[i]) == FAULT_HELD) hold();
+        if (fault_of(&b->row[i]) == FAULT_STARVED) starve(b->row[i].seq->tok[3]);
         if (fault_of(&b->row[i]) == FAULT_PAGE) spoil_page(e, b->row[i].seq);
         break_device(e, fault_of(&b->row[i]));
     }

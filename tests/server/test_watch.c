@@ -9,14 +9,22 @@ struct world {
     struct watch w;
     int64_t now, beat;
     bool hangs;    /* the engine gives no sign of life */
+    double share;  /* of the processor that the engine wants */
+    int64_t ran;   /* what it had of it since `hangs` */
     int64_t found; /* when the watch said so; 0: not yet */
 };
 
 static struct world world_of(int64_t limit_ms)
 {
-    struct world x = {.now = 12345 * MS, .beat = 1};
+    struct world x = {.now = 12345 * MS, .beat = 1, .share = 1};
     watch_init(&x.w, limit_ms);
     return x;
+}
+
+static double share_of(void *world, int64_t now_ns)
+{
+    (void)now_ns;
+    return ((const struct world *)world)->share;
 }
 
 /* The next tick comes after that long. */
@@ -24,7 +32,8 @@ static void tick_after(struct world *x, int64_t ns)
 {
     x->now += ns;
     if (!x->hangs) x->beat = x->now;
-    if (watch_tick(&x->w, x->now, x->beat) && !x->found) x->found = x->now;
+    x->ran = x->hangs ? x->ran + (int64_t)((double)ns * x->share) : 0;
+    if (watch_tick(&x->w, x->now, x->beat, share_of, x) && !x->found) x->found = x->now;
 }
 
 static void run(struct world *x, int64_t ms)
@@ -139,6 +148,55 @@ static void late_ticks_do_not_hide_a_hang(void **state)
         }
 }
 
+/* Other programs have the processor, and the ticks come on time all the same. */
+static void a_step_that_waits_for_the_processor_is_never_found(void **state)
+{
+    (void)state;
+    static const double share[] = {0, 0.001, 0.03, 0.25};
+    for (size_t i = 2; i < N_LIMITS; i++)
+        for (size_t k = 0; k < sizeof share / sizeof *share; k++) {
+            struct world x = world_of(limits_ms[i]);
+            run(&x, 100);
+            x.hangs = true;
+            x.share = share[k];
+            for (int tick = 0; tick < 2000 && x.ran < limits_ms[i] * MS * 3 / 4; tick++)
+                tick_after(&x, x.w.tick_ns);
+            assert_int_equal(x.found, 0);
+        }
+}
+
+static void a_hang_that_turns_round_and_round_is_found_when_it_has_run_for_the_limit(void **state)
+{
+    (void)state;
+    static const double share[] = {1, 0.9, 0.5, 0.1};
+    for (size_t i = 2; i < N_LIMITS - 1; i++)
+        for (size_t k = 0; k < sizeof share / sizeof *share; k++) {
+            struct world x = world_of(limits_ms[i]);
+            run(&x, 100);
+            x.hangs = true;
+            x.share = share[k];
+            while (!x.found && x.ran < 2 * limits_ms[i] * MS) tick_after(&x, x.w.tick_ns);
+            assert_true(x.found && x.ran >= limits_ms[i] * MS * 9 / 10 && x.ran < 2 * limits_ms[i] * MS);
+        }
+}
+
+static void want_of_the_processor_before_a_hang_does_not_hide_it(void **state)
+{
+    (void)state;
+    for (size_t i = 2; i < N_LIMITS; i++) {
+        struct world x = world_of(limits_ms[i]);
+        run(&x, 100);
+        x.hangs = true;
+        x.share = 0;
+        run(&x, 3 * limits_ms[i]);
+        assert_int_equal(x.found, 0);
+        x.share = 1;
+        const int64_t since = x.now;
+        run(&x, 2 * limits_ms[i]);
+        assert_true(x.found - since >= limits_ms[i] * MS / 2 && x.found - since < 2 * limits_ms[i] * MS);
+    }
+}
+
 static void without_a_limit_nothing_is_found(void **state)
 {
     (void)state;
@@ -158,6 +216,9 @@ int main(void)
         cmocka_unit_test(twenty_stops_within_one_step_end_nothing),
         cmocka_unit_test(a_hang_that_spans_stops_is_found_within_two_limits_after_the_last),
         cmocka_unit_test(late_ticks_do_not_hide_a_hang),
+        cmocka_unit_test(a_step_that_waits_for_the_processor_is_never_found),
+        cmocka_unit_test(a_hang_that_turns_round_and_round_is_found_when_it_has_run_for_the_limit),
+        cmocka_unit_test(want_of_the_processor_before_a_hang_does_not_hide_it),
         cmocka_unit_test(without_a_limit_nothing_is_found),
     };
     return cmocka_run_group_tests_name("server/watch", tests, NULL, NULL);
