@@ -51,7 +51,7 @@ static enum MHD_Result refuse_midway(struct http_call *c, const struct err_note 
 {
     struct http *h = c->http;
     c->status = err_status(note->code);
-    http_refuse_raw(h, c->conn->fd, note);
+    http_refuse_raw(h, c->conn->fd, c, note);
     int fd = fcntl(c->conn->fd, F_DUPFD_CLOEXEC, 0);
     if (fd >= 0) http_linger(h, fd);
     return MHD_NO;

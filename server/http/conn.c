@@ -184,7 +184,7 @@ static void on_due(struct due_node *n, enum due which)
     }
     if (which != DUE_IDLE) {
         http_conn_late(c, which, &note);
-        http_refuse_raw(c->http, c->fd, &note);
+        http_refuse_raw(c->http, c->fd, c->call, &note);
     }
     http_conn_cut(c);
 }

@@ -7,11 +7,6 @@
 #include "server/http/guard.h"
 #include "server/http/internal.h"
 
-const char *http_header(const struct http_call *c, const char *name)
-{
-    return c->mhd ? MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, name) : NULL;
-}
-
 const char *http_path_rest(const struct http_call *c) { return c->rest ? c->rest : ""; }
 const char *http_request_id(const struct http_call *c) { return c->id; }
 int http_key_index(const struct http_call *c) { return c->key_i; }
@@ -98,11 +93,18 @@ static enum MHD_Result see_origin(void *arg, enum MHD_ValueKind kind, const char
     return MHD_YES;
 }
 
-static enum err check_origin(const struct http_call *c, struct err_note *note)
+/* A preflight is judged where keys are, too: it carries none, and the call behind it is not to be tried. */
+static enum err check_origin(struct http_call *c, struct err_note *note)
 {
+    struct origin_rules rules = c->http->origin;
     struct origin_seen seen = {.page = method_of(c->method) == HTTP_GET && !strcmp(c->url, "/")};
     MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_origin, &seen);
-    return origin_verdict(&c->http->origin, &seen, note);
+    c->listed = origin_is_listed(&rules, &seen);
+    const bool preflight = http_cors_asks(c, &seen);
+    rules.origin |= preflight;
+    const enum err e = origin_verdict(&rules, &seen, note);
+    if (!e && preflight && c->listed) c->route = &http_cors_preflight;
+    return e;
 }
 
 /* A page may send a form, or text, to anybody without asking first; JSON it may not. So a body says what it
@@ -132,6 +134,7 @@ enum err http_call_examine(struct http_call *c, struct err_note *note)
     c->has_body = g.body;
 
     enum err e = check_origin(c, note);
+    if (c->route) return e;
     if (!e) {
         enum err found = find_route(c, note);
         struct err_note key_note;

@@ -41,7 +41,7 @@ static void refuse_at_gate(struct http_conn *c, const struct err_note *note)
 {
     http_conn_close_poll(c);
     c->http->stats.refused_early++;
-    http_refuse_raw(c->http, c->fd, note);
+    http_refuse_raw(c->http, c->fd, NULL, note);
     shutdown(c->fd, SHUT_WR);
     http_linger(c->http, c->fd);
     http_conn_drop(c);

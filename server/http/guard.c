@@ -5,8 +5,9 @@
 #include <strings.h>
 
 /* RFC 9110, 5.6.2: tchar. */
-static bool is_token_char(unsigned char c)
+bool guard_is_token_char(char ch)
 {
+    const unsigned char c = (unsigned char)ch;
     if (c <= ' ' || c >= 0x7f) return false;
     return !strchr("\"(),/:;<=>?@[\\]{}", c);
 }
@@ -14,7 +15,7 @@ static bool is_token_char(unsigned char c)
 static bool is_token(const char *p, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!is_token_char((unsigned char)p[i])) return false;
+        if (!guard_is_token_char(p[i])) return false;
     return n > 0;
 }
 
@@ -149,7 +150,7 @@ static enum err check_line_start(const char *p, size_t seen, size_t n, struct er
 {
     if (memchr(p, ' ', seen)) return ERR_IO;
     for (size_t i = seen; i < n && p[i] != ' '; i++)
-        if (!is_token_char((unsigned char)p[i]) && !(p[i] == '\r' && i > 0))
+        if (!guard_is_token_char(p[i]) && !(p[i] == '\r' && i > 0))
             return err_set(note, ERR_INVALID_REQUEST, NULL, "this is not an HTTP request");
     return ERR_IO;
 }

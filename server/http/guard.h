@@ -52,6 +52,7 @@ enum err guard_block(struct guard *g, const char *p, size_t n, const struct guar
 /* One line behind the last chunk, without its line end: OK or ERR_INVALID_REQUEST. */
 enum err guard_trailer(const char *p, size_t n, struct err_note *note);
 
+bool guard_is_token_char(char c); /* RFC 9110, 5.6.2: of a name */
 bool guard_is_value(const char *p,
                     size_t n); /* RFC 9110, 5.5: visible characters, space, tab, bytes from 0x80 on */
 int guard_hex(char c);         /* -1: no hexadecimal digit */

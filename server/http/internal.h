@@ -7,6 +7,7 @@
  *   library.c  the library as guest of the loop
  *   call.c     one request, as the library calls for it
  *   examine.c  the first look at a request
+ *   cors.c     what a browser asks before a page of another origin may call
  *   stream.c   server-sent events
  *   source.c   long answers, made while they are read
  *   reply.c    whole answers, and the end of a call
@@ -15,6 +16,7 @@
  *   linger.c   refusals outside the library, and the close that lets the client read them
  *   left.c     clients that leave
  *   body.c     the bytes of one body
+ *   headers.c  what every answer bears
  *   due.c      whatever waits for a moment
  *   state.c    the listener's own state
  *
@@ -132,6 +134,7 @@ struct http_call {
     char id[24], *rest;       /* rest: what the route's * matched */
     const char *method, *url; /* the library's memory, as long as mhd */
     int key_i;
+    bool listed; /* it comes from a page that --cors-origins lists */
     int64_t start_ns;
 
     struct err_note refusal; /* code != OK: answer this, nobody handles it */
@@ -180,8 +183,8 @@ void http_call_resume(struct http_call *c);
 void http_call_tell(struct http *h); /* runs the waiting on_gone and on_room calls */
 
 /* linger.c */
-void http_refuse_raw(struct http *h, int fd,
-                     const struct err_note *note); /* writes a whole answer past the library */
+/* Writes a whole answer past the library. c: the call that it ends, or NULL. */
+void http_refuse_raw(struct http *h, int fd, const struct http_call *c, const struct err_note *note);
 void http_linger(struct http *h,
                  int fd); /* reads and drops until the peer closes or a bound is met; owns fd */
 bool http_linger_close_oldest(struct http *h); /* gives a descriptor back; false: there is none */
@@ -221,12 +224,19 @@ void http_call_finish(struct http_call *c);  /* the handler's part is over */
 void http_call_set_response(struct http_call *c, int status, struct MHD_Response *r);
 void http_call_refuse(struct http_call *c, const struct err_note *note,
                       int retry_after_s); /* < 0: no Retry-After */
-struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name,
-                                      const char *value); /* NULL and r freed: out of memory */
+
+/* headers.c: NULL and r freed where memory is out. */
+struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name, const char *value);
+struct MHD_Response *http_with_own_headers(const struct http_call *c, struct MHD_Response *r);
+void http_put_own_lines(const struct http_call *c, struct strbuf *out); /* the same for http_refuse_raw */
 
 /* stream.c */
 void http_call_overtake(struct http_call *c,
                         const struct err_note *note); /* answers in the handler's place */
+
+/* cors.c */
+extern const struct http_route http_cors_preflight;
+bool http_cors_asks(const struct http_call *c, const struct origin_seen *seen); /* it is a preflight */
 
 /* examine.c */
 enum err http_call_examine(struct http_call *c, struct err_note *note);

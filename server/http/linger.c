@@ -100,7 +100,7 @@ void http_linger_close_all(struct http *h)
     LIST_EACH_SAFE (it, &h->linger) finish(LIST_ITEM(it, struct http_linger, all));
 }
 
-void http_refuse_raw(struct http *h, int fd, const struct err_note *note)
+void http_refuse_raw(struct http *h, int fd, const struct http_call *c, const struct err_note *note)
 {
     int status = err_status(note->code);
     struct strbuf body, b;
@@ -109,9 +109,11 @@ void http_refuse_raw(struct http *h, int fd, const struct err_note *note)
     json_out_error(&body, note);
     strbuf_printf(
         &b,
-        "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n",
+        "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n%s",
         status, MHD_get_reason_phrase_for((unsigned)status), body.len,
         status == 503 ? "Retry-After: 1\r\n" : "");
+    http_put_own_lines(c, &b);
+    strbuf_puts(&b, "\r\n");
     strbuf_put(&b, body.data, body.len);
     h->stats.by_status[status / 100]++;
     /* An empty send buffer takes these few hundred bytes whole, or the client is lost anyway. */

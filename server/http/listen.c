@@ -35,7 +35,7 @@ static void rest(struct http *h, int why)
 static void over_limit(struct http *h, int fd, const struct err_note *full)
 {
     h->stats.refused_early++;
-    http_refuse_raw(h, fd, full);
+    http_refuse_raw(h, fd, NULL, full);
     shutdown(fd, SHUT_WR);
     http_linger(h, fd);
 }

@@ -135,7 +135,7 @@ static bool is_own(struct origin_text origin, struct origin_text host)
            same_text(a.name, a.n_name, h.name, h.n_name) && port_of(scheme, &a) == port_of(scheme, &h);
 }
 
-static bool is_listed(struct origin_text origin, const char *pages)
+static bool stands_in(struct origin_text origin, const char *pages)
 {
     struct origin_text part, scheme, its;
     struct authority a, b;
@@ -173,13 +173,18 @@ void origin_header(struct origin_seen *s, const char *name, size_t n_name, const
     }
 }
 
+bool origin_is_listed(const struct origin_rules *r, const struct origin_seen *s)
+{
+    return s->origin.p && !s->twice && stands_in(s->origin, r->pages);
+}
+
 /* A page of the same site is another's too: it sends an Origin, or, where it reads nothing, only this word.
  */
 static bool page_is_fine(const struct origin_rules *r, const struct origin_seen *s)
 {
     if (s->twice) return false;
     if (s->page && s->mode.p && equals(s->mode, "navigate")) return true;
-    if (s->origin.p && is_listed(s->origin, r->pages)) return true;
+    if (origin_is_listed(r, s)) return true;
     if (s->origin.p && !is_own(s->origin, s->host)) return false;
     return !s->site.p || equals(s->site, "same-origin") || equals(s->site, "none");
 }

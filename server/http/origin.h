@@ -36,6 +36,9 @@ void origin_header(struct origin_seen *s, const char *name, size_t n_name, const
 /* OK or ERR_FORBIDDEN. */
 enum err origin_verdict(const struct origin_rules *r, const struct origin_seen *s, struct err_note *note);
 
+/* The page that it comes from is one of the listed. */
+bool origin_is_listed(const struct origin_rules *r, const struct origin_seen *s);
+
 /* The two lists as an operator gives them: ERR_CONFIG says what is wrong with which part. */
 enum err origin_check_hosts(const char *list, struct err_note *note);
 enum err origin_check_pages(const char *list, struct err_note *note);

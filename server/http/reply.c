@@ -46,21 +46,14 @@ void http_call_set_response(struct http_call *c, int status, struct MHD_Response
     c->answered = true;
     c->status = status;
     c->http->stats.by_status[status / 100]++;
+    if (r && c->mhd) r = http_with_own_headers(c, r);
     if (c->gone || !c->mhd || !r) {
         if (r) MHD_destroy_response(r);
         if (!r) http_call_client_left(c); /* out of memory: the connection is closed */
         return;
     }
-    MHD_add_response_header(r, "X-Request-Id", c->id);
     c->response = r;
     http_call_resume(c);
-}
-
-struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name, const char *value)
-{
-    if (!r || MHD_add_response_header(r, name, value) == MHD_YES) return r;
-    MHD_destroy_response(r);
-    return NULL;
 }
 
 static struct MHD_Response *with_header_lines(struct MHD_Response *r, const char *lines)

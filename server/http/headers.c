@@ -1,0 +1,41 @@
+/* headers: what every answer bears. A page of a listed origin gets that origin named,
+ * without which its browser keeps the answer from it. Loop thread only. */
+#include "server/http/internal.h"
+
+const char *http_header(const struct http_call *c, const char *name)
+{
+    return c->mhd ? MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, name) : NULL;
+}
+
+/* Of an answer's headers a page sees, beside a few plain ones, those that stand here. */
+#define EXPOSED "X-Request-Id, Retry-After, Allow, WWW-Authenticate"
+
+struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name, const char *value)
+{
+    if (!r || MHD_add_response_header(r, name, value) == MHD_YES) return r;
+    MHD_destroy_response(r);
+    return NULL;
+}
+
+static struct MHD_Response *with_cors(const struct http_call *c, struct MHD_Response *r)
+{
+    const char *pages = c->http->origin.pages;
+    if (!pages || !*pages) return r;
+    r = http_with_header(r, "Vary",
+                         "Origin"); /* a cache between must not give one page's answer to another */
+    const char *origin = c->listed ? http_header(c, "Origin") : NULL;
+    if (!origin) return r;
+    r = http_with_header(r, "Access-Control-Allow-Origin", origin);
+    return http_with_header(r, "Access-Control-Expose-Headers", EXPOSED);
+}
+
+struct MHD_Response *http_with_own_headers(const struct http_call *c, struct MHD_Response *r)
+{
+    return with_cors(c, http_with_header(r, "X-Request-Id", c->id));
+}
+
+void http_put_own_lines(const struct http_call *c, struct strbuf *out)
+{
+    const char *origin = c && c->listed ? http_header(c, "Origin") : NULL;
+    if (origin) strbuf_printf(out, "Vary: Origin\r\nAccess-Control-Allow-Origin: %s\r\n", origin);
+}
