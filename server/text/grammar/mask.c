@@ -54,7 +54,7 @@ static bool add_thread(struct grammar *g, struct chart_thread t, uint32_t *bits)
 {
     struct inside in[VOCAB_SLICES];
     uint32_t behind = CHART_UNKNOWN;
-    if (!inside_add(g, t.at, bits, in)) {
+    if (!inside_add(g, &t, bits, in)) {
         pool_fail(&g->pool, ERR_NOMEM, NULL);
         return false;
     }

@@ -36,14 +36,18 @@ enum { RUN_STATES = 64, RUN_MOST = VOCAB_MIDDLE_CHARS };
 
 struct run {
     uint32_t seen[RUN_STATES];
-    unsigned n;
+    unsigned n, older; /* of seen: those that fewer characters lead to */
+    bool again;        /* more characters led to one of those */
 };
 
 static bool run_shape(struct rx *x, uint32_t rx, const struct shape *s, unsigned at, struct run *r)
 {
     if (at == s->n) {
         for (unsigned i = 0; i < r->n; i++)
-            if (r->seen[i] == rx) return true;
+            if (r->seen[i] == rx) {
+                r->again = r->again || i < r->older;
+                return true;
+            }
         if (r->n == RUN_STATES) return false;
         r->seen[r->n++] = rx;
         return true;
@@ -87,7 +91,7 @@ static uint32_t near_state(struct rx *x, uint32_t rx, uint32_t bytes)
 }
 
 /* How many plain characters may come in any order: RUN_MOST at most, RUN_MOST + 1: any number. exactly: and
- * after them none. */
+ * after them none of this lexeme. */
 struct plain {
     unsigned run;
     bool exactly;
@@ -99,8 +103,8 @@ static struct plain run_of_many(struct rx *x, uint32_t rx)
     struct run r = {.seen = {rx}, .n = 1};
     unsigned from = 0, to;
     for (unsigned run = 0; run <= RUN_MOST; run++, from = to) {
-        bool open = true, exactly = true;
-        to = r.n;
+        bool open = true, exactly = !r.again; /* else there are ways of so many characters to older states */
+        to = r.older = r.n;
         for (unsigned i = from; i < to && open; i++)
             for (size_t k = 0; k < sizeof shapes / sizeof *shapes && open; k++)
                 open = run_shape(x, r.seen[i], &shapes[k], 0, &r);
@@ -253,8 +257,21 @@ static const struct inside *inside_of(struct grammar *g, uint32_t rx, unsigned s
     return in;
 }
 
-bool inside_add(struct grammar *g, uint32_t rx, uint32_t *bits, struct inside out[VOCAB_SLICES])
+/* Whether a plain character may come at a config; true also when the pool has failed. */
+static bool plain_begins(struct grammar *g, uint32_t config)
 {
+    struct chart *c = &g->chart;
+    if (!chart_open(c, config)) return true;
+    for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++)
+        for (unsigned b = shapes[k].at[0].lo; b <= shapes[k].at[0].hi; b++)
+            if (chart_step(c, config, (uint8_t)b) != CHART_DEAD || c->pool->fail != OK) return true;
+    return false;
+}
+
+bool inside_add(struct grammar *g, const struct chart_thread *thread, uint32_t *bits,
+                struct inside out[VOCAB_SLICES])
+{
+    const uint32_t rx = thread->at;
     static const uint32_t bytes[VOCAB_SLICES] = {[VOCAB_OTHER] = VOCAB_SHORT_CHARS,
                                                  [VOCAB_OTHER_LONG] = GRAMMAR_TOKEN_BYTES,
                                                  [VOCAB_SHORT] = 4 * VOCAB_SHORT_CHARS,
@@ -264,6 +281,7 @@ bool inside_add(struct grammar *g, uint32_t rx, uint32_t *bits, struct inside ou
         [VOCAB_SHORT] = VOCAB_SHORT_CHARS, [VOCAB_MIDDLE] = VOCAB_MIDDLE_CHARS, [VOCAB_LONG] = RUN_MOST + 1};
     size_t room = g->lim.mask_bytes / 2 / (g->vocab->n_word * sizeof *bits + 1);
     struct plain p = plain_run(g, rx);
+    if (p.exactly) p.exactly = !plain_begins(g, chart_after(&g->chart, thread));
     if (g->n_inside && g->n_inside + VOCAB_SLICES > room) inside_forget(g);
     mask_or(g->vocab, bits, g->vocab->plain[p.run]);
     for (unsigned s = 0; s < VOCAB_SLICES; s++) {
