@@ -1,11 +1,8 @@
 /* compile: from text to a grammar that is ready to run. */
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "server/text/grammar/ecma.h"
-#include "server/text/grammar/gbnf.h"
 #include "server/text/grammar/mask.h"
-#include "server/text/grammar/schema.h"
+#include "server/text/grammar/parts.h"
 
 /* Compiling finds out for certain whether something is empty. Running may not take so long: an undecided
  * state is taken as open, and at worst a text comes to a place where no token is left. */
@@ -26,72 +23,6 @@ static struct grammar_limits limits(const struct grammar_limits *l)
     return r;
 }
 
-/* The whole text is one lexeme. */
-static void one_lexeme(struct grammar *g, uint32_t rx)
-{
-    uint32_t rule = rtn_rule(&g->net), end = rtn_state(&g->net, rule);
-    rtn_lexeme(&g->net, rtn_start(&g->net, rule), rx, end);
-    rtn_accept(&g->net, end);
-}
-
-static enum err compile_regex(struct grammar *g, const char *text, size_t n, struct err_note *note)
-{
-    uint32_t rx;
-    const char *why;
-    size_t at;
-    if (!ecma_compile(&g->x, CHARS_RAW, ECMA_WHOLE, text, n, &rx, &why, &at)) {
-        char where[32];
-        snprintf(where, sizeof where, "%zu", at);
-        return err_set(note, ERR_UNSUPPORTED, where, "the regular expression, byte %zu: %s", at, why);
-    }
-    one_lexeme(g, rx);
-    return OK;
-}
-
-static enum err compile_choice(struct grammar *g, const char *text, size_t n, struct err_note *note)
-{
-    struct jval root;
-    struct arena mem;
-    size_t n_lit = 0;
-    enum err e = jdoc_check(&root, text, n, "the choices", note);
-    if (e != OK)
-        return e == ERR_MODEL_FILE
-                   ? err_set(note, ERR_INVALID_JSON, NULL, "the choices are not JSON as they must be")
-                   : e;
-    arena_init(&mem, g->lim.compile_bytes);
-    for (struct jiter it = jval_iter(root); jiter_next(&it);) n_lit++;
-    struct rx_lit *lit = arena_array(&mem, n_lit, sizeof *lit);
-    n_lit = 0;
-    if (!lit) pool_fail(&g->pool, ERR_UNSUPPORTED, "bytes");
-    for (struct jiter it = jval_iter(root); lit && e == OK && jiter_next(&it); n_lit++) {
-        if (!jval_string(it.value, &mem, &lit[n_lit].p, &lit[n_lit].n))
-            e = ERR_INVALID_VALUE;
-        else if (!lit[n_lit].p)
-            pool_fail(&g->pool, ERR_UNSUPPORTED, "bytes");
-    }
-    if (e != OK || jval_kind(root) != JKIND_ARRAY || n_lit == 0)
-        e = err_set(note, ERR_INVALID_VALUE, NULL, "the choices must be an array of strings, one at least");
-    else if (g->pool.fail == OK)
-        one_lexeme(g, rx_lits(&g->x, lit, n_lit));
-    arena_fini(&mem);
-    return e;
-}
-
-static enum err compile_kind(struct grammar *g, enum grammar_kind kind, const char *text, size_t n,
-                             const struct grammar_opts *opts, struct err_note *note)
-{
-    switch (kind) {
-    case GRAMMAR_SCHEMA:
-        return schema_compile(&g->net, text, n, opts, &g->lim, note);
-    case GRAMMAR_REGEX:
-        return compile_regex(g, text, n, note);
-    case GRAMMAR_CHOICE:
-        return compile_choice(g, text, n, note);
-    default:
-        return gbnf_compile(&g->net, text, n, g->lim.compile_bytes, note);
-    }
-}
-
 static enum err pool_told(const struct pool *p, struct err_note *note)
 {
     if (p->fail == ERR_NOMEM) return err_set(note, ERR_NOMEM, NULL, "no memory to compile the grammar");
@@ -99,15 +30,13 @@ static enum err pool_told(const struct pool *p, struct err_note *note)
                    "the grammar is too large: its compilation went beyond the limit on %s", p->what);
 }
 
-static enum err fill(struct grammar *g, enum grammar_kind kind, const char *text, size_t n,
-                     const struct grammar_opts *opts, struct err_note *note)
+static enum err fill(struct grammar *g, const struct grammar_part *root, const struct grammar_opts *opts,
+                     struct err_note *note)
 {
     struct grammar_opts none = {0};
-    if (n > g->lim.text_bytes)
-        return err_set(note, ERR_TOO_LARGE, NULL, "the grammar has more than %zu bytes", g->lim.text_bytes);
     if (!rx_init(&g->x, &g->pool)) return pool_told(&g->pool, note);
     rtn_init(&g->net, &g->pool, &g->x, g->lim.states);
-    enum err e = compile_kind(g, kind, text, n, opts ? opts : &none, note);
+    enum err e = parts_build(g, root, opts ? opts : &none, note);
     if (g->pool.fail != OK) return pool_told(&g->pool, note);
     if (e != OK) return e;
     bool some = rtn_finish(&g->net);
@@ -140,9 +69,9 @@ static enum err try_first(struct grammar *g, struct err_note *note)
     return e;
 }
 
-enum err grammar_compile(struct grammar **out, struct grammar_vocab *v, enum grammar_kind kind,
-                         const char *text, size_t n, const struct grammar_opts *opts,
-                         const struct grammar_limits *lim, struct err_note *note)
+enum err grammar_compile_parts(struct grammar **out, struct grammar_vocab *v, const struct grammar_part *root,
+                               const struct grammar_opts *opts, const struct grammar_limits *lim,
+                               struct err_note *note)
 {
     *out = NULL;
     struct grammar *g = calloc(1, sizeof *g);
@@ -153,13 +82,21 @@ enum err grammar_compile(struct grammar **out, struct grammar_vocab *v, enum gra
     g->pool = (struct pool){.bytes_max = g->lim.compile_bytes, .steps_max = g->lim.compile_steps};
     g->vocab = v;
     grammar_vocab_take(v);
-    enum err e = fill(g, kind, text, n, opts, note);
+    enum err e = fill(g, root, opts, note);
     if (e == OK) e = try_first(g, note);
     if (e != OK)
         grammar_give(g);
     else
         *out = g;
     return e;
+}
+
+enum err grammar_compile(struct grammar **out, struct grammar_vocab *v, enum grammar_kind kind,
+                         const char *text, size_t n, const struct grammar_opts *opts,
+                         const struct grammar_limits *lim, struct err_note *note)
+{
+    const struct grammar_part whole = {.kind = GRAMMAR_BODY, .body = kind, .text = text, .n = n};
+    return grammar_compile_parts(out, v, &whole, opts, lim, note);
 }
 
 void grammar_take(struct grammar *g) { atomic_fetch_add_explicit(&g->refs, 1, memory_order_relaxed); }

@@ -348,13 +348,15 @@ void gbnf_parse(struct gbnf *g)
         if (!g->rule[i].body) gbnf_bad(g, g->rule[i].at, "this rule is not defined");
 }
 
-enum err gbnf_compile(struct rtn *net, const char *text, size_t n, size_t mem_bytes, struct err_note *note)
+enum err gbnf_compile(struct rtn *net, const char *text, size_t n, size_t mem_bytes, uint32_t *rule,
+                      struct err_note *note)
 {
     struct gbnf g = {.net = net, .x = net->x, .text = text, .p = text, .end = text + n};
     enum err e = OK;
     arena_init(&g.mem, mem_bytes);
     gbnf_parse(&g);
     if (gbnf_ok(&g)) gbnf_build(&g);
+    *rule = g.n_rule > 0 ? g.rule[0].net_rule : 0;
     if (g.why) {
         char where[48];
         int line = 1, column = 1;

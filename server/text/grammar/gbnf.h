@@ -9,8 +9,10 @@
 #include "server/text/grammar/chars.h"
 #include "server/text/grammar/rtn.h"
 
-/* ERR_INVALID_VALUE with note->param "line:column" (columns are counted in characters, from 1). */
-enum err gbnf_compile(struct rtn *net, const char *text, size_t n, size_t mem_bytes, struct err_note *note);
+/* *rule: a new one of net, the whole. ERR_INVALID_VALUE with note->param "line:column" (columns are counted
+ * in characters, from 1). */
+enum err gbnf_compile(struct rtn *net, const char *text, size_t n, size_t mem_bytes, uint32_t *rule,
+                      struct err_note *note);
 
 /* Between the files of gbnf. */
 enum gbnf_kind { GBNF_LEAF, GBNF_NAME, GBNF_SEQ, GBNF_ALT, GBNF_REP };

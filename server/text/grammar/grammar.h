@@ -14,13 +14,17 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/strbuf.h"
 
 /* --- vocabulary */
 
 struct grammar_token {
     const char *p; /* its bytes, not always whole characters; borrowed during grammar_vocab_new only */
-    size_t n;      /* 0: never part of a constrained text (special and unused tokens) */
+    size_t n;      /* 0: never part of a constrained text (ends of text) */
 };
+/* Before the bytes of a token that is not text (a special one): no text has this byte, so only marks and free
+ * parts let such a token through. */
+#define GRAMMAR_SPECIAL '\xff'
 
 struct grammar_vocab;
 /* eos: tokens that end a text; they are allowed where the text may end. Takes one reference. Tokens of more
@@ -89,6 +93,40 @@ struct grammar;
 enum err grammar_compile(struct grammar **out, struct grammar_vocab *v, enum grammar_kind kind,
                          const char *text, size_t n, const struct grammar_opts *opts,
                          const struct grammar_limits *lim, struct err_note *note);
+
+/* A text made of parts: what stands around a constrained body, as a thought before it or the marks of a call.
+ */
+enum grammar_part_kind {
+    GRAMMAR_BODY,  /* text[n] read as `body` says: a schema, pattern, list of choices or GBNF */
+    GRAMMAR_TEXT,  /* text[n] itself */
+    GRAMMAR_MARK,  /* text[n], as plain text or as the special token of that text */
+    GRAMMAR_UNTIL, /* any bytes up to text[n] and with it: over where it first occurs. No text of avoid before
+                    */
+    GRAMMAR_FREE,  /* any bytes in which no text of avoid occurs; may be none */
+    GRAMMAR_SEQ,   /* part[0 .. n_part) one behind the other */
+    GRAMMAR_ALT,   /* one of them */
+    GRAMMAR_REP,   /* part[0] min to max times; max 0: without a bound */
+};
+struct grammar_part {
+    enum grammar_part_kind kind;
+    enum grammar_kind body;
+    const char *text;
+    size_t n;
+    const char *name;         /* of a BODY: stands before the pointer in note->param; may be NULL */
+    const char *const *avoid; /* [n_avoid] */
+    size_t n_avoid;
+    const struct grammar_part *part;
+    size_t n_part;
+    uint32_t min, max;
+};
+enum { GRAMMAR_PARTS_DEEP = 32 }; /* parts inside each other */
+/* As grammar_compile. A free part lets every token through but ends of text, where the text may not end. */
+enum err grammar_compile_parts(struct grammar **out, struct grammar_vocab *v, const struct grammar_part *root,
+                               const struct grammar_opts *opts, const struct grammar_limits *lim,
+                               struct err_note *note);
+/* Appends bytes that are equal for equal parts, and different for others: for caches. */
+void grammar_part_key(const struct grammar_part *p, struct strbuf *out);
+
 void grammar_take(struct grammar *g);
 void grammar_give(struct grammar *g);               /* NULL is fine */
 const char *grammar_limit(const struct grammar *g); /* which one a matcher's last failure met; NULL: none */

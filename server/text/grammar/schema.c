@@ -132,15 +132,16 @@ void schema_fini(struct schema *s)
 }
 
 enum err schema_compile(struct rtn *net, const char *text, size_t n, const struct grammar_opts *opts,
-                        const struct grammar_limits *lim, struct err_note *note)
+                        const struct grammar_limits *lim, uint32_t *rule, struct err_note *note)
 {
     struct schema s = {0};
+    *rule = rtn_rule(net);
     schema_open(&s, net, text, n, opts, lim, note);
     if (schema_ok(&s)) {
-        uint32_t lit = lit_of(0, false), rule = rtn_rule(net), c = schema_conj(&s, &lit, 1);
+        uint32_t lit = lit_of(0, false), c = schema_conj(&s, &lit, 1);
         if (schema_ok(&s)) {
-            uint32_t end = rtn_state(net, rule);
-            schema_value(&s, rtn_start(net, rule), c, c, end);
+            uint32_t end = rtn_state(net, *rule);
+            schema_value(&s, rtn_start(net, *rule), c, c, end);
             rtn_accept(net, end);
             schema_build(&s);
         }

@@ -148,9 +148,9 @@ struct schema {
     uint32_t open_obj, close_obj, open_arr, close_arr, comma, colon, quote; /* lexemes */
 };
 
-/* The whole: rule 0 of net becomes the schema's values. */
+/* The whole: a new rule of net for the schema's values. */
 enum err schema_compile(struct rtn *net, const char *text, size_t n, const struct grammar_opts *opts,
-                        const struct grammar_limits *lim, struct err_note *note);
+                        const struct grammar_limits *lim, uint32_t *rule, struct err_note *note);
 /* The two halves of it. schema_fini accepts zeroes. */
 enum err schema_open(struct schema *s, struct rtn *net, const char *text, size_t n,
                      const struct grammar_opts *opts, const struct grammar_limits *lim,
