@@ -11,6 +11,7 @@
 #include "base/threads.h"
 #include "base/heap.h"
 #include "base/log.h"
+#include "engine/account.h"
 #include "engine/forward.h"
 #ifdef FLUXD_CUDA
 #include "engine/cuda/forward.h"
@@ -313,7 +314,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
         .src = src, .spec = s, .progress = c->progress, .progress_arg = c->progress_arg, .stop = c->stop};
     if ((err = weights_check(&l, note)) != OK) return err;
     err = c->router ? routers_load(&e->routers, c->router, s, note) : routers_take(&e->routers, src, s, note);
-    if (err != OK) return err;
+    if (err != OK || (err = account_check(src, s, note)) != OK) return err;
     if ((err = settle_flux(e, c, note)) != OK || (err = settle_sizes(e, c, note)) != OK) return err;
     e->attn_scale = (float)(1.0 / sqrt((double)s->head));
 

@@ -67,7 +67,7 @@ struct engine_info {
     const uint8_t *fixed_route; /* [n_layer] enum route_bit that the layer plan gives a layer, ROUTE_OPEN
                                    where requests may decide; NULL: no plan */
     int n_eos;
-    int32_t eos[16];
+    int32_t eos[32];
 };
 
 struct engine;

@@ -3,12 +3,24 @@
 
 #include <string.h>
 
+enum { BIASES_ATTN = PART_QKV_BIAS | PART_O_BIAS, BIASES_ALL = BIASES_ATTN | PART_MLP_BIAS };
+
 static const struct family families[] = {
-    {.name = "llama", .gguf_arch = "llama", .hf_arch = "LlamaForCausalLM", .gguf_permuted = true},
-    {.name = "qwen2", .hf_arch = "Qwen2ForCausalLM", .qkv_bias = true},
-    {.name = "qwen3", .hf_arch = "Qwen3ForCausalLM", .qk_norm = true, .head = 128},
-    {.name = "llama", .hf_arch = "PawLlamaForCausalLM", .router = true},
-    {.name = "qwen3", .hf_arch = "PawQwen3ForCausalLM", .qk_norm = true, .head = 128, .router = true},
+    {.name = "llama",
+     .gguf_arch = "llama",
+     .hf_arch = "LlamaForCausalLM",
+     .option = BIASES_ALL,
+     .gguf_permuted = true},
+    {.name = "mistral", .hf_arch = "MistralForCausalLM", .window = true},
+    {.name = "qwen2", .hf_arch = "Qwen2ForCausalLM", .always = PART_QKV_BIAS},
+    {.name = "qwen3", .hf_arch = "Qwen3ForCausalLM", .always = PART_NORM, .option = BIASES_ATTN, .head = 128},
+    {.name = "llama", .hf_arch = "PawLlamaForCausalLM", .option = BIASES_ALL, .router = true},
+    {.name = "qwen3",
+     .hf_arch = "PawQwen3ForCausalLM",
+     .always = PART_NORM,
+     .option = BIASES_ATTN,
+     .head = 128,
+     .router = true},
 };
 
 const struct family *family_by_arch(enum naming naming, const char *arch, size_t n)
@@ -36,9 +48,13 @@ const struct part_row vector_parts[] = {
     {{"ffn_norm.weight", "post_attention_layernorm.weight"}, VEC_FFN_NORM, DIM_D, DIM_D, 0},
     {{"attn_q_norm.weight", "self_attn.q_norm.weight"}, VEC_Q_NORM, DIM_K, DIM_K, PART_NORM},
     {{"attn_k_norm.weight", "self_attn.k_norm.weight"}, VEC_K_NORM, DIM_K, DIM_K, PART_NORM},
-    {{"attn_q.bias", "self_attn.q_proj.bias"}, VEC_QKV_BIAS, DIM_Q, DIM_Q, PART_BIAS | PART_ROPE},
-    {{"attn_k.bias", "self_attn.k_proj.bias"}, VEC_QKV_BIAS, DIM_KV, DIM_KV, PART_BIAS | PART_ROPE},
-    {{"attn_v.bias", "self_attn.v_proj.bias"}, VEC_QKV_BIAS, DIM_KV, DIM_KV, PART_BIAS},
+    {{"attn_q.bias", "self_attn.q_proj.bias"}, VEC_QKV_BIAS, DIM_Q, DIM_Q, PART_QKV_BIAS | PART_ROPE},
+    {{"attn_k.bias", "self_attn.k_proj.bias"}, VEC_QKV_BIAS, DIM_KV, DIM_KV, PART_QKV_BIAS | PART_ROPE},
+    {{"attn_v.bias", "self_attn.v_proj.bias"}, VEC_QKV_BIAS, DIM_KV, DIM_KV, PART_QKV_BIAS},
+    {{"attn_output.bias", "self_attn.o_proj.bias"}, VEC_O_BIAS, DIM_D, DIM_D, PART_O_BIAS},
+    {{"ffn_gate.bias", "mlp.gate_proj.bias"}, VEC_GATE_UP_BIAS, DIM_F, DIM_F, PART_MLP_BIAS},
+    {{"ffn_up.bias", "mlp.up_proj.bias"}, VEC_GATE_UP_BIAS, DIM_F, DIM_F, PART_MLP_BIAS},
+    {{"ffn_down.bias", "mlp.down_proj.bias"}, VEC_DOWN_BIAS, DIM_D, DIM_D, PART_MLP_BIAS},
 };
 const int n_vector_part = sizeof vector_parts / sizeof *vector_parts;
 

@@ -13,9 +13,9 @@ struct family {
     const char *name;      /* "llama" */
     const char *gguf_arch; /* general.architecture, or NULL */
     const char *hf_arch;   /* architectures[0] */
-    bool qkv_bias;         /* biases on q, k and v */
-    bool qk_norm;          /* RMSNorm of each head's q and k */
+    int always, option;    /* enum part_flag: vectors that each model has, and that one may have */
     bool router;           /* Layer Routers inside the checkpoint */
+    bool window;           /* every layer has config.json's sliding_window, where it is a number */
     int head;              /* K where config.json does not say; 0: D / H */
     bool gguf_permuted;    /* GGUF stores q and k rows in pairs (i, i + K/2) side by side */
 };
@@ -23,15 +23,28 @@ const struct family *family_by_arch(enum naming naming, const char *arch, size_t
 
 /* What a layer holds. Matrices first; each is made of the parts below, one under the other. */
 enum layer_matrix { MAT_QKV, MAT_O, MAT_GATE_UP, MAT_DOWN, MAT_COUNT };
-enum layer_vector { VEC_ATTN_NORM, VEC_FFN_NORM, VEC_Q_NORM, VEC_K_NORM, VEC_QKV_BIAS, VEC_COUNT };
+enum layer_vector {
+    VEC_ATTN_NORM,
+    VEC_FFN_NORM,
+    VEC_Q_NORM, /* of each head */
+    VEC_K_NORM,
+    VEC_QKV_BIAS,
+    VEC_O_BIAS,
+    VEC_GATE_UP_BIAS,
+    VEC_DOWN_BIAS,
+    VEC_COUNT
+};
 
 /* Sizes by name; spec_dim gives their values. */
 enum dim { DIM_D, DIM_Q, DIM_KV, DIM_F, DIM_K, DIM_V, DIM_COUNT };
 
 enum part_flag {
     PART_ROPE = 1, /* its rows are heads that RoPE turns: permuted where the family's GGUF is */
-    PART_BIAS = 2, /* only where the family has qkv_bias */
-    PART_NORM = 4, /* only where the family has qk_norm */
+    /* Only where the model has them (spec.parts): */
+    PART_QKV_BIAS = 2,
+    PART_O_BIAS = 4,
+    PART_MLP_BIAS = 8,
+    PART_NORM = 16,
 };
 
 struct part_row {

@@ -90,9 +90,9 @@ struct gemm_args forward_product(const struct engine *e, int layer, enum layer_m
         bool add, coarse;
     } of[MAT_COUNT] = {
         [MAT_QKV] = {.y = m->qkv, .x = m->h, .bias = w->vec[VEC_QKV_BIAS]},
-        [MAT_O] = {.y = m->x, .x = m->att, .add = true},
-        [MAT_GATE_UP] = {.y = m->gu, .x = m->h, .coarse = true},
-        [MAT_DOWN] = {.y = m->x, .x = m->ff, .add = true, .coarse = true},
+        [MAT_O] = {.y = m->x, .x = m->att, .bias = w->vec[VEC_O_BIAS], .add = true},
+        [MAT_GATE_UP] = {.y = m->gu, .x = m->h, .bias = w->vec[VEC_GATE_UP_BIAS], .coarse = true},
+        [MAT_DOWN] = {.y = m->x, .x = m->ff, .bias = w->vec[VEC_DOWN_BIAS], .add = true, .coarse = true},
     };
     return (struct gemm_args){.y = of[mat].y,
                               .x = of[mat].x,

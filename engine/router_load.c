@@ -181,16 +181,16 @@ static enum err load(struct routers *out, struct loader *ld, const struct spec *
 enum err routers_load(struct routers *out, const char *path, const struct spec *spec, struct err_note *note)
 {
     struct source *src;
-    const char *first;
+    struct source_name extra;
     *out = (struct routers){.flux = {-1, -1, -1, -1, -1, -1}};
     enum err e = source_open_file(&src, path, note);
     if (e != OK) return e;
     struct loader ld = {.src = src, .path = path, .head = spec->head, .note = note};
     if ((e = find_form(&ld)) == OK) e = read_sizes(&ld, &out->flux);
     if (e == OK) e = load(out, &ld, spec);
-    int extra = source_n_unused(src, &first);
-    if (e == OK && extra > 0)
-        log_line(LOG_WARN, "tensors not used", "path=%s n=%d first=%s", path, extra, first);
+    int at = 0;
+    if (e == OK && source_unused(src, &at, &extra))
+        log_line(LOG_WARN, "tensors not used", "path=%s first=%s", path, extra.name);
     source_close(src);
     return e;
 }

@@ -199,13 +199,15 @@ enum err source_read(const struct source *s, const struct source_tensor *t, int6
     return safetensors_read(h->file, h->t, from, n_bytes, to, note);
 }
 
-int source_n_unused(const struct source *s, const char **first)
+bool source_unused(const struct source *s, int *at, struct source_name *out)
 {
-    int n = 0, all = s->g ? gguf_n_tensor(s->g) : hf_n_tensor(s->hf);
-    *first = NULL;
-    for (int i = 0; i < all; i++) {
-        if (s->used[i]) continue;
-        if (n++ == 0) *first = s->g ? gguf_tensor_at(s->g, i)->name : hf_at(s->hf, i)->t->name;
-    }
-    return n;
+    const int n = s->g ? gguf_n_tensor(s->g) : hf_n_tensor(s->hf);
+    while (*at < n && s->used[*at]) ++*at;
+    if (*at >= n) return false;
+    if (s->g)
+        *out = (struct source_name){gguf_tensor_at(s->g, *at)->name, s->path};
+    else
+        *out = (struct source_name){hf_at(s->hf, *at)->t->name, hf_at(s->hf, *at)->path};
+    ++*at;
+    return true;
 }

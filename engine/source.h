@@ -45,7 +45,10 @@ bool source_invent(const struct source *s, const char *name, int64_t n, int64_t 
 enum err source_read(const struct source *s, const struct source_tensor *t, int64_t from, int64_t n_bytes,
                      void *to, struct err_note *note);
 
-/* Tensors that nobody looked up: how many, and the first one's name (NULL when 0). */
-int source_n_unused(const struct source *s, const char **first);
+struct source_name {
+    const char *name, *path; /* path: of its file */
+};
+/* The next tensor from index *at on that nobody looked up; false: there is none. */
+bool source_unused(const struct source *s, int *at, struct source_name *out);
 
 #endif

@@ -38,6 +38,7 @@ float rope_frequency(const struct rope_scaling *r, double base, int head, int i)
 struct spec {
     char name[96];
     const struct family *family;
+    int parts; /* enum part_flag: the vectors that this model has beside those of every model */
     int n_layer, d, n_head, n_kv, head, f, n_vocab;
     int max_len; /* context the model was made for */
     float eps;

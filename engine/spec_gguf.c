@@ -157,6 +157,24 @@ static enum err read_vocab(struct reader *r, struct spec *s, struct source *src)
     return read_eos(r, s);
 }
 
+/* No key tells of biases: a group of them is there where one of its tensors is. */
+static void find_parts(struct spec *s, struct source *src)
+{
+    const char *name;
+    struct source_tensor t;
+    char full[96];
+    s->parts = s->family->always;
+    for (int i = 0; i < n_vector_part; i++) {
+        const int group = vector_parts[i].flags & s->family->option;
+        name = vector_parts[i].name[NAMING_GGUF];
+        for (int l = 0; l < s->n_layer && group & ~s->parts; l++) {
+            int n = snprintf(full, sizeof full, layer_prefix[NAMING_GGUF], l);
+            snprintf(full + n, sizeof full - (size_t)n, "%s", name);
+            if (source_find(src, full, &t)) s->parts |= group;
+        }
+    }
+}
+
 static void read_name(struct reader *r, struct spec *s)
 {
     struct gguf_str name = {r->arch, strlen(r->arch)};
@@ -181,6 +199,7 @@ enum err spec_load(struct spec *out, struct source *src, struct err_note *note)
     snprintf(r.arch, sizeof r.arch, "%s", out->family->gguf_arch);
     if ((e = read_sizes(&r, out)) != OK || (e = read_numbers(&r, out)) != OK) return e;
     if ((e = read_vocab(&r, out, src)) != OK) return e;
+    find_parts(out, src);
     read_name(&r, out);
     return OK;
 }

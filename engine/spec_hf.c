@@ -96,16 +96,29 @@ static enum err read_sizes(const struct reader *r, struct spec *s)
     return OK;
 }
 
-/* What these families can say and this engine does not do. */
-static enum err refuse_unsupported(const struct reader *r, const struct spec *s)
+static enum err read_parts(const struct reader *r, struct spec *s)
 {
-    static const char *const flags[] = {"mlp_bias", "attention_bias"};
+    static const struct {
+        const char *key;
+        int parts;
+    } flags[] = {{"attention_bias", PART_QKV_BIAS | PART_O_BIAS}, {"mlp_bias", PART_MLP_BIAS}};
+    s->parts = s->family->always;
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        bool on;
+        enum err e = read_bool_or(r, flags[i].key, false, &on);
+        if (e != OK) return e;
+        if (!on) continue;
+        s->parts |= flags[i].parts & s->family->option;
+        if (!(flags[i].parts & s->parts)) return key_bad(r, flags[i].key, "this family has no such biases");
+    }
+    return OK;
+}
+
+/* What these families can say and this engine does not do. */
+static enum err refuse_unsupported(const struct reader *r, struct spec *s)
+{
     enum err e;
     bool on;
-    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
-        if ((e = read_bool_or(r, flags[i], false, &on)) != OK) return e;
-        if (on && !(i && s->family->qkv_bias)) return key_bad(r, flags[i], "these biases are not supported");
-    }
     if (has(r, "hidden_act") && !jval_is(get(r, "hidden_act"), "silu"))
         return key_bad(r, "hidden_act", "only silu is supported");
     if (has(r, "quantization_config"))
@@ -115,6 +128,11 @@ static enum err refuse_unsupported(const struct reader *r, const struct spec *s)
     for (struct jiter it = jval_iter(get(r, "layer_types")); jiter_next(&it);)
         if (!jval_is(it.value, "full_attention"))
             return key_bad(r, "layer_types", "only full_attention is supported");
+    if (s->family->window && has(r, "sliding_window")) {
+        int window; /* within it attention is full: longer contexts are not taken */
+        if ((e = read_int(r, "sliding_window", LEN_MOST, &window)) != OK) return e;
+        if (window < s->max_len) s->max_len = window;
+    }
     int first = 0; /* layers from here on have a sliding window */
     if ((e = read_bool_or(r, "use_sliding_window", false, &on)) != OK) return e;
     if (on && ((e = read_int_or(r, "max_window_layers", SPEC_LAYER_MOST, 28, &first)) != OK ||
@@ -309,7 +327,8 @@ enum err spec_load_config(struct spec *out, struct source *src, struct err_note 
     out->family = family_by_arch(NAMING_HF, it.value.p + 1,
                                  it.value.n - 2); /* between its quotes; known names have no escapes */
     if (!out->family) return key_bad(&r, "architectures", "this architecture is not supported");
-    if ((e = read_sizes(&r, out)) != OK || (e = refuse_unsupported(&r, out)) != OK) return e;
+    if ((e = read_sizes(&r, out)) != OK || (e = read_parts(&r, out)) != OK) return e;
+    if ((e = refuse_unsupported(&r, out)) != OK) return e;
     if ((e = read_rope(&r, out)) != OK || (e = read_flux(&r, out)) != OK) return e;
     if ((e = read_eos(&r, out)) != OK || (e = read_eos(&g, out)) != OK) return e;
     read_name(source_path(src), out);

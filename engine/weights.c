@@ -219,22 +219,30 @@ static enum err keep_vector(struct loader *ld, const float *v, int n, void **out
     return *out ? OK : err_set(note, ERR_NOMEM, NULL, "no memory for weights");
 }
 
-static int parts_of(const struct spec *s)
+static bool has_part(const struct spec *s, const struct part_row *p)
 {
-    return (s->family->qkv_bias ? PART_BIAS : 0) | (s->family->qk_norm ? PART_NORM : 0) | PART_ROPE;
+    return !(p->flags & ~(s->parts | PART_ROPE));
+}
+
+/* A GGUF says of no layer which biases it has: those that are not there are 0. */
+static bool may_lack(const struct loader *ld, const struct part_row *p, const char *name)
+{
+    struct source_tensor t;
+    return ld->naming == NAMING_GGUF && (p->flags & ld->l->spec->family->option) &&
+           !source_find(ld->l->src, name, &t);
 }
 
 /* All parts of one vector, one after the other. */
 static enum err load_vector(struct loader *ld, int layer, int slot, struct err_note *note)
 {
     const struct spec *s = ld->l->spec;
-    int has = parts_of(s), n = 0;
+    int n = 0;
     char name[NAME_BYTES];
     float *all = NULL;
     enum err e = OK;
     for (int i = 0; i < n_vector_part && e == OK; i++) {
         const struct part_row *p = &vector_parts[i];
-        if (p->slot != slot || (p->flags & ~has)) continue;
+        if (p->slot != slot || !has_part(s, p)) continue;
         int m = spec_dim(s, p->n);
         float *v = NULL, *grown = realloc(all, (size_t)(n + m) * sizeof *all);
         if (!grown) {
@@ -243,8 +251,10 @@ static enum err load_vector(struct loader *ld, int layer, int slot, struct err_n
         }
         all = grown;
         part_name(ld, layer, p->name[ld->naming], "", name);
-        if ((e = read_f32(ld, name, m, &v, note)) != OK) break;
-        for (int r = 0; r < m; r++) all[n + r] = v[is_permuted(ld, p) ? permuted_row(r, s->head) : r];
+        const bool lacks = may_lack(ld, p, name);
+        if (!lacks && (e = read_f32(ld, name, m, &v, note)) != OK) break;
+        for (int r = 0; r < m; r++)
+            all[n + r] = lacks ? 0 : v[is_permuted(ld, p) ? permuted_row(r, s->head) : r];
         n += m;
         free(v);
     }
@@ -404,10 +414,6 @@ static void sum_up(struct loader *ld)
         for (int v = 0; v < VEC_COUNT; v++) w->bytes += w->layer[l].vec_bytes[v];
     }
     name_held(w);
-
-    const char *first;
-    int unused = source_n_unused(ld->l->src, &first);
-    if (unused) log_line(LOG_WARN, "tensors not used", "n=%d first=%s", unused, first);
     if (ld->n_bad)
         log_line(LOG_WARN, "weights that are not finite", "path=%s pieces=%d", source_path(ld->l->src),
                  ld->n_bad);
@@ -418,17 +424,21 @@ enum err weights_check(const struct weights_load *l, struct err_note *note)
 {
     const struct spec *s = l->spec;
     struct loader ld = {.l = l, .naming = source_naming(l->src)};
-    const int has = parts_of(s);
     struct source_tensor t;
     char name[NAME_BYTES];
     enum err e = find(&ld, top_names[TOP_EMBED][ld.naming], s->n_vocab, s->d, &t, note);
     if (e == OK) e = find(&ld, top_names[TOP_NORM][ld.naming], 1, s->d, &t, note);
-    if (e == OK && s->tied == 0) e = find(&ld, top_names[TOP_HEAD][ld.naming], s->n_vocab, s->d, &t, note);
+    const char *head = top_names[TOP_HEAD][ld.naming], *factors = top_names[TOP_ROPE_FACTORS][ld.naming];
+    if (e == OK && (s->tied == 0 || (s->tied < 0 && source_find(l->src, head, &t))))
+        e = find(&ld, head, s->n_vocab, s->d, &t, note);
+    if (e == OK && factors && source_find(l->src, factors, &t))
+        e = find(&ld, factors, 1, s->head / 2, &t, note);
     for (int layer = 0; layer < s->n_layer; layer++) {
         for (int i = 0; i < n_vector_part && e == OK; i++) {
-            if (vector_parts[i].flags & ~has) continue;
+            if (!has_part(s, &vector_parts[i])) continue;
             part_name(&ld, layer, vector_parts[i].name[ld.naming], "", name);
-            e = find(&ld, name, 1, spec_dim(s, vector_parts[i].n), &t, note);
+            if (!may_lack(&ld, &vector_parts[i], name))
+                e = find(&ld, name, 1, spec_dim(s, vector_parts[i].n), &t, note);
         }
         for (int i = 0; i < n_matrix_part && e == OK; i++) {
             part_name(&ld, layer, matrix_parts[i].name[ld.naming], ".weight", name);

@@ -259,7 +259,7 @@ static void what_is_not_understood_is_refused_by_name(void **state)
         {"\"vocab_size\": 65,", "model.embed_tokens.weight"},
         {"\"hidden_act\": \"gelu\",", "hidden_act"},
         {"\"num_hidden_layers\": 4,", "model.layers.3."},
-        {"\"attention_bias\": true,", "attention_bias"},
+        {"\"attention_bias\": true,", "self_attn.q_proj.bias"},
         {"\"toggle_type\": \"other\",", "toggle_type"},
         {"\"use_softmax\": false,", "cls_router_head_agnostic.4"},
         {"\"pool_size\": 150.5,", "pool_size"},

@@ -114,6 +114,18 @@ static void llama_in_one_file_equals_the_reference(void **state)
     check("llama", "llama", 2);
 }
 
+static void llama_with_a_bias_on_every_product_equals_the_reference(void **state)
+{
+    (void)state;
+    check("llama_bias", "llama", 1);
+}
+
+static void mistral_within_its_window_equals_the_reference(void **state)
+{
+    (void)state;
+    check("mistral", "mistral", 1);
+}
+
 static void llama_with_llama3_rope_in_shards_equals_the_reference(void **state)
 {
     (void)state;
@@ -148,6 +160,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llama_in_one_file_equals_the_reference),
+        cmocka_unit_test(llama_with_a_bias_on_every_product_equals_the_reference),
+        cmocka_unit_test(mistral_within_its_window_equals_the_reference),
         cmocka_unit_test(llama_with_llama3_rope_in_shards_equals_the_reference),
         cmocka_unit_test(qwen2_with_biases_and_linear_rope_equals_the_reference),
         cmocka_unit_test(qwen3_with_norms_and_yarn_equals_the_reference),

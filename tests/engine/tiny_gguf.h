@@ -113,6 +113,21 @@ static inline uint64_t tiny_bytes(const struct tiny_tensor *t)
     return t->type == TINY_F32 ? n * 4 : n / 32 * (t->type == TINY_Q8_0 ? 34 : 20);
 }
 
+/* What stands in front of the tensors' data, whose rows are in t. */
+static inline void tiny_entries(struct strbuf *b, const struct tiny_tensor *t, int n)
+{
+    uint64_t at = 0;
+    for (int i = 0; i < n; i++) {
+        tiny_str(b, t[i].name);
+        tiny_u32(b, t[i].n ? 2 : 1);
+        tiny_u64(b, (uint64_t)t[i].k);
+        if (t[i].n) tiny_u64(b, (uint64_t)t[i].n);
+        tiny_u32(b, t[i].type);
+        tiny_u64(b, at);
+        at += (tiny_bytes(&t[i]) + 31) / 32 * 32;
+    }
+}
+
 static inline void tiny_pad(struct strbuf *b)
 {
     while (b->len % 32) strbuf_putc(b, 0);
@@ -137,12 +152,12 @@ static inline void tiny_data(struct strbuf *b, const struct tiny_tensor *t, uint
     tiny_pad(b);
 }
 
-/* The file into b (strbuf_init'ed). */
-static inline void tiny_gguf_build(struct strbuf *b)
+/* The file into b (strbuf_init'ed), with n_more tensors behind its own. */
+static inline void tiny_gguf_build_more(struct strbuf *b, const struct tiny_tensor *more, int n_more)
 {
-    struct tiny_tensor t[TINY_TENSORS];
+    struct tiny_tensor t[TINY_TENSORS + 16];
     int n = tiny_tensors(t);
-    uint64_t at = 0;
+    for (int i = 0; i < n_more && i < 16; i++) t[n++] = more[i];
     char piece[16];
     strbuf_puts(b, "GGUF");
     tiny_u32(b, 3);
@@ -174,18 +189,12 @@ static inline void tiny_gguf_build(struct strbuf *b)
     tiny_key_u32(b, "tokenizer.ggml.eos_token_id", 2);
     tiny_key(b, "tokenizer.ggml.add_bos_token", TINY_KIND_BOOL);
     strbuf_putc(b, 1);
-    for (int i = 0; i < n; i++) {
-        tiny_str(b, t[i].name);
-        tiny_u32(b, t[i].n ? 2 : 1);
-        tiny_u64(b, (uint64_t)t[i].k);
-        if (t[i].n) tiny_u64(b, (uint64_t)t[i].n);
-        tiny_u32(b, t[i].type);
-        tiny_u64(b, at);
-        at += (tiny_bytes(&t[i]) + 31) / 32 * 32;
-    }
+    tiny_entries(b, t, n);
     tiny_pad(b);
     for (int i = 0; i < n; i++) tiny_data(b, &t[i], (uint32_t)i * 0x9E3779B1u);
 }
+
+static inline void tiny_gguf_build(struct strbuf *b) { tiny_gguf_build_more(b, NULL, 0); }
 
 /* n bytes to a new file under /tmp; path (a mkstemp template) gets its name. */
 static inline void tiny_write(char *path, const void *p, size_t n)

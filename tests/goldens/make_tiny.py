@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import struct
+import sys
 
 import torch
 from safetensors.torch import save_file
@@ -27,6 +28,9 @@ def case(arch, model_type, dtype, layers=2, shards=1, head=K, seed=1, **config):
 CASES = {
     "llama": case("LlamaForCausalLM", "llama", torch.float32, tie_word_embeddings=True, eos_token_id=[2, 3],
                   rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
+    "llama_bias": case("LlamaForCausalLM", "llama", torch.float16, tie_word_embeddings=True, seed=8, rope_theta=10000.0, attention_bias=True,
+                       mlp_bias=True),
+    "mistral": case("MistralForCausalLM", "mistral", torch.bfloat16, seed=9, rope_theta=10000.0, sliding_window=1024, max_position_embeddings=2048),
     "llama3": case("LlamaForCausalLM", "llama", torch.bfloat16, shards=3, seed=2, rope_theta=500000.0,
                    rope_scaling={"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                                  "original_max_position_embeddings": 256}),
@@ -64,13 +68,15 @@ def make_weights(c, dtype, seed):
         a = p + "self_attn."
         for name, n, k in (("q_proj", q, D), ("k_proj", kv, D), ("v_proj", kv, D), ("o_proj", D, q)):
             matrix(a + name + ".weight", n, k)
-            if c["model_type"] == "qwen2" and name != "o_proj":
+            if c["model_type"] == "qwen2" and name != "o_proj" or c.get("attention_bias"):
                 vector(a + name + ".bias", n, 0, 0.5)
         if c["model_type"] == "qwen3":
             for name in ("q_norm", "k_norm"):
                 vector(a + name + ".weight", head, 1, 0.3)
         for name, n, k in (("gate_proj", F, D), ("up_proj", F, D), ("down_proj", D, F)):
             matrix(p + f"mlp.{name}.weight", n, k)
+            if c.get("mlp_bias"):
+                vector(p + f"mlp.{name}.bias", n, 0, 0.5)
         for name, out, inp in LINEAR if paw else ():
             rows = out * head if out else (2 if c.get("use_softmax") else 1)
             matrix(f"{a}mask_allocator.{name}.weight", rows, inp * head, 3)
@@ -148,7 +154,8 @@ class Paw:
 
 @torch.no_grad()
 def main():
-    for name, (c, dtype, shards, seed) in CASES.items():
+    for name in sys.argv[1:] or CASES:
+        c, dtype, shards, seed = CASES[name]
         w = make_weights(c, dtype, seed)
         path = ROOT / name
         save(path, c, w, shards)
