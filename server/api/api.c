@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "server/config.h"
 #include "server/api/gen.h"
+#include "server/text/ends.h"
 
 enum { POLL_BATCH = 64 };
 
@@ -75,13 +76,16 @@ static size_t text_bytes_most(const struct app *a)
 }
 
 /* The tokenizer's end of a turn ends an answer too, where the model's own lists forgot it (a chat model made
- * of a base model). */
-static struct engine_info with_tokenizer_eos(const struct engine_info *model, int32_t id)
+ * of a base model), and so do the ends that are known by their text. */
+static struct engine_info with_ends(const struct engine_info *model, const struct tokenizer *t)
 {
     struct engine_info m = *model;
-    bool known = id < 0 || m.n_eos == (int)(sizeof m.eos / sizeof *m.eos);
+    const int most = (int)(sizeof m.eos / sizeof *m.eos);
+    const int32_t id = tokenizer_eos(t);
+    bool known = id < 0 || m.n_eos == most;
     for (int i = 0; i < m.n_eos; i++) known |= m.eos[i] == id;
     if (!known) m.eos[m.n_eos++] = id;
+    m.n_eos = ends_add(t, m.eos, m.n_eos, most);
     return m;
 }
 
@@ -97,7 +101,7 @@ static enum err open_env(struct api *api, struct err_note *note)
     if (api->has_env) return OK;
     enum err e = chat_tokens_new(&api->chat_tokens, a->tokenizer, note);
     if (e) return e;
-    api->model = with_tokenizer_eos(a->model, tokenizer_eos(a->tokenizer));
+    api->model = with_ends(a->model, a->tokenizer);
     api->env = (struct prep_env){
         .chat = {.tmpl = a->chat_template,
                  .tokenizer = a->tokenizer,

@@ -7,6 +7,7 @@
 
 #include "base/files/gguf.h"
 #include "server/text/assets_internal.h"
+#include "server/text/ends.h"
 
 /* The format's token types by number. Byte pieces belong to sentencepiece vocabularies, which are refused by
  * name. */
@@ -59,7 +60,7 @@ static enum err read_kinds(struct text_owner *o, const char *path, struct err_no
         if (type[i] < 0 || type[i] >= (int64_t)sizeof kind_of)
             e = key_bad(note, path, key, "has an unknown token type");
         else
-            kind[i] = kind_of[type[i]];
+            kind[i] = ends_is_marker(o->t.piece[i], o->t.piece_len[i]) ? TOKEN_SPECIAL : kind_of[type[i]];
     }
     free(type);
     return e;

@@ -513,6 +513,11 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
     return id >= 0 && id < t->n_piece && t->kind[id] == TOKEN_SPECIAL;
 }
 
+bool tokenizer_is_whole(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->n_piece && (t->kind[id] == TOKEN_SPECIAL || t->kind[id] == TOKEN_ADDED);
+}
+
 int32_t tokenizer_find(const struct tokenizer *t, const char *piece, size_t n) { return find(t, piece, n); }
 
 const char *tokenizer_bytes(const struct tokenizer *t, int32_t id, size_t *n)

@@ -91,6 +91,7 @@ int32_t tokenizer_bos(const struct tokenizer *t); /* -1: none */
 int32_t tokenizer_eos(const struct tokenizer *t);
 int tokenizer_n_piece(const struct tokenizer *t);
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
+bool tokenizer_is_whole(const struct tokenizer *t, int32_t id); /* special or added: never made of merges */
 int32_t tokenizer_find(const struct tokenizer *t, const char *piece,
                        size_t n); /* exact special/added/byte-alphabet piece; -1 */
 /* The raw bytes of one token (not always whole UTF-8 characters). Borrowed. Special tokens give their text.
