@@ -275,6 +275,17 @@ static void biases_that_a_gguf_lacks_are_zero(void **state)
     drop(&m);
 }
 
+/* Within a window every key is seen; beyond it the model was not made for full attention. */
+static void a_sliding_window_bounds_the_context(void **state)
+{
+    (void)state;
+    struct model m;
+    struct err_note note = {0};
+    if (load(&m, "tests/goldens/tiny/mistral", &note) != OK) fail_msg("%s", note.text);
+    assert_int_equal(m.spec.max_len, 4096); /* of 8192 positions */
+    drop(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +293,7 @@ int main(void)
         cmocka_unit_test(a_safetensors_tensor_that_nobody_reads_is_refused_by_name),
         cmocka_unit_test(a_gguf_and_a_directory_of_the_same_tensors_are_the_same_weights),
         cmocka_unit_test(biases_that_a_gguf_lacks_are_zero),
+        cmocka_unit_test(a_sliding_window_bounds_the_context),
     };
     struct backend_conf b = {
         .dtype = ENGINE_DTYPE_F32, .n_thread = 1, .max_tok = 16, .max_k = 256, .max_n = 512};

@@ -30,7 +30,7 @@ CASES = {
                   rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
     "llama_bias": case("LlamaForCausalLM", "llama", torch.float16, tie_word_embeddings=True, seed=8, rope_theta=10000.0, attention_bias=True,
                        mlp_bias=True),
-    "mistral": case("MistralForCausalLM", "mistral", torch.bfloat16, seed=9, rope_theta=10000.0, sliding_window=1024, max_position_embeddings=2048),
+    "mistral": case("MistralForCausalLM", "mistral", torch.bfloat16, seed=9, rope_theta=10000.0, sliding_window=4096, max_position_embeddings=8192),
     "llama3": case("LlamaForCausalLM", "llama", torch.bfloat16, shards=3, seed=2, rope_theta=500000.0,
                    rope_scaling={"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                                  "original_max_position_embeddings": 256}),
