@@ -37,7 +37,7 @@ APPS = $(addprefix $(BUILD)/tests/server/,http_app fault_app starve_app)
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all run test test-training unit asan tsan e2e house bench loadtest test-gpu bench-gpu sim docs fmt clean deps test-deps cuda
+.PHONY: all run test test-training unit goldens asan tsan e2e house bench loadtest test-gpu bench-gpu sim docs fmt clean deps test-deps cuda
 
 all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd
@@ -60,6 +60,10 @@ ALONE = $(filter %_golden %/test_engine %/test_resume,$(UNIT))
 unit: $(UNIT)
 	@$(call side_by_side,$(filter-out $(ALONE),$(UNIT)))
 	@set -e; for t in $(ALONE); do echo "== $$t"; $$t; done
+
+# The real model on all its goldens: longer prompts, more combinations.
+goldens: $(ALONE)
+	@set -e; for t in $(ALONE); do echo "== $$t"; FLUXD_TEST_ALL=1 $$t; done
 
 # The sanitizers watch the unit tests and a whole server; golden comparisons run without them (same code, slow there).
 ASAN = BUILD=build/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" OPT=-O1

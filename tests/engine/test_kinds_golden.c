@@ -5,6 +5,7 @@
 static struct engine *open_kind(const cJSON *j, const char *plan, int sparse, int full)
 {
     struct engine_conf c = drive_conf(DRIVE_SMOLLM2, ENGINE_DTYPE_F32, CHUNK);
+    c.max_seqs = DRIVE_MANY;
     c.sink_size = int_of(j, "sink");
     c.local_window_size = int_of(j, "window");
     c.triangle_n_last = int_of(j, "triangle_n_last");
@@ -14,20 +15,18 @@ static struct engine *open_kind(const cJSON *j, const char *plan, int sparse, in
     return drive_open(&c);
 }
 
-/* chunk: prompts longer go in pieces. */
-static void run_case(struct engine *e, const cJSON *j, const cJSON *k, int chunk, double tolerance,
-                     struct worst *w)
+static const cJSON *prompt_of(const cJSON *j, const cJSON *k)
+{
+    return cJSON_GetArrayItem(cJSON_GetObjectItem(j, "prompts"), int_of(k, "prompt"));
+}
+
+/* Adds a case to those that run together. */
+static void add_case(struct replay *r, struct engine *e, const cJSON *j, const cJSON *k)
 {
     int32_t ids[DRIVE_TOK];
-    int n = read_ids(cJSON_GetArrayItem(cJSON_GetObjectItem(j, "prompts"), int_of(k, "prompt")), ids);
-    const cJSON *route = cJSON_GetObjectItem(k, "route"), *out = cJSON_GetObjectItem(k, "out");
-    struct drive d;
-    drive_init(&d, e, 1, ids, n, route ? route->valuestring : NULL, 5);
-    for (int i = 0; i < cJSON_GetArraySize(out); i++) {
-        struct sample_out got = i == 0 ? drive_prefill(&d, chunk) : drive_decode(&d);
-        compare(&got, cJSON_GetArrayItem(out, i), DRIVE_TOP, tolerance, w);
-    }
-    drive_fini(&d);
+    int n = read_ids(prompt_of(j, k), ids);
+    const cJSON *route = cJSON_GetObjectItem(k, "route");
+    replay_add(r, e, ids, n, route ? route->valuestring : NULL, cJSON_GetObjectItem(k, "out"));
 }
 
 static void check_setting(const char *setting, int sparse, int full, double tolerance)
@@ -36,15 +35,19 @@ static void check_setting(const char *setting, int sparse, int full, double tole
     struct engine *e = open_kind(j, NULL, sparse, full);
     const cJSON *k;
     struct worst w = {0};
+    struct replay r = {0};
     int n = 0;
     assert_int_equal(engine_info(e)->sparse_streams, sparse == ATTN_STREAMING);
     cJSON_ArrayForEach(k, cJSON_GetObjectItem(j, "kinds"))
     {
         if (strcmp(cJSON_GetObjectItem(k, "setting")->valuestring, setting) != 0) continue;
-        run_case(e, j, k, n++ % 2 ? CHUNK : 384, tolerance, &w);
+        if (left_out(cJSON_GetArraySize(prompt_of(j, k)))) continue;
+        add_case(&r, e, j, k);
+        n++;
     }
-    assert_int_equal(n, 10); /* lengths 1, 15, 16, 17, 127, 128, 129, 255, 1000, 1281 */
-    assert_int_equal(w.n, 10 * 8);
+    replay_run(&r, (const int[2]){384, CHUNK}, tolerance, &w, NULL, NULL);
+    assert_int_equal(n, drive_all() ? 10 : 9); /* lengths 1, 15, 16, 17, 127, 128, 129, 255, 1000, 1281 */
+    assert_int_equal(w.n, n * 8);
     report(setting, &w);
     engine_close(e);
     cJSON_Delete(j);
@@ -73,26 +76,24 @@ static void plans_equal_the_reference(void **state)
 {
     (void)state;
     cJSON *j = golden("tests/goldens/kinds.json");
-    const cJSON *k, *last = NULL;
-    struct engine *e = NULL;
+    const cJSON *k;
     int n = 0;
     cJSON_ArrayForEach(k, cJSON_GetObjectItem(j, "plans"))
     {
+        if (left_out(cJSON_GetArraySize(prompt_of(j, k)))) continue;
         const char *plan = cJSON_GetObjectItem(k, "plan")->valuestring;
         struct worst w = {0};
-        if (!last || strcmp(plan, cJSON_GetObjectItem(last, "plan")->valuestring) != 0) {
-            engine_close(e);
-            e = open_kind(j, plan, -1, -1);
-            assert_non_null(engine_info(e)->fixed_route);
-        }
-        run_case(e, j, k, CHUNK, strstr(plan, "flex") ? 2e-2 : 5e-3, &w);
+        struct replay r = {0};
+        struct engine *e = open_kind(j, plan, -1, -1);
+        assert_non_null(engine_info(e)->fixed_route);
+        add_case(&r, e, j, k);
+        replay_run(&r, whole_chunks, strstr(plan, "flex") ? 2e-2 : 5e-3, &w, NULL, NULL);
         assert_int_equal(w.n, 8);
         report(plan, &w);
-        last = k;
         n++;
+        engine_close(e);
     }
-    assert_int_equal(n, 4 * 2);
-    engine_close(e);
+    assert_int_equal(n, 4 * (drive_all() ? 2 : 1));
     cJSON_Delete(j);
 }
 

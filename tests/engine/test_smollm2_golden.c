@@ -4,6 +4,7 @@
 int main(void)
 {
     model_path = DRIVE_SMOLLM2;
+    brief = !drive_all();
     const struct CMUnitTest tests[] = {INVARIANCE_TESTS};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
