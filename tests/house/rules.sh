@@ -20,9 +20,10 @@ scheduler       engine/(engine|batch)\.h
 server/json     nothing
 server/jinja    nothing
 server/text/grammar nothing
+server/text/tools server/(json/(in|scan)|jinja/jinja)\.h
 server/text     server/(json/in|jinja/jinja)\.h
 server/http     server/json/out\.h
-server/api      scheduler/(scheduler|request)\.h|server/(config|process|version|[a-z]*/[a-z_]*)\.h
+server/api      scheduler/(scheduler|request)\.h|server/(config|process|version|[a-z]*/[a-z_]*|text/tools/[a-z]*)\.h
 server          server/[a-z]*/[a-z_]*\.h
 '
 out=$(sources base kernels engine scheduler server | xargs grep -HE '^#include "' | ROOMS="$rooms" awk -F: '
