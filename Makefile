@@ -29,7 +29,7 @@ CUDA_LIBS = $(if $(CUDA),-L$(CUDA_HOME)/lib64 -lcudart_static -lrt -lstdc++)
 find_c   = $(shell find $(1) -name '*.c' | sort)
 CUDA_SRC = $(wildcard engine/cuda/*.c kernels/cuda/*.c)
 SRC  = $(filter-out server/main.c $(CUDA_SRC),$(call find_c,base kernels engine scheduler server)) $(if $(CUDA),$(CUDA_SRC))
-OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/ui_html.o
+OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/ui_html.o $(BUILD)/server/openapi_json.o
 UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(shell find tests -name 'test_*.c' | sort))
 QUICK = $(filter-out %_golden,$(UNIT))
 APPS = $(addprefix $(BUILD)/tests/server/,http_app fault_app starve_app)
@@ -142,6 +142,10 @@ $(BUILD)/kernels/%.o: OPT := $(if $(SAN),$(OPT),-O3) # vectorised loops
 $(BUILD)/server/ui_html.o: server/ui.html
 	@mkdir -p $(@D)
 	@cd server && ld -r -b binary -z noexecstack -o $(abspath $@) ui.html
+
+$(BUILD)/server/openapi_json.o: server/api/openapi.json
+	@mkdir -p $(@D)
+	@cd server/api && ld -r -b binary -z noexecstack -o $(abspath $@) openapi.json
 
 $(BUILD)/libfluxd.a: $(OBJ) $(if $(CUDA),$(GPU_OBJ))
 	@rm -f $@

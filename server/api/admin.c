@@ -7,6 +7,7 @@
 #include "server/config.h"
 #include "server/api/limits.h"
 #include "server/api/metrics.h"
+#include "server/api/openapi.h"
 #include "server/version.h"
 
 /* The page, linked in as it stands in server/ui.html. */
@@ -85,6 +86,15 @@ void api_metrics(struct http_call *c, void *arg)
     strbuf_init(&b);
     metrics_write(&b, arg, f);
     reply_buffer(c, &b, metrics_content_type(f));
+}
+
+void api_openapi(struct http_call *c, void *arg)
+{
+    const struct app *app = arg;
+    struct strbuf b;
+    strbuf_init(&b);
+    openapi_write(&b, app->config->n_api_key > 0);
+    reply_buffer(c, &b, "application/json");
 }
 
 /* The policy lets the page talk to this server and to nobody else. */

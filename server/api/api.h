@@ -62,12 +62,14 @@ void api_models(struct http_call *c, void *app);
 void api_model(struct http_call *c, void *app);
 void api_tokenizer_info(struct http_call *c, void *app);
 
-/* server/api/admin.c: GET /health, /ready, /version, /v1/limits, /metrics and the page at /. */
+/* server/api/admin.c: GET /health, /ready, /version, /v1/limits, /metrics, /openapi.json and the page at /.
+ */
 void api_health(struct http_call *c, void *app);
 void api_ready(struct http_call *c, void *app);
 void api_version(struct http_call *c, void *app);
 void api_limits(struct http_call *c, void *app);
 void api_metrics(struct http_call *c, void *app);
+void api_openapi(struct http_call *c, void *app);
 void api_page(struct http_call *c, void *app);
 
 #endif

@@ -39,6 +39,8 @@ static const struct json_row message_row[] = {
     {.name = NULL},
 };
 
+const struct json_row *chat_prompt_message_rows(void) { return message_row; }
+
 struct part {
     struct json_str type, text;
 };

@@ -27,6 +27,8 @@ struct chat_prompt_env {
 enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct params *p, struct json_in *in,
                              const char *param, size_t n);
 
+const struct json_row *chat_prompt_message_rows(void); /* the fields of a message */
+
 /* Appends the ids of p's messages to out. Refusals name the message ("messages[2].content"); ERR_TEMPLATE
  * with the text that the template raised. think_open (may be NULL): whether the answer begins inside <think>.
  */

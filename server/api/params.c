@@ -461,20 +461,16 @@ static const struct form
     form_tokenize = {.own = tokenize_row, .either = true, .add_special = true},
     form_detokenize = {.own = detokenize_row};
 
-enum err params_read(struct params *p, struct json_in *in, enum api_endpoint endpoint,
-                     const struct engine_info *model)
-{
-    static const struct form *const form_of[API_N_ENDPOINT] = {
+static const struct form *const form_of[API_N_ENDPOINT] = {
 #define ENDPOINT(id, path, name, prefix, fields, ...) [API_##id] = &form_##fields,
 #define VIEW(...)
 #include "server/api/endpoints.def"
 #undef ENDPOINT
 #undef VIEW
-    };
-    const struct form *f = form_of[endpoint];
-    params_init(p, f);
-    const bool by_messages = f->by_messages || (f->either && json_in_get(in->root, "messages"));
-    if (by_messages) p->add_special = false; /* the template writes them */
+};
+
+static void put_tables(struct params_tables *t, const struct form *f, bool by_messages)
+{
     const struct json_row *const table[] = {
         shared_row,
         f->generates ? sampling_row : NULL,
@@ -482,9 +478,33 @@ enum err params_read(struct params *p, struct json_in *in, enum api_endpoint end
         by_messages ? messages_row : NULL,
         f->own,
     };
+    t->n = 0;
+    t->either = f->either;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (table[i]) t->table[t->n++] = table[i];
+}
+
+void params_tables(enum api_endpoint endpoint, struct params_tables *out)
+{
+    put_tables(out, form_of[endpoint], form_of[endpoint]->by_messages || form_of[endpoint]->either);
+}
+
+const struct json_row *params_rows_inside(const char *field)
+{
+    return !strcmp(field, "stream_options") ? stream_options_row : NULL;
+}
+
+enum err params_read(struct params *p, struct json_in *in, enum api_endpoint endpoint,
+                     const struct engine_info *model)
+{
+    const struct form *f = form_of[endpoint];
+    params_init(p, f);
+    const bool by_messages = f->by_messages || (f->either && json_in_get(in->root, "messages"));
+    if (by_messages) p->add_special = false; /* the template writes them */
+    struct params_tables t;
+    put_tables(&t, f, by_messages);
     enum err e = OK;
-    for (size_t i = 0; !e && i < sizeof table / sizeof *table; i++)
-        if (table[i]) e = json_in_read(in, in->root, table[i], p);
+    for (int i = 0; !e && i < t.n; i++) e = json_in_read(in, in->root, t.table[i], p);
     if (!e) e = check_vocabulary(p, in, model->n_vocab);
     if (!e && by_messages) e = check_messages(p, in);
     if (!e && f->either && !by_messages && p->prompt.n == 0)

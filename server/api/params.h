@@ -55,4 +55,15 @@ struct params {
 enum err params_read(struct params *p, struct json_in *in, enum api_endpoint endpoint,
                      const struct engine_info *model);
 
+/* For a description: the n tables by which a body of this endpoint is read (those of messages too where it
+ * may have messages or a prompt, then one of both is needed), and the table of an object that is a field;
+ * NULL: it has none. */
+struct params_tables {
+    const struct json_row *table[5];
+    int n;
+    bool either;
+};
+void params_tables(enum api_endpoint endpoint, struct params_tables *out);
+const struct json_row *params_rows_inside(const char *field);
+
 #endif

@@ -23,6 +23,7 @@ const struct http_route routes[] = {
     {.method = HTTP_GET, .path = "/version", .handle = api_version},
     {.method = HTTP_GET, .path = "/v1/limits", .handle = api_limits},
     {.method = HTTP_GET, .path = "/metrics", .scrape = true, .handle = api_metrics},
+    {.method = HTTP_GET, .path = "/openapi.json", .handle = api_openapi},
     {.method = HTTP_GET,
      .path = "/",
      .open = true,
