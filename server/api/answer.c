@@ -18,13 +18,6 @@ static const struct form {
     [ANSWER_CHAT_CHUNK] = {.object = "chat.completion.chunk", .chat = true, .chunk = true},
 };
 
-static void write_ids(struct json_out *o, const char *key, const int32_t *id, size_t n)
-{
-    json_out_array(o, key);
-    for (size_t i = 0; i < n; i++) json_out_int(o, NULL, id[i]);
-    json_out_end(o);
-}
-
 /* --- log-probabilities --- */
 
 static float printable(float logprob) { return logprob > LOGPROB_FLOOR ? logprob : LOGPROB_FLOOR; }
@@ -59,22 +52,39 @@ static int64_t n_characters(const struct strbuf *s)
     return n;
 }
 
-static void legacy_names(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c,
-                         struct strbuf *name)
+/* A choice on its way: what the parts below read and write. */
+struct work {
+    struct json_out *o;
+    const struct tokenizer *t;
+    const struct form *f;
+    const struct answer_choice *c;
+    struct strbuf name;
+};
+
+static const struct sample_out *token_at(const struct answer_choice *c, size_t i)
 {
-    json_out_array(o, "tokens");
-    for (size_t i = 0; i < c->n_token; i++) {
-        token_name(t, c->token[i].id, name);
-        json_out_string(o, NULL, name->data ? name->data : "", name->len);
-    }
-    json_out_end(o);
-    json_out_array(o, "text_offset");
-    for (size_t i = 0; i < c->n_token; i++) {
-        json_out_int(o, NULL, *c->text_offset);
-        token_name(t, c->token[i].id, name);
-        *c->text_offset += n_characters(name);
-    }
-    json_out_end(o);
+    return i < c->n_before ? &c->before[i] : &c->token[i - c->n_before];
+}
+
+static void put_name(struct work *w, size_t i)
+{
+    token_name(w->t, token_at(w->c, i)->id, &w->name);
+    json_out_string(w->o, NULL, w->name.data ? w->name.data : "", w->name.len);
+}
+
+static void put_offset(struct work *w, size_t i)
+{
+    json_out_int(w->o, NULL, *w->c->text_offset);
+    token_name(w->t, token_at(w->c, i)->id, &w->name);
+    *w->c->text_offset += n_characters(&w->name);
+}
+
+static void put_logprob(struct work *w, size_t i)
+{
+    if (i == 0 && w->c->first_null)
+        json_out_null(w->o, NULL);
+    else
+        json_out_float(w->o, NULL, own_logprob(token_at(w->c, i)));
 }
 
 /* The alternatives as an object, with the token itself where it is not among them. The ids are distinct, and
@@ -104,31 +114,12 @@ static void legacy_top(struct json_out *o, const struct tokenizer *t, const stru
     json_out_end(o);
 }
 
-static void legacy_logprobs(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c)
+static void put_top(struct work *w, size_t i)
 {
-    struct strbuf name;
-    strbuf_init(&name);
-    json_out_object(o, "logprobs");
-    legacy_names(o, t, c, &name);
-    json_out_array(o, "token_logprobs");
-    for (size_t i = 0; i < c->n_token; i++) {
-        if (i == 0 && c->first_null)
-            json_out_null(o, NULL);
-        else
-            json_out_float(o, NULL, own_logprob(&c->token[i]));
-    }
-    json_out_end(o);
-    json_out_array(o, "top_logprobs");
-    for (size_t i = 0; i < c->n_token; i++) {
-        if (i == 0 && c->first_null)
-            json_out_null(o, NULL);
-        else
-            legacy_top(o, t, &c->token[i], &name);
-    }
-    json_out_end(o);
-    json_out_end(o);
-    if (strbuf_failed(&name)) o->buf->failed = true;
-    strbuf_fini(&name);
+    if (i == 0 && w->c->first_null)
+        json_out_null(w->o, NULL);
+    else
+        legacy_top(w->o, w->t, token_at(w->c, i), &w->name);
 }
 
 static void chat_token(struct json_out *o, const struct tokenizer *t, int32_t id, float logprob)
@@ -142,26 +133,19 @@ static void chat_token(struct json_out *o, const struct tokenizer *t, int32_t id
     json_out_end(o);
 }
 
-static void chat_logprobs(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c)
+static void put_chat_token(struct work *w, size_t i)
 {
-    json_out_object(o, "logprobs");
-    json_out_array(o, "content");
-    for (size_t i = 0; i < c->n_token; i++) {
-        const struct sample_out *s = &c->token[i];
-        json_out_object(o, NULL);
-        chat_token(o, t, s->id, own_logprob(s));
-        json_out_array(o, "top_logprobs");
-        for (int k = 0; k < s->n_top; k++) {
-            json_out_object(o, NULL);
-            chat_token(o, t, s->top_id[k], printable(s->top_logprob[k]));
-            json_out_end(o);
-        }
-        json_out_end(o);
-        json_out_end(o);
+    const struct sample_out *s = token_at(w->c, i);
+    json_out_object(w->o, NULL);
+    chat_token(w->o, w->t, s->id, own_logprob(s));
+    json_out_array(w->o, "top_logprobs");
+    for (int k = 0; k < s->n_top; k++) {
+        json_out_object(w->o, NULL);
+        chat_token(w->o, w->t, s->top_id[k], printable(s->top_logprob[k]));
+        json_out_end(w->o);
     }
-    json_out_end(o);
-    json_out_null(o, "refusal");
-    json_out_end(o);
+    json_out_end(w->o);
+    json_out_end(w->o);
 }
 
 /* --- choices --- */
@@ -174,14 +158,20 @@ void answer_begin(struct json_out *o, const struct answer_head *h, enum answer_f
     json_out_text(o, "object", form_of[form].object);
     json_out_int(o, "created", h->created);
     json_out_text(o, "model", h->model);
-    if (form_of[form].chat && c && c->prompt_id)
-        write_ids(o, "prompt_token_ids", c->prompt_id, c->n_prompt_id);
+    if (form_of[form].chat && c && c->prompt_id) {
+        json_out_array(o, "prompt_token_ids");
+        for (size_t i = 0; i < c->n_prompt_id; i++) json_out_int(o, NULL, c->prompt_id[i]);
+        json_out_end(o);
+    }
 }
 
 static void write_text(struct json_out *o, const struct form *f, const struct answer_choice *c)
 {
     if (!f->chat) {
-        json_out_string(o, "text", c->text, c->n_text);
+        json_out_raw(o, "text", "\"", 1);
+        json_out_escape(o->buf, c->echo ? c->echo : "", c->n_echo);
+        json_out_escape(o->buf, c->text, c->n_text);
+        strbuf_putc(o->buf, '"');
         return;
     }
     json_out_object(o, f->chunk ? "delta" : "message");
@@ -192,23 +182,111 @@ static void write_text(struct json_out *o, const struct form *f, const struct an
     json_out_end(o);
 }
 
+static void open_choice(struct work *w, size_t i)
+{
+    (void)i;
+    json_out_object(w->o, NULL);
+    json_out_int(w->o, "index", w->c->index);
+    write_text(w->o, w->f, w->c);
+    if (w->c->scored)
+        json_out_object(w->o, "logprobs");
+    else
+        json_out_null(w->o, "logprobs");
+}
+
+static void close_scores(struct work *w, size_t i)
+{
+    (void)i;
+    if (w->f->chat) json_out_null(w->o, "refusal");
+    json_out_end(w->o);
+}
+
+static void put_finish(struct work *w, size_t i)
+{
+    (void)i;
+    json_out_text(w->o, "finish_reason", w->c->finish);
+}
+
+static void close_choice(struct work *w, size_t i)
+{
+    (void)i;
+    json_out_end(w->o);
+}
+
+static void put_prompt_id(struct work *w, size_t i) { json_out_int(w->o, NULL, w->c->prompt_id[i]); }
+static void put_id(struct work *w, size_t i) { json_out_int(w->o, NULL, w->c->id[i]); }
+
+static bool is_scored(const struct work *w) { return w->c->scored; }
+static bool is_scored_completion(const struct work *w) { return w->c->scored && !w->f->chat; }
+static bool is_scored_chat(const struct work *w) { return w->c->scored && w->f->chat; }
+static bool has_prompt_ids(const struct work *w) { return w->c->prompt_id && !w->f->chat; }
+static bool has_ids(const struct work *w) { return w->c->id; }
+static size_t n_scored(const struct work *w) { return w->c->n_before + w->c->n_token; }
+static size_t n_prompt_ids(const struct work *w) { return w->c->n_prompt_id; }
+static size_t n_ids(const struct work *w) { return w->c->n_id; }
+
+/* In their order: lists, which have a key, and what stands between them. */
+static const struct part {
+    void (*put)(struct work *w, size_t i); /* item i of the list */
+    bool (*applies)(const struct work *w); /* NULL: always */
+    const char *key;
+    size_t (*n)(const struct work *w); /* items */
+} part_of_choice[] = {
+    {open_choice, NULL, NULL, NULL},
+    {put_name, is_scored_completion, "tokens", n_scored},
+    {put_offset, is_scored_completion, "text_offset", n_scored},
+    {put_logprob, is_scored_completion, "token_logprobs", n_scored},
+    {put_top, is_scored_completion, "top_logprobs", n_scored},
+    {put_chat_token, is_scored_chat, "content", n_scored},
+    {close_scores, is_scored, NULL, NULL},
+    {put_finish, NULL, NULL, NULL},
+    {put_prompt_id, has_prompt_ids, "prompt_token_ids", n_prompt_ids},
+    {put_id, has_ids, "token_ids", n_ids},
+    {close_choice, NULL, NULL, NULL},
+};
+enum { N_PARTS = sizeof part_of_choice / sizeof *part_of_choice };
+
+/* The list's end, or as far as most allows: false. */
+static bool put_list(struct work *w, const struct part *p, struct answer_cursor *at, size_t most)
+{
+    const struct strbuf *out = w->o->buf;
+    const size_t n = p->n(w);
+    if (!at->in_list) json_out_array(w->o, p->key);
+    at->in_list = true;
+    while (at->item < n && out->len < most && !strbuf_failed(out)) p->put(w, at->item++);
+    if (at->item < n && !strbuf_failed(out)) return false;
+    json_out_end(w->o);
+    at->in_list = false;
+    at->item = 0;
+    return true;
+}
+
+bool answer_choice_next(struct json_out *o, const struct tokenizer *t, enum answer_form form,
+                        const struct answer_choice *c, struct answer_cursor *at, size_t most)
+{
+    struct work w = {.o = o, .t = t, .f = &form_of[form], .c = c};
+    bool whole = true;
+    strbuf_init(&w.name);
+    for (; at->part < N_PARTS; at->part++) {
+        const struct part *p = &part_of_choice[at->part];
+        if (p->applies && !p->applies(&w)) continue;
+        if (!p->key)
+            p->put(&w, 0);
+        else if (!put_list(&w, p, at, most)) {
+            whole = false;
+            break;
+        }
+    }
+    if (strbuf_failed(&w.name)) o->buf->failed = true;
+    strbuf_fini(&w.name);
+    return whole;
+}
+
 void answer_choice(struct json_out *o, const struct tokenizer *t, enum answer_form form,
                    const struct answer_choice *c)
 {
-    const struct form *f = &form_of[form];
-    json_out_object(o, NULL);
-    json_out_int(o, "index", c->index);
-    write_text(o, f, c);
-    if (!c->token)
-        json_out_null(o, "logprobs");
-    else if (f->chat)
-        chat_logprobs(o, t, c);
-    else
-        legacy_logprobs(o, t, c);
-    json_out_text(o, "finish_reason", c->finish);
-    if (!f->chat && c->prompt_id) write_ids(o, "prompt_token_ids", c->prompt_id, c->n_prompt_id);
-    if (c->id) write_ids(o, "token_ids", c->id, c->n_id);
-    json_out_end(o);
+    struct answer_cursor at = {.part = 0};
+    answer_choice_next(o, t, form, c, &at, SIZE_MAX);
 }
 
 /* --- usage --- */

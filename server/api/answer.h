@@ -27,14 +27,17 @@ struct answer_choice {
     int index;
     const char *text;
     size_t n_text;
+    const char *echo; /* completions: what stands before the text */
+    size_t n_echo;
     const char *reason; /* chat: what was reasoned */
     size_t n_reason;
-    bool role;                      /* chat chunk: the first one, which names the speaker */
-    const char *finish;             /* NULL: not yet */
-    const struct sample_out *token; /* log-probabilities of n_token tokens; NULL: not asked for */
-    size_t n_token;
-    bool first_null;      /* completions: token[0] is the prompt's first and has none */
-    int64_t *text_offset; /* completions: characters before token[0]; moved on by the call */
+    bool role;          /* chat chunk: the first one, which names the speaker */
+    const char *finish; /* NULL: not yet */
+    bool scored;        /* log-probabilities are asked for: of the tokens in `before`, then in `token` */
+    const struct sample_out *before, *token;
+    size_t n_before, n_token;
+    bool first_null;      /* completions: the first of them is the prompt's first and has none */
+    int64_t *text_offset; /* completions: characters before the first; moved on by the call */
     const int32_t *id;    /* n_id ids of the answer; NULL: not asked for */
     size_t n_id;
     const int32_t *prompt_id; /* likewise, of the prompt */
@@ -46,6 +49,18 @@ void answer_begin(struct json_out *o, const struct answer_head *h, enum answer_f
                   const struct answer_choice *c);
 void answer_choice(struct json_out *o, const struct tokenizer *t, enum answer_form form,
                    const struct answer_choice *c);
+
+/* Where the writing of a choice stands; zero: at its beginning. */
+struct answer_cursor {
+    int part;
+    size_t item;
+    bool in_list;
+};
+
+/* Writes on, until o's buffer holds `most` bytes or a little more: false, or to the choice's end. The text is
+ * one piece. c says the same every time, but for its text and finish once they are written. */
+bool answer_choice_next(struct json_out *o, const struct tokenizer *t, enum answer_form form,
+                        const struct answer_choice *c, struct answer_cursor *at, size_t most);
 
 struct answer_usage {
     int64_t n_prompt, n_answer, n_cached;

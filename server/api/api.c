@@ -31,6 +31,7 @@ enum err api_open(struct app *a)
     struct api *api = calloc(1, sizeof *api);
     if (!api) return ERR_NOMEM;
     api->app = a;
+    api->room.most = (size_t)a->config->max_answers_bytes;
     list_init(&api->gens);
     list_init(&api->jobs);
     lanes_init(&api->lanes, a->loop, (int)a->config->prep_threads, (size_t)a->config->small_body_bytes);
@@ -154,6 +155,7 @@ static void job_free(struct job *j)
 struct long_answer {
     struct api *api;
     struct text_answer *text;
+    size_t counted;
 };
 
 static bool long_answer_next(void *arg, struct strbuf *out)
@@ -164,7 +166,8 @@ static bool long_answer_next(void *arg, struct strbuf *out)
 static void long_answer_free(void *arg)
 {
     struct long_answer *a = arg;
-    a->api->answer_bytes -= text_answer_bytes(a->text);
+    struct err_note none;
+    answer_room_set(&a->api->room, &a->counted, 0, &none);
     text_answer_free(a->text);
     free(a);
 }
@@ -172,22 +175,17 @@ static void long_answer_free(void *arg)
 static void answer_long(struct job *j)
 {
     struct api *api = j->api;
-    struct long_answer *a = malloc(sizeof *a);
-    const size_t most = (size_t)api->app->config->max_answers_bytes, n = text_answer_bytes(j->ask->rest);
-    if (!a || n > most || api->answer_bytes > most - n) {
-        if (a)
-            err_set(&j->note, ERR_OVERLOAD, NULL,
-                    "this answer and those that are being read exceed the %zu bytes of --max-answers-bytes",
-                    most);
-        else
-            err_set(&j->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    struct long_answer *a = calloc(1, sizeof *a);
+    enum err e = a ? answer_room_set(&api->room, &a->counted, text_answer_bytes(j->ask->rest), &j->note)
+                   : err_set(&j->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (e) {
         free(a);
         api_refuse(api, j->call, j->endpoint, &j->note);
         return;
     }
-    *a = (struct long_answer){.api = api, .text = j->ask->rest};
+    a->api = api;
+    a->text = j->ask->rest;
     j->ask->rest = NULL;
-    api->answer_bytes += n;
     const struct http_source source = {.begin = j->ask->answer.data,
                                        .n_begin = j->ask->answer.len,
                                        .next = long_answer_next,

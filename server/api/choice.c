@@ -33,20 +33,27 @@ void choice_fini(struct choice *c)
     c->token = NULL;
 }
 
+size_t choice_bytes(const struct choice *c)
+{
+    return (size_t)c->cap_token * sizeof *c->token + c->raw.cap + c->fresh.cap + c->kept.cap + c->reason.cap +
+           c->out.cap;
+}
+
 static bool keep_token(struct choice *c, const struct sample_out *s)
 {
     if (!c->ask->logprobs) {
         c->n_token++;
         return true;
     }
-    if (c->n_token == c->cap_token) {
+    if (c->n_held == c->cap_token) {
         const int cap = c->cap_token ? 2 * c->cap_token : 16;
         struct sample_out *p = realloc(c->token, (size_t)cap * sizeof *p);
         if (!p) return false;
         c->token = p;
         c->cap_token = cap;
     }
-    c->token[c->n_token++] = *s;
+    c->token[c->n_held++] = *s;
+    c->n_token++;
     return true;
 }
 

@@ -18,22 +18,26 @@ struct choice {
     struct strbuf reason, out; /* text that is certain; cleared by the code that sends it */
     struct stopper stopper;
     struct think think;       /* of a chat's answer */
-    struct sample_out *token; /* [n_token] when the call asks for log-probabilities */
-    int n_token, cap_token;
-    bool stopped;       /* a stop string: what still comes is not part of the answer */
-    const char *finish; /* NULL while it grows */
+    struct sample_out *token; /* [n_held] when the call asks for log-probabilities: those that are not told */
+    int n_token, n_held, cap_token; /* n_token: of the answer */
+    size_t counted;                 /* bytes, in gen.bytes */
+    bool stopped;                   /* a stop string: what still comes is not part of the answer */
+    const char *finish;             /* NULL while it grows */
     enum finish end; /* once done: how it ended for the client, whatever the scheduler made of it meanwhile */
     enum err failed; /* OK, or why there is no answer */
     bool done;       /* DONE was read (or the request was never accepted) */
     bool pending;    /* with the scheduler */
     /* what the stream has told of it */
     bool told_begin, told_finish;
-    int told_token; /* of n_token */
+    bool untold;     /* news waits for room */
+    int told_prompt; /* tokens of the prompt, where they are scored */
+    int told_token;  /* of n_token */
     int64_t text_offset;
 };
 
 void choice_init(struct choice *c, const struct ask *a, const struct tokenizer *t, int index);
 void choice_fini(struct choice *c);
+size_t choice_bytes(const struct choice *c); /* held for its answer */
 /* True: a stop string was completed by this very event, the request is to be cancelled. */
 bool choice_take(struct choice *c, const struct event *e);
 

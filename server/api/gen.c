@@ -9,7 +9,10 @@
 #include "base/log.h"
 #include "server/api/gen_own.h"
 
-enum { NEW_LEAST_TOK = 16 }; /* an answer of unnamed length is not made shorter than this to fit the pool */
+enum {
+    NEW_LEAST_TOK = 16, /* an answer of unnamed length is not made shorter than this to fit the pool */
+    PIECE_BYTES = 16384 /* of a long answer */
+};
 
 /* What each endpoint is called in the log, how its ids begin, and who writes its answers. */
 static const struct {
@@ -25,6 +28,9 @@ static const struct {
 };
 
 static struct scheduler *scheduler_of(const struct gen *g) { return g->api->app->scheduler; }
+
+/* What an answer may hold uncounted: as much as a stream, so the connections are the bound. */
+static size_t small_bytes(const struct gen *g) { return (size_t)g->api->app->config->stream_buffer_bytes; }
 
 /* --- the end */
 
@@ -50,13 +56,23 @@ static void log_gen(const struct gen *g)
 
 static void gen_free(struct gen *g)
 {
-    log_gen(g);
+    struct err_note none;
+    answer_room_set(&g->api->room, &g->counted, 0, &none);
     for (int i = 0; i < g->n_choice; i++) choice_fini(&g->choice[i]);
     free(g->choice);
     ask_free(g->ask);
+    free(g);
+}
+
+/* All is said and the scheduler has nothing of it: what is left is an answer that a client reads, or nothing.
+ */
+static void gen_end(struct gen *g)
+{
+    log_gen(g);
     list_remove(&g->node);
     g->api->live--;
-    free(g);
+    g->ended = true;
+    if (!g->read) gen_free(g);
 }
 
 static void cancel_all(struct gen *g)
@@ -101,6 +117,21 @@ static void fail_code(struct gen *g, enum err e)
     fail(g, &note);
 }
 
+/* --- a long answer is written while its client reads it */
+
+static bool next_piece(void *arg, struct strbuf *out)
+{
+    struct gen *g = arg;
+    return g->writer->next(g, out, out->len + PIECE_BYTES);
+}
+
+static void after_reading(void *arg)
+{
+    struct gen *g = arg;
+    g->read = false;
+    if (g->ended) gen_free(g);
+}
+
 static void succeed(struct gen *g)
 {
     struct http_call *call = g->call;
@@ -115,11 +146,18 @@ static void succeed(struct gen *g)
     }
     struct strbuf body;
     strbuf_init(&body);
-    if (g->writer->whole(g, &body)) {
+    const bool more = g->writer->next(g, &body, small_bytes(g));
+    if (strbuf_failed(&body)) {
+        fail_code(g, ERR_NOMEM);
+    } else if (!more) {
         call_over(g, 200);
         http_reply(call, 200, "application/json", body.data, body.len, NULL);
     } else {
-        fail_code(g, ERR_NOMEM);
+        const struct http_source rest = {
+            .begin = body.data, .n_begin = body.len, .next = next_piece, .free = after_reading, .arg = g};
+        g->read = true;
+        call_over(g, 200);
+        http_reply_source(call, "application/json", &rest);
     }
     strbuf_fini(&body);
 }
@@ -127,8 +165,8 @@ static void succeed(struct gen *g)
 /* After anything happened: ends what can be ended. g may be freed by it. */
 static void settle(struct gen *g)
 {
-    if (!g->over && g->n_growing == 0) succeed(g);
-    if (g->over && g->n_pending == 0) gen_free(g);
+    if (!g->over && g->n_growing == 0 && !g->paused) succeed(g);
+    if (g->over && g->n_pending == 0) gen_end(g);
 }
 
 /* --- events */
@@ -147,20 +185,41 @@ static void take_event(struct gen *g, struct choice *c, const struct event *e)
     g->n_growing--;
 }
 
+/* What c holds by now. Its events are few, so it can be counted once it is there. */
+static enum err count_bytes(struct gen *g, struct choice *c, struct err_note *note)
+{
+    const size_t n = choice_bytes(c);
+    g->bytes += n - c->counted;
+    c->counted = n;
+    return answer_room_set(&g->api->room, &g->counted, g->bytes > small_bytes(g) ? g->bytes : 0, note);
+}
+
+/* The scores of its prompts, which are there from the beginning. */
+static enum err count_scores(struct gen *g, struct err_note *note)
+{
+    for (int i = 0; i < g->n_choice; i++)
+        if (g->choice[i].r->prompt_out)
+            g->bytes += (size_t)g->choice[i].r->n_prompt * sizeof *g->choice[i].r->prompt_out;
+    return answer_room_set(&g->api->room, &g->counted, g->bytes > small_bytes(g) ? g->bytes : 0, note);
+}
+
 /* Reads what there is of one choice, and tells it. */
 static void pump(struct gen *g, struct choice *c)
 {
     struct event e;
     int n = 0;
     if (!g->over && g->streaming && http_stream_full(g->call)) g->paused = true;
-    if (g->paused || !c->pending) return;
+    if (g->paused || (!c->pending && !c->untold)) return;
     for (; c->pending && request_next_event(c->r, &e); n++) take_event(g, c, &e);
     if (n >= EVENT_RING - 1) scheduler_resume(scheduler_of(g)); /* the ring was full */
     if (g->over) return;
+    struct err_note full;
     if (c->failed)
         fail_code(g, c->failed);
-    else if (g->streaming && n > 0 && !g->writer->news(g, c))
+    else if (g->streaming && (n > 0 || c->untold) && !g->writer->news(g, c))
         fail_code(g, ERR_NOMEM);
+    else if (count_bytes(g, c, &full))
+        fail(g, &full);
 }
 
 static void pump_all(struct gen *g)
@@ -270,7 +329,7 @@ void gen_start(struct api *api, struct http_call *call, struct ask *ask, int64_t
         ask_free(ask);
         return;
     }
-    if (submit_all(g, &note)) {
+    if (count_scores(g, &note) || submit_all(g, &note)) {
         fail(g, &note);
         settle(g);
         return;

@@ -8,13 +8,16 @@
 
 struct gen;
 
-/* How a dialect says an answer. False: out of memory. A writer of whole answers alone has the last one. */
+/* How a dialect says an answer. False of the first three: out of memory. A writer of whole answers alone has
+ * `next` alone. */
 struct gen_writer {
     bool (*news)(struct gen *g, struct choice *c);             /* stream: what is new of c */
     bool (*end)(struct gen *g);                                /* stream: what comes after all choices */
     bool (*error)(struct gen *g, const struct err_note *note); /* stream: the error's frame */
-    bool (*whole)(struct gen *g, struct strbuf *out);          /* the whole answer */
-    bool chat;                                                 /* gen_tell.c: which of its two shapes */
+    /* The whole answer goes on, until out holds `most` bytes or a little more: true, or to its end: false.
+     * Where memory is short, out fails. */
+    bool (*next)(struct gen *g, struct strbuf *out, size_t most);
+    bool chat; /* gen_tell.c: which of its two shapes */
 };
 extern const struct gen_writer gen_writer_completion, gen_writer_chat, gen_writer_route, gen_writer_none;
 
@@ -31,6 +34,16 @@ struct gen {
     bool streaming; /* the 200 was sent */
     bool paused;    /* the client reads too slowly */
     bool over;      /* nothing more will be said */
+    bool ended;     /* it counts no more */
+    bool read;      /* the whole answer is being read, piece by piece */
+    size_t bytes;   /* held for the answer */
+    size_t counted; /* of these, in api.room */
+    struct {
+        struct json_out o;
+        struct answer_cursor cursor;
+        int choice_i;
+        bool begun;
+    } at; /* where the whole answer stands */
     int status;
     int64_t start_ns, first_ns; /* of the call; of the first token, 0: none yet */
     int64_t created;

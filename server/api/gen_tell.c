@@ -5,6 +5,8 @@
 
 #include "server/api/gen_own.h"
 
+enum { SCORES_AT_ONCE = 64 }; /* tokens of a prompt in one chunk of a stream */
+
 static struct answer_head head_of(const struct gen *g)
 {
     return (struct answer_head){.id = g->id, .model = g->api->app->model_id, .created = g->created};
@@ -84,34 +86,44 @@ static bool write_chunk(struct gen *g, const struct answer_choice *news)
     return ok;
 }
 
-/* Chat names the speaker; a completion repeats the prompt when it was asked to. */
+/* Chat names the speaker; a completion repeats the prompt when it was asked to, and scores it a piece at a
+ * time: the names of 20 alternatives for each token of a long prompt are hundreds of megabytes. */
 static bool tell_begin(struct gen *g, struct choice *c)
 {
     const struct ask *a = g->ask;
     const struct ask_prompt *p = &a->prompt[c->prompt_i];
+    const bool first = c->told_prompt == 0, scored = a->echo && a->logprobs;
     struct answer_choice news = {
         .index = c->index, .text = "", .role = is_chat(g), .text_offset = &c->text_offset};
-    c->told_begin = true;
-    if (a->return_token_ids) {
+    if (a->return_token_ids && first) {
         news.prompt_id = p->id;
         news.n_prompt_id = (size_t)p->n;
     }
-    if (a->echo) {
-        news.text = p->text;
-        news.n_text = p->n_text;
+    if (a->echo && first) {
+        news.echo = p->text;
+        news.n_echo = p->n_text;
     }
-    if (a->echo && a->logprobs) {
-        news.token = prompt_tokens(g, c);
-        news.n_token = (size_t)p->n;
-        news.first_null = true;
+    if (scored) {
+        const int left = p->n - c->told_prompt, n = left < SCORES_AT_ONCE ? left : SCORES_AT_ONCE;
+        news.scored = true;
+        news.before = prompt_tokens(g, c) + c->told_prompt;
+        news.n_before = (size_t)n;
+        news.first_null = first;
+        c->told_prompt += n;
     }
+    c->told_begin = !scored || c->told_prompt == p->n;
     return (!is_chat(g) && !a->echo && !a->return_token_ids) || write_chunk(g, &news);
 }
 
 static bool tell_news(struct gen *g, struct choice *c)
 {
     const struct ask *a = g->ask;
-    if (!c->told_begin && !tell_begin(g, c)) return false;
+    while (!c->told_begin) {
+        g->paused = c->untold = http_stream_full(g->call);
+        if (c->untold) return true;
+        if (!tell_begin(g, c)) return false;
+    }
+    c->untold = false;
     const int n_new = c->n_token - c->told_token;
     struct answer_choice news = {.index = c->index,
                                  .text = c->out.data ? c->out.data : "",
@@ -120,7 +132,8 @@ static bool tell_news(struct gen *g, struct choice *c)
                                  .n_reason = c->reason.len,
                                  .text_offset = &c->text_offset};
     if (a->logprobs && n_new > 0) {
-        news.token = c->token + c->told_token;
+        news.scored = true;
+        news.token = c->token;
         news.n_token = (size_t)n_new;
     }
     if (a->return_token_ids && n_new > 0) {
@@ -128,7 +141,8 @@ static bool tell_news(struct gen *g, struct choice *c)
         news.n_id = (size_t)n_new;
     }
     c->told_token = c->n_token;
-    if ((news.n_text || news.n_reason || news.token || news.id) && !write_chunk(g, &news)) return false;
+    if ((news.n_text || news.n_reason || news.scored || news.id) && !write_chunk(g, &news)) return false;
+    c->n_held = 0;
     strbuf_clear(&c->reason);
     strbuf_clear(&c->out);
     if (!c->finish || c->told_finish) return true;
@@ -176,27 +190,27 @@ static bool tell_error(struct gen *g, const struct err_note *note)
 
 /* --- whole answers */
 
-static bool write_whole_choice(const struct gen *g, struct choice *c, struct json_out *o)
+static struct answer_choice whole_choice(const struct gen *g, struct choice *c)
 {
     const struct ask *a = g->ask;
     const struct ask_prompt *p = &a->prompt[c->prompt_i];
-    struct answer_choice all = {.index = c->index, .finish = c->finish, .text_offset = &c->text_offset};
-    struct strbuf text;
-    struct sample_out *both = NULL;
-    strbuf_init(&text);
-    if (a->echo) strbuf_put(&text, p->text, p->n_text);
-    strbuf_put(&text, c->out.data ? c->out.data : "", c->out.len);
-    all.text = text.data ? text.data : "";
-    all.n_text = text.len;
-    all.reason = c->reason.data;
-    all.n_reason = c->reason.len;
+    struct answer_choice all = {.index = c->index,
+                                .text = c->out.data ? c->out.data : "",
+                                .n_text = c->out.len,
+                                .reason = c->reason.data,
+                                .n_reason = c->reason.len,
+                                .finish = c->finish,
+                                .text_offset = &c->text_offset};
+    if (a->echo) {
+        all.echo = p->text;
+        all.n_echo = p->n_text;
+    }
     if (a->logprobs) {
-        const size_t n = a->echo ? (size_t)p->n : 0;
-        both = calloc(n + (size_t)c->n_token + 1, sizeof *both);
-        if (both && n) memcpy(both, prompt_tokens(g, c), n * sizeof *both);
-        if (both && c->n_token) memcpy(both + n, c->token, (size_t)c->n_token * sizeof *both);
-        all.token = both;
-        all.n_token = n + (size_t)c->n_token;
+        all.scored = true;
+        all.before = a->echo ? prompt_tokens(g, c) : NULL;
+        all.n_before = a->echo ? (size_t)p->n : 0;
+        all.token = c->token;
+        all.n_token = (size_t)c->n_held;
         all.first_null = a->echo;
     }
     if (a->return_token_ids) {
@@ -205,47 +219,57 @@ static bool write_whole_choice(const struct gen *g, struct choice *c, struct jso
         all.id = c->r->prompt + c->r->n_prompt;
         all.n_id = (size_t)c->n_token;
     }
-    const bool ok = !strbuf_failed(&text) && (both || !a->logprobs);
-    if (ok) answer_choice(o, g->api->env.chat.tokenizer, is_chat(g) ? ANSWER_CHAT : ANSWER_COMPLETION, &all);
-    free(both);
-    strbuf_fini(&text);
-    return ok;
+    return all;
 }
 
-static bool tell_whole(struct gen *g, struct strbuf *out)
+static void tell_head(struct gen *g, enum answer_form form)
 {
-    struct json_out o;
-    bool ok = true;
     const struct ask *a = g->ask;
     const struct answer_head head = head_of(g);
     const struct answer_choice first = {.prompt_id = a->return_token_ids ? a->prompt[0].id : NULL,
                                         .n_prompt_id = (size_t)a->prompt[0].n};
-    json_out_init(&o, out);
-    answer_begin(&o, &head, is_chat(g) ? ANSWER_CHAT : ANSWER_COMPLETION, &first);
-    json_out_array(&o, "choices");
-    for (int i = 0; i < g->n_choice && ok; i++) ok = write_whole_choice(g, &g->choice[i], &o);
-    json_out_end(&o);
-    ok = ok && write_usage(g, &o);
-    json_out_end(&o);
-    return ok && !strbuf_failed(out);
+    answer_begin(&g->at.o, &head, form, &first);
+    json_out_array(&g->at.o, "choices");
 }
 
-static bool tell_route(struct gen *g, struct strbuf *out)
+static bool tell_next(struct gen *g, struct strbuf *out, size_t most)
+{
+    const enum answer_form form = is_chat(g) ? ANSWER_CHAT : ANSWER_COMPLETION;
+    struct json_out *o = &g->at.o;
+    if (!g->at.begun) json_out_init(o, out);
+    o->buf = out;
+    if (!g->at.begun) tell_head(g, form);
+    g->at.begun = true;
+    while (g->at.choice_i < g->n_choice) {
+        const struct answer_choice all = whole_choice(g, &g->choice[g->at.choice_i]);
+        if (!answer_choice_next(o, g->api->env.chat.tokenizer, form, &all, &g->at.cursor, most)) return true;
+        g->at.cursor = (struct answer_cursor){.part = 0};
+        g->at.choice_i++;
+        if (out->len >= most && g->at.choice_i < g->n_choice) return true;
+    }
+    json_out_end(o);
+    if (!write_usage(g, o)) out->failed = true;
+    json_out_end(o);
+    return false;
+}
+
+static bool tell_route(struct gen *g, struct strbuf *out, size_t most)
 {
     struct json_out o;
     const struct answer_head head = head_of(g);
+    (void)most;
     json_out_init(&o, out);
     answer_route(&o, &head, g->api->env.model, g->choice[0].r);
-    return !strbuf_failed(out);
+    return false;
 }
 
 const struct gen_writer gen_writer_completion = {.news = tell_news,
                                                  .end = tell_end,
                                                  .error = tell_error,
-                                                 .whole = tell_whole},
+                                                 .next = tell_next},
                         gen_writer_chat = {.news = tell_news,
                                            .end = tell_end,
                                            .error = tell_error,
-                                           .whole = tell_whole,
+                                           .next = tell_next,
                                            .chat = true},
-                        gen_writer_route = {.whole = tell_route}, gen_writer_none = {0};
+                        gen_writer_route = {.next = tell_route}, gen_writer_none = {0};

@@ -3,7 +3,8 @@
  *   api.c              open, close, events; a body on its way through the worker pool
  *   routes.c, models.c the handlers
  *   gen.c              a generation: from requests to the end of the answer
- *   gen_tell.c         what is said of it: a writer for each dialect */
+ *   gen_tell.c         what is said of it: a writer for each dialect
+ *   room.c             memory of long answers */
 #ifndef FLUXD_SERVER_API_INTERNAL_H
 #define FLUXD_SERVER_API_INTERNAL_H
 
@@ -11,6 +12,7 @@
 #include "server/api/api.h"
 #include "server/api/lanes.h"
 #include "server/api/prep.h"
+#include "server/api/room.h"
 
 struct api {
     struct api_stats stats;
@@ -22,8 +24,8 @@ struct api {
     struct list gens; /* struct gen */
     struct list jobs; /* bodies in the worker pool or on their way there */
     struct lanes lanes;
-    size_t answer_bytes; /* held by long answers that are being read */
-    int live;            /* of both */
+    struct answer_room room; /* long answers that grow or are being read */
+    int live;                /* of both lists */
     uint64_t next_request;
 };
 

@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "server/api/api.h"
+#include "server/api/internal.h"
 #include "server/api/metrics_vllm.h"
 #include "server/config.h"
 #include "server/process.h"
