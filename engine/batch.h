@@ -101,6 +101,10 @@ struct batch {
     int n_row, n_piece;
     struct batch_row *row;
     struct batch_piece *piece;
+    void (*masks)(void *arg); /* called before the mask of any row is read, when as much as can be done
+                                 without them is done or queued: they may be made until it returns. More than
+                                 once; NULL: no row has one */
+    void *masks_arg;
 };
 
 struct step_out {

@@ -8,8 +8,15 @@
 #include "base/clock.h"
 #include "engine/forward.h"
 
-static enum err step_rows(struct engine *e, const struct batch_row *row, int n, struct sample_out *out)
+/* Those of the rows and of the prompts that end here, all at once. */
+static void await_masks(const struct batch *b)
 {
+    if (b->masks) b->masks(b->masks_arg);
+}
+
+static enum err step_rows(struct engine *e, const struct batch *b, int at, int n, struct sample_out *out)
+{
+    const struct batch_row *row = b->row + at;
     for (int i = 0; i < n; i++) {
         e->span[i] = (struct span){.seq = row[i].seq, .pos0 = row[i].pos, .n = 1, .row0 = i};
         e->row[i] = i;
@@ -19,6 +26,7 @@ static enum err step_rows(struct engine *e, const struct batch_row *row, int n, 
         .e = e, .span = e->span, .n_span = n, .n_tok = n, .layer1 = e->spec.n_layer, .decode = true};
     TRY(e->forward->begin(&c));
     TRY(e->forward->layers(&c));
+    await_masks(b);
     return e->forward->sample(&c, n, e->row, e->sample, out);
 }
 
@@ -55,6 +63,7 @@ static enum err end_prompts(const struct call *c, const struct batch *b, int fir
         e->sample[n++] = b->piece[first + i].sample;
         memory_stream_drop(&e->mem, sp->seq->slot);
     }
+    if (n > 0) await_masks(b);
     TRY(e->forward->sample(c, n, e->row, e->sample, e->out));
     n = 0;
     for (int i = 0; i < c->n_span; i++) {
@@ -120,7 +129,7 @@ enum err step_run(struct engine *e, const struct batch *b, struct step_out *out,
     const int64_t t0 = clock_ns();
     enum err err = OK;
     for (int at = 0; at < b->n_row && err == OK; at += most)
-        err = step_rows(e, b->row + at, b->n_row - at < most ? b->n_row - at : most, out->row + at);
+        err = step_rows(e, b, at, b->n_row - at < most ? b->n_row - at : most, out->row + at);
     const int64_t t1 = clock_ns();
     if (b->n_piece) memset(out->drew, 0, (size_t)b->n_piece);
     if (err == OK) err = step_pieces(e, b, out);

@@ -222,13 +222,15 @@ struct sample_row {
     int32_t n_ban;
     const int32_t *allow_id; /* host: when n_allow > 0 only these may be sampled */
     int32_t n_allow;
-    int32_t force_id; /* >= 0: no sampling, report this token's logprob (echo) */
+    const uint32_t *mask; /* host: bit id % 32 of word id / 32: the token may be sampled; NULL: each may */
+    int32_t force_id;     /* >= 0: no sampling, report this token's logprob (echo) */
 };
 struct sample_out {
     int32_t id;
     float logprob;
     int32_t n_top;
     bool bad;                       /* NaN, or nothing left to sample from */
+    bool none;                      /* it is bad for the second reason */
     int32_t top_id[SAMPLE_TOP_MAX]; /* falling logprob, ties to the lower id */
     float top_logprob[SAMPLE_TOP_MAX];
 };

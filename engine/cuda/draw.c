@@ -9,19 +9,20 @@
 
 struct draw_cuda {
     struct gpu_ctx ops;
-    int max_row;
+    int max_row, words; /* of a mask */
     int64_t list_most;
     char *host, *dev; /* [max_row] rows, [list_most] ids, [list_most] values */
     struct sample_out *out_host, *out_dev;
     int64_t id_at, value_at, bytes;
 };
 
-enum err draw_cuda_open(struct draw_cuda **out, const struct gpu_ctx *ops, int max_row, int64_t list_most,
-                        struct err_note *note)
+enum err draw_cuda_open(struct draw_cuda **out, const struct gpu_ctx *ops, int max_row, int vocab,
+                        int64_t list_most, struct err_note *note)
 {
     struct draw_cuda *d = calloc(1, sizeof *d);
     if (!d) return err_set(note, ERR_NOMEM, NULL, "out of memory");
-    *d = (struct draw_cuda){.ops = *ops, .max_row = max_row, .list_most = list_most};
+    *d = (struct draw_cuda){
+        .ops = *ops, .max_row = max_row, .words = (vocab + 31) / 32, .list_most = list_most};
     d->id_at = max_row * (int64_t)sizeof(struct sample_gpu_row);
     d->value_at = d->id_at + list_most * 4;
     d->bytes = d->value_at + list_most * 4;
@@ -56,16 +57,16 @@ static int history(const struct sample_row *r)
     return r->repetition != 1.0f || r->presence != 0.0f || r->frequency != 0.0f ? r->n_hist : 0;
 }
 
-static int64_t numbers(const struct sample_row *r)
+static int64_t numbers(const struct sample_row *r, int words)
 {
-    return (int64_t)history(r) + r->n_bias + r->n_ban + r->n_allow;
+    return (int64_t)history(r) + r->n_bias + r->n_ban + r->n_allow + (r->mask ? words : 0);
 }
 
 int draw_cuda_fit(const struct draw_cuda *d, const struct sample_row *row, int n)
 {
     int64_t sum = 0;
     int i = 0;
-    while (i < n && i < d->max_row && (sum += numbers(&row[i])) <= d->list_most) i++;
+    while (i < n && i < d->max_row && (sum += numbers(&row[i], d->words)) <= d->list_most) i++;
     return i;
 }
 
@@ -101,11 +102,13 @@ enum err draw_cuda_send(struct draw_cuda *d, const float *logits, float *work, i
                                         .n_bias = r->n_bias,
                                         .n_ban = r->n_ban,
                                         .n_allow = r->n_allow,
+                                        .n_mask = r->mask ? d->words : 0,
                                         .seed = r->seed};
         to[i].hist = put_ids(d, &n_id, r->hist, to[i].n_hist);
         to[i].bias_id = put_ids(d, &n_id, r->bias_id, r->n_bias);
         to[i].ban_id = put_ids(d, &n_id, r->ban_id, r->n_ban);
         to[i].allow_id = put_ids(d, &n_id, r->allow_id, r->n_allow);
+        to[i].mask = put_ids(d, &n_id, (const int32_t *)r->mask, to[i].n_mask);
         to[i].bias_value = n_value;
         if (r->n_bias)
             memcpy((float *)(void *)(d->host + d->value_at) + n_value, r->bias_value, (size_t)r->n_bias * 4);

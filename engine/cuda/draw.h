@@ -9,9 +9,10 @@
 
 struct draw_cuda;
 
-/* max_row: rows of one call. Lists (history, bias, bans) of one call may hold list_most numbers together. */
-enum err draw_cuda_open(struct draw_cuda **out, const struct gpu_ctx *ops, int max_row, int64_t list_most,
-                        struct err_note *note);
+/* max_row: rows of one call. Lists (history, bias, bans) and masks of one call may hold list_most numbers
+ * together. */
+enum err draw_cuda_open(struct draw_cuda **out, const struct gpu_ctx *ops, int max_row, int vocab,
+                        int64_t list_most, struct err_note *note);
 void draw_cuda_close(struct draw_cuda *d);
 
 /* How many of the n rows the lists have room for: at least 1, or 0 if the first row alone has too much. */

@@ -116,8 +116,10 @@ enum err forward_cuda_open(struct engine *e, struct err_note *note)
     for (int i = 0; i < 3 && err == OK; i++)
         err = cuda_check(cudaEventCreate(i < 2 ? &f->idle.end[i] : &f->idle.begin), "event", note);
     if (err == OK)
-        err = draw_cuda_open(&f->draw, &f->ops.gpu, e->logit_tok,
-                             (int64_t)e->info.max_len + 3LL * e->spec.n_vocab, note);
+        err = draw_cuda_open(&f->draw, &f->ops.gpu, e->logit_tok, e->spec.n_vocab,
+                             (int64_t)e->info.max_len + 3LL * e->spec.n_vocab +
+                                 (int64_t)e->logit_tok * ((e->spec.n_vocab + 31) / 32),
+                             note);
     return err == OK ? warm_up(f, note) : err;
 }
 

@@ -1,6 +1,6 @@
-/* sample: from logits to one token. Order as in the field's servers: bias and bans, penalties, temperature,
- * min_p, top_k, top_p, draw. Sets are found by a search for a threshold over the floats' own order, so
- * nothing is sorted; ties go to the lower id. Rows are independent of each other. */
+/* sample: from logits to one token. Order as in the field's servers: mask, bias and bans, penalties,
+ * temperature, min_p, top_k, top_p, draw. Sets are found by a search for a threshold over the floats' own
+ * order, so nothing is sorted; ties go to the lower id. Rows are independent of each other. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -67,6 +67,8 @@ static void apply_penalties(const struct sample_row *r, const float *l, float *x
     } else {
         memcpy(x, l, (size_t)V * sizeof *x);
     }
+    if (r->mask)
+        for (int i = 0; i < V; i++) x[i] = r->mask[i / 32] >> i % 32 & 1 ? x[i] : -INFINITY;
     for (int i = 0; i < r->n_bias; i++) x[r->bias_id[i]] += r->bias_value[i];
     for (int i = 0; i < r->n_ban; i++) x[r->ban_id[i]] = -INFINITY;
     if (r->repetition == 1.0f && r->presence == 0.0f && r->frequency == 0.0f) return;
@@ -185,7 +187,7 @@ static int draw(const struct sample_row *r, float *p, int V)
 
 static bool plain(const struct sample_row *r)
 {
-    return r->temperature < GREEDY_BELOW && r->n_allow == 0 && r->n_bias == 0 && r->n_ban == 0 &&
+    return r->temperature < GREEDY_BELOW && !r->mask && r->n_allow == 0 && r->n_bias == 0 && r->n_ban == 0 &&
            r->repetition == 1.0f && r->presence == 0.0f && r->frequency == 0.0f;
 }
 
@@ -196,6 +198,7 @@ static void sample_one(const struct sample_row *r, const float *l, float *work, 
     o->logprob = 0;
     o->n_top = 0;
     o->bad = !isfinite(lse);
+    o->none = false;
     if (o->bad) return;
     if (r->force_id >= 0) {
         o->id = r->force_id;
@@ -204,7 +207,7 @@ static void sample_one(const struct sample_row *r, const float *l, float *work, 
     } else {
         apply_penalties(r, l, work, (int32_t *)(void *)(work + V), V);
         int best = arg_max(work, V);
-        o->bad = !(work[best] > -INFINITY);
+        o->bad = o->none = !(work[best] > -INFINITY);
         o->id = o->bad ? 0 : draw(r, work, V);
     }
     o->logprob = (float)((double)l[o->id] - lse);

@@ -72,15 +72,16 @@ struct sample_gpu_row {
     int32_t pos, top_k, n_top, force_id;
     float temperature, top_p, min_p, presence, frequency, repetition;
     int32_t n_hist, n_prompt, n_bias, n_ban, n_allow;
+    int32_t n_mask; /* 0: none, else the words of a bit for each token */
     uint64_t seed;
-    int64_t hist, bias_id, bias_value, ban_id, allow_id; /* offsets */
+    int64_t hist, bias_id, bias_value, ban_id, allow_id, mask; /* offsets */
 };
 struct sample_gpu_args {
     const float *logits; /* [n_row, V] */
     int64_t logits_stride;
     const struct sample_gpu_row *row; /* device [n_row] */
-    const int32_t *id;      /* device: history, bias, ban and allow lists; ids are checked by the caller */
-    const float *value;     /* device: bias values */
+    const int32_t *id;  /* device: history, bias, ban and allow lists, masks; ids are checked by the caller */
+    const float *value; /* device: bias values */
     struct sample_out *out; /* device [n_row] */
     float *work;            /* device [n_row, 2V] scratch */
     int n_row, vocab;

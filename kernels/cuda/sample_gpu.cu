@@ -209,7 +209,7 @@ static __device__ bool has_penalty(const sample_gpu_row &r)
 }
 static __device__ bool has_penalties(const sample_gpu_row &r)
 {
-    return r.n_allow > 0 || r.n_bias > 0 || r.n_ban > 0 || has_penalty(r);
+    return r.n_mask > 0 || r.n_allow > 0 || r.n_bias > 0 || r.n_ban > 0 || has_penalty(r);
 }
 
 /* change(x[id], times) once for every id of the list; count is zero before and after. */
@@ -240,6 +240,12 @@ static __device__ void apply_penalties(const sample_gpu_args &a, const sample_gp
     __syncthreads();
     for (int i = threadIdx.x; i < r.n_allow; i += THREADS) x[allow[i]] = l[allow[i]];
     __syncthreads();
+    if (r.n_mask > 0) {
+        const uint32_t *mask = (const uint32_t *)a.id + r.mask;
+        for (int i = threadIdx.x; i < a.vocab; i += THREADS)
+            if (!(mask[i / 32] >> i % 32 & 1)) x[i] = -INFINITY;
+        __syncthreads();
+    }
     for (int i = threadIdx.x; i < r.n_bias;
          i += THREADS) { /* the first of equal ids adds them all, in their order */
         bool first = true;
@@ -488,6 +494,7 @@ static __global__ void __launch_bounds__(THREADS) sample_kernel(const sample_gpu
     if (threadIdx.x == 0) {
         o->id = id;
         o->bad = bad;
+        o->none = bad && isfinite(lse);
         o->logprob = isfinite(lse) ? (float)((double)l[id] - lse) : 0;
         o->n_top = 0;
     }

@@ -206,7 +206,63 @@ static void penalties_bias_and_bans_bend_the_choice(void **st)
     assert_int_equal(one(&r).id, 30);
     r.n_ban = 1;
     r.ban_id = b; /* nothing is left */
-    assert_true(one(&r).bad);
+    assert_true(one(&r).bad && one(&r).none);
+}
+
+static void put(uint32_t *mask, int id, bool on)
+{
+    mask[id / 32] = (mask[id / 32] & ~(1u << id % 32)) | (uint32_t)on << id % 32;
+}
+
+/* Sampling under a mask is sampling where the other logits are -inf; logprobs are of the raw ones. */
+static void a_mask_refuses_tokens_whatever_else_is_asked_for(void **st)
+{
+    (void)st;
+    enum { WORDS = (V + 31) / 32 };
+    uint32_t mask[WORDS];
+    float raw[V];
+    const int32_t hist[] = {3, 4, 4, 9}, bias[] = {5, 6}, ban[] = {7},
+                  allow[] = {1, 4, 5, 6, 7, 8, 40, 41, 42};
+    const float value[] = {4, -3};
+    for (int k = 0; k < 400; k++) {
+        struct sample_row r = row();
+        fill((uint32_t)k + 1);
+        memcpy(raw, logits, sizeof raw);
+        r.temperature = k % 3 ? 1.0f : 0;
+        r.top_k = k % 5 ? 0 : 20;
+        r.top_p = k % 7 ? 1.0f : 0.8f;
+        r.min_p = k % 11 ? 0 : 0.1f;
+        r.seed = (uint64_t)k;
+        r.n_top = 3;
+        if (k % 2) r.hist = hist, r.n_hist = 4, r.n_prompt = 1, r.presence = 0.5f, r.repetition = 1.3f;
+        if (k % 4 == 1) r.bias_id = bias, r.bias_value = value, r.n_bias = 2, r.ban_id = ban, r.n_ban = 1;
+        if (k % 8 == 3) r.allow_id = allow, r.n_allow = 9;
+        for (int i = 0; i < V; i++)
+            put(mask, i, ((unsigned)i * 2654435761u + (unsigned)k * 40503u) >> 29 < 3 || i == 42);
+        r.mask = mask;
+        const struct sample_out got = one(&r);
+        for (int i = 0; i < V; i++)
+            if (!(mask[i / 32] >> i % 32 & 1)) logits[i] = -INFINITY;
+        r.mask = NULL;
+        const struct sample_out want = one(&r);
+        assert_false(got.bad || want.bad);
+        assert_int_equal(got.id, want.id);
+        assert_true(mask[got.id / 32] >> got.id % 32 & 1);
+        memcpy(logits, raw, sizeof raw);
+        r.force_id = got.id;
+        const struct sample_out plain = one(&r);
+        assert_true(got.logprob == plain.logprob && got.n_top == plain.n_top);
+        assert_memory_equal(got.top_id, plain.top_id, sizeof(int32_t) * 3);
+    }
+    struct sample_row r = row();
+    memset(mask, 0xff, sizeof mask);
+    const struct sample_out open = one(&r);
+    r.mask = mask;
+    assert_int_equal(one(&r).id, open.id);
+    memset(mask, 0, sizeof mask);
+    assert_true(one(&r).bad && one(&r).none);
+    logits[2] = NAN;
+    assert_true(one(&r).bad && !one(&r).none);
 }
 
 static void what_is_not_finite_is_bad(void **st)
@@ -229,6 +285,7 @@ int main(void)
                                    cmocka_unit_test(draws_follow_the_weights),
                                    cmocka_unit_test(seeds_and_positions_decide_alone),
                                    cmocka_unit_test(penalties_bias_and_bans_bend_the_choice),
+                                   cmocka_unit_test(a_mask_refuses_tokens_whatever_else_is_asked_for),
                                    cmocka_unit_test(what_is_not_finite_is_bad)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }

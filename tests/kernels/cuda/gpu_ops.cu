@@ -402,6 +402,7 @@ struct setting {
     int32_t top_k, n_top;
     float presence, frequency, repetition;
     int n_bias, n_ban, n_allow, force;
+    bool masked; /* every third token may come */
 };
 static const setting settings[] = {
     {0, 1, 0, 0, 5, 0, 0, 1, 0, 0, 0, -1},
@@ -419,6 +420,9 @@ static const setting settings[] = {
     {0, 1, 0, 0, 2, 0, 0, 1, 0, 0, 7, -1},
     {0.8f, 1, 0, 0, 4, 0, 0, 1, 0, 0, 0, 11},
     {0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, -1},
+    {0, 1, 0, 0, 3, 0, 0, 1, 0, 0, 0, -1, true},
+    {1, 0.9f, 0, 0, 3, 0.4f, 0.2f, 1.3f, 20, 20, 0, -1, true},
+    {0.7f, 0.95f, 0, 40, 0, 0, 0, 1, 0, 0, 0, -1, true},
 };
 enum { N_SETTING = sizeof settings / sizeof settings[0] };
 enum shape { SHARP, BROAD, TIES, ONE_NAN, ONE_INF, ALL_MINUS_INF, SOME_MINUS_INF, N_SHAPE };
@@ -477,7 +481,8 @@ static void same_out(const sample_out &a, const sample_out &b, int32_t want, con
     char text[256];
     snprintf(text, sizeof text, "%s: id %d bad %d logprob %.6f, expected %d, reference %d %d %.6f", what,
              a.id, a.bad, a.logprob, want, b.id, b.bad, b.logprob);
-    check(a.id == want && a.bad == b.bad && a.n_top == b.n_top, "sample_draws_the_reference's_token", text);
+    check(a.id == want && a.bad == b.bad && a.none == b.none && a.n_top == b.n_top,
+          "sample_draws_the_reference's_token", text);
     if (!isfinite(lse)) return;
     bool near = near_logprob(a.logprob, l[(size_t)a.id], lse);
     for (int i = 0; i < b.n_top; i++)
@@ -492,7 +497,7 @@ static void sample_equals_reference(int V, enum shape shape, int draws)
     std::vector<int32_t> ids;
     std::vector<sample_row> row((size_t)n);
     std::vector<sample_gpu_row> gpu((size_t)n + 1);
-    ids.reserve((size_t)n * 400), value.reserve((size_t)n * 40);
+    ids.reserve((size_t)n * (400 + (size_t)V / 32)), value.reserve((size_t)n * 40);
     auto list = [&](int count, const int32_t **host, int64_t *off) {
         *off = (int64_t)ids.size();
         *host = ids.data() + ids.size();
@@ -528,7 +533,9 @@ static void sample_equals_reference(int V, enum shape shape, int draws)
              r.n_bias,
              r.n_ban,
              r.n_allow,
+             s.masked ? (V + 31) / 32 : 0,
              r.seed,
+             0,
              0,
              0,
              0,
@@ -541,6 +548,9 @@ static void sample_equals_reference(int V, enum shape shape, int draws)
         for (int j = 0; j < r.n_bias; j++) value.push_back((float)(int)(rng() % 8) - 3.5f);
         list(r.n_ban, &r.ban_id, &d.ban_id);
         list(r.n_allow, &r.allow_id, &d.allow_id);
+        d.mask = (int64_t)ids.size();
+        r.mask = s.masked ? (const uint32_t *)(ids.data() + ids.size()) : NULL;
+        for (int j = 0; j < d.n_mask; j++) ids.push_back((int32_t)(0x49249249u << j % 3));
         all.insert(all.end(), l.begin(), l.end());
     }
     all.insert(all.end(), l.begin(), l.end());
