@@ -1,6 +1,6 @@
-/* threads: see threads.h. The threads wait for a gate to open, so that they stand side by side. Afterwards
- * the kernel is waited for too: it wakes the thread that joins before it takes the ended one off the count
- * that the limit is about. */
+/* threads: see threads.h. Those that only show that they can start wait for a gate to open, so that they
+ * stand side by side. Afterwards the kernel is waited for too: it wakes the thread that joins before it takes
+ * the ended one off the count that the limit is about. */
 #include "base/threads.h"
 
 #include <pthread.h>
@@ -10,6 +10,41 @@
 #include <time.h>
 
 enum { TRIES = 1000, TRY_NS = 1000000 }; /* of the wait for the kernel */
+
+struct thread {
+    pthread_t id;
+    void (*run)(void *arg);
+    void *arg;
+};
+
+static void *run_thread(void *arg)
+{
+    const struct thread *t = arg;
+    t->run(t->arg);
+    return NULL;
+}
+
+struct thread *thread_start(void (*run)(void *arg), void *arg)
+{
+    struct thread *t = calloc(1, sizeof *t);
+    sigset_t all, before;
+    if (!t) return NULL;
+    *t = (struct thread){.run = run, .arg = arg};
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int failed = pthread_create(&t->id, NULL, run_thread, t);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!failed) return t;
+    free(t);
+    return NULL;
+}
+
+void thread_join(struct thread *t)
+{
+    if (!t) return;
+    pthread_join(t->id, NULL);
+    free(t);
+}
 
 struct gate {
     pthread_mutex_t lock;

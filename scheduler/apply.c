@@ -75,6 +75,7 @@ void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum fini
         leave(k, s);
         atomic_store_explicit(&k->stats->pages_used, kvpool_n_used(k->pool), memory_order_relaxed);
     }
+    if (r->guide) r->guide->op->end(r->guide);
     if (finish == FINISH_ERROR && r->note.code != why) /* else the note says more */
         err_set(&r->note, why, NULL, "%s", err_text(why));
     sched_hist_time(&k->stats->e2e, k->now_ns - r->submit_ns);
@@ -89,10 +90,27 @@ static bool is_stop(const struct request *r, int32_t id)
     return false;
 }
 
+/* The guide hears of the token. False: the request has ended. */
+static bool guide_takes(struct sched_core *k, struct seq *s, const struct sample_out *out)
+{
+    struct request *r = s->req;
+    struct guide *g = r->guide;
+    enum err e = s->mask_err;
+    if (!e && out->none) {
+        apply_end(k, s, r, g->op->whole(g) ? FINISH_STOP : FINISH_LENGTH, OK);
+        return false;
+    }
+    if (!e && out->bad) return true;
+    if (!e) e = g->op->take(g, out->id, &r->note);
+    if (e) apply_end(k, s, r, FINISH_ERROR, e);
+    return !e;
+}
+
 /* A new token of the answer. May end the request. */
 static void take_token(struct sched_core *k, struct seq *s, const struct sample_out *out)
 {
     struct request *r = s->req;
+    if (r->guide && !guide_takes(k, s, out)) return;
     if (out->bad) {
         apply_end(k, s, r, FINISH_ERROR, ERR_NAN);
         return;

@@ -6,6 +6,7 @@
 #include "base/mailbox.h"
 #include "scheduler/admit.h"
 #include "scheduler/apply.h"
+#include "scheduler/masks.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/swap.h"
 
@@ -16,6 +17,7 @@ struct scheduler {
     struct scheduler_stats stats;
     struct cost cost;
     struct swap *swap;
+    struct masks *masks;
     struct mailbox *inbox, *outbox;
     struct list waiting; /* requests, by priority, then arrival plus predicted time */
     struct list by_age;  /* the same, in the order in which they began to wait */
@@ -26,6 +28,7 @@ struct scheduler {
     struct seq **slot;            /* [max_seqs] pointers into seq, for plan.c */
     uint8_t *route;               /* default route [L] */
     int64_t *layer_pages;         /* [L] scratch of admission */
+    uint32_t *mask;               /* [max_seqs] masks */
     uint64_t turn;                /* admissions */
     int prefill_tok;              /* prompt tokens whose residual stream is held */
     double served_ms[ADMIT_KEYS]; /* predicted time given to each key, lifted when it comes back */

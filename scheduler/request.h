@@ -78,13 +78,34 @@ struct request_bias {
     float value; /* 0 or less */
 };
 
+/* A rule of a request's own about what may be sampled next; its maker's memory and code. The scheduler knows
+ * these calls alone. It makes no two of them at one time, whatever guides they are about, so guides may share
+ * what they learn without a lock. */
+struct guide;
+struct guide_ops {
+    /* What may come now: bit id % 32 of word id / 32 for each token of the model. On a thread of the
+     * scheduler while the forward pass runs. An error ends the request. May be asked again for the same
+     * token. */
+    enum err (*mask)(struct guide *g, uint32_t *bits, struct err_note *note);
+    /* Engine thread: this token came, which the mask allowed. Never of a token that is replayed after a
+     * preemption. An error ends the request. */
+    enum err (*take)(struct guide *g, int32_t token, struct err_note *note);
+    bool (*whole)(struct guide *g); /* engine thread: the answer may end here */
+    void (*end)(struct guide *g);   /* engine thread, once, before DONE: nothing more will be asked */
+};
+struct guide {
+    const struct guide_ops *op;
+};
+
 struct request {
     /* given by the maker, constant */
     uint64_t id;
     int32_t *prompt;       /* [n_prompt]; room for n_prompt + max_new ids: the scheduler appends the answer */
     int n_prompt, max_new; /* max_new >= 0; 0 only with prompt_out (scoring) */
     bool max_new_given;    /* the client named it (else promised as --default-max-tokens) */
-    struct sample_row sample; /* all but hist, pos, n_hist, n_prompt, force_id */
+    struct sample_row sample; /* all but hist, pos, n_hist, n_prompt, force_id, mask */
+    struct guide *guide;      /* NULL: none. When it leaves nothing to sample from, the answer ends: stopped
+                                 where it is whole, else cut (FINISH_LENGTH) */
     const int32_t *stop_id;   /* end the answer (eos included by the maker unless ignore_eos) */
     int n_stop_id;
     int min_new; /* stop ids are banned before */

@@ -39,8 +39,13 @@ static bool alloc_buffers(struct scheduler *s, int n, int n_layer)
     if (!s->seq || !s->slot || !s->plan.row || !s->plan.piece || !s->plan.pick || !s->batch.row ||
         !s->batch.piece || !s->out.row || !s->out.piece || !s->out.drew)
         return false;
+    size_t words = ((size_t)s->info->n_vocab + 31) / 32;
+    s->mask = calloc((size_t)n * words, sizeof *s->mask);
+    s->masks = masks_open(n, &s->stats);
+    if (!s->mask || !s->masks) return false;
     for (int i = 0; i < n; i++) {
         s->slot[i] = &s->seq[i];
+        s->seq[i].mask = s->mask + (size_t)i * words;
         s->seq[i].view.slot = i;
         if (!kvmap_init(&s->seq[i].map, n_layer, stride)) return false;
         s->seq[i].view.page = s->seq[i].map.page;
@@ -148,8 +153,10 @@ void scheduler_close(struct scheduler *s)
 {
     if (!s) return;
     for (int i = 0; s->seq && i < s->info->max_seqs; i++) kvmap_fini(&s->seq[i].map);
-    void *steps[] = {s->seq,       s->slot,      s->layer_pages, s->route,   s->plan.row,  s->plan.piece,
-                     s->plan.pick, s->batch.row, s->batch.piece, s->out.row, s->out.piece, s->out.drew};
+    void *steps[] = {s->seq,        s->slot,      s->layer_pages, s->route,       s->plan.row,
+                     s->plan.piece, s->plan.pick, s->batch.row,   s->batch.piece, s->out.row,
+                     s->out.piece,  s->out.drew,  s->mask};
+    masks_close(s->masks);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) free(steps[i]);
     prefix_close(s->core.prefix);
     kvpool_free(s->core.pool);
@@ -281,7 +288,8 @@ static void end_cancelled(struct scheduler *s)
             apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_CANCELLED, ERR_CANCELLED);
 }
 
-static struct sample_row sample_of(const struct seq *q)
+/* new_token: what is sampled will be taken, so a guided request's mask is asked for. */
+static struct sample_row sample_of(struct scheduler *s, struct seq *q, bool new_token)
 {
     const struct request *r = q->req;
     struct sample_row a = r->sample;
@@ -294,6 +302,11 @@ static struct sample_row sample_of(const struct seq *q)
         a.ban_id = r->stop_id;
         a.n_ban = r->n_stop_id;
     }
+    if (!new_token || !r->guide) return a;
+    masks_ask(s->masks, q);
+    a.mask = q->mask;
+    s->batch.masks = masks_wait;
+    s->batch.masks_arg = s->masks;
     return a;
 }
 
@@ -321,13 +334,16 @@ static void fill_batch(struct scheduler *s)
     make_room(s);
     s->batch.n_row = p->n_row;
     s->batch.n_piece = p->n_piece;
+    s->batch.masks = NULL;
     for (int i = 0; i < p->n_row; i++) {
         struct seq *q = s->slot[p->row[i].seq];
         int b = q->pos / PAGE_TOK;
         for (int l = 0; seq_on_new_page(q) && l < s->info->n_layer; l++)
             CHECK(kvmap_take(&q->map, s->core.pool, l, b, b + 1));
         q->view.page_stamp = q->map.stamp;
-        s->batch.row[i] = (struct batch_row){.seq = &q->view, .pos = q->pos, .sample = sample_of(q)};
+        bool new_token = q->pos + 1 == q->req->n_prompt + q->req->use.n_answer; /* else replayed */
+        s->batch.row[i] =
+            (struct batch_row){.seq = &q->view, .pos = q->pos, .sample = sample_of(s, q, new_token)};
     }
     for (int i = 0; i < p->n_piece; i++) {
         const struct plan_piece *w = &p->piece[i];
@@ -335,12 +351,14 @@ static void fill_batch(struct scheduler *s)
         for (int l = w->layer0; l < w->layer1; l++)
             CHECK(kvmap_take(&q->map, s->core.pool, l, w->tok0 / PAGE_TOK, blocks_of(w->tok1)));
         q->view.page_stamp = q->map.stamp;
+        bool new_token = w->layer1 == s->info->n_layer && w->tok1 == q->req->n_prompt &&
+                         q->req->use.n_answer == 0 && q->req->max_new > 0;
         s->batch.piece[i] = (struct batch_piece){.seq = &q->view,
                                                  .layer0 = w->layer0,
                                                  .layer1 = w->layer1,
                                                  .tok0 = w->tok0,
                                                  .tok1 = w->tok1,
-                                                 .sample = sample_of(q),
+                                                 .sample = sample_of(s, q, new_token),
                                                  .prompt_top = q->req->prompt_top};
         if (q->req->use.n_answer == 0) /* once: its maker may be reading it later */
             s->batch.piece[i].prompt_out = q->req->prompt_out;
@@ -385,6 +403,7 @@ static enum err run_step(struct scheduler *s)
     struct err_note note = {0};
     memset(s->out.drew, 0, (size_t)(p->n_piece));
     enum err err = engine_step(s->core.engine, &s->batch, &s->out, &note);
+    masks_wait(s->masks); /* of a step that failed or found no end of a prompt */
     if (err) {
         log_line(LOG_ERROR, "engine lost", "code=%s text=\"%s\"", err_name(err), note.text);
         return err;

@@ -80,9 +80,11 @@ struct scheduler_stats {
     struct sched_hist queue, prefill, ttft, itl, e2e, step;
     struct sched_hist decode, inference, per_tok; /* of requests that ended: times; per_tok: mean gap */
     struct sched_hist prompt_len, answer_len,
-        max_len;                /* of these: tokens; max_len: that might be generated */
-    struct sched_hist step_tok; /* tokens of a step */
-    _Atomic int64_t swapped;    /* requests whose pages are in host memory */
+        max_len;                   /* of these: tokens; max_len: that might be generated */
+    struct sched_hist step_tok;    /* tokens of a step */
+    struct sched_hist mask;        /* time to make one of a guided request */
+    _Atomic uint64_t mask_wait_ns; /* in which a step had nothing to do but wait for masks */
+    _Atomic int64_t swapped;       /* requests whose pages are in host memory */
 };
 
 /* The engine thread's last sign of life. One that waits for work is not silent. */

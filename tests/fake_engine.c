@@ -223,10 +223,24 @@ static void run_piece(struct engine *e, struct batch_piece *p)
     c->at = done ? from : p->tok1;
 }
 
+static bool may_come(const struct sample_row *r, int32_t id)
+{
+    for (int i = 0; i < r->n_ban; i++)
+        if (r->ban_id[i] == id) return false;
+    return r->mask[id / 32] >> id % 32 & 1;
+}
+
+/* Under a mask, the next token up from its own that may come. */
 static void draw(const struct engine *e, const struct sample_row *r, struct sample_out *o)
 {
+    const int V = e->info.n_vocab;
     memset(o, 0, sizeof *o);
     o->id = fake_token(r->hist, r->n_hist);
+    for (int i = 0; r->mask && !may_come(r, o->id) && !o->none; i++) {
+        o->id = (o->id + 1) % V;
+        o->bad = o->none = i == V;
+    }
+    if (o->none) return;
     o->bad = o->id == e->c.bad_token;
 }
 
@@ -236,6 +250,7 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
         return err_set(note, ERR_DEVICE, NULL, "the device broke");
     memset(e->writer, 0, (size_t)e->c.n_page * sizeof *e->writer);
     memset(e->reader, 0, (size_t)e->c.n_page * sizeof *e->reader);
+    if (b->masks) b->masks(b->masks_arg);
     for (int i = 0; i < b->n_row; i++) {
         const struct batch_row *r = &b->row[i];
         CHECK(r->pos >= r->seq->n_prompt && r->pos < e->c.max_len && r->sample.pos == r->sample.n_hist);

@@ -1,0 +1,82 @@
+/* masks: see masks.h. Two mailboxes: sequences go to the helper in one and come back in the other. The helper
+ * starts with the first guided request; where the machine refuses a thread the masks are made by who waits
+ * for them. */
+#include "scheduler/masks.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/mailbox.h"
+#include "base/threads.h"
+
+struct masks {
+    struct mailbox *asked, *made;
+    struct thread *helper;
+    struct scheduler_stats *stats;
+    bool tried;   /* to start it */
+    int n_out;    /* asked and not yet back */
+    char no_more; /* its address ends the helper */
+};
+
+static void make(struct seq *q)
+{
+    struct request *r = q->req;
+    const int64_t t0 = clock_ns();
+    q->mask_err = r->guide->op->mask(r->guide, q->mask, &r->note);
+    q->mask_ns = clock_ns() - t0;
+}
+
+static void help(void *arg)
+{
+    struct masks *m = arg;
+    for (void *q; (q = mailbox_wait(m->asked, -1)) != &m->no_more;) {
+        if (!q) continue;
+        make(q);
+        CHECK(mailbox_put(m->made, q)); /* room for every sequence */
+    }
+}
+
+struct masks *masks_open(int max_seqs, struct scheduler_stats *stats)
+{
+    struct masks *m = calloc(1, sizeof *m);
+    if (!m) return NULL;
+    m->stats = stats;
+    m->asked = mailbox_new((size_t)max_seqs + 1, NULL, NULL);
+    m->made = mailbox_new((size_t)max_seqs, NULL, NULL);
+    if (m->asked && m->made) return m;
+    masks_close(m);
+    return NULL;
+}
+
+void masks_close(struct masks *m)
+{
+    if (!m) return;
+    if (m->helper) CHECK(mailbox_put(m->asked, &m->no_more));
+    thread_join(m->helper);
+    if (m->asked) mailbox_free(m->asked);
+    if (m->made) mailbox_free(m->made);
+    free(m);
+}
+
+void masks_ask(struct masks *m, struct seq *q)
+{
+    if (!m->tried) m->helper = thread_start(help, m);
+    m->tried = true;
+    m->n_out++;
+    CHECK(mailbox_put(m->asked, q));
+}
+
+void masks_wait(void *arg)
+{
+    struct masks *m = arg;
+    const int64_t t0 = clock_ns();
+    bool waited = m->n_out > 0;
+    for (; m->n_out > 0; m->n_out--) {
+        struct seq *q = m->helper ? mailbox_wait(m->made, -1) : mailbox_take(m->asked);
+        CHECK(q);
+        if (!m->helper) make(q);
+        sched_hist_time(&m->stats->mask, q->mask_ns);
+    }
+    if (waited)
+        atomic_fetch_add_explicit(&m->stats->mask_wait_ns, (uint64_t)(clock_ns() - t0), memory_order_relaxed);
+}
