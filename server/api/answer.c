@@ -165,6 +165,26 @@ void answer_begin(struct json_out *o, const struct answer_head *h, enum answer_f
     }
 }
 
+static void write_calls(struct json_out *o, const struct form *f, const struct answer_choice *c)
+{
+    json_out_array(o, "tool_calls");
+    for (int i = 0; i < c->n_call; i++) {
+        const struct answer_call *k = &c->call[i];
+        json_out_object(o, NULL);
+        if (f->chunk) json_out_int(o, "index", k->index);
+        if (k->begins) {
+            json_out_text(o, "id", k->id);
+            json_out_text(o, "type", "function");
+        }
+        json_out_object(o, "function");
+        if (k->begins) json_out_string(o, "name", k->name, k->n_name);
+        json_out_string(o, "arguments", k->args, k->n_args);
+        json_out_end(o);
+        json_out_end(o);
+    }
+    json_out_end(o);
+}
+
 static void write_text(struct json_out *o, const struct form *f, const struct answer_choice *c)
 {
     if (!f->chat) {
@@ -177,7 +197,11 @@ static void write_text(struct json_out *o, const struct form *f, const struct an
     json_out_object(o, f->chunk ? "delta" : "message");
     if (c->role || !f->chunk) json_out_text(o, "role", "assistant");
     if (c->n_reason) json_out_string(o, "reasoning_content", c->reason, c->n_reason);
-    if (c->role || c->n_text || !f->chunk) json_out_string(o, "content", c->text, c->n_text);
+    if (!f->chunk && c->n_call && !c->n_text)
+        json_out_null(o, "content");
+    else if (c->role || c->n_text || !f->chunk)
+        json_out_string(o, "content", c->text, c->n_text);
+    if (c->n_call) write_calls(o, f, c);
     if (!f->chunk) json_out_null(o, "refusal");
     json_out_end(o);
 }

@@ -22,6 +22,16 @@ enum answer_form {
     ANSWER_N_FORM
 };
 
+/* A call of a tool, or the news of one. */
+enum { ANSWER_CALL_ID_BYTES = 160 };
+struct answer_call {
+    int index;
+    bool begins; /* its id and name belong to it */
+    char id[ANSWER_CALL_ID_BYTES];
+    const char *name, *args;
+    size_t n_name, n_args;
+};
+
 /* One choice, or the news of one choice in a chunk. */
 struct answer_choice {
     int index;
@@ -31,6 +41,8 @@ struct answer_choice {
     size_t n_echo;
     const char *reason; /* chat: what was reasoned */
     size_t n_reason;
+    const struct answer_call *call; /* [n_call] chat */
+    int n_call;
     bool role;          /* chat chunk: the first one, which names the speaker */
     const char *finish; /* NULL: not yet */
     bool scored;        /* log-probabilities are asked for: of the tokens in `before`, then in `token` */

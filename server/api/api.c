@@ -107,6 +107,7 @@ static enum err open_env(struct api *api, struct err_note *note)
         .chat = {.tmpl = a->chat_template,
                  .tokenizer = a->tokenizer,
                  .tokens = api->chat_tokens,
+                 .format = tool_formats,
                  .max_len = api->model.max_len,
                  .eos_id = api_eos_id(a),
                  .text_bytes_most = text_bytes_most(a)},

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include "server/text/think.h"
-
 enum role { ROLE_SYSTEM, ROLE_DEVELOPER, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
 static const char *const role_word[] = {"system", "developer", "user", "assistant", "tool", NULL};
 
@@ -339,8 +337,8 @@ static enum err render(struct render *r, struct token_vec *out)
     size_t n = text.text.len;
     if (!e && p->continue_final) e = cut_after_last(r, &text, &n);
     r->think_open = !e && n > 0 &&
-                    (p->continue_final ? think_is_open(r->last.p, r->last.n, false)
-                                       : think_is_open(text.text.data, n, true));
+                    tool_think_is_open(r->env->format, p->continue_final ? r->last.p : text.text.data,
+                                       p->continue_final ? r->last.n : n, !p->continue_final);
     if (!e) e = chat_prompt_may_fit(r->env, p, r->in, "messages", n);
     if (!e)
         e = chat_tokens_encode(r->env->tokens, &text, n, p->add_special ? TOKENIZE_ADD : 0, out, r->in->note);

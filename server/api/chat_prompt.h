@@ -4,6 +4,7 @@
 #define FLUXD_SERVER_API_CHAT_PROMPT_H
 
 #include "server/text/chat_tokens.h"
+#include "server/text/tools/tools.h"
 #include "server/api/params.h"
 
 enum {
@@ -17,10 +18,11 @@ struct chat_prompt_env {
     const struct tmpl *tmpl; /* NULL: the model has none, and chat is refused */
     const struct tokenizer *tokenizer;
     const struct chat_tokens *tokens;
-    int32_t eos_id;             /* -1: none */
-    int max_len;                /* tokens that the model takes */
-    size_t text_bytes_most;     /* a longer text has more tokens than the model takes; 0: no bound */
-    size_t tokenize_bytes_most; /* --max-tokenize-bytes, where tokens are only counted; 0: no bound */
+    const struct tool_format *format; /* how the model writes calls and thoughts */
+    int32_t eos_id;                   /* -1: none */
+    int max_len;                      /* tokens that the model takes */
+    size_t text_bytes_most;           /* a longer text has more tokens than the model takes; 0: no bound */
+    size_t tokenize_bytes_most;       /* --max-tokenize-bytes, where tokens are only counted; 0: no bound */
 };
 
 /* Refuses a text of n bytes that cannot fit, so that nobody has to count its tokens. */

@@ -1,9 +1,12 @@
 /* choice: see choice.h. */
 #include "server/api/choice.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/utf8.h"
 
 void choice_init(struct choice *c, const struct ask *a, const struct tokenizer *t, int index)
@@ -16,9 +19,12 @@ void choice_init(struct choice *c, const struct ask *a, const struct tokenizer *
     strbuf_init(&c->raw);
     strbuf_init(&c->fresh);
     strbuf_init(&c->kept);
-    strbuf_init(&c->reason);
-    strbuf_init(&c->out);
-    think_init(&c->think, a->think_open);
+    tool_parts_init(&c->parts);
+    strbuf_init(&c->said.text);
+    strbuf_init(&c->said.reason);
+    if (a->thinks)
+        tool_parser_init(&c->parser, a->format, a->tools, a->think_open, tool_parts_take, &c->parts);
+    hash_random_key(c->id_key);
     stopper_init(&c->stopper, &a->stop, a->include_stop);
 }
 
@@ -27,16 +33,19 @@ void choice_fini(struct choice *c)
     strbuf_fini(&c->raw);
     strbuf_fini(&c->fresh);
     strbuf_fini(&c->kept);
-    strbuf_fini(&c->reason);
-    strbuf_fini(&c->out);
+    if (c->ask->thinks) tool_parser_fini(&c->parser);
+    tool_parts_fini(&c->parts);
+    strbuf_fini(&c->said.text);
+    strbuf_fini(&c->said.reason);
+    free(c->said.call);
     free(c->token);
     c->token = NULL;
 }
 
 size_t choice_bytes(const struct choice *c)
 {
-    return (size_t)c->cap_token * sizeof *c->token + c->raw.cap + c->fresh.cap + c->kept.cap + c->reason.cap +
-           c->out.cap;
+    return (size_t)c->cap_token * sizeof *c->token + c->raw.cap + c->fresh.cap + c->kept.cap +
+           c->said.text.cap + c->said.reason.cap + tool_parts_bytes(&c->parts);
 }
 
 static bool keep_token(struct choice *c, const struct sample_out *s)
@@ -61,9 +70,9 @@ static void tell_apart(struct choice *c)
 {
     const char *text = c->kept.data ? c->kept.data : "";
     if (c->ask->thinks)
-        think_feed(&c->think, text, c->kept.len, &c->reason, &c->out);
-    else
-        strbuf_put(&c->out, text, c->kept.len);
+        tool_parser_feed(&c->parser, text, c->kept.len);
+    else if (c->kept.len)
+        tool_parts_take(&c->parts, &(struct tool_event){.kind = TOOL_TEXT, .p = text, .n = c->kept.len});
     strbuf_clear(&c->kept);
 }
 
@@ -83,12 +92,12 @@ static void pass_on(struct choice *c, size_t n)
 
 static void take_token(struct choice *c, const struct event *e)
 {
-    const bool text = !(e->last && !c->ask->include_stop) &&
-                      !(c->ask->skip_special && tokenizer_is_special(c->tokenizer, e->token.id));
-    if (!keep_token(c, &e->token)) c->failed = ERR_NOMEM;
-    if (!text) return;
     size_t n;
     const char *p = tokenizer_bytes(c->tokenizer, e->token.id, &n);
+    const bool skip = c->ask->skip_special && tokenizer_is_special(c->tokenizer, e->token.id) &&
+                      !(c->ask->thinks && tool_format_marks(c->ask->format, c->ask->tools != NULL, p, n));
+    if (!keep_token(c, &e->token)) c->failed = ERR_NOMEM;
+    if (skip || (e->last && !c->ask->include_stop)) return;
     strbuf_put(&c->raw, p, n);
     pass_on(c, utf8_complete(c->raw.data ? c->raw.data : "", c->raw.len));
 }
@@ -103,9 +112,11 @@ static void take_done(struct choice *c, const struct event *e)
         stopper_end(&c->stopper, &c->kept);
     }
     tell_apart(c);
-    think_end(&c->think, &c->reason, &c->out);
+    if (c->ask->thinks) tool_parser_end(&c->parser);
     if (c->stopped)
         c->finish = "stop";
+    else if (e->finish == FINISH_STOP && tool_parts_called(&c->parts))
+        c->finish = "tool_calls";
     else if (e->finish == FINISH_STOP || e->finish == FINISH_LENGTH || e->finish == FINISH_ROUTED)
         c->finish = word[e->finish];
     else if (e->finish == FINISH_ERROR)
@@ -122,9 +133,91 @@ bool choice_take(struct choice *c, const struct event *e)
         take_done(c, e);
     else if (!c->stopped)
         take_token(c, e);
-    if (strbuf_failed(&c->raw) || strbuf_failed(&c->fresh) || strbuf_failed(&c->kept) ||
-        strbuf_failed(&c->reason) || strbuf_failed(&c->out))
+    if (strbuf_failed(&c->raw) || strbuf_failed(&c->fresh) || strbuf_failed(&c->kept) || c->parts.failed ||
+        (c->ask->thinks && tool_parser_failed(&c->parser)))
         c->failed = ERR_NOMEM;
     if (c->done) c->end = c->failed == ERR_NOMEM ? FINISH_ERROR : c->stopped ? FINISH_STOP : e->finish;
     return c->stopped && !before && !c->done;
+}
+
+void choice_call_id(const struct choice *c, const struct tool_part *p, char out[ANSWER_CALL_ID_BYTES])
+{
+    static const char digit[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    const struct hash128 h = hash128(c->id_key, &p->call, sizeof p->call);
+    const enum tool_id kind = c->ask->format->id;
+    uint64_t bits[2] = {h.lo, h.hi};
+    if (kind == TOOL_ID_INDEX) {
+        snprintf(out, ANSWER_CALL_ID_BYTES, "functions.%.*s:%d", (int)p->name.len, p->name.data,
+                 c->ask->n_past_call + p->call);
+        return;
+    }
+    const size_t from = kind == TOOL_ID_NINE ? 0 : 5, n = kind == TOOL_ID_NINE ? 9 : 24;
+    memcpy(out, "call_", from);
+    for (size_t i = 0; i < n; i++) { /* 12 digits of 36 out of 64 bits */
+        out[from + i] = digit[bits[i / 12] % 36];
+        bits[i / 12] /= 36;
+    }
+    out[from + n] = '\0';
+}
+
+static bool is_news(const struct tool_part *p)
+{
+    return p->kind == TOOL_CALL && (!p->told || p->text.len > 0);
+}
+
+static bool say_calls(struct choice *c)
+{
+    struct said *s = &c->said;
+    int n = 0;
+    for (int i = 0; i < c->parts.n; i++) n += is_news(&c->parts.v[i]);
+    s->call = n ? calloc((size_t)n, sizeof *s->call) : NULL;
+    if (n && !s->call) return false;
+    for (int i = 0; i < c->parts.n; i++) {
+        const struct tool_part *p = &c->parts.v[i];
+        if (!is_news(p)) continue;
+        struct answer_call *call = &s->call[s->n_call++];
+        *call = (struct answer_call){.index = p->call,
+                                     .begins = !p->told,
+                                     .name = p->name.data,
+                                     .n_name = p->name.len,
+                                     .args = p->text.data ? p->text.data : "",
+                                     .n_args = p->text.len};
+        choice_call_id(c, p, call->id);
+    }
+    return true;
+}
+
+bool choice_say(struct choice *c)
+{
+    struct said *s = &c->said;
+    if (s->full) return true;
+    s->full = true;
+    for (int i = 0; i < c->parts.n; i++) {
+        struct tool_part *p = &c->parts.v[i];
+        if (p->kind == TOOL_CALL || p->text.len == 0) continue;
+        struct strbuf *to = p->kind == TOOL_TEXT ? &s->text : &s->reason;
+        if (to->len == 0) { /* nearly always: the bytes move */
+            const struct strbuf empty = *to;
+            *to = p->text;
+            p->text = empty;
+        } else {
+            strbuf_put(to, p->text.data, p->text.len);
+        }
+        strbuf_clear(&p->text);
+    }
+    return say_calls(c) && !strbuf_failed(&s->text) && !strbuf_failed(&s->reason);
+}
+
+void choice_was_told(struct choice *c)
+{
+    strbuf_clear(&c->said.text);
+    strbuf_clear(&c->said.reason);
+    free(c->said.call);
+    c->said.call = NULL;
+    c->said.n_call = 0;
+    c->said.full = false;
+    for (int i = 0; i < c->parts.n; i++) {
+        c->parts.v[i].told = true;
+        strbuf_clear(&c->parts.v[i].text);
+    }
 }

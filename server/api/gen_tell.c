@@ -56,6 +56,19 @@ static struct sample_out *prompt_tokens(const struct gen *g, const struct choice
     return s;
 }
 
+/* --- what a choice says */
+
+static void put_said(struct choice *c, struct answer_choice *to)
+{
+    const struct said *s = &c->said;
+    to->text = s->text.data ? s->text.data : "";
+    to->n_text = s->text.len;
+    to->reason = s->reason.data;
+    to->n_reason = s->reason.len;
+    to->call = s->call;
+    to->n_call = s->n_call;
+}
+
 /* --- streams */
 
 /* One chunk with the news of one choice. */
@@ -125,12 +138,9 @@ static bool tell_news(struct gen *g, struct choice *c)
     }
     c->untold = false;
     const int n_new = c->n_token - c->told_token;
-    struct answer_choice news = {.index = c->index,
-                                 .text = c->out.data ? c->out.data : "",
-                                 .n_text = c->out.len,
-                                 .reason = c->reason.data,
-                                 .n_reason = c->reason.len,
-                                 .text_offset = &c->text_offset};
+    struct answer_choice news = {.index = c->index, .text_offset = &c->text_offset};
+    if (!choice_say(c)) return false;
+    put_said(c, &news);
     if (a->logprobs && n_new > 0) {
         news.scored = true;
         news.token = c->token;
@@ -141,10 +151,10 @@ static bool tell_news(struct gen *g, struct choice *c)
         news.n_id = (size_t)n_new;
     }
     c->told_token = c->n_token;
-    if ((news.n_text || news.n_reason || news.scored || news.id) && !write_chunk(g, &news)) return false;
+    if ((news.n_text || news.n_reason || news.n_call || news.scored || news.id) && !write_chunk(g, &news))
+        return false;
     c->n_held = 0;
-    strbuf_clear(&c->reason);
-    strbuf_clear(&c->out);
+    choice_was_told(c);
     if (!c->finish || c->told_finish) return true;
     c->told_finish = true;
     return write_chunk(g, &(struct answer_choice){.index = c->index, .text = "", .finish = c->finish});
@@ -194,13 +204,8 @@ static struct answer_choice whole_choice(const struct gen *g, struct choice *c)
 {
     const struct ask *a = g->ask;
     const struct ask_prompt *p = &a->prompt[c->prompt_i];
-    struct answer_choice all = {.index = c->index,
-                                .text = c->out.data ? c->out.data : "",
-                                .n_text = c->out.len,
-                                .reason = c->reason.data,
-                                .n_reason = c->reason.len,
-                                .finish = c->finish,
-                                .text_offset = &c->text_offset};
+    struct answer_choice all = {.index = c->index, .finish = c->finish, .text_offset = &c->text_offset};
+    put_said(c, &all);
     if (a->echo) {
         all.echo = p->text;
         all.n_echo = p->n_text;
@@ -241,6 +246,7 @@ static bool tell_next(struct gen *g, struct strbuf *out, size_t most)
     if (!g->at.begun) tell_head(g, form);
     g->at.begun = true;
     while (g->at.choice_i < g->n_choice) {
+        if (!choice_say(&g->choice[g->at.choice_i])) out->failed = true;
         const struct answer_choice all = whole_choice(g, &g->choice[g->at.choice_i]);
         if (!answer_choice_next(o, g->api->env.chat.tokenizer, form, &all, &g->at.cursor, most)) return true;
         g->at.cursor = (struct answer_cursor){.part = 0};

@@ -350,6 +350,7 @@ static enum err fill_ask(struct prep *c)
     a->min_tokens = p->min_tokens;
     a->scores = p->max_tokens == 0 && !c->routes;
     a->thinks = by_messages(c);
+    a->format = c->env->chat.format;
     if (p->request_id.p) copy_id(a->id, sizeof a->id, &p->request_id);
     if (!stop_set_init(&a->stop, &a->mem, &p->stop)) return no_memory(c->in->note);
     enum err e = size_ask(c);

@@ -8,6 +8,7 @@
 #include "server/api/api.h"
 #include "server/api/chat_prompt.h"
 #include "server/api/text_answer.h"
+#include "server/text/tools/tools.h"
 
 struct prep_env {
     struct chat_prompt_env chat;
@@ -37,9 +38,12 @@ struct ask {
     bool stream, include_usage, continuous_usage;
     bool echo, logprobs, skip_special, include_stop, return_token_ids;
     int n_top, min_tokens;
-    bool thinks;     /* what is reasoned is told apart */
-    bool think_open; /* the prompt ends inside <think> */
-    bool scores;     /* max_tokens 0: the prompt is read, nothing is generated */
+    bool thinks;                      /* what is reasoned is told apart */
+    bool think_open;                  /* the prompt ends inside a thought */
+    const struct tool_format *format; /* how calls and thoughts are written */
+    const struct tool_set *tools;     /* whose calls are looked for; NULL: nobody's */
+    int n_past_call;                  /* calls in the messages */
+    bool scores;                      /* max_tokens 0: the prompt is read, nothing is generated */
     int n_prompt, n_per_prompt;
     struct ask_prompt *prompt; /* [n_prompt] */
     struct request **request; /* [n_prompt * n_per_prompt] index = prompt * n_per_prompt + i; owner is NULL */

@@ -7,16 +7,6 @@
 
 #include "server/text/tools/look.h"
 
-enum {
-    TOOL_AT_HEAD, /* of the answer: only here may a thought open */
-    TOOL_AT_THOUGHT,
-    TOOL_AT_TEXT,
-    TOOL_AT_AFTER,  /* behind a call, with nothing said since */
-    TOOL_AT_BODY,   /* inside a call, behind its name */
-    TOOL_AT_HEADER, /* CHANNEL: between messages */
-    TOOL_AT_MESSAGE,
-};
-
 void tool_flush(struct tool_parser *p); /* tells what was gathered */
 void tool_tell(struct tool_parser *p, enum tool_event_kind kind, const char *s, size_t n);
 static inline void tool_tell_text(struct tool_parser *p, enum tool_event_kind kind, const char *s)

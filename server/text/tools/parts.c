@@ -15,6 +15,13 @@ void tool_parts_fini(struct tool_parts *t)
     *t = (struct tool_parts){0};
 }
 
+size_t tool_parts_bytes(const struct tool_parts *t)
+{
+    size_t n = (size_t)t->cap * sizeof *t->v;
+    for (int i = 0; i < t->n; i++) n += t->v[i].text.cap + t->v[i].name.cap;
+    return n;
+}
+
 static struct tool_part *add(struct tool_parts *t, enum tool_event_kind kind)
 {
     if (t->n == t->cap) {

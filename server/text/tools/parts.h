@@ -23,6 +23,7 @@ struct tool_parts {
 
 void tool_parts_init(struct tool_parts *t);
 void tool_parts_fini(struct tool_parts *t);
+size_t tool_parts_bytes(const struct tool_parts *t);           /* held */
 void tool_parts_take(void *parts, const struct tool_event *e); /* a tool_sink */
 /* Whether there are calls, and all of them are complete. */
 bool tool_parts_called(const struct tool_parts *t);

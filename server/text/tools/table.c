@@ -201,15 +201,15 @@ const struct tool_format *tool_format_find(const char *name)
     return NULL;
 }
 
-bool tool_format_marks(const struct tool_format *f, const char *p, size_t n)
+bool tool_format_marks(const struct tool_format *f, bool calls, const char *p, size_t n)
 {
     static const char *const channel[] = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>",
                                           "<|end|>",   "<|call|>",    "<|return|>"};
-    const char *const mark[] = {f->section_open, f->section_close, f->call_open,  f->call_close,
-                                f->name_open,    f->name_close,    f->key_open,   f->key_close,
-                                f->value_close,  f->args_close,    f->think_open, f->think_close};
+    const char *const mark[] = {f->think_open, f->think_close, f->section_open, f->section_close,
+                                f->call_open,  f->call_close,  f->name_open,    f->name_close,
+                                f->key_open,   f->key_close,   f->value_close,  f->args_close};
     if (n == 0) return false;
-    for (size_t i = 0; i < sizeof mark / sizeof *mark; i++)
+    for (size_t i = 0; i < (calls ? sizeof mark / sizeof *mark : 2); i++)
         if (memmem(mark[i], strlen(mark[i]), p, n)) return true;
     for (size_t i = 0; f->style == TOOL_CHANNEL && i < sizeof channel / sizeof *channel; i++)
         if (strlen(channel[i]) == n && !memcmp(channel[i], p, n)) return true;

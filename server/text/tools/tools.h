@@ -60,8 +60,9 @@ struct tool_format {
 /* Ends with an empty row. The first one is what models without tools in their template are asked to write. */
 extern const struct tool_format tool_formats[];
 const struct tool_format *tool_format_find(const char *name); /* NULL: none of that name */
-/* Whether a special token's text belongs to a marker of the row, so that a parser must see it. */
-bool tool_format_marks(const struct tool_format *f, const char *p, size_t n);
+/* Whether a special token's text belongs to a marker of the row, so that a parser must see it; calls: also to
+ * those of calls. */
+bool tool_format_marks(const struct tool_format *f, bool calls, const char *p, size_t n);
 
 /* --- the tools of a request --- */
 
@@ -90,7 +91,17 @@ struct tool_event {
 };
 typedef void tool_sink(void *arg, const struct tool_event *e);
 
-/* What the parser is at; its own business. */
+/* Where a parser is, and all that it is at; its own business. */
+enum tool_at {
+    TOOL_AT_HEAD, /* of the answer: only here may a thought open */
+    TOOL_AT_THOUGHT,
+    TOOL_AT_TEXT,
+    TOOL_AT_AFTER,  /* behind a call, with nothing said since */
+    TOOL_AT_BODY,   /* inside a call, behind its name */
+    TOOL_AT_HEADER, /* CHANNEL: between messages */
+    TOOL_AT_MESSAGE,
+};
+
 struct tool_parser {
     const struct tool_format *f;
     const struct tool_set *set;
@@ -124,6 +135,11 @@ void tool_parser_fini(struct tool_parser *p);
 void tool_parser_feed(struct tool_parser *p, const char *s, size_t n);
 void tool_parser_end(struct tool_parser *p);          /* the answer is over: what was held back is told */
 bool tool_parser_failed(const struct tool_parser *p); /* out of memory: something was lost */
+
+static inline bool tool_parser_thinks(const struct tool_parser *p) /* the next byte is of a thought */
+{
+    return p->mode == TOOL_AT_THOUGHT || (p->mode == TOOL_AT_MESSAGE && p->value_kind == TOOL_THOUGHT);
+}
 
 /* Whether a text ends behind an open of the thoughts that no close follows; tail: with nothing but white
  * space between. */

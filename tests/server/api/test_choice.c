@@ -48,10 +48,12 @@ static struct grown grow(const char *fields, const int32_t *id, enum finish fini
                           .last = id[i] >= 0 && last && id[i + 1] < 0};
         g.cancels += choice_take(&c, &e);
         if (streamed || e.kind == EVENT_DONE) {
-            assert_true(n + c.out.len < sizeof g.text);
-            if (c.out.len) memcpy(g.text + n, c.out.data, c.out.len);
-            n += c.out.len;
-            strbuf_clear(&c.out);
+            assert_true(choice_say(&c));
+            const struct strbuf *out = &c.said.text;
+            assert_true(n + out->len < sizeof g.text);
+            if (out->len) memcpy(g.text + n, out->data, out->len);
+            n += out->len;
+            choice_was_told(&c);
             assert_true(utf8_valid(g.text, n));
         }
         if (e.kind == EVENT_DONE) break;
@@ -164,15 +166,21 @@ static void reasoning_is_told_from_the_answer_however_it_is_cut(void **st)
     (void)st;
     for (size_t i = 0; i < sizeof thoughts / sizeof *thoughts; i++)
         for (size_t part = 1; part < 12; part++) {
-            struct think t;
+            struct tool_parser t;
+            struct choice c = {0};
             struct strbuf reason, said;
             strbuf_init(&reason);
             strbuf_init(&said);
-            think_init(&t, thoughts[i].open);
+            tool_parser_init(&t, tool_formats, NULL, thoughts[i].open, tool_parts_take, &c.parts);
             const size_t n = strlen(thoughts[i].text);
             for (size_t at = 0; at < n; at += part)
-                think_feed(&t, thoughts[i].text + at, at + part < n ? part : n - at, &reason, &said);
-            think_end(&t, &reason, &said);
+                tool_parser_feed(&t, thoughts[i].text + at, at + part < n ? part : n - at);
+            tool_parser_end(&t);
+            for (int k = 0; k < c.parts.n; k++)
+                strbuf_put(c.parts.v[k].kind == TOOL_TEXT ? &said : &reason, c.parts.v[k].text.data,
+                           c.parts.v[k].text.len);
+            tool_parser_fini(&t);
+            tool_parts_fini(&c.parts);
             strbuf_putc(&reason, '\0');
             strbuf_putc(&said, '\0');
             if (strcmp(reason.data, thoughts[i].reason) || strcmp(said.data, thoughts[i].said))
@@ -198,8 +206,9 @@ static void a_prompt_may_end_inside_a_thought(void **st)
                   {"<thin", false, false},
                   {"a", false, false}};
     for (size_t i = 0; i < sizeof prompt / sizeof *prompt; i++)
-        assert_int_equal(think_is_open(prompt[i].text, strlen(prompt[i].text), prompt[i].tail),
-                         prompt[i].open);
+        assert_int_equal(
+            tool_think_is_open(tool_formats, prompt[i].text, strlen(prompt[i].text), prompt[i].tail),
+            prompt[i].open);
 }
 
 static void a_failed_request_has_no_finish(void **st)
