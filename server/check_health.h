@@ -2,6 +2,8 @@
 #ifndef FLUXD_SERVER_CHECK_HEALTH_H
 #define FLUXD_SERVER_CHECK_HEALTH_H
 
-int check_health(const char *host, int port); /* 0: healthy and ready; 1: not, and standard error says why */
+/* hosts: as --host has them; the first is asked. 0: healthy and ready; 1: not, and standard error says why.
+ */
+int check_health(const char *hosts, int port);
 
 #endif

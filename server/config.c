@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "server/config_table.h"
 #include "server/http/origin.h"
+#include "server/http/place.h"
 #include "server/json/out.h"
 #include "base/utf8.h"
 
@@ -458,7 +459,9 @@ static enum err check_whole(const struct config *c, struct err_note *note)
     if (c->client_bodies_bytes && c->client_bodies_bytes < c->max_body_bytes)
         return err_set(note, ERR_CONFIG, "--client-bodies-bytes",
                        "is smaller than --max-body-bytes; 0 is half of --max-bodies-bytes");
-    enum err e = origin_check_hosts(c->allowed_hosts, note);
+    enum err e = place_check_list(c->host, note);
+    if (!e) e = place_check_mode(c->socket_mode, note);
+    if (!e) e = origin_check_hosts(c->allowed_hosts, note);
     return e ? e : origin_check_pages(c->cors_origins, note);
 }
 

@@ -28,6 +28,7 @@
 #include "server/pace.h"
 #include "server/process.h"
 #include "server/api/routes.h"
+#include "server/http/place.h"
 #include "server/jinja/jinja.h"
 #include "server/text/tokenizer.h"
 #include "server/version.h"
@@ -461,8 +462,23 @@ static int exit_code_of(enum err e)
     }
 }
 
+/* curl's words for the first of the addresses. */
+static const char *curl_at(const struct config *c, int port, char out[PLACE_NAME_BYTES + 64])
+{
+    const char *list = c->host;
+    struct place p;
+    if (!place_next(&list, &p)) return "";
+    const char *to = place_reach(&p);
+    if (p.is_path)
+        snprintf(out, PLACE_NAME_BYTES + 64, "--unix-socket %s http://localhost", to);
+    else
+        snprintf(out, PLACE_NAME_BYTES + 64, strchr(to, ':') ? "http://[%s]:%d" : "http://%s:%d", to, port);
+    return out;
+}
+
 static void say_ready(struct server *s)
 {
+    char at[PLACE_NAME_BYTES + 64];
     const struct engine_info *m = s->app.model;
     log_line(LOG_INFO, "memory", "weights_mib=%.1f kv_pool_mib=%.1f resident_mib=%.1f",
              (double)m->weight_bytes / 1048576, (double)m->page_bytes * m->n_page / 1048576,
@@ -472,12 +488,9 @@ static void say_ready(struct server *s)
              s->app.model_id, m->family, m->device, m->weights, m->n_layer, m->max_len,
              m->has_router ? "yes" : "no", http_port(s->app.http));
     log_say(
-        STDOUT_FILENO,
-        "fluxd is ready: curl http://%s:%d/v1/%s%s -H 'Content-Type: application/json' -d '%s'",
-        strchr(s->config.host, ':')          ? "[::1]"
-        : !strcmp(s->config.host, "0.0.0.0") ? "127.0.0.1"
-                                             : s->config.host,
-        http_port(s->app.http), s->chat_template ? "chat/completions" : "completions",
+        STDOUT_FILENO, "fluxd is ready: curl %s/v1/%s%s -H 'Content-Type: application/json' -d '%s'",
+        curl_at(&s->config, http_port(s->app.http), at),
+        s->chat_template ? "chat/completions" : "completions",
         s->config.n_api_key ? " -H \"Authorization: Bearer $FLUXD_API_KEY\"" : "",
         s->chat_template
             ? "{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}],\"temperature\":0}"
@@ -600,6 +613,7 @@ static enum err open_http(struct server *s)
     struct http_conf conf = {
         .host = c->host,
         .port = (int)c->port,
+        .socket_mode = place_mode(c->socket_mode),
         .max_connections = (int)c->max_connections,
         .max_lingering = (int)c->max_lingering,
         .max_header_fields = (int)c->max_header_fields,

@@ -124,7 +124,10 @@ void http_conn_reading(struct http_conn *c)
 void http_conn_count(struct http_conn *c)
 {
     uint64_t acked, received;
-    http_tcp_count(c->fd, &acked, &received);
+    if (c->tcp)
+        http_tcp_count(c->fd, &acked, &received);
+    else
+        acked = c->sent, received = c->taken;
     if (acked > c->acked) {
         c->http->stats.bytes_out += acked - c->acked;
         c->acked = acked;
@@ -151,7 +154,9 @@ static void look_for_stall(struct http_conn *c)
     int unconfirmed = 0;
     http_conn_count(c);
     ioctl(c->fd, SIOCOUTQ, &unconfirmed);
-    if (c->acked != before || unconfirmed == 0) c->acked_ns = clock_ns();
+    const bool moved = c->acked != before || unconfirmed == 0 || (!c->tcp && unconfirmed != c->unconfirmed);
+    c->unconfirmed = unconfirmed;
+    if (moved) c->acked_ns = clock_ns();
     if (clock_ns() - c->acked_ns < (int64_t)h->conf.write_stall_ms * 1000000) {
         http_due_set(h, &c->due, DUE_STALL);
         return;

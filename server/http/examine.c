@@ -97,6 +97,8 @@ static enum MHD_Result see_origin(void *arg, enum MHD_ValueKind kind, const char
 static enum err check_origin(struct http_call *c, struct err_note *note)
 {
     struct origin_rules rules = c->http->origin;
+    rules.host |=
+        c->conn->loopback && c->http->conf.n_api_key == 0; /* what a browser here could be sent to */
     struct origin_seen seen = {.page = method_of(c->method) == HTTP_GET && !strcmp(c->url, "/")};
     MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_origin, &seen);
     c->listed = origin_is_listed(&rules, &seen);

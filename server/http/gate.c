@@ -29,6 +29,21 @@ static void set_option(int fd, int level, int option, int value)
     setsockopt(fd, level, option, &value, sizeof value);
 }
 
+/* A unix socket has no count of what is unsent, so its buffer is that small. */
+static void set_options(int fd, bool tcp)
+{
+    if (!tcp) {
+        set_option(fd, SOL_SOCKET, SO_SNDBUF, UNSENT_BYTES);
+        return;
+    }
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_STEP_S);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_TRIES);
+}
+
 /* Only while the socket is ours. */
 static void close_at_gate(struct http_conn *c)
 {
@@ -148,7 +163,7 @@ static void on_due(struct due_node *n, enum due which)
     refuse_at_gate(c, &note);
 }
 
-void http_gate_open(struct http *h, int fd)
+void http_gate_open(struct http *h, int fd, const struct bound *from)
 {
     struct http_conn *c = calloc(1, sizeof *c);
     if (!c || uv_poll_init(h->loop, &c->poll, fd) != 0) {
@@ -157,14 +172,11 @@ void http_gate_open(struct http *h, int fd)
         close(fd);
         return;
     }
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES);
-    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_S);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_STEP_S);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_TRIES);
+    set_options(fd, !from->path);
     c->http = h;
     c->fd = fd;
+    c->loopback = from->loopback;
+    c->tcp = !from->path;
     c->poll.data = c;
     c->poll_open = true;
     h->n_handle++;

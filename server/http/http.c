@@ -18,7 +18,6 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     if (!h) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     h->conf = *conf;
     h->loop = loop;
-    h->listen_fd = -1;
     list_init(&h->conn);
     list_init(&h->linger);
     list_init(&h->left);
@@ -34,7 +33,7 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
         e = err_set(note, ERR_IO, "--port", "the HTTP library does not start: %s", strerror(errno));
     if (e) goto fail;
     h->origin = (struct origin_rules){
-        .host = (h->loopback && conf->n_api_key == 0) || (conf->allowed_hosts && *conf->allowed_hosts),
+        .host = conf->allowed_hosts && *conf->allowed_hosts,
         .origin = conf->n_api_key == 0,
         .hosts = conf->allowed_hosts,
         .pages = conf->cors_origins,
@@ -48,16 +47,21 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     *out = h;
     return OK;
 fail:
-    if (h->listen_fd >= 0) close(h->listen_fd);
+    for (int i = 0; i < h->bound.n; i++) bind_close(&h->bound.at[i]);
     free(h->key_hash);
     free(h->peek);
     free(h);
     return e;
 }
 
-int http_port(const struct http *h) { return h->port; }
+int http_port(const struct http *h) { return h->bound.port; }
 
-bool http_is_loopback(const struct http *h) { return h->loopback; }
+bool http_is_loopback(const struct http *h)
+{
+    bool all = true;
+    for (int i = 0; i < h->bound.n; i++) all &= h->bound.at[i].loopback || h->bound.at[i].path;
+    return all;
+}
 
 int http_calls(const struct http *h) { return h->n_call; }
 

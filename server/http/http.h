@@ -39,8 +39,9 @@ struct http_route {
 };
 
 struct http_conf {
-    const char *host;
-    int port; /* 0: any, see http_port */
+    const char *host; /* addresses as for place.h */
+    int port;         /* 0: any, see http_port */
+    int socket_mode;  /* of unix sockets */
     int max_connections;
     int max_lingering; /* refused sockets that are still read; one more closes the oldest */
     size_t max_header_bytes, max_body_bytes; /* one header block, one body */
@@ -64,7 +65,7 @@ struct http_conf {
 
 /* ERR_IO: the socket, param "--port". ERR_CONFIG: the address, param "--host". */
 enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *conf, struct err_note *note);
-int http_port(const struct http *h);
+int http_port(const struct http *h);         /* 0: unix sockets alone */
 bool http_is_loopback(const struct http *h); /* only this machine reaches it */
 void http_stop_accepting(struct http *h);    /* new connections are refused by the kernel */
 int http_calls(const struct http *h);        /* calls not yet answered */

@@ -2,7 +2,7 @@
  * only those below it:
  *
  *   http.c     open and close
- *   listen.c   the listening socket
+ *   listen.c   the listening sockets
  *   gate.c     a connection until its first header block is whole
  *   library.c  the library as guest of the loop
  *   call.c     one request, as the library calls for it
@@ -21,7 +21,8 @@
  *   state.c    the listener's own state
  *
  * and, knowing none of these: frame.c, where each request begins and ends; guard.c, rules for header blocks;
- * origin.c, whose web pages may call (all pure); body_room.c, memory for bodies; keys.c, API keys; recv.c,
+ * origin.c, whose web pages may call; place.c, addresses as an operator writes them (all pure); bind.c, the
+ * sockets of such addresses; body_room.c, memory for bodies; keys.c, API keys; recv.c,
  * the library's reads on their way to the kernel; tcp.c, the kernel's counts.
  */
 #ifndef FLUXD_SERVER_HTTP_INTERNAL_H
@@ -33,6 +34,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/strbuf.h"
+#include "server/http/bind.h"
 #include "server/http/body_room.h"
 #include "server/http/http.h"
 #include "server/http/frame.h"
@@ -57,18 +59,25 @@ struct due_node {
     void (*expire)(struct due_node *n, enum due which); /* it stands in no list any more */
 };
 
+struct listener {
+    struct http *http;
+    struct bound *bound;
+    uv_poll_t poll;
+    bool open;
+};
+
 struct http {
     struct http_conf conf;
     uv_loop_t *loop;
     struct MHD_Daemon *mhd;
-    uv_poll_t listen_poll, mhd_poll;
+    uv_poll_t mhd_poll;
     uv_timer_t due_timer, rest_timer, again_timer;
     uv_prepare_t prepare;
-    int listen_fd, port;
-    bool loopback;
-    bool kicked;  /* the library has something to do before the loop sleeps */
-    bool running; /* inside MHD_run */
-    bool resting; /* accept failed for lack of resources: a short pause */
+    struct bound_set bound;
+    struct listener listener[BOUND_MOST]; /* [bound.n] */
+    bool kicked;                          /* the library has something to do before the loop sleeps */
+    bool running;                         /* inside MHD_run */
+    bool resting;                         /* accept failed for lack of resources: a short pause */
     bool closing, stopped;
     int n_handle; /* own uv handles not yet closed */
     void (*on_closed)(void *);
@@ -122,6 +131,9 @@ struct http_conn {
     uint64_t n_request;         /* requests that the library has begun */
     struct MHD_Connection *mhd; /* once the gate let it in */
     struct http_call *call;
+    bool loopback, tcp;       /* how it came: from this machine alone; tcp: not by a unix socket */
+    uint64_t sent, taken;     /* by the library, which counts where the kernel does not */
+    int unconfirmed;          /* at the last look */
     uint64_t acked, received; /* by the kernel's count, at the last look */
     int64_t acked_ns;
 };
@@ -256,8 +268,8 @@ bool http_adopt(struct http *h, int fd,
                                          it stays the caller's */
 
 /* gate.c */
-void http_gate_open(struct http *h, int fd); /* a fresh socket; owns fd */
-void http_gate_close_all(struct http *h);    /* connections that the library does not hold */
+void http_gate_open(struct http *h, int fd, const struct bound *from); /* a fresh socket; owns fd */
+void http_gate_close_all(struct http *h); /* connections that the library does not hold */
 bool http_gate_make_room(struct http *h,
                          const struct err_note *full); /* one that waits gives way; full: what a young one is
                                                           told; false: none waits */

@@ -26,12 +26,19 @@ static ssize_t on_read(void *http, int fd, void *buf, size_t n)
     struct http_conn *c = fd < h->n_by_fd ? h->by_fd[fd] : NULL;
     if (!c) return http_recv_kernel(fd, buf, n, 0);
     ssize_t k = http_reader_read(c, buf, n);
+    if (k > 0) c->taken += (uint64_t)k;
     if (!c->call && !c->midway && http_reader_midway(&c->reader)) {
         int why = errno;
         http_conn_idle(c);
         errno = why;
     }
     return k;
+}
+
+static void on_sent(void *http, int fd, size_t n)
+{
+    const struct http *h = http;
+    if (fd < h->n_by_fd && h->by_fd[fd]) h->by_fd[fd]->sent += n;
 }
 
 static void on_again(uv_timer_t *t) { http_kick(t->data); }
@@ -45,7 +52,7 @@ static void run_library(struct http *h)
     for (int i = 0; i < RUN_BATCH && !h->stopped; i++) {
         h->kicked = false;
         h->running = true;
-        http_recv_enter(on_read, h);
+        http_recv_enter(on_read, on_sent, h);
         MHD_run(h->mhd);
         http_recv_leave();
         h->running = false;

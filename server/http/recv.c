@@ -14,16 +14,22 @@
  * variable of this file, one for each thread. */
 static _Thread_local struct {
     http_recv_fn *read;
+    http_sent_fn *sent; /* NULL: nobody counts */
     void *arg;
 } run;
 
-void http_recv_enter(http_recv_fn *read, void *arg)
+void http_recv_enter(http_recv_fn *read, http_sent_fn *sent, void *arg)
 {
     run.read = read;
+    run.sent = sent;
     run.arg = arg;
 }
 
-void http_recv_leave(void) { run.read = NULL; }
+void http_recv_leave(void)
+{
+    run.read = NULL;
+    run.sent = NULL;
+}
 
 ssize_t http_recv_kernel(int fd, void *buf, size_t n, int flags)
 {
@@ -34,6 +40,22 @@ ssize_t http_recv_kernel(int fd, void *buf, size_t n, int flags)
 __attribute__((visibility("default"))) ssize_t recv(int fd, void *buf, size_t n, int flags)
 {
     return run.read ? run.read(run.arg, fd, buf, n) : http_recv_kernel(fd, buf, n, flags);
+}
+
+static ssize_t counted(int fd, ssize_t n)
+{
+    if (n > 0 && run.sent) run.sent(run.arg, fd, (size_t)n);
+    return n;
+}
+
+__attribute__((visibility("default"))) ssize_t send(int fd, const void *p, size_t n, int flags)
+{
+    return counted(fd, syscall(SYS_sendto, fd, p, n, flags, NULL, 0));
+}
+
+__attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+    return counted(fd, syscall(SYS_sendmsg, fd, m, flags));
 }
 
 /* --- the proof */
@@ -56,7 +78,7 @@ static bool reads_through_us(struct MHD_Daemon *d, const int *pair)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     int seen = -1;
-    http_recv_enter(note_read, &seen);
+    http_recv_enter(note_read, NULL, &seen);
     bool ok = write(pair[1], "G", 1) == 1 &&
               MHD_add_connection(d, pair[0], (struct sockaddr *)&addr, sizeof addr.sun_family) == MHD_YES;
     for (int turn = 0; ok && seen < 0 && turn < 4; turn++) MHD_run(d);

@@ -3,7 +3,7 @@
  * The library reads ahead, takes no callback for its reads, and calls the C library's recv by its dynamic
  * name. This file defines that name for the whole process, so that the bytes which the library is given can
  * be checked first. Calls made between enter and leave on the same thread go to the reader given there, all
- * others straight to the kernel. */
+ * others straight to the kernel. send and sendmsg are counted in the same way. */
 #ifndef FLUXD_SERVER_HTTP_RECV_H
 #define FLUXD_SERVER_HTTP_RECV_H
 
@@ -16,7 +16,9 @@
 /* As recv(): bytes, 0 at the end, -1 with errno. */
 typedef ssize_t http_recv_fn(void *arg, int fd, void *buf, size_t n);
 
-void http_recv_enter(http_recv_fn *read, void *arg);
+typedef void http_sent_fn(void *arg, int fd, size_t n); /* the kernel took n bytes */
+
+void http_recv_enter(http_recv_fn *read, http_sent_fn *sent, void *arg);
 void http_recv_leave(void);
 ssize_t http_recv_kernel(int fd, void *buf, size_t n, int flags);
 

@@ -209,6 +209,7 @@ int main(int argc, char **argv)
     char *key[] = {"first-key", "second-key"};
     struct http_conf conf = {
         .host = words(argc, argv, "host", "127.0.0.1"),
+        .socket_mode = 0600,
         .allowed_hosts = words(argc, argv, "hosts", "x,a"),
         .cors_origins = words(argc, argv, "pages", ""),
         .max_connections = setting(argc, argv, "max_connections", 1000),
