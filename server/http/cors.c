@@ -34,7 +34,7 @@ static void answer_preflight(struct http_call *c, void *app)
     char age[16];
     snprintf(age, sizeof age, "%d", PREFLIGHT_S);
     const char *const row[][2] = {
-        {"Access-Control-Allow-Methods", "GET, POST"},
+        {"Access-Control-Allow-Methods", "GET, POST, DELETE"},
         {"Access-Control-Allow-Headers",
          asked && is_name_list(asked) ? asked : "Authorization, Content-Type"},
         {"Access-Control-Max-Age", age},

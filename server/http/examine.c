@@ -24,13 +24,16 @@ static enum http_method method_of(const char *word)
     if (!strcmp(word, "GET") || !strcmp(word, "HEAD")) /* RFC 9110, 9.3.2; the library leaves the body out */
         return HTTP_GET;
     if (!strcmp(word, "POST")) return HTTP_POST;
+    if (!strcmp(word, "DELETE")) return HTTP_DELETE;
     if (!strcmp(word, "OPTIONS")) return HTTP_OPTIONS;
     return HTTP_OTHER;
 }
 
 static const char *method_name(enum http_method m)
 {
-    return m == HTTP_GET ? "GET, HEAD" : m == HTTP_POST ? "POST" : "OPTIONS";
+    static const char *const name[] = {
+        [HTTP_GET] = "GET, HEAD", [HTTP_POST] = "POST", [HTTP_DELETE] = "DELETE", [HTTP_OPTIONS] = "OPTIONS"};
+    return name[m];
 }
 
 static bool path_matches(const struct http_route *r, const char *url)
@@ -76,12 +79,15 @@ static enum err check_key(struct http_call *c, const struct guard *g, struct err
     const struct http_route *r = c->route;
     if (c->http->conf.n_api_key == 0 || (r && (r->open || (r->scrape && c->http->conf.scrape_open))))
         return OK;
-    const char *sent = g->n_auth == 1 ? http_header(c, "Authorization") : NULL;
-    c->key_i = http_keys_find(c->http, sent);
+    const bool once = g->n_auth <= 1 && g->n_api_key <= 1;
+    c->key_i =
+        once ? http_keys_find(c->http, http_header(c, "Authorization"), http_header(c, "x-api-key")) : -1;
     if (c->key_i >= 0) return OK;
-    const char *why = g->n_auth == 0  ? "no API key was sent: use \"Authorization: Bearer KEY\""
-                      : g->n_auth > 1 ? "more than one Authorization header was sent"
-                                      : "the API key is not valid";
+    const char *why = g->n_auth + g->n_api_key == 0
+                          ? "no API key was sent: use \"Authorization: Bearer KEY\" or \"x-api-key: KEY\""
+                      : g->n_auth > 1    ? "more than one Authorization header was sent"
+                      : g->n_api_key > 1 ? "more than one x-api-key header was sent"
+                                         : "the API key is not valid";
     return err_set(note, ERR_UNAUTHORIZED, NULL, "%s", why);
 }
 

@@ -56,6 +56,7 @@ void guard_header(struct guard *g, const char *name, size_t n_name, const char *
     if (!guard_is_value(value, n_value)) g->value_bad = true;
     if (equals(name, n_name, "Host")) g->n_host++;
     if (equals(name, n_name, "Authorization")) g->n_auth++;
+    if (equals(name, n_name, "x-api-key")) g->n_api_key++;
     if (equals(name, n_name, "Content-Length")) take_length(g, value, n_value);
     if (equals(name, n_name, "Transfer-Encoding")) {
         g->n_coding++;

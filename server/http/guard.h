@@ -28,7 +28,7 @@ struct guard {
     bool lined;  /* the request line is among them */
     bool http10;
     int n_field;
-    int n_host, n_length, n_coding, n_auth;
+    int n_host, n_length, n_coding, n_auth, n_api_key;
     uint64_t length; /* Content-Length, the last one */
     bool body; /* a body follows by any of its lengths or codings, even where they contradict each other */
     bool length_huge; /* over INT64_MAX */

@@ -31,7 +31,10 @@ static struct MHD_Response *with_cors(const struct http_call *c, struct MHD_Resp
 
 struct MHD_Response *http_with_own_headers(const struct http_call *c, struct MHD_Response *r)
 {
-    return with_cors(c, http_with_header(r, "X-Request-Id", c->id));
+    const struct http_dialect *d = c->route ? c->route->dialect : NULL;
+    r = http_with_header(r, "X-Request-Id", c->id);
+    if (d && d->id_header) r = http_with_header(r, d->id_header, c->id);
+    return with_cors(c, r);
 }
 
 void http_put_own_lines(const struct http_call *c, struct strbuf *out)

@@ -7,8 +7,9 @@
  * leaves first, on_gone is called once, and the call takes no more bytes; the handler still ends it with
  * http_finish_gone.
  *
- * Every error is the OpenAI object. The library has refusals of its own, in HTML; none can occur, because it
- * reads nothing but requests that http_frame has found to be whole and right.
+ * Every error is the OpenAI object, but for paths of another dialect. The library has refusals of its own, in
+ * HTML; none can occur, because it reads nothing but requests that http_frame has found to be whole and
+ * right.
  */
 #ifndef FLUXD_SERVER_HTTP_HTTP_H
 #define FLUXD_SERVER_HTTP_HTTP_H
@@ -25,7 +26,15 @@ struct http;      /* the listener */
 struct http_call; /* one request being answered */
 struct http_body; /* the bytes of a body */
 
-enum http_method { HTTP_GET, HTTP_POST, HTTP_OPTIONS, HTTP_OTHER };
+enum http_method { HTTP_GET, HTTP_POST, HTTP_DELETE, HTTP_OPTIONS, HTTP_OTHER };
+
+/* How a dialect tells an error: as an answer, as a frame of a stream (whole, with its line ends), and the
+ * header with the request's id that its clients look for. */
+struct http_dialect {
+    void (*object)(struct strbuf *out, const struct err_note *note, const char *request_id);
+    void (*frame)(struct strbuf *out, const struct err_note *note, const char *request_id);
+    const char *id_header; /* beside X-Request-Id; NULL: none */
+};
 
 /* One row of the table of paths (server/api/routes.c). Default deny: what is not in it is 404. */
 struct http_route {
@@ -35,6 +44,7 @@ struct http_route {
     bool open;        /* no API key needed */
     bool scrape;      /* nor here, where http_conf.scrape_open */
     bool json_body;   /* POST: a body must have Content-Type application/json */
+    const struct http_dialect *dialect; /* NULL: OpenAI's */
     void (*handle)(struct http_call *c, void *app);
 };
 

@@ -17,6 +17,7 @@
  *   left.c     clients that leave
  *   body.c     the bytes of one body
  *   headers.c  what every answer bears
+ *   dialect.c  errors as the clients of a path know them
  *   due.c      whatever waits for a moment
  *   state.c    the listener's own state
  *
@@ -282,8 +283,14 @@ void http_listen_close(struct http *h);
 /* body.c */
 enum err http_body_add(struct http_call *c, const char *data, size_t n, struct err_note *note); /* copied */
 
+/* dialect.c */
+void http_call_error(const struct http_call *c, const struct err_note *note,
+                     struct strbuf *out); /* the error's object; c NULL: no call yet */
+void http_call_error_frame(const struct http_call *c, const struct err_note *note, struct strbuf *out);
+
 /* keys.c */
 bool http_keys_init(struct http *h);
-int http_keys_find(const struct http *h, const char *authorization); /* -1: no such key */
+int http_keys_find(const struct http *h, const char *authorization,
+                   const char *api_key); /* the headers, NULL where absent; -1: no such key */
 
 #endif

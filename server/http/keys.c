@@ -16,14 +16,15 @@ bool http_keys_init(struct http *h)
     return true;
 }
 
-/* "Bearer" in any case, one space, the key; white space at the end is no part of a header's value (RFC
- * 9110, 5.5). */
-int http_keys_find(const struct http *h, const char *authorization)
+/* "Bearer" in any case, one space, the key; or, where nobody is authorized so, x-api-key with the key alone.
+ * White space at the end is no part of a header's value (RFC 9110, 5.5). */
+int http_keys_find(const struct http *h, const char *authorization, const char *api_key)
 {
     static const char scheme[] = "Bearer ";
     const size_t n = sizeof scheme - 1;
-    bool bearer = authorization && !strncasecmp(authorization, scheme, n);
-    const char *key = bearer ? authorization + n : "";
+    const bool bearer = authorization && !strncasecmp(authorization, scheme, n);
+    const bool bare = !authorization && api_key;
+    const char *key = bearer ? authorization + n : bare ? api_key : "";
     size_t n_key = strlen(key);
     while (n_key > 0 && (key[n_key - 1] == ' ' || key[n_key - 1] == '\t')) n_key--;
     struct hash128 got = hash128(h->hash_key, key, n_key);
@@ -33,5 +34,5 @@ int http_keys_find(const struct http *h, const char *authorization)
         uint64_t mask = (differs | (0 - differs)) >> 63; /* 1 where they differ */
         found = (int)((uint64_t)(int64_t)found * mask + (uint64_t)i * (1 - mask));
     }
-    return bearer && n_key > 0 ? found : -1;
+    return (bearer || bare) && n_key > 0 ? found : -1;
 }

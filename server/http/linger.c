@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "server/http/internal.h"
-#include "server/json/out.h"
 
 struct http_linger {
     struct list all; /* in http.linger */
@@ -106,7 +105,7 @@ void http_refuse_raw(struct http *h, int fd, const struct http_call *c, const st
     struct strbuf body, b;
     strbuf_init(&body);
     strbuf_init(&b);
-    json_out_error(&body, note);
+    http_call_error(c, note, &body);
     strbuf_printf(
         &b,
         "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n%s",

@@ -7,7 +7,6 @@
 
 #include "base/check.h"
 #include "server/http/internal.h"
-#include "server/json/out.h"
 
 /* --- the end of a call */
 
@@ -86,7 +85,7 @@ static struct MHD_Response *error_response(const struct http_call *c, const stru
     int n = 0;
     struct strbuf b;
     strbuf_init(&b);
-    json_out_error(&b, note);
+    http_call_error(c, note, &b);
     extra[0] = '\0';
     if (retry_after_s >= 0) n = snprintf(extra, sizeof extra, "Retry-After: %d\r\n", retry_after_s);
     char *at = extra + n;

@@ -5,7 +5,6 @@
 
 #include "base/check.h"
 #include "server/http/internal.h"
-#include "server/json/out.h"
 
 enum {
     READER_BLOCK = 4096,  /* what the library asks for at once from HTTP/1.0 clients */
@@ -112,9 +111,7 @@ static void fail(struct http_call *c, const struct err_note *note)
 {
     struct strbuf b;
     strbuf_init(&b);
-    strbuf_puts(&b, "data: ");
-    json_out_error(&b, note);
-    strbuf_puts(&b, "\n\n");
+    http_call_error_frame(c, note, &b);
     if (strbuf_failed(&b))
         http_call_client_left(c); /* cut: it must not look whole */
     else
