@@ -343,6 +343,18 @@ static void write_used_route(struct json_out *o, const char *key, const struct e
     write_route(o, key, model, r, r->use.kv_pages_peak, r->use.kv_pages_full);
 }
 
+void answer_extras(struct json_out *o, const struct engine_info *model, const struct answer_usage *u)
+{
+    if (u->clamped) json_out_int(o, "clamped_max_tokens", u->clamped);
+    if (u->routed && u->n_routed == 1) {
+        write_used_route(o, "attention_route", model, u->routed[0]);
+    } else if (u->routed) {
+        json_out_array(o, "attention_route");
+        for (int i = 0; i < u->n_routed; i++) write_used_route(o, NULL, model, u->routed[i]);
+        json_out_end(o);
+    }
+}
+
 void answer_usage(struct json_out *o, const struct engine_info *model, const struct answer_usage *u)
 {
     json_out_object(o, "usage");
@@ -352,13 +364,7 @@ void answer_usage(struct json_out *o, const struct engine_info *model, const str
     json_out_object(o, "prompt_tokens_details");
     json_out_int(o, "cached_tokens", u->n_cached);
     json_out_end(o);
-    if (u->routed && u->n_routed == 1) {
-        write_used_route(o, "attention_route", model, u->routed[0]);
-    } else if (u->routed) {
-        json_out_array(o, "attention_route");
-        for (int i = 0; i < u->n_routed; i++) write_used_route(o, NULL, model, u->routed[i]);
-        json_out_end(o);
-    }
+    answer_extras(o, model, u);
     json_out_end(o);
 }
 

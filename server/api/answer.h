@@ -76,12 +76,17 @@ bool answer_choice_next(struct json_out *o, const struct tokenizer *t, enum answ
 
 struct answer_usage {
     int64_t n_prompt, n_answer, n_cached;
+    int64_t n_thought; /* of n_answer */
+    int clamped; /* max_tokens as granted, where the client asked for more; 0: it got what it asked for */
     const struct request *const
         *routed; /* one finished request of each prompt; NULL: no attention_route (running counts) */
     int n_routed;
 };
 void answer_usage(struct json_out *o, const struct engine_info *model,
                   const struct answer_usage *u); /* "usage": {...} */
+
+/* "attention_route" of the prompts, where they are routed; "clamped_max_tokens", where they are. */
+void answer_extras(struct json_out *o, const struct engine_info *model, const struct answer_usage *u);
 
 /* The whole answer to POST /v1/route, about a request that ended with FINISH_ROUTED. */
 void answer_route(struct json_out *o, const struct answer_head *h, const struct engine_info *model,

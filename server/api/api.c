@@ -3,6 +3,7 @@
 #include "server/api/internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -121,6 +122,8 @@ static enum err open_env(struct api *api, struct err_note *note)
         .choices_most = (int)a->config->queue_len,
         .limits = json_limits_default,
     };
+    api->env.drop_system_lines = a->config->drop_system_lines;
+    api->env.clamp_max_tokens = !strcmp(a->config->clamp_max_tokens, "on");
     api->env.tokenize_bytes_most = (size_t)a->config->max_tokenize_bytes;
     api->env.detokenize_ids_most = (size_t)a->config->max_detokenize_ids;
     api->env.limits.bytes = (size_t)a->config->max_text_bytes;

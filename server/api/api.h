@@ -26,6 +26,7 @@ struct api_stats {
     uint64_t answered[API_N_ENDPOINT]
                      [API_N_STATUS]; /* by the status of the answer; 499: the client left before it */
     uint64_t stream_errors;          /* error frames sent after a 200 */
+    uint64_t system_lines_dropped;   /* --drop-system-lines */
     uint64_t streams_open;           /* gauge */
     uint64_t preps_open;             /* gauge: bodies in the worker pool */
     struct sched_hist n_choice;      /* answers asked for to each prompt */

@@ -213,7 +213,7 @@ static enum err add_messages(struct render *r, struct tmpl_value *context)
     enum err e = list ? OK : no_memory(r);
     int i = 0;
     for (const cJSON *c = r->p->messages->child; c && !e; c = c->next, i++) {
-        const size_t mark = json_in_enter(r->in, "messages[%d]", i);
+        const size_t mark = json_in_enter(r->in, "%s[%d]", r->p->source, i);
         e = i < MESSAGES_MOST ? add_message(r, list, c)
                               : json_in_fail(r->in, ERR_INVALID_VALUE, NULL, "is one message too many");
         json_in_leave(r->in, mark);
@@ -247,6 +247,9 @@ static enum err add_kwargs(struct render *r, struct tmpl_value *context)
             e = no_memory(r);
     }
     json_in_leave(r->in, mark);
+    if (!e && r->p->think && tmpl_mentions(r->env->tmpl, "enable_thinking") &&
+        !put(r, context, "enable_thinking", tmpl_bool(&r->mem, r->p->think == THINK_ASK_ON)))
+        e = no_memory(r);
     return e;
 }
 
@@ -339,10 +342,10 @@ static enum err render(struct render *r, struct token_vec *out)
     r->think_open = !e && n > 0 &&
                     tool_think_is_open(r->env->format, p->continue_final ? r->last.p : text.text.data,
                                        p->continue_final ? r->last.n : n, !p->continue_final);
-    if (!e) e = chat_prompt_may_fit(r->env, p, r->in, "messages", n);
+    if (!e) e = chat_prompt_may_fit(r->env, p, r->in, p->source, n);
     if (!e)
         e = chat_tokens_encode(r->env->tokens, &text, n, p->add_special ? TOKENIZE_ADD : 0, out, r->in->note);
-    if (e == ERR_TEMPLATE && r->in->note) strcpy(r->in->note->param, "messages");
+    if (e == ERR_TEMPLATE && r->in->note) strcpy(r->in->note->param, p->source);
     strbuf_fini(&text.text);
     return e;
 }
@@ -351,7 +354,7 @@ enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct para
                             struct token_vec *out, bool *think_open)
 {
     if (!env->tmpl)
-        return err_set(in->note, ERR_UNSUPPORTED, "messages",
+        return err_set(in->note, ERR_UNSUPPORTED, p->source,
                        "this model has no chat template: use /v1/completions");
     struct render r = {0};
     enum err e = ERR_TEMPLATE;

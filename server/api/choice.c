@@ -100,6 +100,7 @@ static void take_token(struct choice *c, const struct event *e)
     if (skip || (e->last && !c->ask->include_stop)) return;
     strbuf_put(&c->raw, p, n);
     pass_on(c, utf8_complete(c->raw.data ? c->raw.data : "", c->raw.len));
+    if (c->ask->thinks && tool_parser_thinks(&c->parser)) c->n_thought = c->n_token;
 }
 
 static void take_done(struct choice *c, const struct event *e)

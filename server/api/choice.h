@@ -29,6 +29,7 @@ struct choice {
     struct tool_parser parser; /* of a chat's answer */
     struct sample_out *token; /* [n_held] when the call asks for log-probabilities: those that are not told */
     int n_token, n_held, cap_token; /* n_token: of the answer */
+    int n_thought;                  /* of n_token, what was reasoned */
     size_t counted;                 /* bytes, in gen.bytes */
     bool stopped;                   /* a stop string: what still comes is not part of the answer */
     const char *finish;             /* NULL while it grows */

@@ -19,7 +19,7 @@ static const struct {
     const char *name, *prefix;
     const struct gen_writer *writer;
 } row_of[API_N_ENDPOINT] = {
-#define ENDPOINT(id, path, name, prefix, fields, work, writer)                                               \
+#define ENDPOINT(id, path, name, prefix, fields, work, writer, ...)                                          \
     [API_##id] = {name, prefix, &gen_writer_##writer},
 #define VIEW(...)
 #include "server/api/endpoints.def"
@@ -58,6 +58,7 @@ static void gen_free(struct gen *g)
 {
     struct err_note none;
     answer_room_set(&g->api->room, &g->counted, 0, &none);
+    if (g->writer->close) g->writer->close(g);
     for (int i = 0; i < g->n_choice; i++) choice_fini(&g->choice[i]);
     free(g->choice);
     ask_free(g->ask);
@@ -310,13 +311,20 @@ static struct gen *gen_new(struct api *api, struct http_call *call, struct ask *
     for (int i = 0; i < g->n_choice; i++) choice_init(&g->choice[i], ask, api->env.chat.tokenizer, i);
     const char *own = http_request_id(call), *dash = strchr(own, '_');
     snprintf(g->request_id, sizeof g->request_id, "%s", own);
-    snprintf(g->id, sizeof g->id, "%s-%s", row_of[ask->endpoint].prefix,
+    snprintf(g->id, sizeof g->id, "%s%s", row_of[ask->endpoint].prefix,
              *ask->id ? ask->id
              : dash   ? dash + 1
                       : own);
     list_push_back(&api->gens, &g->node);
     api->live++;
     return g;
+}
+
+static enum err ask_opened(struct gen *g, struct err_note *note)
+{
+    g->api->stats.system_lines_dropped += (uint64_t)g->ask->n_dropped_lines;
+    if (!g->writer->open || g->writer->open(g)) return OK;
+    return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
 }
 
 void gen_start(struct api *api, struct http_call *call, struct ask *ask, int64_t start_ns)
@@ -329,7 +337,10 @@ void gen_start(struct api *api, struct http_call *call, struct ask *ask, int64_t
         ask_free(ask);
         return;
     }
-    if (count_scores(g, &note) || submit_all(g, &note)) {
+    enum err e = count_scores(g, &note);
+    if (!e) e = ask_opened(g, &note);
+    if (!e) e = submit_all(g, &note);
+    if (e) {
         fail(g, &note);
         settle(g);
         return;
@@ -340,4 +351,8 @@ void gen_start(struct api *api, struct http_call *call, struct ask *ask, int64_t
     api->stats.streams_open++;
     http_stream_on_room(call, on_room, g);
     http_stream_begin(call);
+    if (g->writer->begin && !g->writer->begin(g)) {
+        fail_code(g, ERR_NOMEM);
+        settle(g);
+    }
 }

@@ -8,9 +8,12 @@
 
 struct gen;
 
-/* How a dialect says an answer. False of the first three: out of memory. A writer of whole answers alone has
- * `next` alone. */
+/* How a dialect says an answer. False of all but the last: out of memory. A writer of whole answers alone has
+ * `next` alone. NULL: nothing to say there. */
 struct gen_writer {
+    bool (*open)(struct gen *g);                               /* makes g->said; before anything is said */
+    void (*close)(struct gen *g);                              /* frees it */
+    bool (*begin)(struct gen *g);                              /* stream: at once */
     bool (*news)(struct gen *g, struct choice *c);             /* stream: what is new of c */
     bool (*end)(struct gen *g);                                /* stream: what comes after all choices */
     bool (*error)(struct gen *g, const struct err_note *note); /* stream: the error's frame */
@@ -19,7 +22,8 @@ struct gen_writer {
     bool (*next)(struct gen *g, struct strbuf *out, size_t most);
     bool chat; /* gen_tell.c: which of its two shapes */
 };
-extern const struct gen_writer gen_writer_completion, gen_writer_chat, gen_writer_route, gen_writer_none;
+extern const struct gen_writer gen_writer_completion, gen_writer_chat, gen_writer_route, gen_writer_messages,
+    gen_writer_none;
 
 struct gen {
     struct list node; /* in api.gens */
@@ -27,6 +31,7 @@ struct gen {
     struct http_call *call; /* NULL: answered, or the client left */
     struct ask *ask;
     const struct gen_writer *writer;
+    void *said;            /* the writer's own */
     struct choice *choice; /* [n_choice] */
     int n_choice;
     int n_pending;  /* requests with the scheduler */
@@ -49,5 +54,11 @@ struct gen {
     int64_t created;
     char id[112], request_id[32];
 };
+
+/* gen_usage.c: for the writers. */
+struct answer_usage gen_count_usage(const struct gen *g);
+bool gen_write_usage(const struct gen *g, struct json_out *o,
+                     void (*write)(struct json_out *, const struct engine_info *,
+                                   const struct answer_usage *)); /* false: out of memory */
 
 #endif

@@ -14,36 +14,6 @@ static struct answer_head head_of(const struct gen *g)
 
 static bool is_chat(const struct gen *g) { return g->writer->chat; }
 
-static struct answer_usage count_usage(const struct gen *g)
-{
-    struct answer_usage u = {0};
-    for (int i = 0; i < g->n_choice; i++) {
-        const bool first = i % g->ask->n_per_prompt == 0;
-        u.n_prompt += first ? g->choice[i].r->n_prompt : 0;
-        u.n_cached += first ? g->choice[i].r->use.n_cached : 0;
-        u.n_answer += g->choice[i].n_token;
-    }
-    return u;
-}
-
-/* The whole count, with the route of each prompt: of its choices, the one that held the most memory. */
-static bool write_usage(const struct gen *g, struct json_out *o)
-{
-    const struct ask *a = g->ask;
-    struct answer_usage u = count_usage(g);
-    const struct request **routed = calloc((size_t)a->n_prompt, sizeof *routed);
-    if (!routed) return false;
-    for (int i = 0; i < g->n_choice; i++) {
-        const struct request **at = &routed[i / a->n_per_prompt];
-        if (!*at || a->request[i]->use.kv_pages_peak > (*at)->use.kv_pages_peak) *at = a->request[i];
-    }
-    u.routed = routed;
-    u.n_routed = a->n_prompt;
-    answer_usage(o, g->api->env.model, &u);
-    free(routed);
-    return true;
-}
-
 /* --- log-probabilities of the prompt (echo) */
 
 /* Of all choices of a prompt the first was asked for them. Which token stands where is known here. */
@@ -86,7 +56,7 @@ static bool write_chunk(struct gen *g, const struct answer_choice *news)
     answer_choice(&o, g->api->env.chat.tokenizer, form, news);
     json_out_end(&o);
     if (g->ask->continuous_usage) {
-        const struct answer_usage u = count_usage(g);
+        const struct answer_usage u = gen_count_usage(g);
         answer_usage(&o, g->api->env.model, &u);
     } else if (g->ask->include_usage) {
         json_out_null(&o, "usage");
@@ -174,7 +144,7 @@ static bool tell_end(struct gen *g)
         answer_begin(&o, &head, is_chat(g) ? ANSWER_CHAT_CHUNK : ANSWER_COMPLETION_CHUNK, NULL);
         json_out_array(&o, "choices");
         json_out_end(&o);
-        ok = write_usage(g, &o);
+        ok = gen_write_usage(g, &o, answer_usage);
         json_out_end(&o);
         strbuf_puts(&frame, "\n\n");
         ok = ok && !strbuf_failed(&frame);
@@ -254,7 +224,7 @@ static bool tell_next(struct gen *g, struct strbuf *out, size_t most)
         if (out->len >= most && g->at.choice_i < g->n_choice) return true;
     }
     json_out_end(o);
-    if (!write_usage(g, o)) out->failed = true;
+    if (!gen_write_usage(g, o, answer_usage)) out->failed = true;
     json_out_end(o);
     return false;
 }

@@ -4,27 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* A row of the tables: F(name, type, member, more members of the row ...). */
-#define F(field, kind, member, ...)                                                                          \
-    {                                                                                                        \
-        .name = field, .type = kind, JSON_AT(struct params, member), __VA_ARGS__                             \
-    }
-#define CHECKED(field, kind, ...)                                                                            \
-    {                                                                                                        \
-        .name = field, .type = kind, .flags = JSON_NO_TARGET, __VA_ARGS__                                    \
-    }
-#define IGNORED(field)                                                                                       \
-    {                                                                                                        \
-        .name = field, .type = JSON_IGNORE                                                                   \
-    }
-#define REJECTED(field, ...)                                                                                 \
-    {                                                                                                        \
-        .name = field, .type = JSON_REJECT, .neutral = NAN, __VA_ARGS__                                      \
-    } /* no number asks for nothing */
-#define REJECTED_BUT(field, number)                                                                          \
-    {                                                                                                        \
-        .name = field, .type = JSON_REJECT, .neutral = number                                                \
-    } /* this one does */
+#include "server/api/fields.h"
 
 /* Values of fields that are not supported which ask for nothing: they are accepted. */
 static const char *const words_neutral[] = {"text", "none", "auto", "default", "medium", NULL};
@@ -220,13 +200,15 @@ static const struct json_row detokenize_row[] = {
 
 /* Which fields a body may have, what absent ones mean, and which checks they go through. */
 struct form {
-    const struct json_row *own; /* besides shared_row */
-    bool generates;             /* has the fields of sampling */
-    bool by_messages, either;   /* its prompt is messages; or messages where they stand, else a prompt */
-    bool add_special;           /* to a prompt that is text */
-    bool echoes;                /* the prompt can be a part of the answer */
-    bool count_logprobs;        /* logprobs is their number */
+    const struct json_row *own, *more[2]; /* besides shared_row */
+    bool foreign;                         /* another dialect: nothing but these */
+    bool generates;                       /* has the fields of sampling */
+    bool by_messages, either; /* its prompt is messages; or messages where they stand, else a prompt */
+    bool add_special;         /* to a prompt that is text */
+    bool echoes;              /* the prompt can be a part of the answer */
+    bool count_logprobs;      /* logprobs is their number */
     int32_t max_tokens_otherwise;
+    const char *source; /* the field with the prompt, where that is not messages or prompt */
     enum err (*check)(struct params *p, struct json_in *in, const struct form *f,
                       const struct engine_info *model); /* the last one; NULL: none */
 };
@@ -448,6 +430,77 @@ static enum err check_route_call(struct params *p, struct json_in *in, const str
     return e ? e : check_route(p, in, model);
 }
 
+static const char *const thinking_word[] = {"enabled", "disabled", "adaptive", NULL};
+struct thinking {
+    int type;
+    int32_t budget;
+};
+static const struct json_row thinking_row[] = {
+    {.name = "type",
+     .type = JSON_WORD,
+     JSON_AT(struct thinking, type),
+     .words = thinking_word,
+     .flags = JSON_REQUIRED},
+    {.name = "budget_tokens",
+     .type = JSON_INT32,
+     JSON_AT(struct thinking, budget),
+     .min = 1,
+     .max = INT32_MAX},
+    {.name = NULL},
+};
+
+static enum err check_thinking(struct params *p, struct json_in *in)
+{
+    struct thinking t = {0};
+    if (!p->thinking) return OK;
+    const size_t mark = json_in_enter(in, "thinking");
+    enum err e = json_in_read(in, p->thinking, thinking_row, &t);
+    if (!e && t.budget && p->max_tokens > 0 && t.budget >= p->max_tokens)
+        e = json_in_fail(in, ERR_INVALID_VALUE, "budget_tokens", "must be less than max_tokens");
+    json_in_leave(in, mark);
+    p->think = t.type == 1 ? THINK_ASK_OFF : THINK_ASK_ON;
+    p->think_budget = t.type == 0 ? t.budget : 0;
+    return e;
+}
+
+/* Edits that keep all are what clients send who want none; others would change the prompt. */
+static enum err check_context_management(const struct params *p, struct json_in *in)
+{
+    const cJSON *edits = p->context_management ? json_in_get(p->context_management, "edits") : NULL;
+    for (const cJSON *c = edits ? edits->child : NULL; c; c = c->next) {
+        const cJSON *keep = json_in_get(c, "keep");
+        if (!cJSON_IsString(keep) || strcmp(keep->valuestring, "all"))
+            return json_in_fail(in, ERR_UNSUPPORTED, "context_management",
+                                "is supported with edits that keep \"all\" only");
+    }
+    return OK;
+}
+
+static enum err check_output_config(const struct params *p, struct json_in *in)
+{
+    static const char *const effort[] = {"low", "medium", "high", "xhigh", "max", NULL};
+    static const struct json_row row[] = {
+        {.name = "effort", .type = JSON_WORD, .words = effort, .flags = JSON_NO_TARGET},
+        REJECTED("format"),
+        {.name = NULL},
+    };
+    if (!p->output_config) return OK;
+    const size_t mark = json_in_enter(in, "output_config");
+    const enum err e = json_in_read(in, p->output_config, row, NULL);
+    json_in_leave(in, mark);
+    return e;
+}
+
+static enum err check_messages_call(struct params *p, struct json_in *in, const struct form *f,
+                                    const struct engine_info *model)
+{
+    enum err e = check_thinking(p, in);
+    p->too_long_first = true;
+    if (!e) e = check_context_management(p, in);
+    if (!e) e = check_output_config(p, in);
+    return e ? e : check_sampling(p, in, f, model);
+}
+
 static const struct form
     form_completion = {.own = completion_row,
                        .generates = true,
@@ -459,7 +512,17 @@ static const struct form
     form_chat = {.own = chat_row, .generates = true, .by_messages = true, .check = check_sampling},
     form_route = {.own = route_row, .either = true, .add_special = true, .check = check_route_call},
     form_tokenize = {.own = tokenize_row, .either = true, .add_special = true},
-    form_detokenize = {.own = detokenize_row};
+    form_detokenize = {.own = detokenize_row},
+    form_messages = {.own = max_tokens_field,
+                     .more = {messages_fields, extension_fields},
+                     .foreign = true,
+                     .by_messages = true,
+                     .check = check_messages_call},
+    form_count_messages = {.own = max_tokens_option,
+                           .more = {messages_fields, extension_fields},
+                           .foreign = true,
+                           .by_messages = true,
+                           .check = check_messages_call};
 
 static const struct form *const form_of[API_N_ENDPOINT] = {
 #define ENDPOINT(id, path, name, prefix, fields, ...) [API_##id] = &form_##fields,
@@ -472,11 +535,13 @@ static const struct form *const form_of[API_N_ENDPOINT] = {
 static void put_tables(struct params_tables *t, const struct form *f, bool by_messages)
 {
     const struct json_row *const table[] = {
-        shared_row,
+        f->foreign ? NULL : shared_row,
         f->generates ? sampling_row : NULL,
         f->generates ? foreign_row : NULL,
-        by_messages ? messages_row : NULL,
+        by_messages && !f->foreign ? messages_row : NULL,
         f->own,
+        f->more[0],
+        f->more[1],
     };
     t->n = 0;
     t->either = f->either;
@@ -501,6 +566,7 @@ enum err params_read(struct params *p, struct json_in *in, enum api_endpoint end
     params_init(p, f);
     const bool by_messages = f->by_messages || (f->either && json_in_get(in->root, "messages"));
     if (by_messages) p->add_special = false; /* the template writes them */
+    p->source = f->source ? f->source : by_messages ? "messages" : "prompt";
     struct params_tables t;
     put_tables(&t, f, by_messages);
     enum err e = OK;

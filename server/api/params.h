@@ -23,6 +23,9 @@ enum {
     KWARGS_MOST = 64,
 };
 
+/* What a request says of the template's own switch for thoughts. */
+enum think_ask { THINK_ASK_NOTHING, THINK_ASK_ON, THINK_ASK_OFF };
+
 /* Absent numbers keep the value that params_init gave them. Memory of strings and lists is the json_in's. */
 struct params {
     struct json_str model, request_id, cache_salt;
@@ -46,8 +49,15 @@ struct params {
     bool echo, ignore_eos, include_stop, return_token_ids, return_token_strs;
     bool skip_special, add_special;
     bool add_generation_prompt, continue_final;
-    bool logprobs; /* asked for */
-    int32_t n_top; /* with so many alternatives */
+    /* of other dialects */
+    const char *source; /* the field that the prompt comes from, for errors */
+    struct json_any system, input;
+    const cJSON *thinking, *context_management, *output_config;
+    enum think_ask think;
+    int32_t think_budget; /* tokens; 0: none named */
+    bool too_long_first;  /* how clients of the Messages API know an overflow */
+    bool logprobs;        /* asked for */
+    int32_t n_top;        /* with so many alternatives */
 };
 
 /* Reads body (root of in) into p; every refusal is told to in's note. vocab bounds token ids, n_layer the
@@ -59,7 +69,7 @@ enum err params_read(struct params *p, struct json_in *in, enum api_endpoint end
  * may have messages or a prompt, then one of both is needed), and the table of an object that is a field;
  * NULL: it has none. */
 struct params_tables {
-    const struct json_row *table[5];
+    const struct json_row *table[7];
     int n;
     bool either;
 };

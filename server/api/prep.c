@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "base/check.h"
+#include "server/api/messages_in.h"
 #include "server/api/prep_text.h"
 #include "base/utf8.h"
 
@@ -61,26 +62,32 @@ static bool by_messages(const struct prep *c) { return c->p.messages != NULL; }
  * shorten their history. */
 static enum err answer_room(const struct prep *c, size_t n_prompt, int *max_new, bool *given)
 {
-    const char *param = by_messages(c) ? "messages" : "prompt";
+    const char *param = c->p.source;
     const int64_t room = (int64_t)c->env->model->max_len - (int64_t)n_prompt;
     const int32_t otherwise = c->p.max_tokens_otherwise;
     *given = c->p.max_tokens >= 0 || otherwise > 0;
     if (n_prompt == 0) return json_in_fail(c->in, ERR_INVALID_VALUE, param, "must have at least one token");
+    if (room < 0 && c->p.too_long_first)
+        return err_set(c->in->note, ERR_CONTEXT_LENGTH, param, "prompt is too long: %zu tokens > %d maximum",
+                       n_prompt, c->env->model->max_len);
     if (room < 0 || (room == 0 && c->p.max_tokens != 0))
         return err_set(
             c->in->note, ERR_CONTEXT_LENGTH, param,
             "This model's maximum context length is %d tokens. However, your %s resulted in %zu tokens, and the answer needs room too: the prompt is too long.",
             c->env->model->max_len, param, n_prompt);
-    if (c->p.max_tokens > room)
+    const bool clamps = c->p.max_tokens > room && c->env->clamp_max_tokens;
+    if (clamps) *given = false;
+    if (c->p.max_tokens > room && !clamps)
         return err_set(
             c->in->note, ERR_CONTEXT_LENGTH,
             c->p.max_completion_tokens >= 0 ? "max_completion_tokens" : "max_tokens",
             "This model's maximum context length is %d tokens. However, you requested %lld tokens (%zu in the %s, %d in the completion).",
             c->env->model->max_len, (long long)n_prompt + c->p.max_tokens, n_prompt, param,
             (int)c->p.max_tokens);
-    *max_new = c->p.max_tokens >= 0                ? c->p.max_tokens
-               : otherwise > 0 && room > otherwise ? otherwise
-                                                   : (int)room;
+    *max_new = clamps || (c->p.max_tokens < 0 && otherwise == 0) ? (int)room
+               : c->p.max_tokens >= 0                            ? c->p.max_tokens
+               : otherwise < room                                ? otherwise
+                                                                 : (int)room;
     if (c->p.min_tokens > *max_new)
         return json_in_fail(c->in, ERR_INVALID_VALUE, "min_tokens",
                             "must not exceed the %d tokens that the answer may have", *max_new);
@@ -351,6 +358,7 @@ static enum err fill_ask(struct prep *c)
     a->scores = p->max_tokens == 0 && !c->routes;
     a->thinks = by_messages(c);
     a->format = c->env->chat.format;
+    a->max_asked = p->max_tokens;
     if (p->request_id.p) copy_id(a->id, sizeof a->id, &p->request_id);
     if (!stop_set_init(&a->stop, &a->mem, &p->stop)) return no_memory(c->in->note);
     enum err e = size_ask(c);
@@ -368,6 +376,25 @@ static enum err work_route(struct prep *c)
     c->routes = true;
     return fill_ask(c);
 }
+
+static enum err take_messages(struct prep *c)
+{
+    return messages_in(&c->p, c->in, c->env->drop_system_lines, &c->a->n_dropped_lines);
+}
+
+static enum err work_messages(struct prep *c)
+{
+    const enum err e = take_messages(c);
+    return e ? e : fill_ask(c);
+}
+
+static enum err work_count_messages(struct prep *c)
+{
+    const enum err e = take_messages(c);
+    return e ? e : prep_count(c->env, &c->p, c->in, c->a, NULL);
+}
+
+static enum err work_render(struct prep *c) { return prep_render(c->env, &c->p, c->in, c->a); }
 
 static enum err work_tokenize(struct prep *c) { return prep_tokenize(c->env, &c->p, c->in, c->a); }
 

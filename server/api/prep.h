@@ -19,6 +19,8 @@ struct prep_env {
     int64_t seed;                                      /* --seed; -1: a fresh one for each request */
     int choices_most;                                  /* of one call: what the queue could ever take */
     size_t tokenize_bytes_most, detokenize_ids_most;
+    const char *drop_system_lines; /* --drop-system-lines */
+    bool clamp_max_tokens;         /* --clamp-max-tokens */
     struct json_limits limits;
 };
 
@@ -48,7 +50,9 @@ struct ask {
     struct ask_prompt *prompt; /* [n_prompt] */
     struct request **request; /* [n_prompt * n_per_prompt] index = prompt * n_per_prompt + i; owner is NULL */
     struct stop_set stop;
-    struct strbuf answer;     /* tokenize, detokenize: the answer, or its begin */
+    int n_dropped_lines;      /* of the system text */
+    int32_t max_asked;        /* tokens of an answer that the client asked for; -1: it did not say */
+    struct strbuf answer;     /* endpoints that make no generation: the answer, or its begin */
     struct text_answer *rest; /* what comes behind it; NULL: nothing */
 };
 

@@ -8,6 +8,11 @@
 enum { TEXT_ANSWER_WHOLE_BYTES = 65536 }; /* an answer up to about this length is written at once */
 
 enum err prep_tokenize(const struct prep_env *env, const struct params *p, struct json_in *in, struct ask *a);
+/* {"input_tokens": n}, with "object" where one is named. */
+enum err prep_count(const struct prep_env *env, const struct params *p, struct json_in *in, struct ask *a,
+                    const char *object);
+/* The prompt of a chat: its text and its number of tokens. */
+enum err prep_render(const struct prep_env *env, const struct params *p, struct json_in *in, struct ask *a);
 enum err prep_detokenize(const struct prep_env *env, const struct params *p, struct json_in *in,
                          struct ask *a);
 

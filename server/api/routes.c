@@ -1,6 +1,7 @@
 /* routes: method, path, handler. A row without .open needs an API key where keys are configured. */
 #include "server/api/routes.h"
 
+#include "server/api/anthropic.h"
 #include "server/api/internal.h"
 
 /* The handlers of endpoints with a body: each is its row's. */
@@ -11,7 +12,10 @@
 #undef ENDPOINT
 
 const struct http_route routes[] = {
-#define ENDPOINT(id, at, ...) {.method = HTTP_POST, .path = at, .json_body = true, .handle = take_##id},
+#define DIALECT_openai    NULL
+#define DIALECT_anthropic &anthropic_dialect
+#define ENDPOINT(id, at, name, prefix, fields, work, writer, errors)                                         \
+    {.method = HTTP_POST, .path = at, .json_body = true, .dialect = DIALECT_##errors, .handle = take_##id},
 #include "server/api/endpoints.def"
 #undef ENDPOINT
 #undef VIEW

@@ -84,10 +84,19 @@ fail:
 
 void json_in_close(struct json_in *in)
 {
+    cJSON_Delete(in->made);
     cJSON_Delete(in->root);
     arena_fini(&in->mem);
     json_scan_fini(&in->scan);
     memset(in, 0, sizeof *in);
+}
+
+bool json_in_keep(struct json_in *in, cJSON *tree)
+{
+    if (!in->made) in->made = cJSON_CreateArray();
+    if (in->made && tree && cJSON_AddItemToArray(in->made, tree)) return true;
+    cJSON_Delete(tree);
+    return false;
 }
 
 /* ---- tables ---- */

@@ -55,6 +55,7 @@ struct json_in {
     struct json_scan scan;
     cJSON *root;      /* an object */
     struct arena mem; /* the lists handed out */
+    cJSON *made;      /* an array of trees that readers made of it, freed with it; NULL: none */
     char path[96];    /* of the object being read: see json_in_enter */
 };
 
@@ -170,6 +171,10 @@ enum err json_in_read(struct json_in *in, const cJSON *obj, const struct json_ro
 
 /* The member of that name (case matters) unless it is absent or null. */
 const cJSON *json_in_get(const cJSON *obj, const char *name);
+
+/* Keeps a tree that was made of this one, which may hold references to it. False: out of memory (the tree is
+ * freed), or tree is NULL. */
+bool json_in_keep(struct json_in *in, cJSON *tree);
 
 /* What fails between enter and leave is told under this path: "messages[1]", then "function" (a dot is put
  * between). */

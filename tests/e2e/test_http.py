@@ -609,7 +609,10 @@ AUTH = [
     ("empty", "Authorization: Bearer \r\n", 401), ("basic", "Authorization: Basic first-key\r\n", 401),
     ("two headers", "Authorization: Bearer first-key\r\nAuthorization: Bearer first-key\r\n", 401),
     ("15 KB", f"Authorization: Bearer {'k' * 15000}\r\n", 401), ("high bytes", "Authorization: Bearer \xff\xfe\x80\r\n", 401),
-    ("key in another header", "X-Api-Key: first-key\r\n", 401),
+    ("x-api-key", "X-Api-Key: second-key \r\n", 200), ("x-api-key, wrong", "x-api-key: second-ke\r\n", 401), ("x-api-key, empty", "x-api-key: \r\n", 401),
+    ("x-api-key twice", "x-api-key: first-key\r\nx-api-key: first-key\r\n", 401), ("x-api-key with a scheme", "x-api-key: Bearer first-key\r\n", 401),
+    ("both, Authorization wrong", "Authorization: Bearer no\r\nx-api-key: first-key\r\n", 401), ("both", "Authorization: Bearer first-key\r\nx-api-key: no\r\n", 200),
+    ("key in another header", "X-Key: first-key\r\n", 401),
 ]
 
 

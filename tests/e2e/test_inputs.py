@@ -24,7 +24,7 @@ VALID = {COMPLETIONS: {"prompt": "a", "max_tokens": 1, "temperature": 0},
 def hostile():
     """The server under attack."""
     need_binary()
-    s = Server("--max-num-seqs", "8", "--kv-pool-bytes", "64M", "--max-detokenize-ids", "100000", binary=ASAN_BIN if SANITIZED else BIN)
+    s = Server("--max-num-seqs", "8", "--clamp-max-tokens", "off", "--kv-pool-bytes", "64M", "--max-detokenize-ids", "100000", binary=ASAN_BIN if SANITIZED else BIN)
     try:
         yield s
         assert s.alive(), s.logged()[-20000:]

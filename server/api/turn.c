@@ -1,0 +1,123 @@
+/* turn: see turn.h. */
+#include "server/api/turn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+
+void turn_init(struct turn *t, const struct turn_ear *ear, void *arg)
+{
+    *t = (struct turn){.ear = ear, .arg = arg};
+}
+
+void turn_fini(struct turn *t)
+{
+    for (int i = 0; i < t->n; i++) {
+        strbuf_fini(&t->block[i].text);
+        strbuf_fini(&t->block[i].id);
+        strbuf_fini(&t->block[i].name);
+    }
+    free(t->block);
+    *t = (struct turn){0};
+}
+
+static struct turn_block *open_block(const struct turn *t)
+{
+    return t->n > 0 && t->block[t->n - 1].open ? &t->block[t->n - 1] : NULL;
+}
+
+static struct turn_block *add(struct turn *t, enum turn_kind kind)
+{
+    turn_end(t);
+    if (t->n == t->cap) {
+        const int cap = t->cap ? 2 * t->cap : 4;
+        struct turn_block *p = realloc(t->block, (size_t)cap * sizeof *p);
+        if (!p) {
+            t->failed = true;
+            return NULL;
+        }
+        t->block = p;
+        t->cap = cap;
+    }
+    struct turn_block *b = &t->block[t->n];
+    *b = (struct turn_block){.kind = kind, .index = t->n++, .open = true};
+    strbuf_init(&b->text);
+    strbuf_init(&b->id);
+    strbuf_init(&b->name);
+    return b;
+}
+
+static void begun(struct turn *t, const struct turn_block *b)
+{
+    if (t->ear && t->ear->begin) t->ear->begin(t->arg, b);
+}
+
+static void grow(struct turn *t, struct turn_block *b, const char *p, size_t n)
+{
+    strbuf_put(&b->text, p, n);
+    if (n > 0 && t->ear && t->ear->grow) t->ear->grow(t->arg, b, p, n);
+}
+
+void turn_put(struct turn *t, enum turn_kind kind, const char *p, size_t n)
+{
+    CHECK(kind != TURN_CALL);
+    if (n == 0) return;
+    struct turn_block *b = open_block(t);
+    if (!b || b->kind != kind) {
+        b = add(t, kind);
+        if (b) begun(t, b);
+    }
+    if (b) grow(t, b, p, n);
+}
+
+void turn_call(struct turn *t, const char *id, size_t n_id, const char *name, size_t n_name)
+{
+    struct turn_block *b = add(t, TURN_CALL);
+    if (!b) return;
+    strbuf_put(&b->id, id, n_id);
+    strbuf_put(&b->name, name, n_name);
+    begun(t, b);
+}
+
+void turn_arguments(struct turn *t, const char *p, size_t n)
+{
+    struct turn_block *b = open_block(t);
+    CHECK(t->failed || (b && b->kind == TURN_CALL));
+    if (b) grow(t, b, p, n);
+}
+
+void turn_end(struct turn *t)
+{
+    struct turn_block *b = open_block(t);
+    if (!b) return;
+    b->open = false;
+    if (t->ear && t->ear->end) t->ear->end(t->arg, b);
+}
+
+void turn_take(struct turn *t, struct choice *c)
+{
+    char id[ANSWER_CALL_ID_BYTES];
+    for (int i = 0; i < c->parts.n; i++) {
+        const struct tool_part *p = &c->parts.v[i];
+        if (p->kind == TOOL_CALL && !p->told) {
+            choice_call_id(c, p, id);
+            turn_call(t, id, strlen(id), p->name.data, p->name.len);
+        }
+        if (p->text.len == 0) continue;
+        if (p->kind == TOOL_CALL)
+            turn_arguments(t, p->text.data, p->text.len);
+        else
+            turn_put(t, p->kind == TOOL_TEXT ? TURN_TEXT : TURN_THOUGHT, p->text.data, p->text.len);
+    }
+    choice_was_told(c);
+}
+
+bool turn_failed(const struct turn *t)
+{
+    bool failed = t->failed;
+    for (int i = 0; i < t->n; i++)
+        failed |= strbuf_failed(&t->block[i].text) || strbuf_failed(&t->block[i].id) ||
+                  strbuf_failed(&t->block[i].name);
+    return failed;
+}

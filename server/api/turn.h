@@ -1,0 +1,51 @@
+/* turn: an answer as ordered blocks: thoughts, text, calls. What a choice has grown goes in, in any pieces;
+ * what begins, grows and ends is told in order. Loop thread; knows no dialect. */
+#ifndef FLUXD_SERVER_API_TURN_H
+#define FLUXD_SERVER_API_TURN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "server/api/choice.h"
+
+enum turn_kind { TURN_THOUGHT, TURN_TEXT, TURN_CALL };
+
+struct turn_block {
+    enum turn_kind kind;
+    int index;
+    struct strbuf text;     /* of a call its arguments */
+    struct strbuf id, name; /* of a call */
+    bool open;              /* it may still grow */
+};
+
+/* Who listens; each may be NULL. */
+struct turn_ear {
+    void (*begin)(void *arg, const struct turn_block *b);
+    void (*grow)(void *arg, const struct turn_block *b, const char *p, size_t n); /* b->text has it already */
+    void (*end)(void *arg, const struct turn_block *b);
+};
+
+struct turn {
+    struct turn_block *block; /* [n] */
+    int n, cap;
+    const struct turn_ear *ear; /* NULL: nobody */
+    void *arg;
+    bool failed; /* out of memory; sticky */
+};
+
+void turn_init(struct turn *t, const struct turn_ear *ear, void *arg);
+void turn_fini(struct turn *t);
+
+/* Goes on with the open block where that is of the kind (TURN_THOUGHT, TURN_TEXT), else ends it and begins
+ * one. */
+void turn_put(struct turn *t, enum turn_kind kind, const char *p, size_t n);
+/* A call begins; its arguments follow by turn_arguments, its end by turn_end or the next block. */
+void turn_call(struct turn *t, const char *id, size_t n_id, const char *name, size_t n_name);
+void turn_arguments(struct turn *t, const char *p, size_t n);
+void turn_end(struct turn *t); /* of the open block; nothing where there is none */
+
+/* What is new of the choice, which counts as told then. */
+void turn_take(struct turn *t, struct choice *c);
+bool turn_failed(const struct turn *t);
+
+#endif
