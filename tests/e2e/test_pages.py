@@ -12,7 +12,8 @@ import threading
 
 import pytest
 
-from conftest import Server, free_port, launch, read_log
+from browser import Tab
+from conftest import Server, free_port, launch, read_log, wait_until
 from test_http import make_server  # noqa: F401 (a fixture)
 
 BODY = b'{"n":1}'
@@ -200,9 +201,37 @@ def test_the_servers_own_page_works(fluxd, name):
     assert 'data-s="ready"' in dom and f'>{fluxd.get("/v1/models").json()["data"][0]["id"]}<' in dom
 
 
-def test_the_servers_own_page_may_generate(fluxd):
-    """What its form sends, with the headers that a browser puts beside it."""
-    own = fluxd.url
-    r = fluxd.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], "max_tokens": 2},
-                   headers={"Origin": own, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"})
-    assert r.status_code == 200
+FIELD, BUTTON = "document.querySelector('textarea')", "[...document.querySelectorAll('button')].find(b => /^(Send|Stop)$/.test(b.textContent.trim()))"
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_the_servers_own_page_talks_by_its_own_button(fluxd, name):
+    """Written and clicked as a person does it, on the default settings: the answer stands on the page, and the server has made it."""
+    before = generations(fluxd)
+    with Tab() as tab:
+        tab.open(f"http://{name}:{fluxd.port}/")
+        tab.wait(FIELD)
+        for n, words in enumerate(("Say hello", "And again"), 1):
+            tab.click(FIELD)
+            tab.wait(f"document.activeElement === {FIELD}")
+            tab.type(words)
+            tab.wait(f"({FIELD}).value === {json.dumps(words)}")
+            tab.click(BUTTON)
+            tab.wait(f"document.body.innerText.includes({json.dumps(words)}) && ({FIELD}).value === ''")
+            wait_until(lambda: generations(fluxd) == before + n, "the server was not asked")
+            tab.wait(f"({BUTTON}).textContent.trim() === 'Send'")
+            assert "forbidden" not in tab.run("document.body.innerText").lower()
+        assert fluxd.metrics()["fluxd_stream_errors_total"] == 0
+
+
+def test_a_page_elsewhere_cannot_use_the_servers_own_in_a_frame(fluxd):
+    """Another origin's page may frame ours, but what its script asks through the frame's server is still foreign."""
+    before = generations(fluxd)
+    site = Site(f"http://127.0.0.1:{fluxd.port}")
+    with Tab() as tab:
+        tab.open(f"http://localhost:{site.port}/done")
+        got = tab.run(f"""new Promise(done => {{ const f = document.createElement("iframe"); f.src = "http://127.0.0.1:{fluxd.port}/"; document.body.append(f);
+            f.onload = async () => {{ let read = "kept out"; try {{ read = f.contentWindow.document.title; }} catch (e) {{}}
+                const r = await fetch("http://127.0.0.1:{fluxd.port}/v1/models").then(r => r.status, () => "refused"); done([read, r]); }} }})""")
+    site.httpd.shutdown()
+    assert got == ["kept out", "refused"] and generations(fluxd) == before
