@@ -41,3 +41,15 @@ void utf8_sanitize(const char *p, size_t n, struct strbuf *out)
     }
     strbuf_put(out, p + good, n - good);
 }
+
+size_t utf8_count(const char *p, size_t n)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++) k += ((uint8_t)p[i] & 0xC0) != 0x80;
+    return k;
+}
+
+bool utf8_breaks(const char *p, size_t n, size_t cut)
+{
+    return cut > 0 && n > cut && utf8_step((const uint8_t *)p, n) == -(int)cut;
+}

@@ -16,6 +16,12 @@ size_t utf8_complete(const char *p, size_t n);
  * utf8_complete gave, and at its end with all that is left. */
 void utf8_sanitize(const char *p, size_t n, struct strbuf *out);
 
+/* Code points of n bytes of well-formed text; of a cut one, those that begin in it. */
+size_t utf8_count(const char *p, size_t n);
+
+/* Of n bytes the first `cut`, which end inside a character, are not continued by those behind them. */
+bool utf8_breaks(const char *p, size_t n, size_t cut);
+
 /* n >= 1 bytes at p: the length (1..4) of the well-formed sequence that starts there, or minus the number of
  * bytes (1..3) that one U+FFFD replaces: the "maximal subpart" of chapter 3.9, as WHATWG and Python's
  * "replace" do it. */

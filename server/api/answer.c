@@ -2,6 +2,7 @@
 #include "server/api/answer.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -31,25 +32,22 @@ static float own_logprob(const struct sample_out *s)
 }
 
 /* A token's name where names must be unique: its text, or "bytes:\xe2\x80" where it is a part of a character
- * (or a NUL, which a key cannot hold). */
-static void token_name(const struct tokenizer *t, int32_t id, struct strbuf *out)
+ * (or a NUL, which a key cannot hold). ids: "token_id:7" instead. */
+static void token_name(const struct tokenizer *t, int32_t id, bool ids, struct strbuf *out)
 {
     size_t n;
     const char *s = tokenizer_bytes(t, id, &n);
     strbuf_clear(out);
+    if (ids) {
+        strbuf_printf(out, "token_id:%d", (int)id);
+        return;
+    }
     if (utf8_valid(s, n) && !memchr(s, '\0', n)) {
         strbuf_put(out, s, n);
         return;
     }
     strbuf_puts(out, "bytes:");
     for (size_t i = 0; i < n; i++) strbuf_printf(out, "\\x%02x", (unsigned)(uint8_t)s[i]);
-}
-
-static int64_t n_characters(const struct strbuf *s)
-{
-    int64_t n = 0;
-    for (size_t i = 0; i < s->len; i++) n += ((uint8_t)s->data[i] & 0xC0) != 0x80;
-    return n;
 }
 
 /* A choice on its way: what the parts below read and write. */
@@ -66,17 +64,23 @@ static const struct sample_out *token_at(const struct answer_choice *c, size_t i
     return i < c->n_before ? &c->before[i] : &c->token[i - c->n_before];
 }
 
+static int n_top_at(const struct answer_choice *c, size_t i)
+{
+    const int n = token_at(c, i)->n_top;
+    return i < c->n_before && n > c->most_top ? c->most_top : n;
+}
+
 static void put_name(struct work *w, size_t i)
 {
-    token_name(w->t, token_at(w->c, i)->id, &w->name);
+    token_name(w->t, token_at(w->c, i)->id, w->c->ids_for_names, &w->name);
     json_out_string(w->o, NULL, w->name.data ? w->name.data : "", w->name.len);
 }
 
 static void put_offset(struct work *w, size_t i)
 {
-    json_out_int(w->o, NULL, *w->c->text_offset);
-    token_name(w->t, token_at(w->c, i)->id, &w->name);
-    *w->c->text_offset += n_characters(&w->name);
+    const struct answer_choice *c = w->c;
+    json_out_int(w->o, NULL,
+                 i < c->n_before ? c->before_offset[i] : c->n_echo_char + c->offset[i - c->n_before]);
 }
 
 static void put_logprob(struct work *w, size_t i)
@@ -89,27 +93,28 @@ static void put_logprob(struct work *w, size_t i)
 
 /* The alternatives as an object, with the token itself where it is not among them. The ids are distinct, and
  * so are names but for vocabularies that hold a text twice: of such the likeliest stands. */
-static void legacy_top(struct json_out *o, const struct tokenizer *t, const struct sample_out *s,
-                       struct strbuf *name)
+static void legacy_top(struct work *w, const struct sample_out *s, int n_top)
 {
+    struct json_out *o = w->o;
+    const bool ids = w->c->ids_for_names;
     int32_t seen[SAMPLE_TOP_MAX + 1];
     int n_seen = 0;
     json_out_object(o, NULL);
-    for (int k = 0; k <= s->n_top; k++) {
-        const int32_t id = k < s->n_top ? s->top_id[k] : s->id;
+    for (int k = 0; k <= n_top; k++) {
+        const int32_t id = k < n_top ? s->top_id[k] : s->id;
         size_t n, m;
-        const char *text = tokenizer_bytes(t, id, &n);
+        const char *text = tokenizer_bytes(w->t, id, &n);
         bool dup = false;
         for (int j = 0; j < n_seen && !dup; j++) {
-            const char *other = tokenizer_bytes(t, seen[j], &m);
-            dup = n == m && !memcmp(text, other, n);
+            const char *other = tokenizer_bytes(w->t, seen[j], &m);
+            dup = ids ? seen[j] == id : n == m && !memcmp(text, other, n);
         }
         if (dup) continue;
         seen[n_seen++] = id;
-        token_name(t, id, name);
-        strbuf_putc(name, '\0');
-        json_out_float(o, strbuf_failed(name) ? "" : name->data,
-                       k < s->n_top ? printable(s->top_logprob[k]) : own_logprob(s));
+        token_name(w->t, id, ids, &w->name);
+        strbuf_putc(&w->name, '\0');
+        json_out_float(o, strbuf_failed(&w->name) ? "" : w->name.data,
+                       k < n_top ? printable(s->top_logprob[k]) : own_logprob(s));
     }
     json_out_end(o);
 }
@@ -119,14 +124,20 @@ static void put_top(struct work *w, size_t i)
     if (i == 0 && w->c->first_null)
         json_out_null(w->o, NULL);
     else
-        legacy_top(w->o, w->t, token_at(w->c, i), &w->name);
+        legacy_top(w, token_at(w->c, i), n_top_at(w->c, i));
 }
 
-static void chat_token(struct json_out *o, const struct tokenizer *t, int32_t id, float logprob)
+static void chat_token(struct work *w, int32_t id, float logprob)
 {
+    struct json_out *o = w->o;
     size_t n;
-    const char *s = tokenizer_bytes(t, id, &n);
-    json_out_string(o, "token", s, n);
+    const char *s = tokenizer_bytes(w->t, id, &n);
+    if (w->c->ids_for_names) {
+        token_name(w->t, id, true, &w->name);
+        json_out_string(o, "token", w->name.data ? w->name.data : "", w->name.len);
+    } else {
+        json_out_string(o, "token", s, n);
+    }
     json_out_float(o, "logprob", logprob);
     json_out_array(o, "bytes");
     for (size_t i = 0; i < n; i++) json_out_int(o, NULL, (uint8_t)s[i]);
@@ -137,14 +148,49 @@ static void put_chat_token(struct work *w, size_t i)
 {
     const struct sample_out *s = token_at(w->c, i);
     json_out_object(w->o, NULL);
-    chat_token(w->o, w->t, s->id, own_logprob(s));
+    chat_token(w, s->id, own_logprob(s));
     json_out_array(w->o, "top_logprobs");
     for (int k = 0; k < s->n_top; k++) {
         json_out_object(w->o, NULL);
-        chat_token(w->o, w->t, s->top_id[k], printable(s->top_logprob[k]));
+        chat_token(w, s->top_id[k], printable(s->top_logprob[k]));
         json_out_end(w->o);
     }
     json_out_end(w->o);
+    json_out_end(w->o);
+}
+
+static void prompt_entry(struct work *w, int32_t id, float logprob, int rank)
+{
+    char key[16];
+    size_t n;
+    const char *text = tokenizer_bytes(w->t, id, &n);
+    snprintf(key, sizeof key, "%d", (int)id);
+    json_out_object(w->o, key);
+    json_out_float(w->o, "logprob", logprob);
+    if (rank > 0)
+        json_out_int(w->o, "rank", rank);
+    else
+        json_out_null(w->o, "rank");
+    json_out_string(w->o, "decoded_token", text, n);
+    json_out_end(w->o);
+}
+
+/* As vLLM has them: null, then for each token itself and the likeliest by their ids. Its rank is null where
+ * it is not among those that are known. */
+static void put_prompt(struct work *w, size_t i)
+{
+    const struct sample_out *s = &w->c->prompt[i];
+    const int n_top = s->n_top < w->c->prompt_top ? s->n_top : w->c->prompt_top;
+    int own = 0;
+    if (i == 0) {
+        json_out_null(w->o, NULL);
+        return;
+    }
+    for (int k = 0; k < s->n_top; k++)
+        if (s->top_id[k] == s->id) own = k + 1;
+    json_out_object(w->o, NULL);
+    if (own == 0 || own > n_top) prompt_entry(w, s->id, own_logprob(s), own);
+    for (int k = 0; k < n_top; k++) prompt_entry(w, s->top_id[k], printable(s->top_logprob[k]), k + 1);
     json_out_end(w->o);
 }
 
@@ -244,9 +290,11 @@ static bool is_scored(const struct work *w) { return w->c->scored; }
 static bool is_scored_completion(const struct work *w) { return w->c->scored && !w->f->chat; }
 static bool is_scored_chat(const struct work *w) { return w->c->scored && w->f->chat; }
 static bool has_prompt_ids(const struct work *w) { return w->c->prompt_id && !w->f->chat; }
+static bool has_prompt(const struct work *w) { return w->c->prompt && !w->f->chat; }
 static bool has_ids(const struct work *w) { return w->c->id; }
 static size_t n_scored(const struct work *w) { return w->c->n_before + w->c->n_token; }
 static size_t n_prompt_ids(const struct work *w) { return w->c->n_prompt_id; }
+static size_t n_prompt(const struct work *w) { return w->c->n_prompt; }
 static size_t n_ids(const struct work *w) { return w->c->n_id; }
 
 /* In their order: lists, which have a key, and what stands between them. */
@@ -266,6 +314,7 @@ static const struct part {
     {put_finish, NULL, NULL, NULL},
     {put_prompt_id, has_prompt_ids, "prompt_token_ids", n_prompt_ids},
     {put_id, has_ids, "token_ids", n_ids},
+    {put_prompt, has_prompt, "prompt_logprobs", n_prompt},
     {close_choice, NULL, NULL, NULL},
 };
 enum { N_PARTS = sizeof part_of_choice / sizeof *part_of_choice };
@@ -304,6 +353,14 @@ bool answer_choice_next(struct json_out *o, const struct tokenizer *t, enum answ
     if (strbuf_failed(&w.name)) o->buf->failed = true;
     strbuf_fini(&w.name);
     return whole;
+}
+
+bool answer_prompt_next(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c,
+                        struct answer_cursor *at, size_t most)
+{
+    static const struct part list = {put_prompt, NULL, "prompt_logprobs", n_prompt};
+    struct work w = {.o = o, .t = t, .f = &form_of[ANSWER_CHAT], .c = c};
+    return put_list(&w, &list, at, most);
 }
 
 void answer_choice(struct json_out *o, const struct tokenizer *t, enum answer_form form,

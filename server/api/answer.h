@@ -48,9 +48,17 @@ struct answer_choice {
     bool scored;        /* log-probabilities are asked for: of the tokens in `before`, then in `token` */
     const struct sample_out *before, *token;
     size_t n_before, n_token;
-    bool first_null;      /* completions: the first of them is the prompt's first and has none */
-    int64_t *text_offset; /* completions: characters before the first; moved on by the call */
-    const int32_t *id;    /* n_id ids of the answer; NULL: not asked for */
+    bool first_null;    /* completions: the first of them is the prompt's first and has none */
+    bool ids_for_names; /* tokens are called "token_id:7" */
+    const int32_t *before_offset, *offset; /* completions: code points that end before each token in the echo,
+                                              and behind it */
+    int32_t n_echo_char;                   /* code points of the echo */
+    int most_top;                          /* alternatives of tokens in `before`, which may know more */
+    const struct sample_out
+        *prompt; /* [n_prompt] prompt_logprobs, each with prompt_top; NULL: not asked for */
+    size_t n_prompt;
+    int prompt_top;
+    const int32_t *id; /* n_id ids of the answer; NULL: not asked for */
     size_t n_id;
     const int32_t *prompt_id; /* likewise, of the prompt */
     size_t n_prompt_id;
@@ -73,6 +81,10 @@ struct answer_cursor {
  * one piece. c says the same every time, but for its text and finish once they are written. */
 bool answer_choice_next(struct json_out *o, const struct tokenizer *t, enum answer_form form,
                         const struct answer_choice *c, struct answer_cursor *at, size_t most);
+
+/* "prompt_logprobs" of c, as a member of the answer's object. */
+bool answer_prompt_next(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c,
+                        struct answer_cursor *at, size_t most);
 
 struct answer_usage {
     int64_t n_prompt, n_answer, n_cached;

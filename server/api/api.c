@@ -110,6 +110,8 @@ static enum err open_env(struct api *api, struct err_note *note)
                  .tokens = api->chat_tokens,
                  .format = tool_formats,
                  .max_len = api->model.max_len,
+                 .knows_developer =
+                     a->template_text && memmem(a->template_text, a->n_template, "developer", 9),
                  .eos_id = api_eos_id(a),
                  .text_bytes_most = text_bytes_most(a)},
         .model = &api->model,

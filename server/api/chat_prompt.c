@@ -58,6 +58,7 @@ struct render {
     const cJSON *calls;   /* of the last message that has some */
     bool no_text;         /* a message with calls has null as content */
     bool empty_for_none;
+    bool too_wide; /* an integer of more than 64 bits was met: it would not be told as it was sent */
     bool think_open;
 };
 
@@ -85,9 +86,10 @@ static struct tmpl_value *any_value(struct render *r, const cJSON *node)
         return tmpl_str(&r->mem, node->valuestring, strlen(node->valuestring), TMPL_OUTSIDE);
     if (cJSON_IsBool(node)) return tmpl_bool(&r->mem, cJSON_IsTrue(node));
     if (cJSON_IsNumber(node)) {
-        const double v = node->valuedouble;
-        return v > -9e15 && v < 9e15 && v == (double)(int64_t)v ? tmpl_int(&r->mem, (int64_t)v)
-                                                                : tmpl_float(&r->mem, v);
+        int64_t i = 0;
+        const enum json_number kind = json_in_number(r->in, node, &i);
+        r->too_wide |= kind == JSON_NUMBER_WIDE;
+        return kind == JSON_NUMBER_INT ? tmpl_int(&r->mem, i) : tmpl_float(&r->mem, node->valuedouble);
     }
     if (!cJSON_IsArray(node) && !cJSON_IsObject(node)) return tmpl_none(&r->mem);
     struct tmpl_value *all = cJSON_IsArray(node) ? tmpl_list(&r->mem) : tmpl_dict(&r->mem);
@@ -100,6 +102,12 @@ static struct tmpl_value *any_value(struct render *r, const cJSON *node)
         if (!ok) return NULL;
     }
     return all;
+}
+
+static enum err wide_number(const struct render *r, const char *name)
+{
+    return json_in_fail(r->in, ERR_UNSUPPORTED, name,
+                        "has an integer of more than 64 bits: send it as a string");
 }
 
 /* --- messages --- */
@@ -194,7 +202,7 @@ static enum err add_message(struct render *r, struct tmpl_value *list, const cJS
     if (!e) e = check_result(r, &m);
     if (!e) e = read_content(r, &m, &content);
     if (e) return e;
-    const char *role = role_word[m.role];
+    const char *role = role_word[m.role == ROLE_DEVELOPER && !r->env->knows_developer ? ROLE_SYSTEM : m.role];
     struct tmpl_value *d = tmpl_dict(&r->mem);
     bool ok = d && put(r, d, "role", tmpl_str(&r->mem, role, strlen(role), TMPL_OURS));
     ok = ok &&
@@ -204,6 +212,7 @@ static enum err add_message(struct render *r, struct tmpl_value *list, const cJS
     ok = ok && (!m.reasoning.p || put(r, d, "reasoning_content", outside(r, &m.reasoning)));
     ok = ok && (!m.tool_calls || put(r, d, "tool_calls", any_value(r, m.tool_calls)));
     r->last = content;
+    if (r->too_wide) return wide_number(r, "tool_calls");
     return ok && tmpl_list_add(&r->mem, list, d) ? OK : no_memory(r);
 }
 
@@ -245,6 +254,7 @@ static enum err add_kwargs(struct render *r, struct tmpl_value *context)
                              "must be a boolean, a number or a short string");
         if (!e && tmpl_mentions(r->env->tmpl, c->string) && !put(r, context, c->string, any_value(r, c)))
             e = no_memory(r);
+        if (!e && r->too_wide) e = wide_number(r, c->string);
     }
     json_in_leave(r->in, mark);
     if (!e && r->p->think && tmpl_mentions(r->env->tmpl, "enable_thinking") &&

@@ -19,6 +19,7 @@ struct chat_prompt_env {
     const struct tokenizer *tokenizer;
     const struct chat_tokens *tokens;
     const struct tool_format *format; /* how the model writes calls and thoughts */
+    bool knows_developer;             /* tmpl has words for that role; else it is the system's */
     int32_t eos_id;                   /* -1: none */
     int max_len;                      /* tokens that the model takes */
     size_t text_bytes_most;           /* a longer text has more tokens than the model takes; 0: no bound */

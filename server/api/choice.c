@@ -39,13 +39,15 @@ void choice_fini(struct choice *c)
     strbuf_fini(&c->said.reason);
     free(c->said.call);
     free(c->token);
+    free(c->offset);
     c->token = NULL;
+    c->offset = NULL;
 }
 
 size_t choice_bytes(const struct choice *c)
 {
-    return (size_t)c->cap_token * sizeof *c->token + c->raw.cap + c->fresh.cap + c->kept.cap +
-           c->said.text.cap + c->said.reason.cap + tool_parts_bytes(&c->parts);
+    return (size_t)c->cap_token * (sizeof *c->token + sizeof *c->offset) + c->raw.cap + c->fresh.cap +
+           c->kept.cap + c->said.text.cap + c->said.reason.cap + tool_parts_bytes(&c->parts);
 }
 
 static bool keep_token(struct choice *c, const struct sample_out *s)
@@ -57,10 +59,13 @@ static bool keep_token(struct choice *c, const struct sample_out *s)
     if (c->n_held == c->cap_token) {
         const int cap = c->cap_token ? 2 * c->cap_token : 16;
         struct sample_out *p = realloc(c->token, (size_t)cap * sizeof *p);
-        if (!p) return false;
-        c->token = p;
+        if (p) c->token = p;
+        int32_t *at = p ? realloc(c->offset, (size_t)cap * sizeof *at) : NULL;
+        if (!at) return false;
+        c->offset = at;
         c->cap_token = cap;
     }
+    c->offset[c->n_held] = c->n_char;
     c->token[c->n_held++] = *s;
     c->n_token++;
     return true;
@@ -83,6 +88,7 @@ static void pass_on(struct choice *c, size_t n)
     utf8_sanitize(c->raw.data ? c->raw.data : "", n, &c->fresh);
     strbuf_drop_front(&c->raw, n);
     const char *text = c->fresh.data ? c->fresh.data : "";
+    c->n_char += (int32_t)utf8_count(text, c->fresh.len);
     if (c->n_token <= c->ask->min_tokens)
         strbuf_put(&c->kept, text, c->fresh.len);
     else
@@ -94,13 +100,20 @@ static void take_token(struct choice *c, const struct event *e)
 {
     size_t n;
     const char *p = tokenizer_bytes(c->tokenizer, e->token.id, &n);
+    const size_t cut = c->raw.len;
     const bool skip = c->ask->skip_special && tokenizer_is_special(c->tokenizer, e->token.id) &&
                       !(c->ask->thinks && tool_format_marks(c->ask->format, c->ask->tools != NULL, p, n));
     if (!keep_token(c, &e->token)) c->failed = ERR_NOMEM;
+    c->ending = e->last || c->n_token == c->r->max_new;
     if (skip || (e->last && !c->ask->include_stop)) return;
     strbuf_put(&c->raw, p, n);
+    if (c->n_held > 0 && !c->failed && utf8_breaks(c->raw.data, c->raw.len, cut))
+        c->offset[c->n_held - 1]++; /* the cut character ended before this token */
     pass_on(c, utf8_complete(c->raw.data ? c->raw.data : "", c->raw.len));
     if (c->ask->thinks && tool_parser_thinks(&c->parser)) c->n_thought = c->n_token;
+    if (!c->stopped) return; /* the text is whole: what DONE says does not matter any more */
+    if (c->ask->thinks) tool_parser_end(&c->parser);
+    c->finish = "stop";
 }
 
 static void take_done(struct choice *c, const struct event *e)
@@ -108,15 +121,14 @@ static void take_done(struct choice *c, const struct event *e)
     static const char *const word[] = {
         [FINISH_STOP] = "stop", [FINISH_LENGTH] = "length", [FINISH_ROUTED] = "routed"};
     c->done = true;
-    if (!c->stopped) {
-        pass_on(c, c->raw.len);
-        stopper_end(&c->stopper, &c->kept);
-    }
+    if (c->stopped) return;
+    pass_on(c, c->raw.len);
+    if (c->stopped) c->finish = "stop";
+    stopper_end(&c->stopper, &c->kept);
     tell_apart(c);
     if (c->ask->thinks) tool_parser_end(&c->parser);
-    if (c->stopped)
-        c->finish = "stop";
-    else if (e->finish == FINISH_STOP && tool_parts_called(&c->parts))
+    if (c->stopped) return;
+    if (e->finish == FINISH_STOP && tool_parts_called(&c->parts))
         c->finish = "tool_calls";
     else if (e->finish == FINISH_STOP || e->finish == FINISH_LENGTH || e->finish == FINISH_ROUTED)
         c->finish = word[e->finish];

@@ -28,9 +28,12 @@ struct choice {
     struct stopper stopper;
     struct tool_parser parser; /* of a chat's answer */
     struct sample_out *token; /* [n_held] when the call asks for log-probabilities: those that are not told */
+    int32_t *offset;          /* [n_held] likewise: code points of the text that end before the token */
+    int32_t n_char;           /* of the text so far */
     int n_token, n_held, cap_token; /* n_token: of the answer */
     int n_thought;                  /* of n_token, what was reasoned */
     size_t counted;                 /* bytes, in gen.bytes */
+    bool ending;                    /* the last token was read: DONE follows at once */
     bool stopped;                   /* a stop string: what still comes is not part of the answer */
     const char *finish;             /* NULL while it grows */
     enum finish end; /* once done: how it ended for the client, whatever the scheduler made of it meanwhile */
@@ -42,7 +45,6 @@ struct choice {
     bool untold;     /* news waits for room */
     int told_prompt; /* tokens of the prompt, where they are scored */
     int told_token;  /* of n_token */
-    int64_t text_offset;
     struct said said;
     uint8_t id_key[16]; /* what the ids of its calls are made from */
 };

@@ -217,7 +217,7 @@ static void pump(struct gen *g, struct choice *c)
     struct err_note full;
     if (c->failed)
         fail_code(g, c->failed);
-    else if (g->streaming && (n > 0 || c->untold) && !g->writer->news(g, c))
+    else if (g->streaming && (n > 0 || c->untold) && (!c->ending || !c->pending) && !g->writer->news(g, c))
         fail_code(g, ERR_NOMEM);
     else if (count_bytes(g, c, &full))
         fail(g, &full);

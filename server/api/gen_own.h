@@ -47,7 +47,7 @@ struct gen {
         struct json_out o;
         struct answer_cursor cursor;
         int choice_i;
-        bool begun;
+        bool begun, told_choices;
     } at; /* where the whole answer stands */
     int status;
     int64_t start_ns, first_ns; /* of the call; of the first token, 0: none yet */

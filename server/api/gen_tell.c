@@ -77,7 +77,7 @@ static bool tell_begin(struct gen *g, struct choice *c)
     const struct ask_prompt *p = &a->prompt[c->prompt_i];
     const bool first = c->told_prompt == 0, scored = a->echo && a->logprobs;
     struct answer_choice news = {
-        .index = c->index, .text = "", .role = is_chat(g), .text_offset = &c->text_offset};
+        .index = c->index, .text = "", .role = is_chat(g), .ids_for_names = a->ids_for_names};
     if (a->return_token_ids && first) {
         news.prompt_id = p->id;
         news.n_prompt_id = (size_t)p->n;
@@ -90,6 +90,8 @@ static bool tell_begin(struct gen *g, struct choice *c)
         const int left = p->n - c->told_prompt, n = left < SCORES_AT_ONCE ? left : SCORES_AT_ONCE;
         news.scored = true;
         news.before = prompt_tokens(g, c) + c->told_prompt;
+        news.before_offset = p->offset + c->told_prompt;
+        news.most_top = a->n_top;
         news.n_before = (size_t)n;
         news.first_null = first;
         c->told_prompt += n;
@@ -108,12 +110,15 @@ static bool tell_news(struct gen *g, struct choice *c)
     }
     c->untold = false;
     const int n_new = c->n_token - c->told_token;
-    struct answer_choice news = {.index = c->index, .text_offset = &c->text_offset};
+    struct answer_choice news = {
+        .index = c->index, .finish = c->told_finish ? NULL : c->finish, .ids_for_names = a->ids_for_names};
     if (!choice_say(c)) return false;
     put_said(c, &news);
     if (a->logprobs && n_new > 0) {
         news.scored = true;
         news.token = c->token;
+        news.offset = c->offset;
+        news.n_echo_char = a->prompt[c->prompt_i].n_char;
         news.n_token = (size_t)n_new;
     }
     if (a->return_token_ids && n_new > 0) {
@@ -121,13 +126,13 @@ static bool tell_news(struct gen *g, struct choice *c)
         news.n_id = (size_t)n_new;
     }
     c->told_token = c->n_token;
-    if ((news.n_text || news.n_reason || news.n_call || news.scored || news.id) && !write_chunk(g, &news))
+    c->told_finish = c->finish != NULL;
+    if ((news.n_text || news.n_reason || news.n_call || news.scored || news.id || news.finish) &&
+        !write_chunk(g, &news))
         return false;
     c->n_held = 0;
     choice_was_told(c);
-    if (!c->finish || c->told_finish) return true;
-    c->told_finish = true;
-    return write_chunk(g, &(struct answer_choice){.index = c->index, .text = "", .finish = c->finish});
+    return true;
 }
 
 static bool tell_end(struct gen *g)
@@ -174,7 +179,7 @@ static struct answer_choice whole_choice(const struct gen *g, struct choice *c)
 {
     const struct ask *a = g->ask;
     const struct ask_prompt *p = &a->prompt[c->prompt_i];
-    struct answer_choice all = {.index = c->index, .finish = c->finish, .text_offset = &c->text_offset};
+    struct answer_choice all = {.index = c->index, .finish = c->finish, .ids_for_names = a->ids_for_names};
     put_said(c, &all);
     if (a->echo) {
         all.echo = p->text;
@@ -184,7 +189,11 @@ static struct answer_choice whole_choice(const struct gen *g, struct choice *c)
         all.scored = true;
         all.before = a->echo ? prompt_tokens(g, c) : NULL;
         all.n_before = a->echo ? (size_t)p->n : 0;
+        all.before_offset = p->offset;
+        all.n_echo_char = p->n_char;
+        all.most_top = a->n_top;
         all.token = c->token;
+        all.offset = c->offset;
         all.n_token = (size_t)c->n_held;
         all.first_null = a->echo;
     }
@@ -193,6 +202,11 @@ static struct answer_choice whole_choice(const struct gen *g, struct choice *c)
         all.n_prompt_id = (size_t)p->n;
         all.id = c->r->prompt + c->r->n_prompt;
         all.n_id = (size_t)c->n_token;
+    }
+    if (a->prompt_logprobs >= 0) {
+        all.prompt = prompt_tokens(g, c);
+        all.n_prompt = (size_t)p->n;
+        all.prompt_top = a->prompt_logprobs;
     }
     return all;
 }
@@ -223,7 +237,12 @@ static bool tell_next(struct gen *g, struct strbuf *out, size_t most)
         g->at.choice_i++;
         if (out->len >= most && g->at.choice_i < g->n_choice) return true;
     }
-    json_out_end(o);
+    if (!g->at.told_choices) json_out_end(o);
+    g->at.told_choices = true;
+    if (is_chat(g) && g->ask->prompt_logprobs >= 0) {
+        const struct answer_choice all = whole_choice(g, &g->choice[0]);
+        if (!answer_prompt_next(o, g->api->env.chat.tokenizer, &all, &g->at.cursor, most)) return true;
+    }
     if (!gen_write_usage(g, o, answer_usage)) out->failed = true;
     json_out_end(o);
     return false;

@@ -30,7 +30,7 @@ static const struct {
     {"stop_token_ids", STOP_IDS_MOST, "", "ids in stop_token_ids"},
     {"allowed_token_ids", ALLOWED_IDS_MOST, "", "ids in allowed_token_ids"},
     {"logit_bias", LOGIT_BIAS_MOST, "", "tokens in logit_bias"},
-    {"logprobs", COMPLETION_LOGPROBS_MOST, "", "logprobs of a completion"},
+    {"logprobs", SAMPLE_TOP_MAX, "", "logprobs of a completion"},
     {"top_logprobs", SAMPLE_TOP_MAX, "", "top_logprobs of a chat"},
     {"name_bytes", NAME_BYTES_MOST, "bytes", "model, user, or cache_salt"},
     {"metadata", METADATA_MOST, "", "members of metadata"},

@@ -45,6 +45,8 @@ static const struct json_row sampling_row[] = {
     F("add_special_tokens", JSON_BOOL, add_special),
     F("truncate_prompt_tokens", JSON_INT32, truncate, .min = -1, .max = INT32_MAX),
     F("return_token_ids", JSON_BOOL, return_token_ids),
+    F("return_tokens_as_token_ids", JSON_BOOL, ids_for_names),
+    F("prompt_logprobs", JSON_INT32, prompt_logprobs, .max = SAMPLE_TOP_MAX),
     F("priority", JSON_INT32, priority, .min = INT32_MIN, .max = INT32_MAX),
     F("stream", JSON_BOOL, stream),
     F("stream_options", JSON_OBJECT, stream_options),
@@ -55,7 +57,6 @@ static const struct json_row sampling_row[] = {
     IGNORED("spaces_between_special_tokens"), /* byte-level models have none to add */
     REJECTED("suffix"),
     REJECTED("bad_words"),
-    REJECTED("prompt_logprobs"),
     REJECTED("structured_outputs"),
     REJECTED("guided_json", .flags = JSON_EMPTY_ASKS), /* {} is a schema: any JSON */
     REJECTED("guided_regex"),
@@ -65,7 +66,6 @@ static const struct json_row sampling_row[] = {
     REJECTED_BUT("length_penalty", 1),
     REJECTED("logits_processors"),
     REJECTED("prompt_embeds"),
-    REJECTED("return_tokens_as_token_ids"),
     REJECTED("kv_transfer_params"),
     REJECTED("vllm_xargs"),
     {.name = NULL},
@@ -126,7 +126,7 @@ static const struct json_row completion_row[] = {
       .flags = JSON_REQUIRED),
     F("best_of", JSON_INT32, best_of, .min = 1, .max = CHOICES_MOST),
     F("echo", JSON_BOOL, echo),
-    F("logprobs", JSON_INT32, n_top, .max = COMPLETION_LOGPROBS_MOST),
+    F("logprobs", JSON_INT32, n_top, .max = SAMPLE_TOP_MAX),
     REJECTED_BUT("top_logprobs", 0), /* a chat's */
     REJECTED("messages"),
     REJECTED("tools"),
@@ -221,6 +221,7 @@ static void params_init(struct params *p, const struct form *f)
         .max_completion_tokens = -1,
         .max_tokens_otherwise = f->max_tokens_otherwise,
         .top_k = -2,
+        .prompt_logprobs = -1,
         .n_top = f->count_logprobs ? -1 : 0,
         .temperature = NAN,
         .top_p = NAN,
@@ -275,7 +276,7 @@ static enum err check_route_object(struct params *p, struct json_in *in, const s
     if (only->valuedouble < 0 || only->valuedouble > most)
         return json_in_fail(in, ERR_INVALID_VALUE, "route",
                             "must have a min_full_layers in 0..%d, the layers that may be full", most);
-    p->min_full_layers = only->valueint;
+    p->min_full_layers = (int32_t)only->valuedouble;
     return OK;
 }
 
@@ -380,6 +381,8 @@ static enum err check_counts(struct params *p, struct json_in *in, const struct 
 
 static enum err check_logprobs(struct params *p, struct json_in *in, const struct form *f)
 {
+    if (p->prompt_logprobs >= 0 && p->stream)
+        return json_in_fail(in, ERR_INVALID_VALUE, "prompt_logprobs", "is not allowed with \"stream\": true");
     if (f->count_logprobs) {
         p->logprobs = p->n_top >= 0;
         p->n_top = p->logprobs ? p->n_top : 0;

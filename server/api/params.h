@@ -17,7 +17,6 @@ enum {
     ALLOWED_IDS_MOST = 1 << 20,
     LOGIT_BIAS_MOST = 1024,
     PROMPTS_MOST = 4096,
-    COMPLETION_LOGPROBS_MOST = 5,
     NAME_BYTES_MOST = 4096, /* model, user, cache_salt */
     METADATA_MOST = 16,
     KWARGS_MOST = 64,
@@ -54,10 +53,12 @@ struct params {
     struct json_any system, input;
     const cJSON *thinking, *context_management, *output_config;
     enum think_ask think;
-    int32_t think_budget; /* tokens; 0: none named */
-    bool too_long_first;  /* how clients of the Messages API know an overflow */
-    bool logprobs;        /* asked for */
-    int32_t n_top;        /* with so many alternatives */
+    int32_t think_budget;    /* tokens; 0: none named */
+    bool too_long_first;     /* how clients of the Messages API know an overflow */
+    bool logprobs;           /* asked for */
+    int32_t n_top;           /* with so many alternatives */
+    int32_t prompt_logprobs; /* likewise of the prompt; -1: not asked for */
+    bool ids_for_names;
 };
 
 /* Reads body (root of in) into p; every refusal is told to in's note. vocab bounds token ids, n_layer the

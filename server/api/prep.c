@@ -138,7 +138,8 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
     struct request *r = arena_alloc(mem, sizeof *r);
     if (!r) return no_memory(c->in->note);
     const bool routes = c->routes,
-               scores = !routes && ((c->p.echo && c->p.logprobs && i == 0) || max_new == 0);
+               told = i == 0 && ((c->p.echo && c->p.logprobs) || c->p.prompt_logprobs >= 0),
+               scores = !routes && (told || max_new == 0);
     r->n_prompt = (int)ids->n;
     r->max_new = max_new;
     r->max_new_given = given;
@@ -154,7 +155,7 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
         c->seed +
         (uint64_t)(c->p.has_seed ? i : c->n_made); /* equal prompts of one list differ unless seeded */
     c->n_made++;
-    r->prompt_top = c->p.n_top;
+    r->prompt_top = c->p.n_top > c->p.prompt_logprobs ? c->p.n_top : c->p.prompt_logprobs;
     r->stop_id = c->stop_id;
     r->n_stop_id = c->n_stop_id;
     r->min_new = c->p.min_tokens;
@@ -168,6 +169,52 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
         return no_memory(c->in->note);
     *out = r;
     return OK;
+}
+
+/* Bytes of the client's own text, from `at` on, that a token stands for: none where the tokenizer added it.
+ * What the tokenizer normalises is taken to be as long as its token. */
+static size_t token_stands_for(const struct ask_prompt *p, size_t at, const char *s, size_t n)
+{
+    const size_t left = p->n_text - at;
+    if (n <= left && memcmp(p->text + at, s, n) == 0) return n;
+    if (n > 0 && s[0] == ' ' && n - 1 <= left && memcmp(p->text + at, s + 1, n - 1) == 0) return n - 1;
+    return n < left ? n : left;
+}
+
+/* Where the text of each token begins, in code points. own: the text is the client's, else what became of the
+ * ids' bytes. */
+static bool find_offsets(const struct prep *c, struct ask_prompt *p, const struct token_vec *ids, bool own)
+{
+    const struct tokenizer *t = c->env->chat.tokenizer;
+    struct strbuf raw, text;
+    size_t at = 0, n;
+    int32_t n_char = 0;
+    p->offset = arena_array(&c->a->mem, ids->n + 1, sizeof *p->offset);
+    strbuf_init(&raw);
+    strbuf_init(&text);
+    for (size_t i = 0; p->offset && i < ids->n; i++) {
+        const char *s = tokenizer_bytes(t, ids->id[i], &n);
+        const size_t cut = raw.len;
+        p->offset[i] = n_char;
+        if (own) {
+            const bool added = tokenizer_is_special(t, ids->id[i]) &&
+                               (n > p->n_text - at || memcmp(p->text + at, s, n) != 0);
+            n = added ? 0 : token_stands_for(p, at, s, n);
+            strbuf_put(&raw, p->text + at, n);
+            at += n;
+        } else
+            strbuf_put(&raw, s, n);
+        if (utf8_breaks(raw.data, raw.len, cut)) p->offset[i]++;
+        n = utf8_complete(raw.data ? raw.data : "", raw.len);
+        strbuf_clear(&text);
+        utf8_sanitize(raw.data ? raw.data : "", n, &text);
+        strbuf_drop_front(&raw, n);
+        n_char += (int32_t)utf8_count(text.data ? text.data : "", text.len);
+    }
+    const bool ok = p->offset && !strbuf_failed(&raw) && !strbuf_failed(&text);
+    strbuf_fini(&raw);
+    strbuf_fini(&text);
+    return ok;
 }
 
 /* Echo returns the client's own text, and the text of ids where it sent ids or they were cut. */
@@ -189,7 +236,9 @@ static enum err keep_text(struct prep *c, int prompt_i, const struct token_vec *
         utf8_sanitize(raw.data ? raw.data : "", raw.len, &text);
     to->text = arena_strndup(&c->a->mem, text.data ? text.data : "", text.len);
     to->n_text = text.len;
-    const bool failed = strbuf_failed(&raw) || strbuf_failed(&text) || !to->text;
+    bool failed = strbuf_failed(&raw) || strbuf_failed(&text) || !to->text;
+    if (!failed) to->n_char = (int32_t)utf8_count(to->text, to->n_text);
+    if (!failed && c->p.logprobs) failed = !find_offsets(c, to, ids, sent->p && !cut);
     strbuf_fini(&raw);
     strbuf_fini(&text);
     return failed ? no_memory(c->in->note) : OK;
@@ -353,6 +402,8 @@ static enum err fill_ask(struct prep *c)
     a->skip_special = p->skip_special;
     a->include_stop = p->include_stop;
     a->return_token_ids = p->return_token_ids;
+    a->ids_for_names = p->ids_for_names;
+    a->prompt_logprobs = p->prompt_logprobs;
     a->n_top = p->n_top;
     a->min_tokens = p->min_tokens;
     a->scores = p->max_tokens == 0 && !c->routes;

@@ -30,6 +30,8 @@ struct ask_prompt {
     const char
         *text; /* echo: what the client sent, or the ids' text where that is not what the model reads */
     size_t n_text;
+    int32_t n_char;  /* code points of text */
+    int32_t *offset; /* [n] echo with log-probabilities: those that end before each token */
 };
 
 /* Everything that a generation needs to know. One memory (mem) holds it all. */
@@ -39,7 +41,9 @@ struct ask {
     char id[80]; /* the client's request_id, made harmless; "" when it sent none */
     bool stream, include_usage, continuous_usage;
     bool echo, logprobs, skip_special, include_stop, return_token_ids;
+    bool ids_for_names;
     int n_top, min_tokens;
+    int prompt_logprobs;              /* how many alternatives; -1: not asked for */
     bool thinks;                      /* what is reasoned is told apart */
     bool think_open;                  /* the prompt ends inside a thought */
     const struct tool_format *format; /* how calls and thoughts are written */

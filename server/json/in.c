@@ -47,11 +47,12 @@ static bool has_numbers(const struct json_scan *scan)
 enum err json_in_open(struct json_in *in, const char *body, size_t n, const struct json_limits *lim,
                       struct err_note *note)
 {
-    struct strbuf text;
-    strbuf_init(&text);
     memset(in, 0, sizeof *in);
+    struct strbuf *text = &in->slim;
+    strbuf_init(text);
     in->note = note;
     in->body = body;
+    in->n_body = n;
     arena_init(&in->mem, 0);
     enum err e = json_scan(&in->scan, body, n, lim, note);
     if (e != OK) {
@@ -63,21 +64,20 @@ enum err json_in_open(struct json_in *in, const char *body, size_t n, const stru
     }
     const char *tree = body;
     if (has_numbers(&in->scan)) {
-        put_without_numbers(&text, body, n, &in->scan);
-        tree = text.data;
-        n = text.len;
+        put_without_numbers(text, body, n, &in->scan);
+        tree = text->data;
+        n = text->len;
     }
     /* the scan accepts only what cJSON accepts, so what is left to fail is memory */
-    in->root = strbuf_failed(&text) ? NULL : cJSON_ParseWithLength(tree, n);
+    in->root = strbuf_failed(text) ? NULL : cJSON_ParseWithLength(tree, n);
     if (in->root == NULL) {
         e = json_nomem_fail(in);
         goto fail;
     }
-    strbuf_fini(&text);
+    json_in_locate(in);
     return OK;
 
 fail:
-    strbuf_fini(&text);
     json_in_close(in);
     return e;
 }
@@ -86,6 +86,7 @@ void json_in_close(struct json_in *in)
 {
     cJSON_Delete(in->made);
     cJSON_Delete(in->root);
+    strbuf_fini(&in->slim);
     arena_fini(&in->mem);
     json_scan_fini(&in->scan);
     memset(in, 0, sizeof *in);

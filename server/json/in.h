@@ -36,7 +36,7 @@
  * Arrays of numbers at the top level ([int], [[int]]: token ids, route masks, stop ids) are read from the raw
  * text in O(n) and never become tree nodes: in the tree they stand as [0] or [[0]]. JSON_INTS, JSON_PROMPTS
  * and JSON_ANY hand out the real ones; a cJSON pointer to such a field shows only its shape. Top-level
- * integers are exact in 64 bits. */
+ * integers are exact in 64 bits, others by json_in_number: valueint of the tree is not a value. */
 #ifndef FLUXD_SERVER_JSON_IN_H
 #define FLUXD_SERVER_JSON_IN_H
 
@@ -52,11 +52,13 @@
 struct json_in {
     struct err_note *note; /* where failures are told; may be NULL */
     const char *body;      /* borrowed */
+    size_t n_body;
     struct json_scan scan;
-    cJSON *root;      /* an object */
-    struct arena mem; /* the lists handed out */
-    cJSON *made;      /* an array of trees that readers made of it, freed with it; NULL: none */
-    char path[96];    /* of the object being read: see json_in_enter */
+    cJSON *root;        /* an object */
+    struct strbuf slim; /* what root was made of, where that is not the body: without arrays of numbers */
+    struct arena mem;   /* the lists handed out */
+    cJSON *made;        /* an array of trees that readers made of it, freed with it; NULL: none */
+    char path[96];      /* of the object being read: see json_in_enter */
 };
 
 struct json_str {
@@ -168,6 +170,11 @@ void json_in_close(struct json_in *in);
  * wrong: ERR_MISSING_FIELD, ERR_INVALID_TYPE (also when obj is no object), ERR_INVALID_VALUE,
  * ERR_UNSUPPORTED, ERR_NOMEM. */
 enum err json_in_read(struct json_in *in, const cJSON *obj, const struct json_row *row, void *target);
+
+/* What a number of the tree is by its text: an integer of 64 bits, put into *out; a wider one; or one with a
+ * fraction or an exponent, whose value is node->valuedouble. */
+enum json_number { JSON_NUMBER_INT, JSON_NUMBER_WIDE, JSON_NUMBER_FLOAT };
+enum json_number json_in_number(struct json_in *in, const cJSON *node, int64_t *out);
 
 /* The member of that name (case matters) unless it is absent or null. */
 const cJSON *json_in_get(const cJSON *obj, const char *name);

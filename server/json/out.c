@@ -119,6 +119,14 @@ void json_out_raw(struct json_out *o, const char *key, const char *json, size_t 
     strbuf_put(o->buf, json, n);
 }
 
+/* U+0085, U+2028 and U+2029 may stand in JSON, but clients that read streams by lines take them for ends of
+ * one. */
+static bool ends_line(const uint8_t *p, int step)
+{
+    return step == 2 ? p[0] == 0xC2 && p[1] == 0x85
+                     : step == 3 && p[0] == 0xE2 && p[1] == 0x80 && (p[2] == 0xA8 || p[2] == 0xA9);
+}
+
 /* Writes what replaces the bytes at p that cannot stand in a string; the number of bytes replaced. */
 static size_t quote_special(struct strbuf *buf, const uint8_t *p, size_t n)
 {
@@ -133,8 +141,13 @@ static size_t quote_special(struct strbuf *buf, const uint8_t *p, size_t n)
         strbuf_printf(buf, "\\u%04x", p[0]);
         return 1;
     }
+    const int step = utf8_step(p, n);
+    if (step > 0) { /* ends_line */
+        strbuf_printf(buf, "\\u%04x", step == 2 ? 0x85u : 0x2000u | (p[2] & 0x3Fu));
+        return (size_t)step;
+    }
     strbuf_puts(buf, "\xEF\xBF\xBD"); /* U+FFFD */
-    return (size_t)-utf8_step(p, n);
+    return (size_t)-step;
 }
 
 void json_out_escape(struct strbuf *buf, const char *s, size_t n)
@@ -143,7 +156,7 @@ void json_out_escape(struct strbuf *buf, const char *s, size_t n)
     size_t done = 0, i = 0; /* bytes written; bytes looked at */
     while (i < n) {
         const int step = utf8_step(p + i, n - i);
-        if (step > 0 && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\') {
+        if (step > 0 && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\' && !ends_line(p + i, step)) {
             i += (size_t)step;
             continue;
         }

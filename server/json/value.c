@@ -303,11 +303,20 @@ static bool is_neutral(const struct json_row *row, const cJSON *node)
     return cJSON_IsBool(node) && !cJSON_IsTrue(node) == !(row->flags & JSON_TRUE_NEUTRAL);
 }
 
+/* Whether another value of the field, beside null and nothing at all, would be taken. */
+static bool has_neutral(const struct json_row *row, const cJSON *node)
+{
+    return row->neutral == row->neutral || row->words != NULL || cJSON_IsBool(node) ||
+           (row->flags & JSON_TRUE_NEUTRAL);
+}
+
 enum err json_value_reject(struct json_in *in, const struct json_row *row, const struct json_value *v,
                            void *to)
 {
     (void)to;
     return is_neutral(row, v->node)
                ? OK
-               : json_in_fail(in, ERR_UNSUPPORTED, row->name, "is not supported with this value");
+               : json_in_fail(in, ERR_UNSUPPORTED, row->name,
+                              has_neutral(row, v->node) ? "is not supported with this value"
+                                                        : "is not supported");
 }

@@ -35,5 +35,6 @@ enum err json_string_check(struct json_in *in, const struct json_row *row, const
 /* ERR_INVALID_TYPE: "<name> must be <wanted>, not <what node is>". */
 enum err json_type_fail(struct json_in *in, const char *name, const char *wanted, const cJSON *node);
 enum err json_nomem_fail(struct json_in *in);
+void json_in_locate(struct json_in *in); /* once, when the tree is made: for json_in_number */
 
 #endif

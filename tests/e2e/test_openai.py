@@ -1,10 +1,11 @@
 """What an OpenAI client sees, by the openai SDK: completions and chat, streamed and whole, are the same answer."""
 import concurrent.futures
+import json
 import os
 
 import pytest
 
-from conftest import Stream, on_gpu
+from conftest import Stream, check_error, on_gpu
 
 FACE, FLAG, CJK = "😀", "🏴‍☠️", "日本語"
 LAYERS = 30
@@ -378,7 +379,7 @@ def check_legacy(lp, text, n_top, start=0):
         assert n_top <= len(lp["top_logprobs"][i]) <= n_top + 1 or n_top == 0
 
 
-@pytest.mark.parametrize("n_top", [0, 1, 5])
+@pytest.mark.parametrize("n_top", [0, 1, 20])
 def test_legacy_logprobs(server, n_top):
     ask = dict(max_tokens=8, logprobs=n_top)
     c = server.complete("The capital of France is", **ask)["choices"][0]
@@ -393,6 +394,61 @@ def test_legacy_logprobs(server, n_top):
                 for k, v in parts.items():
                     v += lp[k]
     assert parts == {k: c["logprobs"][k] for k in parts}
+
+
+def test_offsets_count_the_returned_text_where_tokens_cut_characters(server):
+    """The prompt's text and the answer's: an offset is where the token's own character begins or ends in what the client got."""
+    r = server.complete("na\u00efve \U0001f9dc\u200d\u2640\ufe0f <|im_end|> caf\u00e9", echo=True, logprobs=0, max_tokens=6, logit_bias={"2": -100})["choices"][0]
+    lp, text = r["logprobs"], r["text"]
+    assert any(t.startswith("bytes:") for t in lp["tokens"]), "no token cuts a character"
+    assert lp["text_offset"] == sorted(lp["text_offset"]) and lp["text_offset"][0] == 0 and lp["text_offset"][-1] <= len(text)
+    for token, at in zip(lp["tokens"], lp["text_offset"]):
+        if not token.startswith("bytes:"):
+            assert text[at:at + len(token)] == token, (token, at)
+
+
+def test_tokens_are_named_by_their_ids_where_asked(server):
+    ask = dict(max_tokens=5, return_token_ids=True, return_tokens_as_token_ids=True)
+    c = server.complete("The capital of France is", logprobs=2, **ask)["choices"][0]
+    assert c["logprobs"]["tokens"] == [f"token_id:{i}" for i in c["token_ids"]]
+    assert all(len(t) == 2 and all(k.startswith("token_id:") for k in t) for t in c["logprobs"]["top_logprobs"])
+    chat = server.chat("Hi", logprobs=True, top_logprobs=1, **ask)["choices"][0]
+    assert [t["token"] for t in chat["logprobs"]["content"]] == [f"token_id:{i}" for i in chat["token_ids"]]
+
+
+def test_prompt_logprobs_are_vllms(server):
+    prompt, k = "The capital of France is Paris", 3
+    ids = server.ids(prompt)
+    echo = server.complete(prompt, echo=True, logprobs=k, max_tokens=1)["choices"][0]["logprobs"]
+    got = server.complete(prompt, prompt_logprobs=k, n=2, temperature=1, seed=1)["choices"]
+    assert got[0]["prompt_logprobs"] == got[1]["prompt_logprobs"]
+    lp = got[0]["prompt_logprobs"]
+    assert lp[0] is None and len(lp) == len(ids)
+    for i in range(1, len(ids)):
+        assert lp[i][str(ids[i])]["logprob"] == echo["token_logprobs"][i] and lp[i][str(ids[i])]["decoded_token"] == echo["tokens"][i]
+        ranked = sorted((v["rank"], v["logprob"]) for v in lp[i].values() if v["rank"])
+        assert [r for r, _ in ranked] == [1, 2, 3] and [p for _, p in ranked] == sorted((p for _, p in ranked), reverse=True)
+        assert len(lp[i]) in (k, k + 1)
+    chat = server.chat("Hi", prompt_logprobs=0, return_token_ids=True)
+    assert [next(iter(x)) for x in chat["prompt_logprobs"][1:]] == [str(i) for i in chat["prompt_token_ids"][1:]]
+    check_error(server.post("/v1/completions", {"prompt": "a", "prompt_logprobs": 1, "stream": True}), 400, param="prompt_logprobs")
+
+
+@pytest.mark.parametrize("more", [{}, {"stop": ["7"]}, {"ignore_eos": True, "stop_token_ids": [28]}, {"logprobs": 1}], ids=["length", "stop string", "stop token", "logprobs"])
+def test_a_streams_last_token_brings_the_finish_reason(server, more):
+    with Stream(server, "/v1/completions", prompt="Count: 1, 2, 3,", max_tokens=16, temperature=0, return_token_ids=True, **more) as s:
+        frames = [f["choices"][0] for _, f in s][1:]  # the first has the prompt's ids
+    assert all(f.get("token_ids") for f in frames), "a frame without a token"
+    assert [f["finish_reason"] is None for f in frames] == [True] * (len(frames) - 1) + [False]
+
+
+def test_no_line_of_a_stream_ends_inside_a_frame(server):
+    """Readers that split at every end of line Unicode knows see whole frames."""
+    text = "a\u2028b\u2029c\u0085d"
+    r = server.post("/v1/completions", {"prompt": text, "echo": True, "max_tokens": 1, "stream": True})
+    frames = [l for l in r.content.decode().splitlines() if l]
+    assert all(l.startswith("data: ") for l in frames)
+    assert json.loads(frames[0][6:])["choices"][0]["text"] == text
 
 
 def test_chat_logprobs(client, model):

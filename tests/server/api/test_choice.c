@@ -227,12 +227,36 @@ static void a_failed_request_has_no_finish(void **st)
     ask_free(a);
 }
 
+/* Code points of the text that end before each token; what is not told has none. */
+static void offsets_count_code_points_of_the_text(void **st)
+{
+    (void)st;
+    static const char bytes[] = {'a', '\xf0', '\x9f', '\x98', '\x80', 'z', 1, 'b', '\xff', 'c', '\xe2', 'd'};
+    static const int want[] = {0, 1, 1, 1, 1, 2, 3, 3, 4, 5, 6, 7};
+    struct ask *a;
+    struct err_note note;
+    struct choice c;
+    const char *body = "{\"prompt\":\"p\",\"logprobs\":0}";
+    assert_int_equal(prep_run(&a, &mini.env, API_COMPLETIONS, body, strlen(body), &note), OK);
+    choice_init(&c, a, mini.tokenizer, 0);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        const uint8_t b = (uint8_t)bytes[i];
+        struct event e = {.kind = EVENT_TOKEN, .token = {.id = b < MINI_BYTE ? b : MINI_BYTE + b}};
+        assert_false(choice_take(&c, &e));
+        assert_int_equal(c.offset[i], want[i]);
+    }
+    choice_take(&c, &(struct event){.kind = EVENT_DONE, .finish = FINISH_LENGTH});
+    choice_fini(&c);
+    ask_free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streamed_and_whole_text_are_the_same),
         cmocka_unit_test(reasoning_is_told_from_the_answer_however_it_is_cut),
         cmocka_unit_test(a_prompt_may_end_inside_a_thought),
+        cmocka_unit_test(offsets_count_code_points_of_the_text),
         cmocka_unit_test(a_failed_request_has_no_finish),
     };
     return cmocka_run_group_tests(tests, open_mini, close_mini);

@@ -171,7 +171,11 @@ static const struct {
     {API_CHAT, M "\"logprobs\":true,\"top_logprobs\":1000000}", ERR_INVALID_VALUE, "top_logprobs"},
     {API_CHAT, M "\"top_logprobs\":2}", ERR_INVALID_VALUE, "top_logprobs"},
     {API_CHAT, M "\"logprobs\":2}", ERR_INVALID_TYPE, "logprobs"},
-    {API_COMPLETIONS, P "\"logprobs\":6}", ERR_INVALID_VALUE, "logprobs"},
+    {API_COMPLETIONS, P "\"logprobs\":21}", ERR_INVALID_VALUE, "logprobs"},
+    {API_COMPLETIONS, P "\"prompt_logprobs\":21}", ERR_INVALID_VALUE, "prompt_logprobs"},
+    {API_CHAT, M "\"prompt_logprobs\":-1}", ERR_INVALID_VALUE, "prompt_logprobs"},
+    {API_COMPLETIONS, P "\"prompt_logprobs\":0,\"stream\":true}", ERR_INVALID_VALUE, "prompt_logprobs"},
+    {API_COMPLETIONS, P "\"return_tokens_as_token_ids\":1}", ERR_INVALID_TYPE, "return_tokens_as_token_ids"},
     {API_COMPLETIONS, P "\"logprobs\":true}", ERR_INVALID_TYPE, "logprobs"},
     {API_COMPLETIONS, P "\"logprobs\":1,\"echo\":true,\"stream\":true,\"n\":2}", ERR_UNSUPPORTED, "n"},
     /* C22 */
@@ -220,7 +224,6 @@ static const struct {
     /* what would change the answer and is not served */
     {API_COMPLETIONS, P "\"suffix\":\"end\"}", ERR_UNSUPPORTED, "suffix"},
     {API_COMPLETIONS, P "\"bad_words\":[\"a\"]}", ERR_UNSUPPORTED, "bad_words"},
-    {API_COMPLETIONS, P "\"prompt_logprobs\":0}", ERR_UNSUPPORTED, "prompt_logprobs"},
     {API_COMPLETIONS, P "\"structured_outputs\":{\"regex\":\"a\"}}", ERR_UNSUPPORTED, "structured_outputs"},
     {API_COMPLETIONS, P "\"guided_choice\":[\"a\"]}", ERR_UNSUPPORTED, "guided_choice"},
     {API_COMPLETIONS, P "\"use_beam_search\":true}", ERR_UNSUPPORTED, "use_beam_search"},
@@ -664,9 +667,59 @@ static void tokenize_and_back(void **st)
     ask_free(a);
 }
 
+/* What an echo's tokens begin at: code points of the returned text that end before them. */
+static void offsets_of_an_echo_count_code_points(void **st)
+{
+    (void)st;
+    static const struct {
+        const char *prompt;
+        int n, offset[8], n_char;
+    } t[] = {
+        {"\"a\xc3\xbcz\"", 4, {0, 1, 1, 2}, 3}, /* two bytes, two tokens, one character */
+        {"\"\xf0\x9f\x98\x80"
+         "b\"",
+         5,
+         {0, 0, 0, 0, 1},
+         2},
+        {"\"a<|im_end|>b\"", 3, {0, 1, 11}, 12},
+        {"[100,198,191,103]", 4, {0, 1, 1, 2}, 3}, /* ids: a, two of one character, d */
+        {"[100,198,103]", 3, {0, 1, 2}, 3},        /* half a character is one U+FFFD */
+        {"[198,198,103]", 3, {0, 1, 2}, 3},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        char body[160];
+        snprintf(body, sizeof body, "{\"prompt\":%s,\"echo\":true,\"logprobs\":0}", t[i].prompt);
+        struct ask *a = accept_body(API_COMPLETIONS, body);
+        assert_int_equal(a->prompt[0].n, t[i].n);
+        for (int k = 0; k < t[i].n; k++)
+            if (a->prompt[0].offset[k] != t[i].offset[k])
+                fail_msg("%s: token %d at %d", t[i].prompt, k, (int)a->prompt[0].offset[k]);
+        assert_int_equal(a->prompt[0].n_char, t[i].n_char);
+        ask_free(a);
+    }
+}
+
+/* The prompt's scores: once for all choices, with as many alternatives as the more demanding field names. */
+static void prompt_logprobs_are_asked_of_the_first_choice(void **st)
+{
+    (void)st;
+    struct ask *a = accept_body(API_COMPLETIONS, P "\"n\":2,\"prompt_logprobs\":7,\"logprobs\":3}");
+    assert_non_null(a->request[0]->prompt_out);
+    assert_null(a->request[1]->prompt_out);
+    assert_int_equal(a->request[0]->prompt_top, 7);
+    assert_int_equal(a->request[0]->sample.n_top, 3);
+    ask_free(a);
+    a = accept_body(API_CHAT, M "\"prompt_logprobs\":0}");
+    assert_non_null(a->request[0]->prompt_out);
+    assert_int_equal(a->prompt_logprobs, 0);
+    ask_free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(offsets_of_an_echo_count_code_points),
+        cmocka_unit_test(prompt_logprobs_are_asked_of_the_first_choice),
         cmocka_unit_test(wrong_fields_are_refused_by_name),
         cmocka_unit_test(any_kind_of_value_is_judged_under_its_name),
         cmocka_unit_test(values_beyond_their_size_are_refused),

@@ -129,6 +129,56 @@ static void ids_equal_those_of_the_whole_text(void **st)
     ask_free(a);
 }
 
+static void developer_is_system_where_the_template_knows_no_such_role(void **st)
+{
+    (void)st;
+    struct ask *a = ask_chat("developer", "Obey", "");
+    expect(a, "<|im_start|>system\n", "Obey", AFTER);
+    ask_free(a);
+    mini.env.chat.knows_developer = true;
+    a = ask_chat("developer", "Obey", "");
+    expect(a, "<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>developer\n", "Obey", AFTER);
+    ask_free(a);
+    mini.env.chat.knows_developer = false;
+}
+
+/* Under this template, of which nothing is special text. */
+static void expect_text(const char *source, const char *body, enum err code, const char *want)
+{
+    struct prep_env env = mini.env;
+    struct tmpl *tmpl;
+    struct err_note note = {0};
+    struct ask *a = NULL;
+    assert_int_equal(tmpl_compile(&tmpl, source, strlen(source), &note), OK);
+    env.chat.tmpl = tmpl;
+    assert_int_equal(prep_run(&a, &env, API_CHAT, body, strlen(body), &note), code);
+    for (int i = 0; a && i < a->prompt[0].n; i++)
+        if (a->prompt[0].id[i] != MINI_BYTE + (uint8_t)want[i])
+            fail_msg("byte %d is not that of %s", i, want);
+    if (a)
+        assert_int_equal(a->prompt[0].n, strlen(want));
+    else if (!strstr(note.text, want))
+        fail_msg("%s", note.text);
+    ask_free(a);
+    tmpl_free(tmpl);
+}
+
+static void numbers_reach_the_template_as_they_were_sent(void **st)
+{
+    (void)st;
+#define CALL(number)                                                                                                 \
+    "{\"logit_bias\":{\"5\":1.5},\"stop_token_ids\":[1,2,3],\"messages\":[{\"role\":\"assistant\",\"content\":\"\"," \
+    "\"tool_calls\":[{\"id\":\"7\",\"function\":{\"arguments\":{\"a\":[" number "]}}}]}]}"
+    static const char source[] = "{{ messages[0].tool_calls[0].function.arguments | tojson }}";
+    expect_text(source, CALL("2.0, 2, 9007199254740993, -9223372036854775808, 1e2, 0.5"), OK,
+                "{\"a\": [2.0, 2, 9007199254740993, -9223372036854775808, 100.0, 0.5]}");
+    expect_text(source, CALL("9223372036854775808"), ERR_UNSUPPORTED, "64 bits");
+    expect_text(
+        "{{ x }} {{ y }}{{ messages[0].content }}",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"!\"}],\"chat_template_kwargs\":{\"x\":3.0,\"y\":3}}",
+        OK, "3.0 3!");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +187,8 @@ int main(void)
         cmocka_unit_test(an_unfinished_answer_goes_on_where_it_ends),
         cmocka_unit_test(the_generation_prompt_can_be_left_out),
         cmocka_unit_test(kwargs_reach_the_template),
+        cmocka_unit_test(developer_is_system_where_the_template_knows_no_such_role),
+        cmocka_unit_test(numbers_reach_the_template_as_they_were_sent),
         cmocka_unit_test(ids_equal_those_of_the_whole_text),
     };
     return cmocka_run_group_tests(tests, open_mini, close_mini);
