@@ -590,57 +590,15 @@ static void a_field_that_is_never_served_is_told_without_its_value(void **state)
     static const struct {
         const char *body;
         bool other; /* another value would do */
-    } t[] = {{"{\"echo_depth\":\"x\"}", false},     {"{\"echo_depth\":{\"a\":1}}", false},
-             {"{\"echo_depth\":7}", false},         {"{\"suffix\":7}", true}, /* 0 asks for nothing */
-             {"{\"echo_depth\":true}", true},       {"{\"best_of\":2}", true},
-             {"{\"modalities\":[\"audio\"]}", true}};
+    } t[] = {{"{\"echo_depth\":\"x\"}", false}, {"{\"echo_depth\":{\"a\":1}}", false},
+             {"{\"echo_depth\":7}", false},     {"{\"suffix\":7}", true}, /* 0 asks for nothing */
+             {"{\"best_of\":2}", true},         {"{\"modalities\":[\"audio\"]}", true}};
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
         struct ask a;
         assert_int_equal(ask(&a, t[i].body), ERR_UNSUPPORTED);
-        if ((strstr(a.note.text, "with this value") != NULL) != t[i].other)
-            fail_msg("%s: %s", t[i].body, a.note.text);
+        assert_int_equal(strstr(a.note.text, "with this value") != NULL, t[i].other);
         ask_end(&a);
     }
-}
-
-/* ---- numbers as they were sent ---- */
-
-static void a_number_of_the_tree_is_what_its_text_says(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *text;
-        enum json_number kind;
-        int64_t value;
-    } t[] = {{"0", JSON_NUMBER_INT, 0},
-             {"-0", JSON_NUMBER_INT, 0},
-             {"2.0", JSON_NUMBER_FLOAT, 0},
-             {"1e2", JSON_NUMBER_FLOAT, 0},
-             {"1E2", JSON_NUMBER_FLOAT, 0},
-             {"9007199254740993", JSON_NUMBER_INT, 9007199254740993},
-             {"9223372036854775807", JSON_NUMBER_INT, INT64_MAX},
-             {"-9223372036854775808", JSON_NUMBER_INT, INT64_MIN},
-             {"9223372036854775808", JSON_NUMBER_WIDE, 0},
-             {"123456789012345678901234567890", JSON_NUMBER_WIDE, 0}};
-    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++)
-        for (int slim = 0; slim < 2; slim++) {
-            struct json_in in;
-            struct err_note note;
-            char body[256];
-            int64_t v = 0;
-            snprintf(body, sizeof body,
-                     "{\"a 1\\\"2\\\\\":[\"3\",{\"x\":-4,\"5\":[true,%s]}],\"ids\":%s,\"z\":%s}", t[i].text,
-                     slim ? "[7,8,9]" : "[]", t[i].text);
-            assert_int_equal(json_in_open(&in, body, strlen(body), NULL, &note), OK);
-            const cJSON *five = in.root->child->child->next->child->next;
-            assert_int_equal(json_in_number(&in, five->child->next, &v), t[i].kind);
-            assert_int_equal(v, t[i].value);
-            assert_int_equal(json_in_number(&in, in.root->child->next->next, &v), t[i].kind);
-            assert_int_equal(v, t[i].value);
-            assert_int_equal(json_in_number(&in, five->prev, &v), JSON_NUMBER_INT);
-            assert_int_equal(v, -4);
-            json_in_close(&in);
-        }
 }
 
 /* ---- below the top level ---- */
@@ -832,7 +790,6 @@ int main(void)
         cmocka_unit_test(any_hands_out_arrays_of_integers_apart),
         cmocka_unit_test(rejected_fields_may_ask_for_nothing),
         cmocka_unit_test(a_field_that_is_never_served_is_told_without_its_value),
-        cmocka_unit_test(a_number_of_the_tree_is_what_its_text_says),
         cmocka_unit_test(nested_fields_are_told_by_their_path),
         cmocka_unit_test(long_paths_are_cut_not_overrun),
         cmocka_unit_test(a_tree_without_memory_is_told_and_leaves_nothing),
