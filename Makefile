@@ -4,6 +4,7 @@ CC    ?= gcc
 SAN   ?=
 OPT   ?= -O2
 MODEL  = models/SmolLM2-135M-Instruct.Q4_1.gguf
+SMALL  = build/small/$(notdir $(MODEL))
 ROUTER = $(wildcard configs/routers/smollm2-135m-instruct.safetensors)
 PY     = build/venv/bin/python
 
@@ -79,8 +80,8 @@ tsan:
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-units
 	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-run
 
-e2e: $(BUILD)/fluxd $(APPS) $(MODEL) build/venv/.ok
-	$(PY) -m pytest -q --no-header -p no:cacheprovider -n $$(nproc) --dist loadfile tests/e2e
+e2e: $(BUILD)/fluxd $(APPS) $(SMALL) build/venv/.ok
+	$(PY) -m pytest -q --no-header -p no:cacheprovider -n $$(nproc) --dist loadfile --no-loadscope-reorder tests/e2e
 
 # The trainer's tests, on the CPU; PyTorch goes into an environment of its own (about 1 GB).
 TORCH_PY ?= build/venv-training/bin/python
@@ -179,6 +180,10 @@ bench: all $(MODEL) $(BUILD)/tests/perf/bench $(BUILD)/tests/perf/host
 
 $(MODEL):
 	sh tests/fetch_model.sh $(dir $(MODEL))
+
+$(SMALL): tests/make_small_model.py $(MODEL)
+	@mkdir -p $(@D)
+	python3 $^ $@
 
 build/venv/.ok: tests/e2e/requirements.txt
 	python3 -m venv build/venv

@@ -1,7 +1,11 @@
-"""Servers for the end-to-end tests: the real binary, the small model, a free port of 127.0.0.1.
+"""Servers for the end-to-end tests: the real binary, a model, a free port of 127.0.0.1.
+
+Most tests ask nothing of an answer's sense. They get build/small/SmolLM2-135M-Instruct.Q4_1.gguf, which has the real model's tokenizer, template, layers and pages but
+random weights of a twentieth of its cost (tests/make_small_model.py), and a server with one thread, since they run side by side. Tests of
+what is said are marked real_model. On a GPU all servers have the real one.
 
 FLUXD_BIN names the binary (else build/fluxd), FLUXD_ASAN_BIN its sanitizer build (else build/asan/fluxd; hostile inputs go there
-when it exists), FLUXD_MODEL the model file, FLUXD_FLAGS more flags for every server, FLUXD_START_S the seconds a start may take.
+when it exists), FLUXD_MODEL the model of all servers, FLUXD_FLAGS more flags for every server, FLUXD_START_S the seconds a start may take.
 FLUXD_TEST_DEVICE=cuda runs every server on the GPU. What only the CPU engine has is skipped there by cpu_only, which says what it is.
 """
 import atexit
@@ -22,9 +26,10 @@ import requests
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 BIN = os.environ.get("FLUXD_BIN", os.path.join(ROOT, "build/fluxd"))
 ASAN_BIN = os.environ.get("FLUXD_ASAN_BIN", os.path.join(ROOT, "build/asan/fluxd"))
-MODEL = os.environ.get("FLUXD_MODEL", os.path.join(ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
-START_S = float(os.environ.get("FLUXD_START_S", "300"))
 DEVICE = os.environ.get("FLUXD_TEST_DEVICE", "cpu")
+REAL = os.environ.get("FLUXD_MODEL", os.path.join(ROOT, "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
+MODEL = REAL if DEVICE == "cuda" or "FLUXD_MODEL" in os.environ else os.path.join(ROOT, "build/small/SmolLM2-135M-Instruct.Q4_1.gguf")
+START_S = float(os.environ.get("FLUXD_START_S", "300"))
 ERROR_KEYS = {"message", "type", "param", "code"}
 
 
@@ -104,11 +109,11 @@ def assert_linear(proc, work, what="", times=8, slack=3, tries=12):
 class Server:
     """One running fluxd. Its log stands in a file until it stops."""
 
-    def __init__(self, *flags, port=None, env=None, binary=BIN, wait=True, **more):
+    def __init__(self, *flags, model=MODEL, port=None, env=None, binary=BIN, wait=True, **more):
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.session = requests.Session()
-        args = ["--model", MODEL, "--port", self.port, "--device", DEVICE, *os.environ.get("FLUXD_FLAGS", "").split(), *flags]
+        args = ["--model", model, "--port", self.port, "--device", DEVICE, "--threads", 1, *os.environ.get("FLUXD_FLAGS", "").split(), *flags]
         self.proc, self.log = launch(*args, binary=binary, env=env, **more)
         if wait:
             self.wait_ready()
@@ -271,40 +276,51 @@ def check_error(r, status, code=None, param=None):
 def need_binary(binary=BIN):
     if not os.path.exists(binary):
         pytest.fail(f"{binary} is not built")
-    if not os.path.exists(MODEL):
-        pytest.fail(f"{MODEL} is not there")
+    for model in {MODEL, REAL}:
+        if not os.path.exists(model):
+            pytest.fail(f"{model} is not there")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "real_model: asks what is said, or how long it takes: the real model's servers")
+
+
+def model_of(request):
+    return REAL if request.node.get_closest_marker("real_model") else MODEL
 
 
 @pytest.fixture(scope="session")
 def shared():
-    """The server that the tests share, started again when a test has killed it (that test fails)."""
+    """The servers that the tests share, by model."""
     need_binary()
-    made = [Server()]
+    made = {}
     try:
         yield made
-        assert made[-1].stop() == 0
+        for s in made.values():
+            assert s.stop() == 0
     finally:
-        for s in made:
+        for s in made.values():
             s.kill()
 
 
 @pytest.fixture
-def server(shared):
-    """One for all tests that need nothing special. It must survive each."""
-    if not shared[-1].alive():
-        shared.append(Server())
-    yield shared[-1]
-    assert shared[-1].alive(), shared[-1].logged()[-20000:]
+def server(shared, request):
+    """One for all tests that need nothing special. It must survive each; when a test has killed it, that test fails and the next gets another."""
+    model = model_of(request)
+    if model not in shared or not shared[model].alive():
+        shared[model] = Server(model=model)
+    yield shared[model]
+    assert shared[model].alive(), shared[model].logged()[-20000:]
 
 
 @pytest.fixture
-def make_server():
+def make_server(request):
     """make_server("--flag", "value", ...): servers of one test, stopped after it."""
     need_binary()
     made = []
 
     def make(*flags, **more):
-        made.append(Server(*flags, **more))
+        made.append(Server(*flags, **{"model": model_of(request), **more}))
         return made[-1]
 
     try:

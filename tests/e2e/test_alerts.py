@@ -11,6 +11,8 @@ from conftest import Server, Stream, free_port, need_binary
 from monitoring import Prometheus
 from test_faults import APP, NAN, SLOW, fault
 
+pytestmark = pytest.mark.real_model  # its slowness
+
 CHANGES = {"heartbeat_age_seconds > 10": "heartbeat_age_seconds > 1", "waiting_age_seconds > 30": "waiting_age_seconds > 1",
            "kv_usage_ratio > 0.95": "kv_usage_ratio > 0.7", "preemptions_total[5m]) > 0.1": "preemptions_total[5m]) > 0",
            'le=~"4(\\\\.0)?"': 'le="0.1"', 'le="0.25"': 'le="0.05"'}

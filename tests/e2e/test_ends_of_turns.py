@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from conftest import MODEL, Server
+from conftest import REAL, Server
 
 EOS = b"tokenizer.ggml.eos_token_id"
 
@@ -13,7 +13,7 @@ EOS = b"tokenizer.ggml.eos_token_id"
 def forgetful(tmp_path_factory):
     """The small model, but its file says that token 0 ends an answer."""
     path = tmp_path_factory.mktemp("model") / "forgetful.gguf"
-    shutil.copy(MODEL, path)
+    shutil.copy(REAL, path)
     with open(path, "r+b") as f:
         head = f.read(1 << 22)
         at = head.index(struct.pack("<Q", len(EOS)) + EOS) + 8 + len(EOS)

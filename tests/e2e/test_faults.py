@@ -15,22 +15,9 @@ gpu_only = pytest.mark.skipif(not on_gpu(), reason="a GPU that breaks")
 
 
 @pytest.fixture
-def make_faulty():
+def make_faulty(make_server):
     need_binary(APP)
-    made = []
-
-    def make(*flags, **more):
-        made.append(Server(*flags, binary=APP, **more))
-        return made[-1]
-
-    try:
-        yield make
-        for s in made:
-            if s.alive():
-                assert s.stop() == 0
-    finally:
-        for s in made:
-            s.kill()
+    return lambda *flags, **more: make_server(*flags, binary=APP, **more)
 
 
 def fault(kind, argument=0, length=5):
@@ -99,6 +86,7 @@ def test_a_lost_device_is_told_to_all_and_ends_the_process_with_70(make_faulty, 
     assert again.complete("The capital of France is", max_tokens=3)["choices"][0]["text"]
 
 
+@pytest.mark.real_model
 def test_a_sequence_without_finite_logits_fails_alone(make_faulty):
     s = make_faulty()
     ask = dict(prompt="Once upon a time", max_tokens=60, temperature=0, ignore_eos=True)

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from conftest import BIN, MODEL, ROOT, need_binary
+from conftest import BIN, REAL, ROOT, need_binary
 
 FOLDER = os.path.join(ROOT, "loadtest")
 sys.path.insert(0, FOLDER)
@@ -330,7 +330,7 @@ def test_an_empty_result_makes_a_report_too(tmp_path):
 def test_a_server_of_its_own_is_started_counted_and_stopped(tmp_path):
     need_binary()
     text = 'sessions = 2\narrivals = {kind = "closed"}\nkinds = [{turns = 2, first_tok = 9, more_tok = 3, answer_tok = 2}]'
-    run(None, tmp_path, "--serve", f"{BIN} --model {MODEL}", write_scenario(tmp_path, text))
+    run(None, tmp_path, "--serve", f"{BIN} --model {REAL}", write_scenario(tmp_path, text))
     r = result(tmp_path, "mine")
     assert r["summary"]["answered"] == 4 and r["summary"]["answer_tok"] == 8 and r["summary"]["full_layer_share"] == 1 and r["context"] > 2000
     assert "before it was ready" in run(None, tmp_path, "--serve", f"{BIN} --model {tmp_path}/none.gguf", code=1)

@@ -7,6 +7,8 @@ import pytest
 
 from conftest import Stream, check_error, on_gpu
 
+pytestmark = pytest.mark.real_model
+
 FACE, FLAG, CJK = "😀", "🏴‍☠️", "日本語"
 LAYERS = 30
 

@@ -3,6 +3,8 @@ import json
 import re
 import subprocess
 
+import pytest
+
 from conftest import BIN, MODEL, free_port, plain_environment
 
 
@@ -74,6 +76,7 @@ def test_the_binary_checks_its_own_health(server):
     assert run("--check-health", "--port", str(free_port())).returncode == 1
 
 
+@pytest.mark.real_model
 def test_the_line_it_prints_works(make_server):
     s = make_server()
     line = next(x for x in s.logged().splitlines() if x.startswith("fluxd is ready: curl "))

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import ROOT, Server, Stream, need_binary
+from conftest import ROOT, Server, Stream, model_of, need_binary
 
 APP = os.environ.get("FAULT_APP", os.path.join(ROOT, "build/tests/server/fault_app"))
 MARK, SLOW = 4242, 3
@@ -21,12 +21,12 @@ LENGTHS_S = (0.05, 0.3, 0.45, 1.7)  # of stops: some shorter than a quarter of t
 
 
 @pytest.fixture
-def start():
+def start(request):
     made = []
 
     def run(*flags, binary=None):
         need_binary(*([binary] if binary else []))
-        made.append(Server(*map(str, flags), **({"binary": binary} if binary else {})))
+        made.append(Server(*map(str, flags), model=model_of(request), **({"binary": binary} if binary else {})))
         return made[-1]
 
     try:
@@ -103,6 +103,7 @@ class Sender:
         return r.status
 
 
+@pytest.mark.real_model
 def test_no_deadline_passes_while_the_process_stands_still(start):
     """Every one of them is shorter than the stop: of the queue, the first token, progress, the request, headers, body, idle connections and slow readers."""
     ms, stop_s = 5000, 6
@@ -128,6 +129,7 @@ def test_no_deadline_passes_while_the_process_stands_still(start):
     assert s.stop() == 0
 
 
+@pytest.mark.real_model
 def test_draining_goes_on_after_a_stop(start):
     s = start("--drain-timeout-ms", 5000)
     with Stream(s, "/v1/completions", **ASK, max_tokens=20) as x:
