@@ -109,7 +109,7 @@ CHAT = """<!doctype html><script>
     await fetch("/told", {method: "POST", body: JSON.stringify(got)});
 })();
 </script>"""
-ASKED = {"messages": [{"role": "user", "content": "Count to five."}], "max_tokens": 12, "temperature": 0}
+ASKED = {"messages": [{"role": "user", "content": "Count to five."}], "max_tokens": 1000, "ignore_eos": True, "temperature": 0}
 
 
 class TellingSite:

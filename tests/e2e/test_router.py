@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from conftest import ROOT, Server, need_binary
+from conftest import REAL, ROOT, Server, need_binary
 
 ROUTER = os.path.join(ROOT, "configs/routers/smollm2-135m-instruct.safetensors")
 TEXT = open(os.path.join(os.path.dirname(__file__), "prose.txt")).read()
@@ -16,7 +16,7 @@ SHOTS = {"prompt": "Word: horse\nCategory: animal\nWord: red\nCategory: color\n"
 @pytest.fixture(scope="module")
 def routed():
     need_binary()
-    s = Server("--router", ROUTER)
+    s = Server("--router", ROUTER, model=REAL)
     try:
         yield s
         assert s.stop() == 0
