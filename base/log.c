@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log_json.h"
 
 #define LINE_BYTES 4096 /* with the newline; up to PIPE_BUF a pipe takes a line whole or not at all */
 _Static_assert(LINE_BYTES <= PIPE_BUF, "a line must be atomic on a pipe");
@@ -31,6 +32,7 @@ _Static_assert(LINE_BYTES <= PIPE_BUF, "a line must be atomic on a pipe");
 #define TURN_NS 10000000
 
 static _Atomic int log_level = LOG_INFO;
+static _Atomic int log_format = LOG_TEXT;
 static atomic_uint_fast64_t n_dropped;
 static atomic_flag busy = ATOMIC_FLAG_INIT; /* held around one emit */
 static bool torn;                           /* under busy: the last line has no newline yet */
@@ -49,6 +51,8 @@ void log_set_level(enum log_level level)
 {
     atomic_store_explicit(&log_level, (int)level, memory_order_relaxed);
 }
+
+void log_set_format(enum log_format f) { atomic_store_explicit(&log_format, (int)f, memory_order_relaxed); }
 
 bool log_level_parse(const char *word, enum log_level *out)
 {
@@ -122,18 +126,14 @@ static void line_put_escaped(struct line *l, const char *s)
     }
 }
 
-static void line_put_head(struct line *l, enum log_level level)
+static void put_time(char out[48])
 {
     struct timespec now;
     struct tm utc;
-    char head[48];
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
-    size_t n = strftime(head, sizeof head, "%Y-%m-%dT%H:%M:%S", &utc);
-    line_put(l, head, n);
-    int m =
-        snprintf(head, sizeof head, ".%03dZ %s ", (int)(now.tv_nsec / 1000000), level_table[level].column);
-    line_put(l, head, (size_t)m);
+    size_t n = strftime(out, 48, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(out + n, 48 - n, ".%03dZ", (int)(now.tv_nsec / 1000000));
 }
 
 /* ---- output ---- */
@@ -213,18 +213,38 @@ static void line_end(struct line *l, bool cut)
     l->text[l->len++] = '\n';
 }
 
+static void make_text(struct line *l, enum log_level level, const char *time, const char *event,
+                      const char *fields, bool cut)
+{
+    line_put(l, time, strlen(time));
+    line_put(l, " ", 1);
+    line_put(l, level_table[level].column, strlen(level_table[level].column));
+    line_put(l, " ", 1);
+    line_put_escaped(l, event);
+    if (*fields) {
+        line_put(l, " ", 1);
+        line_put_escaped(l, fields);
+    }
+    line_end(l, cut);
+}
+
+static void make_line(struct line *l, enum log_level level, const char *event, const char *fields, bool cut)
+{
+    char time[48];
+    put_time(time);
+    if (atomic_load_explicit(&log_format, memory_order_relaxed) == LOG_TEXT)
+        make_text(l, level, time, event, fields, cut);
+    else
+        l->len = log_json(l->text, sizeof l->text, time, level_table[level].word, event, fields);
+}
+
 static bool put_line(enum log_level level, const char *event, const char *fmt, va_list ap)
 {
     char fields[LINE_BYTES];
     int n = vsnprintf(fields, sizeof fields, fmt, ap);
     struct line l = {.len = 0};
-    line_put_head(&l, level);
-    line_put_escaped(&l, event);
-    if (n > 0) {
-        line_put(&l, " ", 1);
-        line_put_escaped(&l, fields);
-    }
-    line_end(&l, n < 0 || (size_t)n >= sizeof fields);
+    if (n < 0) fields[0] = '\0';
+    make_line(&l, level, event, fields, n < 0 || (size_t)n >= sizeof fields);
     return emit_in_turn(&l);
 }
 
@@ -266,6 +286,10 @@ bool log_say(int fd, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    if (fd == STDERR_FILENO && atomic_load_explicit(&log_format, memory_order_relaxed) == LOG_JSON) {
+        make_line(&l, LOG_ERROR, n > 0 ? text : "", "", false);
+        return emit_in_turn(&l);
+    }
     for (char *p = text; n > 0 && *p && !l.full; p++) line_put(&l, p, 1);
     line_end(&l, false);
     return fd == STDERR_FILENO ? emit_in_turn(&l) : emit(fd, l.text, l.len) == (ssize_t)l.len;

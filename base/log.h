@@ -8,7 +8,10 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-void log_set_level(enum log_level level);                    /* default LOG_INFO */
+enum log_format { LOG_TEXT, LOG_JSON };
+
+void log_set_level(enum log_level level); /* default LOG_INFO */
+void log_set_format(enum log_format f);   /* default LOG_TEXT; LOG_JSON: one object a line, see log_json.h */
 bool log_level_parse(const char *word, enum log_level *out); /* "error" "warn" "info" "debug" */
 
 /* log_line(LOG_INFO, "model loaded", "path=%s weights_mib=%.1f", ...) prints
@@ -21,8 +24,8 @@ uint64_t log_dropped(void); /* lines lost so far */
 void log_tell_lost(
     void); /* one line about those lost since it was last told, once there is room; one thread calls it */
 
-/* A plain line for people, on standard output or error: false where there was no room for it. Never blocks
- * either. */
+/* A plain line for people, on standard output or error (there an event, where lines are JSON): false where
+ * there was no room for it. Never blocks either. */
 bool log_say(int fd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void log_wait(int fd, int ms); /* before an exit: until fd has room for the last words, at most so long */
 
