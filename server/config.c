@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "server/config_table.h"
 #include "server/http/origin.h"
+#include "server/http/peer.h"
 #include "server/http/place.h"
 #include "server/json/out.h"
 #include "base/utf8.h"
@@ -461,6 +462,8 @@ static enum err check_whole(const struct config *c, struct err_note *note)
                        "is smaller than --max-body-bytes; 0 is half of --max-bodies-bytes");
     enum err e = place_check_list(c->host, note);
     if (!e) e = place_check_mode(c->socket_mode, note);
+    struct peer_nets nets;
+    if (!e) e = peer_nets_read(&nets, c->trusted_proxies, note);
     if (!e) e = origin_check_hosts(c->allowed_hosts, note);
     return e ? e : origin_check_pages(c->cors_origins, note);
 }

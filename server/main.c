@@ -633,6 +633,7 @@ static enum err open_http(struct server *s)
         .n_route = n_routes,
         .allowed_hosts = c->allowed_hosts,
         .cors_origins = c->cors_origins,
+        .trusted_proxies = c->trusted_proxies,
         .api_key = c->api_key,
         .n_api_key = c->n_api_key,
         .scrape_open = !strcmp(c->metrics_open, "on"),
@@ -731,6 +732,7 @@ int main(int argc, char **argv)
     }
     log_level_parse(s.config.log_level, &level);
     log_set_level(level);
+    log_set_format(!strcmp(s.config.log_format, "json") ? LOG_JSON : LOG_TEXT);
     atexit(on_exit_of_library);
     int code = serve(&s);
     atomic_store(&may_end, true);

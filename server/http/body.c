@@ -4,10 +4,8 @@
  * The memory follows what came, not what was announced: it is at most a quarter larger, and a little for a
  * short body. What counts (body_room.h) goes back when the memory does, also where a worker still reads it
  * after its client left. */
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/check.h"
 #include "server/http/internal.h"
@@ -22,23 +20,11 @@ struct http_body {
     size_t n, cap;
 };
 
-/* The first 64 bits of an IPv6 address are one subscriber's; an IPv4 address stands for itself, mapped or
- * not. */
-static struct body_owner address_of(int fd)
+/* The first 64 bits of an IPv6 address are one subscriber's; an IPv4 address stands for itself. */
+static struct body_owner owner_of(const struct peer *p)
 {
-    enum { IPV4 = 4, IPV6 = 6 };
-    struct sockaddr_storage addr = {.ss_family = AF_UNSPEC};
-    socklen_t n = sizeof addr;
-    struct body_owner owner = {0};
-    getpeername(fd, (struct sockaddr *)&addr, &n);
-    if (addr.ss_family == AF_INET) {
-        owner = (struct body_owner){.hi = IPV4, .lo = ((struct sockaddr_in *)&addr)->sin_addr.s_addr};
-    } else if (addr.ss_family == AF_INET6) {
-        const struct in6_addr *a = &((struct sockaddr_in6 *)&addr)->sin6_addr;
-        const bool mapped = IN6_IS_ADDR_V4MAPPED(a);
-        owner.hi = mapped ? IPV4 : IPV6;
-        memcpy(&owner.lo, mapped ? &a->s6_addr[12] : a->s6_addr, mapped ? 4 : 8);
-    }
+    struct body_owner owner = {.hi = 2 + (uint64_t)p->kind}; /* 1 is a key's */
+    memcpy(&owner.lo, p->a, sizeof owner.lo);
     return owner;
 }
 
@@ -49,7 +35,7 @@ static struct http_body *body_new(struct http_call *c)
     b->http = c->http;
     b->http->n_body++;
     b->owner = c->key_i >= 0 || !c->conn ? (struct body_owner){.hi = 1, .lo = (uint64_t)(c->key_i + 1)}
-                                         : address_of(c->conn->fd);
+                                         : owner_of(&c->client);
     return b;
 }
 

@@ -11,11 +11,23 @@ const char *http_path_rest(const struct http_call *c) { return c->rest ? c->rest
 const char *http_request_id(const struct http_call *c) { return c->id; }
 int http_key_index(const struct http_call *c) { return c->key_i; }
 
+/* What all headers together say. */
+struct seen {
+    struct guard guard;
+    struct origin_seen origin;
+    struct peer_told told;
+    struct trace *trace;
+};
+
 static enum MHD_Result see_header(void *arg, enum MHD_ValueKind kind, const char *key, size_t n_key,
                                   const char *value, size_t n_value)
 {
+    struct seen *s = arg;
     (void)kind;
-    guard_header(arg, key, n_key, value ? value : "", value ? n_value : 0);
+    guard_header(&s->guard, key, n_key, value ? value : "", value ? n_value : 0);
+    origin_header(&s->origin, key, n_key, value, n_value);
+    peer_header(&s->told, key, n_key, value, n_value);
+    trace_header(s->trace, key, n_key, value, n_value);
     return MHD_YES;
 }
 
@@ -91,26 +103,17 @@ static enum err check_key(struct http_call *c, const struct guard *g, struct err
     return err_set(note, ERR_UNAUTHORIZED, NULL, "%s", why);
 }
 
-static enum MHD_Result see_origin(void *arg, enum MHD_ValueKind kind, const char *key, size_t n_key,
-                                  const char *value, size_t n_value)
-{
-    (void)kind;
-    origin_header(arg, key, n_key, value, n_value);
-    return MHD_YES;
-}
-
 /* A preflight is judged where keys are, too: it carries none, and the call behind it is not to be tried. */
-static enum err check_origin(struct http_call *c, struct err_note *note)
+static enum err check_origin(struct http_call *c, struct origin_seen *seen, struct err_note *note)
 {
     struct origin_rules rules = c->http->origin;
     rules.host |=
         c->conn->loopback && c->http->conf.n_api_key == 0; /* what a browser here could be sent to */
-    struct origin_seen seen = {.page = method_of(c->method) == HTTP_GET && !strcmp(c->url, "/")};
-    MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_origin, &seen);
-    c->listed = origin_is_listed(&rules, &seen);
-    const bool preflight = http_cors_asks(c, &seen);
+    seen->page = method_of(c->method) == HTTP_GET && !strcmp(c->url, "/");
+    c->listed = origin_is_listed(&rules, seen);
+    const bool preflight = http_cors_asks(c, seen);
     rules.origin |= preflight;
-    const enum err e = origin_verdict(&rules, &seen, note);
+    const enum err e = origin_verdict(&rules, seen, note);
     if (!e && preflight && c->listed) c->route = &http_cors_preflight;
     return e;
 }
@@ -137,16 +140,17 @@ static enum err check_media_type(const struct http_call *c, struct err_note *not
 enum err http_call_examine(struct http_call *c, struct err_note *note)
 {
     const struct http_conf *conf = &c->http->conf;
-    struct guard g = {.at = 0};
-    MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_header, &g);
-    c->has_body = g.body;
+    struct seen seen = {.trace = &c->trace};
+    MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_header, &seen);
+    c->has_body = seen.guard.body;
+    peer_behind(&c->client, &c->http->trusted, &seen.told);
 
-    enum err e = check_origin(c, note);
+    enum err e = check_origin(c, &seen.origin, note);
     if (c->route) return e;
     if (!e) {
         enum err found = find_route(c, note);
         struct err_note key_note;
-        e = check_key(c, &g, &key_note);
+        e = check_key(c, &seen.guard, &key_note);
         if (e)
             *note = key_note; /* who has no key learns nothing of paths */
         else
@@ -154,7 +158,7 @@ enum err http_call_examine(struct http_call *c, struct err_note *note)
     }
     if (!e) e = take_rest(c, note);
     if (!e) e = check_media_type(c, note);
-    if (!e && g.length > conf->max_body_bytes)
+    if (!e && seen.guard.length > conf->max_body_bytes)
         e = err_set(note, ERR_TOO_LARGE, NULL, "the request body exceeds %zu bytes", conf->max_body_bytes);
     return e;
 }

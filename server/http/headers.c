@@ -8,7 +8,7 @@ const char *http_header(const struct http_call *c, const char *name)
 }
 
 /* Of an answer's headers a page sees, beside a few plain ones, those that stand here. */
-#define EXPOSED "X-Request-Id, Retry-After, Allow, WWW-Authenticate"
+#define EXPOSED "X-Request-Id, X-Fluxd-Request-Id, traceparent, Retry-After, Allow, WWW-Authenticate"
 
 struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name, const char *value)
 {
@@ -29,16 +29,24 @@ static struct MHD_Response *with_cors(const struct http_call *c, struct MHD_Resp
     return http_with_header(r, "Access-Control-Expose-Headers", EXPOSED);
 }
 
+/* A client that names its request finds that name again, and ours beside it. */
 struct MHD_Response *http_with_own_headers(const struct http_call *c, struct MHD_Response *r)
 {
     const struct http_dialect *d = c->route ? c->route->dialect : NULL;
-    r = http_with_header(r, "X-Request-Id", c->id);
+    const bool named = c->trace.id[0] != '\0';
+    r = http_with_header(r, "X-Request-Id", named ? c->trace.id : c->id);
+    if (named) r = http_with_header(r, "X-Fluxd-Request-Id", c->id);
     if (d && d->id_header) r = http_with_header(r, d->id_header, c->id);
+    if (c->trace.parent[0]) r = http_with_header(r, "traceparent", c->trace.parent);
     return with_cors(c, r);
 }
 
 void http_put_own_lines(const struct http_call *c, struct strbuf *out)
 {
-    const char *origin = c && c->listed ? http_header(c, "Origin") : NULL;
+    if (!c) return;
+    const char *origin = c->listed ? http_header(c, "Origin") : NULL;
+    strbuf_printf(out, "X-Request-Id: %s\r\n", c->trace.id[0] ? c->trace.id : c->id);
+    if (c->trace.id[0]) strbuf_printf(out, "X-Fluxd-Request-Id: %s\r\n", c->id);
+    if (c->trace.parent[0]) strbuf_printf(out, "traceparent: %s\r\n", c->trace.parent);
     if (origin) strbuf_printf(out, "Vary: Origin\r\nAccess-Control-Allow-Origin: %s\r\n", origin);
 }

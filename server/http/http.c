@@ -28,6 +28,7 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     h->peek = malloc(conf->max_header_bytes + 1);
     enum err e = h->peek && http_keys_init(h) ? http_recv_prove(note)
                                               : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (!e) e = peer_nets_read(&h->trusted, conf->trusted_proxies, note);
     if (!e) e = http_listen_bind(h, note);
     if (!e && !http_library_open(h))
         e = err_set(note, ERR_IO, "--port", "the HTTP library does not start: %s", strerror(errno));

@@ -70,6 +70,7 @@ struct http_conf {
     int n_api_key;
     bool scrape_open;                         /* --metrics-open */
     const char *allowed_hosts, *cors_origins; /* lists as for origin.h, borrowed; NULL is none */
+    const char *trusted_proxies;              /* as for peer.h */
     void *app;
 };
 

@@ -22,9 +22,10 @@
  *   state.c    the listener's own state
  *
  * and, knowing none of these: frame.c, where each request begins and ends; guard.c, rules for header blocks;
- * origin.c, whose web pages may call; place.c, addresses as an operator writes them (all pure); bind.c, the
- * sockets of such addresses; body_room.c, memory for bodies; keys.c, API keys; recv.c,
- * the library's reads on their way to the kernel; tcp.c, the kernel's counts.
+ * origin.c, whose web pages may call; place.c, addresses as an operator writes them; trace.c, names that
+ * clients give to requests; peer.c, who is at the other end (all pure); bind.c, the sockets of a server's
+ * addresses; body_room.c, memory for bodies; keys.c, API keys; recv.c, the library's reads on their way to
+ * the kernel; tcp.c, the kernel's counts.
  */
 #ifndef FLUXD_SERVER_HTTP_INTERNAL_H
 #define FLUXD_SERVER_HTTP_INTERNAL_H
@@ -40,6 +41,8 @@
 #include "server/http/http.h"
 #include "server/http/frame.h"
 #include "server/http/origin.h"
+#include "server/http/peer.h"
+#include "server/http/trace.h"
 
 /* Everything that waits for a moment stands in one of these lists. Each list has one constant length of time,
  * so it is ordered by its due moment and only its head needs a look. */
@@ -98,6 +101,7 @@ struct http {
     int n_evicted;                             /* of n_conn, those that the library is about to close */
     int n_linger_fd; /* in linger; n_linger counts those whose handles close as well */
     struct origin_rules origin;
+    struct peer_nets trusted;
     struct body_room bodies;
     int n_body; /* bodies that a call or a handler holds */
 
@@ -132,6 +136,7 @@ struct http_conn {
     uint64_t n_request;         /* requests that the library has begun */
     struct MHD_Connection *mhd; /* once the gate let it in */
     struct http_call *call;
+    struct peer peer;
     bool loopback, tcp;       /* how it came: from this machine alone; tcp: not by a unix socket */
     uint64_t sent, taken;     /* by the library, which counts where the kernel does not */
     int unconfirmed;          /* at the last look */
@@ -147,7 +152,9 @@ struct http_call {
     char id[24], *rest;       /* rest: what the route's * matched */
     const char *method, *url; /* the library's memory, as long as mhd */
     int key_i;
-    bool listed; /* it comes from a page that --cors-origins lists */
+    struct trace trace;
+    struct peer client; /* the peer, or whom trusted proxies tell */
+    bool listed;        /* it comes from a page that --cors-origins lists */
     int64_t start_ns;
 
     struct err_note refusal; /* code != OK: answer this, nobody handles it */

@@ -86,6 +86,7 @@ bool http_adopt(struct http *h, int fd, struct http_conn *c)
     struct sockaddr_storage addr;
     socklen_t n = sizeof addr;
     if (getpeername(fd, (struct sockaddr *)&addr, &n) != 0) return false; /* it left already */
+    peer_of_socket(&c->peer, &addr);
     h->adopting = c;
     bool taken = MHD_add_connection(h->mhd, fd, (struct sockaddr *)&addr, n) == MHD_YES;
     if (!taken && h->adopting) http_conn_forget(c); /* the library has closed the socket without a word */

@@ -212,6 +212,7 @@ int main(int argc, char **argv)
         .socket_mode = 0600,
         .allowed_hosts = words(argc, argv, "hosts", "x,a"),
         .cors_origins = words(argc, argv, "pages", ""),
+        .trusted_proxies = words(argc, argv, "trusted", ""),
         .max_connections = setting(argc, argv, "max_connections", 1000),
         .max_lingering = setting(argc, argv, "max_lingering", 64),
         .max_header_bytes = 16 << 10,
