@@ -8,7 +8,8 @@ const char *http_header(const struct http_call *c, const char *name)
 }
 
 /* Of an answer's headers a page sees, beside a few plain ones, those that stand here. */
-#define EXPOSED "X-Request-Id, X-Fluxd-Request-Id, traceparent, Retry-After, Allow, WWW-Authenticate"
+#define EXPOSED                                                                                              \
+    "X-Request-Id, X-Fluxd-Request-Id, request-id, traceparent, Retry-After, Allow, WWW-Authenticate"
 
 struct MHD_Response *http_with_header(struct MHD_Response *r, const char *name, const char *value)
 {

@@ -37,7 +37,7 @@ def test_a_preflight_needs_no_key_and_tells_nothing_of_paths(server):
         a = server.ask(head("OPTIONS", path, Origin=PAGE, **ASK))
         assert a.status == 204 and a.body == b"" and marked(a)
         h = a.headers
-        assert h["access-control-allow-methods"] == "GET, POST" and h["access-control-allow-headers"] == ASK["Access_Control_Request_Headers"]
+        assert h["access-control-allow-methods"] == "GET, POST, DELETE" and h["access-control-allow-headers"] == ASK["Access_Control_Request_Headers"]
         assert int(h["access-control-max-age"]) > 0 and "access-control-allow-private-network" not in h
         seen.append({k: v for k, v in h.items() if k not in ("date", "x-request-id")})
     assert seen[0] == seen[1] == seen[2]
