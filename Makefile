@@ -50,6 +50,7 @@ test: test-deps $(MODEL)
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd $(UNIT) $(APPS) cuda
 	@$(MAKE) --no-print-directory house unit
 	@$(MAKE) --no-print-directory asan
+	@$(MAKE) --no-print-directory races
 	@$(MAKE) --no-print-directory e2e
 	@if [ -x $(TORCH_PY) ]; then $(MAKE) --no-print-directory test-training; else echo "training tests left out: 'make test-training' fetches PyTorch"; fi
 
@@ -76,9 +77,20 @@ asan-units: $(QUICK)
 asan-run:
 	@export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=allocator_may_return_null=1; $(call side_by_side,$(QUICK))
 
+TSAN = BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1
 tsan:
-	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-units
-	@$(MAKE) --no-print-directory BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1 asan-run
+	@$(MAKE) --no-print-directory -j$$(nproc) $(TSAN) build/tsan/fluxd asan-units
+	@$(MAKE) --no-print-directory $(TSAN) asan-run
+
+# Of those, the ones with several threads (the sanitizer's own breaks test_threads), and a server for tests/e2e/test_races.py.
+THREADED = $(filter $(addprefix %/,test_clock test_log test_mailbox test_lanes test_scheduler test_watch),$(UNIT))
+races:
+	@$(MAKE) --no-print-directory -j$$(nproc) $(TSAN) build/tsan/fluxd threaded
+	@$(MAKE) --no-print-directory $(TSAN) threaded-run
+.PHONY: races threaded threaded-run
+threaded: $(THREADED)
+threaded-run:
+	@export TSAN_OPTIONS=exitcode=66; $(call side_by_side,$(THREADED))
 
 e2e: $(BUILD)/fluxd $(APPS) $(SMALL) build/venv/.ok
 	$(PY) -m pytest -q --no-header -p no:cacheprovider -n $$(nproc) --dist loadfile --no-loadscope-reorder tests/e2e
