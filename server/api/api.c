@@ -97,6 +97,18 @@ int32_t api_eos_id(const struct app *a)
     return eos >= 0 || a->model->n_eos == 0 ? eos : a->model->eos[0];
 }
 
+/* The model's own template says how calls are written, unless --tool-format does. */
+static enum err probe_template(struct api *api, struct err_note *note)
+{
+    struct chat_prompt_env *chat = &api->env.chat;
+    const char *format = api->app->config->tool_format;
+    if (tool_probe(&chat->knows, chat->tmpl))
+        return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (strcmp(format, "auto")) chat->knows.format = tool_format_find(format);
+    CHECK(chat->knows.format); /* the setting's words are the table's */
+    return OK;
+}
+
 static enum err open_env(struct api *api, struct err_note *note)
 {
     const struct app *a = api->app;
@@ -108,7 +120,6 @@ static enum err open_env(struct api *api, struct err_note *note)
         .chat = {.tmpl = a->chat_template,
                  .tokenizer = a->tokenizer,
                  .tokens = api->chat_tokens,
-                 .format = tool_formats,
                  .max_len = api->model.max_len,
                  .knows_developer =
                      a->template_text && memmem(a->template_text, a->n_template, "developer", 9),
@@ -130,8 +141,9 @@ static enum err open_env(struct api *api, struct err_note *note)
     api->env.detokenize_ids_most = (size_t)a->config->max_detokenize_ids;
     api->env.limits.bytes = (size_t)a->config->max_text_bytes;
     api->env.limits.bytes_with_ids = (size_t)a->config->max_body_bytes;
-    api->has_env = true;
-    return OK;
+    e = probe_template(api, note);
+    api->has_env = !e;
+    return e;
 }
 
 /* --- jobs --- */

@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+#include "server/api/chat_calls.h"
+#include "server/api/chat_value.h"
+
 enum role { ROLE_SYSTEM, ROLE_DEVELOPER, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
 static const char *const role_word[] = {"system", "developer", "user", "assistant", "tool", NULL};
 
@@ -56,9 +59,12 @@ struct render {
     struct arena mem;
     struct json_str last; /* text of the last message */
     const cJSON *calls;   /* of the last message that has some */
+    int n_call;           /* of all messages */
+    bool args_as_text;    /* arguments go to the template as strings */
+    bool tell_tools;      /* in the messages, which is still to be done */
     bool no_text;         /* a message with calls has null as content */
     bool empty_for_none;
-    bool too_wide; /* an integer of more than 64 bits was met: it would not be told as it was sent */
+    struct chat_values values; /* how values are made of the request */
     bool think_open;
 };
 
@@ -75,33 +81,6 @@ static struct tmpl_value *outside(struct render *r, const struct json_str *s)
 static bool put(struct render *r, struct tmpl_value *dict, const char *key, const struct tmpl_value *item)
 {
     return tmpl_dict_put(&r->mem, dict, tmpl_str(&r->mem, key, strlen(key), TMPL_OURS), item);
-}
-
-/* --- values of any shape (tool calls) --- */
-
-/* The scan bounds the depth, so recursion is bounded. */
-static struct tmpl_value *any_value(struct render *r, const cJSON *node)
-{
-    if (cJSON_IsString(node))
-        return tmpl_str(&r->mem, node->valuestring, strlen(node->valuestring), TMPL_OUTSIDE);
-    if (cJSON_IsBool(node)) return tmpl_bool(&r->mem, cJSON_IsTrue(node));
-    if (cJSON_IsNumber(node)) {
-        int64_t i = 0;
-        const enum json_number kind = json_in_number(r->in, node, &i);
-        r->too_wide |= kind == JSON_NUMBER_WIDE;
-        return kind == JSON_NUMBER_INT ? tmpl_int(&r->mem, i) : tmpl_float(&r->mem, node->valuedouble);
-    }
-    if (!cJSON_IsArray(node) && !cJSON_IsObject(node)) return tmpl_none(&r->mem);
-    struct tmpl_value *all = cJSON_IsArray(node) ? tmpl_list(&r->mem) : tmpl_dict(&r->mem);
-    for (const cJSON *c = node->child; all && c; c = c->next) {
-        struct tmpl_value *v = any_value(r, c);
-        const bool ok = cJSON_IsArray(node)
-                            ? tmpl_list_add(&r->mem, all, v)
-                            : tmpl_dict_put(&r->mem, all,
-                                            tmpl_str(&r->mem, c->string, strlen(c->string), TMPL_OUTSIDE), v);
-        if (!ok) return NULL;
-    }
-    return all;
 }
 
 static enum err wide_number(const struct render *r, const char *name)
@@ -166,16 +145,12 @@ static enum err read_content(struct render *r, const struct message *m, struct j
 
 static enum err check_calls(struct render *r, const struct message *m)
 {
-    int i = 0;
     if (!m->tool_calls || !m->tool_calls->child) return OK;
     if (m->role != ROLE_ASSISTANT)
         return json_in_fail(r->in, ERR_INVALID_VALUE, "tool_calls", "belongs to messages of the assistant");
-    for (const cJSON *c = m->tool_calls->child; c; c = c->next, i++)
-        if (!cJSON_IsObject(c))
-            return json_in_fail(r->in, ERR_INVALID_TYPE, "tool_calls",
-                                "must hold objects, but element %d is none", i);
     r->calls = m->tool_calls;
-    return OK;
+    r->n_call += cJSON_GetArraySize(m->tool_calls);
+    return chat_calls_check(r->in, m->tool_calls);
 }
 
 /* A result belongs to one of the calls made last. */
@@ -185,12 +160,71 @@ static enum err check_result(struct render *r, const struct message *m)
     if (!m->tool_call_id.p)
         return json_in_fail(r->in, ERR_MISSING_FIELD, "tool_call_id",
                             "is required in messages of the role \"tool\"");
-    for (const cJSON *c = r->calls ? r->calls->child : NULL; c; c = c->next) {
-        const cJSON *id = json_in_get(c, "id");
-        if (cJSON_IsString(id) && !strcmp(id->valuestring, m->tool_call_id.p)) return OK;
-    }
+    if (chat_calls_have(r->calls, m->tool_call_id.p)) return OK;
     return json_in_fail(r->in, ERR_INVALID_VALUE, "tool_call_id",
                         "must be the id of a call in the last message that has tool_calls");
+}
+
+/* --- templates that know no tools --- */
+
+static bool own_text(struct render *r, struct strbuf *s, bool ok, struct json_str *out)
+{
+    char *copy = ok && !strbuf_failed(s) ? arena_strndup(&r->mem, s->data ? s->data : "", s->len) : NULL;
+    *out = (struct json_str){.p = copy, .n = s->len};
+    strbuf_fini(s);
+    return copy != NULL;
+}
+
+/* Calls stand behind what was said, as the model writes them; a result is the user's. */
+static bool write_out(struct render *r, struct message *m, struct json_str *content)
+{
+    struct strbuf s;
+    bool ok = true;
+    if (r->env->knows.calls || (!m->tool_calls && m->role != ROLE_TOOL)) return true;
+    strbuf_init(&s);
+    if (m->role == ROLE_TOOL) strbuf_puts(&s, "<tool_response>\n");
+    strbuf_put(&s, content->p ? content->p : "", content->n);
+    if (m->role == ROLE_TOOL) strbuf_puts(&s, "\n</tool_response>");
+    if (m->tool_calls && m->tool_calls->child) {
+        if (s.len) strbuf_putc(&s, '\n');
+        ok = chat_calls_text(r->env->knows.format, m->tool_calls, &s);
+    }
+    if (m->role == ROLE_TOOL) m->role = ROLE_USER;
+    m->tool_calls = NULL;
+    m->tool_call_id.p = NULL;
+    return own_text(r, &s, ok, content);
+}
+
+/* The tools are told in the system message, or in the first of all where there is none. */
+static bool tell_tools(struct render *r, const struct message *m, struct json_str *content)
+{
+    struct strbuf s;
+    const bool system = m->role == ROLE_SYSTEM || m->role == ROLE_DEVELOPER;
+    if (!r->tell_tools || (!system && r->env->knows.system)) return true;
+    r->tell_tools = false;
+    strbuf_init(&s);
+    if (system && content->n) {
+        strbuf_put(&s, content->p, content->n);
+        strbuf_puts(&s, "\n\n");
+    }
+    const bool ok = chat_tools_text(r->env->knows.format, &r->p->calls, &s);
+    if (!system && content->n) {
+        strbuf_puts(&s, "\n\n");
+        strbuf_put(&s, content->p, content->n);
+    }
+    return own_text(r, &s, ok, content);
+}
+
+static bool add_system(struct render *r, struct tmpl_value *list)
+{
+    struct strbuf s;
+    struct json_str text;
+    struct tmpl_value *d = tmpl_dict(&r->mem);
+    strbuf_init(&s);
+    const bool ok = chat_tools_text(r->env->knows.format, &r->p->calls, &s);
+    r->tell_tools = false;
+    return own_text(r, &s, ok, &text) && d && put(r, d, "role", tmpl_str(&r->mem, "system", 6, TMPL_OURS)) &&
+           put(r, d, "content", outside(r, &text)) && tmpl_list_add(&r->mem, list, d);
 }
 
 static enum err add_message(struct render *r, struct tmpl_value *list, const cJSON *node)
@@ -202,6 +236,9 @@ static enum err add_message(struct render *r, struct tmpl_value *list, const cJS
     if (!e) e = check_result(r, &m);
     if (!e) e = read_content(r, &m, &content);
     if (e) return e;
+    const bool system = m.role == ROLE_SYSTEM || m.role == ROLE_DEVELOPER;
+    if (r->tell_tools && !system && r->env->knows.system && !add_system(r, list)) return no_memory(r);
+    if (!write_out(r, &m, &content) || !tell_tools(r, &m, &content)) return no_memory(r);
     const char *role = role_word[m.role == ROLE_DEVELOPER && !r->env->knows_developer ? ROLE_SYSTEM : m.role];
     struct tmpl_value *d = tmpl_dict(&r->mem);
     bool ok = d && put(r, d, "role", tmpl_str(&r->mem, role, strlen(role), TMPL_OURS));
@@ -210,9 +247,10 @@ static enum err add_message(struct render *r, struct tmpl_value *list, const cJS
     ok = ok && (!m.name.p || put(r, d, "name", outside(r, &m.name)));
     ok = ok && (!m.tool_call_id.p || put(r, d, "tool_call_id", outside(r, &m.tool_call_id)));
     ok = ok && (!m.reasoning.p || put(r, d, "reasoning_content", outside(r, &m.reasoning)));
-    ok = ok && (!m.tool_calls || put(r, d, "tool_calls", any_value(r, m.tool_calls)));
+    ok = ok && (!m.tool_calls ||
+                put(r, d, "tool_calls", chat_calls_value(&r->values, m.tool_calls, r->args_as_text)));
     r->last = content;
-    if (r->too_wide) return wide_number(r, "tool_calls");
+    if (r->values.too_wide) return wide_number(r, "tool_calls");
     return ok && tmpl_list_add(&r->mem, list, d) ? OK : no_memory(r);
 }
 
@@ -252,15 +290,54 @@ static enum err add_kwargs(struct render *r, struct tmpl_value *context)
         if (!e && !scalar)
             e = json_in_fail(r->in, ERR_UNSUPPORTED, c->string,
                              "must be a boolean, a number or a short string");
-        if (!e && tmpl_mentions(r->env->tmpl, c->string) && !put(r, context, c->string, any_value(r, c)))
+        if (!e && tmpl_mentions(r->env->tmpl, c->string) &&
+            !put(r, context, c->string, chat_value(&r->values, c)))
             e = no_memory(r);
-        if (!e && r->too_wide) e = wide_number(r, c->string);
+        if (!e && r->values.too_wide) e = wide_number(r, c->string);
     }
     json_in_leave(r->in, mark);
-    if (!e && r->p->think && tmpl_mentions(r->env->tmpl, "enable_thinking") &&
-        !put(r, context, "enable_thinking", tmpl_bool(&r->mem, r->p->think == THINK_ASK_ON)))
-        e = no_memory(r);
     return e;
+}
+
+/* A field of the request that a template may know, where the client does not set it by its own name. */
+static enum err add_switch(struct render *r, struct tmpl_value *context, const char *name,
+                           const struct tmpl_value *v)
+{
+    const bool given =
+        r->p->template_kwargs && cJSON_GetObjectItemCaseSensitive(r->p->template_kwargs, name) != NULL;
+    if (given || !tmpl_mentions(r->env->tmpl, name)) return OK;
+    return put(r, context, name, v) ? OK : no_memory(r);
+}
+
+static enum err add_switches(struct render *r, struct tmpl_value *context)
+{
+    const struct params *p = r->p;
+    const bool off =
+        p->think == THINK_ASK_OFF || (p->think == THINK_ASK_NOTHING && p->reasoning_effort >= 0 &&
+                                      !strcmp(params_effort[p->reasoning_effort], "none"));
+    enum err e = OK;
+    if (p->think || off) e = add_switch(r, context, "enable_thinking", tmpl_bool(&r->mem, !off));
+    const struct {
+        const char *name, *word;
+    } word[] = {
+        {"reasoning_effort", p->reasoning_effort >= 0 ? params_effort[p->reasoning_effort] : NULL},
+        {"verbosity", p->verbosity >= 0 ? params_verbosity[p->verbosity] : NULL},
+    };
+    for (size_t i = 0; i < sizeof word / sizeof *word && !e; i++)
+        if (word[i].word)
+            e = add_switch(r, context, word[i].name,
+                           tmpl_str(&r->mem, word[i].word, strlen(word[i].word), TMPL_OURS));
+    return e;
+}
+
+/* Without them they are none, as the format's own renderer has it. */
+static enum err add_tools(struct render *r, struct tmpl_value *context)
+{
+    const cJSON *tools = r->env->knows.tools ? r->p->calls.node : NULL;
+    bool ok = put(r, context, "tools", tools ? chat_value(&r->values, tools) : tmpl_none(&r->mem)) &&
+              put(r, context, "documents", tmpl_none(&r->mem));
+    if (r->values.too_wide) return wide_number(r, "tools");
+    return ok ? OK : no_memory(r);
 }
 
 static bool add_token(struct render *r, struct tmpl_value *context, const char *name, int32_t id)
@@ -342,7 +419,9 @@ static enum err render(struct render *r, struct token_vec *out)
     enum err e = context ? add_messages(r, context) : no_memory(r);
     if (!e && !put(r, context, "add_generation_prompt", tmpl_bool(&r->mem, p->add_generation_prompt)))
         e = no_memory(r);
+    if (!e) e = add_tools(r, context);
     if (!e) e = add_kwargs(r, context);
+    if (!e) e = add_switches(r, context);
     if (!e) e = add_tokens(r, context);
     struct tmpl_rendering text = {.max_bytes = TMPL_MAX_OUTPUT_BYTES};
     strbuf_init(&text.text);
@@ -350,7 +429,7 @@ static enum err render(struct render *r, struct token_vec *out)
     size_t n = text.text.len;
     if (!e && p->continue_final) e = cut_after_last(r, &text, &n);
     r->think_open = !e && n > 0 &&
-                    tool_think_is_open(r->env->format, p->continue_final ? r->last.p : text.text.data,
+                    tool_think_is_open(r->env->knows.format, p->continue_final ? r->last.p : text.text.data,
                                        p->continue_final ? r->last.n : n, !p->continue_final);
     if (!e) e = chat_prompt_may_fit(r->env, p, r->in, p->source, n);
     if (!e)
@@ -361,20 +440,28 @@ static enum err render(struct render *r, struct token_vec *out)
 }
 
 enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct params *p, struct json_in *in,
-                            struct token_vec *out, bool *think_open)
+                            struct token_vec *out, struct chat_prompt_end *end)
 {
     if (!env->tmpl)
         return err_set(in->note, ERR_UNSUPPORTED, p->source,
                        "this model has no chat template: use /v1/completions");
     struct render r = {0};
     enum err e = ERR_TEMPLATE;
-    /* Templates that ask whether a content is none and templates that add it to a text are both about. */
-    for (int i = 0; i < 2 && e == ERR_TEMPLATE && (i == 0 || r.no_text); i++) {
-        r = (struct render){.env = env, .p = p, .in = in, .empty_for_none = i > 0};
+    /* Templates that ask whether a content is none and templates that add it to a text are both about, and so
+     * are those that write arguments out and those that take them as they are. */
+    for (int i = 0; i < 4 && e == ERR_TEMPLATE; i++) {
+        if ((i & 1 && !r.no_text) || (i & 2 && !r.n_call)) continue;
+        r = (struct render){.env = env,
+                            .p = p,
+                            .in = in,
+                            .empty_for_none = i & 1,
+                            .args_as_text = env->knows.args_as_text != ((i & 2) != 0),
+                            .tell_tools = p->calls.node && !env->knows.tools};
         arena_init(&r.mem, TMPL_MAX_ARENA_BYTES);
+        r.values = (struct chat_values){.mem = &r.mem, .in = in};
         e = render(&r, out);
         arena_fini(&r.mem);
     }
-    if (think_open) *think_open = r.think_open;
+    if (end) *end = (struct chat_prompt_end){.think_open = r.think_open, .n_call = r.n_call};
     return e;
 }

@@ -1,6 +1,7 @@
 /* limits: see limits.h. Over a fixed one is 400, always: the same request would fail again. */
 #include "server/api/limits.h"
 
+#include "server/api/chat_calls.h"
 #include "server/api/chat_prompt.h"
 #include "server/json/keys.h"
 #include "server/json/out.h"
@@ -21,6 +22,8 @@ static const struct {
     {"messages", MESSAGES_MOST, "", "messages of one chat"},
     {"message_name_bytes", MESSAGE_NAME_BYTES_MOST, "bytes", "name or tool_call_id of a message"},
     {"message_tool_calls", MESSAGE_CALLS_MOST, "", "tool_calls of a message"},
+    {"tools", TOOLS_MOST, "", "tools of one chat"},
+    {"tool_name_bytes", TOOL_NAME_BYTES, "bytes", "name of a tool"},
     {"chat_template_kwargs", KWARGS_MOST, "", "chat_template_kwargs of one chat"},
     {"chat_template_kwarg_bytes", KWARG_BYTES_MOST, "bytes", "a string in chat_template_kwargs"},
     {"chat_prompt_bytes", TMPL_MAX_OUTPUT_BYTES, "bytes",

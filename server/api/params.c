@@ -9,6 +9,9 @@
 /* Values of fields that are not supported which ask for nothing: they are accepted. */
 static const char *const words_neutral[] = {"text", "none", "auto", "default", "medium", NULL};
 
+const char *const params_effort[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max", NULL};
+const char *const params_verbosity[] = {"low", "medium", "high", NULL};
+
 static const struct json_row shared_row[] = {
     F("model", JSON_STRING, model, .max = NAME_BYTES_MOST),
     F("request_id", JSON_STRING, request_id, .max = 1024),
@@ -144,8 +147,11 @@ static const struct json_row messages_row[] = {
     REJECTED("chat_template"), /* no template is taken from a request */
     REJECTED("documents"),
     REJECTED("mm_processor_kwargs"),
-    REJECTED("tools"),
-    REJECTED("tool_choice", .words = words_neutral),
+    F("tools", JSON_ARRAY, tools, .max_items = TOOLS_MOST),
+    F("tool_choice", JSON_ANY, tool_choice),
+    F("parallel_tool_calls", JSON_BOOL, parallel_calls),
+    F("reasoning_effort", JSON_WORD, reasoning_effort, .words = params_effort),
+    F("verbosity", JSON_WORD, verbosity, .words = params_verbosity),
     REJECTED("functions"),
     REJECTED("function_call", .words = words_neutral),
     {.name = NULL},
@@ -154,15 +160,12 @@ static const struct json_row messages_row[] = {
 static const struct json_row chat_row[] = {
     F("logprobs", JSON_BOOL, logprobs),
     F("top_logprobs", JSON_INT32, n_top, .max = SAMPLE_TOP_MAX),
-    IGNORED("parallel_tool_calls"),
     IGNORED("prediction"), /* a hint for speed */
     REJECTED("prompt"),    /* a completion's */
     REJECTED("echo"),
     REJECTED_BUT("best_of", 1),
     REJECTED("audio"),
     REJECTED("modalities", .words = words_neutral),
-    REJECTED("reasoning_effort", .words = words_neutral),
-    REJECTED("verbosity", .words = words_neutral),
     REJECTED("web_search_options", .flags = JSON_EMPTY_ASKS), /* {} turns it on */
     {.name = NULL},
 };
@@ -232,6 +235,9 @@ static void params_init(struct params *p, const struct form *f)
         .skip_special = true,
         .add_special = f->add_special,
         .add_generation_prompt = true,
+        .parallel_calls = true,
+        .reasoning_effort = -1,
+        .verbosity = -1,
     };
 }
 
@@ -403,7 +409,7 @@ static enum err check_messages(struct params *p, struct json_in *in)
                                 "excludes add_generation_prompt");
         p->add_generation_prompt = false;
     }
-    return OK;
+    return chat_tools_read(&p->calls, in, p->tools, &p->tool_choice, p->parallel_calls);
 }
 
 static enum err check_sampling(struct params *p, struct json_in *in, const struct form *f,

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "scheduler/scheduler.h"
+#include "server/api/chat_tools.h"
 #include "server/api/endpoint.h"
 #include "server/json/in.h"
 #include "server/text/stopper.h"
@@ -52,6 +53,11 @@ struct params {
     const char *source; /* the field that the prompt comes from, for errors */
     struct json_any system, input;
     const cJSON *thinking, *context_management, *output_config;
+    const cJSON *tools; /* as sent; what they say is in calls */
+    struct json_any tool_choice;
+    bool parallel_calls;
+    struct chat_tools calls;
+    int reasoning_effort, verbosity; /* indexes of params_effort, params_verbosity; -1: not said */
     enum think_ask think;
     int32_t think_budget;    /* tokens; 0: none named */
     bool too_long_first;     /* how clients of the Messages API know an overflow */
@@ -60,6 +66,8 @@ struct params {
     int32_t prompt_logprobs; /* likewise of the prompt; -1: not asked for */
     bool ids_for_names;
 };
+
+extern const char *const params_effort[], *const params_verbosity[]; /* NULL at the end */
 
 /* Reads body (root of in) into p; every refusal is told to in's note. vocab bounds token ids, n_layer the
  * route's length. */

@@ -281,13 +281,16 @@ static enum err add_prompts(struct prep *c)
 {
     struct ask *a = c->a;
     struct token_vec ids = {0};
+    struct chat_prompt_end end = {0};
     enum err e = OK;
     for (int i = 0; i < a->n_prompt && !e; i++) {
         ids.n = 0;
-        e = by_messages(c) ? chat_prompt_tokens(&c->env->chat, &c->p, c->in, &ids, &a->think_open)
+        e = by_messages(c) ? chat_prompt_tokens(&c->env->chat, &c->p, c->in, &ids, &end)
                            : completion_ids(c, &c->p.prompt.v[i], &ids);
         if (!e) e = add_prompt(c, i, &ids);
     }
+    a->think_open = end.think_open;
+    a->n_past_call = end.n_call;
     token_vec_fini(&ids);
     return e;
 }
@@ -408,11 +411,15 @@ static enum err fill_ask(struct prep *c)
     a->min_tokens = p->min_tokens;
     a->scores = p->max_tokens == 0 && !c->routes;
     a->thinks = by_messages(c);
-    a->format = c->env->chat.format;
+    a->format = c->env->chat.knows.format;
     a->max_asked = p->max_tokens;
     if (p->request_id.p) copy_id(a->id, sizeof a->id, &p->request_id);
     if (!stop_set_init(&a->stop, &a->mem, &p->stop)) return no_memory(c->in->note);
     enum err e = size_ask(c);
+    if (p->calls.mode == TOOLS_REQUIRED)
+        return json_in_fail(c->in, ERR_UNSUPPORTED, "tool_choice",
+                            "is supported as \"none\" and \"auto\" only");
+    if (!e && a->thinks && chat_tools_set(&p->calls, &a->mem, &a->tools)) e = no_memory(c->in->note);
     if (!e) e = share_ids(c);
     if (!e) e = share_route(c);
     if (!e) e = share_seed(c);

@@ -190,14 +190,15 @@ COMMON_FIELDS = {
     "bad_words": "ouuuuooo", "structured_outputs": "ouuuuooo", "guided_json": "ouuuuoou", "json_schema": "ouuuuoou", "do_sample": "oouuuooo", "continuous_usage_stats": "ovtttttt", "guided_regex": "ouuuuooo", "use_beam_search": "ouuuuooo",
     "max_completion_tokens": "otvvtttt", "grammar": "ouuuuooo", "regex": "ouuuuooo", "max_new_tokens": "ouuuuooo", "typical_p": "ouuuuooo", "mirostat": "ououuooo",
     "logits_processors": "ouuuuooo", "length_penalty": "ouuuuooo", "prompt_logprobs": "ouuuuooo",
-    "user": "ottttott", "store": "oooooooo", "metadata": "otttttto", "service_tier": "oooooooo", "parallel_tool_calls": "oooooooo",
+    "user": "ottttott", "store": "oooooooo", "metadata": "otttttto", "service_tier": "oooooooo"
 }
 COMPLETION_FIELDS = {"prompt": "tttttvvt", "logprobs": "otovtttt", "echo": "ootttttt", "best_of": "otvvtttt", "suffix": "ouuuuooo", "top_logprobs": "ououuooo",
-                     "messages": "ouuuuooo", "tools": "ouuuuooo"}
+                     "messages": "ouuuuooo", "tools": "ouuuuooo", "parallel_tool_calls": "oooooooo"}
 CHAT_FIELDS = {
     "messages": "ttttttvt", "prompt": "ouuuuooo", "logprobs": "ootttttt", "top_logprobs": "otovtttt",
     "chat_template_kwargs": "otttttto", "add_generation_prompt": "ootttttt", "continue_final_message": "ootttttt",
-    "tools": "ouuuuooo", "functions": "ouuuuooo", "tool_choice": "ouuuuooo", "function_call": "ouuuuooo", "chat_template": "ouuuuooo",
+    "tools": "otttttot", "parallel_tool_calls": "ootttttt", "reasoning_effort": "ottttvtt", "verbosity": "ottttvtt",
+    "functions": "ouuuuooo", "tool_choice": "ottttvtv", "function_call": "ouuuuooo", "chat_template": "ouuuuooo",
     "documents": "ouuuuooo", "audio": "ouuuuooo", "prediction": "oooooooo", "echo": "ouuuuooo",
     "web_search_options": "ouuuuoou",
 }
@@ -274,7 +275,7 @@ def test_C06_a_tools_result_belongs_to_a_call(hostile):
                           ([user, call, {"role": "tool", "content": "r", "tool_call_id": "c2"}], "invalid_value"),
                           ([user, {**call, "tool_calls": ["c1"]}, {"role": "tool", "content": "r", "tool_call_id": "c1"}], "invalid_type")):
         e = check_error(send(hostile, CHAT, {"messages": history}), 400, code)
-        assert e["param"] in (f"messages[{len(history) - 1}].tool_call_id", "messages[1].tool_calls")
+        assert e["param"] in (f"messages[{len(history) - 1}].tool_call_id", "messages[1].tool_calls[0]")
     for calls in (call, {**call, "content": ""}, {**call, "content": "f"}):  # null: this model's template adds the content to a text
         for last in ([], [user]):
             r = send(hostile, CHAT, {"messages": [user, calls, {"role": "tool", "content": "r", "tool_call_id": "c1"}, *last]})
@@ -425,7 +426,7 @@ def test_what_is_not_supported_is_refused(hostile, path):
                          ("bad_words", ["a"]), ("guided_regex", "(a+)+$"), ("structured_outputs", {"json": {}})):
         check_error(send(hostile, path, {field: value}), 400, "unsupported_parameter", field)
     assert send(hostile, path, {"response_format": {"type": "text"}}).status_code == 200
-    more = (("suffix", "x"),) if path == COMPLETIONS else (("tools", [{"type": "function", "function": {"name": "f"}}]), ("tool_choice", "required"), ("chat_template", "x"))
+    more = (("suffix", "x"),) if path == COMPLETIONS else (("functions", [{"name": "f"}]), ("function_call", {"name": "f"}), ("chat_template", "x"))
     for field, value in more:
         check_error(send(hostile, path, {field: value}), 400, "unsupported_parameter", field)
 

@@ -80,22 +80,23 @@ static inline void mini_open(struct mini *m)
                                    .n_eos = 1,
                                    .eos = {MINI_IM_END},
                                    .page_bytes = 1024};
-    m->env = (struct prep_env){.chat = {.tmpl = m->tmpl,
-                                        .tokenizer = m->tokenizer,
-                                        .tokens = m->tokens,
-                                        .format = tool_formats,
-                                        .eos_id = MINI_IM_END},
-                               .model = &m->info,
-                               .model_id = "mini",
-                               .gen_temperature = NAN,
-                               .gen_top_p = NAN,
-                               .gen_repetition = NAN,
-                               .gen_top_k = -1,
-                               .seed = -1,
-                               .choices_most = 256,
-                               .tokenize_bytes_most = 1 << 20,
-                               .detokenize_ids_most = MINI_LEN,
-                               .limits = json_limits_default};
+    m->env = (struct prep_env){
+        .chat = {.tmpl = m->tmpl,
+                 .tokenizer = m->tokenizer,
+                 .tokens = m->tokens,
+                 .knows = {.format = tool_formats, .tools = true, .calls = true, .system = true},
+                 .eos_id = MINI_IM_END},
+        .model = &m->info,
+        .model_id = "mini",
+        .gen_temperature = NAN,
+        .gen_top_p = NAN,
+        .gen_repetition = NAN,
+        .gen_top_k = -1,
+        .seed = -1,
+        .choices_most = 256,
+        .tokenize_bytes_most = 1 << 20,
+        .detokenize_ids_most = MINI_LEN,
+        .limits = json_limits_default};
 }
 
 static inline void mini_close(struct mini *m)

@@ -44,8 +44,9 @@ static struct ask *accept_body(enum api_endpoint endpoint, const char *body)
 
 /* --- one field at a time --- */
 
-#define P "{\"prompt\":\"hi\","
-#define M "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
+#define P          "{\"prompt\":\"hi\","
+#define TOOL(name) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
+#define M          "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
 
 static const struct {
     enum api_endpoint endpoint;
@@ -106,15 +107,33 @@ static const struct {
     {API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":[{}]}]}",
      ERR_INVALID_VALUE, "messages[0].tool_calls"},
     {API_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[7]}]}",
-     ERR_INVALID_TYPE, "messages[0].tool_calls"},
+     ERR_INVALID_TYPE, "messages[0].tool_calls[0]"},
+    {API_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[{\"id\":\"x\"}]}]}",
+     ERR_MISSING_FIELD, "messages[0].tool_calls[0].function"},
     {API_CHAT, "{\"messages\":[{\"role\":\"tool\",\"content\":\"a\"}]}", ERR_MISSING_FIELD,
      "messages[0].tool_call_id"},
     {API_CHAT, "{\"messages\":[{\"role\":\"tool\",\"content\":\"a\",\"tool_call_id\":\"x\"}]}",
      ERR_INVALID_VALUE, "messages[0].tool_call_id"},
     {API_CHAT,
-     "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[{\"id\":\"x\"}]},{\"role\":\"tool\",\"content\":\"a\",\"tool_call_id\":\"y\"}]}",
+     "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[{\"id\":\"x\",\"function\":{\"name\":\"f\"}}]},{\"role\":\"tool\",\"content\":\"a\",\"tool_call_id\":\"y\"}]}",
      ERR_INVALID_VALUE, "messages[1].tool_call_id"},
-    {API_CHAT, M "\"tools\":[{\"type\":\"function\"}]}", ERR_UNSUPPORTED, "tools"},
+    {API_CHAT, M "\"tools\":[{\"type\":\"function\"}]}", ERR_MISSING_FIELD, "tools[0].function"},
+    {API_CHAT, M "\"tools\":[7]}", ERR_INVALID_TYPE, "tools[0]"},
+    {API_CHAT, M "\"tools\":[{\"type\":\"web_search\"}]}", ERR_UNSUPPORTED, "tools[0].type"},
+    {API_CHAT, M "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"a b\"}}]}", ERR_INVALID_VALUE,
+     "tools[0].function.name"},
+    {API_CHAT, M "\"tools\":[" TOOL("a") "," TOOL("a") "]}", ERR_INVALID_VALUE, "tools[1].function.name"},
+    {API_CHAT, M "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"a\",\"parameters\":[]}}]}",
+     ERR_INVALID_TYPE, "tools[0].function.parameters"},
+    {API_CHAT, M "\"tools\":[" TOOL("a") "],\"tool_choice\":\"must\"}", ERR_INVALID_VALUE, "tool_choice"},
+    {API_CHAT, M "\"tools\":[" TOOL("a") "],\"tool_choice\":7}", ERR_INVALID_TYPE, "tool_choice"},
+    {API_CHAT,
+     M "\"tools\":[" TOOL("a") "],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"b\"}}}",
+     ERR_INVALID_VALUE, "tool_choice.function.name"},
+    {API_CHAT,
+     M "\"tools\":[" TOOL(
+         "a") "],\"tool_choice\":{\"type\":\"allowed_tools\",\"allowed_tools\":{\"mode\":\"auto\",\"tools\":[]}}}",
+     ERR_INVALID_VALUE, "tool_choice.tools"},
     {API_CHAT, M "\"web_search_options\":{}}", ERR_UNSUPPORTED, "web_search_options"},
     {API_CHAT, M "\"guided_json\":{}}", ERR_UNSUPPORTED, "guided_json"},
     {API_CHAT, M "\"do_sample\":false}", ERR_UNSUPPORTED, "do_sample"},
@@ -230,7 +249,8 @@ static const struct {
     {API_COMPLETIONS, P "\"response_format\":{\"type\":\"json_object\"}}", ERR_UNSUPPORTED,
      "response_format"},
     {API_CHAT, M "\"response_format\":{}}", ERR_MISSING_FIELD, "response_format"},
-    {API_CHAT, M "\"tool_choice\":\"required\"}", ERR_UNSUPPORTED, "tool_choice"},
+    {API_CHAT, M "\"tool_choice\":\"required\"}", ERR_INVALID_VALUE, "tool_choice"},
+    {API_CHAT, M "\"reasoning_effort\":\"huge\"}", ERR_INVALID_VALUE, "reasoning_effort"},
     {API_CHAT, M "\"echo\":true}", ERR_UNSUPPORTED, "echo"},
     {API_COMPLETIONS, P "\"max_new_tokens\":5}", ERR_UNSUPPORTED, "max_new_tokens"},
     {API_COMPLETIONS, P "\"typical_p\":0.5}", ERR_UNSUPPORTED, "typical_p"},
