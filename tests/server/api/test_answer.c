@@ -18,7 +18,7 @@ struct world {
     struct answer_choice c;
     struct sample_out before[MOST_TOKENS], token[MOST_TOKENS];
     int32_t id[MOST_IDS], prompt_id[MOST_IDS];
-    int64_t offset;
+    int32_t before_offset[MOST_TOKENS], offset[MOST_TOKENS];
 };
 
 static void draw_tokens(struct sample_out *s, size_t n)
@@ -51,6 +51,12 @@ static void draw(struct world *w)
         w->c.n_before = below(2) ? below(MOST_TOKENS) : 0;
         w->c.token = w->token;
         w->c.n_token = below(MOST_TOKENS);
+        w->c.before_offset = w->before_offset;
+        w->c.offset = w->offset;
+        w->c.n_echo_char = (int32_t)below(1 << 20);
+        w->c.most_top = (int)below(SAMPLE_TOP_MAX + 1);
+        w->c.ids_for_names = below(2);
+        for (int i = 0; i < MOST_TOKENS; i++) w->before_offset[i] = w->offset[i] = (int32_t)below(1 << 20);
         draw_tokens(w->before, w->c.n_before);
         draw_tokens(w->token, w->c.n_token);
     }
@@ -66,10 +72,8 @@ static void draw(struct world *w)
 }
 
 /* What stands around a choice in an answer. */
-static void open_around(struct world *w, struct json_out *o, struct strbuf *out)
+static void open_around(struct json_out *o, struct strbuf *out)
 {
-    w->offset = 0;
-    w->c.text_offset = &w->offset;
     json_out_init(o, out);
     json_out_array(o, NULL);
 }
@@ -87,13 +91,13 @@ static void pieces_make_the_whole(void **state)
         strbuf_init(&whole);
         strbuf_init(&pieces);
         strbuf_init(&piece);
-        open_around(&w, &o, &whole);
+        open_around(&o, &whole);
         answer_choice(&o, mini.tokenizer, form, &w.c);
         json_out_end(&o);
 
         struct answer_cursor at = {.part = 0};
         const size_t n = most[round % (int)(sizeof most / sizeof *most)];
-        open_around(&w, &o, &piece);
+        open_around(&o, &piece);
         for (bool over = false; !over;) {
             over = answer_choice_next(&o, mini.tokenizer, form, &w.c, &at, n);
             if (over) json_out_end(&o);
