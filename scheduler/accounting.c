@@ -24,7 +24,7 @@ static int64_t oldest_wait(const struct scheduler *s)
 
 void accounting_count(struct scheduler *s)
 {
-    int pre = 0, dec = 0, rest = 0, tok = 0;
+    int pre = 0, dec = 0, rest = s->n_parked, tok = 0;
     for (int i = 0; i < s->info->max_seqs; i++) {
         const struct seq *q = &s->seq[i];
         if (!q->req) continue;

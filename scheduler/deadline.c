@@ -55,6 +55,12 @@ void deadline_end_late(struct scheduler *s)
         const char *what = what_is_over(&s->conf, q->req, false, q->moved_ns, now, &limit_ms);
         if (what) end_late(s, q, q->req, what, limit_ms);
     }
+    LIST_EACH_SAFE (it, &s->parked) {
+        struct request *r = LIST_ITEM(it, struct request, node);
+        if (request_room(r) == 0) r->moved_ns = now; /* likewise */
+        const char *what = what_is_over(&s->conf, r, false, r->moved_ns, now, &limit_ms);
+        if (what) end_late(s, NULL, r, what, limit_ms);
+    }
     LIST_EACH_SAFE (it, &s->waiting) {
         struct request *r = LIST_ITEM(it, struct request, node);
         const char *what = what_is_over(&s->conf, r, true, r->moved_ns, now, &limit_ms);

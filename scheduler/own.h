@@ -22,6 +22,8 @@ struct scheduler {
     struct list waiting; /* requests, by priority, then arrival plus predicted time */
     struct list by_age;  /* the same, in the order in which they began to wait */
     int n_by_age;
+    struct list parked; /* requests, in the order in which they were */
+    int n_parked;
     int n_since_aged;             /* admissions since an overdue one's, counted to AGED_EVERY - 1 */
     uint32_t n_piece_step;        /* steps with pieces */
     struct seq *seq;              /* [max_seqs] */
@@ -52,7 +54,7 @@ struct scheduler {
 void queue_put(struct scheduler *s, struct request *r); /* new from the inbox */
 void queue_put_back(struct scheduler *s,
                     struct seq *q); /* preempted: goes before all of its priority that are new */
-void queue_drop(struct scheduler *s, struct request *r); /* out of the list, for whatever reason */
+void queue_drop(struct scheduler *s, struct request *r); /* out of its list, for whatever reason */
 void queue_admit(struct scheduler *s);
 void queue_extend_promises(struct scheduler *s);
 int queue_room(const struct scheduler *s); /* pages that are promised to nobody */
@@ -61,6 +63,14 @@ int queue_promised_new(const struct scheduler *s, const struct request *r);
 /* Fewer pages for everybody from now on (or more, up to the engine's): the youngest make room, who can never
  * fit again ends. */
 void queue_resize_pool(struct scheduler *s, int n_page);
+
+/* --- park.c: who does not read gives way to who waits */
+void park_look(struct scheduler *s); /* each turn, before admission */
+struct seq *park_choose(const struct scheduler *s,
+                        int lack); /* who is to give way, if all that may have `lack` pages; or NULL */
+void park_add(struct scheduler *s, struct request *r);
+void park_leave(struct scheduler *s, struct request *r); /* out of the list */
+struct request *park_back(struct scheduler *s); /* one whose client reads again, out of the list; or NULL */
 
 /* --- route_only.c: requests that ask for their route alone */
 bool route_only_known(const struct scheduler *s,

@@ -55,6 +55,12 @@ static bool never_fits(const struct scheduler *s, const struct request *r)
            s->core.lim.n_page;
 }
 
+static void end_unfit(struct scheduler *s, struct request *r)
+{
+    queue_drop(s, r); /* the pool has become smaller since it was accepted */
+    apply_end(&s->core, NULL, r, FINISH_ERROR, ERR_KV_CAPACITY);
+}
+
 void queue_put(struct scheduler *s, struct request *r)
 {
     int n_new = queue_promised_new(s, r), most = s->info->max_seqs;
@@ -65,9 +71,7 @@ void queue_put(struct scheduler *s, struct request *r)
     r->work_ms = prompt_ms + row_ms * n_new;
     r->order_ns = (int64_t)(prompt_ms * 1e6 + s->core.lim.age * (double)r->submit_ns);
     insert(s, r);
-    if (!never_fits(s, r)) return;
-    queue_drop(s, r); /* the pool has become smaller since it was accepted */
-    apply_end(&s->core, NULL, r, FINISH_ERROR, ERR_KV_CAPACITY);
+    if (never_fits(s, r)) end_unfit(s, r);
 }
 
 /* What it costs to compute its pages again: the prompt, and a row per token of the answer. */
@@ -79,16 +83,27 @@ static double replay_ms(const struct scheduler *s, const struct seq *q)
     return plan_prompt_ms(&s->core.lim, &s->cost, r->use.route, r->n_prompt) + row_ms * r->use.n_answer;
 }
 
-void queue_put_back(struct scheduler *s, struct seq *q)
+static void take_out(struct scheduler *s, struct seq *q)
 {
-    struct request *r = q->req;
     if (q->phase == SEQ_DECODE && swap_ms(s->swap, q->map.n_held) < replay_ms(s, q) &&
         swap_out(s->swap, s->core.engine, q))
         atomic_fetch_add_explicit(&s->stats.swaps, 1, memory_order_relaxed);
     apply_evict(&s->core, q);
+}
+
+static void put_again(struct scheduler *s, struct request *r)
+{
     r->order_ns = r->submit_ns - INT64_MAX / 2; /* among the preempted, by arrival */
     atomic_fetch_add(&s->stats.waiting, 1);
     insert(s, r);
+    if (never_fits(s, r)) end_unfit(s, r);
+}
+
+void queue_put_back(struct scheduler *s, struct seq *q)
+{
+    struct request *r = q->req;
+    take_out(s, q);
+    put_again(s, r);
 }
 
 static void leave_list(struct scheduler *s, struct request *r)
@@ -104,7 +119,10 @@ static void leave_list(struct scheduler *s, struct request *r)
 
 void queue_drop(struct scheduler *s, struct request *r)
 {
-    leave_list(s, r);
+    if (r->parked)
+        park_leave(s, r);
+    else
+        leave_list(s, r);
     swap_drop(s->swap, r);
 }
 
@@ -262,12 +280,37 @@ static struct request *pick(struct scheduler *s)
     return best < 0 ? NULL : r[best];
 }
 
+/* Pages that the next to be admitted lacks; 0 or less: it waits for something else. */
+static int lack_of_next(struct scheduler *s)
+{
+    const struct request *late = s->n_since_aged >= AGED_EVERY - 1 ? overdue(s) : NULL;
+    const struct request *next = late ? late : LIST_ITEM(s->waiting.next, struct request, node);
+    return ask_of(s, next).pages - queue_room(s);
+}
+
+/* Somebody gives way. False: nobody may. */
+static bool park(struct scheduler *s, int lack)
+{
+    struct seq *q = park_choose(s, lack);
+    if (!q) return false;
+    struct request *r = q->req;
+    take_out(s, q);
+    park_add(s, r);
+    return true;
+}
+
 void queue_admit(struct scheduler *s)
 {
-    for (struct seq *q; !list_empty(&s->waiting) && (q = free_slot(s));) {
-        struct request *r = pick(s);
-        if (!r) return;
-        admit_one(s, q, r);
+    park_look(s);
+    for (struct request *r; (r = park_back(s));) put_again(s, r);
+    while (!list_empty(&s->waiting)) {
+        struct seq *q = free_slot(s);
+        struct request *r = q ? pick(s) : NULL;
+        const int lack = q && !r ? lack_of_next(s) : 0;
+        if (r)
+            admit_one(s, q, r);
+        else if ((q && lack <= 0) || !park(s, lack))
+            return;
     }
 }
 
@@ -314,9 +357,7 @@ void queue_resize_pool(struct scheduler *s, int n_page)
             apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_ERROR, ERR_KV_CAPACITY);
     LIST_EACH_SAFE (it, &s->waiting) {
         struct request *r = LIST_ITEM(it, struct request, node);
-        if (!never_fits(s, r)) continue;
-        queue_drop(s, r);
-        apply_end(&s->core, NULL, r, FINISH_ERROR, ERR_KV_CAPACITY);
+        if (never_fits(s, r)) end_unfit(s, r);
     }
     while (s->core.promised + transient_pages(s) > n_page) queue_put_back(s, youngest(s));
 }

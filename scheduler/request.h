@@ -141,6 +141,7 @@ struct request {
     int64_t wait_ns;       /* when it began to wait: submitted, or preempted; stays while it runs */
     int n_before;          /* that waited when it began to */
     bool aged;             /* it was overdue when it was admitted */
+    bool parked;           /* its client does not read, and others had its place: see park.c */
     void *seq;
     void *swapped; /* its pages in host memory, while it waits preempted */
     int64_t submit_ns;

@@ -103,6 +103,7 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     s->info = engine_info(e);
     const struct engine_info *m = s->info;
     list_init(&s->waiting);
+    list_init(&s->parked);
     list_init(&s->by_age);
     s->core = (struct sched_core){.engine = e,
                                   .stats = &s->stats,
@@ -277,12 +278,14 @@ static void take_inbox(struct scheduler *s, struct request *first)
 
 static void end_cancelled(struct scheduler *s)
 {
-    LIST_EACH_SAFE (it, &s->waiting) {
-        struct request *r = LIST_ITEM(it, struct request, node);
-        if (!atomic_load(&r->cancel)) continue;
-        queue_drop(s, r);
-        apply_end(&s->core, NULL, r, FINISH_CANCELLED, ERR_CANCELLED);
-    }
+    struct list *const apart[] = {&s->waiting, &s->parked};
+    for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
+        LIST_EACH_SAFE (it, apart[i]) {
+            struct request *r = LIST_ITEM(it, struct request, node);
+            if (!atomic_load(&r->cancel)) continue;
+            queue_drop(s, r);
+            apply_end(&s->core, NULL, r, FINISH_CANCELLED, ERR_CANCELLED);
+        }
     for (int i = 0; i < s->info->max_seqs; i++)
         if (s->seq[i].req && atomic_load(&s->seq[i].req->cancel))
             apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_CANCELLED, ERR_CANCELLED);
@@ -432,11 +435,13 @@ static void end_all(struct scheduler *s, enum err why)
 {
     take_inbox(s, NULL);
     s->core.now_ns = clock_ns();
-    LIST_EACH_SAFE (it, &s->waiting) {
-        struct request *r = LIST_ITEM(it, struct request, node);
-        queue_drop(s, r);
-        apply_end(&s->core, NULL, r, FINISH_ERROR, why);
-    }
+    struct list *const apart[] = {&s->waiting, &s->parked};
+    for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
+        LIST_EACH_SAFE (it, apart[i]) {
+            struct request *r = LIST_ITEM(it, struct request, node);
+            queue_drop(s, r);
+            apply_end(&s->core, NULL, r, FINISH_ERROR, why);
+        }
     for (int i = 0; i < s->info->max_seqs; i++)
         if (s->seq[i].req) apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_ERROR, why);
     accounting_count(s);

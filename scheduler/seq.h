@@ -23,6 +23,7 @@ struct seq {
     int promised_new; /* answer tokens that promise covers */
     uint64_t turn;    /* admission order: the youngest is preempted first */
     int64_t moved_ns; /* a piece or a row of it was run */
+    int64_t rest_ns;  /* its client was first seen not to read; 0: it reads */
     int64_t start_ns, last_tok_ns, decode_from_ns;
     struct kvmap map;
     struct batch_seq view; /* what the engine sees */

@@ -1,6 +1,7 @@
 """Whole answers that are long: they are written while their client reads, and what they hold until then is bounded by
 --max-answers-bytes. The model is a random one of two layers: what it says is the same each time, and quick."""
 import contextlib
+import http.client
 import json
 import socket
 
@@ -153,5 +154,28 @@ def test_the_end_does_not_wait_for_one_that_reads_nothing(folder):
             wait_until(lambda: held(s) > 0 and s.metrics()["fluxd_requests_running"] == 0)
             assert s.stop() == 0
             assert "ended without waiting" not in s.logged()
+    finally:
+        s.kill()
+
+
+def test_streams_that_nobody_reads_hold_no_place_that_others_wait_for(folder):
+    """All places are taken by such streams. Each newcomer is served, and they go on, whole, when they are read after all."""
+    s = start(folder, "--max-num-seqs", 4, "--stream-buffer-bytes", 4096, "--write-stall-ms", 600000)
+    ask = {"prompt": "a", "max_tokens": 1500, "temperature": 0, "ignore_eos": True, "logprobs": 5, "stream": True}
+    try:
+        with unread(s, ask, 4) as made:
+            wait_until(lambda: s.metrics()["fluxd_requests_resting"] == 4)
+            for _ in range(3):
+                assert s.complete("b", max_tokens=5)["choices"]
+            assert s.metrics()["fluxd_requests_resting"] == 4 and s.metrics()["fluxd_preemptions_total"] > 0
+            texts = set()
+            for c in made:
+                r = http.client.HTTPResponse(c)
+                r.begin()
+                frames = [json.loads(x[6:]) for x in r.read().decode().split("\n\n") if x.startswith("data: {")]
+                assert not any("error" in x for x in frames)
+                texts.add(tuple(t for x in frames for t in (x["choices"][0]["logprobs"] or {"tokens": []})["tokens"]))
+        assert len(texts) == 1 and len(texts.pop()) == 1500
+        assert s.stop() == 0
     finally:
         s.kill()
