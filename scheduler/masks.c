@@ -75,7 +75,7 @@ void masks_wait(void *arg)
         struct seq *q = m->helper ? mailbox_wait(m->made, -1) : mailbox_take(m->asked);
         CHECK(q);
         if (!m->helper) make(q);
-        sched_hist_time(&m->stats->mask, q->mask_ns);
+        sched_hist_count(&m->stats->mask, q->mask_ns / 1000);
     }
     if (waited)
         atomic_fetch_add_explicit(&m->stats->mask_wait_ns, (uint64_t)(clock_ns() - t0), memory_order_relaxed);

@@ -2,6 +2,7 @@
  * worker pool. Loop thread only, but for work(), which a worker of the pool runs on the job alone. */
 #include "server/api/internal.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +47,7 @@ void api_close(struct app *a)
     if (!api) return;
     CHECK(api->live == 0);
     chat_tokens_free(api->chat_tokens);
+    constraints_free(api->constraints);
     free(api);
     a->api = NULL;
 }
@@ -109,6 +111,53 @@ static enum err probe_template(struct api *api, struct err_note *note)
     return OK;
 }
 
+static enum err open_constraints(struct api *api, struct err_note *note)
+{
+    const struct config *f = api->app->config;
+    const struct constraint_conf conf = {
+        .tokenizer = api->app->tokenizer,
+        .eos = api->model.eos,
+        .n_eos = api->model.n_eos,
+        .n_vocab = api->model.n_vocab,
+        .opts = {.space = !strcmp(f->schema_whitespace, "compact") ? GRAMMAR_COMPACT
+                          : !strcmp(f->schema_whitespace, "any")   ? GRAMMAR_ANY
+                                                                   : GRAMMAR_SPACED,
+                 .format = !strcmp(f->schema_format, "annotate") ? GRAMMAR_ANNOTATE : GRAMMAR_ENFORCE},
+        .lim = {.text_bytes = (size_t)f->schema_bytes,
+                .compile_bytes = (size_t)f->schema_compile_bytes,
+                .compile_steps = (uint64_t)f->schema_compile_steps,
+                .states = (uint32_t)f->schema_states,
+                .alternatives = (uint32_t)f->schema_alternatives,
+                .threads = (uint32_t)f->schema_readings,
+                .run_bytes = (size_t)f->schema_run_bytes,
+                .mask_bytes = (size_t)f->schema_mask_bytes,
+                .mask_steps = (uint64_t)f->schema_mask_steps},
+        .bytes_most = (size_t)f->schema_cache_bytes,
+    };
+    api->constraints = constraints_new(&conf);
+    return api->constraints ? OK : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+}
+
+/* White space around a mark is not always written. */
+static size_t core(const char **p)
+{
+    size_t n = strlen(*p);
+    while (n > 0 && isspace((unsigned char)**p)) ++*p, n--;
+    while (n > 0 && isspace((unsigned char)(*p)[n - 1])) n--;
+    return n;
+}
+
+/* Models that think have the close in their template, for the thoughts of earlier turns. */
+static struct constraint_thought thought_of(const struct app *a, const struct tool_format *f)
+{
+    struct constraint_thought t = {.open = f->think_open, .close = f->think_close};
+    t.n_open = core(&t.open);
+    t.n_close = core(&t.close);
+    if (!a->template_text || t.n_open == 0 || !memmem(a->template_text, a->n_template, t.close, t.n_close))
+        t.n_close = 0;
+    return t;
+}
+
 static enum err open_env(struct api *api, struct err_note *note)
 {
     const struct app *a = api->app;
@@ -116,6 +165,8 @@ static enum err open_env(struct api *api, struct err_note *note)
     enum err e = chat_tokens_new(&api->chat_tokens, a->tokenizer, note);
     if (e) return e;
     api->model = with_ends(a->model, a->tokenizer);
+    e = open_constraints(api, note);
+    if (e) return e;
     api->env = (struct prep_env){
         .chat = {.tmpl = a->chat_template,
                  .tokenizer = a->tokenizer,
@@ -134,6 +185,7 @@ static enum err open_env(struct api *api, struct err_note *note)
         .seed = a->config->seed,
         .choices_most = (int)a->config->queue_len,
         .limits = json_limits_default,
+        .constraints = api->constraints,
     };
     api->env.drop_system_lines = a->config->drop_system_lines;
     api->env.clamp_max_tokens = !strcmp(a->config->clamp_max_tokens, "on");
@@ -142,6 +194,7 @@ static enum err open_env(struct api *api, struct err_note *note)
     api->env.limits.bytes = (size_t)a->config->max_text_bytes;
     api->env.limits.bytes_with_ids = (size_t)a->config->max_body_bytes;
     e = probe_template(api, note);
+    if (!e) api->env.thought = thought_of(a, api->env.chat.knows.format);
     api->has_env = !e;
     return e;
 }

@@ -21,8 +21,9 @@ struct api {
     struct engine_info model; /* what env.model says */
     bool has_env;
     struct chat_tokens *chat_tokens;
-    struct list gens; /* struct gen */
-    struct list jobs; /* bodies in the worker pool or on their way there */
+    struct constraints *constraints; /* NULL until the model is there */
+    struct list gens;                /* struct gen */
+    struct list jobs;                /* bodies in the worker pool or on their way there */
     struct lanes lanes;
     struct answer_room room; /* long answers that grow or are being read */
     int live;                /* of both lists */

@@ -76,6 +76,32 @@ static void routes_taken(const struct expo *p, const struct scheduler_stats *s, 
     strbuf_printf(p->out, "fluxd_route_full_layers_sum %.0f\nfluxd_route_full_layers_count %.0f\n", sum, n);
 }
 
+/* Zeroes until the model is there. */
+static void constraints(const struct expo *p, const struct app *app)
+{
+    static const struct constraint_stats none;
+    static const char *const word[] = {
+#define CONSTRAINT_WORD(name, word) [CONSTRAINT_##name] = word,
+        CONSTRAINT_LIST(CONSTRAINT_WORD)
+#undef CONSTRAINT_WORD
+    };
+    const struct constraints *c = app->api->constraints;
+    const struct constraint_stats *s = c ? constraints_stats(c) : &none;
+    expo_family(p, "fluxd_", "constrained_calls", "counter", "Calls whose answers are constrained, by what.");
+    for (int k = CONSTRAINT_NONE + 1; k < CONSTRAINT_KINDS; k++)
+        by_label(p, "constrained_calls_total", "kind", word[k], LOAD(s->asked[k]));
+    expo_single(p, "fluxd_", "schema_cache_hits", "counter", "Calls whose grammar was in memory.",
+                LOAD(s->hits));
+    expo_single(p, "fluxd_", "schemas_compiled", "counter", "Grammars compiled.", LOAD(s->compiled));
+    expo_single(p, "fluxd_", "schemas_refused", "counter", "Calls whose schema or grammar was refused.",
+                LOAD(s->refused));
+    expo_single(p, "fluxd_", "schemas_evicted", "counter", "Grammars evicted from memory.", LOAD(s->evicted));
+    expo_single(p, "fluxd_", "schema_cache_bytes", "gauge", "Memory of grammars, in use or kept.",
+                LOAD(s->bytes));
+    expo_single(p, "fluxd_", "schema_cache_entries", "gauge", "Grammars in memory.", LOAD(s->n));
+    expo_histogram(p, "fluxd_", "schema_compile_time_seconds", "Time to compile a grammar.", &s->compile);
+}
+
 static void responses(const struct expo *p, const struct http_stats *h, const struct api_stats *a)
 {
     static const char *const endpoint[API_N_ENDPOINT] = {
@@ -184,6 +210,7 @@ void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
         pages(&p, s);
         routes_taken(&p, s, app->model->n_layer < 256 ? app->model->n_layer : 256);
     }
+    constraints(&p, app);
     responses(&p, http_stats(app->http), api_stats(app));
     infos(&p, app);
     process(&p, app);

@@ -54,17 +54,17 @@ static const struct json_row sampling_row[] = {
     F("stream", JSON_BOOL, stream),
     F("stream_options", JSON_OBJECT, stream_options),
     F("continuous_usage_stats", JSON_BOOL, continuous_usage), /* stream_options' own says it as well */
-    F("response_format", JSON_OBJECT, response_format),
+    F("response_format", JSON_OBJECT, format_from.response_format),
+    F("structured_outputs", JSON_OBJECT, format_from.structured),
+    F("guided_json", JSON_ANY, format_from.json), /* vLLM's names before structured_outputs */
+    F("guided_regex", JSON_STRING, format_from.regex, .min = 1),
+    F("guided_choice", JSON_ARRAY, format_from.choice, .min_items = 1),
+    F("guided_grammar", JSON_STRING, format_from.grammar, .min = 1),
     F("route", JSON_ANY, route, .max = 1, .max_items = 4096),
     F("cache_salt", JSON_STRING, cache_salt, .max = NAME_BYTES_MOST),
     IGNORED("spaces_between_special_tokens"), /* byte-level models have none to add */
     REJECTED("suffix"),
     REJECTED("bad_words"),
-    REJECTED("structured_outputs"),
-    REJECTED("guided_json", .flags = JSON_EMPTY_ASKS), /* {} is a schema: any JSON */
-    REJECTED("guided_regex"),
-    REJECTED("guided_choice"),
-    REJECTED("guided_grammar"),
     REJECTED("use_beam_search"),
     REJECTED_BUT("length_penalty", 1),
     REJECTED("logits_processors"),
@@ -309,15 +309,6 @@ static enum err check_route(struct params *p, struct json_in *in, const struct e
                         n_layer);
 }
 
-static enum err check_response_format(const struct params *p, struct json_in *in)
-{
-    if (!p->response_format) return OK;
-    const cJSON *type = json_in_get(p->response_format, "type");
-    if (cJSON_IsString(type) && !strcmp(type->valuestring, "text")) return OK;
-    if (!type) return json_in_fail(in, ERR_MISSING_FIELD, "response_format", "needs a type");
-    return json_in_fail(in, ERR_UNSUPPORTED, "response_format", "is supported with the type \"text\" only");
-}
-
 static enum err check_stream(struct params *p, struct json_in *in)
 {
     if (p->continuous_usage && !p->stream)
@@ -420,7 +411,7 @@ static enum err check_sampling(struct params *p, struct json_in *in, const struc
     if (!e) e = check_counts(p, in, f);
     if (!e) e = check_logprobs(p, in, f);
     if (!e) e = check_stream(p, in);
-    if (!e) e = check_response_format(p, in);
+    if (!e) e = format_read(&p->format, &p->format_from, in);
     if (!e) e = check_route(p, in, model);
     if (!e) e = check_drawable(p, in, model);
     return e;
@@ -565,7 +556,15 @@ void params_tables(enum api_endpoint endpoint, struct params_tables *out)
 
 const struct json_row *params_rows_inside(const char *field)
 {
-    return !strcmp(field, "stream_options") ? stream_options_row : NULL;
+    static const struct {
+        const char *field;
+        const struct json_row *rows;
+    } inside[] = {{"stream_options", stream_options_row},
+                  {"response_format", format_response_rows},
+                  {"structured_outputs", format_structured_rows}};
+    for (size_t i = 0; i < sizeof inside / sizeof *inside; i++)
+        if (!strcmp(field, inside[i].field)) return inside[i].rows;
+    return NULL;
 }
 
 enum err params_read(struct params *p, struct json_in *in, enum api_endpoint endpoint,

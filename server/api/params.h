@@ -9,6 +9,7 @@
 #include "scheduler/scheduler.h"
 #include "server/api/chat_tools.h"
 #include "server/api/endpoint.h"
+#include "server/api/format.h"
 #include "server/json/in.h"
 #include "server/text/stopper.h"
 
@@ -31,7 +32,9 @@ struct params {
     struct json_str model, request_id, cache_salt;
     struct json_prompts prompt;
     struct json_ints tokens; /* detokenize */
-    const cJSON *messages, *template_kwargs, *stream_options, *metadata, *response_format;
+    const cJSON *messages, *template_kwargs, *stream_options, *metadata;
+    struct format_fields format_from;
+    struct format format;
     int32_t n, best_of;                        /* best_of 0: absent */
     int32_t max_tokens, max_completion_tokens; /* -1: absent */
     int32_t max_tokens_otherwise;              /* where max_tokens is absent; 0: what fits */

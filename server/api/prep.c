@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "base/check.h"
+#include "server/api/constrain.h"
 #include "server/api/messages_in.h"
 #include "server/api/prep_text.h"
 #include "base/utf8.h"
@@ -424,6 +425,7 @@ static enum err fill_ask(struct prep *c)
     if (!e) e = share_route(c);
     if (!e) e = share_seed(c);
     if (!e) e = add_prompts(c);
+    if (!e) e = constrain_ask(c->env, p, a, c->in->note);
     return e;
 }
 
@@ -502,6 +504,7 @@ void ask_free(struct ask *a)
     if (!a) return;
     strbuf_fini(&a->answer);
     text_answer_free(a->rest);
+    constraint_give(a->constraint);
     arena_fini(&a->mem);
     free(a);
 }

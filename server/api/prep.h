@@ -22,6 +22,8 @@ struct prep_env {
     const char *drop_system_lines; /* --drop-system-lines */
     bool clamp_max_tokens;         /* --clamp-max-tokens */
     struct json_limits limits;
+    struct constraints *constraints;
+    struct constraint_thought thought; /* how this model writes them; is_open says nothing */
 };
 
 struct ask_prompt {
@@ -54,10 +56,11 @@ struct ask {
     struct ask_prompt *prompt; /* [n_prompt] */
     struct request **request; /* [n_prompt * n_per_prompt] index = prompt * n_per_prompt + i; owner is NULL */
     struct stop_set stop;
-    int n_dropped_lines;      /* of the system text */
-    int32_t max_asked;        /* tokens of an answer that the client asked for; -1: it did not say */
-    struct strbuf answer;     /* endpoints that make no generation: the answer, or its begin */
-    struct text_answer *rest; /* what comes behind it; NULL: nothing */
+    struct constraint *constraint; /* what the guides of the requests hold to; NULL: none */
+    int n_dropped_lines;           /* of the system text */
+    int32_t max_asked;             /* tokens of an answer that the client asked for; -1: it did not say */
+    struct strbuf answer;          /* endpoints that make no generation: the answer, or its begin */
+    struct text_answer *rest;      /* what comes behind it; NULL: nothing */
 };
 
 /* On failure note says why and nothing is left behind. Free with ask_free once no request is with the

@@ -23,7 +23,7 @@ server/text/grammar nothing
 server/text/tools server/(json/(in|scan)|jinja/jinja)\.h
 server/text     server/(json/in|jinja/jinja)\.h
 server/http     server/json/out\.h
-server/api      scheduler/(scheduler|request)\.h|server/(config|process|version|[a-z]*/[a-z_]*|text/tools/[a-z]*)\.h
+server/api      scheduler/(scheduler|request)\.h|server/(config|process|version|[a-z]*/[a-z_]*|text/tools/[a-z]*|text/grammar/grammar)\.h
 server          server/[a-z]*/[a-z_]*\.h
 '
 out=$(sources base kernels engine scheduler server | xargs grep -HE '^#include "' | ROOMS="$rooms" awk -F: '

@@ -30,6 +30,7 @@ struct mini {
     struct tmpl *tmpl;
     struct chat_tokens *tokens;
     struct engine_info info;
+    struct constraints *constraints;
     struct prep_env env;
 };
 
@@ -80,6 +81,12 @@ static inline void mini_open(struct mini *m)
                                    .n_eos = 1,
                                    .eos = {MINI_IM_END},
                                    .page_bytes = 1024};
+    m->constraints = constraints_new(&(struct constraint_conf){.tokenizer = m->tokenizer,
+                                                               .eos = m->info.eos,
+                                                               .n_eos = 1,
+                                                               .n_vocab = MINI_VOCAB,
+                                                               .bytes_most = 64 << 20});
+    assert_non_null(m->constraints);
     m->env = (struct prep_env){
         .chat = {.tmpl = m->tmpl,
                  .tokenizer = m->tokenizer,
@@ -96,11 +103,14 @@ static inline void mini_open(struct mini *m)
         .choices_most = 256,
         .tokenize_bytes_most = 1 << 20,
         .detokenize_ids_most = MINI_LEN,
-        .limits = json_limits_default};
+        .limits = json_limits_default,
+        .constraints = m->constraints,
+        .thought = {"<think>", 7, "</think>", 8}};
 }
 
 static inline void mini_close(struct mini *m)
 {
+    constraints_free(m->constraints);
     chat_tokens_free(m->tokens);
     tmpl_free(m->tmpl);
     tokenizer_free(m->tokenizer);

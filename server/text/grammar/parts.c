@@ -53,7 +53,9 @@ static uint32_t mark(struct rx *x, const struct grammar_part *p)
 
 static void part(struct build *b, const struct grammar_part *p, uint32_t rule, uint32_t from, uint32_t to);
 
-/* A refusal names the part it is about before its own place. */
+/* A refusal names the part it is about before its own place (a JSON pointer; others are told in the text
+ * alone).
+ */
 static void refuse(struct build *b, const struct grammar_part *p, enum err e)
 {
     struct err_note *note = b->note;
@@ -61,7 +63,7 @@ static void refuse(struct build *b, const struct grammar_part *p, enum err e)
     b->err = e;
     if (!note || !p->name) return;
     memcpy(at, note->param, sizeof at);
-    snprintf(note->param, sizeof note->param, "%.48s%.46s", p->name, at);
+    snprintf(note->param, sizeof note->param, "%.48s%.46s", p->name, at[0] == '/' ? at : "");
 }
 
 static void body(struct build *b, const struct grammar_part *p, uint32_t from, uint32_t to)
