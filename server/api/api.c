@@ -134,7 +134,7 @@ static enum err open_constraints(struct api *api, struct err_note *note)
                 .mask_steps = (uint64_t)f->schema_mask_steps},
         .bytes_most = (size_t)f->schema_cache_bytes,
     };
-    api->constraints = constraints_new(&conf);
+    if (!api->constraints) api->constraints = constraints_new(&conf);
     return api->constraints ? OK : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
 }
 

@@ -189,7 +189,7 @@ COMMON_FIELDS = {
     "return_token_ids": "ootttttt", "truncate_prompt_tokens": "otvotttt", "priority": "otootttt", "route": "ottttvvu",
     "bad_words": "ouuuuooo", "structured_outputs": "ottttttm", "guided_json": "ootttvto", "json_schema": "ouuuuoou", "do_sample": "oouuuooo", "continuous_usage_stats": "ovtttttt", "guided_regex": "ottttvtt", "guided_choice": "otttttvt", "guided_grammar": "ottttvtt", "use_beam_search": "ouuuuooo",
     "max_completion_tokens": "otvvtttt", "grammar": "ouuuuooo", "regex": "ouuuuooo", "max_new_tokens": "ouuuuooo", "typical_p": "ouuuuooo", "mirostat": "ououuooo",
-    "logits_processors": "ouuuuooo", "length_penalty": "ouuuuooo", "prompt_logprobs": "ouuuuooo",
+    "logits_processors": "ouuuuooo", "length_penalty": "ouuuuooo", "prompt_logprobs": "otovtttt",
     "user": "ottttott", "store": "oooooooo", "metadata": "otttttto", "service_tier": "oooooooo"
 }
 COMPLETION_FIELDS = {"prompt": "tttttvvt", "logprobs": "otovtttt", "echo": "ootttttt", "best_of": "otvvtttt", "suffix": "ouuuuooo", "top_logprobs": "ououuooo",
