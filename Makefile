@@ -38,7 +38,7 @@ APPS = $(addprefix $(BUILD)/tests/server/,http_app fault_app starve_app)
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all run test test-training unit goldens asan tsan e2e house bench loadtest test-gpu bench-gpu sim docs fmt clean deps test-deps cuda
+.PHONY: all run test test-training unit goldens asan tsan e2e house bench bench-tokenizers loadtest test-gpu bench-gpu sim docs fmt clean deps test-deps cuda
 
 all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd
@@ -102,6 +102,12 @@ test-training: $(BUILD)/fluxd
 	@$(TORCH_PY) -m pytest -q -p no:cacheprovider training/tests
 
 # SCENARIOS="chat agents": some of loadtest/scenarios, or files; URL=http://...: a server that runs. Results and report.html: build/loadtest.
+# 1 MB of text and 20,000 strings each against the packages (pip install tokenizers sentencepiece gguf); VOCABS="GGUF ...": more of them.
+TOKENIZERS_PY ?= python3
+bench-tokenizers: $(BUILD)/tests/server/text/tokenizer_cli $(MODEL)
+	cd tests/goldens && $(TOKENIZERS_PY) make_spm.py ../../$< $(VOCABS)
+	cd tests/goldens && $(TOKENIZERS_PY) make_tokenizers.py ../../$< ../../$(MODEL)
+
 loadtest: $(if $(URL),,all $(MODEL))
 	@python3 loadtest/run.py $(or $(URL),--serve "$(BUILD)/fluxd --model $(MODEL) $(if $(ROUTER),--router $(ROUTER)) $(ARGS)") $(SCENARIOS) --out build/loadtest
 

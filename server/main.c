@@ -166,29 +166,7 @@ static enum err open_tokenizer(struct server *s, int n_vocab)
     if (t->n_piece > n_vocab)
         return err_set(&s->note, ERR_MODEL_FILE, t->file, "%s: %d tokens, but the model has only %d", t->file,
                        t->n_piece, n_vocab);
-    struct tokenizer_src src = {
-        .n_piece = t->n_piece,
-        .piece = t->piece,
-        .piece_len = t->piece_len,
-        .kind = t->kind,
-        .trait = t->trait,
-        .n_merge = t->n_merge,
-        .merge = t->merge,
-        .merge_len = t->merge_len,
-        .merge_at = t->merge_at,
-        .file = t->file,
-        .pre = t->pre,
-        .pattern = t->pattern,
-        .split = t->split,
-        .n_pattern = t->n_pattern,
-        .nfc = t->nfc,
-        .ignore_merges = t->ignore_merges,
-        .bos_id = t->bos_id,
-        .eos_id = t->eos_id,
-        .unk_id = t->unk_id,
-        .add_bos = t->add_bos,
-        .add_eos = t->add_eos,
-    };
+    const struct tokenizer_src src = text_assets_vocabulary(t);
     return tokenizer_new(&s->tokenizer, &src, &s->note);
 }
 

@@ -494,3 +494,15 @@ void gguf_get_ints(const struct gguf *g, const char *key, int64_t *out)
     for (int64_t i = 0; i < kv->n; i++)
         if (!int_at(g->head + kv->value + i * kind_bytes[kv->item], kv->item, &out[i])) out[i] = INT64_MAX;
 }
+
+int64_t gguf_n_floats(const struct gguf *g, const char *key)
+{
+    const struct gguf_kv *kv = find_kind(g, key, K_ARR);
+    return kv && kv->item == K_F32 ? kv->n : -1;
+}
+
+void gguf_get_floats(const struct gguf *g, const char *key, float *out)
+{
+    const struct gguf_kv *kv = find_kind(g, key, K_ARR);
+    if (kv && kv->item == K_F32) memcpy(out, g->head + kv->value, (size_t)kv->n * sizeof *out);
+}

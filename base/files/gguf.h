@@ -50,6 +50,8 @@ bool gguf_get_bool(const struct gguf *g, const char *key, bool *out);
 /* Arrays: length of the array of strings / of integers under key, or -1; the second call fills all of it. */
 int64_t gguf_n_strs(const struct gguf *g, const char *key);
 void gguf_get_strs(const struct gguf *g, const char *key, struct gguf_str *out);
+int64_t gguf_n_floats(const struct gguf *g, const char *key); /* of f32 */
+void gguf_get_floats(const struct gguf *g, const char *key, float *out);
 int64_t gguf_n_ints(const struct gguf *g, const char *key);
 void gguf_get_ints(const struct gguf *g, const char *key, int64_t *out);
 

@@ -93,7 +93,8 @@ static void put_text(struct text_answer *a, struct strbuf *out)
     while (a->at < a->ids.n && a->raw.len < RAW_BYTES && !strbuf_failed(&a->raw)) {
         size_t n;
         const char *s = tokenizer_bytes(a->tokenizer, a->ids.id[a->at++], &n);
-        strbuf_put(&a->raw, s, n);
+        const bool skip = a->at == 1 && n > 0 && s[0] == ' ' && tokenizer_strips(a->tokenizer);
+        strbuf_put(&a->raw, s + skip, n - skip);
     }
     const bool last = a->at == a->ids.n;
     const size_t n = last ? a->raw.len : utf8_complete(a->raw.data, a->raw.len);

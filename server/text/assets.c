@@ -9,11 +9,10 @@
 #include "server/text/assets_internal.h"
 #include "server/text/ends.h"
 
-/* The format's token types by number. Byte pieces belong to sentencepiece vocabularies, which are refused by
- * name. */
+/* The format's token types by number. */
 static const uint8_t kind_of[] = {
     [0] = TOKEN_NORMAL, [1] = TOKEN_NORMAL, [2] = TOKEN_SPECIAL, [3] = TOKEN_SPECIAL,
-    [4] = TOKEN_ADDED,  [5] = TOKEN_UNUSED, [6] = TOKEN_NORMAL};
+    [4] = TOKEN_ADDED,  [5] = TOKEN_UNUSED, [6] = TOKEN_BYTE};
 
 static enum err key_bad(struct err_note *note, const char *path, const char *key, const char *what)
 {
@@ -66,12 +65,11 @@ static enum err read_kinds(struct text_owner *o, const char *path, struct err_no
     return e;
 }
 
-/* A token id: absent is -1, outside the vocabulary is refused. */
+/* A token id: absent leaves what *out is, outside the vocabulary is refused. */
 static enum err read_id(struct text_owner *o, const char *path, const char *key, int32_t *out,
                         struct err_note *note)
 {
     int64_t v;
-    *out = -1;
     if (!gguf_has(o->g, key)) return OK;
     if (!gguf_get_int(o->g, key, &v) || v < 0 || v >= o->t.n_piece)
         return key_bad(note, path, key, "is no token of the vocabulary");
@@ -87,6 +85,31 @@ static enum err read_flag(struct text_owner *o, const char *path, const char *ke
                : key_bad(note, path, key, "is neither true nor false");
 }
 
+/* What the format's first reader does where a file of this kind says nothing. */
+static enum err read_spm(struct text_owner *o, const char *path, struct err_note *note)
+{
+    static const char key[] = "tokenizer.ggml.scores";
+    struct text_assets *t = &o->t;
+    bool prefix = true;
+    const int64_t n = gguf_n_floats(o->g, key);
+    if (n < 0) return key_bad(note, path, key, "is missing or no array of numbers");
+    if (n != t->n_piece) return key_bad(note, path, key, "is not as long as tokenizer.ggml.tokens");
+    float *score = arena_array(&o->arena, (size_t)n + 1, sizeof *score);
+    if (!score) return err_set(note, ERR_NOMEM, path, "%s: no memory for key %s", path, key);
+    gguf_get_floats(o->g, key, score);
+    t->add_bos = true;
+    t->bos_id = n > 1 ? 1 : -1;
+    t->eos_id = n > 2 ? 2 : -1;
+    t->unk_id = 0;
+    enum err e = read_flag(o, path, "tokenizer.ggml.add_space_prefix", &prefix, note);
+    t->spm = (struct spm_rules){.on = true,
+                                .fuse_unk = true,
+                                .strips = prefix,
+                                .prefix = prefix ? SPM_PREFIX_ALL : SPM_PREFIX_NONE,
+                                .score = score};
+    return e;
+}
+
 static enum err read_vocab(struct text_owner *o, const char *path, struct err_note *note)
 {
     struct text_assets *t = &o->t;
@@ -94,14 +117,16 @@ static enum err read_vocab(struct text_owner *o, const char *path, struct err_no
     enum err e;
     if (!gguf_get_str(o->g, "tokenizer.ggml.model", &s))
         return key_bad(note, path, "tokenizer.ggml.model", "is missing");
-    if (s.n != 4 || memcmp(s.p, "gpt2", 4) != 0)
+    const bool spm = s.n == 5 && memcmp(s.p, "llama", 5) == 0;
+    if (!spm && (s.n != 4 || memcmp(s.p, "gpt2", 4) != 0))
         return key_bad(note, path, "tokenizer.ggml.model",
-                       "only byte-level BPE (\"gpt2\") vocabularies are supported");
+                       "only byte-level BPE (\"gpt2\") and sentencepiece BPE (\"llama\") are supported");
     if ((e = read_strs(o, path, "tokenizer.ggml.tokens", &t->piece, &t->piece_len, &t->n_piece, note)) != OK)
         return e;
-    if ((e = read_strs(o, path, "tokenizer.ggml.merges", &t->merge, &t->merge_len, &t->n_merge, note)) != OK)
+    if (!spm &&
+        (e = read_strs(o, path, "tokenizer.ggml.merges", &t->merge, &t->merge_len, &t->n_merge, note)) != OK)
         return e;
-    if ((e = read_kinds(o, path, note)) != OK) return e;
+    if ((e = read_kinds(o, path, note)) != OK || (spm && (e = read_spm(o, path, note)) != OK)) return e;
     if ((e = read_id(o, path, "tokenizer.ggml.bos_token_id", &t->bos_id, note)) != OK) return e;
     if ((e = read_id(o, path, "tokenizer.ggml.eos_token_id", &t->eos_id, note)) != OK) return e;
     if ((e = read_id(o, path, "tokenizer.ggml.unknown_token_id", &t->unk_id, note)) != OK) return e;
@@ -167,4 +192,32 @@ void text_assets_close(struct text_assets *t)
     gguf_close(o->g);
     arena_fini(&o->arena);
     free(o);
+}
+
+struct tokenizer_src text_assets_vocabulary(const struct text_assets *t)
+{
+    return (struct tokenizer_src){
+        .n_piece = t->n_piece,
+        .piece = t->piece,
+        .piece_len = t->piece_len,
+        .kind = t->kind,
+        .trait = t->trait,
+        .n_merge = t->n_merge,
+        .merge = t->merge,
+        .merge_len = t->merge_len,
+        .merge_at = t->merge_at,
+        .file = t->file,
+        .pre = t->pre,
+        .pattern = t->pattern,
+        .split = t->split,
+        .n_pattern = t->n_pattern,
+        .nfc = t->nfc,
+        .ignore_merges = t->ignore_merges,
+        .bos_id = t->bos_id,
+        .eos_id = t->eos_id,
+        .unk_id = t->unk_id,
+        .add_bos = t->add_bos,
+        .add_eos = t->add_eos,
+        .spm = t->spm,
+    };
 }

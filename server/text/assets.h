@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "server/text/tokenizer.h"
 
 /* Kinds, traits and splits are those of tokenizer.h: enum token_kind, token_trait, split_kind. */
 struct text_assets {
@@ -25,6 +26,7 @@ struct text_assets {
     bool nfc, ignore_merges, add_bos,
         add_eos; /* the first two as tokenizer.json says; `pre` may say them too */
     int32_t bos_id, eos_id, unk_id;
+    struct spm_rules spm;
     const char *chat_template; /* Jinja source, or NULL */
     size_t chat_template_len;
     const char *template_file; /* where it stands, for messages */
@@ -38,5 +40,8 @@ struct text_assets {
  * generation_config.json and chat_template.jinja. Strings live until text_assets_close. */
 enum err text_assets_open(struct text_assets **out, const char *path, struct err_note *note);
 void text_assets_close(struct text_assets *t);
+
+/* The vocabulary as tokenizer_new takes it; borrowed. */
+struct tokenizer_src text_assets_vocabulary(const struct text_assets *t);
 
 #endif

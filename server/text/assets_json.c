@@ -12,6 +12,7 @@ struct reader {
     struct text_assets *t;
     const char *path;
     struct strmap *ids;
+    bool marks;          /* sentencepiece: a space becomes U+2581 */
     const char *no_flag; /* a flag that is neither true nor false, if one was met */
     struct err_note *note;
 };
@@ -96,6 +97,13 @@ static enum err read_vocab(struct reader *r, struct jval vocab)
     return OK;
 }
 
+static bool is_byte(const char *p, size_t n)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    return n == 6 && memcmp(p, "<0x", 3) == 0 && p[5] == '>' && memchr(digits, p[3], 16) &&
+           memchr(digits, p[4], 16);
+}
+
 static enum err read_added(struct reader *r, struct jval added)
 {
     struct text_assets *t = r->t;
@@ -123,6 +131,8 @@ static enum err read_added(struct reader *r, struct jval added)
         if (!strmap_put(r->ids, text, n, (int32_t)id)) return nomem(r);
     }
     for (int i = 0; i < t->n_piece; i++) {
+        if (t->spm.on && t->piece[i] && t->kind[i] == TOKEN_NORMAL && is_byte(t->piece[i], t->piece_len[i]))
+            t->kind[i] = TOKEN_BYTE;
         if (t->piece[i]) continue;
         t->piece[i] = "";
         t->kind[i] = TOKEN_UNUSED;
@@ -196,9 +206,12 @@ static enum err read_model(struct reader *r, struct jval root)
     if (!is_none(jval_get(model, "dropout")) &&
         (!jval_double(jval_get(model, "dropout"), &dropout) || dropout != 0))
         return bad(r, "dropout", "is not supported");
-    if (get_flag(r, model, "byte_fallback", false))
-        return bad(r, "byte_fallback", "is not supported: only byte-level BPE is");
-    if (!is_none(unk) && get_flag(r, model, "fuse_unk", false)) return bad(r, "fuse_unk", "is not supported");
+    struct spm_rules *spm = &r->t->spm;
+    spm->on = get_flag(r, model, "byte_fallback", false);
+    spm->fuse_unk = get_flag(r, model, "fuse_unk", false);
+    if (!is_none(unk) && spm->fuse_unk && !spm->on) return bad(r, "fuse_unk", "is not supported");
+    if (spm->on && get_flag(r, model, "ignore_merges", false))
+        return bad(r, "ignore_merges", "is not supported with byte_fallback");
     r->t->ignore_merges = get_flag(r, model, "ignore_merges", false);
     struct jval vocab = jval_get(model, "vocab"), added = jval_get(root, "added_tokens");
     if (!is_none(added) && jval_kind(added) != JKIND_ARRAY) return bad(r, "added_tokens", "is no list");
@@ -313,27 +326,101 @@ static enum err read_postprocessor(struct reader *r, struct jval part, void *arg
     return seen ? OK : bad(r, key, "its template for one text holds no text");
 }
 
+/* --- of byte_fallback (sentencepiece): spaces are U+2581, and one stands before the text */
+
+#define MARK "\xE2\x96\x81"
+
+static enum err read_spm_normalizer(struct reader *r, struct jval part, void *arg)
+{
+    struct jval type = jval_get(part, "type");
+    (void)arg;
+    if (jval_is(type, "Prepend") && jval_is(jval_get(part, "prepend"), MARK)) {
+        r->t->spm.prefix = SPM_PREFIX_ALL;
+        return OK;
+    }
+    if (jval_is(type, "Replace") && jval_is(jval_get(jval_get(part, "pattern"), "String"), " ") &&
+        jval_is(jval_get(part, "content"), MARK)) {
+        r->marks = true;
+        return OK;
+    }
+    return bad(r, "normalizer",
+               "only Prepend and Replace of a space by U+2581 are supported with byte_fallback");
+}
+
+static enum err read_spm_pretokenizer(struct reader *r, struct jval part, void *arg)
+{
+    static const char key[] = "pre_tokenizer";
+    struct jval scheme = jval_get(part, "prepend_scheme");
+    (void)arg;
+    if (!jval_is(jval_get(part, "type"), "Metaspace") || !jval_is(jval_get(part, "replacement"), MARK))
+        return bad(r, key, "only Metaspace with U+2581 is supported with byte_fallback");
+    r->marks = true;
+    r->t->spm.words = get_flag(r, part, "split", true);
+    const bool adds = get_flag(r, part, "add_prefix_space", true);
+    if (is_none(scheme) ? adds : jval_is(scheme, "always"))
+        r->t->spm.prefix = SPM_PREFIX_UNLESS;
+    else if (jval_is(scheme, "first"))
+        r->t->spm.prefix = SPM_PREFIX_FIRST;
+    else if (!is_none(scheme) && !jval_is(scheme, "never"))
+        return bad(r, "prepend_scheme", "is none of always, first, never");
+    return OK;
+}
+
+static enum err read_spm_decoder(struct reader *r, struct jval part, void *arg)
+{
+    static const char *const known[] = {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"};
+    struct jval type = jval_get(part, "type");
+    (void)arg;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (!jval_is(type, known[i])) continue;
+        if (i >= 3) r->t->spm.strips = true;
+        return OK;
+    }
+    return bad(r, "decoder", "is not supported with byte_fallback");
+}
+
+static enum err read_spm(struct reader *r, struct jval root)
+{
+    struct jval normalizer = jval_get(root, "normalizer"), pre = jval_get(root, "pre_tokenizer"),
+                decoder = jval_get(root, "decoder");
+    enum err e = OK;
+    if (!is_none(normalizer)) e = each_part(r, normalizer, "normalizers", read_spm_normalizer, NULL);
+    if (e == OK && !is_none(pre)) e = each_part(r, pre, "pretokenizers", read_spm_pretokenizer, NULL);
+    if (e == OK && !is_none(decoder)) e = each_part(r, decoder, "decoders", read_spm_decoder, NULL);
+    if (e == OK && !r->marks) e = bad(r, "normalizer", "does not write spaces as U+2581");
+    return e;
+}
+
+static enum err read_byte_level(struct reader *r, struct jval root)
+{
+    struct jval normalizer = jval_get(root, "normalizer"), pre = jval_get(root, "pre_tokenizer"),
+                decoder = jval_get(root, "decoder");
+    struct text_assets *t = r->t;
+    bool bytes = false;
+    enum err e = OK;
+    t->pattern = arena_array(&r->o->arena, SPLIT_MOST, sizeof *t->pattern);
+    t->split = arena_alloc(&r->o->arena, SPLIT_MOST);
+    if (!t->pattern || !t->split) return nomem(r);
+    if (!is_none(normalizer) && (e = each_part(r, normalizer, "normalizers", read_normalizer, NULL)) != OK)
+        return e;
+    if (is_none(pre)) return bad(r, "pre_tokenizer", "is missing");
+    if ((e = each_part(r, pre, "pretokenizers", read_pretokenizer, &bytes)) != OK) return e;
+    if (!bytes || t->n_pattern == 0)
+        return bad(r, "pre_tokenizer", bytes ? "does not cut text" : "does not end in ByteLevel");
+    if (!is_none(decoder) && !jval_is(jval_get(decoder, "type"), "ByteLevel"))
+        return bad(r, "decoder", "only ByteLevel is supported");
+    return OK;
+}
+
 enum err text_assets_read_tokenizer(struct text_owner *o, const struct jdoc *d, struct strmap **ids,
                                     struct err_note *note)
 {
     struct reader r = {.o = o, .t = &o->t, .path = o->t.file, .note = note};
-    struct jval normalizer = jval_get(d->root, "normalizer"), pre = jval_get(d->root, "pre_tokenizer");
-    struct jval post = jval_get(d->root, "post_processor"), decoder = jval_get(d->root, "decoder");
-    bool bytes = false;
+    struct jval post = jval_get(d->root, "post_processor");
     enum err e = read_model(&r, d->root);
     *ids = r.ids;
     if (e != OK) return e;
-    o->t.pattern = arena_array(&o->arena, SPLIT_MOST, sizeof *o->t.pattern);
-    o->t.split = arena_alloc(&o->arena, SPLIT_MOST);
-    if (!o->t.pattern || !o->t.split) return nomem(&r);
-    if (!is_none(normalizer) && (e = each_part(&r, normalizer, "normalizers", read_normalizer, NULL)) != OK)
-        return e;
-    if (is_none(pre)) return bad(&r, "pre_tokenizer", "is missing");
-    if ((e = each_part(&r, pre, "pretokenizers", read_pretokenizer, &bytes)) != OK) return e;
-    if (!bytes || o->t.n_pattern == 0)
-        return bad(&r, "pre_tokenizer", bytes ? "does not cut text" : "does not end in ByteLevel");
-    if (!is_none(decoder) && !jval_is(jval_get(decoder, "type"), "ByteLevel"))
-        return bad(&r, "decoder", "only ByteLevel is supported");
+    if ((e = o->t.spm.on ? read_spm(&r, d->root) : read_byte_level(&r, d->root)) != OK) return e;
     if (!is_none(post) && (e = each_part(&r, post, "processors", read_postprocessor, NULL)) != OK) return e;
     return r.no_flag ? bad(&r, r.no_flag, "is neither true nor false") : OK;
 }

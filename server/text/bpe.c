@@ -15,6 +15,7 @@
 struct pair_slot {
     uint64_t pair; /* left << 32 | right; PAIR_FREE: free, as ids are not negative */
     uint32_t rank;
+    int32_t to; /* what the merge makes */
 };
 #define PAIR_FREE UINT64_MAX
 
@@ -25,13 +26,13 @@ struct bpe {
     unsigned shift; /* 64 - log2(slots) */
     size_t mask;    /* slots - 1 */
     struct pair_slot *slot;
-    int32_t *to; /* [n_merge] what the merge of that rank makes */
 };
 
 struct bpe_symbol {
     int32_t id;
     uint32_t prev, next; /* NONE at the ends */
     uint32_t rank;       /* of the pair (this, next); NONE: it does not merge, or this symbol is gone */
+    int32_t to;          /* what that pair makes */
 };
 
 struct bpe *bpe_new(size_t n_merge)
@@ -48,12 +49,11 @@ struct bpe *bpe_new(size_t n_merge)
     b->n_merge = (uint32_t)n_merge;
     b->mask = n_slot - 1;
     b->slot = malloc(n_slot * sizeof *b->slot);
-    b->to = calloc(n_merge ? n_merge : 1, sizeof *b->to);
-    if (!b->slot || !b->to) {
+    if (!b->slot) {
         bpe_free(b);
         return NULL;
     }
-    for (size_t i = 0; i < n_slot; i++) b->slot[i].pair = PAIR_FREE;
+    for (size_t i = 0; i < n_slot; i++) b->slot[i] = (struct pair_slot){.pair = PAIR_FREE};
     for (int i = 0; i < 256; i++) b->byte_id[i] = -1;
     uint8_t key[16];
     hash_random_key(key);
@@ -66,7 +66,6 @@ void bpe_free(struct bpe *b)
 {
     if (!b) return;
     free(b->slot);
-    free(b->to);
     free(b);
 }
 
@@ -92,13 +91,13 @@ void bpe_set_merge(struct bpe *b, uint32_t rank, int32_t left, int32_t right, in
 {
     CHECK(rank < b->n_merge && left >= 0 && right >= 0 && to >= 0);
     struct pair_slot *s = slot_of(b, pair_of(left, right));
-    *s = (struct pair_slot){.pair = pair_of(left, right), .rank = rank};
-    b->to[rank] = to;
+    *s = (struct pair_slot){.pair = pair_of(left, right), .rank = rank, .to = to};
 }
 
-static uint32_t rank_of(const struct bpe *b, int32_t left, int32_t right)
+static uint32_t look_up(const struct bpe *b, int32_t left, int32_t right, int32_t *to)
 {
     const struct pair_slot *s = slot_of(b, pair_of(left, right));
+    *to = s->to;
     return s->pair == PAIR_FREE ? NONE : s->rank;
 }
 
@@ -159,27 +158,18 @@ static bool scratch_reserve(const struct bpe *b, struct bpe_scratch *s, size_t n
     return s->symbol != NULL;
 }
 
-/* One symbol for each byte that has a piece. */
-static uint32_t start(const struct bpe *b, struct bpe_scratch *s, const char *p, size_t n)
+static uint32_t add_symbol(struct bpe_scratch *s, uint32_t k, int32_t id)
 {
-    uint32_t k = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = b->byte_id[(uint8_t)p[i]];
-        if (id < 0) continue;
-        s->symbol[k] =
-            (struct bpe_symbol){.id = id, .prev = k - 1, .next = k + 1, .rank = NONE}; /* 0 - 1 is NONE */
-        k++;
-    }
-    if (k > 0) s->symbol[k - 1].next = NONE;
-    for (uint32_t i = 0; i + 1 < k; i++) s->symbol[i].rank = rank_of(b, s->symbol[i].id, s->symbol[i + 1].id);
-    return k;
+    s->symbol[k] =
+        (struct bpe_symbol){.id = id, .prev = k - 1, .next = k + 1, .rank = NONE}; /* 0 - 1 is NONE */
+    return k + 1;
 }
 
-/* The symbol at `at` takes the right one into itself, by the merge of that rank. */
-static struct bpe_symbol *merge(const struct bpe *b, struct bpe_scratch *s, uint32_t at, uint32_t rank)
+/* The symbol at `at` takes the right one into itself. */
+static struct bpe_symbol *merge(struct bpe_scratch *s, uint32_t at)
 {
     struct bpe_symbol *c = &s->symbol[at], *right = &s->symbol[c->next];
-    c->id = b->to[rank];
+    c->id = c->to;
     c->next = right->next;
     right->rank = NONE;
     if (c->next != NONE) s->symbol[c->next].prev = at;
@@ -189,7 +179,7 @@ static struct bpe_symbol *merge(const struct bpe *b, struct bpe_scratch *s, uint
 static uint32_t look_up_pair(const struct bpe *b, struct bpe_scratch *s, uint32_t at)
 {
     struct bpe_symbol *c = &s->symbol[at];
-    c->rank = c->next == NONE ? NONE : rank_of(b, c->id, s->symbol[c->next].id);
+    c->rank = c->next == NONE ? NONE : look_up(b, c->id, s->symbol[c->next].id, &c->to);
     return c->rank;
 }
 
@@ -210,7 +200,7 @@ static void merge_short(const struct bpe *b, struct bpe_scratch *s, uint32_t k)
         uint64_t top = heap_pop(s->heap, &n_heap);
         uint32_t at = (uint32_t)top, rank = (uint32_t)(top >> 32);
         if (s->symbol[at].rank != rank) continue;
-        const struct bpe_symbol *c = merge(b, s, at, rank);
+        const struct bpe_symbol *c = merge(s, at);
         push_pair(b, s, at, &n_heap);
         if (c->prev != NONE) push_pair(b, s, c->prev, &n_heap);
     }
@@ -234,7 +224,7 @@ static void merge_long(const struct bpe *b, struct bpe_scratch *s, uint32_t k)
         if (s->symbol[i].rank != NONE) bpe_queue_add(&s->queue, s->symbol[i].rank, i);
     while (bpe_queue_take(&s->queue, &rank, &at)) {
         leave_queue(s, s->symbol[at].next);
-        const struct bpe_symbol *c = merge(b, s, at, rank);
+        const struct bpe_symbol *c = merge(s, at);
         if (c->prev != NONE) {
             leave_queue(s, c->prev);
             queue_pair(b, s, c->prev);
@@ -243,16 +233,12 @@ static void merge_long(const struct bpe *b, struct bpe_scratch *s, uint32_t k)
     }
 }
 
-bool bpe_encode(const struct bpe *b, struct bpe_scratch *s, const char *p, size_t n, struct token_vec *out)
+/* The k symbols that are there, which were made of n bytes or ids. */
+static bool merge_all(const struct bpe *b, struct bpe_scratch *s, uint32_t k, size_t n, struct token_vec *out)
 {
-    if (n == 1) {
-        int32_t id = b->byte_id[(uint8_t)p[0]];
-        return id < 0 || token_vec_push(out, id);
-    }
-    CHECK(n <= BPE_PIECE_BYTES_MAX);
-    if (!scratch_reserve(b, s, n)) return false;
-    const uint32_t k = start(b, s, p, n);
     if (k == 0) return true;
+    s->symbol[k - 1].next = NONE;
+    for (uint32_t i = 0; i + 1 < k; i++) look_up_pair(b, s, i);
     if (n > SHORT_BYTES)
         merge_long(b, s, k);
     else
@@ -261,4 +247,31 @@ bool bpe_encode(const struct bpe *b, struct bpe_scratch *s, const char *p, size_
         if (!token_vec_push(out, s->symbol[i].id)) return false;
     }
     return true;
+}
+
+bool bpe_encode_ids(const struct bpe *b, struct bpe_scratch *s, const int32_t *id, size_t n,
+                    struct token_vec *out)
+{
+    uint32_t k = 0;
+    CHECK(n <= BPE_PIECE_BYTES_MAX);
+    if (!scratch_reserve(b, s, n)) return false;
+    for (size_t i = 0; i < n; i++) k = add_symbol(s, k, id[i]);
+    return merge_all(b, s, k, n, out);
+}
+
+/* One symbol for each byte that has a piece. */
+bool bpe_encode(const struct bpe *b, struct bpe_scratch *s, const char *p, size_t n, struct token_vec *out)
+{
+    if (n == 1) {
+        int32_t id = b->byte_id[(uint8_t)p[0]];
+        return id < 0 || token_vec_push(out, id);
+    }
+    uint32_t k = 0;
+    CHECK(n <= BPE_PIECE_BYTES_MAX);
+    if (!scratch_reserve(b, s, n)) return false;
+    for (size_t i = 0; i < n; i++) {
+        int32_t id = b->byte_id[(uint8_t)p[i]];
+        if (id >= 0) k = add_symbol(s, k, id);
+    }
+    return merge_all(b, s, k, n, out);
 }

@@ -78,11 +78,13 @@ enum err chat_tokens_encode(const struct chat_tokens *c, const struct tmpl_rende
             from = hit.at + 1; /* one of the template's own may begin inside it */
             continue;
         }
-        e = tokenizer_encode(c->tokenizer, text + done, hit.at - done, 0, out, note);
+        e = tokenizer_encode(c->tokenizer, text + done, hit.at - done, done > 0 ? TOKENIZE_INSIDE : 0, out,
+                             note);
         if (!e && !token_vec_push(out, hit.id)) e = no_memory(note);
         done = from = hit.at + hit.len;
     }
-    if (!e) e = tokenizer_encode(c->tokenizer, text + done, n - done, 0, out, note);
+    if (!e)
+        e = tokenizer_encode(c->tokenizer, text + done, n - done, done > 0 ? TOKENIZE_INSIDE : 0, out, note);
     if (!e && frame.n > 1 && !token_vec_push(out, frame.id[1])) e = no_memory(note);
     token_vec_fini(&frame);
     return e;

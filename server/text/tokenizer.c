@@ -12,6 +12,7 @@
 #include "server/text/bpe.h"
 #include "server/text/pretok.h"
 #include "server/text/special.h"
+#include "server/text/spm.h"
 #include "server/text/unicode.h"
 #include "base/utf8.h"
 
@@ -27,8 +28,10 @@ struct tokenizer {
     struct strmap *by_bytes; /* bytes -> id of a normal piece; only with ignore_merges */
     struct bpe *bpe;
     struct pretok *pretok;
+    struct spm *spm;                              /* NULL: a byte-level vocabulary, with a pretok */
     struct special *special, *special_normalized; /* tokens looked for in raw and in normalised text */
     bool nfc, ignore_merges, add_bos, add_eos;
+    bool strips;
     int32_t bos_id, eos_id;
 };
 
@@ -91,7 +94,7 @@ static const char *key_name(const struct tokenizer_src *src, enum key key)
         [KEY_EOS] = {"tokenizer.ggml.eos_token_id", "eos_token"},
         [KEY_UNK] = {"tokenizer.ggml.unknown_token_id", "model.unk_token"},
     };
-    return name[key][src->n_pattern > 0];
+    return name[key][src->n_pattern > 0 || (src->spm.on && !src->spm.score)];
 }
 
 static enum err check_src(const struct tokenizer_src *src, struct err_note *note)
@@ -114,11 +117,34 @@ static enum err check_src(const struct tokenizer_src *src, struct err_note *note
         }
     }
     for (int i = 0; i < src->n_piece; i++) {
-        if (src->kind[i] > TOKEN_UNUSED) {
+        if (src->kind[i] > TOKEN_BYTE) {
             return err_set(note, ERR_MODEL_FILE, key_name(src, KEY_KINDS), "token %d has an unknown kind", i);
         }
     }
     return OK;
+}
+
+/* The bytes that piece i of a sentencepiece vocabulary stands for, into out, of its length. False: those of
+ * its text. */
+static bool spm_to_bytes(const struct tokenizer *t, size_t i, char *out, size_t *out_len)
+{
+    const char *p = t->piece[i];
+    if (t->kind[i] == TOKEN_BYTE) {
+        char hex[3] = {0};
+        if (t->piece_len[i] == 6) memcpy(hex, p + 3, 2);
+        out[0] = (char)strtoul(hex, NULL, 16);
+        *out_len = 1;
+        return true;
+    }
+    if (t->kind[i] != TOKEN_NORMAL) return false;
+    size_t n = 0;
+    for (size_t k = 0; k < t->piece_len[i];) {
+        const bool mark = t->piece_len[i] - k >= 3 && memcmp(p + k, "\xE2\x96\x81", 3) == 0;
+        out[n++] = mark ? ' ' : p[k];
+        k += mark ? 3 : 1;
+    }
+    *out_len = n;
+    return true;
 }
 
 /* Copies the pieces, decodes them, and maps them. A duplicate text means its first id. */
@@ -147,7 +173,9 @@ static enum err build_pieces(struct tokenizer *t, const struct tokenizer_src *sr
         if (!copy || !bytes) return no_memory(note);
         t->piece[i] = copy;
         t->piece_len[i] = len;
-        bool coded = t->kind[i] == TOKEN_NORMAL && piece_to_bytes(table, copy, len, bytes, &t->bytes_len[i]);
+        bool coded = src->spm.on ? spm_to_bytes(t, i, bytes, &t->bytes_len[i])
+                                 : t->kind[i] == TOKEN_NORMAL &&
+                                       piece_to_bytes(table, copy, len, bytes, &t->bytes_len[i]);
         t->bytes[i] = coded ? bytes : copy;
         if (!coded) t->bytes_len[i] = len;
         if (strmap_get(t->by_piece, copy, len) < 0 && !strmap_put(t->by_piece, copy, len, (int32_t)i)) {
@@ -239,7 +267,7 @@ static void build_bytes(struct tokenizer *t, int32_t unk_id)
  * it could not be kept away from a client's spans there. */
 static bool is_late(const struct tokenizer *t, int32_t id)
 {
-    return (t->trait[id] & TOKEN_NORMALIZED) && !(t->nfc && t->kind[id] == TOKEN_SPECIAL);
+    return (t->trait[id] & TOKEN_NORMALIZED) && !t->spm && !(t->nfc && t->kind[id] == TOKEN_SPECIAL);
 }
 
 static enum err build_special(struct tokenizer *t, struct special **out, bool late, struct err_note *note)
@@ -285,6 +313,25 @@ static enum err build_by_bytes(struct tokenizer *t, struct err_note *note)
     return OK;
 }
 
+/* What parts text, and merges. */
+static enum err build_words(struct tokenizer *t, const struct tokenizer_src *src, struct err_note *note)
+{
+    if (src->spm.on) {
+        const struct spm_vocab v = {.n_piece = t->n_piece,
+                                    .piece = t->piece,
+                                    .piece_len = t->piece_len,
+                                    .kind = t->kind,
+                                    .by_piece = t->by_piece,
+                                    .unk_id = src->unk_id};
+        t->strips = src->spm.strips;
+        enum err e = spm_new(&t->spm, &v, &src->spm, note);
+        return e == OK && !src->spm.score ? build_merges(t, src, note) : e;
+    }
+    enum err e = build_merges(t, src, note);
+    if (e == OK) build_bytes(t, src->unk_id);
+    return e;
+}
+
 static enum err build(struct tokenizer **out, const struct tokenizer_src *src, struct err_note *note)
 {
     enum err e = check_src(src, note);
@@ -296,13 +343,14 @@ static enum err build(struct tokenizer **out, const struct tokenizer_src *src, s
     t->eos_id = src->eos_id;
     t->add_bos = src->add_bos;
     t->add_eos = src->add_eos;
-    if ((e = pretok_new(&t->pretok, src->pre, src->pattern, src->split, src->n_pattern, note)) != OK)
-        goto fail;
-    t->nfc = src->nfc || pretok_nfc(t->pretok);
-    t->ignore_merges = src->ignore_merges || pretok_ignore_merges(t->pretok);
+    if (!src->spm.on) {
+        if ((e = pretok_new(&t->pretok, src->pre, src->pattern, src->split, src->n_pattern, note)) != OK)
+            goto fail;
+        t->nfc = src->nfc || pretok_nfc(t->pretok);
+        t->ignore_merges = src->ignore_merges || pretok_ignore_merges(t->pretok);
+    }
     if ((e = build_pieces(t, src, note)) != OK) goto fail;
-    if ((e = build_merges(t, src, note)) != OK) goto fail;
-    build_bytes(t, src->unk_id);
+    if ((e = build_words(t, src, note)) != OK) goto fail;
     if ((e = build_special(t, &t->special, false, note)) != OK) goto fail;
     if ((e = build_special(t, &t->special_normalized, true, note)) != OK) goto fail;
     if (t->ignore_merges && (e = build_by_bytes(t, note)) != OK) goto fail;
@@ -332,6 +380,7 @@ void tokenizer_free(struct tokenizer *t)
     special_free(t->special);
     special_free(t->special_normalized);
     pretok_free(t->pretok);
+    spm_free(t->spm);
     bpe_free(t->bpe);
     strmap_free(t->by_bytes);
     strmap_free(t->by_piece);
@@ -348,6 +397,7 @@ struct encode {
     struct token_vec *out;
     struct pretok_run *run;
     struct bpe_scratch bpe;
+    struct spm_scratch spm;
     struct strbuf nfc;
     const struct tokenizer_span *guard; /* [n_guard] bytes in which no special token may lie */
     size_t n_guard, base;               /* base: where the text at hand stands in all of it */
@@ -453,6 +503,11 @@ static enum err cut_at_tokens(struct encode *c, const struct special *special, c
 
 static enum err encode_words(struct encode *c, const char *text, size_t n, struct err_note *note)
 {
+    if (c->t->spm) {
+        const struct bpe *bpe = c->t->bpe ? c->t->bpe : spm_bpe(c->t->spm);
+        const bool first = c->base == 0 && !(c->flags & TOKENIZE_INSIDE);
+        return spm_encode(c->t->spm, bpe, &c->spm, &c->bpe, text, n, first, c->out) ? OK : no_memory(note);
+    }
     return pretok_split(c->t->pretok, c->run, text, n, emit_piece, c, note);
 }
 
@@ -485,6 +540,7 @@ enum err tokenizer_encode_guarded(const struct tokenizer *t, const char *text, s
     struct encode c = {
         .t = t, .out = out, .run = pretok_run_new(), .guard = guard, .n_guard = n_guard, .flags = flags};
     strbuf_init(&c.nfc);
+    strbuf_init(&c.spm.text);
     enum err e = OK;
     if (!c.run) {
         e = no_memory(note);
@@ -497,6 +553,7 @@ enum err tokenizer_encode_guarded(const struct tokenizer *t, const char *text, s
         e = no_memory(note);
     if (e != OK) out->n = n_before;
     strbuf_fini(&c.nfc);
+    spm_scratch_fini(&c.spm);
     bpe_scratch_fini(&c.bpe);
     pretok_run_free(c.run);
     return e;
@@ -505,6 +562,7 @@ enum err tokenizer_encode_guarded(const struct tokenizer *t, const char *text, s
 /* ---- reading the vocabulary ---- */
 
 int tokenizer_n_piece(const struct tokenizer *t) { return t->n_piece; }
+bool tokenizer_strips(const struct tokenizer *t) { return t->strips; }
 int32_t tokenizer_bos(const struct tokenizer *t) { return t->bos_id; }
 int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos_id; }
 

@@ -14,7 +14,8 @@ enum token_kind {
     TOKEN_NORMAL,
     TOKEN_SPECIAL /* control: never text */,
     TOKEN_ADDED /* matched whole, but is text */,
-    TOKEN_UNUSED
+    TOKEN_UNUSED,
+    TOKEN_BYTE /* of a sentencepiece vocabulary: "<0x0A>" */
 };
 
 /* What else an added or special token does. */
@@ -31,6 +32,25 @@ enum split_kind {
     SPLIT_DIGITS,     /* every digit by itself (needs no pattern) */
     SPLIT_DIGIT_RUNS, /* runs of digits (needs no pattern) */
     SPLIT_WORDS,      /* GPT-2's pattern, which ByteLevel applies (needs no pattern) */
+};
+
+/* Whether a space is put before a text, or a part of it between special tokens. */
+enum spm_prefix {
+    SPM_PREFIX_NONE,
+    SPM_PREFIX_ALL,    /* before every part */
+    SPM_PREFIX_UNLESS, /* likewise, unless it begins with one */
+    SPM_PREFIX_FIRST,  /* likewise, and only where the text begins with that part */
+};
+
+/* Vocabularies as sentencepiece makes them: merges of characters, not of bytes; spaces are U+2581. */
+struct spm_rules {
+    bool on;
+    bool fuse_unk;  /* characters without a piece that follow each other are one unknown token */
+    bool words;     /* no merge goes over the beginning of a word */
+    bool strips;    /* a decoded text loses the space that it begins with */
+    uint8_t prefix; /* enum spm_prefix */
+    const float
+        *score; /* [n_piece] the pieces' own order of merging, the highest first; NULL: merges say it */
 };
 
 /* What a model file says about its vocabulary. All memory is borrowed during tokenizer_new only. */
@@ -58,6 +78,7 @@ struct tokenizer_src {
     int32_t bos_id, eos_id, unk_id; /* -1: none. unk stands for bytes without a piece; they are dropped when
                                        it is none or special */
     bool add_bos, add_eos;
+    struct spm_rules spm; /* then pieces are text, and there are no pre-tokenizer and no patterns */
 };
 
 struct tokenizer;
@@ -71,6 +92,7 @@ enum tokenize_flags {
     TOKENIZE_SPECIAL = 1, /* special tokens' text in the input becomes the special token (raw prompts);
                              otherwise it stays text */
     TOKENIZE_ADD = 2,     /* adds bos/eos where the model asks for it */
+    TOKENIZE_INSIDE = 4,  /* the text is not the first part of its whole */
 };
 /* Appends to out. text is valid UTF-8 of n bytes and may hold NUL bytes. Linear in n.
  * ERR_NOMEM, ERR_TOO_LARGE, ERR_INVALID_UTF8, or ERR_INVALID_REQUEST when a pattern exceeds its budget; out
@@ -89,6 +111,7 @@ enum err tokenizer_encode_guarded(const struct tokenizer *t, const char *text, s
 
 int32_t tokenizer_bos(const struct tokenizer *t); /* -1: none */
 int32_t tokenizer_eos(const struct tokenizer *t);
+bool tokenizer_strips(const struct tokenizer *t); /* a decoded text loses the space that it begins with */
 int tokenizer_n_piece(const struct tokenizer *t);
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 bool tokenizer_is_whole(const struct tokenizer *t, int32_t id); /* special or added: never made of merges */

@@ -3,8 +3,8 @@ strings each, with and without special tokens, read from GGUF and from the token
 Vocabularies of other models than the small one are too large to be kept here; pass the files, for instance
 ggml-vocab-{gpt-2,llama-bpe,qwen2}.gguf, which llama.cpp ships with texts and their ids (.inp, .out) beside them.
 
-    make build/tests/server/tokenizer_cli
-    python tests/goldens/make_tokenizers.py build/tests/server/tokenizer_cli models/SmolLM2-135M-Instruct.Q4_1.gguf [GGUF ...]
+    make build/tests/server/text/tokenizer_cli
+    python tests/goldens/make_tokenizers.py build/tests/server/text/tokenizer_cli models/SmolLM2-135M-Instruct.Q4_1.gguf [GGUF ...]
 
 Needs: tokenizers, gguf. Prints a line for each comparison; fails where there is a difference.
 """

@@ -20,28 +20,7 @@ static int n_case, n_taken, n_encoded;
 
 static void encode_some(const struct text_assets *a, const char *what)
 {
-    struct tokenizer_src src = {
-        .n_piece = a->n_piece,
-        .piece = a->piece,
-        .piece_len = a->piece_len,
-        .kind = a->kind,
-        .trait = a->trait,
-        .n_merge = a->n_merge,
-        .merge = a->merge,
-        .merge_len = a->merge_len,
-        .merge_at = a->merge_at,
-        .file = a->file,
-        .pattern = a->pattern,
-        .split = a->split,
-        .n_pattern = a->n_pattern,
-        .nfc = a->nfc,
-        .ignore_merges = a->ignore_merges,
-        .bos_id = a->bos_id,
-        .eos_id = a->eos_id,
-        .unk_id = a->unk_id,
-        .add_bos = a->add_bos,
-        .add_eos = a->add_eos,
-    };
+    const struct tokenizer_src src = text_assets_vocabulary(a);
     static const char text[] = "<s>abc 12ab\xC3\xA9 e\xCC\x81 <t\xC3\xA9> \n </s>  cab\"<";
     struct tokenizer *t = NULL;
     struct err_note note = {0};

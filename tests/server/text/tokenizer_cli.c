@@ -48,29 +48,7 @@ int main(int argc, char **argv)
     if (argc != 5) return die("MODEL FLAGS IN OUT");
     int64_t t0 = clock_ns();
     if (text_assets_open(&a, argv[1], &note) != OK) return die(note.text);
-    struct tokenizer_src src = {
-        .n_piece = a->n_piece,
-        .piece = a->piece,
-        .piece_len = a->piece_len,
-        .kind = a->kind,
-        .trait = a->trait,
-        .n_merge = a->n_merge,
-        .merge = a->merge,
-        .merge_len = a->merge_len,
-        .merge_at = a->merge_at,
-        .file = a->file,
-        .pre = a->pre,
-        .pattern = a->pattern,
-        .split = a->split,
-        .n_pattern = a->n_pattern,
-        .nfc = a->nfc,
-        .ignore_merges = a->ignore_merges,
-        .bos_id = a->bos_id,
-        .eos_id = a->eos_id,
-        .unk_id = a->unk_id,
-        .add_bos = a->add_bos,
-        .add_eos = a->add_eos,
-    };
+    const struct tokenizer_src src = text_assets_vocabulary(a);
     if (tokenizer_new(&t, &src, &note) != OK) return die(note.text);
     double load_ms = clock_ms_since(t0);
     FILE *in = fopen(argv[3], "rb"), *out = fopen(argv[4], "wb");
