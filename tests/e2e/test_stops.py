@@ -15,9 +15,9 @@ from conftest import ROOT, Server, Stream, model_of, need_binary
 
 APP = os.environ.get("FAULT_APP", os.path.join(ROOT, "build/tests/server/fault_app"))
 MARK, SLOW = 4242, 3
-LIMIT_MS = 1500
+LIMIT_MS = 700
 ASK = dict(prompt="Once upon a time", temperature=0, ignore_eos=True)
-LENGTHS_S = (0.05, 0.3, 0.45, 1.7)  # of stops: some shorter than a quarter of the limit, some longer than all of it
+LENGTHS_S = (0.02, 0.15, 0.2, 0.8)  # of stops: some shorter than a quarter of the limit, some longer than all of it
 
 
 @pytest.fixture
