@@ -194,7 +194,8 @@ enum err guard_block(struct guard *g, const char *p, size_t n, const struct guar
             g->seen = n;
             return ERR_IO;
         }
-        if (p[1] == '\n') g->at = 2;
+        if (p[1] != '\n') return err_set(note, ERR_INVALID_REQUEST, NULL, "this is not an HTTP request");
+        g->at = 2;
     }
     size_t seen = g->seen > g->at ? g->seen - g->at : 0;
     enum err e = check_lines(g, p, n, max, note);

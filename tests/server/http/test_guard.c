@@ -48,6 +48,29 @@ static void a_refusal_comes_early_and_stays(void **state)
     assert_true(refused);
 }
 
+/* All short beginnings of a few telling bytes, cut at every place. */
+static void what_came_in_two_parts_is_judged_as_what_came_at_once(void **state)
+{
+    (void)state;
+    enum { LONGEST = 6 };
+    static const char byte[] = "\r\n G/f";
+    const int n_byte = (int)sizeof byte - 1;
+    struct err_note note;
+    for (int n = 2, all = n_byte * n_byte; n <= LONGEST; n++, all *= n_byte)
+        for (int k = 0; k < all; k++) {
+            char text[LONGEST];
+            for (int i = 0, rest = k; i < n; i++, rest /= n_byte) text[i] = byte[rest % n_byte];
+            struct guard at_once = {.at = 0};
+            const enum err want = guard_block(&at_once, text, (size_t)n, &bound, &note);
+            for (int cut = 1; cut < n; cut++) {
+                struct guard parts = {.at = 0};
+                enum err e = guard_block(&parts, text, (size_t)cut, &bound, &note);
+                if (e == ERR_IO) e = guard_block(&parts, text, (size_t)n, &bound, &note);
+                assert_int_equal(e, want);
+            }
+        }
+}
+
 static void one_changed_byte_never_reads_as_two_requests(void **state)
 {
     (void)state;
@@ -95,6 +118,7 @@ int main(void)
     const struct CMUnitTest test[] = {
         cmocka_unit_test(a_good_block_passes_at_its_end_and_not_before),
         cmocka_unit_test(a_refusal_comes_early_and_stays),
+        cmocka_unit_test(what_came_in_two_parts_is_judged_as_what_came_at_once),
         cmocka_unit_test(one_changed_byte_never_reads_as_two_requests),
         cmocka_unit_test(too_many_bytes_without_an_end_are_refused),
         cmocka_unit_test(escapes_are_decoded_or_refused),
