@@ -33,7 +33,8 @@ enum err api_open(struct app *a)
     struct api *api = calloc(1, sizeof *api);
     if (!api) return ERR_NOMEM;
     api->app = a;
-    api->room.most = (size_t)a->config->max_answers_bytes;
+    answer_room_init(&api->room, (size_t)a->config->max_answers_bytes,
+                     (size_t)a->config->client_answers_bytes);
     list_init(&api->gens);
     list_init(&api->jobs);
     lanes_init(&api->lanes, a->loop, (int)a->config->prep_threads, (size_t)a->config->small_body_bytes);
@@ -226,7 +227,7 @@ static void job_free(struct job *j)
 struct long_answer {
     struct api *api;
     struct text_answer *text;
-    size_t counted;
+    struct answer_hold hold;
 };
 
 static bool long_answer_next(void *arg, struct strbuf *out)
@@ -237,8 +238,7 @@ static bool long_answer_next(void *arg, struct strbuf *out)
 static void long_answer_free(void *arg)
 {
     struct long_answer *a = arg;
-    struct err_note none;
-    answer_room_set(&a->api->room, &a->counted, 0, &none);
+    answer_room_give(&a->api->room, &a->hold);
     text_answer_free(a->text);
     free(a);
 }
@@ -247,8 +247,9 @@ static void answer_long(struct job *j)
 {
     struct api *api = j->api;
     struct long_answer *a = calloc(1, sizeof *a);
-    enum err e = a ? answer_room_set(&api->room, &a->counted, text_answer_bytes(j->ask->rest), &j->note)
-                   : err_set(&j->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    enum err e =
+        a ? answer_room_set(&api->room, &a->hold, j->lane.client, text_answer_bytes(j->ask->rest), &j->note)
+          : err_set(&j->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     if (e) {
         free(a);
         api_refuse(api, j->call, j->endpoint, &j->note);
@@ -280,7 +281,7 @@ static void answer_job(struct job *j)
     } else {
         struct ask *ask = j->ask;
         j->ask = NULL;
-        gen_start(api, call, ask, j->start_ns);
+        gen_start(api, call, ask, j->lane.client, j->start_ns);
     }
 }
 

@@ -56,8 +56,7 @@ static void log_gen(const struct gen *g)
 
 static void gen_free(struct gen *g)
 {
-    struct err_note none;
-    answer_room_set(&g->api->room, &g->counted, 0, &none);
+    answer_room_give(&g->api->room, &g->hold);
     if (g->writer->close) g->writer->close(g);
     for (int i = 0; i < g->n_choice; i++) choice_fini(&g->choice[i]);
     free(g->choice);
@@ -192,7 +191,8 @@ static enum err count_bytes(struct gen *g, struct choice *c, struct err_note *no
     const size_t n = choice_bytes(c);
     g->bytes += n - c->counted;
     c->counted = n;
-    return answer_room_set(&g->api->room, &g->counted, g->bytes > small_bytes(g) ? g->bytes : 0, note);
+    return answer_room_set(&g->api->room, &g->hold, g->client, g->bytes > small_bytes(g) ? g->bytes : 0,
+                           note);
 }
 
 /* The scores of its prompts, which are there from the beginning. */
@@ -201,7 +201,8 @@ static enum err count_scores(struct gen *g, struct err_note *note)
     for (int i = 0; i < g->n_choice; i++)
         if (g->choice[i].r->prompt_out)
             g->bytes += (size_t)g->choice[i].r->n_prompt * sizeof *g->choice[i].r->prompt_out;
-    return answer_room_set(&g->api->room, &g->counted, g->bytes > small_bytes(g) ? g->bytes : 0, note);
+    return answer_room_set(&g->api->room, &g->hold, g->client, g->bytes > small_bytes(g) ? g->bytes : 0,
+                           note);
 }
 
 /* Reads what there is of one choice, and tells it. */
@@ -327,7 +328,7 @@ static enum err ask_opened(struct gen *g, struct err_note *note)
     return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
 }
 
-void gen_start(struct api *api, struct http_call *call, struct ask *ask, int64_t start_ns)
+void gen_start(struct api *api, struct http_call *call, struct ask *ask, uint64_t client, int64_t start_ns)
 {
     struct err_note note;
     struct gen *g = gen_new(api, call, ask, start_ns);
@@ -337,6 +338,7 @@ void gen_start(struct api *api, struct http_call *call, struct ask *ask, int64_t
         ask_free(ask);
         return;
     }
+    g->client = client;
     enum err e = count_scores(g, &note);
     if (!e) e = ask_opened(g, &note);
     if (!e) e = submit_all(g, &note);

@@ -9,8 +9,8 @@
 
 #include "server/api/internal.h"
 
-/* Takes the ask and the call: submits the requests and answers, now or later. */
-void gen_start(struct api *api, struct http_call *call, struct ask *ask, int64_t start_ns);
+/* Takes the ask and the call: submits the requests and answers, now or later. client: as http_body_owner. */
+void gen_start(struct api *api, struct http_call *call, struct ask *ask, uint64_t client, int64_t start_ns);
 void gen_events(struct request *r); /* the scheduler announced r, which a generation submitted */
 
 #endif

@@ -42,7 +42,8 @@ struct gen {
     bool ended;     /* it counts no more */
     bool read;      /* the whole answer is being read, piece by piece */
     size_t bytes;   /* held for the answer */
-    size_t counted; /* of these, in api.room */
+    uint64_t client;
+    struct answer_hold hold; /* of these, in api.room */
     struct {
         struct json_out o;
         struct answer_cursor cursor;

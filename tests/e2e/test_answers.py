@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small(folder):
-    s = start(folder, "--max-answers-bytes", MIB, "--stream-buffer-bytes", 4096, "--write-stall-ms", 600000)
+    s = start(folder, "--max-answers-bytes", 2 * MIB, "--stream-buffer-bytes", 4096, "--write-stall-ms", 600000)
     yield s
     assert s.stop() == 0
 
@@ -84,13 +84,25 @@ def test_an_answer_in_pieces_is_the_answer_at_once(small, large, path, body):
     wait_until(lambda: held(small) == 0)
 
 
+def post_from(address, server, body):
+    """As a client of another address."""
+    conn = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120, source_address=(address, 0))
+    conn.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+    r = conn.getresponse()
+    r.read()
+    conn.close()
+    return r.status
+
+
 def test_answers_that_nobody_reads_are_bounded_and_others_are_served(small):
+    """One client gets half of the room."""
     with unread(small, SCORED, 12) as made:
         wait_until(lambda: small.metrics()["fluxd_requests_running"] == small.metrics()["fluxd_requests_waiting"] == 0 and held(small) > MIB / 2)
         assert held(small) <= MIB
         e = check_error(small.post("/v1/completions", SCORED), 503, "overloaded")
-        assert "--max-answers-bytes" in e["message"]
+        assert "--client-answers-bytes" in e["message"]
         assert small.complete("a", max_tokens=2)["choices"] and small.complete("a", max_tokens=20, logprobs=5)["choices"]
+        assert post_from("127.0.0.2", small, SCORED) == 200
         want = {200: 0, 503: 0}
         for s in made:
             r = s.makefile("rb")
@@ -104,7 +116,7 @@ def test_answers_that_nobody_reads_are_bounded_and_others_are_served(small):
 def test_an_answer_that_grows_beyond_the_room_ends_with_an_error(small):
     body = {"prompt": "a", "max_tokens": 900, "temperature": 0, "ignore_eos": True, "logprobs": 1, "n": 8}
     e = check_error(small.post("/v1/completions", body), 503, "overloaded")
-    assert "--max-answers-bytes" in e["message"]
+    assert "--client-answers-bytes" in e["message"]
     wait_until(lambda: held(small) == 0)
     small.wait_free()
 
