@@ -27,6 +27,7 @@
 #include "server/notify.h"
 #include "server/pace.h"
 #include "server/process.h"
+#include "server/sampling.h"
 #include "server/api/routes.h"
 #include "server/http/place.h"
 #include "server/jinja/jinja.h"
@@ -463,7 +464,7 @@ static void say_ready(struct server *s)
              (double)process_resident_bytes() / 1048576);
     log_line(LOG_INFO, "ready",
              "model=\"%s\" family=%s device=\"%s\" weights=%s layers=%d context_tok=%d router=%s port=%d",
-             s->app.model_id, m->family, m->device, m->weights, m->n_layer, m->max_len,
+             s->app.names.id, m->family, m->device, m->weights, m->n_layer, m->max_len,
              m->has_router ? "yes" : "no", http_port(s->app.http));
     log_say(
         STDOUT_FILENO, "fluxd is ready: curl %s/v1/%s%s -H 'Content-Type: application/json' -d '%s'",
@@ -484,12 +485,8 @@ static void publish(struct server *s)
     a->chat_template = s->chat_template;
     a->template_text = s->template_text ? s->template_text : s->assets->chat_template;
     a->n_template = s->template_text ? s->n_template : s->assets->chat_template_len;
-    a->gen_temperature = s->assets->temperature;
-    a->gen_top_p = s->assets->top_p;
-    a->gen_top_k = s->assets->top_k;
-    a->gen_repetition_penalty = s->assets->repetition_penalty;
-    snprintf(a->model_id, sizeof a->model_id, "%s",
-             *s->config.served_model_name ? s->config.served_model_name : a->model->name);
+    sampling_settle(a, &s->config, s->assets);
+    model_names_init(&a->names, s->config.served_model_name, s->config.model, a->model->name);
     s->config.max_model_len = a->model->max_len; /* what clients find in /v1/limits */
     if (!s->config.max_detokenize_ids) s->config.max_detokenize_ids = a->model->max_len;
     a->ready_wall_s = clock_wall_s();

@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "scheduler/scheduler.h"
+#include "server/api/names.h"
 #include "server/config.h"
 #include "server/http/http.h"
 #include "server/process.h"
@@ -30,9 +31,10 @@ struct app {
     struct tmpl *chat_template; /* NULL: the model has none, chat is refused */
     const char *template_text;  /* its source */
     size_t n_template;
-    char model_id[MODEL_ID_BYTES];                             /* --served-model-name, else the model's own */
-    double gen_temperature, gen_top_p, gen_repetition_penalty; /* generation_config.json; NaN: none */
-    int gen_top_k;                                             /* -1: none */
+    struct model_names names;
+    double gen_temperature, gen_top_p, gen_min_p,
+        gen_repetition_penalty; /* of requests that name none; NaN: none */
+    int gen_top_k;              /* -1: none */
     int64_t started_wall_s, ready_wall_s;
     struct process_use process; /* as /metrics last read it, at process_ns */
     int64_t process_ns;

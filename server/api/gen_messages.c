@@ -110,7 +110,7 @@ static void write_head(struct json_out *o, const struct gen *g)
     json_out_text(o, "id", g->id);
     json_out_text(o, "type", "message");
     json_out_text(o, "role", "assistant");
-    json_out_text(o, "model", g->api->app->model_id);
+    json_out_text(o, "model", g->api->app->names.id);
 }
 
 /* --- events */

@@ -9,7 +9,7 @@ enum { SCORES_AT_ONCE = 64 }; /* tokens of a prompt in one chunk of a stream */
 
 static struct answer_head head_of(const struct gen *g)
 {
-    return (struct answer_head){.id = g->id, .model = g->api->app->model_id, .created = g->created};
+    return (struct answer_head){.id = g->id, .model = g->api->app->names.id, .created = g->created};
 }
 
 static bool is_chat(const struct gen *g) { return g->writer->chat; }

@@ -137,7 +137,7 @@ static void infos(const struct expo *p, const struct app *app)
     if (!m) return;
     expo_family(p, "fluxd_", "model_info", "gauge", "The model and the device it runs on; always 1.");
     strbuf_puts(p->out, "fluxd_model_info{");
-    const char *const pair[][2] = {{"model", app->model_id},
+    const char *const pair[][2] = {{"model", app->names.id},
                                    {"name", m->name},
                                    {"family", m->family},
                                    {"device", m->device},

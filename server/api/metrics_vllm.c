@@ -11,7 +11,7 @@ static void vllm_single(const struct expo *p, const struct app *app, const char 
 {
     expo_family(p, "vllm:", name, type, help);
     strbuf_printf(p->out, "vllm:%s%s{", name, !strcmp(type, "counter") ? "_total" : "");
-    expo_label(p->out, "model_name", app->model_id);
+    expo_label(p->out, "model_name", app->names.id);
     strbuf_puts(p->out, "} ");
     expo_number(p->out, v);
 }
@@ -28,7 +28,7 @@ static void vllm_finished(const struct expo *p, const struct app *app, const str
     expo_family(p, "vllm:", "request_success", "counter", "Requests that ended, by reason.");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         strbuf_printf(p->out, "vllm:request_success_total{finished_reason=\"%s\",", row[i].reason);
-        expo_label(p->out, "model_name", app->model_id);
+        expo_label(p->out, "model_name", app->names.id);
         strbuf_puts(p->out, "} ");
         expo_number(p->out, row[i].v);
     }
@@ -105,7 +105,7 @@ void metrics_vllm(const struct expo *p, const struct app *app, const struct sche
     infos(p, app);
     struct strbuf model;
     strbuf_init(&model);
-    expo_label(&model, "model_name", app->model_id);
+    expo_label(&model, "model_name", app->names.id);
     const struct expo q = {
         .out = p->out, .format = p->format, .also = strbuf_failed(&model) ? NULL : model.data};
     histograms(&q, s, api_stats(app));

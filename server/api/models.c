@@ -7,11 +7,11 @@
 static void write_model(struct json_out *o, const struct app *a)
 {
     json_out_object(o, NULL);
-    json_out_text(o, "id", a->model_id);
+    json_out_text(o, "id", a->names.id);
     json_out_text(o, "object", "model");
     json_out_int(o, "created", a->ready_wall_s);
     json_out_text(o, "owned_by", "fluxd");
-    json_out_text(o, "root", a->model_id);
+    json_out_text(o, "root", a->names.id);
     json_out_null(o, "parent");
     json_out_int(o, "max_model_len", a->model->max_len);
     json_out_end(o);
@@ -63,12 +63,11 @@ void api_model(struct http_call *c, void *app)
 {
     const struct app *a = app;
     struct err_note note;
-    if (!a->model || !strcmp(http_path_rest(c), a->model_id)) {
+    if (!a->model || model_names_has(&a->names, http_path_rest(c))) {
         tell(c, a, write_model);
         return;
     }
-    err_set(&note, ERR_MODEL_NOT_FOUND, "model", "the model \"%.128s\" does not exist here; see /v1/models",
-            http_path_rest(c));
+    model_names_refuse(&a->names, http_path_rest(c), &note);
     refuse(c, a, &note);
 }
 

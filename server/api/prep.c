@@ -107,7 +107,7 @@ static void fill_sample(const struct prep *c, struct sample_row *s)
     } value[] = {
         {p->temperature, env->gen_temperature, 1, &s->temperature},
         {p->top_p, env->gen_top_p, 1, &s->top_p},
-        {p->min_p, NAN, 0, &s->min_p},
+        {p->min_p, env->gen_min_p, 0, &s->min_p},
         {p->presence, NAN, 0, &s->presence},
         {p->frequency, NAN, 0, &s->frequency},
         {p->repetition, env->gen_repetition, 1, &s->repetition},
@@ -376,6 +376,10 @@ static void copy_id(char *to, size_t size, const struct json_str *from)
 static enum err check_model(const struct prep *c)
 {
     if (!c->p.model.p || !strcmp(c->p.model.p, c->env->model_id)) return OK;
+    const struct model_names *names = c->env->names;
+    if (names)
+        return model_names_has(names, c->p.model.p) ? OK
+                                                    : model_names_refuse(names, c->p.model.p, c->in->note);
     return err_set(c->in->note, ERR_MODEL_NOT_FOUND, "model",
                    "the model \"%.128s\" does not exist here; see /v1/models", c->p.model.p);
 }

@@ -7,6 +7,7 @@
 #include "scheduler/request.h"
 #include "server/api/api.h"
 #include "server/api/chat_prompt.h"
+#include "server/api/names.h"
 #include "server/api/text_answer.h"
 #include "server/text/tools/tools.h"
 
@@ -14,10 +15,11 @@ struct prep_env {
     struct chat_prompt_env chat;
     const struct engine_info *model;
     const char *model_id;
-    double gen_temperature, gen_top_p, gen_repetition; /* the model's defaults; NaN: none */
-    int gen_top_k;                                     /* -1: none */
-    int64_t seed;                                      /* --seed; -1: a fresh one for each request */
-    int choices_most;                                  /* of one call: what the queue could ever take */
+    const struct model_names *names;                              /* NULL: model_id alone */
+    double gen_temperature, gen_top_p, gen_min_p, gen_repetition; /* the model's defaults; NaN: none */
+    int gen_top_k;                                                /* -1: none */
+    int64_t seed;     /* --seed; -1: a fresh one for each request */
+    int choices_most; /* of one call: what the queue could ever take */
     size_t tokenize_bytes_most, detokenize_ids_most;
     const char *drop_system_lines; /* --drop-system-lines */
     bool clamp_max_tokens;         /* --clamp-max-tokens */

@@ -1,5 +1,8 @@
 /* headers: what every answer bears. A page of a listed origin gets that origin named,
  * without which its browser keeps the answer from it. Loop thread only. */
+#include <stdio.h>
+#include <string.h>
+
 #include "server/http/internal.h"
 
 const char *http_header(const struct http_call *c, const char *name)
@@ -38,6 +41,12 @@ struct MHD_Response *http_with_own_headers(const struct http_call *c, struct MHD
     r = http_with_header(r, "X-Request-Id", named ? c->trace.id : c->id);
     if (named) r = http_with_header(r, "X-Fluxd-Request-Id", c->id);
     if (d && d->id_header) r = http_with_header(r, d->id_header, c->id);
+    const char *connection = http_header(c, "Connection");
+    if (c->http->conf.idle_ms >= 1000 && !c->unframed && !(connection && strcasestr(connection, "close"))) {
+        char stays[32];
+        snprintf(stays, sizeof stays, "timeout=%d", c->http->conf.idle_ms / 1000);
+        r = http_with_header(r, "Keep-Alive", stays);
+    }
     if (c->trace.parent[0]) r = http_with_header(r, "traceparent", c->trace.parent);
     return with_cors(c, r);
 }

@@ -97,6 +97,7 @@ static inline void mini_open(struct mini *m)
         .model_id = "mini",
         .gen_temperature = NAN,
         .gen_top_p = NAN,
+        .gen_min_p = NAN,
         .gen_repetition = NAN,
         .gen_top_k = -1,
         .seed = -1,

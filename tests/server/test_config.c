@@ -145,7 +145,7 @@ static void flag_beats_variable_beats_file_beats_default(void **state)
     assert_int_equal(l.c.port, 6666);
     assert_int_equal(l.c.queue_len, 5555);
     assert_int_equal(l.c.max_num_seqs, 33);
-    assert_int_equal(l.c.idle_timeout_ms, 60000);
+    assert_int_equal(l.c.idle_timeout_ms, 120000);
     assert_string_equal(l.c.model, "from-file");
     config_fini(&l.c);
 }
