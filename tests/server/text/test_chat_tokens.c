@@ -168,7 +168,7 @@ static void numbers_reach_the_template_as_they_were_sent(void **st)
     (void)st;
 #define CALL(number)                                                                                                 \
     "{\"logit_bias\":{\"5\":1.5},\"stop_token_ids\":[1,2,3],\"messages\":[{\"role\":\"assistant\",\"content\":\"\"," \
-    "\"tool_calls\":[{\"id\":\"7\",\"function\":{\"arguments\":{\"a\":[" number "]}}}]}]}"
+    "\"tool_calls\":[{\"id\":\"7\",\"function\":{\"name\":\"f\",\"arguments\":{\"a\":[" number "]}}}]}]}"
     static const char source[] = "{{ messages[0].tool_calls[0].function.arguments | tojson }}";
     expect_text(source, CALL("2.0, 2, 9007199254740993, -9223372036854775808, 1e2, 0.5"), OK,
                 "{\"a\": [2.0, 2, 9007199254740993, -9223372036854775808, 100.0, 0.5]}");
