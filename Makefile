@@ -30,7 +30,7 @@ CUDA_LIBS = $(if $(CUDA),-L$(CUDA_HOME)/lib64 -lcudart_static -lrt -lstdc++)
 find_c   = $(shell find $(1) -name '*.c' | sort)
 CUDA_SRC = $(wildcard engine/cuda/*.c kernels/cuda/*.c)
 SRC  = $(filter-out server/main.c $(CUDA_SRC),$(call find_c,base kernels engine scheduler server)) $(if $(CUDA),$(CUDA_SRC))
-OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/ui_html.o $(BUILD)/server/openapi_json.o
+OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/page.o $(BUILD)/server/openapi_json.o
 UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(shell find tests -name 'test_*.c' | sort))
 QUICK = $(filter-out %_golden,$(UNIT))
 APPS = $(addprefix $(BUILD)/tests/server/,http_app fault_app starve_app)
@@ -95,6 +95,11 @@ threaded-run:
 e2e: $(BUILD)/fluxd $(APPS) $(SMALL) build/venv/.ok
 	$(PY) -m pytest -q --no-header -p no:cacheprovider -n $$(nproc) --dist loadfile --no-loadscope-reorder tests/e2e
 
+# The pictures of the page in docs/, by the page's test.
+screenshots: $(BUILD)/fluxd $(MODEL) build/venv/.ok
+	FLUXD_SHOTS=docs $(PY) -m pytest -q --no-header -p no:cacheprovider tests/e2e/test_page.py -k screenshots
+.PHONY: screenshots
+
 # The trainer's tests, on the CPU; PyTorch goes into an environment of its own (about 1 GB).
 TORCH_PY ?= build/venv-training/bin/python
 test-training: $(BUILD)/fluxd
@@ -158,9 +163,11 @@ $(BUILD)/%.o: %.c
 
 $(BUILD)/kernels/%.o: OPT := $(if $(SAN),$(OPT),-O3) # vectorised loops
 
-$(BUILD)/server/ui_html.o: server/ui.html
-	@mkdir -p $(@D)
-	@cd server && ld -r -b binary -z noexecstack -o $(abspath $@) ui.html
+# The page is one document, and its policy the hashes of what is in it.
+$(BUILD)/server/page.o: $(wildcard server/page/*)
+	@echo "  page  $@"
+	@sh server/page/page.sh $(BUILD)/gen/page
+	@cd $(BUILD)/gen/page && ld -r -b binary -z noexecstack -o $(abspath $@) page.html page.head
 
 $(BUILD)/server/openapi_json.o: server/api/openapi.json
 	@mkdir -p $(@D)

@@ -10,8 +10,8 @@
 #include "server/api/openapi.h"
 #include "server/version.h"
 
-/* The page, linked in as it stands in server/ui.html. */
-extern const char _binary_ui_html_start[], _binary_ui_html_end[];
+/* The page and the headers that it is sent with (a string), as server/page/page.sh has made them. */
+extern const char _binary_page_html_start[], _binary_page_html_end[], _binary_page_head_start[];
 
 enum { RETRY_LOADING_S = 1, RETRY_DRAINING_S = 5 };
 
@@ -97,15 +97,9 @@ void api_openapi(struct http_call *c, void *arg)
     reply_buffer(c, &b, "application/json");
 }
 
-/* The policy lets the page talk to this server and to nobody else. */
 void api_page(struct http_call *c, void *arg)
 {
     (void)arg;
-    http_reply(
-        c, 200, "text/html; charset=utf-8", _binary_ui_html_start,
-        (size_t)(_binary_ui_html_end - _binary_ui_html_start),
-        "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-        "connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
-        "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n");
+    http_reply(c, 200, "text/html; charset=utf-8", _binary_page_html_start,
+               (size_t)(_binary_page_html_end - _binary_page_html_start), _binary_page_head_start);
 }
