@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/distance.h"
 #include "server/config_table.h"
 #include "server/http/origin.h"
 #include "server/http/peer.h"
@@ -89,25 +90,6 @@ static int find_flag(const char *p, size_t n)
         if (strlen(name) == n && !memcmp(name, p, n)) return i;
     }
     return -1;
-}
-
-/* Edits between two short words (Levenshtein). */
-static int distance(const char *a, size_t n_a, const char *b, size_t n_b)
-{
-    int row[65];
-    if (n_a > 64 || n_b > 64) return 999;
-    for (size_t j = 0; j <= n_b; j++) row[j] = (int)j;
-    for (size_t i = 1; i <= n_a; i++) {
-        int corner = row[0];
-        row[0] = (int)i;
-        for (size_t j = 1; j <= n_b; j++) {
-            int other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1,
-                same = corner + (a[i - 1] != b[j - 1]);
-            corner = row[j];
-            row[j] = other < same ? other : same;
-        }
-    }
-    return row[n_b];
 }
 
 /* " (did you mean --x?)", or "" when nothing is near. */

@@ -1,8 +1,12 @@
 /* routes: method, path, handler. A row without .open needs an API key where keys are configured. */
 #include "server/api/routes.h"
 
+#include <string.h>
+
 #include "server/api/anthropic.h"
 #include "server/api/internal.h"
+#include "server/json/out.h"
+#include "server/version.h"
 
 /* The handlers of endpoints with a body: each is its row's. */
 #define ENDPOINT(id, ...)                                                                                    \
@@ -10,6 +14,8 @@
 #define VIEW(...)
 #include "server/api/endpoints.def"
 #undef ENDPOINT
+
+static void show_root(struct http_call *c, void *app);
 
 const struct http_route routes[] = {
 #define DIALECT_openai    NULL
@@ -31,6 +37,50 @@ const struct http_route routes[] = {
     {.method = HTTP_GET,
      .path = "/",
      .open = true,
-     .handle = api_page}, /* holds no data: it asks with the user's key */
+     .handle = show_root}, /* holds no data: the page asks with the user's key */
 };
 const int n_routes = sizeof routes / sizeof *routes;
+
+static const char *method_of(enum http_method m)
+{
+    return m == HTTP_GET ? "GET" : m == HTTP_POST ? "POST" : "DELETE";
+}
+
+static void list_paths(struct http_call *c)
+{
+    struct strbuf b;
+    struct json_out o;
+    strbuf_init(&b);
+    json_out_init(&o, &b);
+    json_out_object(&o, NULL);
+    json_out_text(&o, "name", "fluxd");
+    json_out_text(&o, "version", FLUXD_VERSION);
+    json_out_array(&o, "endpoints");
+    for (int i = 0; i < n_routes; i++) {
+        json_out_object(&o, NULL);
+        json_out_text(&o, "method", method_of(routes[i].method));
+        json_out_text(&o, "path", routes[i].path);
+        json_out_bool(&o, "open", routes[i].open);
+        json_out_end(&o);
+    }
+    json_out_end(&o);
+    json_out_end(&o);
+    if (strbuf_failed(&b)) {
+        struct err_note note;
+        err_set(&note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+        http_reply_error(c, &note, 1);
+    } else {
+        http_reply(c, 200, "application/json", b.data, b.len, "Vary: Accept\r\n");
+    }
+    strbuf_fini(&b);
+}
+
+/* Browsers ask for HTML by name; to everybody else the root says what there is. */
+static void show_root(struct http_call *c, void *app)
+{
+    const char *accept = http_header(c, "Accept");
+    if (accept && strcasestr(accept, "text/html"))
+        api_page(c, app);
+    else
+        list_paths(c);
+}

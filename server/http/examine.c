@@ -6,6 +6,7 @@
 
 #include "server/http/guard.h"
 #include "server/http/internal.h"
+#include "server/http/near.h"
 
 const char *http_path_rest(const struct http_call *c) { return c->rest ? c->rest : ""; }
 const char *http_request_id(const struct http_call *c) { return c->id; }
@@ -71,6 +72,8 @@ static enum err find_route(struct http_call *c, struct err_note *note)
         snprintf(c->allow + n, sizeof c->allow - n, "%s%s", n ? ", " : "", method_name(r->method));
     }
     if (path_known) return err_set(note, ERR_METHOD, NULL, "this path takes %s only", c->allow);
+    const char *near = near_path(conf->route, conf->n_route, c->url);
+    if (near) return err_set(note, ERR_UNKNOWN_URL, NULL, "no such path; did you mean %s?", near);
     return err_set(note, ERR_UNKNOWN_URL, NULL, "no such path; see GET / for what there is");
 }
 

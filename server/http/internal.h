@@ -22,10 +22,10 @@
  *   state.c    the listener's own state
  *
  * and, knowing none of these: frame.c, where each request begins and ends; guard.c, rules for header blocks;
- * origin.c, whose web pages may call; place.c, addresses as an operator writes them; trace.c, names that
- * clients give to requests; peer.c, who is at the other end (all pure); bind.c, the sockets of a server's
- * addresses; body_room.c, memory for bodies; keys.c, API keys; recv.c, the library's reads on their way to
- * the kernel; tcp.c, the kernel's counts.
+ * near.c, which path was meant; origin.c, whose web pages may call; place.c, addresses as an operator writes
+ * them; trace.c, names that clients give to requests; peer.c, who is at the other end (all pure); bind.c, the
+ * sockets of a server's addresses; body_room.c, memory for bodies; keys.c, API keys; recv.c, the library's
+ * reads on their way to the kernel; tcp.c, the kernel's counts.
  */
 #ifndef FLUXD_SERVER_HTTP_INTERNAL_H
 #define FLUXD_SERVER_HTTP_INTERNAL_H

@@ -34,5 +34,5 @@ awk -v style="$out/style.css" -v script="$out/script.js" '
     printf "Content-Security-Policy: default-src 'none'; style-src %s; script-src %s; " \
         "$(digest <"$out/style.css")" "$(digest <"$out/script.js")"
     printf "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
-    printf 'Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\0'
+    printf 'Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nVary: Accept\r\n\0'
 } >"$out/page.head"

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import BIN, MODEL, free_port, plain_environment
+from conftest import BIN, MODEL, check_error, free_port, plain_environment
 
 
 def run(*flags):
@@ -66,9 +66,33 @@ def test_metrics_pass_promtool_in_both_formats(make_server):
 
 
 def test_the_page_is_one_whole_file(server):
-    r = server.get("/")
+    r = server.get("/", headers={"Accept": "text/html,application/xhtml+xml"})
     assert r.status_code == 200 and r.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "http://" not in r.text.replace("http://www.w3.org/2000/svg", "") and "https://" not in r.text and "default-src 'none'" in r.headers["Content-Security-Policy"]
+
+
+def test_the_root_lists_the_paths_to_clients_that_are_no_browsers(server):
+    for accept in ({}, {"Accept": "application/json"}):
+        r = server.get("/", headers=accept)
+        assert r.headers["Content-Type"] == "application/json" and r.headers["Vary"] == "Accept"
+        assert {"method": "POST", "path": "/v1/chat/completions", "open": False} in r.json()["endpoints"]
+        for e in r.json()["endpoints"]:
+            if e["method"] == "GET" and "*" not in e["path"]:
+                assert server.get(e["path"]).status_code == 200, e
+
+
+def test_a_wrong_base_url_is_told_the_right_path(server):
+    import openai
+
+    near = {"/chat/completions": "/v1/chat/completions", "/v1/completions/": "/v1/completions", "/v1//models": "/v1/models", "/models": "/v1/models",
+            "/v1/v1/models": "/v1/models", "/V1/Models": "/v1/models", "/openai/v1/chat/completions": "/v1/chat/completions", "/v1/chat/completion": "/v1/chat/completions",
+            "/v1/tokenize": "/tokenize", "/metrics/": "/metrics", "/heath": "/health"}
+    for path, meant in near.items():
+        assert check_error(server.get(path), 404, "unknown_url")["message"] == f"no such path; did you mean {meant}?", path
+    for path in ("/v1", "/v1/", "/v1/embeddings", "/favicon.ico", "/" + "a" * 4000, "/" + "/" * 4000):
+        assert check_error(server.get(path), 404, "unknown_url")["message"] == "no such path; see GET / for what there is", path
+    with pytest.raises(openai.NotFoundError, match="did you mean /v1/models"):
+        openai.OpenAI(base_url=server.url, api_key="none", max_retries=0).models.list()
 
 
 def test_the_binary_checks_its_own_health(server):
