@@ -29,16 +29,16 @@ static struct answer_client *find(struct answer_room *r, uint64_t id)
 
 static enum err check_more(const struct answer_room *r, size_t of_client, size_t more, struct err_note *note)
 {
-    if (more > r->share - of_client)
-        return err_set(
-            note, ERR_OVERLOAD, NULL,
-            "this answer and those of this client that grow or are being read exceed %zu bytes (--client-answers-bytes)",
-            r->share);
     if (more > r->most - r->held)
         return err_set(
             note, ERR_OVERLOAD, NULL,
             "this answer and those that grow or are being read exceed %zu bytes (--max-answers-bytes)",
             r->most);
+    if (more > r->share - of_client)
+        return err_set(
+            note, ERR_OVERLOAD, NULL,
+            "this answer and those of this client that grow or are being read exceed %zu bytes (--client-answers-bytes)",
+            r->share);
     return OK;
 }
 

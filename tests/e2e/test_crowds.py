@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from conftest import Server, need_binary, seconds_of, wait_until
+from conftest import REAL, Server, need_binary, seconds_of, wait_until
 
 ROUNDS, CHATS = 3, 3
 FILES = 256
@@ -22,7 +22,7 @@ def start():
 
     def run(*flags, **more):
         need_binary()
-        made.append(Server(*map(str, flags), **more))
+        made.append(Server(*map(str, flags), model=REAL, **more))
         return made[-1]
 
     try:
