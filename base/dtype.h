@@ -17,6 +17,8 @@ enum dtype {
     DT_Q4_K,
     DT_Q5_K,
     DT_Q6_K,
+    DT_FP8, /* codes with scales beside them (struct weight): e4m3 */
+    DT_U4,  /* codes of 4 bits, the even column in the low half of a byte */
     DT_COUNT
 };
 

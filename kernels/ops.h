@@ -23,13 +23,25 @@ enum {
 
 struct op_ctx; /* the backend's own: threads and scratch on the CPU, stream and workspace on CUDA */
 
+/* What stands beside a weight's codes. Each rows x cols of them share a scale: n x k where there is one for
+ * the tensor, 1 x k for each channel, 128 x 128 in blocks, 1 x 32, 64 or 128 in groups. Ends may be cut off.
+ */
+struct weight_scale {
+    int rows, cols;       /* 0: no scales, the numbers are the values */
+    const float *scale;   /* [ceil(n / rows), ceil(k / cols)] */
+    const uint8_t *zero;  /* likewise, DT_U4: the code that means 0; NULL: 8 for all */
+    const int32_t *group; /* [k] which column of scale and zero holds for a column; NULL: column / cols */
+};
+
 /* A weight matrix as the backend keeps it: [n, k] rows of n outputs. `impl` is made once by the backend at
- * load. */
+ * load. DT_FP8 and DT_U4 are codes: value = code x scale, (code - zero) x scale. The loader hands such
+ * matrices over as rows of fp32 (engine/scaled.h); a backend that holds codes takes them from there. */
 struct weight {
     enum dtype dt; /* as held: DT_F32, DT_BF16, or a block-quantised type */
     int n, k;
     const void *data; /* row-major [n, k] in dt; NULL when only impl holds it */
     void *impl;       /* packed form, owned by the backend */
+    struct weight_scale s;
 };
 
 /* out[t] = table[id[t]]. Ids are checked by the caller. */

@@ -9,12 +9,15 @@
 
 #include "kernels/ops.h"
 
-/* n values of src (a multiple of the block) to fp32. DT_I32 is not a weight: nothing is written and false
- * returned. */
+/* n values of src (a multiple of the block) to fp32. DT_I32 is not a weight, and DT_FP8 and DT_U4 are none
+ * without their scales: nothing is written and false returned. */
 bool quant_to_f32(enum dtype dt, const void *src, float *dst, int64_t n);
 
 /* Whether all n values are finite (of block types: all scales are). */
 bool quant_finite(enum dtype dt, const void *src, int64_t n);
+
+/* Rows of codes with scales (DT_FP8, DT_U4 in host memory) to fp32 [n, k], each value one product in fp32. */
+void quant_scaled_to_f32(const struct weight *w, int row, int n, float *out);
 
 /* Q4_K and Q5_K: scale and minimum (6 bits each) of group j of 8, from the block's 12 bytes of them. */
 void quant_k_scale_min(const uint8_t *s, int j, int *scale, int *min);
