@@ -96,6 +96,7 @@ static bool find_hf(struct source *s, const char *name, struct source_tensor *ou
                                   .n = t->n_dim == 2 ? t->shape[0] : 1,
                                   .k = t->n_dim ? t->shape[t->n_dim - 1] : 1,
                                   .n_bytes = t->n_bytes,
+                                  .type = t->type_name,
                                   .path = h->path,
                                   .impl = h};
     return true;

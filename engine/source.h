@@ -20,6 +20,7 @@ struct source_tensor {
     int n_dim;     /* 1, 2 */
     int64_t n, k;  /* rows, columns; a vector is one row of k */
     int64_t n_bytes;
+    const char *type; /* as a safetensors file names it; NULL in others */
     const char *path; /* of its file, for messages */
     const void *impl;
 };

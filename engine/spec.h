@@ -35,6 +35,34 @@ enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
  */
 float rope_frequency(const struct rope_scaling *r, double base, int head, int i);
 
+/* How a file stores a matrix. All but the first keep codes with scales beside them (engine/scaled.h). */
+enum stored_form {
+    STORED_PLAIN,
+    STORED_FLOAT,  /* weight in F8_E4M3, weight_scale or weight_scale_inv */
+    STORED_PACKED, /* compressed-tensors: weight_packed, 8 columns a word */
+    STORED_AWQ,    /* qweight [k, n / 8], 8 rows a word in an order of its own */
+    STORED_GPTQ,   /* qweight [k / 8, n], 8 columns a word */
+};
+
+struct stored_scheme {
+    enum stored_form form;
+    int rows, cols;  /* that share a scale; 0: all of them */
+    bool zeros;      /* 4 bits: zero points beside the scales */
+    bool zero_less1; /* GPTQ's first form: stored less 1 */
+    bool ordered;    /* columns say which group they belong to */
+    bool input;      /* a scale for the inputs must be there */
+};
+
+enum { STORED_MOST = 16, STORED_PART_MOST = 8 };
+
+/* By layer and row of matrix_parts: index + 1 into scheme; 0: plain. */
+struct stored_spec {
+    struct stored_scheme scheme[STORED_MOST];
+    int n_scheme;
+    uint8_t part[SPEC_LAYER_MOST][STORED_PART_MOST], head;
+    bool kv_scales; /* the file has scales for keys and values */
+};
+
 struct spec {
     char name[96];
     const struct family *family;
@@ -49,6 +77,7 @@ struct spec {
     int n_eos;
     int32_t eos[SPEC_EOS_MOST];
     struct flux_spec flux;
+    struct stored_spec stored;
 };
 
 /* Refuses what is missing, out of range or inconsistent, naming the key. */

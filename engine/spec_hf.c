@@ -1,60 +1,13 @@
-/* spec_hf: config.json to struct spec. A key that changes the answer and is not understood is refused by its
- * name; null is absent, as the format's own reader has it. */
+/* spec_hf: config.json to struct spec. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/files/hf.h"
 #include "engine/spec.h"
+#include "engine/spec_read.h"
 
 enum { LEN_MOST = 1 << 24, HEAD_MOST = 512, TOK_MOST = 1 << 24 };
-
-struct reader {
-    struct jval at; /* object that keys are looked up in */
-    const char *path;
-    struct err_note *note;
-};
-
-static enum err key_bad(const struct reader *r, const char *key, const char *what)
-{
-    return err_set(r->note, ERR_MODEL_FILE, r->path, "%s: key %s: %s", r->path, key, what);
-}
-
-/* JKIND_NONE also for null. */
-static struct jval get(const struct reader *r, const char *key)
-{
-    struct jval v = jval_get(r->at, key);
-    return jval_kind(v) == JKIND_NULL ? (struct jval){0} : v;
-}
-
-static bool has(const struct reader *r, const char *key) { return jval_kind(get(r, key)) != JKIND_NONE; }
-
-static enum err read_int(const struct reader *r, const char *key, int64_t most, int *out)
-{
-    int64_t v;
-    if (!jval_int(get(r, key), &v)) return key_bad(r, key, "is missing or no integer");
-    if (v < 1 || v > most) return key_bad(r, key, "is out of range");
-    *out = (int)v;
-    return OK;
-}
-
-static enum err read_int_or(const struct reader *r, const char *key, int64_t most, int absent, int *out)
-{
-    *out = absent;
-    return has(r, key) ? read_int(r, key, most, out) : OK;
-}
-
-static enum err read_double_or(const struct reader *r, const char *key, double absent, double *out)
-{
-    *out = absent;
-    return !has(r, key) || jval_double(get(r, key), out) ? OK : key_bad(r, key, "is no finite number");
-}
-
-static enum err read_bool_or(const struct reader *r, const char *key, bool absent, bool *out)
-{
-    *out = absent;
-    return !has(r, key) || jval_bool(get(r, key), out) ? OK : key_bad(r, key, "is neither true nor false");
-}
 
 /* --- sizes */
 
@@ -121,15 +74,13 @@ static enum err refuse_unsupported(const struct reader *r, struct spec *s)
     bool on;
     if (has(r, "hidden_act") && !jval_is(get(r, "hidden_act"), "silu"))
         return key_bad(r, "hidden_act", "only silu is supported");
-    if (has(r, "quantization_config"))
-        return key_bad(r, "quantization_config", "quantised checkpoints are not supported");
     if (has(r, "layer_types") && jval_kind(get(r, "layer_types")) != JKIND_ARRAY)
         return key_bad(r, "layer_types", "is no list");
     for (struct jiter it = jval_iter(get(r, "layer_types")); jiter_next(&it);)
         if (!jval_is(it.value, "full_attention"))
             return key_bad(r, "layer_types", "only full_attention is supported");
     if (s->family->window && has(r, "sliding_window")) {
-        int window; /* within it attention is full: longer contexts are not taken */
+        int window = s->max_len; /* within it attention is full: longer contexts are not taken */
         if ((e = read_int(r, "sliding_window", LEN_MOST, &window)) != OK) return e;
         if (window < s->max_len) s->max_len = window;
     }
@@ -328,7 +279,7 @@ enum err spec_load_config(struct spec *out, struct source *src, struct err_note 
                                  it.value.n - 2); /* between its quotes; known names have no escapes */
     if (!out->family) return key_bad(&r, "architectures", "this architecture is not supported");
     if ((e = read_sizes(&r, out)) != OK || (e = read_parts(&r, out)) != OK) return e;
-    if ((e = refuse_unsupported(&r, out)) != OK) return e;
+    if ((e = refuse_unsupported(&r, out)) != OK || (e = spec_load_stored(&r, out)) != OK) return e;
     if ((e = read_rope(&r, out)) != OK || (e = read_flux(&r, out)) != OK) return e;
     if ((e = read_eos(&r, out)) != OK || (e = read_eos(&g, out)) != OK) return e;
     read_name(source_path(src), out);

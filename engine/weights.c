@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "engine/scaled.h"
 #include "kernels/quant.h"
 
 enum { PIECE_BYTES = 1 << 20, NAME_BYTES = 96 };
@@ -66,6 +67,40 @@ static enum err find(const struct loader *ld, const char *name, int64_t n, int64
         return err_set(note, ERR_MODEL_FILE, path, "%s: tensor %s: its dtype is not one of F32, F16, BF16",
                        t->path, name);
     return OK;
+}
+
+/* How row `part` of matrix_parts is stored in a layer; NULL: as plain numbers, as all that a source invents.
+ */
+static const struct stored_scheme *stored_as(const struct loader *ld, int layer, int part)
+{
+    const struct stored_spec *s = &ld->l->spec->stored;
+    const int at = layer < 0 ? s->head : s->part[layer][part];
+    struct source_tensor t;
+    return at && !source_invent(ld->l->src, "", 1, 1, &t) ? &s->scheme[at - 1] : NULL;
+}
+
+/* A matrix of a file: numbers, or codes with scales. */
+struct part {
+    char name[NAME_BYTES];     /* of the tensor; of codes without ".weight" */
+    struct scaled_conf scaled; /* no scheme: numbers */
+    struct source_tensor t;    /* of numbers; dt and n_bytes of both: codes are held as a tensor of 16 bits */
+};
+
+/* layer < 0: the last product, `part` is a tensor of top_names. */
+static enum err find_part(const struct loader *ld, int layer, int part, struct part *p, struct err_note *note)
+{
+    const struct spec *s = ld->l->spec;
+    const struct part_row *row = layer < 0 ? NULL : &matrix_parts[part];
+    const int n = row ? spec_dim(s, row->n) : s->n_vocab, k = row ? spec_dim(s, row->k) : s->d;
+    const struct stored_scheme *stored = row || part == TOP_HEAD ? stored_as(ld, layer, part) : NULL;
+    *p = (struct part){.scaled = {.src = ld->l->src, .scheme = stored, .module = p->name, .n = n, .k = k}};
+    if (row)
+        part_name(ld, layer, row->name[ld->naming], stored ? "" : ".weight", p->name);
+    else
+        snprintf(p->name, sizeof p->name, "%s", stored ? "lm_head" : top_names[part][ld->naming]);
+    if (!stored) return find(ld, p->name, n, k, &p->t, note);
+    p->t = (struct source_tensor){.dt = DT_BF16, .n = n, .k = k};
+    return scaled_check(&p->scaled, &p->t.n_bytes, note);
 }
 
 /* Row i of a head in rotate-half order stands in which row of a GGUF head: pairs (i, i + K/2) stand side by
@@ -143,17 +178,54 @@ static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *
     return e;
 }
 
+/* The same of codes: they go to the backend as the numbers that they stand for. */
+static enum err load_scaled(struct loader *ld, struct buffer *buf, struct weight *w, int row0,
+                            const struct part *p, struct err_note *note)
+{
+    const int n = p->scaled.n, k = p->scaled.k;
+    const int64_t row_bytes = (int64_t)k * (int64_t)sizeof(float);
+    struct scaled *in;
+    TRY(scaled_open(&in, &p->scaled, note));
+    const int step = scaled_step(in);
+    int64_t per = (PIECE_BYTES / row_bytes / step + 1) * step;
+    if (per > n) per = n;
+    void *codes = malloc((size_t)quant_bytes(scaled_type(p->scaled.scheme), per * k));
+    enum err e = codes && buffer_fit(buf, per * row_bytes, per)
+                     ? OK
+                     : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+    for (int at = 0; e == OK && at < n; at += (int)per) {
+        const int rows = n - at < per ? n - at : (int)per;
+        struct weight piece;
+        if (is_stopped(ld)) e = err_set(note, ERR_CANCELLED, NULL, "loading was stopped");
+        if (e == OK) e = scaled_rows(in, at, rows, codes, &piece, note);
+        if (e != OK) break;
+        quant_scaled_to_f32(&piece, 0, rows, buf->raw);
+        if (!quant_finite(DT_F32, buf->raw, (int64_t)rows * k)) atomic_fetch_add(&ld->n_bad, 1);
+        ld->l->backend->weight_part(w, row0 + at, rows, buf->raw, DT_F32, NULL);
+    }
+    free(codes);
+    scaled_close(in);
+    return e;
+}
+
+static enum err load_part(struct loader *ld, struct buffer *buf, struct weight *w, int row0,
+                          const struct part *p, int group, struct err_note *note)
+{
+    return p->scaled.scheme ? load_scaled(ld, buf, w, row0, p, note)
+                            : load_rows(ld, buf, w, row0, &p->t, group, note);
+}
+
 static enum err load_top(struct loader *ld, struct buffer *buf, const struct job *j, struct err_note *note)
 {
-    struct source_tensor t;
+    struct part p;
     const struct spec *s = ld->l->spec;
     struct backend *b = ld->l->backend;
     bool table = j->w == &ld->w->embed;
-    enum err e = find(ld, top_names[j->slot][ld->naming], s->n_vocab, s->d, &t, note);
+    enum err e = find_part(ld, -1, j->slot, &p, note);
     if (e == OK)
-        e = b->weight_new(j->w, s->n_vocab, s->d, table ? t.dt : b->hold_type(b, t.dt),
+        e = b->weight_new(j->w, s->n_vocab, s->d, table ? p.t.dt : b->hold_type(b, p.t.dt),
                           table ? WEIGHT_TABLE : WEIGHT_GEMM, note);
-    if (e == OK) e = load_rows(ld, buf, j->w, 0, &t, 1, note);
+    if (e == OK) e = load_part(ld, buf, j->w, 0, &p, 1, note);
     return e == OK ? b->weight_done(b, j->w, note) : e;
 }
 
@@ -163,26 +235,24 @@ static enum err load_matrix(struct loader *ld, struct buffer *buf, const struct 
 {
     const struct spec *s = ld->l->spec;
     struct backend *b = ld->l->backend;
-    struct source_tensor t[4];
-    char name[NAME_BYTES];
+    struct part part[4];
     int n = 0, k = 0, n_part = 0;
     enum dtype src = DT_COUNT;
     enum err e;
     for (int i = 0; i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != j->slot) continue;
-        part_name(ld, j->layer, p->name[ld->naming], ".weight", name);
-        if ((e = find(ld, name, spec_dim(s, p->n), spec_dim(s, p->k), &t[n_part], note)) != OK) return e;
-        enum dtype dt = t[n_part++].dt;
+        if ((e = find_part(ld, j->layer, i, &part[n_part], note)) != OK) return e;
+        enum dtype dt = part[n_part++].t.dt;
         src = src == DT_COUNT || src == dt ? dt : src == DT_F32 || dt == DT_F32 ? DT_F32 : DT_F16;
         n += spec_dim(s, p->n);
         k = spec_dim(s, p->k);
     }
     if ((e = b->weight_new(j->w, n, k, b->hold_type(b, src), WEIGHT_GEMM, note)) != OK) return e;
-    for (int i = 0, part = 0, row0 = 0; i < n_matrix_part; i++) {
+    for (int i = 0, at = 0, row0 = 0; i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != j->slot) continue;
-        if ((e = load_rows(ld, buf, j->w, row0, &t[part++], is_permuted(ld, p) ? s->head : 1, note)) != OK)
+        if ((e = load_part(ld, buf, j->w, row0, &part[at++], is_permuted(ld, p) ? s->head : 1, note)) != OK)
             return e;
         row0 += spec_dim(s, p->n);
     }
@@ -268,8 +338,10 @@ static enum err load_vectors(struct loader *ld, struct err_note *note)
 {
     const struct spec *s = ld->l->spec;
     enum err e = OK;
-    for (int l = 0; l < s->n_layer && e == OK; l++)
+    for (int l = 0; l < s->n_layer && e == OK; l++) {
+        e = scaled_check_kv(ld->l->src, &s->stored, l, true, note);
         for (int v = 0; v < VEC_COUNT && e == OK; v++) e = load_vector(ld, l, v, note);
+    }
     float *norm = NULL;
     if (e == OK) e = read_f32(ld, top_names[TOP_NORM][ld->naming], s->d, &norm, note);
     if (e == OK) e = keep_vector(ld, norm, s->d, &ld->w->norm, &ld->w->norm_bytes, note);
@@ -302,18 +374,11 @@ static void add_part(struct job *j, const struct source_tensor *t)
 
 static void add_job(struct loader *ld, struct weight *w, int layer, int slot)
 {
-    const struct spec *s = ld->l->spec;
-    struct source_tensor t;
-    char name[NAME_BYTES];
+    struct part p;
     struct job j = {.w = w, .layer = layer, .slot = slot};
-    if (layer < 0 && find(ld, top_names[slot][ld->naming], s->n_vocab, s->d, &t, NULL) == OK)
-        add_part(&j, &t);
-    for (int i = 0; layer >= 0 && i < n_matrix_part; i++) {
-        const struct part_row *p = &matrix_parts[i];
-        if (p->slot != slot) continue;
-        part_name(ld, layer, p->name[ld->naming], ".weight", name);
-        if (find(ld, name, spec_dim(s, p->n), spec_dim(s, p->k), &t, NULL) == OK) add_part(&j, &t);
-    }
+    if (layer < 0 && find_part(ld, layer, slot, &p, NULL) == OK) add_part(&j, &p.t);
+    for (int i = 0; layer >= 0 && i < n_matrix_part; i++)
+        if (matrix_parts[i].slot == slot && find_part(ld, layer, i, &p, NULL) == OK) add_part(&j, &p.t);
     ld->job[ld->n_job++] = j;
     ld->total += j.bytes;
 }
@@ -425,12 +490,13 @@ enum err weights_check(const struct weights_load *l, struct err_note *note)
     const struct spec *s = l->spec;
     struct loader ld = {.l = l, .naming = source_naming(l->src)};
     struct source_tensor t;
+    struct part p;
     char name[NAME_BYTES];
     enum err e = find(&ld, top_names[TOP_EMBED][ld.naming], s->n_vocab, s->d, &t, note);
     if (e == OK) e = find(&ld, top_names[TOP_NORM][ld.naming], 1, s->d, &t, note);
     const char *head = top_names[TOP_HEAD][ld.naming], *factors = top_names[TOP_ROPE_FACTORS][ld.naming];
     if (e == OK && (s->tied == 0 || (s->tied < 0 && source_find(l->src, head, &t))))
-        e = find(&ld, head, s->n_vocab, s->d, &t, note);
+        e = find_part(&ld, -1, TOP_HEAD, &p, note);
     if (e == OK && factors && source_find(l->src, factors, &t))
         e = find(&ld, factors, 1, s->head / 2, &t, note);
     for (int layer = 0; layer < s->n_layer; layer++) {
@@ -440,10 +506,8 @@ enum err weights_check(const struct weights_load *l, struct err_note *note)
             if (!may_lack(&ld, &vector_parts[i], name))
                 e = find(&ld, name, 1, spec_dim(s, vector_parts[i].n), &t, note);
         }
-        for (int i = 0; i < n_matrix_part && e == OK; i++) {
-            part_name(&ld, layer, matrix_parts[i].name[ld.naming], ".weight", name);
-            e = find(&ld, name, spec_dim(s, matrix_parts[i].n), spec_dim(s, matrix_parts[i].k), &t, note);
-        }
+        for (int i = 0; i < n_matrix_part && e == OK; i++) e = find_part(&ld, layer, i, &p, note);
+        if (e == OK) e = scaled_check_kv(l->src, &s->stored, layer, false, note);
     }
     return e;
 }

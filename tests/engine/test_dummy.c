@@ -95,6 +95,18 @@ static void shapes_of_the_configs_are_those_of_their_models(void **state)
     }
 }
 
+/* Placeholders are numbers whatever form the configuration's own weights have. */
+static void the_configuration_of_a_quantised_model_is_a_shape_too(void **state)
+{
+    (void)state;
+    struct engine *e = NULL;
+    struct err_note note = {0};
+    struct engine_conf c = dummy_conf("tests/goldens/tiny/mixed");
+    if (engine_open(&e, &c, &note) != OK) fail_msg("%s", note.text);
+    assert_int_equal(engine_info(e)->n_layer, 2);
+    engine_close(e);
+}
+
 static void a_shape_without_a_configuration_is_refused(void **state)
 {
     (void)state;
@@ -111,6 +123,7 @@ int main(void)
         cmocka_unit_test(a_configuration_alone_answers_the_same_each_time),
         cmocka_unit_test(a_tensor_is_the_same_in_whatever_pieces_it_is_read),
         cmocka_unit_test(shapes_of_the_configs_are_those_of_their_models),
+        cmocka_unit_test(the_configuration_of_a_quantised_model_is_a_shape_too),
         cmocka_unit_test(a_shape_without_a_configuration_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

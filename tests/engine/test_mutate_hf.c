@@ -1,122 +1,7 @@
 /* Hugging Face directories that lie: in two good models (shards with an index; routers in the checkpoint)
  * every value of the configuration and of the index becomes something else, files are cut, exchanged, damaged
- * or taken away. Each directory is refused by one line that names the file, or loads; no block of memory is
- * larger than twice the directory. */
-#include "tests/engine/mutate.h"
-
-#include <sys/stat.h>
-
-#include "engine/backend.h"
-#include "engine/router_load.h"
-#include "engine/source.h"
-#include "engine/spec.h"
-#include "engine/weights.h"
-
-enum { FILE_MOST = 8, TEXT_MOST = 8192, SLACK = 16384 };
-
-struct file {
-    char path[96];
-    char *data;
-    size_t n;
-};
-
-static struct backend *backend;
-static char root[] = "/tmp/fluxd-mutate-hf-XXXXXX";
-static struct file file[FILE_MOST];
-static int n_file;
-static char dir[64];
-static int n_refused, n_loaded;
-
-static void write_bytes(const char *path, const void *data, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-    if (!f || fwrite(data, 1, n, f) != n) fail_msg("the test's file cannot be written");
-    fclose(f);
-}
-
-static void restore(const struct file *f) { write_bytes(f->path, f->data, f->n); }
-
-/* A copy of tests/goldens/tiny/<name>. */
-static void copy_model(const char *name, const char *const *files)
-{
-    snprintf(dir, sizeof dir, "%s/%s", root, name);
-    assert_int_equal(mkdir(dir, 0700), 0);
-    for (n_file = 0; files[n_file]; n_file++) {
-        char from[160];
-        struct file *f = &file[n_file];
-        snprintf(from, sizeof from, "tests/goldens/tiny/%s/%s", name, files[n_file]);
-        snprintf(f->path, sizeof f->path, "%s/%s", dir, files[n_file]);
-        FILE *in = fopen(from, "rb");
-        assert_non_null(in);
-        f->data = calloc(1, (1 << 19) + 1);
-        assert_non_null(f->data);
-        f->n = fread(f->data, 1, 1 << 19, in);
-        fclose(in);
-        assert_true(f->n > 0);
-        restore(f);
-    }
-}
-
-static void drop_model(void)
-{
-    for (int i = 0; i < n_file; i++) {
-        remove(file[i].path);
-        free(file[i].data);
-    }
-    assert_int_equal(rmdir(dir), 0);
-}
-
-static enum err load(struct err_note *note)
-{
-    struct source *src = NULL;
-    struct spec spec;
-    struct weights w = {0};
-    struct routers r = {0};
-    enum err e = source_open(&src, dir, note);
-    if (e == OK) e = spec_load(&spec, src, note);
-    struct weights_load l = {.src = src, .spec = &spec, .backend = backend};
-    if (e == OK) e = weights_check(&l, note);
-    if (e == OK) e = routers_take(&r, src, &spec, note);
-    if (e == OK) {
-        e = weights_load(&w, &l, note);
-        weights_free(&w, backend);
-    }
-    routers_free(&r);
-    source_close(src);
-    return e;
-}
-
-/* True: it loaded. */
-static bool try_dir(const char *what)
-{
-    struct err_note note = {0};
-    size_t all = 0;
-    for (int i = 0; i < n_file; i++) all += file[i].n;
-    watch_begin();
-    enum err e = load(&note);
-    watch_end();
-    if (watch.most > 2 * (long long)all + SLACK)
-        fail_msg("%s: a block of %lld bytes for files of %zu", what, (long long)watch.most, all);
-    if (e != OK) assert_refusal(&note, dir, NULL, what);
-    if (e == OK)
-        n_loaded++;
-    else
-        n_refused++;
-    return e == OK;
-}
-
-/* f with the bytes [at, at + n) replaced. */
-static bool try_with(const struct file *f, size_t at, size_t n, const char *by, size_t n_by, const char *what)
-{
-    static char text[1 << 20];
-    memcpy(text, f->data, at);
-    memcpy(text + at, by, n_by);
-    memcpy(text + at + n_by, f->data + at + n, f->n - at - n);
-    write_bytes(f->path, text, f->n - n + n_by);
-    bool ok = try_dir(what);
-    restore(f);
-    return ok;
-}
+ * or taken away. */
+#include "tests/engine/mutate_dir.h"
 
 static const char *const wild[] = {"null",
                                    "true",
@@ -207,7 +92,7 @@ static void wreck(const char *name, const char *const *files)
 {
     n_refused = n_loaded = 0;
     copy_model(name, files);
-    assert_int_equal(load(NULL), OK); /* what oneDNN makes at its first use stays out of the count */
+    assert_int_equal(load_dir(NULL), OK); /* what oneDNN makes at its first use stays out of the count */
     assert_true(try_dir("the good model"));
     for (int i = 0; i < n_file; i++) {
         if (strstr(file[i].path, ".json")) {
@@ -266,7 +151,8 @@ static void what_is_not_understood_is_refused_by_name(void **state)
         {"\"local_window_size\": 0,", "local_window_size"},
         {"\"layer_types\": [\"full_attention\", \"sliding_attention\"],", "layer_types"},
         {"\"layer_types\": \"sliding_attention\",", "layer_types"},
-        {"\"quantization_config\": {},", "quantization_config"},
+        {"\"quantization_config\": {},", "quant_method"},
+        {"\"quantization_config\": 4,", "quantization_config"},
         {"\"use_sliding_window\": true, \"sliding_window\": 128, \"max_window_layers\": 1,",
          "use_sliding_window"},
         {"\"tie_word_embeddings\": 1,", "tie_word_embeddings"},
@@ -292,7 +178,7 @@ static void what_is_not_understood_is_refused_by_name(void **state)
         char changed[TEXT_MOST * 2];
         snprintf(changed, sizeof changed, "%.*s%s%s", (int)at, text, by, text + at + len);
         write_bytes(file[0].path, changed, strlen(changed));
-        assert_int_equal(load(&note), ERR_MODEL_FILE);
+        assert_int_equal(load_dir(&note), ERR_MODEL_FILE);
         assert_refusal(&note, dir, cases[i][1], cases[i][0]);
         free(by);
         restore(&file[0]);
@@ -307,11 +193,5 @@ int main(void)
         cmocka_unit_test(broken_routers_are_refused_or_load),
         cmocka_unit_test(what_is_not_understood_is_refused_by_name),
     };
-    struct backend_conf b = {
-        .dtype = ENGINE_DTYPE_AUTO, .n_thread = 1, .max_tok = 16, .max_k = 256, .max_n = 256};
-    if (!mkdtemp(root) || backend_cpu_open(&backend, &b, NULL) != OK) return 1;
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    backend->close(backend);
-    rmdir(root);
-    return failed;
+    return run_mutations(tests, sizeof tests / sizeof *tests);
 }

@@ -1,7 +1,7 @@
 /* tiny_golden: a random checkpoint of each family (tests/goldens/make_tiny.py) in the engine's exact mode:
  * every logit of the prompt and of the answer equals the reference's. Covers one file and shards, F32, F16
- * and BF16, tied and untied, biases, q/k norm, every scaling of RoPE, both spellings of it, and routers
- * inside the checkpoint. */
+ * and BF16, tied and untied, biases, q/k norm, every scaling of RoPE, both spellings of it, routers inside
+ * the checkpoint, and codes with scales in every form of them (make_scaled.py). */
 #include "tests/engine/drive.h"
 
 #include <math.h>
@@ -156,6 +156,72 @@ static void routers_in_a_qwen3_decide_as_the_reference(void **state)
     check("paw_qwen3", "qwen3", 1); /* sigmoid form */
 }
 
+static void fp8_by_channel_equals_the_reference(void **state)
+{
+    (void)state;
+    check("fp8_channel", "llama", 1);
+}
+
+static void fp8_by_tensor_with_static_inputs_equals_the_reference(void **state)
+{
+    (void)state;
+    check("fp8_tensor", "qwen2", 1);
+}
+
+static void fp8_in_blocks_equals_the_reference(void **state)
+{
+    (void)state;
+    check("fp8_block", "qwen3", 1);
+}
+
+static void fp8_of_the_method_fp8_without_blocks_equals_the_reference(void **state)
+{
+    (void)state;
+    check("fp8_static", "llama", 1);
+}
+
+static void fp8_of_fbgemm_equals_the_reference(void **state)
+{
+    (void)state;
+    check("fbgemm", "llama", 1);
+}
+
+static void awq_equals_the_reference(void **state)
+{
+    (void)state;
+    check("awq", "llama", 1);
+}
+
+static void gptq_equals_the_reference(void **state)
+{
+    (void)state;
+    check("gptq", "llama", 1);
+}
+
+static void gptq_with_an_order_and_zero_points_equals_the_reference(void **state)
+{
+    (void)state;
+    check("gptq_order", "qwen2", 1);
+}
+
+static void packed_codes_equal_the_reference(void **state)
+{
+    (void)state;
+    check("packed", "qwen3", 1);
+}
+
+static void packed_codes_with_zero_points_equal_the_reference(void **state)
+{
+    (void)state;
+    check("packed_zeros", "llama", 1);
+}
+
+static void layers_of_several_forms_equal_the_reference(void **state)
+{
+    (void)state;
+    check("mixed", "llama", 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +233,17 @@ int main(void)
         cmocka_unit_test(qwen3_with_norms_and_yarn_equals_the_reference),
         cmocka_unit_test(routers_in_a_llama_decide_as_the_reference),
         cmocka_unit_test(routers_in_a_qwen3_decide_as_the_reference),
+        cmocka_unit_test(fp8_by_channel_equals_the_reference),
+        cmocka_unit_test(fp8_by_tensor_with_static_inputs_equals_the_reference),
+        cmocka_unit_test(fp8_in_blocks_equals_the_reference),
+        cmocka_unit_test(fp8_of_the_method_fp8_without_blocks_equals_the_reference),
+        cmocka_unit_test(fp8_of_fbgemm_equals_the_reference),
+        cmocka_unit_test(awq_equals_the_reference),
+        cmocka_unit_test(gptq_equals_the_reference),
+        cmocka_unit_test(gptq_with_an_order_and_zero_points_equals_the_reference),
+        cmocka_unit_test(packed_codes_equal_the_reference),
+        cmocka_unit_test(packed_codes_with_zero_points_equal_the_reference),
+        cmocka_unit_test(layers_of_several_forms_equal_the_reference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
