@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/files/gguf.h"
 #include "base/files/hf.h"
+#include "engine/gguf_parts.h"
 #include "kernels/quant.h"
 
 enum source_form { FORM_GGUF, FORM_HF, FORM_DUMMY };
@@ -16,7 +16,7 @@ enum source_form { FORM_GGUF, FORM_HF, FORM_DUMMY };
 struct source {
     enum source_form form;
     char *path;
-    struct gguf *g;
+    struct gguf_parts parts; /* of FORM_GGUF */
     struct hf *hf;
     atomic_uchar *used; /* by tensor index */
 };
@@ -36,7 +36,7 @@ static enum err make(struct source **out, enum source_form form, const char *pat
 /* e: how opening the file went. */
 static enum err finish(struct source **out, struct source *s, enum err e, struct err_note *note)
 {
-    int n = e != OK ? 0 : s->g ? gguf_n_tensor(s->g) : hf_n_tensor(s->hf);
+    int n = e != OK ? 0 : s->form == FORM_GGUF ? s->parts.n_tensor : hf_n_tensor(s->hf);
     if (e == OK && !(s->used = calloc((size_t)n + 1, sizeof *s->used)))
         e = err_set(note, ERR_NOMEM, s->path, "out of memory");
     if (e == OK)
@@ -53,7 +53,7 @@ enum err source_open(struct source **out, const char *path, struct err_note *not
     bool dir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
     enum err e = make(&s, dir ? FORM_HF : FORM_GGUF, path, note);
     if (e != OK) return e;
-    return finish(out, s, dir ? hf_open(&s->hf, path, note) : gguf_open(&s->g, path, note), note);
+    return finish(out, s, dir ? hf_open(&s->hf, path, note) : gguf_parts_open(&s->parts, path, note), note);
 }
 
 enum err source_open_file(struct source **out, const char *path, struct err_note *note)
@@ -73,7 +73,7 @@ enum err source_open_dummy(struct source **out, const char *path, struct err_not
 void source_close(struct source *s)
 {
     if (!s) return;
-    gguf_close(s->g);
+    gguf_parts_close(&s->parts);
     hf_close(s->hf);
     free(s->used);
     free(s->path);
@@ -81,7 +81,7 @@ void source_close(struct source *s)
 }
 
 enum naming source_naming(const struct source *s) { return s->form == FORM_GGUF ? NAMING_GGUF : NAMING_HF; }
-const struct gguf *source_gguf(const struct source *s) { return s->g; }
+const struct gguf *source_gguf(const struct source *s) { return s->parts.n ? s->parts.part[0].g : NULL; }
 const struct hf *source_hf(const struct source *s) { return s->hf; }
 const char *source_path(const struct source *s) { return s->path; }
 
@@ -105,15 +105,18 @@ static bool find_hf(struct source *s, const char *name, struct source_tensor *ou
 bool source_find(struct source *s, const char *name, struct source_tensor *out)
 {
     if (s->form != FORM_GGUF) return find_hf(s, name, out);
-    const struct gguf_tensor *t = gguf_find(s->g, name);
+    int i;
+    const struct gguf_tensor *t = gguf_parts_find(&s->parts, name, &i);
     if (!t || t->n_dim > 2) return false;
-    atomic_store(&s->used[t - gguf_tensor_at(s->g, 0)], 1);
+    const struct gguf_part *part = &s->parts.part[i];
+    atomic_store(&s->used[part->first + (t - gguf_tensor_at(part->g, 0))], 1);
     *out = (struct source_tensor){.dt = t->dt,
                                   .n_dim = t->n_dim,
                                   .n = t->dim[1],
                                   .k = t->dim[0],
                                   .n_bytes = t->n_bytes,
-                                  .path = s->path,
+                                  .path = part->path,
+                                  .part = i,
                                   .impl = t};
     return true;
 }
@@ -186,7 +189,7 @@ static void fill_random(const struct source_tensor *t, int64_t first, int64_t n,
 enum err source_read(const struct source *s, const struct source_tensor *t, int64_t from, int64_t n_bytes,
                      void *to, struct err_note *note)
 {
-    if (s->form == FORM_GGUF) return gguf_read(s->g, t->impl, from, n_bytes, to, note);
+    if (s->form == FORM_GGUF) return gguf_read(s->parts.part[t->part].g, t->impl, from, n_bytes, to, note);
     if (s->form == FORM_DUMMY) {
         const int64_t n = n_bytes / 2;
         uint16_t *v = to;
@@ -200,15 +203,20 @@ enum err source_read(const struct source *s, const struct source_tensor *t, int6
     return safetensors_read(h->file, h->t, from, n_bytes, to, note);
 }
 
+static struct source_name name_at(const struct source *s, int i)
+{
+    if (s->form != FORM_GGUF) return (struct source_name){hf_at(s->hf, i)->t->name, hf_at(s->hf, i)->path};
+    int k = s->parts.n - 1;
+    while (s->parts.part[k].first > i) k--;
+    const struct gguf_part *part = &s->parts.part[k];
+    return (struct source_name){gguf_tensor_at(part->g, i - part->first)->name, part->path};
+}
+
 bool source_unused(const struct source *s, int *at, struct source_name *out)
 {
-    const int n = s->g ? gguf_n_tensor(s->g) : hf_n_tensor(s->hf);
+    const int n = s->form == FORM_GGUF ? s->parts.n_tensor : hf_n_tensor(s->hf);
     while (*at < n && s->used[*at]) ++*at;
     if (*at >= n) return false;
-    if (s->g)
-        *out = (struct source_name){gguf_tensor_at(s->g, *at)->name, s->path};
-    else
-        *out = (struct source_name){hf_at(s->hf, *at)->t->name, hf_at(s->hf, *at)->path};
-    ++*at;
+    *out = name_at(s, (*at)++);
     return true;
 }

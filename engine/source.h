@@ -22,10 +22,11 @@ struct source_tensor {
     int64_t n_bytes;
     const char *type; /* as a safetensors file names it; NULL in others */
     const char *path; /* of its file, for messages */
+    int part;         /* which of a split GGUF's files */
     const void *impl;
 };
 
-/* path: a .gguf file or a Hugging Face directory. Free with source_close. */
+/* path: a .gguf file (of a split model the first) or a Hugging Face directory. Free with source_close. */
 enum err source_open(struct source **out, const char *path, struct err_note *note);
 /* One safetensors file without a configuration. */
 enum err source_open_file(struct source **out, const char *path, struct err_note *note);
