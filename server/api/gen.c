@@ -27,6 +27,8 @@ static const struct {
 #undef VIEW
 };
 
+static void settle(struct gen *g);
+
 static struct scheduler *scheduler_of(const struct gen *g) { return g->api->app->scheduler; }
 
 /* What an answer may hold uncounted: as much as a stream, so the connections are the bound. */
@@ -117,6 +119,29 @@ static void fail_code(struct gen *g, enum err e)
     fail(g, &note);
 }
 
+/* --- the head of a stream: sent with the first news, or where these are late, in place of the first ping.
+ * Until then a refusal has its own status, which clients retry. */
+
+static void begin_stream(struct gen *g)
+{
+    g->streaming = true;
+    g->api->stats.streams_open++;
+    http_stream_begin(g->call);
+    if (g->writer->begin && !g->writer->begin(g)) fail_code(g, ERR_NOMEM);
+}
+
+static void on_late(void *arg)
+{
+    struct gen *g = arg;
+    begin_stream(g);
+    settle(g);
+}
+
+static void begin_if_due(struct gen *g)
+{
+    if (g->ask->stream && !g->streaming) begin_stream(g);
+}
+
 /* --- a long answer is written while its client reads it */
 
 static bool next_piece(void *arg, struct strbuf *out)
@@ -135,6 +160,8 @@ static void after_reading(void *arg)
 static void succeed(struct gen *g)
 {
     struct http_call *call = g->call;
+    begin_if_due(g);
+    if (g->over) return;
     if (g->streaming) {
         if (!g->writer->end(g)) {
             fail_code(g, ERR_NOMEM);
@@ -216,9 +243,12 @@ static void pump(struct gen *g, struct choice *c)
     if (n >= EVENT_RING - 1) scheduler_resume(scheduler_of(g)); /* the ring was full */
     if (g->over) return;
     struct err_note full;
+    const bool tells = !c->failed && (n > 0 || c->untold) && (!c->ending || !c->pending);
+    if (tells) begin_if_due(g);
+    if (g->over) return;
     if (c->failed)
         fail_code(g, c->failed);
-    else if (g->streaming && (n > 0 || c->untold) && (!c->ending || !c->pending) && !g->writer->news(g, c))
+    else if (g->streaming && tells && !g->writer->news(g, c))
         fail_code(g, ERR_NOMEM);
     else if (count_bytes(g, c, &full))
         fail(g, &full);
@@ -349,12 +379,6 @@ void gen_start(struct api *api, struct http_call *call, struct ask *ask, uint64_
     }
     http_set_gone(call, on_gone, g);
     if (!ask->stream) return;
-    g->streaming = true;
-    api->stats.streams_open++;
     http_stream_on_room(call, on_room, g);
-    http_stream_begin(call);
-    if (g->writer->begin && !g->writer->begin(g)) {
-        fail_code(g, ERR_NOMEM);
-        settle(g);
-    }
+    http_stream_await(call, on_late, g);
 }

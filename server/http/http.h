@@ -126,6 +126,9 @@ void http_reply_source(struct http_call *c, const char *content_type, const stru
 void http_reply_error(struct http_call *c, const struct err_note *note, int retry_after_s);
 
 /* Server-sent events. */
+/* The stream begins later: on_late(arg), once, when it would be time for the first ping; http_stream_begin or
+ * any other answer before that forgets it. */
+void http_stream_await(struct http_call *c, void (*on_late)(void *), void *arg);
 void http_stream_begin(struct http_call *c); /* 200, text/event-stream; pings while silent */
 void http_stream_write(struct http_call *c, const char *p,
                        size_t n);                 /* copied; whole "data: ...\n\n" frames */

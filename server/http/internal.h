@@ -177,6 +177,8 @@ struct http_call {
     struct MHD_Response *response; /* waits to be queued */
     int status;
 
+    void (*on_late)(void *); /* of a stream that has not begun */
+    void *late_arg;
     bool streaming, ended, was_full;
     struct strbuf out;
     size_t out_off; /* bytes of out already handed to the library */

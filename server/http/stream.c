@@ -69,6 +69,22 @@ static void on_ping(struct due_node *n, enum due which)
     http_due_set(c->http, &c->ping, which);
 }
 
+static void on_late(struct due_node *n, enum due which)
+{
+    struct http_call *c = LIST_ITEM(n, struct http_call, ping);
+    (void)which;
+    if (c->gone || c->overtaken || c->answered) return;
+    c->on_late(c->late_arg);
+}
+
+void http_stream_await(struct http_call *c, void (*on_late_do)(void *), void *arg)
+{
+    c->on_late = on_late_do;
+    c->late_arg = arg;
+    c->ping.expire = on_late;
+    if (c->http->conf.ping_ms > 0) http_due_set(c->http, &c->ping, DUE_PING);
+}
+
 void http_stream_begin(struct http_call *c)
 {
     static const char *const header[][2] = {

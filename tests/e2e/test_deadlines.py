@@ -3,7 +3,7 @@ import concurrent.futures
 
 import pytest
 
-from conftest import Server, need_binary
+from conftest import need_binary, Server, Stream
 
 
 @pytest.fixture
@@ -54,3 +54,17 @@ def test_swapped_answers_are_the_same(start):
     assert small.metrics()["fluxd_swaps_total"] > 0
     small.kill()
     assert chats(start("--max-model-len", 400)) == swapped
+
+
+def test_a_stream_that_waits_too_long_is_refused_with_a_status_that_clients_retry(start):
+    """Its head waits for the first news, so the refusal is no frame behind a 200; where pings come first, it is one."""
+    for ping_ms, status in ((10000, 503), (50, 200)):
+        s = start("--max-num-seqs", 1, "--queue-timeout-ms", 700, "--stream-ping-ms", ping_ms)
+        with Stream(s, "/v1/completions", prompt="Once", max_tokens=4000, ignore_eos=True) as first:
+            first.open()
+            r = s.post("/v1/completions", {"prompt": "a", "max_tokens": 4, "stream": True})
+            assert r.status_code == status, r.text
+            if status == 503:
+                assert int(r.headers["Retry-After"]) >= 1 and r.json()["error"]["code"] == "overloaded"
+            else:
+                assert '"overloaded"' in r.text and "[DONE]" not in r.text

@@ -45,6 +45,9 @@ def ends(server, streamed, **ask):
         return [c["finish_reason"] for c in r.json()["choices"]] if r.status_code == 200 else ["error"] * ask.get("n", 1)
     seen = {}
     with Stream(server, "/v1/completions", **ask) as s:
+        s.response = s.conn.getresponse()
+        if s.response.status != 200:  # nothing was said before it failed
+            return ["error"] * ask.get("n", 1)
         for _, f in s:
             if "error" in f:
                 return ["error"] * ask.get("n", 1)
