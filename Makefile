@@ -38,7 +38,7 @@ APPS = $(addprefix $(BUILD)/tests/server/,http_app fault_app starve_app)
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all run test test-training unit goldens asan tsan e2e house bench bench-tokenizers loadtest test-gpu bench-gpu sim docs fmt clean deps test-deps cuda
+.PHONY: all run test test-training unit goldens asan tsan e2e house bench bench-tokenizers fuzz loadtest test-gpu bench-gpu sim docs fmt clean deps test-deps cuda
 
 all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/fluxd
@@ -107,6 +107,27 @@ test-training: $(BUILD)/fluxd
 	@$(TORCH_PY) -m pytest -q -p no:cacheprovider training/tests
 
 # SCENARIOS="chat agents": some of loadtest/scenarios, or files; URL=http://...: a server that runs. Results and report.html: build/loadtest.
+# libFuzzer on every reader of outside bytes, FUZZ_S seconds each (clang, ASan, UBSan). FUZZ="json gguf": those alone. What it finds lies in
+# build/fuzz/found; what is worth keeping goes to tests/fuzz/corpus/TARGET.
+FUZZ_CC ?= clang-14
+FUZZ_S ?= 60
+FUZZ ?= $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+FUZZ_LIB = build/fuzz/lib.a
+FUZZ_OBJ = $(patsubst %.c,build/fuzz/%.o,$(call find_c,base server/json server/jinja server/text server/api scheduler) server/http/frame.c server/http/guard.c)
+fuzz: $(FUZZ:%=build/fuzz/fuzz_%)
+	@mkdir -p build/fuzz/found; set -e; for t in $(FUZZ); do echo "== $$t"; mkdir -p build/fuzz/corpus/$$t tests/fuzz/corpus/$$t; \
+	build/fuzz/fuzz_$$t -max_total_time=$(FUZZ_S) -print_final_stats=1 -timeout=25 -rss_limit_mb=4096 -verbosity=0 \
+	-artifact_prefix=build/fuzz/found/$$t- build/fuzz/corpus/$$t tests/fuzz/corpus/$$t; done
+build/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	@$(FUZZ_CC) -std=c11 -D_GNU_SOURCE -I. -Ibuild/gen -O1 -g $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -w $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -MMD -MP -c -o $@ $<
+$(FUZZ_LIB): $(FUZZ_OBJ)
+	@rm -f $@
+	@ar rcs $@ $^
+build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_LIB)
+	@$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lcmocka -lm -lpthread
+
 # 1 MB of text and 20,000 strings each against the packages (pip install tokenizers sentencepiece gguf); VOCABS="GGUF ...": more of them.
 TOKENIZERS_PY ?= python3
 bench-tokenizers: $(BUILD)/tests/server/text/tokenizer_cli $(MODEL)
