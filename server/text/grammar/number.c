@@ -73,14 +73,18 @@ static uint32_t digit_runs(struct rx *x, uint32_t min, uint32_t max)
 {
     return rx_rep(x, digits(x, 0, 9), min, max);
 }
+/* .0, or digits of which the last is not 0: a model that has written one 0 too many could write them for
+ * ever. */
 static uint32_t fraction(struct rx *x)
+{
+    uint32_t some = rx_cat(x, digit_runs(x, 0, RX_MORE), digits(x, 1, 9));
+    return rx_opt(x, rx_cat(x, rx_byte(x, '.'), rx_alt(x, rx_byte(x, '0'), some)));
+}
+static uint32_t any_fraction(struct rx *x)
 {
     return rx_opt(x, rx_cat(x, rx_byte(x, '.'), digit_runs(x, 1, RX_MORE)));
 }
-static uint32_t zeros_behind(struct rx *x)
-{
-    return rx_opt(x, rx_cat(x, rx_byte(x, '.'), rx_rep(x, rx_byte(x, '0'), 1, RX_MORE)));
-}
+static uint32_t zeros_behind(struct rx *x) { return rx_opt(x, rx_str(x, ".0")); }
 static uint32_t whole(struct rx *x) /* without leading zeros */
 {
     return rx_alt(x, rx_byte(x, '0'), rx_cat(x, digits(x, 1, 9), digit_runs(x, 0, RX_MORE)));
@@ -197,10 +201,11 @@ static uint32_t mantissa_compare(struct rx *x, const struct decimal *d, int how)
 {
     uint32_t head = rx_byte(x, (uint8_t)('0' + d->digit[0])), point = rx_byte(x, '.'),
              zeros = rx_rep(x, rx_byte(x, '0'), 0, RX_MORE);
-    uint32_t rest = fraction(x), tail = RX_EPS;
+    uint32_t rest = any_fraction(x), tail = RX_EPS; /* as many as a mantissa may have */
     if (how == 0) {
         for (int i = d->n - 1; i > 0; i--) tail = rx_cat(x, rx_byte(x, (uint8_t)('0' + d->digit[i])), tail);
-        tail = d->n > 1 ? rx_cat3(x, point, tail, zeros) : zeros_behind(x);
+        tail =
+            d->n > 1 ? rx_cat3(x, point, tail, zeros) : rx_opt(x, rx_cat3(x, point, rx_byte(x, '0'), zeros));
         return rx_cat(x, head, tail);
     }
     if (how > 0)
@@ -236,7 +241,7 @@ static uint32_t magnitude(struct rx *x, const struct decimal *d, int how)
     if (how == 0) {
         p = zeros_behind(x);
         if (places(d) > 0) {
-            p = rx_rep(x, rx_byte(x, '0'), 0, RX_MORE);
+            p = RX_EPS;
             for (int i = places(d) - 1; i >= 0; i--)
                 p = rx_cat(x, rx_byte(x, (uint8_t)('0' + place_digit(d, i))), p);
             p = rx_cat(x, rx_byte(x, '.'), p);
@@ -263,7 +268,8 @@ struct number_set number_any(struct rx *x)
         uint32_t exponent = rx_alt(x, digit_runs(x, 1, 2), rx_cat(x, digits(x, 1, 2), digit_runs(x, 2, 2)));
         exponent = rx_alt(x, exponent, rx_cat(x, rx_str(x, "30"), digits(x, 0, 8)));
         exponent = rx_cat3(x, rx_class(x, &e), rx_opt(x, rx_class(x, &s)), exponent);
-        *memo = rx_alt(x, signed_of(x, rx_cat(x, plain(x), rx_opt(x, exponent))), signed_of(x, small(x)));
+        uint32_t any = rx_cat(x, whole(x), any_fraction(x));
+        *memo = rx_alt(x, signed_of(x, rx_cat(x, any, rx_opt(x, exponent))), signed_of(x, small(x)));
     }
     return (struct number_set){.in = *memo, .out = RX_EMPTY};
 }

@@ -1,7 +1,7 @@
 /* number: sets of numbers as regular expressions over their JSON spelling. A set comes as a pair, what is in
- * it and what is not, since not every spelling is decided: numbers are written plain (-12.50) or, far from 1,
- * as 1.5e+20 and 1.5e-07 (one digit before the point, 17 at most); only where nothing at all is asked of a
- * number may it have any JSON spelling. */
+ * it and what is not, since not every spelling is decided: numbers are written plain (-12.5, 3.0) or, far
+ * from 1, as 1.5e+20 and 1.5e-07 (one digit before the point, 17 at most); only where nothing at all is asked
+ * of a number may it have any JSON spelling. */
 #ifndef FLUXD_SERVER_TEXT_GRAMMAR_NUMBER_H
 #define FLUXD_SERVER_TEXT_GRAMMAR_NUMBER_H
 

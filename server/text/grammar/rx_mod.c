@@ -1,6 +1,7 @@
 /* rx: multiples. A plain number without a sign is read digit by digit; what remains of it by a is the state.
  * It is a multiple of a / 10^places when its digits with the point moved places to the right are a multiple
- * of a, so there may be places digits behind the point, and only zeros after those. From a state that is kept
+ * of a, so there may be places digits behind the point, or .0
+ * where there are none. From a state that is kept
  * some multiple is always within reach. */
 #include "server/text/grammar/rx.h"
 
@@ -72,7 +73,8 @@ uint32_t rx_mod_step(struct rx *x, uint32_t id, uint8_t b, struct rx_set *same)
         return phase == PHASE_ZERO || phase == PHASE_WHOLE ? mod_node(x, n.a, n.b, PHASE_POINT, left)
                                                            : RX_EMPTY;
     if (phase == PHASE_ZERO) return RX_EMPTY;
-    if (phase >= PHASE_POINT && left == 0) return b == '0' ? mod_node(x, n.a, n.b, PHASE_PART, 0) : RX_EMPTY;
+    if (phase >= PHASE_POINT && left == 0)
+        return b == '0' && phase == PHASE_POINT ? mod_node(x, n.a, n.b, PHASE_PART, 0) : RX_EMPTY;
     uint64_t rest = (n.a * (uint64_t)10 + (uint64_t)(b - '0')) % m.a;
     if (phase == PHASE_START) return mod_node(x, rest, n.b, b == '0' ? PHASE_ZERO : PHASE_WHOLE, left);
     return phase == PHASE_WHOLE ? mod_node(x, rest, n.b, PHASE_WHOLE, left)

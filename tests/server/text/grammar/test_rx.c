@@ -371,11 +371,10 @@ static void hostile_patterns_end_at_a_limit(void **state)
 
 /* --- numbers: sets of thousandths, decided by whole numbers */
 
-static int spell_number(long v, char *out) /* v thousandths, as short as it can be or with zeros */
+static int spell_number(long v, char *out) /* v thousandths, as short as it can be or with .0 */
 {
     unsigned long m = (unsigned long)(v < 0 ? -v : v);
     int n = sprintf(out, "%s%lu.%03lu", v < 0 ? "-" : "", m / 1000, m % 1000), zeros = (int)pick(2);
-    if (pick(3) == 0) return n;
     while (out[n - 1] == '0' && out[n - 2] != '.') n--;
     if (out[n - 1] == '0' && zeros) n -= 2;
     out[n] = '\0';
@@ -417,6 +416,26 @@ static void number_sets_hold_the_numbers_they_name(void **state)
         }
         end(&f);
     }
+}
+
+/* Who writes an integer may not lose the way in zeros behind it. */
+static void no_set_but_that_of_all_numbers_has_zeros_at_the_end(void **state)
+{
+    (void)state;
+    struct fix f;
+    struct decimal d;
+    static const char *const text[] = {"3", "3.5", "-12", "0", "0.25"};
+    begin(&f);
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
+        char longer[16];
+        assert_true(decimal_read(&d, text[i], strlen(text[i])));
+        const struct number_set equal = number_equal(&f.x, &d), whole = number_integer(&f.x);
+        int n = sprintf(longer, "%s%s", text[i], strchr(text[i], '.') ? "0" : ".00");
+        assert_false(rx_match(&f.x, equal.in, longer, (size_t)n));
+        assert_false(rx_match(&f.x, whole.in, longer, (size_t)n));
+        assert_true(rx_match(&f.x, number_any(&f.x).in, longer, (size_t)n));
+    }
+    end(&f);
 }
 
 static void numbers_far_from_one_compare_by_their_value(void **state)
@@ -467,6 +486,7 @@ int main(void)
         cmocka_unit_test(what_a_pattern_cannot_mean_is_refused),
         cmocka_unit_test(hostile_patterns_end_at_a_limit),
         cmocka_unit_test(number_sets_hold_the_numbers_they_name),
+        cmocka_unit_test(no_set_but_that_of_all_numbers_has_zeros_at_the_end),
         cmocka_unit_test(numbers_far_from_one_compare_by_their_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
