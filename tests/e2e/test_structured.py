@@ -174,7 +174,7 @@ HOSTILE = [
 def test_hostile_schemas_are_refused_or_bounded_while_another_client_talks(server):
     deep = '{"items":' * 10_000 + "{}" + "}" * 10_000
     body = '{"messages": [{"role": "user", "content": "a"}], "max_tokens": 2, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": %s}}}'
-    with Stream(server, CHAT, messages=[{"role": "user", "content": "Tell a story."}], max_tokens=40, ignore_eos=True) as talk:
+    with Stream(server, CHAT, messages=[{"role": "user", "content": "Tell a story."}], max_tokens=40, ignore_eos=True, return_token_ids=True) as talk:
         frames = iter(talk)
         next(frames)
         check_error(server.post(CHAT, data=body % deep, headers={"Content-Type": "application/json"}), 400)
@@ -183,7 +183,8 @@ def test_hostile_schemas_are_refused_or_bounded_while_another_client_talks(serve
             if r.status_code != 200:
                 e = check_error(r, 400)
                 assert e["param"].startswith("response_format.json_schema.schema"), e
-        assert sum(1 for _ in frames) > 30 and talk.done
+        ids = [i for _, f in frames for c in f["choices"] for i in c.get("token_ids") or []]
+        assert talk.done and 30 < len(ids) <= 40
     m = server.metrics()
     assert m["fluxd_schemas_refused_total"] >= 3 and m["fluxd_schema_cache_bytes"] < 512 << 20
 
