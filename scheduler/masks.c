@@ -1,6 +1,7 @@
-/* masks: see masks.h. Two mailboxes: sequences go to the helper in one and come back in the other. The helper
- * starts with the first guided request; where the machine refuses a thread the masks are made by who waits
- * for them. */
+/* masks: see masks.h. Two mailboxes: sequences go to the helper in one and come back in the other. What the
+ * helper has not begun when the engine thread needs it (other programs may have the cores) that thread makes
+ * itself; a third mailbox with one item in it is the turn to make one. The helper starts with the first
+ * guided request; where the machine refuses a thread there is none. */
 #include "scheduler/masks.h"
 
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include "base/threads.h"
 
 struct masks {
-    struct mailbox *asked, *made;
+    struct mailbox *asked, *made, *turn;
     struct thread *helper;
     struct scheduler_stats *stats;
     bool tried;   /* to start it */
@@ -18,12 +19,15 @@ struct masks {
     char no_more; /* its address ends the helper */
 };
 
-static void make(struct seq *q)
+/* One at a time: guides may share what they learn. */
+static void make(struct masks *m, struct seq *q)
 {
     struct request *r = q->req;
+    void *turn = mailbox_wait(m->turn, -1);
     const int64_t t0 = clock_ns();
     q->mask_err = r->guide->op->mask(r->guide, q->mask, &r->note);
     q->mask_ns = clock_ns() - t0;
+    CHECK(mailbox_put(m->turn, turn));
 }
 
 static void help(void *arg)
@@ -31,7 +35,7 @@ static void help(void *arg)
     struct masks *m = arg;
     for (void *q; (q = mailbox_wait(m->asked, -1)) != &m->no_more;) {
         if (!q) continue;
-        make(q);
+        make(m, q);
         CHECK(mailbox_put(m->made, q)); /* room for every sequence */
     }
 }
@@ -43,7 +47,8 @@ struct masks *masks_open(int max_seqs, struct scheduler_stats *stats)
     m->stats = stats;
     m->asked = mailbox_new((size_t)max_seqs + 1, NULL, NULL);
     m->made = mailbox_new((size_t)max_seqs, NULL, NULL);
-    if (m->asked && m->made) return m;
+    m->turn = mailbox_new(1, NULL, NULL);
+    if (m->asked && m->made && m->turn && mailbox_put(m->turn, m)) return m;
     masks_close(m);
     return NULL;
 }
@@ -55,6 +60,10 @@ void masks_close(struct masks *m)
     thread_join(m->helper);
     if (m->asked) mailbox_free(m->asked);
     if (m->made) mailbox_free(m->made);
+    if (m->turn) {
+        mailbox_take(m->turn);
+        mailbox_free(m->turn);
+    }
     free(m);
 }
 
@@ -71,10 +80,11 @@ void masks_wait(void *arg)
     struct masks *m = arg;
     const int64_t t0 = clock_ns();
     bool waited = m->n_out > 0;
-    for (; m->n_out > 0; m->n_out--) {
-        struct seq *q = m->helper ? mailbox_wait(m->made, -1) : mailbox_take(m->asked);
-        CHECK(q);
-        if (!m->helper) make(q);
+    for (struct seq *q; m->n_out > 0; m->n_out--) {
+        if ((q = mailbox_take(m->asked)))
+            make(m, q);
+        else
+            q = mailbox_wait(m->made, -1);
         sched_hist_count(&m->stats->mask, q->mask_ns / 1000);
     }
     if (waited)
