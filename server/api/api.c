@@ -159,6 +159,13 @@ static struct constraint_thought thought_of(const struct app *a, const struct to
     return t;
 }
 
+static enum tool_strict tool_strict_of(const struct config *c)
+{
+    return !strcmp(c->tool_strict, "always")  ? TOOL_STRICT_ALWAYS
+           : !strcmp(c->tool_strict, "never") ? TOOL_STRICT_NEVER
+                                              : TOOL_STRICT_REQUEST;
+}
+
 static enum err open_env(struct api *api, struct err_note *note)
 {
     const struct app *a = api->app;
@@ -189,6 +196,7 @@ static enum err open_env(struct api *api, struct err_note *note)
         .choices_most = (int)a->config->queue_len,
         .limits = json_limits_default,
         .constraints = api->constraints,
+        .tool_strict = tool_strict_of(a->config),
     };
     api->env.drop_system_lines = a->config->drop_system_lines;
     api->env.clamp_max_tokens = !strcmp(a->config->clamp_max_tokens, "on");

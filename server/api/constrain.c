@@ -34,13 +34,19 @@ enum err constrain_parts(const struct prep_env *env, enum constraint_kind kind,
     return e ? told(e, name, note) : add_guides(a, note);
 }
 
+struct grammar_part constrain_part(const struct params *p)
+{
+    const struct format *f = &p->format;
+    return (struct grammar_part){
+        .kind = GRAMMAR_BODY, .body = f->body, .text = f->text, .n = f->n, .name = f->name};
+}
+
 enum err constrain_ask(const struct prep_env *env, const struct params *p, struct ask *a,
                        struct err_note *note)
 {
     const struct format *f = &p->format;
     if (f->kind == CONSTRAINT_NONE || a->scores) return OK;
-    const struct grammar_part body = {
-        .kind = GRAMMAR_BODY, .body = f->body, .text = f->text, .n = f->n, .name = f->name};
+    const struct grammar_part body = constrain_part(p);
     struct grammar_opts opts = *constraints_opts(env->constraints);
     if (f->no_free_space && opts.space == GRAMMAR_ANY) opts.space = GRAMMAR_SPACED;
     return constrain_parts(env, f->kind, &body, &opts, f->name, a, note);

@@ -9,6 +9,8 @@
  * generated. */
 enum err constrain_ask(const struct prep_env *env, const struct params *p, struct ask *a,
                        struct err_note *note);
+/* What p->format says, as a part. */
+struct grammar_part constrain_part(const struct params *p);
 /* The same for any text made of parts, as calls of tools are; name: the field that note names. */
 enum err constrain_parts(const struct prep_env *env, enum constraint_kind kind,
                          const struct grammar_part *body, const struct grammar_opts *opts, const char *name,

@@ -11,6 +11,7 @@
 #include "server/api/constrain.h"
 #include "server/api/messages_in.h"
 #include "server/api/prep_text.h"
+#include "server/api/tool_rule.h"
 #include "base/utf8.h"
 
 static const size_t ASK_BYTES_MOST = (size_t)1 << 30; /* of one call, its prompts' logprobs included */
@@ -398,6 +399,19 @@ static enum err size_ask(struct prep *c)
     return a->prompt && a->request ? OK : no_memory(c->in->note);
 }
 
+/* Calls and the form of what is said are one grammar: an answer is either. */
+static enum err constrain(struct prep *c)
+{
+    const struct prep_env *env = c->env;
+    const struct params *p = &c->p;
+    const struct grammar_part said = constrain_part(p), *rule = NULL;
+    if (!c->a->tools || c->a->scores) return constrain_ask(env, p, c->a, c->in->note);
+    const enum err e = tool_rule(&rule, &c->in->mem, c->a->format, &p->calls, env->tool_strict,
+                                 p->format.kind == CONSTRAINT_NONE ? NULL : &said, c->in);
+    if (e || !rule) return e;
+    return constrain_parts(env, CONSTRAINT_TOOLS, rule, NULL, "tools", c->a, c->in->note);
+}
+
 static enum err fill_ask(struct prep *c)
 {
     const struct params *p = &c->p;
@@ -421,15 +435,12 @@ static enum err fill_ask(struct prep *c)
     if (p->request_id.p) copy_id(a->id, sizeof a->id, &p->request_id);
     if (!stop_set_init(&a->stop, &a->mem, &p->stop)) return no_memory(c->in->note);
     enum err e = size_ask(c);
-    if (p->calls.mode == TOOLS_REQUIRED)
-        return json_in_fail(c->in, ERR_UNSUPPORTED, "tool_choice",
-                            "is supported as \"none\" and \"auto\" only");
     if (!e && a->thinks && chat_tools_set(&p->calls, &a->mem, &a->tools)) e = no_memory(c->in->note);
     if (!e) e = share_ids(c);
     if (!e) e = share_route(c);
     if (!e) e = share_seed(c);
     if (!e) e = add_prompts(c);
-    if (!e) e = constrain_ask(c->env, p, a, c->in->note);
+    if (!e) e = constrain(c);
     return e;
 }
 

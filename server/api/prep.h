@@ -25,6 +25,7 @@ struct prep_env {
     bool clamp_max_tokens;         /* --clamp-max-tokens */
     struct json_limits limits;
     struct constraints *constraints;
+    enum tool_strict tool_strict;      /* --tool-strict */
     struct constraint_thought thought; /* how this model writes them; is_open says nothing */
 };
 

@@ -11,7 +11,7 @@ def tool(name, properties, required=(), **more):
                                              "parameters": {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}}}
 
 
-WEATHER = tool("get_weather", {"city": {"type": "string"}, "days": {"type": "integer"}}, ["city"])
+WEATHER = tool("get_weather", {"city": {"type": "string", "maxLength": 20}, "days": {"type": "integer", "minimum": 0, "maximum": 100}}, ["city"])
 SEARCH = tool("search", {"query": {"type": "string", "maxLength": 20}}, ["query"])
 CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris", "days": 2.0}'}}
 USER = {"role": "user", "content": "What is the weather in Paris?"}
@@ -85,3 +85,89 @@ def test_what_cannot_be_is_refused_by_name(server, client, model):
                         ({"tool_choice": "required"}, "tool_choice"), ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice.function.name")):
         e = check_error(server.post("/v1/chat/completions", json={"model": model, "messages": [USER], **body}), 400)
         assert e["param"] == param
+
+
+# --- calls that must be
+
+def checked(call):
+    """The arguments of a call, which hold to its tool's schema."""
+    args = json.loads(call[2])
+    if call[1] == "get_weather":
+        assert isinstance(args.pop("city"), str) and args.pop("days", 0) in range(101)
+    else:
+        assert call[1] == "search" and len(args.pop("query")) <= 20
+    assert not args
+    return call
+
+
+ASK = {"tools": [WEATHER, SEARCH], "messages": [USER], "max_tokens": 160}
+
+
+def test_required_calls_hold_to_their_schema_and_streams_are_the_same(client, model):
+    for seed in range(4):
+        ask = {"model": model, **ASK, "tool_choice": "required", "parallel_tool_calls": seed % 2 == 0, "temperature": 0.7, "seed": seed}
+        whole = said(client.chat.completions.create(**ask).choices[0])
+        streamed = collect(client.chat.completions.create(stream=True, **ask))
+        assert without_ids(streamed) == without_ids(whole)
+        content, calls, finish = whole
+        assert content == "" and calls and finish in ("tool_calls", "length")
+        assert finish == "length" or all(checked(c) for c in calls)
+        assert seed % 2 == 0 or len(calls) == 1
+        assert all(c[0].startswith("call_") and len(c[0]) == 29 for c in calls) and len({c[0] for c in calls}) == len(calls)
+
+
+def test_a_named_tool_and_allowed_ones_are_the_only_ones(client, model):
+    named = {"type": "function", "function": {"name": "search"}}
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [named]}}
+    for choice in (named, allowed):
+        r = client.chat.completions.create(model=model, **ASK, tool_choice=choice, temperature=0, parallel_tool_calls=False)
+        content, calls, finish = said(r.choices[0])
+        assert finish == "tool_calls" and r.choices[0].message.content is None
+        assert [checked(c)[1] for c in calls] == ["search"]
+
+
+def test_an_answer_that_is_cut_keeps_its_calls_arguments_as_far_as_they_came(client, model):
+    ask = {"model": model, **ASK, "tool_choice": "required", "temperature": 0}
+    full = said(client.chat.completions.create(**ask).choices[0])[1][0][2]
+    for n in (14, 17, 20):
+        content, calls, finish = said(client.chat.completions.create(**{**ask, "max_tokens": n}).choices[0])
+        assert finish == "length" and (not calls or full.startswith(calls[0][2]))
+
+
+def test_a_conversation_with_calls_goes_on(client, model):
+    messages = [USER]
+    for _ in range(2):
+        m = client.chat.completions.create(model=model, messages=messages, tools=[WEATHER, SEARCH], tool_choice="required", parallel_tool_calls=False,
+                                           temperature=0, max_tokens=160).choices[0].message
+        messages += [m, *({"role": "tool", "tool_call_id": k.id, "content": "sunny"} for k in m.tool_calls)]
+    r = client.chat.completions.create(model=model, messages=messages, tools=[WEATHER, SEARCH], tool_choice="none", temperature=0, max_tokens=40)
+    assert r.choices[0].message.tool_calls is None and r.choices[0].finish_reason in ("stop", "length")
+
+
+def test_a_strict_tool_is_held_where_the_model_calls_it_and_text_stays_free(client, model):
+    strict = tool("search", {"query": {"type": "string", "maxLength": 20}}, ["query"], strict=True)
+    for seed in range(3):
+        r = client.chat.completions.create(model=model, messages=[USER], tools=[strict], temperature=1, seed=seed, max_tokens=48)
+        content, calls, finish = said(r.choices[0])
+        assert finish == "length" or all(checked(c) for c in calls)
+        assert content or calls
+
+
+def test_a_schema_that_cannot_be_held_is_refused_by_its_place(server, model):
+    bad = tool("f", {"a": {"type": "string", "pattern": "(?<=x)y"}})
+    e = check_error(server.post("/v1/chat/completions", json={"model": model, "messages": [USER], "tools": [WEATHER, bad], "tool_choice": "required"}), 400)
+    assert e["param"].startswith("tools[1].function.parameters") and "pattern" in e["param"]
+    assert server.post("/v1/chat/completions", json={"model": model, "messages": [USER], "tools": [bad], "max_tokens": 1}).status_code == 200
+
+
+def test_families_are_told_by_a_flag(make_server):
+    """Another family's way of writing, on the same model: a call in other marks."""
+    days = tool("get_weather", {"days": {"type": "integer", "minimum": 0, "maximum": 100}, "full": {"type": "boolean"}}, ["days"])
+    for family in ("qwen3_coder", "pythonic"):
+        s = make_server("--tool-format", family)
+        body = {"messages": [USER], "tools": [days], "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
+                "parallel_tool_calls": False, "max_tokens": 160, "temperature": 0}
+        r = s.post("/v1/chat/completions", json=body).json()["choices"][0]
+        call = r["message"]["tool_calls"][0]["function"]
+        assert call["name"] == "get_weather" and r["finish_reason"] == "tool_calls"
+        assert json.loads(call["arguments"])["days"] in range(101)  # -0.0 is an integer too
