@@ -152,6 +152,7 @@ static const struct json_row messages_row[] = {
     F("parallel_tool_calls", JSON_BOOL, parallel_calls),
     F("reasoning_effort", JSON_WORD, reasoning_effort, .words = params_effort),
     F("verbosity", JSON_WORD, verbosity, .words = params_verbosity),
+    REJECTED("thinking_token_budget"),
     REJECTED("functions"),
     REJECTED("function_call", .words = words_neutral),
     {.name = NULL},
