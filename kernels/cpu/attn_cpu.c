@@ -32,8 +32,6 @@ struct row_set {
     float scale;
 };
 
-typedef float v16 __attribute__((vector_size(64), aligned(4)));
-
 CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv, int64_t half, int K,
                                  int n_key)
 {
@@ -49,46 +47,6 @@ CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv
     for (int j = 0; j < n_key; j++)
         for (int i = 0; i < K; i++)
             t->v[j][i] = kv == DT_F32 ? f[j * K + i] : f32_from_bf16(h[kv_at_v(kv, K, j, i)]);
-}
-
-/* R is a constant at every use; two vectors of sums a row stay in registers. */
-static inline __attribute__((always_inline)) void score_rows(struct tile *t, const struct row_set *r,
-                                                             const int R)
-{
-    for (int j = 0; j < PAGE_TOK; j += 2 * LANES) {
-        v16 a[ROWS][2];
-        for (int k = 0; k < R; k++) a[k][0] = a[k][1] = (v16){0};
-        for (int i = 0; i < r->K; i++) {
-            v16 w0 = *(const v16 *)&t->kt[i][j], w1 = *(const v16 *)&t->kt[i][j + LANES];
-            for (int k = 0; k < R; k++) {
-                float q = r->q[k][i] * r->scale;
-                a[k][0] += w0 * q;
-                a[k][1] += w1 * q;
-            }
-        }
-        for (int k = 0; k < R; k++) {
-            *(v16 *)&t->s[k][j] = a[k][0];
-            *(v16 *)&t->s[k][j + LANES] = a[k][1];
-        }
-    }
-}
-
-static inline __attribute__((always_inline)) void value_rows(struct tile *t, const struct row_set *r,
-                                                             const int R)
-{
-    int c = 0;
-    for (; c + LANES <= r->K; c += LANES) {
-        v16 a[ROWS];
-        for (int k = 0; k < R; k++) a[k] = *(const v16 *)(r->o[k] + c);
-        for (int j = 0; j < r->n_max; j++) {
-            v16 w = *(const v16 *)&t->v[j][c];
-            for (int k = 0; k < R; k++) a[k] += w * t->s[k][j];
-        }
-        for (int k = 0; k < R; k++) *(v16 *)(r->o[k] + c) = a[k];
-    }
-    for (; c < r->K; c++)
-        for (int j = 0; j < r->n_max; j++)
-            for (int k = 0; k < R; k++) r->o[k][c] += t->s[k][j] * t->v[j][c];
 }
 
 /* Online softmax of one row over the page. */
@@ -112,24 +70,38 @@ static inline __attribute__((always_inline)) void soften_row(struct tile *t, con
     for (int i = 0; i < r->K; i++) r->o[k][i] *= keep;
 }
 
-CPU_CLONES static void rows_many(struct tile *t, const struct row_set *r, float *m, float *l)
-{
-    score_rows(t, r, ROWS);
-    for (int k = 0; k < ROWS; k++) soften_row(t, r, k, &m[k], &l[k]);
-    value_rows(t, r, ROWS);
-}
+/* One row or ROWS of them over a page: scores, softmax, sums of values. */
+typedef void rows_fn(struct tile *, const struct row_set *, float *m, float *l);
 
-CPU_CLONES static void rows_one(struct tile *t, const struct row_set *r, float *m, float *l)
+#define V_FLOATS   8
+#define V_NAME(fn) fn##_8
+#define V_TARGET   CPU_CLONES
+#include "kernels/cpu/attn_rows.h"
+
+#if CPU_HAS_CLONES
+#define V_FLOATS   16
+#define V_NAME(fn) fn##_16
+#define V_TARGET   __attribute__((target("arch=x86-64-v4")))
+#include "kernels/cpu/attn_rows.h"
+
+static bool has_16(void)
 {
-    score_rows(t, r, 1);
-    soften_row(t, r, 0, m, l);
-    value_rows(t, r, 1);
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
 }
+static rows_fn *rows_many(void) { return has_16() ? rows_many_16 : rows_many_8; }
+static rows_fn *rows_one(void) { return has_16() ? rows_one_16 : rows_one_8; }
+#else
+static rows_fn *rows_many(void) { return rows_many_8; }
+static rows_fn *rows_one(void) { return rows_one_8; }
+#endif
 
 static void run_tile(const struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s, int r0,
                      int n, int h0, int n_h)
 {
     struct tile t;
+    rows_fn *many = rows_many(), *one = rows_one();
     const int K = a->head, g = h0 / (a->n_head / a->n_kv), pos0 = s->pos0 + r0;
     for (int i = 0; i < n * n_h; i++) {
         t.m[i] = -INFINITY;
@@ -152,7 +124,7 @@ static void run_tile(const struct op_ctx *c, const struct attn_args *a, const st
                 set.o[k] = (float *)a->out + (s->row0 + r0 + r) * a->out_stride + h * K;
                 set.n_key[k] = keys < PAGE_TOK ? keys : PAGE_TOK;
             }
-            (step == ROWS ? rows_many : rows_one)(&t, &set, &t.m[i], &t.l[i]);
+            (step == ROWS ? many : one)(&t, &set, &t.m[i], &t.l[i]);
         }
     }
     for (int r = 0; r < n; r++)

@@ -11,8 +11,10 @@ enum { LANES = 16 };
 /* One build per instruction set, chosen when the program starts. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__) &&                            \
     !defined(__SANITIZE_THREAD__)
-#define CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define CPU_HAS_CLONES 1
+#define CPU_CLONES     __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
+#define CPU_HAS_CLONES 0
 #define CPU_CLONES
 #endif
 
@@ -52,10 +54,11 @@ static inline float exp_f32(float x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    int32_t e = (int32_t)((uint32_t)(n - 0x4b400000 + 127) << 23);
+    uint32_t e = (uint32_t)(n - 0x4b400000 + 127) << 23;
     float s;
+    e &= x < -87.3f ? 0 : ~0u; /* times zero, not a branch: loops over this stay vectors */
     memcpy(&s, &e, 4);
-    return x < -87.3f ? 0.0f : p * s;
+    return p * s;
 }
 
 #endif
