@@ -497,13 +497,17 @@ def test_the_engine_tab_tells_what_metrics_tell_and_asks_for_nothing_else(visit,
     assert "SmolLM2" in v.page.locator("#about").inner_text() or "135M" in v.page.locator("#about").inner_text()
 
 
-def test_quantiles_and_rates_are_those_of_what_came_in(visit):
+def test_quantiles_rates_and_lines_are_those_of_what_came_in(visit):
     v = visit()
     got = v.page.evaluate("""() => { const held = samples.slice(); samples.length = 0;
         const s = (t, generated, a, b, c) => ({ t, generated, gaps: [[0.1, a], [0.2, a + b], [Infinity, a + b + c]] });
         samples.push(s(0, 0, 100, 0, 0), s(10, 50, 100, 0, 0), s(20, 150, 100, 10, 0), s(21, 160, 110, 10, 20));
         const out = [quantileAt(2, "gaps", 0.5), quantileAt(0, "gaps", 0.5), quantileAt(3, "gaps", 0.25), quantileAt(3, "gaps", 0.99), rateAt(2, "generated"), rateAt(0, "generated")];
+        const c = chart({ title: "T", format: count, series: [{ name: "a", at: i => samples[i].generated }] });
+        c.draw();
+        out.push(c.figure.querySelector("path[class=c0]").getAttribute("d"), c.figure.querySelector("svg").getAttribute("aria-label"));
         samples.length = 0; samples.push(...held); return out; }""")
+    assert got[6:] == ["M265.0 100.0M281.7 75.0M298.3 25.0L300.0 20.0", "T, the last 3 minutes; now 160"]  # a pause is a gap
     assert got[:1] + got[2:5] == pytest.approx([0.15, 0.1, 0.2, 10]) and got[1] is None and got[5] is None
 
 
