@@ -153,6 +153,25 @@ docs: $(BUILD)/fluxd
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' | grep -v '^server/text/unicode_tab.h$$')
 
+.PHONY: install uninstall
+# PREFIX=/usr for packages; DESTDIR stages. A configuration that is there stays, and outlives uninstall.
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+install: $(BUILD)/fluxd
+	install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/fluxd
+	install -D -m 644 docs/fluxd.1 $(DESTDIR)$(PREFIX)/share/man/man1/fluxd.1
+	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/fluxd/LICENSE
+	install -D -m 644 configs/default.conf $(DESTDIR)$(PREFIX)/share/doc/fluxd/fluxd.conf
+	install -d $(DESTDIR)$(UNITDIR)
+	sed -e 's|/usr/local/bin/|$(PREFIX)/bin/|' -e 's|/etc/fluxd/|$(SYSCONFDIR)/fluxd/|' docker/systemd/fluxd.service >$(DESTDIR)$(UNITDIR)/fluxd.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/fluxd.service
+	[ -e $(DESTDIR)$(SYSCONFDIR)/fluxd/fluxd.conf ] || install -D -m 644 configs/default.conf $(DESTDIR)$(SYSCONFDIR)/fluxd/fluxd.conf
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/fluxd $(DESTDIR)$(PREFIX)/share/man/man1/fluxd.1 $(DESTDIR)$(UNITDIR)/fluxd.service
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/fluxd
+
 clean:
 	rm -rf build
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from conftest import BIN, ROOT, free_port, launch, need_binary
+from conftest import BIN, ROOT, free_port, launch, need_binary, read_log
 
 DOCKER = os.path.join(ROOT, "docker")
 
@@ -123,3 +123,41 @@ def test_manifests_agree_with_each_other():
     assert objects["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["port"] == container["ports"][0]["name"]
     assert 1000 * pod["spec"]["terminationGracePeriodSeconds"] > int(settings["FLUXD_DRAIN_TIMEOUT_MS"])
     assert settings["FLUXD_VLLM_METRICS"] == "on" and objects["HTTPRoute"]["spec"]["rules"][0]["backendRefs"][0]["kind"] == "InferencePool"
+
+
+# --- make install
+
+
+def make(target, folder, **variables):
+    words = [f"{k}={v}" for k, v in {"DESTDIR": folder, **variables}.items()]
+    return subprocess.run(["make", "-s", "-C", ROOT, "-o", "build/fluxd", target, *words], check=True, capture_output=True, text=True)
+
+
+def files_under(folder):
+    return {os.path.relpath(os.path.join(at, f), folder) for at, _, names in os.walk(folder) for f in names}
+
+
+@pytest.mark.parametrize("prefix", ["/usr", "/usr/local"])
+def test_install_puts_binary_man_page_unit_and_configuration(tmp_path, prefix):
+    make("install", tmp_path, PREFIX=prefix)
+    own = {f"{prefix[1:]}/{f}" for f in ("bin/fluxd", "share/man/man1/fluxd.1", "lib/systemd/system/fluxd.service", "share/doc/fluxd/LICENSE",
+                                         "share/doc/fluxd/fluxd.conf")}
+    assert files_under(tmp_path) == own | {"etc/fluxd/fluxd.conf"}
+    binary, unit = f"{tmp_path}{prefix}/bin/fluxd", f"{tmp_path}{prefix}/lib/systemd/system/fluxd.service"
+    assert os.stat(binary).st_mode & 0o777 == 0o755 and os.stat(unit).st_mode & 0o777 == 0o644
+    assert subprocess.run([binary, "--version"], capture_output=True, text=True).stdout.startswith("fluxd ")
+    assert f"ExecStart={prefix}/bin/fluxd --config /etc/fluxd/fluxd.conf\n" in open(unit).read()
+    conf = tmp_path / "etc/fluxd/fluxd.conf"
+    conf.write_text("model = mine\n")
+    make("install", tmp_path, PREFIX=prefix)
+    assert conf.read_text() == "model = mine\n"
+    make("uninstall", tmp_path, PREFIX=prefix)
+    assert files_under(tmp_path) == {"etc/fluxd/fluxd.conf"}
+
+
+def test_the_installed_configuration_is_one_that_starts(tmp_path):
+    make("install", tmp_path)
+    conf = tmp_path / "etc/fluxd/fluxd.conf"
+    subprocess.run(["sed", "-i", "s|^#model =.*|model = /nonexistent.gguf|", conf], check=True)
+    proc, log = launch("--config", conf, "--port", free_port())
+    assert proc.wait(60) == 3 and "/nonexistent.gguf" in read_log(log)  # the model is all that is missing
