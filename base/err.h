@@ -37,6 +37,7 @@
     X(ERR_HEADER_SIZE, 431, "invalid_request_error", "headers_too_large",                                    \
       "the request line and headers are too large")                                                          \
     X(ERR_QUEUE_FULL, 429, "rate_limit_error", "queue_full", "the queue is full, try again later")           \
+    X(ERR_KEY_LIMIT, 429, "rate_limit_error", "key_limit_reached", "this API key is at its limit")           \
     X(ERR_CANCELLED, 499, "server_error", "cancelled", "the client left")                                    \
     X(ERR_INTERNAL, 500, "server_error", "internal_error", "internal error")                                 \
     X(ERR_NAN, 500, "server_error", "model_output_invalid",                                                  \

@@ -15,12 +15,12 @@
 #include "server/http/peer.h"
 #include "server/http/place.h"
 #include "server/json/out.h"
+#include "server/key_file.h"
 #include "base/utf8.h"
 
 enum {
     FILE_BYTES_MAX = 1 << 20,
-    INI_LINE_MAX = 198 /* the reader's line is 200 with its end */,
-    API_KEYS_MAX = 10000
+    INI_LINE_MAX = 198 /* the reader's line is 200 with its end */
 };
 
 #define AT(field) offsetof(struct config, field)
@@ -360,67 +360,6 @@ static enum err load_flags(struct loader *l, int argc, char *const *argv, const 
     return OK;
 }
 
-/* --- API keys */
-
-static enum err add_key(struct config *c, const char *p, size_t n, const char *where, struct err_note *note)
-{
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)p[i] <= ' ' || (unsigned char)p[i] >= 0x7f)
-            return err_set(note, ERR_CONFIG, where, "an API key holds a character that no header can carry");
-    if (c->n_api_key == API_KEYS_MAX)
-        return err_set(note, ERR_CONFIG, where, "more than %d API keys", API_KEYS_MAX);
-    char **grown = realloc(c->api_key, (size_t)(c->n_api_key + 1) * sizeof *grown);
-    if (grown) c->api_key = grown;
-    char *copy = grown ? strndup(p, n) : NULL;
-    if (!copy) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
-    c->api_key[c->n_api_key++] = copy;
-    return OK;
-}
-
-/* A key per line; blanks around it, empty lines and lines that begin with # do not count. */
-static enum err add_key_lines(struct config *c, const char *text, struct err_note *note)
-{
-    static const char blank[] = " \t\r";
-    enum err e = OK;
-    int line = 1;
-    for (const char *p = text; !e && *p; line++) {
-        size_t n = strcspn(p, "\n");
-        const char *next = p + n + (p[n] == '\n');
-        size_t before = strspn(p, blank);
-        before = before < n ? before : n;
-        p += before;
-        n -= before;
-        while (n > 0 && strchr(blank, p[n - 1])) n--;
-        if (n > 0 && *p != '#') e = add_key(c, p, n, "--api-key-file", note);
-        if (e == ERR_CONFIG)
-            err_set(
-                note, e, "--api-key-file",
-                "%.150s, line %d: no key can hold blanks or characters other than printable ASCII, and there are at most %d",
-                c->api_key_file, line, API_KEYS_MAX);
-        p = next;
-    }
-    return e;
-}
-
-/* An empty file would open the server to all; that is refused. */
-static enum err load_keys(struct config *c, const char *from_environment, struct err_note *note)
-{
-    char *text = NULL;
-    enum err e = OK;
-    if (*c->api_key_file) {
-        e = read_file(c->api_key_file, "--api-key-file", &text, note);
-        if (!e) e = add_key_lines(c, text, note);
-        if (!e && c->n_api_key == 0)
-            e = err_set(note, ERR_CONFIG, "--api-key-file", "%.150s holds no key", c->api_key_file);
-        free(text);
-    }
-    if (!e && from_environment && !*from_environment)
-        e = err_set(note, ERR_CONFIG, "FLUXD_API_KEY", "is set but empty");
-    if (!e && from_environment)
-        e = add_key(c, from_environment, strlen(from_environment), "FLUXD_API_KEY", note);
-    return e;
-}
-
 /* --- all together */
 
 static enum err check_whole(const struct config *c, struct err_note *note)
@@ -479,7 +418,8 @@ enum err config_load(struct config *c, enum config_ask *ask, int argc, char *con
     if (!e) e = load_environment(&l, environ);
     if (!e && file) e = load_file(&l, file);
     if (!e && *ask == CONFIG_SERVE) e = check_whole(c, note);
-    if (!e && *ask == CONFIG_SERVE) e = load_keys(c, variable(environ, "FLUXD_API_KEY"), note);
+    if (!e && *ask == CONFIG_SERVE)
+        e = key_file_read(&c->keys, c->api_key_file, variable(environ, "FLUXD_API_KEY"), note);
     if (e) config_fini(c);
     return e;
 }
@@ -489,8 +429,7 @@ void config_fini(struct config *c)
     for (int i = 0; i < N_SETTING; i++)
         if (setting[i].kind == KIND_TEXT || setting[i].kind == KIND_WORD)
             free(*(char **)(void *)((char *)c + setting[i].at));
-    for (int i = 0; i < c->n_api_key; i++) free(c->api_key[i]);
-    free(c->api_key);
+    key_list_free(&c->keys);
     memset(c, 0, sizeof *c);
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/strbuf.h"
+#include "server/http/account.h"
 
 struct json_out;
 
@@ -32,8 +33,7 @@ struct config {
 #undef REAL
 #undef LIMIT_INT
 #undef LIMIT_SIZE
-    char **api_key; /* [n_api_key] from --api-key-file, then FLUXD_API_KEY */
-    int n_api_key;
+    struct key_list keys; /* from --api-key-file, then FLUXD_API_KEY */
 };
 
 enum config_ask {

@@ -74,6 +74,20 @@ void config_help(struct strbuf *out)
     }
 }
 
+/* Lines of a comment, cut at blanks: the file's reader takes no long ones. */
+static void put_comment(struct strbuf *out, const char *text)
+{
+    enum { COLUMNS = 110 };
+    while (*text) {
+        size_t n = strlen(text), cut = n;
+        if (n > COLUMNS)
+            for (cut = COLUMNS; cut > 0 && text[cut] != ' ';) cut--;
+        if (cut == 0) cut = strcspn(text, " ");
+        strbuf_printf(out, "# %.*s\n", (int)cut, text);
+        text += cut + strspn(text + cut, " ");
+    }
+}
+
 void config_defaults(struct strbuf *out)
 {
     strbuf_puts(
@@ -89,9 +103,14 @@ void config_defaults(struct strbuf *out)
             continue;
         }
         config_flag(s, flag);
-        strbuf_printf(out, "\n# %s ", s->help);
-        put_range(out, s);
-        strbuf_printf(out, "\n#%s = %s\n", flag, s->def);
+        struct strbuf said;
+        strbuf_init(&said);
+        strbuf_printf(&said, "%s ", s->help);
+        put_range(&said, s);
+        strbuf_puts(out, "\n");
+        if (said.data) put_comment(out, said.data);
+        strbuf_fini(&said);
+        strbuf_printf(out, "#%s = %s\n", flag, s->def);
     }
 }
 
@@ -191,7 +210,8 @@ static const char man_tail[] =
     ".TP\n4\nsocket\n"
     ".TP\n70\ndevice or internal failure, or too few threads or open files allowed\n"
     ".SH SIGNALS\n"
-    "SIGTERM and SIGINT end the server after running answers are sent; the second one ends it at once.\n";
+    "SIGTERM and SIGINT end the server after running answers are sent; the second one ends it at once.\n"
+    "SIGHUP reads the file of API keys again.\n";
 
 void config_man(struct strbuf *out)
 {

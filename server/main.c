@@ -24,6 +24,7 @@
 #include "server/check_health.h"
 #include "server/config.h"
 #include "server/api/lanes.h"
+#include "server/key_file.h"
 #include "server/notify.h"
 #include "server/pace.h"
 #include "server/process.h"
@@ -415,10 +416,24 @@ static void on_stop_signal(uv_signal_t *sig, int number)
     uv_timer_start(&s->tick, on_tick, 0, TICK_MS);
 }
 
+/* Keys are read again. What is wrong leaves those that there are. */
 static void on_hangup(uv_signal_t *sig, int number)
 {
-    (void)sig;
-    log_line(LOG_INFO, "signal ignored", "signal=%d", number);
+    struct server *s = sig->data;
+    struct key_list keys;
+    struct err_note note;
+    if (!*s->config.api_key_file || !s->app.http) {
+        log_line(LOG_INFO, "signal ignored", "signal=%d", number);
+        return;
+    }
+    enum err e = key_file_read(&keys, s->config.api_key_file, getenv("FLUXD_API_KEY"), &note);
+    if (!e && !http_keys_set(s->app.http, &keys))
+        e = err_set(&note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    if (e)
+        log_line(LOG_ERROR, "keys stay as they were", "error=\"%s\"", note.text);
+    else
+        log_line(LOG_INFO, "keys read again", "keys=%d", keys.n);
+    key_list_free(&keys);
 }
 
 /* --- what the engine thread says */
@@ -470,7 +485,7 @@ static void say_ready(struct server *s)
         STDOUT_FILENO, "fluxd is ready: curl %s/v1/%s%s -H 'Content-Type: application/json' -d '%s'",
         curl_at(&s->config, http_port(s->app.http), at),
         s->chat_template ? "chat/completions" : "completions",
-        s->config.n_api_key ? " -H \"Authorization: Bearer $FLUXD_API_KEY\"" : "",
+        s->config.keys.n ? " -H \"Authorization: Bearer $FLUXD_API_KEY\"" : "",
         s->chat_template
             ? "{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}],\"temperature\":0}"
             : "{\"prompt\":\"The capital of France is\",\"temperature\":0}");
@@ -609,8 +624,7 @@ static enum err open_http(struct server *s)
         .allowed_hosts = c->allowed_hosts,
         .cors_origins = c->cors_origins,
         .trusted_proxies = c->trusted_proxies,
-        .api_key = c->api_key,
-        .n_api_key = c->n_api_key,
+        .keys = &c->keys,
         .scrape_open = !strcmp(c->metrics_open, "on"),
         .app = &s->app,
     };
@@ -636,8 +650,8 @@ static int serve(struct server *s)
     if (!e) e = open_http(s);
     if (e) return fail(s, e == ERR_IO ? EXIT_SOCKET : exit_code_of(e));
     log_line(LOG_INFO, "start", "version=%s host=%s port=%d model=\"%s\" keys=%d", FLUXD_VERSION,
-             s->config.host, http_port(s->app.http), s->config.model, s->config.n_api_key);
-    if (!http_is_loopback(s->app.http) && s->config.n_api_key == 0)
+             s->config.host, http_port(s->app.http), s->config.model, s->config.keys.n);
+    if (!http_is_loopback(s->app.http) && s->config.keys.n == 0)
         log_line(LOG_WARN, "open to everyone",
                  "host=%s reason=\"no API key: every client that reaches this address may use it; "
                  "set FLUXD_API_KEY or --api-key-file\"",

@@ -93,7 +93,7 @@ void api_openapi(struct http_call *c, void *arg)
     const struct app *app = arg;
     struct strbuf b;
     strbuf_init(&b);
-    openapi_write(&b, app->config->n_api_key > 0);
+    openapi_write(&b, app->config->keys.n > 0);
     reply_buffer(c, &b, "application/json");
 }
 

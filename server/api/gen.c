@@ -1,4 +1,5 @@
 /* gen: the life of a generation. See gen.h; what is said to the client is gen_tell.c's. */
+#include "server/api/account.h"
 #include "server/api/gen.h"
 
 #include <stdlib.h>
@@ -50,10 +51,11 @@ static void log_gen(const struct gen *g)
     log_line(
         LOG_INFO, "generation",
         "id=%s request=%s endpoint=%s status=%d prompt_tok=%lld answer_tok=%lld choices=%d ttft_ms=%.1f total_ms=%.1f "
-        "full_layers=%.1f finish=%s",
+        "full_layers=%.1f finish=%s%s%s%s",
         g->id, g->request_id, row_of[g->ask->endpoint].name, g->status, (long long)n_prompt,
         (long long)n_answer, g->n_choice, g->first_ns ? (double)(g->first_ns - g->start_ns) * 1e-6 : -1.0,
-        clock_ms_since(g->start_ns), (double)full / g->n_choice, finish);
+        clock_ms_since(g->start_ns), (double)full / g->n_choice, finish, g->account ? " key=\"" : "",
+        g->account ? account_name(g->account) : "", g->account ? "\"" : "");
 }
 
 static void gen_free(struct gen *g)
@@ -63,6 +65,7 @@ static void gen_free(struct gen *g)
     for (int i = 0; i < g->n_choice; i++) choice_fini(&g->choice[i]);
     free(g->choice);
     ask_free(g->ask);
+    http_account_drop(g->account);
     free(g);
 }
 
@@ -71,6 +74,7 @@ static void gen_free(struct gen *g)
 static void gen_end(struct gen *g)
 {
     log_gen(g);
+    if (g->entered) account_leave(g->account);
     list_remove(&g->node);
     g->api->live--;
     g->ended = true;
@@ -107,7 +111,9 @@ static void fail(struct gen *g, const struct err_note *note)
             http_stream_cut(call);
     } else {
         call_over(g, err_status(note->code));
-        http_reply_error(call, note, api_retry_after_s(g->api, note->code));
+        http_reply_error(call, note,
+                         note->code == ERR_KEY_LIMIT ? account_retry_s(g->account)
+                                                     : api_retry_after_s(g->api, note->code));
     }
     cancel_all(g);
 }
@@ -206,7 +212,9 @@ static void take_event(struct gen *g, struct choice *c, const struct event *e)
     } else if (!g->first_ns) {
         g->first_ns = clock_ns();
     }
+    const int before = c->n_token;
     if (choice_take(c, e)) scheduler_cancel(scheduler_of(g), c->r);
+    account_answered(g->account, c->n_token - before);
     if (e->kind != EVENT_DONE) return;
     scheduler_count_end(scheduler_of(g), c->end);
     g->n_growing--;
@@ -312,7 +320,7 @@ static enum err submit_all(struct gen *g, struct err_note *note)
         struct choice *c = &g->choice[i];
         c->r->id = ++g->api->next_request;
         c->r->owner = g;
-        c->r->key_id = (uint32_t)(http_key_index(g->call) + 1);
+        c->r->key_id = g->account ? g->account->id : 0;
         const enum err e = submit(g, c->r, note);
         if (e) return e;
         c->pending = true;
@@ -339,6 +347,7 @@ static struct gen *gen_new(struct api *api, struct http_call *call, struct ask *
     g->writer = row_of[ask->endpoint].writer;
     g->start_ns = start_ns;
     g->created = clock_wall_s();
+    g->account = http_account_hold(http_account(call));
     for (int i = 0; i < g->n_choice; i++) choice_init(&g->choice[i], ask, api->env.chat.tokenizer, i);
     const char *own = http_request_id(call), *dash = strchr(own, '_');
     snprintf(g->request_id, sizeof g->request_id, "%s", own);
@@ -349,6 +358,15 @@ static struct gen *gen_new(struct api *api, struct http_call *call, struct ask *
     list_push_back(&api->gens, &g->node);
     api->live++;
     return g;
+}
+
+static enum err enter(struct gen *g, struct err_note *note)
+{
+    int64_t n_prompt = 0;
+    for (int i = 0; i < g->ask->n_prompt; i++) n_prompt += g->ask->prompt[i].n;
+    const enum err e = account_enter(g->account, clock_ns(), n_prompt, note);
+    g->entered = !e;
+    return e;
 }
 
 static enum err ask_opened(struct gen *g, struct err_note *note)
@@ -369,7 +387,8 @@ void gen_start(struct api *api, struct http_call *call, struct ask *ask, uint64_
         return;
     }
     g->client = client;
-    enum err e = count_scores(g, &note);
+    enum err e = enter(g, &note);
+    if (!e) e = count_scores(g, &note);
     if (!e) e = ask_opened(g, &note);
     if (!e) e = submit_all(g, &note);
     if (e) {

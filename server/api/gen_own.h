@@ -28,7 +28,9 @@ extern const struct gen_writer gen_writer_completion, gen_writer_chat, gen_write
 struct gen {
     struct list node; /* in api.gens */
     struct api *api;
-    struct http_call *call; /* NULL: answered, or the client left */
+    struct http_account *account; /* held; NULL: no key was needed */
+    bool entered;                 /* it counts among the account's */
+    struct http_call *call;       /* NULL: answered, or the client left */
     struct ask *ask;
     const struct gen_writer *writer;
     void *said;            /* the writer's own */

@@ -1,6 +1,7 @@
 /* metrics: the Prometheus page from the counters of scheduler, http and api. Loop thread.
  * The rows without labels stand in metrics.def. */
 #include "server/api/metrics.h"
+#include "server/api/account.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -212,6 +213,7 @@ void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
     }
     constraints(&p, app);
     responses(&p, http_stats(app->http), api_stats(app));
+    account_metrics(&p, app->http);
     infos(&p, app);
     process(&p, app);
     if (s && !strcmp(app->config->vllm_metrics, "on")) metrics_vllm(&p, app, s, open);

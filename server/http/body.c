@@ -34,8 +34,7 @@ static struct http_body *body_new(struct http_call *c)
     if (!b) return NULL;
     b->http = c->http;
     b->http->n_body++;
-    b->owner = c->key_i >= 0 || !c->conn ? (struct body_owner){.hi = 1, .lo = (uint64_t)(c->key_i + 1)}
-                                         : owner_of(&c->client);
+    b->owner = c->account ? (struct body_owner){.hi = 1, .lo = c->account->id} : owner_of(&c->client);
     return b;
 }
 

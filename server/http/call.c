@@ -18,7 +18,6 @@ static struct http_call *call_new(struct http *h, struct MHD_Connection *mhd)
     c->conn = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     c->conn->call = c;
     c->client = c->conn->peer;
-    c->key_i = -1;
     c->start_ns = clock_ns();
     snprintf(c->id, sizeof c->id, "req_%08x%08x", h->id_salt, (unsigned)h->next_call++);
     strbuf_init(&c->out);
@@ -144,9 +143,10 @@ enum MHD_Result http_call_access(void *http, struct MHD_Connection *mhd, const c
 
 static void log_call(const struct http_call *c, bool whole)
 {
-    char client[PEER_TEXT_BYTES], names[TRACE_ID_BYTES + TRACE_PARENT_BYTES + 64] = "";
+    char client[PEER_TEXT_BYTES], names[TRACE_ID_BYTES + TRACE_PARENT_BYTES + ACCOUNT_NAME_BYTES + 64] = "";
     size_t n = 0;
-    if (c->trace.id[0]) n += (size_t)snprintf(names, sizeof names, " client_id=\"%s\"", c->trace.id);
+    if (c->account) n += (size_t)snprintf(names, sizeof names, " key=\"%s\"", account_name(c->account));
+    if (c->trace.id[0]) n += (size_t)snprintf(names + n, sizeof names - n, " client_id=\"%s\"", c->trace.id);
     if (c->trace.parent[0])
         snprintf(names + n, sizeof names - n, " trace=\"%.32s\" parent=\"%.16s\"", c->trace.parent + 3,
                  c->trace.parent + 36);

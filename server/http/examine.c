@@ -10,7 +10,7 @@
 
 const char *http_path_rest(const struct http_call *c) { return c->rest ? c->rest : ""; }
 const char *http_request_id(const struct http_call *c) { return c->id; }
-int http_key_index(const struct http_call *c) { return c->key_i; }
+struct http_account *http_account(const struct http_call *c) { return c->account; }
 
 /* What all headers together say. */
 struct seen {
@@ -92,12 +92,11 @@ static enum err take_rest(struct http_call *c, struct err_note *note)
 static enum err check_key(struct http_call *c, const struct guard *g, struct err_note *note)
 {
     const struct http_route *r = c->route;
-    if (c->http->conf.n_api_key == 0 || (r && (r->open || (r->scrape && c->http->conf.scrape_open))))
-        return OK;
+    if (c->http->n_key == 0 || (r && (r->open || (r->scrape && c->http->conf.scrape_open)))) return OK;
     const bool once = g->n_auth <= 1 && g->n_api_key <= 1;
-    c->key_i =
-        once ? http_keys_find(c->http, http_header(c, "Authorization"), http_header(c, "x-api-key")) : -1;
-    if (c->key_i >= 0) return OK;
+    c->account = http_account_hold(
+        once ? http_keys_find(c->http, http_header(c, "Authorization"), http_header(c, "x-api-key")) : NULL);
+    if (c->account) return OK;
     const char *why = g->n_auth + g->n_api_key == 0
                           ? "no API key was sent: use \"Authorization: Bearer KEY\" or \"x-api-key: KEY\""
                       : g->n_auth > 1    ? "more than one Authorization header was sent"
@@ -110,8 +109,7 @@ static enum err check_key(struct http_call *c, const struct guard *g, struct err
 static enum err check_origin(struct http_call *c, struct origin_seen *seen, struct err_note *note)
 {
     struct origin_rules rules = c->http->origin;
-    rules.host |=
-        c->conn->loopback && c->http->conf.n_api_key == 0; /* what a browser here could be sent to */
+    rules.host |= c->conn->loopback && c->http->n_key == 0; /* what a browser here could be sent to */
     seen->page = method_of(c->method) == HTTP_GET && !strcmp(c->url, "/");
     c->listed = origin_is_listed(&rules, seen);
     const bool preflight = http_cors_asks(c, seen);

@@ -35,7 +35,7 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     if (e) goto fail;
     h->origin = (struct origin_rules){
         .host = conf->allowed_hosts && *conf->allowed_hosts,
-        .origin = conf->n_api_key == 0,
+        .origin = h->n_key == 0,
         .hosts = conf->allowed_hosts,
         .pages = conf->cors_origins,
     };
@@ -49,7 +49,7 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     return OK;
 fail:
     for (int i = 0; i < h->bound.n; i++) bind_close(&h->bound.at[i]);
-    free(h->key_hash);
+    http_keys_fini(h);
     free(h->peek);
     free(h);
     return e;

@@ -21,6 +21,7 @@
 
 #include "base/err.h"
 #include "base/strbuf.h"
+#include "server/http/account.h"
 
 struct http;      /* the listener */
 struct http_call; /* one request being answered */
@@ -66,8 +67,7 @@ struct http_conf {
     size_t stream_buffer_bytes; /* bytes a slow reader may have waiting before http_stream_full says so */
     const struct http_route *route;
     int n_route;
-    char **api_key; /* n_api_key keys, borrowed; none: open */
-    int n_api_key;
+    const struct key_list *keys;              /* read at the start; NULL or none: open */
     bool scrape_open;                         /* --metrics-open */
     const char *allowed_hosts, *cors_origins; /* lists as for origin.h, borrowed; NULL is none */
     const char *trusted_proxies;              /* as for peer.h */
@@ -100,8 +100,8 @@ void http_body_free(struct http_body *b);                             /* loop th
 const char *http_header(const struct http_call *c, const char *name); /* NULL when absent */
 const char *
 http_path_rest(const struct http_call *c); /* what the route's "*" matched, percent-decoded; else "" */
-const char *http_request_id(const struct http_call *c); /* our own, unique, also sent as X-Request-Id */
-int http_key_index(const struct http_call *c);          /* which key was used; -1: none needed */
+const char *http_request_id(const struct http_call *c);       /* our own, unique, also sent as X-Request-Id */
+struct http_account *http_account(const struct http_call *c); /* whose key it is; NULL: none was needed */
 
 /* The client left, in any state before the answer ended: on_gone(arg) is called once. */
 void http_set_gone(struct http_call *c, void (*on_gone)(void *), void *arg);
@@ -138,6 +138,15 @@ void http_stream_end(struct http_call *c); /* flush and end; the call is gone af
 void http_stream_cut(struct http_call *c); /* ends the connection instead, so that nobody takes the answer for
                                               whole; the call is gone after it */
 void http_finish_gone(struct http_call *c); /* after on_gone: the handler lets go */
+
+/* Calls that come from now on need one of these keys; those at work go on. False: out of memory, all stays. A
+ * server with keys cannot become one without. */
+bool http_keys_set(struct http *h, const struct key_list *keys);
+struct http_account *http_account_hold(struct http_account *a); /* it stays; NULL is fine */
+void http_account_drop(struct http_account *a);
+const struct http_account *
+http_account_next(const struct http *h,
+                  const struct http_account *a); /* all there are; NULL begins and ends */
 
 /* Counters for metrics. */
 struct http_stats {

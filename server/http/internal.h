@@ -106,7 +106,10 @@ struct http {
     int n_body; /* bodies that a call or a handler holds */
 
     uint8_t hash_key[16];
-    struct hash128 *key_hash; /* [n_api_key] */
+    struct key_slot *key; /* [n_key] */
+    int n_key;
+    struct list accounts;
+    uint32_t last_account;
     uint64_t next_call;
     uint32_t id_salt;
     struct http_stats stats;
@@ -149,9 +152,9 @@ struct http_call {
     struct http_conn *conn;     /* NULL after the library let go of the request */
     struct MHD_Connection *mhd; /* likewise */
     const struct http_route *route;
-    char id[24], *rest;       /* rest: what the route's * matched */
-    const char *method, *url; /* the library's memory, as long as mhd */
-    int key_i;
+    char id[24], *rest;           /* rest: what the route's * matched */
+    const char *method, *url;     /* the library's memory, as long as mhd */
+    struct http_account *account; /* held; NULL: no key was needed */
     struct trace trace;
     struct peer client; /* the peer, or whom trusted proxies tell */
     bool listed;        /* it comes from a page that --cors-origins lists */
@@ -299,7 +302,9 @@ void http_call_error_frame(const struct http_call *c, const struct err_note *not
 
 /* keys.c */
 bool http_keys_init(struct http *h);
-int http_keys_find(const struct http *h, const char *authorization,
-                   const char *api_key); /* the headers, NULL where absent; -1: no such key */
+void http_keys_fini(struct http *h);
+struct http_account *
+http_keys_find(const struct http *h, const char *authorization,
+               const char *api_key); /* the headers, NULL where absent; NULL: no such key */
 
 #endif

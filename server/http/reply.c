@@ -18,6 +18,7 @@ void http_call_release(struct http_call *c)
     list_remove(&c->room_node);
     http_due_clear(&c->ping);
     http_body_free(c->body);
+    http_account_drop(c->account);
     free(c->rest);
     strbuf_fini(&c->out);
     if (c->response) MHD_destroy_response(c->response);

@@ -13,7 +13,7 @@ void http_maybe_done(struct http *h)
         return;
     void (*done)(void *) = h->on_closed;
     void *arg = h->on_closed_arg;
-    free(h->key_hash);
+    http_keys_fini(h);
     free(h->peek);
     free(h->by_fd);
     free(h);

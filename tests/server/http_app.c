@@ -206,7 +206,9 @@ static const char *words(int argc, char **argv, const char *name, const char *ot
 int main(int argc, char **argv)
 {
     struct app a = {.http = NULL};
-    char *key[] = {"first-key", "second-key"};
+    static char first[] = "first-key", second[] = "second-key";
+    struct key_row row[] = {{.key = first}, {.key = second}};
+    const struct key_list keys = {.row = row, .n = setting(argc, argv, "keys", 0)};
     struct http_conf conf = {
         .host = words(argc, argv, "host", "127.0.0.1"),
         .socket_mode = 0600,
@@ -230,8 +232,7 @@ int main(int argc, char **argv)
         .stream_buffer_bytes = 64 << 10,
         .route = route,
         .n_route = sizeof route / sizeof *route,
-        .api_key = key,
-        .n_api_key = setting(argc, argv, "keys", 0),
+        .keys = &keys,
         .app = &a,
     };
     signal(SIGPIPE, SIG_IGN);

@@ -237,10 +237,10 @@ static void keys_come_from_file_and_variable(void **state)
     struct loaded l = load(LIST("--model", "m", "--api-key-file", file), LIST("FLUXD_API_KEY=gamma"));
     unlink(file);
     assert_int_equal(l.e, OK);
-    assert_int_equal(l.c.n_api_key, 3);
-    assert_string_equal(l.c.api_key[0], "alpha");
-    assert_string_equal(l.c.api_key[1], "beta");
-    assert_string_equal(l.c.api_key[2], "gamma");
+    assert_int_equal(l.c.keys.n, 3);
+    assert_string_equal(l.c.keys.row[0].key, "alpha");
+    assert_string_equal(l.c.keys.row[1].key, "beta");
+    assert_string_equal(l.c.keys.row[2].key, "gamma");
     config_fini(&l.c);
 }
 
