@@ -327,6 +327,14 @@ static const char *variable(char *const *environ, const char *name)
     return NULL;
 }
 
+static enum err take_folder(struct loader *l, const char *folder)
+{
+    if (!folder || !*folder) return err_set(l->note, ERR_CONFIG, "--write-tokenizer", "needs a folder");
+    free(l->config->write_tokenizer);
+    l->config->write_tokenizer = strdup(folder);
+    return l->config->write_tokenizer ? OK : err_set(l->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+}
+
 /* --name value or --name=value. */
 static enum err load_flags(struct loader *l, int argc, char *const *argv, const char **file)
 {
@@ -334,6 +342,11 @@ static enum err load_flags(struct loader *l, int argc, char *const *argv, const 
         const char *arg = argv[a];
         char near[96];
         if (!strcmp(arg, "--check-health")) continue;
+        if (!strcmp(arg, "--write-tokenizer")) {
+            enum err e = take_folder(l, argv[++a]);
+            if (e) return e;
+            continue;
+        }
         if (!starts_with(arg, "--"))
             return err_set(l->note, ERR_CONFIG, "command line",
                            "\"%.60s\" is not a flag (a model is given as --model PATH)", arg);
@@ -406,8 +419,9 @@ enum err config_load(struct config *c, enum config_ask *ask, int argc, char *con
            : asked(argc, argv, "--print-settings")                ? CONFIG_PRINT_SETTINGS
            : asked(argc, argv, "--print-man")                     ? CONFIG_PRINT_MAN
            : asked(argc, argv, "--check-health")                  ? CONFIG_CHECK_HEALTH
+           : asked(argc, argv, "--write-tokenizer")               ? CONFIG_WRITE_TOKENIZER
                                                                   : CONFIG_SERVE;
-    if (*ask != CONFIG_SERVE && *ask != CONFIG_CHECK_HEALTH) return OK;
+    if (*ask != CONFIG_SERVE && *ask != CONFIG_CHECK_HEALTH && *ask != CONFIG_WRITE_TOKENIZER) return OK;
 
     struct loader l = {.config = c, .note = note};
     const char *file = variable(environ, "FLUXD_CONFIG");
@@ -417,7 +431,7 @@ enum err config_load(struct config *c, enum config_ask *ask, int argc, char *con
     if (!e) e = load_flags(&l, argc, argv, &file);
     if (!e) e = load_environment(&l, environ);
     if (!e && file) e = load_file(&l, file);
-    if (!e && *ask == CONFIG_SERVE) e = check_whole(c, note);
+    if (!e && *ask != CONFIG_CHECK_HEALTH) e = check_whole(c, note);
     if (!e && *ask == CONFIG_SERVE)
         e = key_file_read(&c->keys, c->api_key_file, variable(environ, "FLUXD_API_KEY"), note);
     if (e) config_fini(c);
@@ -430,6 +444,7 @@ void config_fini(struct config *c)
         if (setting[i].kind == KIND_TEXT || setting[i].kind == KIND_WORD)
             free(*(char **)(void *)((char *)c + setting[i].at));
     key_list_free(&c->keys);
+    free(c->write_tokenizer);
     memset(c, 0, sizeof *c);
 }
 

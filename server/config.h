@@ -33,7 +33,8 @@ struct config {
 #undef REAL
 #undef LIMIT_INT
 #undef LIMIT_SIZE
-    struct key_list keys; /* from --api-key-file, then FLUXD_API_KEY */
+    char *write_tokenizer; /* folder of --write-tokenizer, or NULL */
+    struct key_list keys;  /* from --api-key-file, then FLUXD_API_KEY */
 };
 
 enum config_ask {
@@ -43,7 +44,8 @@ enum config_ask {
     CONFIG_PRINT_DEFAULTS,
     CONFIG_PRINT_SETTINGS,
     CONFIG_PRINT_MAN,
-    CONFIG_CHECK_HEALTH
+    CONFIG_CHECK_HEALTH,
+    CONFIG_WRITE_TOKENIZER
 };
 
 /* Reads all sources. environ ends with NULL. ERR_CONFIG: note.param names the setting, note.text says what is

@@ -13,6 +13,8 @@ static const struct {
     const char *flag, *help;
 } command[] = {
     {"--check-health [--host A] [--port N]", "exit with 0 if the server there is healthy and ready"},
+    {"--write-tokenizer DIR --model PATH",
+     "write the model's tokenizer as a Hugging Face folder, for clients that want one"},
     {"--help", "print every setting"},
     {"--version", "print the version"},
     {"--print-defaults", "print a configuration file with every default"},

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "engine/engine.h"
 #include "server/text/assets.h"
+#include "server/text/hf_folder.h"
 #include "server/api/api.h"
 #include "server/check_health.h"
 #include "server/config.h"
@@ -686,6 +687,15 @@ static int print(void (*writer)(struct strbuf *))
     return bad ? EXIT_INTERNAL : EXIT_OK;
 }
 
+static int write_tokenizer(struct server *s)
+{
+    enum err e = text_assets_open(&s->assets, s->config.model, &s->note);
+    if (!e) e = hf_folder_write(s->assets, s->config.write_tokenizer, &s->note);
+    text_assets_close(s->assets);
+    if (!e) return EXIT_OK;
+    return fail(s, exit_code_of(e));
+}
+
 static atomic_bool may_end; /* serving is over */
 
 /* A library that fails (OpenMP without memory or threads) ends the process with an exit code of its own. */
@@ -714,6 +724,8 @@ int main(int argc, char **argv)
     case CONFIG_VERSION:
         printf("fluxd %s\n", FLUXD_VERSION);
         return EXIT_OK;
+    case CONFIG_WRITE_TOKENIZER:
+        return write_tokenizer(&s);
     case CONFIG_CHECK_HEALTH:
         return check_health(s.config.host, (int)s.config.port);
     case CONFIG_SERVE:

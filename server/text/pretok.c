@@ -67,6 +67,23 @@ static const struct pretok_row *find_row(const char *name)
     return NULL;
 }
 
+int pretok_steps(const char *name, struct pretok_step step[PRETOK_STEPS_MOST], bool *nfc, bool *ignore_merges)
+{
+    const struct pretok_row *row = find_row(name);
+    int n = 0;
+    if (!row) return -1;
+    *nfc = row->nfc;
+    *ignore_merges = row->ignore_merges;
+    for (; n < PRETOK_STEPS_MOST && row->pattern[n]; n++) {
+        const char *p = row->pattern[n];
+        step[n] = (struct pretok_step){.split = !strcmp(p, GPT2)     ? SPLIT_WORDS
+                                                : !strcmp(p, DIGITS) ? SPLIT_DIGITS
+                                                                     : SPLIT_REGEX,
+                                       .pattern = p};
+    }
+    return n;
+}
+
 /* ---- running ---- */
 
 struct pretok_run *pretok_run_new(void)

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "server/text/tokenizer.h"
 
 struct pretok;
 
@@ -22,6 +23,16 @@ void pretok_free(struct pretok *p);
 /* What else the name says about the model; false for patterns without a name. */
 bool pretok_nfc(const struct pretok *p);           /* text is normalised first */
 bool pretok_ignore_merges(const struct pretok *p); /* a piece that is in the vocabulary is taken whole */
+
+/* What a name of tokenizer.ggml.pre stands for, as steps whose patterns Oniguruma reads alike; how many, -1:
+ * an unknown name. */
+enum { PRETOK_STEPS_MOST = 2 };
+struct pretok_step {
+    enum split_kind split;
+    const char *pattern; /* of SPLIT_REGEX */
+};
+int pretok_steps(const char *name, struct pretok_step step[PRETOK_STEPS_MOST], bool *nfc,
+                 bool *ignore_merges);
 
 /* What the pattern uses that Oniguruma, for which patterns are written, and PCRE2 read in two ways; NULL:
  * nothing. */
