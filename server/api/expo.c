@@ -42,12 +42,12 @@ void expo_bucket(const struct expo *p, const char *prefix, const char *name, dou
 /* The buckets are read once, and the count is their sum: a scrape amid an observation is consistent in
  * itself. */
 static double buckets(const struct expo *p, const char *prefix, const char *name, const struct sched_hist *h,
-                      const double *bound)
+                      const double *bound, double unit)
 {
     double n = 0;
     for (int i = 0; i < HIST_BUCKETS; i++) {
         n += LOAD(h->bucket[i]);
-        expo_bucket(p, prefix, name, bound[i], n);
+        expo_bucket(p, prefix, name, bound[i] * unit, n);
     }
     return n;
 }
@@ -65,7 +65,7 @@ void expo_histogram(const struct expo *p, const char *prefix, const char *name, 
                     const struct sched_hist *h)
 {
     expo_family(p, prefix, name, "histogram", help);
-    const double n = buckets(p, prefix, name, h, sched_hist_bound_s);
+    const double n = buckets(p, prefix, name, h, sched_hist_bound_s, 1);
     sum_and_count(p, prefix, name, LOAD(h->sum) * 1e-9, n);
 }
 
@@ -73,8 +73,16 @@ void expo_counts(const struct expo *p, const char *prefix, const char *name, con
                  const struct sched_hist *h)
 {
     expo_family(p, prefix, name, "histogram", help);
-    const double n = buckets(p, prefix, name, h, sched_hist_bound_n);
+    const double n = buckets(p, prefix, name, h, sched_hist_bound_n, 1);
     sum_and_count(p, prefix, name, LOAD(h->sum), n);
+}
+
+void expo_micros(const struct expo *p, const char *prefix, const char *name, const char *help,
+                 const struct sched_hist *h)
+{
+    expo_family(p, prefix, name, "histogram", help);
+    const double n = buckets(p, prefix, name, h, sched_hist_bound_n, 1e-6);
+    sum_and_count(p, prefix, name, LOAD(h->sum) * 1e-6, n);
 }
 
 /* Backslash, quote and line feed are escaped. */

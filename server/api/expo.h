@@ -26,10 +26,12 @@ void expo_number(struct strbuf *out, double v);
 void expo_single(const struct expo *p, const char *prefix, const char *name, const char *type,
                  const char *help, double v);
 void expo_bucket(const struct expo *p, const char *prefix, const char *name, double bound, double cumulated);
-/* Of times, in seconds; of numbers. */
+/* Of times, in seconds; of numbers; of short times that were counted in microseconds, in seconds. */
 void expo_histogram(const struct expo *p, const char *prefix, const char *name, const char *help,
                     const struct sched_hist *h);
 void expo_counts(const struct expo *p, const char *prefix, const char *name, const char *help,
+                 const struct sched_hist *h);
+void expo_micros(const struct expo *p, const char *prefix, const char *name, const char *help,
                  const struct sched_hist *h);
 void expo_label(struct strbuf *out, const char *name, const char *value);
 

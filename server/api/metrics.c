@@ -197,6 +197,8 @@ static void table(const struct expo *page, const struct app *app, const struct s
     if (s) expo_histogram(page, "fluxd_", #name, help, hist);
 #define SCHED_COUNTS(name, help, hist)                                                                       \
     if (s) expo_counts(page, "fluxd_", #name, help, hist);
+#define SCHED_MICROS(name, help, hist)                                                                       \
+    if (s) expo_micros(page, "fluxd_", #name, help, hist);
 #include "server/api/metrics.def"
 }
 

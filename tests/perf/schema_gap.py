@@ -110,7 +110,7 @@ def main():
                         used[schema] += metric(port, "process_cpu_seconds_total") - before
                 off, on = (1e3 * statistics.median(both[k]) for k in (False, True))
                 print(f"| {n} | {off:.2f} | {on:.2f} | {on / off:.3f} | {used[True] / used[False]:.3f} |", flush=True)
-            count, total = metric(port, "fluxd_mask_microseconds_count"), metric(port, "fluxd_mask_microseconds_sum")
+            count, total = metric(port, "fluxd_mask_time_seconds_count"), 1e6 * metric(port, "fluxd_mask_time_seconds_sum")
             print(f"masks: {count:.0f}, {total / count:.1f} us each; engine waited for them {1e6 * metric(port, 'fluxd_mask_wait_seconds_total') / count:.1f} us each")
         finally:
             server.terminate()
