@@ -23,9 +23,12 @@
       "the request can never fit the KV memory of this server")                                              \
     X(ERR_TEMPLATE, 400, "invalid_request_error", "invalid_messages",                                        \
       "the chat template refused the messages")                                                              \
+    X(ERR_PREVIOUS_RESPONSE, 400, "invalid_request_error", "previous_response_not_found",                    \
+      "there is no such response to go on from")                                                             \
     X(ERR_UNAUTHORIZED, 401, "invalid_request_error", "invalid_api_key", "a valid API key is required")      \
     X(ERR_FORBIDDEN, 403, "invalid_request_error", "forbidden", "this request is not allowed from there")    \
     X(ERR_MODEL_NOT_FOUND, 404, "invalid_request_error", "model_not_found", "no such model")                 \
+    X(ERR_RESPONSE_NOT_FOUND, 404, "invalid_request_error", "response_not_found", "no such response")        \
     X(ERR_UNKNOWN_URL, 404, "invalid_request_error", "unknown_url", "no such path")                          \
     X(ERR_METHOD, 405, "invalid_request_error", "method_not_allowed", "this path does not take this method") \
     X(ERR_TIMEOUT, 408, "invalid_request_error", "request_timeout", "the request was not received in time")  \

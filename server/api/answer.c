@@ -194,6 +194,16 @@ static void put_prompt(struct work *w, size_t i)
     json_out_end(w->o);
 }
 
+void answer_scores(struct json_out *o, const char *key, const struct tokenizer *t, const struct sample_out *s,
+                   size_t n)
+{
+    const struct answer_choice c = {.token = s, .n_token = n};
+    struct work w = {.o = o, .t = t, .c = &c};
+    json_out_array(o, key);
+    for (size_t i = 0; i < n; i++) put_chat_token(&w, i);
+    json_out_end(o);
+}
+
 /* --- choices --- */
 
 void answer_begin(struct json_out *o, const struct answer_head *h, enum answer_form form,

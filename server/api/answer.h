@@ -86,6 +86,10 @@ bool answer_choice_next(struct json_out *o, const struct tokenizer *t, enum answ
 bool answer_prompt_next(struct json_out *o, const struct tokenizer *t, const struct answer_choice *c,
                         struct answer_cursor *at, size_t most);
 
+/* Log-probabilities of n tokens, as chats and responses have them. */
+void answer_scores(struct json_out *o, const char *key, const struct tokenizer *t, const struct sample_out *s,
+                   size_t n);
+
 struct answer_usage {
     int64_t n_prompt, n_answer, n_cached;
     int64_t n_thought; /* of n_answer */

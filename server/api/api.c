@@ -21,6 +21,7 @@ struct job {
     struct api *api;
     struct http_call *call; /* NULL: the client left */
     enum api_endpoint endpoint;
+    uint32_t key_id;
     int64_t start_ns;
     struct http_body *body;
     struct ask *ask; /* result */
@@ -31,7 +32,13 @@ struct job {
 enum err api_open(struct app *a)
 {
     struct api *api = calloc(1, sizeof *api);
-    if (!api) return ERR_NOMEM;
+    if (api)
+        api->responses =
+            response_store_new((size_t)a->config->response_store_bytes, a->config->response_ttl_s);
+    if (!api || !api->responses) {
+        free(api);
+        return ERR_NOMEM;
+    }
     api->app = a;
     answer_room_init(&api->room, (size_t)a->config->max_answers_bytes,
                      (size_t)a->config->client_answers_bytes);
@@ -49,11 +56,18 @@ void api_close(struct app *a)
     CHECK(api->live == 0);
     chat_tokens_free(api->chat_tokens);
     constraints_free(api->constraints);
+    response_store_free(api->responses);
     free(api);
     a->api = NULL;
 }
 
 int api_live(const struct app *a) { return a->api ? a->api->live : 0; }
+
+void api_stored(const struct app *a, size_t *bytes, size_t *count)
+{
+    *bytes = response_store_bytes(a->api->responses);
+    *count = response_store_count(a->api->responses);
+}
 
 const struct api_stats *api_stats(const struct app *a) { return &a->api->stats; }
 
@@ -198,6 +212,7 @@ static enum err open_env(struct api *api, struct err_note *note)
         .constraints = api->constraints,
         .tool_strict = tool_strict_of(a->config),
     };
+    api->env.responses = api->responses;
     api->env.drop_system_lines = a->config->drop_system_lines;
     api->env.clamp_max_tokens = !strcmp(a->config->clamp_max_tokens, "on");
     api->env.tokenize_bytes_most = (size_t)a->config->max_tokenize_bytes;
@@ -219,7 +234,7 @@ static void work(struct lane_job *l)
     struct job *j = job_of(l);
     size_t n;
     const char *body = http_body_text(j->body, &n);
-    j->failed = prep_run(&j->ask, &j->api->env, j->endpoint, body, n, &j->note);
+    j->failed = prep_run_for(&j->ask, &j->api->env, j->endpoint, j->key_id, body, n, &j->note);
 }
 
 static void job_free(struct job *j)
@@ -325,6 +340,7 @@ static struct job *job_new(struct api *api, struct http_call *c, enum api_endpoi
     j->api = api;
     j->call = c;
     j->endpoint = endpoint;
+    j->key_id = api_key_id(c);
     j->start_ns = clock_ns();
     size_t n_body;
     http_body_text(j->body, &n_body);

@@ -27,6 +27,7 @@ struct api_stats {
                      [API_N_STATUS]; /* by the status of the answer; 499: the client left before it */
     uint64_t stream_errors;          /* error frames sent after a 200 */
     uint64_t system_lines_dropped;   /* --drop-system-lines */
+    uint64_t responses_not_stored;   /* for lack of room */
     uint64_t streams_open;           /* gauge */
     uint64_t preps_open;             /* gauge: bodies in the worker pool */
     struct sched_hist n_choice;      /* answers asked for to each prompt */
@@ -54,6 +55,7 @@ int api_live(const struct app
 void api_poll(struct app *a);
 
 const struct api_stats *api_stats(const struct app *a);
+void api_stored(const struct app *a, size_t *bytes, size_t *count); /* of responses that can be asked for */
 
 /* Endpoints with a body are rows of endpoints.def; routes.c makes their handlers. While a->state is not
  * APP_READY they answer ERR_LOADING or ERR_DRAINING with Retry-After.
@@ -62,6 +64,11 @@ const struct api_stats *api_stats(const struct app *a);
 void api_models(struct http_call *c, void *app);
 void api_model(struct http_call *c, void *app);
 void api_tokenizer_info(struct http_call *c, void *app);
+
+/* server/api/responses.c: GET and DELETE /v1/responses/{id}; POST /v1/responses/{id}/cancel. */
+void api_response(struct http_call *c, void *app);
+void api_response_delete(struct http_call *c, void *app);
+void api_response_cancel(struct http_call *c, void *app);
 
 /* server/api/admin.c: GET /health, /ready, /version, /v1/limits, /metrics, /openapi.json and the page at /.
  */

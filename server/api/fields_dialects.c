@@ -28,6 +28,48 @@ const struct json_row extension_fields[] = {
     {.name = NULL},
 };
 
+/* Values of fields that are not supported which ask for nothing: they are accepted. */
+static const char *const words_neutral[] = {"auto", "none", NULL};
+static const char *const truncation_word[] = {"disabled", "auto", NULL};
+
+const struct json_row responses_fields[] = {
+    F("model", JSON_STRING, model, .max = NAME_BYTES_MOST),
+    F("input", JSON_ANY, input),
+    F("instructions", JSON_STRING, instructions),
+    F("previous_response_id", JSON_STRING, previous_response_id, .min = 1, .max = RESPONSE_ID_BYTES_MOST),
+    F("max_output_tokens", JSON_INT32, max_tokens, .min = 1, .max = INT32_MAX),
+    F("max_tool_calls", JSON_INT32, max_tool_calls, .min = 1, .max = INT32_MAX),
+    F("temperature", JSON_DOUBLE, temperature, .fmax = 2),
+    F("top_p", JSON_DOUBLE, top_p, .fmax = 1, .flags = JSON_ABOVE_MIN),
+    F("top_k", JSON_INT32, top_k, .min = -1, .max = INT32_MAX),
+    F("top_logprobs", JSON_INT32, n_top, .max = SAMPLE_TOP_MAX),
+    F("stream", JSON_BOOL, stream),
+    F("stream_options", JSON_OBJECT, stream_options),
+    F("store", JSON_BOOL, store),
+    F("parallel_tool_calls", JSON_BOOL, parallel_calls),
+    F("truncation", JSON_WORD, truncation, .words = truncation_word),
+    F("include", JSON_STRINGS, include, .min = 1, .max = 256, .max_items = INCLUDE_MOST),
+    F("reasoning", JSON_OBJECT, reasoning),
+    F("text", JSON_OBJECT, text),
+    F("metadata", JSON_OBJECT, metadata, .max_items = METADATA_MOST),
+    F("user", JSON_STRING, user, .max = NAME_BYTES_MOST),
+    F("safety_identifier", JSON_STRING, safety_identifier, .max = NAME_BYTES_MOST),
+    F("prompt_cache_key", JSON_STRING, prompt_cache_key, .max = NAME_BYTES_MOST),
+    IGNORED("prompt_cache_retention"),
+    IGNORED("prompt_cache_options"),
+    IGNORED("client_metadata"),
+    REJECTED("tools"),
+    REJECTED("tool_choice", .words = words_neutral),
+    REJECTED("background"),
+    REJECTED("conversation"),
+    REJECTED("prompt"),
+    REJECTED("messages"),
+    REJECTED("moderation"),
+    REJECTED("context_management"),
+    REJECTED("max_tokens"),
+    {.name = NULL},
+};
+
 const struct json_row max_tokens_field[] = {
     F("max_tokens", JSON_INT32, max_tokens, .min = 1, .max = INT32_MAX, .flags = JSON_REQUIRED),
     {.name = NULL},

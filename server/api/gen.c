@@ -251,6 +251,10 @@ static void pump(struct gen *g, struct choice *c)
     if (n >= EVENT_RING - 1) scheduler_resume(scheduler_of(g)); /* the ring was full */
     if (g->over) return;
     struct err_note full;
+    if (g->cancelled && c->failed == ERR_CANCELLED) {
+        c->failed = OK;
+        c->finish = "cancelled";
+    }
     const bool tells = !c->failed && (n > 0 || c->untold) && (!c->ending || !c->pending);
     if (tells) begin_if_due(g);
     if (g->over) return;
@@ -299,6 +303,33 @@ static void on_gone(void *arg)
     settle(g);
 }
 
+/* --- by id */
+
+struct gen *gen_find(struct api *api, uint32_t key_id, const char *id)
+{
+    LIST_EACH (it, &api->gens) {
+        struct gen *g = LIST_ITEM(it, struct gen, node);
+        if (!g->over && g->writer->now && g->ask->key_id == key_id && !strcmp(g->id, id)) return g;
+    }
+    return NULL;
+}
+
+bool gen_stored(const struct gen *g) { return g->ask->response->store; }
+
+bool gen_now(struct gen *g, struct strbuf *out) { return g->writer->now(g, out); }
+
+void gen_forget(struct gen *g)
+{
+    g->ask->response->store = false;
+    gen_cancel(g);
+}
+
+void gen_cancel(struct gen *g)
+{
+    g->cancelled = true;
+    cancel_all(g);
+}
+
 /* --- the start */
 
 /* An answer of unnamed length may be as long as the context. Where the pool is smaller than that, it gets
@@ -320,7 +351,7 @@ static enum err submit_all(struct gen *g, struct err_note *note)
         struct choice *c = &g->choice[i];
         c->r->id = ++g->api->next_request;
         c->r->owner = g;
-        c->r->key_id = g->account ? g->account->id : 0;
+        c->r->key_id = g->ask->key_id;
         const enum err e = submit(g, c->r, note);
         if (e) return e;
         c->pending = true;

@@ -11,6 +11,12 @@
 
 /* Takes the ask and the call: submits the requests and answers, now or later. client: as http_body_owner. */
 void gen_start(struct api *api, struct http_call *call, struct ask *ask, uint64_t client, int64_t start_ns);
-void gen_events(struct request *r); /* the scheduler announced r, which a generation submitted */
+/* Of the generations that are not over, the one of that key and id; NULL: there is none. */
+struct gen *gen_find(struct api *api, uint32_t key_id, const char *id);
+bool gen_stored(const struct gen *g);            /* its answer may be asked for by id */
+bool gen_now(struct gen *g, struct strbuf *out); /* the answer as it stands; false: out of memory */
+void gen_forget(struct gen *g);                  /* the same, and its answer is not stored */
+void gen_cancel(struct gen *g);                  /* it ends soon, as cancelled; its client is told so */
+void gen_events(struct request *r);              /* the scheduler announced r, which a generation submitted */
 
 #endif

@@ -20,10 +20,11 @@ struct gen_writer {
     /* The whole answer goes on, until out holds `most` bytes or a little more: true, or to its end: false.
      * Where memory is short, out fails. */
     bool (*next)(struct gen *g, struct strbuf *out, size_t most);
-    bool chat; /* gen_tell.c: which of its two shapes */
+    bool (*now)(struct gen *g, struct strbuf *out); /* the answer as it stands; NULL: nobody may ask */
+    bool chat;                                      /* gen_tell.c: which of its two shapes */
 };
 extern const struct gen_writer gen_writer_completion, gen_writer_chat, gen_writer_route, gen_writer_messages,
-    gen_writer_none;
+    gen_writer_responses, gen_writer_none;
 
 struct gen {
     struct list node; /* in api.gens */
@@ -41,6 +42,7 @@ struct gen {
     bool streaming; /* the 200 was sent */
     bool paused;    /* the client reads too slowly */
     bool over;      /* nothing more will be said */
+    bool cancelled; /* by gen_cancel: it ends well */
     bool ended;     /* it counts no more */
     bool read;      /* the whole answer is being read, piece by piece */
     size_t bytes;   /* held for the answer */

@@ -22,8 +22,9 @@ struct api {
     bool has_env;
     struct chat_tokens *chat_tokens;
     struct constraints *constraints; /* NULL until the model is there */
-    struct list gens;                /* struct gen */
-    struct list jobs;                /* bodies in the worker pool or on their way there */
+    struct response_store *responses;
+    struct list gens; /* struct gen */
+    struct list jobs; /* bodies in the worker pool or on their way there */
     struct lanes lanes;
     struct answer_room room; /* long answers that grow or are being read */
     int live;                /* of both lists */
@@ -36,6 +37,13 @@ void api_take(struct http_call *c, struct app *a, enum api_endpoint endpoint);
 /* Answers with the error and counts it. */
 void api_refuse(struct api *api, struct http_call *c, enum api_endpoint endpoint,
                 const struct err_note *note);
+
+/* Which key a call has, as requests name it; 0: none is needed. */
+static inline uint32_t api_key_id(const struct http_call *c)
+{
+    const struct http_account *a = http_account(c);
+    return a ? a->id : 0;
+}
 
 int32_t api_eos_id(const struct app *a); /* the tokenizer's end of a turn, else the model's first; -1: none */
 

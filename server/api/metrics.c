@@ -186,6 +186,8 @@ static void table(const struct expo *page, const struct app *app, const struct s
 {
     const struct http_stats *h = http_stats(app->http);
     const struct api_stats *a = api_stats(app);
+    size_t response_bytes, response_count;
+    api_stored(app, &response_bytes, &response_count);
 #define ONE(name, type, help, value) expo_single(page, "fluxd_", #name, type, help, (double)(value));
 #define GAUGE(name, help, value)     ONE(name, "gauge", help, value)
 #define COUNTER(name, help, value)   ONE(name, "counter", help, value)

@@ -25,21 +25,28 @@ static const struct body_row body_row[] = {
 };
 
 static const struct view_row {
-    const char *path, *name, *what;
-    const char *answer; /* its schema; NULL: it is no JSON */
+    const char *method, *path, *name, *what; /* rows of one path stand together */
+    const char *answer;                      /* its schema; NULL: it is no JSON */
     const char *type;
     bool open; /* without a key */
 } view_row[] = {
-    {"/v1/models", "models", "the model, as a list", "models", NULL, false},
-    {"/v1/models/{id}", "model", "the model of that id", "model", NULL, false},
-    {"/tokenizer_info", "tokenizer_info", "special tokens and chat template", "tokenizer", NULL, false},
-    {"/health", "health", "200: alive", "status", NULL, true},
-    {"/ready", "ready", "200: able to generate", "status", NULL, true},
-    {"/version", "version", "the version of the server", "version", NULL, false},
-    {"/v1/limits", "limits", "every limit, with value, default and meaning", "limits", NULL, false},
-    {"/metrics", "metrics", "metrics for Prometheus", NULL, "text/plain", false},
-    {"/openapi.json", "openapi", "this description", "description", NULL, false},
-    {"/", "page", "a chat page", NULL, "text/html", true},
+    {"get", "/v1/responses/{id}", "response", "a response that runs or is stored", "responses_answer", NULL,
+     false},
+    {"delete", "/v1/responses/{id}", "response_delete", "deletes it; one that runs ends", "deleted", NULL,
+     false},
+    {"post", "/v1/responses/{id}/cancel", "response_cancel", "ends one that runs", "responses_answer", NULL,
+     false},
+    {"get", "/v1/models", "models", "the model, as a list", "models", NULL, false},
+    {"get", "/v1/models/{id}", "model", "the model of that id", "model", NULL, false},
+    {"get", "/tokenizer_info", "tokenizer_info", "special tokens and chat template", "tokenizer", NULL,
+     false},
+    {"get", "/health", "health", "200: alive", "status", NULL, true},
+    {"get", "/ready", "ready", "200: able to generate", "status", NULL, true},
+    {"get", "/version", "version", "the version of the server", "version", NULL, false},
+    {"get", "/v1/limits", "limits", "every limit, with value, default and meaning", "limits", NULL, false},
+    {"get", "/metrics", "metrics", "metrics for Prometheus", NULL, "text/plain", false},
+    {"get", "/openapi.json", "openapi", "this description", "description", NULL, false},
+    {"get", "/", "page", "a chat page", NULL, "text/html", true},
 };
 
 static void put_ref(struct json_out *o, const char *key, const char *kind, const char *name)
@@ -141,17 +148,22 @@ static void put_path_parameter(struct json_out *o)
     json_out_end(o);
 }
 
+static bool same_path(const struct view_row *a, const struct view_row *b)
+{
+    return b < view_row + sizeof view_row / sizeof *view_row && !strcmp(a->path, b->path);
+}
+
 static void put_view(struct json_out *o, const struct view_row *v, bool keys)
 {
-    json_out_object(o, v->path);
-    json_out_object(o, "get");
+    if (v == view_row || !same_path(v - 1, v)) json_out_object(o, v->path);
+    json_out_object(o, v->method);
     json_out_text(o, "operationId", v->name);
     json_out_text(o, "summary", v->what);
     if (strchr(v->path, '{')) put_path_parameter(o);
     if (keys && v->open) json_out_array(o, "security"), json_out_end(o);
     put_responses(o, v->type ? v->type : "application/json", v->answer, false);
     json_out_end(o);
-    json_out_end(o);
+    if (!same_path(v, v + 1)) json_out_end(o);
 }
 
 static void put_components(struct json_out *o)

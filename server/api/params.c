@@ -239,6 +239,8 @@ static void params_init(struct params *p, const struct form *f)
         .parallel_calls = true,
         .reasoning_effort = -1,
         .verbosity = -1,
+        .max_tool_calls = -1,
+        .store = true,
     };
 }
 
@@ -502,6 +504,81 @@ static enum err check_messages_call(struct params *p, struct json_in *in, const 
     return e ? e : check_sampling(p, in, f, model);
 }
 
+static enum err check_reasoning(struct params *p, struct json_in *in)
+{
+    static const char *const effort[] = {"none", "minimal", "low", "medium", "high", "xhigh", NULL},
+                             *const summary[] = {"auto", "concise", "detailed", NULL};
+    struct asked {
+        int effort;
+    } asked = {.effort = -1};
+    static const struct json_row row[] = {
+        {.name = "effort", .type = JSON_WORD, JSON_AT(struct asked, effort), .words = effort},
+        {.name = "summary", .type = JSON_WORD, .words = summary, .flags = JSON_NO_TARGET},
+        {.name = "generate_summary", .type = JSON_WORD, .words = summary, .flags = JSON_NO_TARGET},
+        {.name = NULL},
+    };
+    if (!p->reasoning) return OK;
+    const size_t mark = json_in_enter(in, "reasoning");
+    const enum err e = json_in_read(in, p->reasoning, row, &asked);
+    json_in_leave(in, mark);
+    if (asked.effort == 0) p->think = THINK_ASK_OFF;
+    return e;
+}
+
+static enum err check_text(const struct params *p, struct json_in *in)
+{
+    static const char *const verbosity[] = {"low", "medium", "high", NULL};
+    struct asked {
+        const cJSON *format;
+    } asked = {0};
+    static const struct json_row row[] = {
+        {.name = "format", .type = JSON_OBJECT, JSON_AT(struct asked, format)},
+        {.name = "verbosity", .type = JSON_WORD, .words = verbosity, .flags = JSON_NO_TARGET},
+        {.name = NULL},
+    };
+    if (!p->text) return OK;
+    const size_t mark = json_in_enter(in, "text");
+    enum err e = json_in_read(in, p->text, row, &asked);
+    const cJSON *type = asked.format ? json_in_get(asked.format, "type") : NULL;
+    if (!e && asked.format && !cJSON_IsString(type))
+        e = json_in_fail(in, ERR_MISSING_FIELD, "format", "needs a type");
+    if (!e && type && strcmp(type->valuestring, "text"))
+        e = json_in_fail(in, ERR_UNSUPPORTED, "format", "is supported with the type \"text\" only");
+    json_in_leave(in, mark);
+    return e;
+}
+
+/* What can be included, and whether it is: of the rest there is nothing here that could be. */
+static enum err check_include(struct params *p, struct json_in *in)
+{
+    static const char *const known[] = {
+        "message.output_text.logprobs",   "reasoning.encrypted_content",
+        "file_search_call.results",       "web_search_call.results",
+        "web_search_call.action.sources", "message.input_image.image_url",
+        "code_interpreter_call.outputs",  "computer_call_output.output.image_url"};
+    p->logprobs = p->n_top > 0;
+    for (size_t i = 0; i < p->include.n; i++) {
+        bool found = false;
+        for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+            found |= !strcmp(known[k], p->include.v[i].p);
+        if (!found)
+            return json_in_fail(in, ERR_INVALID_VALUE, "include", "names \"%.64s\", which is not known",
+                                p->include.v[i].p);
+        p->logprobs |= !strcmp(known[0], p->include.v[i].p);
+    }
+    return OK;
+}
+
+/* POST /v1/responses */
+static enum err check_responses_call(struct params *p, struct json_in *in, const struct form *f,
+                                     const struct engine_info *model)
+{
+    enum err e = check_reasoning(p, in);
+    if (!e) e = check_text(p, in);
+    if (!e) e = check_include(p, in);
+    return e ? e : check_sampling(p, in, f, model);
+}
+
 static const struct form
     form_completion = {.own = completion_row,
                        .generates = true,
@@ -519,6 +596,12 @@ static const struct form
                      .foreign = true,
                      .by_messages = true,
                      .check = check_messages_call},
+    form_responses = {.own = responses_fields,
+                      .more = {extension_fields},
+                      .foreign = true,
+                      .by_messages = true,
+                      .source = "input",
+                      .check = check_responses_call},
     form_count_messages = {.own = max_tokens_option,
                            .more = {messages_fields, extension_fields},
                            .foreign = true,

@@ -21,6 +21,8 @@ enum {
     PROMPTS_MOST = 4096,
     NAME_BYTES_MOST = 4096, /* model, user, cache_salt */
     METADATA_MOST = 16,
+    RESPONSE_ID_BYTES_MOST = 128,
+    INCLUDE_MOST = 16,
     KWARGS_MOST = 64,
 };
 
@@ -61,6 +63,12 @@ struct params {
     bool parallel_calls;
     struct chat_tools calls;
     int reasoning_effort, verbosity; /* indexes of params_effort, params_verbosity; -1: not said */
+    struct json_str instructions, previous_response_id, user, safety_identifier, prompt_cache_key;
+    struct json_strs include;
+    const cJSON *reasoning, *text;
+    int truncation;         /* 0: none, 1: the oldest messages go */
+    int32_t max_tool_calls; /* -1: absent */
+    bool store;
     enum think_ask think;
     int32_t think_budget;    /* tokens; 0: none named */
     bool too_long_first;     /* how clients of the Messages API know an overflow */

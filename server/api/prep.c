@@ -469,6 +469,32 @@ static enum err work_count_messages(struct prep *c)
     return e ? e : prep_count(c->env, &c->p, c->in, c->a, NULL);
 }
 
+static enum err take_responses(struct prep *c)
+{
+    struct ask *a = c->a;
+    const struct json_str *previous = &c->p.previous_response_id;
+    a->response = arena_alloc(&a->mem, sizeof *a->response);
+    if (!a->response) return no_memory(c->in->note);
+    if (previous->p) a->response->previous = response_store_get(c->env->responses, a->key_id, previous->p);
+    if (previous->p && !a->response->previous)
+        return err_set(c->in->note, ERR_PREVIOUS_RESPONSE, "previous_response_id",
+                       "Previous response with id '%.128s' not found.", previous->p);
+    const enum err e = response_ask_fill(a->response, &a->mem, &c->p, c->in);
+    return e ? e : responses_in(&c->p, c->in, a->response->previous);
+}
+
+static enum err work_responses(struct prep *c)
+{
+    const enum err e = take_responses(c);
+    return e ? e : fill_ask(c);
+}
+
+static enum err work_count_responses(struct prep *c)
+{
+    const enum err e = take_responses(c);
+    return e ? e : prep_count(c->env, &c->p, c->in, c->a, "response.input_tokens");
+}
+
 static enum err work_render(struct prep *c) { return prep_render(c->env, &c->p, c->in, c->a); }
 
 static enum err work_tokenize(struct prep *c) { return prep_tokenize(c->env, &c->p, c->in, c->a); }
@@ -490,13 +516,15 @@ static enum err run(struct prep *c)
     return e ? e : work_of[c->a->endpoint](c);
 }
 
-enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint, const char *body,
-                  size_t n, struct err_note *note)
+enum err prep_run_for(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint,
+                      uint32_t key_id, const char *body, size_t n, struct err_note *note)
 {
     *out = NULL;
     struct ask *a = calloc(1, sizeof *a);
     if (!a) return no_memory(note);
     a->endpoint = endpoint;
+    a->key_id = key_id;
+    a->responses = env->responses;
     arena_init(&a->mem, ASK_BYTES_MOST);
     strbuf_init(&a->answer);
     struct json_in in;
@@ -517,6 +545,7 @@ enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoin
 void ask_free(struct ask *a)
 {
     if (!a) return;
+    if (a->response) response_store_release(a->responses, a->response->previous);
     strbuf_fini(&a->answer);
     text_answer_free(a->rest);
     constraint_give(a->constraint);

@@ -8,6 +8,7 @@
 #include "server/api/api.h"
 #include "server/api/chat_prompt.h"
 #include "server/api/names.h"
+#include "server/api/responses_in.h"
 #include "server/api/text_answer.h"
 #include "server/text/tools/tools.h"
 
@@ -23,6 +24,7 @@ struct prep_env {
     size_t tokenize_bytes_most, detokenize_ids_most;
     const char *drop_system_lines; /* --drop-system-lines */
     bool clamp_max_tokens;         /* --clamp-max-tokens */
+    struct response_store *responses;
     struct json_limits limits;
     struct constraints *constraints;
     enum tool_strict tool_strict;      /* --tool-strict */
@@ -43,7 +45,8 @@ struct ask_prompt {
 struct ask {
     struct arena mem;
     enum api_endpoint endpoint;
-    char id[80]; /* the client's request_id, made harmless; "" when it sent none */
+    uint32_t key_id; /* of the API key that asks; 0: none */
+    char id[80];     /* the client's request_id, made harmless; "" when it sent none */
     bool stream, include_usage, continuous_usage;
     bool echo, logprobs, skip_special, include_stop, return_token_ids;
     bool ids_for_names;
@@ -59,6 +62,8 @@ struct ask {
     struct ask_prompt *prompt; /* [n_prompt] */
     struct request **request; /* [n_prompt * n_per_prompt] index = prompt * n_per_prompt + i; owner is NULL */
     struct stop_set stop;
+    struct response_ask *response; /* POST /v1/responses; else NULL */
+    struct response_store *responses;
     struct constraint *constraint; /* what the guides of the requests hold to; NULL: none */
     int n_dropped_lines;           /* of the system text */
     int32_t max_asked;             /* tokens of an answer that the client asked for; -1: it did not say */
@@ -68,8 +73,13 @@ struct ask {
 
 /* On failure note says why and nothing is left behind. Free with ask_free once no request is with the
  * scheduler. */
-enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint, const char *body,
-                  size_t n, struct err_note *note);
+enum err prep_run_for(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint,
+                      uint32_t key_id, const char *body, size_t n, struct err_note *note);
+static inline enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint,
+                                const char *body, size_t n, struct err_note *note)
+{
+    return prep_run_for(out, env, endpoint, 0, body, n, note);
+}
 void ask_free(struct ask *a); /* NULL is fine */
 
 static inline int ask_n_choice(const struct ask *a) { return a->n_prompt * a->n_per_prompt; }

@@ -25,6 +25,9 @@ const struct http_route routes[] = {
 #include "server/api/endpoints.def"
 #undef ENDPOINT
 #undef VIEW
+    {.method = HTTP_GET, .path = "/v1/responses/*", .handle = api_response},
+    {.method = HTTP_DELETE, .path = "/v1/responses/*", .handle = api_response_delete},
+    {.method = HTTP_POST, .path = "/v1/responses/*/cancel", .handle = api_response_cancel},
     {.method = HTTP_GET, .path = "/v1/models", .handle = api_models},
     {.method = HTTP_GET, .path = "/v1/models/*", .handle = api_model},
     {.method = HTTP_GET, .path = "/tokenizer_info", .handle = api_tokenizer_info},

@@ -29,7 +29,9 @@ static struct turn_block *open_block(const struct turn *t)
 
 static struct turn_block *add(struct turn *t, enum turn_kind kind)
 {
+    t->more = true;
     turn_end(t);
+    t->more = false;
     if (t->n == t->cap) {
         const int cap = t->cap ? 2 * t->cap : 4;
         struct turn_block *p = realloc(t->block, (size_t)cap * sizeof *p);
@@ -59,14 +61,27 @@ static void grow(struct turn *t, struct turn_block *b, const char *p, size_t n)
     if (n > 0 && t->ear && t->ear->grow) t->ear->grow(t->arg, b, p, n);
 }
 
+void turn_open(struct turn *t, enum turn_kind kind)
+{
+    struct turn_block *b = add(t, kind);
+    if (b) begun(t, b);
+}
+
+void turn_hush(struct turn *t)
+{
+    t->ear = NULL;
+    t->cut = true;
+    turn_end(t);
+}
+
 void turn_put(struct turn *t, enum turn_kind kind, const char *p, size_t n)
 {
     CHECK(kind != TURN_CALL);
     if (n == 0) return;
     struct turn_block *b = open_block(t);
     if (!b || b->kind != kind) {
-        b = add(t, kind);
-        if (b) begun(t, b);
+        turn_open(t, kind);
+        b = open_block(t);
     }
     if (b) grow(t, b, p, n);
 }

@@ -30,6 +30,8 @@ struct turn {
     int n, cap;
     const struct turn_ear *ear; /* NULL: nobody */
     void *arg;
+    bool more;   /* the block that ends is not the last one */
+    bool cut;    /* by turn_hush */
     bool failed; /* out of memory; sticky */
 };
 
@@ -39,10 +41,13 @@ void turn_fini(struct turn *t);
 /* Goes on with the open block where that is of the kind (TURN_THOUGHT, TURN_TEXT), else ends it and begins
  * one. */
 void turn_put(struct turn *t, enum turn_kind kind, const char *p, size_t n);
+void turn_open(struct turn *t, enum turn_kind kind); /* one without bytes */
 /* A call begins; its arguments follow by turn_arguments, its end by turn_end or the next block. */
 void turn_call(struct turn *t, const char *id, size_t n_id, const char *name, size_t n_name);
 void turn_arguments(struct turn *t, const char *p, size_t n);
 void turn_end(struct turn *t); /* of the open block; nothing where there is none */
+
+void turn_hush(struct turn *t); /* the answer failed: the open block is cut, and nobody hears of it */
 
 /* What is new of the choice, which counts as told then. */
 void turn_take(struct turn *t, struct choice *c);

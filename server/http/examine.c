@@ -49,11 +49,23 @@ static const char *method_name(enum http_method m)
     return name[m];
 }
 
+/* How many bytes of the url the route's "*" takes, and where they begin; 0: it does not match, or has none.
+ */
+static size_t star_bytes(const struct http_route *r, const char *url, size_t *begin)
+{
+    const char *star = strchr(r->path, '*');
+    if (!star) return 0;
+    const size_t before = (size_t)(star - r->path), after = strlen(star + 1), n = strlen(url);
+    *begin = before;
+    return n > before + after && !strncmp(r->path, url, before) && !strcmp(star + 1, url + n - after)
+               ? n - before - after
+               : 0;
+}
+
 static bool path_matches(const struct http_route *r, const char *url)
 {
-    size_t n = strlen(r->path);
-    if (r->path[n - 1] != '*') return !strcmp(r->path, url);
-    return !strncmp(r->path, url, n - 1) && url[n - 1] != '\0';
+    size_t begin;
+    return !strcmp(r->path, url) || star_bytes(r, url, &begin) > 0;
 }
 
 static enum err find_route(struct http_call *c, struct err_note *note)
@@ -79,12 +91,11 @@ static enum err find_route(struct http_call *c, struct err_note *note)
 
 static enum err take_rest(struct http_call *c, struct err_note *note)
 {
-    size_t n = strlen(c->route->path);
-    if (c->route->path[n - 1] != '*') return OK;
-    const char *raw = c->url + n - 1;
-    c->rest = malloc(strlen(raw) + 1);
+    size_t begin, n = star_bytes(c->route, c->url, &begin);
+    if (n == 0) return OK;
+    c->rest = malloc(n + 1);
     if (!c->rest) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
-    if (!guard_unescape(c->rest, raw, strlen(raw)))
+    if (!guard_unescape(c->rest, c->url + begin, n))
         return err_set(note, ERR_UNKNOWN_URL, NULL, "the path holds a bad escape");
     return OK;
 }

@@ -40,11 +40,11 @@ struct http_dialect {
 /* One row of the table of paths (server/api/routes.c). Default deny: what is not in it is 404. */
 struct http_route {
     enum http_method method;
-    const char *path; /* exact match of the raw path; a trailing "*" takes the rest, not empty (GET
-                         /v1/models/{id}) */
-    bool open;        /* no API key needed */
-    bool scrape;      /* nor here, where http_conf.scrape_open */
-    bool json_body;   /* POST: a body must have Content-Type application/json */
+    const char *path;                   /* exact match of the raw path; one "*" takes any bytes, not none (GET
+                                           /v1/models/{id}) */
+    bool open;                          /* no API key needed */
+    bool scrape;                        /* nor here, where http_conf.scrape_open */
+    bool json_body;                     /* POST: a body must have Content-Type application/json */
     const struct http_dialect *dialect; /* NULL: OpenAI's */
     void (*handle)(struct http_call *c, void *app);
 };

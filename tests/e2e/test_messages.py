@@ -7,6 +7,8 @@ import requests
 
 from conftest import Stream
 
+pytestmark = pytest.mark.real_model
+
 PATH = "/v1/messages"
 THINKER = [m for w in ("red", "blue", "green", "black") for m in (
     {"role": "user", "content": f"Say {w}"}, {"role": "assistant", "content": f"<think>\nI say {w}.\n</think>\n\n{w}"})] + [{"role": "user", "content": "Say white"}]

@@ -51,7 +51,7 @@ only 'microhttpd' 'server/http/[a-z]*\.[ch]'
 only 'pcre2' 'server/text/pretok\.c|engine/names\.c'
 only 'utf8proc' 'server/(text/unicode|text/grammar/ecma_class|jinja/string)\.c'
 only 'ini\.h' 'server/config\.c'
-only 'uv' 'server/([a-z]*|http/[a-z]*|api/[a-z]*)\.[ch]'
+only 'uv' 'server/([a-z]*|http/[a-z]*|api/[a-z_]*)\.[ch]'
 only 'cublasLt' 'kernels/(cuda/gemm_lt\.c|bench/[a-z0-9_]*\.cu)'
 only 'cuda_runtime' '(kernels/(cuda|bench)|engine/cuda)/.*'
 
