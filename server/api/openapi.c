@@ -46,7 +46,8 @@ static const struct view_row {
     {"get", "/v1/limits", "limits", "every limit, with value, default and meaning", "limits", NULL, false},
     {"get", "/metrics", "metrics", "metrics for Prometheus", NULL, "text/plain", false},
     {"get", "/openapi.json", "openapi", "this description", "description", NULL, false},
-    {"get", "/", "page", "a chat page", NULL, "text/html", true},
+    {"get", "/", "page", "a chat page; for who wants no HTML the paths there are", "index", "text/html",
+     true},
 };
 
 static void put_ref(struct json_out *o, const char *key, const char *kind, const char *name)
@@ -71,14 +72,15 @@ static void put_media(struct json_out *o, const char *type, const char *schema)
     json_out_end(o);
 }
 
-static void put_responses(struct json_out *o, const char *type, const char *schema, bool streams)
+static void put_responses(struct json_out *o, const char *text, const char *schema, bool streams)
 {
     json_out_object(o, "responses");
     json_out_object(o, "200");
     json_out_text(o, "description",
                   streams ? "the answer; with \"stream\": true as server-sent events" : "the answer");
     json_out_object(o, "content");
-    put_media(o, type, schema);
+    if (text) put_media(o, text, NULL);
+    if (schema) put_media(o, "application/json", schema);
     if (streams) put_media(o, "text/event-stream", NULL);
     json_out_end(o);
     json_out_end(o);
@@ -128,7 +130,7 @@ static void put_body(struct json_out *o, const struct body_row *b)
         openapi_required(o, t.table, t.n);
     for (int i = 0; i < 4; i++) json_out_end(o);
     snprintf(answer, sizeof answer, "%s_answer", b->name);
-    put_responses(o, "application/json", answer, has_field(&t, "stream"));
+    put_responses(o, NULL, answer, has_field(&t, "stream"));
     json_out_end(o);
     json_out_end(o);
 }
@@ -161,7 +163,7 @@ static void put_view(struct json_out *o, const struct view_row *v, bool keys)
     json_out_text(o, "summary", v->what);
     if (strchr(v->path, '{')) put_path_parameter(o);
     if (keys && v->open) json_out_array(o, "security"), json_out_end(o);
-    put_responses(o, v->type ? v->type : "application/json", v->answer, false);
+    put_responses(o, v->type, v->answer, false);
     json_out_end(o);
     if (!same_path(v, v + 1)) json_out_end(o);
 }
