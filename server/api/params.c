@@ -9,6 +9,7 @@
 /* Values of fields that are not supported which ask for nothing: they are accepted. */
 static const char *const words_neutral[] = {"text", "none", "auto", "default", "medium", NULL};
 
+enum { EFFORT_LOW = 2 }; /* where Messages' words begin */
 const char *const params_effort[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max", NULL};
 const char *const params_verbosity[] = {"low", "medium", "high", NULL};
 
@@ -479,18 +480,24 @@ static enum err check_context_management(const struct params *p, struct json_in 
     return OK;
 }
 
-static enum err check_output_config(const struct params *p, struct json_in *in)
+static enum err check_output_config(struct params *p, struct json_in *in)
 {
-    static const char *const effort[] = {"low", "medium", "high", "xhigh", "max", NULL};
+    struct asked {
+        int effort;
+    } asked = {.effort = -1};
     static const struct json_row row[] = {
-        {.name = "effort", .type = JSON_WORD, .words = effort, .flags = JSON_NO_TARGET},
+        {.name = "effort",
+         .type = JSON_WORD,
+         JSON_AT(struct asked, effort),
+         .words = params_effort + EFFORT_LOW},
         REJECTED("format"),
         {.name = NULL},
     };
     if (!p->output_config) return OK;
     const size_t mark = json_in_enter(in, "output_config");
-    const enum err e = json_in_read(in, p->output_config, row, NULL);
+    const enum err e = json_in_read(in, p->output_config, row, &asked);
     json_in_leave(in, mark);
+    if (asked.effort >= 0) p->reasoning_effort = EFFORT_LOW + asked.effort;
     return e;
 }
 
@@ -506,13 +513,12 @@ static enum err check_messages_call(struct params *p, struct json_in *in, const 
 
 static enum err check_reasoning(struct params *p, struct json_in *in)
 {
-    static const char *const effort[] = {"none", "minimal", "low", "medium", "high", "xhigh", NULL},
-                             *const summary[] = {"auto", "concise", "detailed", NULL};
+    static const char *const summary[] = {"auto", "concise", "detailed", NULL};
     struct asked {
         int effort;
     } asked = {.effort = -1};
     static const struct json_row row[] = {
-        {.name = "effort", .type = JSON_WORD, JSON_AT(struct asked, effort), .words = effort},
+        {.name = "effort", .type = JSON_WORD, JSON_AT(struct asked, effort), .words = params_effort},
         {.name = "summary", .type = JSON_WORD, .words = summary, .flags = JSON_NO_TARGET},
         {.name = "generate_summary", .type = JSON_WORD, .words = summary, .flags = JSON_NO_TARGET},
         {.name = NULL},
@@ -521,24 +527,26 @@ static enum err check_reasoning(struct params *p, struct json_in *in)
     const size_t mark = json_in_enter(in, "reasoning");
     const enum err e = json_in_read(in, p->reasoning, row, &asked);
     json_in_leave(in, mark);
+    p->reasoning_effort = asked.effort;
     if (asked.effort == 0) p->think = THINK_ASK_OFF;
     return e;
 }
 
-static enum err check_text(const struct params *p, struct json_in *in)
+static enum err check_text(struct params *p, struct json_in *in)
 {
-    static const char *const verbosity[] = {"low", "medium", "high", NULL};
     struct asked {
         const cJSON *format;
-    } asked = {0};
+        int verbosity;
+    } asked = {.verbosity = -1};
     static const struct json_row row[] = {
         {.name = "format", .type = JSON_OBJECT, JSON_AT(struct asked, format)},
-        {.name = "verbosity", .type = JSON_WORD, .words = verbosity, .flags = JSON_NO_TARGET},
+        {.name = "verbosity", .type = JSON_WORD, JSON_AT(struct asked, verbosity), .words = params_verbosity},
         {.name = NULL},
     };
     if (!p->text) return OK;
     const size_t mark = json_in_enter(in, "text");
     enum err e = json_in_read(in, p->text, row, &asked);
+    p->verbosity = asked.verbosity;
     const cJSON *type = asked.format ? json_in_get(asked.format, "type") : NULL;
     if (!e && asked.format && !cJSON_IsString(type))
         e = json_in_fail(in, ERR_MISSING_FIELD, "format", "needs a type");

@@ -143,7 +143,8 @@ static void developer_is_system_where_the_template_knows_no_such_role(void **st)
 }
 
 /* Under this template, of which nothing is special text. */
-static void expect_text(const char *source, const char *body, enum err code, const char *want)
+static void expect_of(enum api_endpoint endpoint, const char *source, const char *body, enum err code,
+                      const char *want)
 {
     struct prep_env env = mini.env;
     struct tmpl *tmpl;
@@ -151,7 +152,7 @@ static void expect_text(const char *source, const char *body, enum err code, con
     struct ask *a = NULL;
     assert_int_equal(tmpl_compile(&tmpl, source, strlen(source), &note), OK);
     env.chat.tmpl = tmpl;
-    assert_int_equal(prep_run(&a, &env, API_CHAT, body, strlen(body), &note), code);
+    assert_int_equal(prep_run(&a, &env, endpoint, body, strlen(body), &note), code);
     for (int i = 0; a && i < a->prompt[0].n; i++)
         if (a->prompt[0].id[i] != MINI_BYTE + (uint8_t)want[i])
             fail_msg("byte %d is not that of %s", i, want);
@@ -161,6 +162,29 @@ static void expect_text(const char *source, const char *body, enum err code, con
         fail_msg("%s", note.text);
     ask_free(a);
     tmpl_free(tmpl);
+}
+
+static void expect_text(const char *source, const char *body, enum err code, const char *want)
+{
+    expect_of(API_CHAT, source, body, code, want);
+}
+
+static void efforts_of_every_dialect_reach_the_template(void **st)
+{
+    (void)st;
+    static const char source[] =
+        "{{ reasoning_effort }}{% if verbosity %} {{ verbosity }}{% endif %}{{ messages[0].content }}";
+    expect_of(
+        API_CHAT, source,
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"!\"}],\"reasoning_effort\":\"xhigh\",\"verbosity\":\"low\"}",
+        OK, "xhigh low!");
+    expect_of(API_RESPONSES, source,
+              "{\"input\":\"!\",\"reasoning\":{\"effort\":\"minimal\"},\"text\":{\"verbosity\":\"high\"}}",
+              OK, "minimal high!");
+    expect_of(
+        API_MESSAGES, source,
+        "{\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":\"!\"}],\"output_config\":{\"effort\":\"max\"}}",
+        OK, "max!");
 }
 
 static void numbers_reach_the_template_as_they_were_sent(void **st)
@@ -188,6 +212,7 @@ int main(void)
         cmocka_unit_test(the_generation_prompt_can_be_left_out),
         cmocka_unit_test(kwargs_reach_the_template),
         cmocka_unit_test(developer_is_system_where_the_template_knows_no_such_role),
+        cmocka_unit_test(efforts_of_every_dialect_reach_the_template),
         cmocka_unit_test(numbers_reach_the_template_as_they_were_sent),
         cmocka_unit_test(ids_equal_those_of_the_whole_text),
     };
