@@ -75,7 +75,7 @@ asan:
 .PHONY: asan-units asan-run
 asan-units: $(QUICK)
 asan-run:
-	@export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=allocator_may_return_null=1; $(call side_by_side,$(QUICK))
+	@export ASAN_OPTIONS=detect_leaks=1 TSAN_OPTIONS=allocator_may_return_null=1 OMP_NUM_THREADS=1; $(call side_by_side,$(QUICK))
 
 TSAN = BUILD=build/tsan SAN=-fsanitize=thread OPT=-O1
 tsan:

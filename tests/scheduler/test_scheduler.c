@@ -38,6 +38,11 @@ static void *engine_thread(void *arg)
     return NULL;
 }
 
+static void start_engine(struct house *h)
+{
+    assert_int_equal(pthread_create(&h->thread, NULL, engine_thread, h), 0);
+}
+
 static struct house *open_house_as(struct fake_conf fc, struct scheduler_conf c, bool start)
 {
     struct house *h = calloc(1, sizeof *h);
@@ -47,7 +52,7 @@ static struct house *open_house_as(struct fake_conf fc, struct scheduler_conf c,
     c.route = "auto";
     struct err_note note;
     assert_int_equal(scheduler_open(&h->s, &c, h->e, &note), OK);
-    if (start) assert_int_equal(pthread_create(&h->thread, NULL, engine_thread, h), 0);
+    if (start) start_engine(h);
     return h;
 }
 
@@ -350,7 +355,7 @@ static void a_full_queue_refuses_and_counts(void **st)
     }
     assert_int_equal(ok, 5);
     assert_int_equal(full, 45);
-    assert_int_equal(pthread_create(&h->thread, NULL, engine_thread, h), 0);
+    start_engine(h);
     serve(h, 5);
     close_house(h);
     for (int i = 0; i < 50; i++) free_ask(a[i]);
@@ -362,13 +367,14 @@ static void a_lost_device_ends_all_with_an_error(void **st)
     uint32_t seed = 7;
     struct fake_conf c = SMALL;
     c.fail_at_step = 30;
-    struct house *h = open_house(c, 100, true);
+    struct house *h = open_house(c, 100, false); /* all are accepted before it breaks */
     struct ask *a[20];
     for (int i = 0; i < 20; i++) {
         a[i] = new_ask(&seed, 300, 200);
         struct err_note note;
         assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
     }
+    start_engine(h);
     serve(h, 20);
     for (int i = 0; i < 20; i++) {
         assert_int_equal(a[i]->finish, FINISH_ERROR);
