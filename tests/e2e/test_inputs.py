@@ -378,10 +378,11 @@ def test_C20_logprobs(hostile):
     check_error(send(hostile, CHAT, {"top_logprobs": 3}), 400, "invalid_value", "top_logprobs")
     check_error(send(hostile, CHAT, {"logprobs": False, "top_logprobs": 3}), 400, "invalid_value", "top_logprobs")
     check_error(send(hostile, CHAT, {"logprobs": 3}), 400, "invalid_type", "logprobs")
-    for v in (6, -1, 10**6):
+    for v in (21, -1, 10**6):
         check_error(send(hostile, COMPLETIONS, {"logprobs": v}), 400, "invalid_value", "logprobs")
     check_error(send(hostile, COMPLETIONS, {"logprobs": True}), 400, "invalid_type", "logprobs")
     assert len(send(hostile, CHAT, {"logprobs": True, "top_logprobs": 20}).json()["choices"][0]["logprobs"]["content"][0]["top_logprobs"]) == 20
+    assert len(send(hostile, COMPLETIONS, {"logprobs": 20}).json()["choices"][0]["logprobs"]["top_logprobs"][0]) in (20, 21)  # and the token itself
 
 
 @both

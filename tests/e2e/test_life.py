@@ -407,7 +407,7 @@ def test_signals_that_mean_nothing_change_nothing(server):
 
 
 def test_a_stopped_process_goes_on_when_continued(server):
-    with Stream(server, "/v1/completions", prompt="Pause", max_tokens=60, temperature=0, ignore_eos=True) as s:
+    with Stream(server, "/v1/completions", prompt="Pause", max_tokens=2000, temperature=0, ignore_eos=True) as s:
         frames = iter(s)
         next(frames)
         server.proc.send_signal(signal.SIGSTOP)

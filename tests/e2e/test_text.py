@@ -41,7 +41,7 @@ def wide():
 @pytest.fixture(scope="module")
 def real():
     """Its chats take as long as they do: those of the small model are over within a few slices of a processor's time."""
-    with running(model=REAL) as s:
+    with running("--max-detokenize-ids", 1_000_000, model=REAL) as s:
         yield s
 
 
