@@ -62,19 +62,28 @@ static size_t star_bytes(const struct http_route *r, const char *url, size_t *be
                : 0;
 }
 
-static bool path_matches(const struct http_route *r, const char *url)
+/* How closely a path fits a URL: 0 not at all, 1 by a star at its end, 2 by one with a rest behind it, 3 as
+ * it is. */
+static int path_fit(const struct http_route *r, const char *url)
 {
     size_t begin;
-    return !strcmp(r->path, url) || star_bytes(r, url, &begin) > 0;
+    if (!strcmp(r->path, url)) return 3;
+    if (star_bytes(r, url, &begin) == 0) return 0;
+    return r->path[begin + 1] ? 2 : 1;
 }
 
 static enum err find_route(struct http_call *c, struct err_note *note)
 {
     const struct http_conf *conf = &c->http->conf;
     bool path_known = false;
+    int best = 1; /* a closer path hides the others, whatever their methods: a star stands for slashes too */
+    for (int i = 0; i < conf->n_route; i++) {
+        const int fit = path_fit(&conf->route[i], c->url);
+        if (fit > best) best = fit;
+    }
     for (int i = 0; i < conf->n_route; i++) {
         const struct http_route *r = &conf->route[i];
-        if (!path_matches(r, c->url)) continue;
+        if (path_fit(r, c->url) != best) continue;
         if (r->method == method_of(c->method)) {
             c->route = r;
             return OK;

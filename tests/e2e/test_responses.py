@@ -361,3 +361,10 @@ def test_keys_part_the_store_and_its_bytes_are_bounded(make_server, tmp_path):
     big = s.post(PATH, {"input": "Hi", "metadata": {"a": "x" * 20000}, "max_output_tokens": 1}, headers=auth[0]).json()
     assert big["object"] == "response"
     check_error(s.get(f"{PATH}/{big['id']}", headers=auth[0]), 404, "response_not_found")
+
+
+@pytest.mark.parametrize("method,path,allow", [("GET", "/input_tokens", "POST"), ("DELETE", "/input_tokens", "POST"), ("PUT", "/input_tokens", "POST"),
+                                               ("GET", "/x/cancel", "POST"), ("DELETE", "/x/cancel", "POST"), ("POST", "/x", "GET, HEAD, DELETE"), ("GET", "", "POST")])
+def test_the_closest_path_says_what_it_takes(server, method, path, allow):
+    r = requests.request(method, server.url + PATH + path)
+    assert r.status_code == 405 and r.headers["Allow"] == allow, r.text
