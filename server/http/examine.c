@@ -75,24 +75,22 @@ static int path_fit(const struct http_route *r, const char *url)
 static enum err find_route(struct http_call *c, struct err_note *note)
 {
     const struct http_conf *conf = &c->http->conf;
-    bool path_known = false;
-    int best = 1; /* a closer path hides the others, whatever their methods: a star stands for slashes too */
-    for (int i = 0; i < conf->n_route; i++) {
-        const int fit = path_fit(&conf->route[i], c->url);
-        if (fit > best) best = fit;
-    }
+    int best = 0; /* a closer path hides the others, whatever their methods: a star stands for slashes too */
     for (int i = 0; i < conf->n_route; i++) {
         const struct http_route *r = &conf->route[i];
-        if (path_fit(r, c->url) != best) continue;
-        if (r->method == method_of(c->method)) {
-            c->route = r;
-            return OK;
+        const int fit = path_fit(r, c->url);
+        if (fit == 0 || fit < best) continue;
+        if (fit > best) {
+            best = fit;
+            c->route = NULL;
+            c->allow[0] = 0;
         }
-        path_known = true;
+        if (r->method == method_of(c->method)) c->route = r;
         size_t n = strlen(c->allow);
         snprintf(c->allow + n, sizeof c->allow - n, "%s%s", n ? ", " : "", method_name(r->method));
     }
-    if (path_known) return err_set(note, ERR_METHOD, NULL, "this path takes %s only", c->allow);
+    if (c->route) return OK;
+    if (best) return err_set(note, ERR_METHOD, NULL, "this path takes %s only", c->allow);
     const char *near = near_path(conf->route, conf->n_route, c->url);
     if (near) return err_set(note, ERR_UNKNOWN_URL, NULL, "no such path; did you mean %s?", near);
     return err_set(note, ERR_UNKNOWN_URL, NULL, "no such path; see GET / for what there is");
