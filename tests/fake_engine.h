@@ -16,6 +16,11 @@ struct fake_conf {
     int fail_at_step;  /* > 0: ERR_DEVICE at this step */
     int bad_token;     /* a drawn token equal to this one is reported as not finite; -1: never */
 };
+/* A small engine with routers, for tests of the scheduler: the members of a fake_conf, but for max_seqs. */
+#define FAKE_SMALL                                                                                           \
+    .n_layer = 5, .n_page = 200, .max_len = 2048, .sink_blocks = 1, .local_blocks = 2,                       \
+    .max_prefill_tok = 2048, .chunk_tok = 512, .sparse_streams = true, .has_router = true, .bad_token = -1
+
 struct engine *fake_open(const struct fake_conf *c);
 int32_t fake_token(const int32_t *tok, int n); /* what it draws after tok[0..n) */
 uint8_t fake_bit(const int32_t *tok, int n_prompt,

@@ -3,17 +3,7 @@
 
 #include <string.h>
 
-static const struct fake_conf SMALL = {.n_layer = 5,
-                                       .n_page = 200,
-                                       .max_seqs = 6,
-                                       .max_len = 2048,
-                                       .sink_blocks = 1,
-                                       .local_blocks = 2,
-                                       .max_prefill_tok = 2048,
-                                       .chunk_tok = 512,
-                                       .sparse_streams = true,
-                                       .has_router = true,
-                                       .bad_token = -1};
+static const struct fake_conf SMALL = {FAKE_SMALL, .max_seqs = 6};
 
 struct house {
     struct engine *e;

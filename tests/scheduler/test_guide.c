@@ -9,18 +9,7 @@
 
 enum { VOCAB = 1000, WORDS = (VOCAB + 31) / 32, END = 999, LEAP = 7, STEPS_MOST = 200000 };
 
-static const struct fake_conf SMALL = {.n_layer = 5,
-                                       .n_page = 200,
-                                       .max_seqs = 6,
-                                       .max_len = 2048,
-                                       .sink_blocks = 1,
-                                       .local_blocks = 2,
-                                       .max_prefill_tok = 2048,
-                                       .chunk_tok = 512,
-                                       .sparse_streams = true,
-                                       .has_router = true,
-                                       .resumes = true,
-                                       .bad_token = -1};
+static const struct fake_conf SMALL = {FAKE_SMALL, .max_seqs = 6, .resumes = true};
 
 /* --- a guide: the sum of the answer so far says which of LEAP classes of tokens comes next; END comes when
  * it is whole, and then it alone */

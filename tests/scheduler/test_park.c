@@ -3,17 +3,7 @@
 
 enum { SLOTS = 4, MANY = 24, TURN_MS = 20, LONG_TURNS = 2000 };
 
-static const struct fake_conf SMALL = {.n_layer = 5,
-                                       .n_page = 200,
-                                       .max_seqs = SLOTS,
-                                       .max_len = 2048,
-                                       .sink_blocks = 1,
-                                       .local_blocks = 2,
-                                       .max_prefill_tok = 2048,
-                                       .chunk_tok = 512,
-                                       .sparse_streams = true,
-                                       .has_router = true,
-                                       .bad_token = -1};
+static const struct fake_conf SMALL = {FAKE_SMALL, .max_seqs = SLOTS};
 
 struct house {
     struct engine *e;
