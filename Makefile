@@ -178,7 +178,7 @@ clean:
 # These targets need nvcc and the tree alone.
 ifneq ($(NVCC),)
 include kernels/gpu.mk
-cuda: $(GPU_OBJ)
+cuda: $(GPU_OBJ) build/gpu/bench_engine # the bench too: else nothing links the engine of the device alone
 test-gpu: $(GPU_TESTS)
 	@set -e; for t in $(GPU_TESTS); do echo "== $$t"; $$t; done
 PARTS ?= kernels engine

@@ -25,14 +25,19 @@ build/gpu/fault_gpu.o: tests/server/fault_gpu.cu tests/server/fault_gpu.h
 REF_O := $(patsubst %,build/gpu/engine/kernels/cpu/%_ref.o,rmsnorm qkrope swiglu router sample)
 build/gpu/test_ops: tests/kernels/cuda/gpu_ops.cu $(TEST_HDR) $(GPU_OBJ) $(REF_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
-FP8_O := $(patsubst %,build/gpu/engine/%.o,kernels/cpu/quant_fp8 kernels/cpu/kv_fp8 kernels/cuda/gemm_lt base/err base/check base/log base/clock)
+# What host code takes of base: the linker picks.
+BASE_A := build/gpu/engine/base.a
+$(BASE_A): $(patsubst %.c,build/gpu/engine/%.o,$(wildcard base/*.c))
+	@rm -f $@
+	ar rcs $@ $^
+FP8_O := $(patsubst %,build/gpu/engine/%.o,kernels/cpu/quant_fp8 kernels/cpu/kv_fp8 kernels/cuda/gemm_lt) $(BASE_A)
 build/gpu/test_fp8 build/gpu/test_kv_fp8: build/gpu/test_%: tests/kernels/cuda/gpu_%.cu $(TEST_HDR) $(GPU_OBJ) $(FP8_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) $(FP8_O) -ldl -o $@
 # What the CPU chooses by definition.
 build/gpu/test_choose: tests/kernels/cuda/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/cpu/choose_ref.o
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
 # Host code that loads cuBLASLt.
-build/gpu/test_lt: tests/kernels/cuda/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,kernels/cuda/gemm_lt base/err base/check base/log base/clock tests/kernels/count_malloc)
+build/gpu/test_lt: tests/kernels/cuda/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,kernels/cuda/gemm_lt tests/kernels/count_malloc) $(BASE_A)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -ldl -o $@
 build/gpu/test_plan: tests/kernels/cuda/gpu_plan.cu build/gpu/plan_gpu.o
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
@@ -40,7 +45,7 @@ build/gpu/bench_%: kernels/bench/%.cu kernels/bench/bench.cuh kernels/bench/fill
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(BENCH_O) $(GPU_OBJ) -lcublasLt -o $@
 
 # The engine on the device, without the CPU's: C sources by gcc, random weights.
-ENGINE_C := base/err.c base/check.c base/log.c base/clock.c base/dtype.c kernels/quant.c kernels/cuda/gemm_lt.c \
+ENGINE_C := kernels/quant.c kernels/cuda/gemm_lt.c \
             engine/memory.c engine/kinds.c engine/step.c engine/forward.c engine/cuda/backend.c engine/cuda/ops.c engine/cuda/draw.c engine/cuda/call.c engine/cuda/route.c engine/cuda/forward.c tests/perf/gpu_engine.c
 ENGINE_O := $(ENGINE_C:%.c=build/gpu/engine/%.o)
 GPU_BENCHES += build/gpu/bench_engine
@@ -48,7 +53,7 @@ build/gpu/engine/%.o: %.c
 	@mkdir -p $(@D)
 	gcc -std=c11 -D_GNU_SOURCE -DFLUXD_CUDA -I. -isystem $(CUDA_HOME)/include -O2 -g -fopenmp -MMD -MP -c $< -o $@
 -include $(ENGINE_O:.o=.d)
-build/gpu/bench_engine: $(ENGINE_O) $(GPU_OBJ) build/gpu/bench_fill.o build/gpu/bench_roof.o
+build/gpu/bench_engine: $(ENGINE_O) $(BASE_A) $(GPU_OBJ) build/gpu/bench_fill.o build/gpu/bench_roof.o
 	$(NVCC) -Xcompiler -fopenmp $^ -ldl -o $@
 build/gpu/bench_fill.o: kernels/bench/fill.cu
 	@mkdir -p build/gpu
