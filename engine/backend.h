@@ -21,7 +21,11 @@ struct backend_ops {
 #undef BACKEND_OP
 };
 
+/* Where a backend computes: what the engine asks before it does a thing in one way or another. */
+enum backend_kind { BACKEND_HOST, BACKEND_CUDA };
+
 struct backend {
+    enum backend_kind kind;
     char device[64];
     struct op_ctx *ctx; /* a device's is there when its work lists are */
     struct backend_ops op;
@@ -31,14 +35,14 @@ struct backend {
 
     enum dtype (*hold_type)(const struct backend *b,
                             enum dtype src); /* how a product's weight stored as src is held */
-    enum err (*weight_new)(struct weight *w, int n, int k, enum dtype hold, enum weight_use use,
-                           struct err_note *note);
+    enum err (*weight_new)(struct backend *b, struct weight *w, int n, int k, enum dtype hold,
+                           enum weight_use use, struct err_note *note);
     /* Row row0 + i from src's row rows[i] (i if NULL); tables and quantised weights need src_type == hold. */
-    void (*weight_part)(struct weight *w, int row0, int n_row, const void *src, enum dtype src_type,
-                        const int32_t *rows);
+    void (*weight_part)(struct backend *b, struct weight *w, int row0, int n_row, const void *src,
+                        enum dtype src_type, const int32_t *rows);
     /* Memory that src is read into, where a device wants its own kind; both NULL: malloc's. host_free takes
      * NULL. */
-    void *(*host_new)(int64_t bytes);
+    void *(*host_new)(struct backend *b, int64_t bytes);
     void (*host_free)(void *p);
     enum err (*weight_done)(struct backend *b, struct weight *w,
                             struct err_note *note); /* after the last part */
@@ -49,17 +53,21 @@ struct backend {
     void *(*mem_new)(struct backend *b,
                      int64_t bytes); /* zeroed, 64-byte aligned, backed by memory when first touched; NULL */
     void (*mem_free)(struct backend *b, void *p, int64_t bytes);
-    int64_t (*mem_left)(
-        struct backend *b); /* bytes of the device's memory that may still be taken; NULL: the host's */
+    /* Bytes of the device's memory that may still be taken; the host's is not counted: INT64_MAX. */
+    int64_t (*mem_left)(struct backend *b);
     void (*move)(struct backend *b, void *to, const void *from, int64_t bytes); /* inside the device */
     enum err (*copy_in)(struct backend *b, void *to, const void *host, int64_t bytes);
     enum err (*copy_out)(struct backend *b, void *host, const void *from, int64_t bytes);
     void (*close)(struct backend *b);
 };
 
+/* Memory is the host's, and what was called is done when the call returns. */
+static inline bool backend_on_host(const struct backend *b) { return b->kind == BACKEND_HOST; }
+
 /* What a backend must be able to take. */
 struct backend_conf {
     enum engine_dtype dtype;
+    int device_index;    /* which of several GPUs */
     int n_thread;        /* 0: one per core */
     int max_tok;         /* most rows of one call */
     int max_k, max_n;    /* widest row of a product, in and out */

@@ -46,10 +46,18 @@ static enum dtype hold_type(const struct backend *b, enum dtype src)
     }
 }
 
-static enum err weight_new(struct weight *w, int n, int k, enum dtype hold, enum weight_use use,
-                           struct err_note *note)
+static enum err weight_new(struct backend *b, struct weight *w, int n, int k, enum dtype hold,
+                           enum weight_use use, struct err_note *note)
 {
+    (void)b;
     return cpu_weight_new(w, n, k, hold, use == WEIGHT_TABLE, note);
+}
+
+static void weight_part(struct backend *b, struct weight *w, int row0, int n_row, const void *src,
+                        enum dtype src_type, const int32_t *rows)
+{
+    (void)b;
+    cpu_weight_part(w, row0, n_row, src, src_type, rows);
 }
 
 static enum err weight_done(struct backend *b, struct weight *w, struct err_note *note)
@@ -78,6 +86,12 @@ static void mem_free(struct backend *b, void *p, int64_t bytes)
 {
     (void)b;
     if (p) munmap(p, (size_t)(bytes > 0 ? bytes : 1));
+}
+
+static int64_t mem_left(struct backend *b)
+{
+    (void)b;
+    return INT64_MAX;
 }
 
 static void *vector_new(struct backend *b, const float *v, int n)
@@ -119,6 +133,7 @@ enum err backend_cpu_open(struct backend **out, const struct backend_conf *conf,
     if (!c) return err_set(note, ERR_NOMEM, NULL, "out of memory");
     c->dtype = conf->dtype;
     c->b = (struct backend){
+        .kind = BACKEND_HOST,
         .op = cpu_ops,
         .act = DT_F32,
         .kv = conf->dtype == ENGINE_DTYPE_F32 ? DT_F32 : DT_BF16,
@@ -126,13 +141,14 @@ enum err backend_cpu_open(struct backend **out, const struct backend_conf *conf,
         .tries_shapes = true,
         .hold_type = hold_type,
         .weight_new = weight_new,
-        .weight_part = cpu_weight_part,
+        .weight_part = weight_part,
         .weight_done = weight_done,
         .weight_free = weight_free,
         .weight_bytes = cpu_weight_bytes,
         .vector_new = vector_new,
         .mem_new = mem_new,
         .mem_free = mem_free,
+        .mem_left = mem_left,
         .move = move,
         .copy_in = copy,
         .copy_out = copy,

@@ -136,10 +136,11 @@ static enum err open_rope(struct engine *e, struct err_note *note)
 {
     void *device = e->mem.rope;
     enum err err = OK;
-    if (e->be->mem_left && !(e->mem.rope = malloc((size_t)e->mem.rope_bytes))) err = ERR_NOMEM;
+    const bool apart = !backend_on_host(e->be);
+    if (apart && !(e->mem.rope = malloc((size_t)e->mem.rope_bytes))) err = ERR_NOMEM;
     if (err == OK) fill_rope(e);
-    if (e->be->mem_left && err == OK) err = e->be->copy_in(e->be, device, e->mem.rope, e->mem.rope_bytes);
-    if (e->be->mem_left) free(e->mem.rope);
+    if (apart && err == OK) err = e->be->copy_in(e->be, device, e->mem.rope, e->mem.rope_bytes);
+    if (apart) free(e->mem.rope);
     e->mem.rope = device;
     return err == OK ? OK : err_set(note, err, NULL, "no memory for the table of angles");
 }
@@ -152,7 +153,7 @@ static int64_t default_pool_bytes(void)
 
 static int64_t pool_bytes(const struct engine *e, const struct engine_conf *c)
 {
-    return c->kv_pool_bytes > 0 ? c->kv_pool_bytes : e->be->mem_left ? 0 : default_pool_bytes();
+    return c->kv_pool_bytes > 0 ? c->kv_pool_bytes : backend_on_host(e->be) ? default_pool_bytes() : 0;
 }
 
 /* A pool that can serve nobody, or that the host does not have (what a device has is known once weights are
@@ -167,7 +168,7 @@ static enum err check_pool(struct engine *e, const struct engine_conf *c, struct
         return err_set(note, ERR_CONFIG, "--kv-pool-bytes",
                        "must be at least %lld: a page of %lld bytes for each of %d layers",
                        (long long)(page * e->spec.n_layer), (long long)page, e->spec.n_layer);
-    if (!e->be->mem_left && used > heap_host_bytes())
+    if (backend_on_host(e->be) && used > heap_host_bytes())
         return err_set(note, ERR_CONFIG, "--kv-pool-bytes",
                        "must be less than this machine's memory, %lld MiB",
                        (long long)(heap_host_bytes() >> 20));
@@ -179,15 +180,15 @@ static enum err check_pool(struct engine *e, const struct engine_conf *c, struct
 static int64_t hold_blocks(const struct engine *e)
 {
     int64_t n = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
-    return e->be->mem_left && !e->kinds.reuses ? e->max_tok / PAGE_TOK + e->info.max_seqs + 1
-                                               : n * e->info.max_seqs;
+    return backend_on_host(e->be) || e->kinds.reuses ? n * e->info.max_seqs
+                                                     : e->max_tok / PAGE_TOK + e->info.max_seqs + 1;
 }
 
 static int64_t work_of_choice(const struct engine *e)
 {
     int64_t n = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK;
-    return e->be->mem_left ? choose_gpu_work(n, e->spec.n_head)
-                           : e->be->n_thread * choose_work(n, e->spec.head);
+    return backend_on_host(e->be) ? e->be->n_thread * choose_work(n, e->spec.head)
+                                  : choose_gpu_work(n, e->spec.n_head);
 }
 
 static enum err open_memory(struct engine *e, const struct engine_conf *c, struct err_note *note)
@@ -267,7 +268,7 @@ static enum err open_backend(struct engine *e, const struct engine_conf *c, cons
 static void settle_device(struct engine *e, const struct engine_conf *c)
 {
     struct engine_info *i = &e->info;
-    if (!e->be->mem_left) return;
+    if (backend_on_host(e->be)) return;
     if (!c->chunk_tok) i->chunk_tok = DEVICE_CHUNK < i->max_len ? DEVICE_CHUNK : i->max_len;
     const int least[] = {i->chunk_tok, DEVICE_ROWS, 2 * e->flux.pool_size};
     for (int k = 0; k < 3; k++) e->max_tok = e->max_tok > least[k] ? e->max_tok : least[k];
@@ -277,7 +278,7 @@ static void settle_device(struct engine *e, const struct engine_conf *c)
 static enum err open_forward(struct engine *e, struct err_note *note)
 {
 #ifdef FLUXD_CUDA
-    if (e->be->mem_left) {
+    if (!backend_on_host(e->be)) {
         e->forward = &forward_on_device;
         return forward_cuda_open(e, note);
     }
@@ -320,17 +321,18 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
 
     int q = s->n_head * s->head, qkv = q + 2 * s->n_kv * s->head;
     struct backend_conf b = {.dtype = c->dtype,
+                             .device_index = c->device_index,
                              .n_thread = c->n_thread,
                              .max_tok = e->max_tok,
                              .memory_share = c->gpu_memory_utilization,
                              .max_k = max_of(max_of(s->d, q), s->f),
                              .max_n = max_of(max_of(qkv, 2 * s->f), s->n_vocab)};
     if ((err = open_backend(e, c, &b, note)) != OK) return err;
-    e->info.on_host = !e->be->mem_left;
+    e->info.on_host = backend_on_host(e->be);
     e->info.resumes = true;
     settle_device(e, c);
     fill_shape(e);
-    if (e->be->mem_left && e->info.max_seqs > DEVICE_ROWS)
+    if (!backend_on_host(e->be) && e->info.max_seqs > DEVICE_ROWS)
         return err_set(note, ERR_CONFIG, "--max-num-seqs", "must be in 1..%d on a GPU", DEVICE_ROWS);
     if ((err = check_pool(e, c, note)) != OK) return err;
     if (c->check && (err = c->check(c->check_arg, &e->info, note)) != OK) return err;

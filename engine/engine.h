@@ -22,6 +22,7 @@ struct engine_conf {
     const char *router; /* safetensors with the mask_allocator tensors, or NULL */
     enum engine_dtype dtype;
     enum engine_device device;
+    int device_index;      /* which of several GPUs */
     bool dummy;            /* random weights from the configuration alone */
     int n_thread;          /* 0: one per core */
     int max_model_len;     /* tokens of prompt and answer; 0: the model's */

@@ -39,7 +39,7 @@ static enum err stream_open(struct memory *m, struct backend *b, const struct me
 static enum err open_workspaces(struct memory *m, struct backend *b, const struct spec *s,
                                 const struct memory_conf *c, struct err_note *note)
 {
-    int64_t act = quant_type(b->act)->block_bytes, left = b->mem_left ? b->mem_left(b) : 0;
+    int64_t act = quant_type(b->act)->block_bytes, left = b->mem_left(b);
     bool ok = true;
 #define MEMORY_NEW(name, rows, cols, elem)                                                                   \
     m->name##_bytes = (int64_t)(rows) * (cols) * (elem);                                                     \
@@ -49,7 +49,7 @@ static enum err open_workspaces(struct memory *m, struct backend *b, const struc
 #undef MEMORY_NEW
     ok = stream_open(m, b, c) == OK && ok;
     if (ok) return OK;
-    if (!b->mem_left) return err_set(note, ERR_NOMEM, NULL, "no memory for workspaces");
+    if (backend_on_host(b)) return err_set(note, ERR_NOMEM, NULL, "no memory for workspaces");
     return err_set(
         note, ERR_CONFIG, "--prefill-chunk-tokens",
         "workspaces of %lld MiB do not fit the %lld MiB of the device that are free beside the weights: lower --prefill-chunk-tokens, --max-model-len or "
@@ -60,11 +60,11 @@ static enum err open_workspaces(struct memory *m, struct backend *b, const struc
 static enum err open_pool(struct memory *m, struct backend *b, const struct spec *s,
                           const struct memory_conf *c, struct err_note *note)
 {
-    int64_t left = b->mem_left ? b->mem_left(b) : 0,
-            want = c->pool_bytes || !b->mem_left ? c->pool_bytes : left - POOL_LEAVES;
+    const bool on_host = backend_on_host(b);
+    int64_t left = b->mem_left(b), want = c->pool_bytes || on_host ? c->pool_bytes : left - POOL_LEAVES;
     int64_t most = memory_pages_most(s, c->max_seqs, c->max_len);
     int64_t n = (want > 0 ? want : 0) / m->page_bytes;
-    if (!c->pool_bytes && b->mem_left && n < s->n_layer)
+    if (!c->pool_bytes && !on_host && n < s->n_layer)
         return err_set(
             note, ERR_CONFIG, "--gpu-memory-utilization",
             "of the part of the device's memory that may be taken %lld MiB are left beside weights and workspaces, of which %lld are kept for graphs and libraries: "
@@ -73,7 +73,7 @@ static enum err open_pool(struct memory *m, struct backend *b, const struct spec
     m->n_page = (int)(n < most ? n : most < INT32_MAX ? most : INT32_MAX);
     m->pool = b->mem_new(b, m->n_page * m->page_bytes);
     if (m->pool) return OK;
-    if (!b->mem_left)
+    if (on_host)
         return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "no memory for a KV pool of %lld bytes: lower it",
                        (long long)c->pool_bytes);
     return err_set(

@@ -120,7 +120,7 @@ static bool is_stopped(const struct loader *ld) { return ld->l->stop && atomic_l
 
 /* A thread's own, kept from tensor to tensor. */
 struct buffer {
-    const struct backend *b;
+    struct backend *b;
     void *raw;
     int32_t *rows;
     int64_t raw_bytes, n_row;
@@ -143,7 +143,7 @@ static bool buffer_fit(struct buffer *buf, int64_t raw_bytes, int64_t n_row)
     raw_bytes = raw_bytes > buf->raw_bytes ? raw_bytes : buf->raw_bytes;
     n_row = n_row > buf->n_row ? n_row : buf->n_row;
     buffer_free(buf);
-    buf->raw = buf->b->host_new ? buf->b->host_new(raw_bytes) : malloc((size_t)raw_bytes);
+    buf->raw = buf->b->host_new ? buf->b->host_new(buf->b, raw_bytes) : malloc((size_t)raw_bytes);
     buf->rows = malloc((size_t)n_row * sizeof *buf->rows);
     if (!buf->raw || !buf->rows) return false;
     buf->raw_bytes = raw_bytes;
@@ -172,7 +172,7 @@ static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *
         e = source_read(ld->l->src, t, at * row_bytes, n * row_bytes, buf->raw, note);
         if (e == OK && !quant_finite(t->dt, buf->raw, n * t->k)) atomic_fetch_add(&ld->n_bad, 1);
         if (e == OK)
-            ld->l->backend->weight_part(w, row0 + (int)at, (int)n, buf->raw, t->dt,
+            ld->l->backend->weight_part(ld->l->backend, w, row0 + (int)at, (int)n, buf->raw, t->dt,
                                         group > 1 ? buf->rows : NULL);
     }
     return e;
@@ -201,7 +201,7 @@ static enum err load_scaled(struct loader *ld, struct buffer *buf, struct weight
         if (e != OK) break;
         quant_scaled_to_f32(&piece, 0, rows, buf->raw);
         if (!quant_finite(DT_F32, buf->raw, (int64_t)rows * k)) atomic_fetch_add(&ld->n_bad, 1);
-        ld->l->backend->weight_part(w, row0 + at, rows, buf->raw, DT_F32, NULL);
+        ld->l->backend->weight_part(ld->l->backend, w, row0 + at, rows, buf->raw, DT_F32, NULL);
     }
     free(codes);
     scaled_close(in);
@@ -223,7 +223,7 @@ static enum err load_top(struct loader *ld, struct buffer *buf, const struct job
     bool table = j->w == &ld->w->embed;
     enum err e = find_part(ld, -1, j->slot, &p, note);
     if (e == OK)
-        e = b->weight_new(j->w, s->n_vocab, s->d, table ? p.t.dt : b->hold_type(b, p.t.dt),
+        e = b->weight_new(b, j->w, s->n_vocab, s->d, table ? p.t.dt : b->hold_type(b, p.t.dt),
                           table ? WEIGHT_TABLE : WEIGHT_GEMM, note);
     if (e == OK) e = load_part(ld, buf, j->w, 0, &p, 1, note);
     return e == OK ? b->weight_done(b, j->w, note) : e;
@@ -248,7 +248,7 @@ static enum err load_matrix(struct loader *ld, struct buffer *buf, const struct 
         n += spec_dim(s, p->n);
         k = spec_dim(s, p->k);
     }
-    if ((e = b->weight_new(j->w, n, k, b->hold_type(b, src), WEIGHT_GEMM, note)) != OK) return e;
+    if ((e = b->weight_new(b, j->w, n, k, b->hold_type(b, src), WEIGHT_GEMM, note)) != OK) return e;
     for (int i = 0, at = 0, row0 = 0; i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != j->slot) continue;

@@ -139,6 +139,7 @@ static enum err open_engine(struct server *s)
         .router = *c->router ? c->router : NULL,
         .dtype = (enum engine_dtype)word_index(c->dtype, dtype, 3),
         .device = (enum engine_device)word_index(c->device, device, 3),
+        .device_index = (int)c->device_index,
         .dummy = !strcmp(c->load_format, "dummy"),
         .n_thread = (int)c->threads,
         .max_model_len = (int)c->max_model_len,

@@ -36,18 +36,15 @@ static enum dtype hold_type(const struct backend *b, enum dtype src)
     return of(b)->hold;
 }
 
-/* Only one device is open at a time; weights are made without it at hand. */
-static enum dtype device_hold = DT_BF16;
-
-static enum err weight_new(struct weight *w, int n, int k, enum dtype hold, enum weight_use use,
-                           struct err_note *note)
+static enum err weight_new(struct backend *b, struct weight *w, int n, int k, enum dtype hold,
+                           enum weight_use use, struct err_note *note)
 {
     (void)hold;
     (void)use;
     void *p = NULL;
-    int64_t bytes = (int64_t)n * k * quant_type(device_hold)->block_bytes;
-    *w = (struct weight){.dt = device_hold, .n = n, .k = k};
-    if (cudaMalloc(&p, (size_t)bytes) != cudaSuccess) {
+    int64_t bytes = (int64_t)n * k * quant_type(of(b)->hold)->block_bytes;
+    *w = (struct weight){.dt = of(b)->hold, .n = n, .k = k};
+    if (cudaSetDevice(of(b)->index) != cudaSuccess || cudaMalloc(&p, (size_t)bytes) != cudaSuccess) {
         size_t left = 0, all = 0;
         cudaGetLastError();
         cudaMemGetInfo(&left, &all);
@@ -60,18 +57,19 @@ static enum err weight_new(struct weight *w, int n, int k, enum dtype hold, enum
     return OK;
 }
 
-static void to_device_type(const float *v, int64_t n, void *out)
+static void to_device_type(enum dtype hold, const float *v, int64_t n, void *out)
 {
     uint16_t *h = out;
-    if (device_hold == DT_F32)
+    if (hold == DT_F32)
         memcpy(out, v, (size_t)n * 4);
     else
         for (int64_t i = 0; i < n; i++) h[i] = f32_to_bf16(v[i]);
 }
 
-static void weight_part(struct weight *w, int row0, int n_row, const void *src, enum dtype src_type,
-                        const int32_t *rows)
+static void weight_part(struct backend *b, struct weight *w, int row0, int n_row, const void *src,
+                        enum dtype src_type, const int32_t *rows)
 {
+    cudaSetDevice(of(b)->index);
     int64_t src_row = quant_bytes(src_type, w->k), row = w->k * (int64_t)quant_type(w->dt)->block_bytes;
     if (src_type == w->dt && !rows) {
         cudaMemcpy((char *)(uintptr_t)w->data + row0 * row, src, (size_t)(n_row * row),
@@ -87,7 +85,7 @@ static void weight_part(struct weight *w, int row0, int n_row, const void *src, 
             memcpy(host + i * row, from, (size_t)row);
         else {
             CHECK(quant_to_f32(src_type, from, v, w->k));
-            to_device_type(v, w->k, host + i * row);
+            to_device_type(w->dt, v, w->k, host + i * row);
         }
     }
     cudaMemcpy((char *)(uintptr_t)w->data + row0 * row, host, (size_t)(n_row * row), cudaMemcpyHostToDevice);
@@ -96,10 +94,11 @@ static void weight_part(struct weight *w, int row0, int n_row, const void *src, 
 }
 
 /* What weights are read into: pinned, so that the copy goes at the bus's speed. */
-static void *host_new(int64_t bytes)
+static void *host_new(struct backend *b, int64_t bytes)
 {
     void *p = NULL;
-    if (cudaMallocHost(&p, (size_t)bytes) == cudaSuccess) return p;
+    if (cudaSetDevice(of(b)->index) == cudaSuccess && cudaMallocHost(&p, (size_t)bytes) == cudaSuccess)
+        return p;
     cudaGetLastError();
     return NULL;
 }
@@ -150,7 +149,7 @@ static void *vector_new(struct backend *b, const float *v, int n)
     int64_t bytes = n * (int64_t)quant_type(of(b)->hold)->block_bytes;
     void *host = malloc((size_t)bytes), *p = host ? mem_new(b, bytes) : NULL;
     if (p) {
-        to_device_type(v, n, host);
+        to_device_type(of(b)->hold, v, n, host);
         cudaStreamSynchronize(of(b)->stream);
         cudaMemcpy(p, host, (size_t)bytes, cudaMemcpyHostToDevice);
     }
@@ -197,18 +196,22 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
     if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0)
         return err_set(note, ERR_CONFIG, "--device", "no CUDA device was found: %s",
                        cudaGetErrorString(cudaGetLastError()));
-    enum err e = cuda_check(cudaGetDeviceProperties(&p, 0), "device properties", note);
-    if (e != OK) return e;
+    if (conf->device_index >= n)
+        return err_set(note, ERR_CONFIG, "--device-index", "must be less than %d: the CUDA devices here", n);
+    TRY(cuda_check(cudaSetDevice(conf->device_index), "device", note));
+    TRY(cuda_check(cudaGetDeviceProperties(&p, conf->device_index), "device properties", note));
     if (p.major < 8)
         return err_set(note, ERR_CONFIG, "--device",
                        "%s: compute capability %d.%d; 8.0 and newer are supported", p.name, p.major, p.minor);
     struct backend_cuda *c = calloc(1, sizeof *c);
     if (!c) return err_set(note, ERR_NOMEM, NULL, "out of memory");
-    device_hold = c->hold = conf->dtype == ENGINE_DTYPE_F32 ? DT_F32 : DT_BF16;
+    c->hold = conf->dtype == ENGINE_DTYPE_F32 ? DT_F32 : DT_BF16;
     c->hopper = p.major == 9 && p.minor == 0;
     c->share = conf->memory_share > 0 ? conf->memory_share : 1;
+    c->index = conf->device_index;
     c->n_sm = p.multiProcessorCount;
     c->b = (struct backend){
+        .kind = BACKEND_CUDA,
         .op = ops_cuda,
         .act = c->hold,
         .kv = c->hold,
@@ -233,10 +236,11 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
         .close = cuda_backend_close,
     };
     snprintf(c->b.device, sizeof c->b.device, "%.60s", p.name);
-    if ((e = cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "stream", note)) !=
-        OK) {
+    const enum err err =
+        cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "stream", note);
+    if (err != OK) {
         free(c);
-        return e;
+        return err;
     }
     *out = &c->b;
     return OK;

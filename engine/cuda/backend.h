@@ -9,6 +9,7 @@
 struct backend_cuda {
     struct backend b; /* first: a backend is its backend_cuda */
     cudaStream_t stream;
+    int index; /* of the device: the current one of each thread that makes something on it */
     int n_sm;
     bool hopper;     /* capability 9.0, which has kernels of its own */
     enum dtype hold; /* of weights, activations and KV: DT_BF16, or DT_F32 for the exact mode */

@@ -99,7 +99,8 @@ enum err forward_cuda_open(struct engine *e, struct err_note *note)
                  .n_row = e->max_tok,
                  .n_page = e->mem.n_page,
                  .max_row = f->max_run,
-                 .act = e->be->act},
+                 .act = e->be->act,
+                 .use = f->be->hopper ? ATTN_USE_SM90 : ATTN_USE_MMA},
         .small = {.stream = f->be->stream, .n_sm = f->be->n_sm},
         .own_products = f->be->hopper && f->be->hold == DT_BF16,
         .n_sum = gemm_small_tiles(f->be->n_sm, e->spec.d)};

@@ -113,10 +113,10 @@ static void few_rows(const world &v, int n, int k, bool gated)
     const int n_copy = (int)std::max<int64_t>(2, ROTATE_BYTES / ((int64_t)n * k)) / 2 * 2;
     for (int m : {1, 8, 16, 32, 64}) {
         double us[2][2];
+        gemm_gpu g = {v.s, v.n_sm};
         for (int block = 0; block < 2; block++)
             for (int quant = 0; quant < 2; quant++)
                 us[block][quant] = graph_us(v.s, n_copy, [&](int i) {
-                    const gemm_gpu g = {v.s, v.n_sm};
                     gemm_fp8_args a = {};
                     a.y = v.y, a.x = v.x, a.x_scale = v.scale, a.w = v.w + (int64_t)i * n * k,
                     a.w_scale = v.scale + (1 << 20), a.x_stride = k, a.y_stride = gated ? n / 2 : n;
@@ -144,10 +144,10 @@ static void many_rows(const world &v, int n, int k)
     for (int m : {2048, 8192}) {
         const double tf = 2.0 * m * n * k * 1e-6;
         double own[2], lt[6];
+        gemm_gpu g = {v.s, v.n_sm};
         for (int block = 0; block < 2; block++)
             own[block] = median_ms(v.s, 9,
                                    [&] {
-                                       const gemm_gpu g = {v.s, v.n_sm};
                                        gemm_fp8_args a = {};
                                        a.y = v.y, a.x = v.x, a.x_scale = v.scale, a.w = v.w,
                                        a.w_scale = v.scale + (1 << 20), a.x_stride = k, a.y_stride = n,

@@ -19,8 +19,7 @@ static bool is_hopper()
 }
 static bool uses_sm90(const attn_gpu *g)
 {
-    static const bool hopper = is_hopper();
-    return g->use == ATTN_USE_SM90 || (g->use == ATTN_USE_BEST && hopper);
+    return g->use == ATTN_USE_SM90 || (g->use == ATTN_USE_BEST && is_hopper());
 }
 
 enum err attn_prefill_gpu(const struct attn_args *a, const struct attn_gpu *g)

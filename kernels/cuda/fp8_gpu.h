@@ -30,9 +30,9 @@ enum err quant_fp8_sm90(const struct quant_fp8_args *a, const struct gemm_gpu *g
 
 /* Up to GEMM_SMALL_MAX_TOK rows, Hopper. k % 16 == 0, x_stride % 16 == 0. How a product is cut depends on the
  * weight's shape alone. */
-enum err gemm_fp8_small_sm90(const struct gemm_fp8_args *a, const struct gemm_gpu *g);
+enum err gemm_fp8_small_sm90(const struct gemm_fp8_args *a, struct gemm_gpu *g);
 /* Any number of rows, Hopper; no gates. k % 16 == 0, x_stride % 16 == 0; n % 8 == 0, y_stride % 8 == 0. */
-enum err gemm_fp8_sm90(const struct gemm_fp8_args *a, const struct gemm_gpu *g);
+enum err gemm_fp8_sm90(const struct gemm_fp8_args *a, struct gemm_gpu *g);
 
 #ifdef __cplusplus
 }

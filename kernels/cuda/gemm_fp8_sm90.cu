@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     cluster_wait();
 }
 
-template <typename T, bool BLOCK> static enum err launch(const gemm_fp8_args *a, const gemm_gpu *g)
+template <typename T, bool BLOCK> static enum err launch(const gemm_fp8_args *a, gemm_gpu *g)
 {
     auto *kernel = gemm_fp8_kernel<T, BLOCK>;
     params p = {a->y,
@@ -269,13 +269,8 @@ template <typename T, bool BLOCK> static enum err launch(const gemm_fp8_args *a,
     if (e != OK) return e;
     p.n_tile_m = (a->n_tok + TILE_M - 1) / TILE_M;
     p.n_tile = p.n_tile_m * ((a->n + CTAS * TILE_N - 1) / (CTAS * TILE_N));
-    static bool ready;
-    if (!ready) {
-        if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(smem)) !=
-            cudaSuccess)
-            return ERR_DEVICE;
-        ready = true;
-    }
+    if (!kernel_regs(g, GEMM_KERNEL_FP8_MANY + (sizeof(T) == 4) * 2 + BLOCK, kernel, sizeof(smem), false))
+        return ERR_DEVICE;
     cudaLaunchAttribute attr[2] = {};
     attr[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attr[0].val.programmaticStreamSerializationAllowed = 1;
@@ -294,7 +289,7 @@ template <typename T, bool BLOCK> static enum err launch(const gemm_fp8_args *a,
     return cudaLaunchKernelEx(&config, kernel, map_x, map_w, p) == cudaSuccess ? OK : ERR_DEVICE;
 }
 
-enum err gemm_fp8_sm90(const struct gemm_fp8_args *a, const struct gemm_gpu *g)
+enum err gemm_fp8_sm90(const struct gemm_fp8_args *a, struct gemm_gpu *g)
 {
     if (a->n_tok == 0) return OK;
     if (a->n_tok < 0 || a->n < 8 || a->n % 8 || a->k < 16 || a->k % 16 || a->x_stride % 16 ||

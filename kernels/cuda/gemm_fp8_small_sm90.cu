@@ -477,7 +477,7 @@ static int threads_second(int threads, int regs, int first_warps, int first_regs
 }
 
 template <int M, int HIGH, bool BLOCK>
-static enum err launch_as(const gemm_fp8_args *a, const gemm_gpu *g, params p, int n_launch)
+static enum err launch_as(const gemm_fp8_args *a, gemm_gpu *g, params p, int n_launch)
 {
     auto *kernel = gemm_fp8_small_kernel<M, HIGH, BLOCK>;
     const int room = a->second ? SMEM_SECOND : SMEM_FIRST, bytes = plan_smem(&p, M, HIGH, BLOCK, room);
@@ -486,17 +486,9 @@ static enum err launch_as(const gemm_fp8_args *a, const gemm_gpu *g, params p, i
     enum err e = tensor_map_2d(&map_w, a->w, a->n, a->k / 2, a->k / 2, p.tile_n);
     if (e == OK) e = tensor_map_2d(&map_x, a->x, a->n_tok, a->k / 2, a->x_stride / 2, M);
     if (e != OK) return e;
-    static int regs;
-    if (!regs) {
-        cudaFuncAttributes of;
-        if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SMEM_FIRST) !=
-                cudaSuccess ||
-            cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100) !=
-                cudaSuccess ||
-            cudaFuncGetAttributes(&of, kernel) != cudaSuccess)
-            return ERR_DEVICE;
-        regs = of.numRegs;
-    }
+    const int regs = kernel_regs(g, GEMM_KERNEL_FP8 + (kernel_rows(M) * 4 + HIGH - 1) * 2 + BLOCK, kernel,
+                                 SMEM_FIRST, true);
+    if (!regs) return ERR_DEVICE;
     cudaLaunchAttribute attr[2] = {};
     attr[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attr[0].val.programmaticStreamSerializationAllowed = 1;
@@ -525,13 +517,12 @@ static enum err launch_as(const gemm_fp8_args *a, const gemm_gpu *g, params p, i
 }
 
 template <int M, int HIGH>
-static enum err launch_scales(const gemm_fp8_args *a, const gemm_gpu *g, const params &p, int n_launch)
+static enum err launch_scales(const gemm_fp8_args *a, gemm_gpu *g, const params &p, int n_launch)
 {
     return a->block ? launch_as<M, HIGH, true>(a, g, p, n_launch)
                     : launch_as<M, HIGH, false>(a, g, p, n_launch);
 }
-template <int M>
-static enum err launch(const gemm_fp8_args *a, const gemm_gpu *g, const params &p, int n_launch)
+template <int M> static enum err launch(const gemm_fp8_args *a, gemm_gpu *g, const params &p, int n_launch)
 {
     if (p.tile_rows <= BLOCK_N) return launch_scales<M, 1>(a, g, p, n_launch);
     if (p.tile_rows <= 2 * BLOCK_N) return launch_scales<M, 2>(a, g, p, n_launch);
@@ -539,7 +530,7 @@ static enum err launch(const gemm_fp8_args *a, const gemm_gpu *g, const params &
                                       : launch_scales<M, 4>(a, g, p, n_launch);
 }
 
-enum err gemm_fp8_small_sm90(const struct gemm_fp8_args *a, const struct gemm_gpu *g)
+enum err gemm_fp8_small_sm90(const struct gemm_fp8_args *a, struct gemm_gpu *g)
 {
     params p = {};
     int n_launch = 0;

@@ -13,9 +13,14 @@ extern "C" {
 
 enum { GEMM_SMALL_MAX_TOK = 64 };
 
+/* The kernels that products choose from: bf16 and FP8 with few rows, FP8 with many. */
+enum { GEMM_KERNEL_BF16 = 0, GEMM_KERNEL_FP8 = 16, GEMM_KERNEL_FP8_MANY = 48, GEMM_KERNELS = 52 };
+
 struct gemm_gpu {
     cudaStream_t stream;
     int n_sm;
+    int regs[GEMM_KERNELS]; /* of a thread of each kernel, asked when it first runs on this device; 0: not yet
+                             */
 };
 
 /* What stands around a product in a layer, done by the product itself: the second half of the norm before it,
@@ -37,7 +42,7 @@ int gemm_small_tiles(int n_sm, int n); /* of a product with n columns: sums a ro
 /* y = x w^T (+ bias) (+ y) for up to 64 rows of x, and what `more` (NULL: nothing) asks for; bf16 weights [n,
  * k] as they lie in the file, k % 8 == 0. How a product is cut depends on the weight's shape alone, so a
  * row's bits do not depend on the other rows or on their number. */
-enum err gemm_small_sm90(const struct gemm_args *a, const struct gemm_more *more, const struct gemm_gpu *g);
+enum err gemm_small_sm90(const struct gemm_args *a, const struct gemm_more *more, struct gemm_gpu *g);
 
 #ifdef __cplusplus
 }

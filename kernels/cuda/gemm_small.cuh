@@ -3,6 +3,7 @@
 #ifndef FLUXD_KERNELS_GEMM_SMALL_CUH
 #define FLUXD_KERNELS_GEMM_SMALL_CUH
 
+#include "kernels/cuda/gemm_gpu.h"
 #include "kernels/cuda/gpu_ops.cuh"
 
 #include <cuda_bf16.h>
@@ -175,5 +176,21 @@ __device__ __forceinline__ void store_at(uint32_t addr, float v)
 {
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(addr), "f"(v) : "memory");
 }
+
+/* Registers of a thread of g's kernel i, for which it is made ready when it first runs on the device: its
+ * shared memory up to smem bytes, all of it where it is wanted. 0: the device refuses. */
+template <typename K> static int kernel_regs(struct gemm_gpu *g, int i, K *kernel, int smem, bool all)
+{
+    cudaFuncAttributes of;
+    if (g->regs[i]) return g->regs[i];
+    if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, smem) != cudaSuccess ||
+        (all &&
+         cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100) != cudaSuccess) ||
+        cudaFuncGetAttributes(&of, kernel) != cudaSuccess)
+        return 0;
+    return g->regs[i] = of.numRegs;
+}
+/* The place of a kernel for up to M rows among those of 8, 16, 32 and 64. */
+constexpr int kernel_rows(int m) { return m == 8 ? 0 : m == 16 ? 1 : m == 32 ? 2 : 3; }
 
 #endif

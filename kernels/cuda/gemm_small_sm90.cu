@@ -444,7 +444,7 @@ static int threads_second(int regs, int regs_first)
 }
 
 template <int M, bool F32, int BLOCKS>
-static enum err launch_as(const gemm_args *a, const gemm_more *more, const gemm_gpu *g, const plan &cut)
+static enum err launch_as(const gemm_args *a, const gemm_more *more, gemm_gpu *g, const plan &cut)
 {
     const bool gated = more && more->gated;
     const int n = gated ? a->w->n / 2 : a->w->n;
@@ -488,17 +488,9 @@ static enum err launch_as(const gemm_args *a, const gemm_more *more, const gemm_
     if (e == OK) e = tensor_map_2d(&map_x, a->x, a->n_tok, a->w->k, a->x_stride, M);
     if (e != OK) return e;
     auto *kernel = gemm_small_kernel<M, F32, BLOCKS>;
-    static int regs;
-    if (!regs) {
-        cudaFuncAttributes of;
-        if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SMEM_MOST) !=
-                cudaSuccess ||
-            cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100) !=
-                cudaSuccess ||
-            cudaFuncGetAttributes(&of, kernel) != cudaSuccess)
-            return ERR_DEVICE;
-        regs = of.numRegs;
-    }
+    const int regs = kernel_regs(g, GEMM_KERNEL_BF16 + (kernel_rows(M) * 2 + F32) * 2 + BLOCKS - 1, kernel,
+                                 SMEM_MOST, true);
+    if (!regs) return ERR_DEVICE;
     cudaLaunchAttribute attr[2] = {};
     attr[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attr[0].val.programmaticStreamSerializationAllowed = 1;
@@ -523,7 +515,7 @@ static enum err launch_as(const gemm_args *a, const gemm_more *more, const gemm_
 }
 
 template <int M, bool F32>
-static enum err launch_blocks(const gemm_args *a, const gemm_more *more, const gemm_gpu *g)
+static enum err launch_blocks(const gemm_args *a, const gemm_more *more, gemm_gpu *g)
 {
     const bool gated = more && more->gated;
     const plan cut = plan_of(g->n_sm, gated ? a->w->n / 2 : a->w->n, gated);
@@ -531,12 +523,12 @@ static enum err launch_blocks(const gemm_args *a, const gemm_more *more, const g
                                               : launch_as<M, F32, 2>(a, more, g, cut);
 }
 
-template <int M> static enum err launch(const gemm_args *a, const gemm_more *more, const gemm_gpu *g)
+template <int M> static enum err launch(const gemm_args *a, const gemm_more *more, gemm_gpu *g)
 {
     return a->y_f32 ? launch_blocks<M, true>(a, more, g) : launch_blocks<M, false>(a, more, g);
 }
 
-enum err gemm_small_sm90(const struct gemm_args *a, const struct gemm_more *more, const struct gemm_gpu *g)
+enum err gemm_small_sm90(const struct gemm_args *a, const struct gemm_more *more, struct gemm_gpu *g)
 {
     const struct weight *w = a->w;
     if (a->n_tok < 1 || a->n_tok > GEMM_SMALL_MAX_TOK || w->dt != DT_BF16 || !w->data || w->n < 1 ||

@@ -6,23 +6,26 @@
 
 enum { BOX_COL = 64 };
 
+typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
+                              const cuuint64_t *, const cuuint32_t *, const cuuint32_t *,
+                              CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
+                              CUtensorMapFloatOOBfill);
+
+static encode_fn find_encode()
+{
+    void *p = NULL;
+    enum cudaDriverEntryPointQueryResult found;
+    return cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &p, 12000, cudaEnableDefault, &found) ==
+                   cudaSuccess
+               ? (encode_fn)p
+               : NULL;
+}
+
 static CUresult encode(CUtensorMap *map, int rank, const void *base, const cuuint64_t *dim,
                        const cuuint64_t *stride, const cuuint32_t *box)
 {
-    typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
-                                  const cuuint64_t *, const cuuint32_t *, const cuuint32_t *,
-                                  CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
-                                  CUtensorMapFloatOOBfill);
-    static encode_fn fn;
-    if (!fn) {
-        void *p = NULL;
-        enum cudaDriverEntryPointQueryResult found;
-        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &p, 12000, cudaEnableDefault,
-                                             &found) != cudaSuccess ||
-            !p)
-            return CUDA_ERROR_NOT_FOUND;
-        fn = (encode_fn)p;
-    }
+    static const encode_fn fn = find_encode(); /* the driver's, whatever the device */
+    if (!fn) return CUDA_ERROR_NOT_FOUND;
     static const cuuint32_t one[3] = {1, 1, 1};
     /* A box's rows are whole lines of L2. With promotion to 256 bytes pages are read at 4.32 TB/s instead
      * of 4.58 (H200). */

@@ -83,7 +83,7 @@ static void must(enum err e, const struct err_note *note)
 static void new_weight(struct engine *e, struct weight *w, int n, int k, struct err_note *note)
 {
     static uint64_t seed = 1;
-    must(e->be->weight_new(w, n, k, DT_BF16, WEIGHT_GEMM, note), note);
+    must(e->be->weight_new(e->be, w, n, k, DT_BF16, WEIGHT_GEMM, note), note);
     fill_random((void *)(uintptr_t)w->data, (int64_t)n * k, seed++, 0, 1.5f / sqrtf((float)k));
     e->w.bytes += (int64_t)n * k * 2;
 }

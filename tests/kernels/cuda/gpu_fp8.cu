@@ -122,7 +122,7 @@ static void codes_are_the_references(int d, int n_tok, int from, bool block)
     quant_fp8_args a = {code.p,      scale.p, x_d.p,     from == 1 ? w_d.p : NULL,
                         code_stride, stride,  n_tok + 3, n_tok,
                         d,           1e-6f,   block,     from == 2};
-    const gemm_gpu g = {0, n_sm};
+    gemm_gpu g = {0, n_sm};
     if (e != OK || quant_fp8_sm90(&a, &g) != OK) {
         printf("launch failed: %s\n", cudaGetErrorString(cudaGetLastError()));
         exit(2);
@@ -192,11 +192,11 @@ __global__ static void reference(double *y, gemm_fp8_args a, double *size)
     size[(int64_t)t * a.n + i] = abs * s;
 }
 
-typedef enum err (*product)(const gemm_fp8_args *, const gemm_gpu *);
+typedef enum err (*product)(const gemm_fp8_args *, gemm_gpu *);
 
 /* cuBLASLt's: scales begin at 16 bytes, those by block lie one row's count apart. */
 static struct gemm_lt *lt;
-static enum err gemm_fp8_by_lt(const gemm_fp8_args *a, const gemm_gpu *)
+static enum err gemm_fp8_by_lt(const gemm_fp8_args *a, gemm_gpu *)
 {
     static float *scale;
     gemm_fp8_args b = *a;
@@ -255,7 +255,7 @@ struct problem {
     void launch(gemm_fp8_args a)
     {
         static bool second; /* both kinds of CTAs */
-        const gemm_gpu g = {0, n_sm};
+        gemm_gpu g = {0, n_sm};
         a.second = second = !second;
         if (run(&a, &g) != OK) {
             printf("%s N=%d K=%d T=%d: launch failed: %s\n", name, a.n, a.k, a.n_tok,
@@ -446,7 +446,7 @@ static void chains_have_their_bits(int n, int n_tok, bool block, product run)
     mem<uint16_t> y((size_t)(n_tok * n));
     mem<uint8_t> code((size_t)(n_tok * n));
     mem<float> scale((size_t)(n_tok * p.groups));
-    const gemm_gpu g = {0, n_sm};
+    gemm_gpu g = {0, n_sm};
     std::vector<uint16_t> want;
     bool same = true;
     for (int round = 0; round < ROUNDS; round++) {
@@ -493,7 +493,7 @@ static void reference_is_the_plain_one(void)
 static void shapes_are_refused(void)
 {
     problem p(64, 64, false, gemm_fp8_small_sm90, "refused");
-    const gemm_gpu g = {0, n_sm};
+    gemm_gpu g = {0, n_sm};
     gemm_fp8_args a = p.args(0, 8);
     a.k = 63;
     check(gemm_fp8_small_sm90(&a, &g) == ERR_INVALID_VALUE, "shapes_are_refused", "K = 63");
