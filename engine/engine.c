@@ -349,6 +349,7 @@ enum err engine_open(struct engine **out, const struct engine_conf *conf, struct
     struct source *src = NULL;
     struct engine *e = calloc(1, sizeof *e);
     if (!e) return err_set(note, ERR_NOMEM, NULL, "out of memory");
+    e->rank = (struct rank){.n_rank = 1};
     enum err err =
         conf->dummy ? source_open_dummy(&src, conf->model, note) : source_open(&src, conf->model, note);
     if (err == OK) err = open_parts(e, conf, src, note);

@@ -47,11 +47,21 @@ enum part_flag {
     PART_NORM = 16,
 };
 
+/* What each of several ranks has of a tensor (engine/rank.h). */
+enum shard {
+    SHARD_ALL,   /* all of it */
+    SHARD_OUT,   /* rows: outputs of a product, elements of a vector */
+    SHARD_KV,    /* rows, by kv heads: ranks beyond their number share one */
+    SHARD_IN,    /* columns: a product's results are added up over the ranks */
+    SHARD_FIRST, /* all of it on rank 0, nothing on others: what is added behind such a sum */
+};
+
 struct part_row {
     const char *name[NAMING_COUNT]; /* inside a layer; of a matrix without ".weight" */
     int slot;                       /* enum layer_matrix or layer_vector */
     enum dim n, k;                  /* rows, columns; vectors have n alone */
     int flags;
+    enum shard shard;
 };
 extern const struct part_row matrix_parts[], vector_parts[];
 extern const int n_matrix_part, n_vector_part;
@@ -59,6 +69,7 @@ extern const int n_matrix_part, n_vector_part;
 /* Tensors outside the layers. */
 enum top_tensor { TOP_EMBED, TOP_NORM, TOP_HEAD, TOP_ROPE_FACTORS, TOP_COUNT };
 extern const char *const top_names[TOP_COUNT][NAMING_COUNT];
+extern const enum shard top_shards[TOP_COUNT];
 extern const char *const layer_prefix[NAMING_COUNT]; /* printf format with the layer's number */
 
 #endif

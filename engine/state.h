@@ -6,12 +6,14 @@
 #include "engine/engine.h"
 #include "engine/kinds.h"
 #include "engine/memory.h"
+#include "engine/rank.h"
 #include "engine/router_load.h"
 #include "engine/spec.h"
 #include "engine/weights.h"
 
 struct engine {
     struct engine_info info;
+    struct rank rank;
     struct spec spec;
     struct flux_spec flux; /* settled: flag, router file, checkpoint, default */
     struct kinds kinds;
