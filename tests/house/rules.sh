@@ -63,6 +63,10 @@ out=$(git grep -nE "$clocks" -- 'tests/*.c' 'tests/*.h' 'tests/*.py' 'training/t
     grep -vE '^tests/(perf/|sim/sim\.c|sim/world\.h|base/growth\.h|base/test_clock\.c|base/test_mailbox\.c|scheduler/virtual\.h|server/text/tokenizer_cli\.c|e2e/conftest\.py)' || true)
 [ -z "$out" ] || { echo "$out"; breach "a test that looks at a clock"; }
 
+# Several engines and devices may be open at once: no engine or kernel keeps anything in the process.
+out=$(sources engine kernels ':!kernels/bench' | xargs grep -HnE '^ *static [^()=]*(=|;)' | grep -vE 'static const(expr)? [^*=]*(=|;)|\*const ' || true)
+[ -z "$out" ] || { echo "$out"; breach "state of the process in engine or kernels"; }
+
 # Sizes.
 for f in $(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.py' '*.sh' Makefile); do
     n=$(wc -l <"$f")

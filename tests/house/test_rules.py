@@ -28,6 +28,7 @@ BREACHES = (
     ("no room", "server/attic/x.c", '#include "server/attic/y.h"\n#include "engine/engine.h"\n', "server/attic/x.c: engine/engine.h"),
     ("library", "engine/net.c", "#include <microhttpd.h>\n", "<microhttpd> is included by: engine/net.c"),
     ("library of the toolkit", "scheduler/gpu.c", "#include <cuda_runtime.h>\n", "<cuda_runtime> is included by: scheduler/gpu.c"),
+    ("state of the process", "engine/cuda/one.c", "int f(void)\n{\n    static int n;\n    return n++;\n}\n", "engine/cuda/one.c:3:"),
     ("size", "base/long.c", "int x;\n" * 801, "base/long.c has 801 lines"),
     ("clock", "tests/test_fast.py", f"assert {CLOCK} < 1\n", "tests/test_fast.py:1:"),
     ("word", "README.md", f"All {WORD} it.\n", "README.md:1:"),
