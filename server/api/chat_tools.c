@@ -3,33 +3,7 @@
 
 #include <string.h>
 
-struct entry {
-    struct json_str type;
-    const cJSON *function;
-};
-static const struct json_row entry_row[] = {
-    {.name = "type", .type = JSON_STRING, JSON_AT(struct entry, type), .flags = JSON_REQUIRED},
-    {.name = "function", .type = JSON_OBJECT, JSON_AT(struct entry, function)},
-    {.name = NULL},
-};
-
-struct function {
-    struct json_str name, description;
-    struct json_any parameters;
-    bool strict;
-};
-static const struct json_row function_row[] = {
-    {.name = "name",
-     .type = JSON_STRING,
-     JSON_AT(struct function, name),
-     .min = 1,
-     .max = TOOL_NAME_BYTES,
-     .flags = JSON_REQUIRED},
-    {.name = "description", .type = JSON_STRING, JSON_AT(struct function, description)},
-    {.name = "parameters", .type = JSON_ANY, JSON_AT(struct function, parameters)},
-    {.name = "strict", .type = JSON_BOOL, JSON_AT(struct function, strict)},
-    {.name = NULL},
-};
+#include "server/api/tool_entry.h"
 
 static enum err no_memory(struct json_in *in)
 {
@@ -43,42 +17,6 @@ static struct chat_tool *find(const struct chat_tools *t, const char *name)
     return NULL;
 }
 
-/* Calls name a tool in many ways of writing, so a name has no character that means something in one. */
-static bool is_name(const char *s)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:";
-    return s[strspn(s, letters)] == '\0';
-}
-
-static enum err read_function(struct chat_tools *t, struct json_in *in, const cJSON *node)
-{
-    struct function f = {0};
-    enum err e = json_in_read(in, node, function_row, &f);
-    if (e) return e;
-    if (!is_name(f.name.p))
-        return json_in_fail(in, ERR_INVALID_VALUE, "name", "must have only letters, digits and _ - . / :");
-    if (find(t, f.name.p)) return json_in_fail(in, ERR_INVALID_VALUE, "name", "is the name of two tools");
-    if (f.parameters.kind != JSON_KIND_NULL && f.parameters.kind != JSON_KIND_OBJECT)
-        return json_in_fail(in, ERR_INVALID_TYPE, "parameters", "must be an object");
-    t->tool[t->n++] = (struct chat_tool){
-        .name = f.name.p, .parameters = f.parameters.node, .strict = f.strict, .allowed = true};
-    return OK;
-}
-
-static enum err read_entry(struct chat_tools *t, struct json_in *in, const cJSON *node)
-{
-    struct entry entry = {0};
-    enum err e = json_in_read(in, node, entry_row, &entry);
-    if (e) return e;
-    if (strcmp(entry.type.p, "function"))
-        return json_in_fail(in, ERR_UNSUPPORTED, "type", "must be \"function\": no other tools are run here");
-    if (!entry.function) return json_in_fail(in, ERR_MISSING_FIELD, "function", "is required");
-    const size_t mark = json_in_enter(in, "function");
-    e = read_function(t, in, entry.function);
-    json_in_leave(in, mark);
-    return e;
-}
-
 /* --- tool_choice */
 
 /* {"type": "function", "function": {"name": N}}, or with the name beside the type. */
@@ -87,11 +25,10 @@ static enum err read_named(const struct chat_tools *t, struct json_in *in, const
 {
     const cJSON *inner = json_in_get(node, "function"),
                 *name = json_in_get(cJSON_IsObject(inner) ? inner : node, "name");
-    if (!cJSON_IsString(name))
-        return json_in_fail(in, ERR_MISSING_FIELD, "function.name", "must be the name of a tool");
+    const char *at = t->dialect == TOOLS_CHAT ? "function.name" : "name";
+    if (!cJSON_IsString(name)) return json_in_fail(in, ERR_MISSING_FIELD, at, "must be the name of a tool");
     *out = find(t, name->valuestring);
-    if (!*out)
-        return json_in_fail(in, ERR_INVALID_VALUE, "function.name", "is the name of none of the tools");
+    if (!*out) return json_in_fail(in, ERR_INVALID_VALUE, at, "is the name of none of the tools");
     return OK;
 }
 
@@ -129,17 +66,55 @@ static enum err read_allowed(struct chat_tools *t, struct json_in *in, const cJS
     return e;
 }
 
+/* It must be called. */
+static void only(struct chat_tools *t, const struct chat_tool *tool)
+{
+    for (int i = 0; i < t->n; i++) t->tool[i].allowed = &t->tool[i] == tool;
+    t->mode = TOOLS_REQUIRED;
+}
+
 static enum err read_object(struct chat_tools *t, struct json_in *in, const cJSON *node)
 {
     const cJSON *type = json_in_get(node, "type");
     struct chat_tool *tool = NULL;
     if (cJSON_IsString(type) && !strcmp(type->valuestring, "allowed_tools")) return read_allowed(t, in, node);
-    if (!cJSON_IsString(type) || strcmp(type->valuestring, "function"))
-        return json_in_fail(in, ERR_INVALID_VALUE, "type", "must be \"function\" or \"allowed_tools\"");
+    const bool custom =
+        t->dialect == TOOLS_RESPONSES && cJSON_IsString(type) && !strcmp(type->valuestring, "custom");
+    if (!custom && (!cJSON_IsString(type) || strcmp(type->valuestring, "function")))
+        return json_in_fail(in, ERR_INVALID_VALUE, "type", "must be \"function\"%s or \"allowed_tools\"",
+                            t->dialect == TOOLS_RESPONSES ? ", \"custom\"" : "");
     const enum err e = read_named(t, in, node, &tool);
     if (e) return e;
-    for (int i = 0; i < t->n; i++) t->tool[i].allowed = &t->tool[i] == tool;
-    t->mode = TOOLS_REQUIRED;
+    only(t, tool);
+    return OK;
+}
+
+/* Anthropic's: {"type": "auto" | "any" | "none"} or {"type": "tool", "name": N}. */
+static enum err read_message_choice(struct chat_tools *t, struct json_in *in, const cJSON *node)
+{
+    static const char *const word[] = {"none", "auto", "any", "tool", NULL};
+    struct asked {
+        int type;
+        bool one;
+    } asked = {0};
+    static const struct json_row row[] = {
+        {.name = "type",
+         .type = JSON_WORD,
+         JSON_AT(struct asked, type),
+         .words = word,
+         .flags = JSON_REQUIRED},
+        {.name = "disable_parallel_tool_use", .type = JSON_BOOL, JSON_AT(struct asked, one)},
+        {.name = NULL},
+    };
+    struct chat_tool *tool = NULL;
+    enum err e = json_in_read(in, node, row, &asked);
+    if (!e && asked.type == 3) e = read_named(t, in, node, &tool);
+    if (e) return e;
+    t->parallel = !asked.one;
+    if (tool)
+        only(t, tool);
+    else
+        t->mode = (enum tools_mode)asked.type;
     return OK;
 }
 
@@ -150,8 +125,11 @@ static enum err read_choice(struct chat_tools *t, struct json_in *in, const stru
     if (choice->kind == JSON_KIND_NULL) return OK;
     if (choice->kind == JSON_KIND_OBJECT) {
         const size_t mark = json_in_enter(in, "tool_choice");
-        e = read_object(t, in, choice->node);
+        e = t->dialect == TOOLS_MESSAGES ? read_message_choice(t, in, choice->node)
+                                         : read_object(t, in, choice->node);
         json_in_leave(in, mark);
+    } else if (t->dialect == TOOLS_MESSAGES) {
+        e = json_in_fail(in, ERR_INVALID_TYPE, "tool_choice", "must be an object");
     } else if (choice->kind == JSON_KIND_STRING) {
         e = set_mode(t, in, "tool_choice", choice->node);
     } else {
@@ -163,23 +141,63 @@ static enum err read_choice(struct chat_tools *t, struct json_in *in, const stru
     return e;
 }
 
-enum err chat_tools_read(struct chat_tools *t, struct json_in *in, const cJSON *tools,
-                         const struct json_any *choice, bool parallel)
+static enum err read_entries(struct chat_tools *t, struct json_in *in, const cJSON *tools, cJSON *shaped)
 {
-    *t = (struct chat_tools){.parallel = parallel, .all_allowed = true};
+    enum err e = OK;
+    for (const cJSON *c = tools->child; c && !e; c = c->next) {
+        struct chat_tool tool;
+        const size_t mark = json_in_enter(in, "tools[%d]", t->n);
+        e = tool_entry_read(&tool, in, c, t->dialect, t->n);
+        if (!e && find(t, tool.name))
+            e = json_in_fail(in, ERR_INVALID_VALUE, t->dialect == TOOLS_CHAT ? "function.name" : "name",
+                             "is the name of two tools");
+        json_in_leave(in, mark);
+        if (e) return e;
+        cJSON *chat = shaped ? tool_entry_for_chat(&tool) : NULL;
+        if (shaped && !(chat && cJSON_AddItemToArray(shaped, chat))) return no_memory(in);
+        t->tool[t->n++] = tool;
+    }
+    return e;
+}
+
+enum err chat_tools_read(struct chat_tools *t, struct json_in *in, const cJSON *tools,
+                         const struct json_any *choice, bool parallel, enum tool_dialect dialect)
+{
+    *t = (struct chat_tools){.parallel = parallel, .all_allowed = true, .dialect = dialect};
     const int n = tools ? cJSON_GetArraySize(tools) : 0;
+    cJSON *shaped = n && dialect != TOOLS_CHAT ? cJSON_CreateArray() : NULL;
     enum err e = OK;
     if (n) t->tool = arena_array(&in->mem, (size_t)n, sizeof *t->tool);
-    if (n && !t->tool) return no_memory(in);
-    for (const cJSON *c = n ? tools->child : NULL; c && !e; c = c->next) {
-        const size_t mark = json_in_enter(in, "tools[%d]", t->n);
-        e = read_entry(t, in, c);
-        json_in_leave(in, mark);
-    }
-    if (n) t->node = tools;
+    if (n && (!t->tool || (dialect != TOOLS_CHAT && !json_in_keep(in, shaped)))) return no_memory(in);
+    if (n) e = read_entries(t, in, tools, shaped);
+    if (n) t->node = shaped ? shaped : tools;
     if (!e) e = read_choice(t, in, choice);
     for (int i = 0; i < t->n; i++) t->all_allowed = t->all_allowed && t->tool[i].allowed;
     return e;
+}
+
+static bool is_at(const struct err_note *note, const char *place)
+{
+    const size_t n = strlen(place);
+    return !strncmp(note->param, place, n) && strchr("/.", note->param[n]);
+}
+
+bool chat_tools_relent(struct chat_tools *t, const struct err_note *note)
+{
+    struct chat_tool *at = NULL;
+    bool any = false;
+    if (err_status(note->code) != 400) return false;
+    for (int i = 0; i < t->n && !at; i++)
+        if (is_at(note, t->tool[i].place)) at = &t->tool[i];
+    if (at && (at->strict_said || !at->strict)) return false;
+    const bool all = !at || ++t->n_relented > TOOLS_RELENT_MOST;
+    for (int i = 0; i < t->n; i++) {
+        struct chat_tool *tool = &t->tool[i];
+        if (tool->strict_said || !tool->strict || (!all && tool != at)) continue;
+        tool->strict = false;
+        any = true;
+    }
+    return any;
 }
 
 /* --- for the parser */
@@ -217,6 +235,7 @@ enum err chat_tools_set(const struct chat_tools *t, struct arena *mem, const str
     for (int i = 0; i < t->n; i++) {
         tool[i].n_name = strlen(t->tool[i].name);
         tool[i].name = arena_strndup(mem, t->tool[i].name, tool[i].n_name);
+        tool[i].one_text = t->tool[i].custom;
         if (!tool[i].name || !add_text_keys(&t->tool[i], mem, &tool[i])) return ERR_NOMEM;
     }
     *s = (struct tool_set){.tool = tool, .n = t->n};

@@ -221,7 +221,9 @@ bool choice_say(struct choice *c)
     return say_calls(c) && !strbuf_failed(&s->text) && !strbuf_failed(&s->reason);
 }
 
-void choice_was_told(struct choice *c)
+void choice_was_told(struct choice *c) { choice_told(c, c->parts.n); }
+
+void choice_told(struct choice *c, int n)
 {
     strbuf_clear(&c->said.text);
     strbuf_clear(&c->said.reason);
@@ -229,7 +231,7 @@ void choice_was_told(struct choice *c)
     c->said.call = NULL;
     c->said.n_call = 0;
     c->said.full = false;
-    for (int i = 0; i < c->parts.n; i++) {
+    for (int i = 0; i < n; i++) {
         c->parts.v[i].told = true;
         strbuf_clear(&c->parts.v[i].text);
     }

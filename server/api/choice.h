@@ -57,7 +57,8 @@ bool choice_take(struct choice *c, const struct event *e);
 
 /* Gathers into c->said what the parts hold, unless it is there already; false: out of memory. */
 bool choice_say(struct choice *c);
-void choice_was_told(struct choice *c); /* what was gathered: it is not gathered again */
+void choice_was_told(struct choice *c);    /* what was gathered: it is not gathered again */
+void choice_told(struct choice *c, int n); /* likewise, of the first n parts */
 /* The id of a call: the same however the answer is told. */
 void choice_call_id(const struct choice *c, const struct tool_part *p, char out[ANSWER_CALL_ID_BYTES]);
 

@@ -28,8 +28,6 @@ const struct json_row extension_fields[] = {
     {.name = NULL},
 };
 
-/* Values of fields that are not supported which ask for nothing: they are accepted. */
-static const char *const words_neutral[] = {"auto", "none", NULL};
 static const char *const truncation_word[] = {"disabled", "auto", NULL};
 
 const struct json_row responses_fields[] = {
@@ -58,8 +56,8 @@ const struct json_row responses_fields[] = {
     IGNORED("prompt_cache_retention"),
     IGNORED("prompt_cache_options"),
     IGNORED("client_metadata"),
-    REJECTED("tools"),
-    REJECTED("tool_choice", .words = words_neutral),
+    F("tools", JSON_ARRAY, tools, .max_items = TOOLS_MOST),
+    F("tool_choice", JSON_ANY, tool_choice),
     REJECTED("background"),
     REJECTED("conversation"),
     REJECTED("prompt"),
@@ -96,8 +94,8 @@ const struct json_row messages_fields[] = {
     IGNORED("cache_control"), /* the prefix cache needs no marks */
     IGNORED("inference_geo"),
     IGNORED("user_profile_id"),
-    IGNORED("tool_choice"), /* says nothing without tools */
-    REJECTED("tools"),
+    F("tools", JSON_ARRAY, tools, .max_items = TOOLS_MOST),
+    F("tool_choice", JSON_ANY, tool_choice),
     REJECTED("container"),
     REJECTED("mcp_servers"),
     REJECTED("max_output_tokens"),

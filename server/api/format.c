@@ -174,6 +174,35 @@ static enum err read_response(struct format *f, struct json_in *in, const cJSON 
     return put_schema(f, in, &r.schema, false, &at);
 }
 
+/* {"type": "json_schema", "schema": S}: Responses' text.format, and Messages' output_config.format. */
+static enum err read_flat(struct format *f, struct json_in *in, const cJSON *parent, const char *parent_name)
+{
+    struct flat {
+        struct response r;
+        struct named_schema s;
+    } got = {0};
+    static const struct json_row rows[] = {
+        F(flat, "type", JSON_WORD, r.type, .words = type_word, .flags = JSON_REQUIRED),
+        F(flat, "name", JSON_STRING, s.name, .max = NAME_MOST),
+        F(flat, "description", JSON_STRING, s.description),
+        F(flat, "schema", JSON_ANY, r.schema),
+        F(flat, "strict", JSON_BOOL, s.strict),
+        {.name = NULL},
+    };
+    const cJSON *format = json_in_get(parent, "format");
+    char name[32], schema[48];
+    if (!format) return OK;
+    snprintf(name, sizeof name, "%s.format", parent_name);
+    snprintf(schema, sizeof schema, "%s.schema", name);
+    if (!cJSON_IsObject(format)) return json_in_fail(in, ERR_INVALID_TYPE, name, "must be an object");
+    enum err e = read_rows(in, format, name, rows, &got);
+    if (e || got.r.type == TYPE_TEXT) return e;
+    if (got.r.type == TYPE_OBJECT) return put_object(f, in, name);
+    if (got.r.schema.kind == JSON_KIND_NULL) return json_in_fail(in, ERR_MISSING_FIELD, schema, "is needed");
+    const struct at at = {schema, {parent, format, got.r.schema.node}, 3};
+    return put_schema(f, in, &got.r.schema, false, &at);
+}
+
 static enum err read_structured(struct format *f, struct json_in *in, const cJSON *from)
 {
     struct structured s = {0};
@@ -201,6 +230,8 @@ enum err format_read(struct format *f, const struct format_fields *from, struct 
     enum err e = OK;
     *f = (struct format){.kind = CONSTRAINT_NONE};
     if (from->response_format) e = read_response(f, in, from->response_format);
+    if (!e && from->text) e = read_flat(f, in, from->text, "text");
+    if (!e && from->output) e = read_flat(f, in, from->output, "output_config");
     if (!e && from->structured) e = read_structured(f, in, from->structured);
     if (!e && from->json.kind != JSON_KIND_NULL)
         e = put_schema(f, in, &from->json, true, &(struct at){"guided_json", {from->json.node}, 1});

@@ -12,6 +12,7 @@ struct format_fields {
     struct json_any json; /* guided_json */
     struct json_str regex, grammar;
     const cJSON *choice;
+    const cJSON *text, *output; /* of other dialects: objects whose member "format" says so */
 };
 
 struct format {

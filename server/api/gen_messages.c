@@ -5,14 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/hash.h"
 #include "server/api/anthropic.h"
 #include "server/api/gen_own.h"
 #include "server/api/turn.h"
+#include "server/api/whole_args.h"
 
 struct message {
     struct turn turn;
-    bool begun; /* message_start was sent */
+    struct args_walk args; /* of the call that is being told */
+    size_t n_fit, n_told;  /* of its bytes */
+    bool begun;            /* message_start was sent */
     bool failed;
 };
 
@@ -50,6 +54,19 @@ static void write_string(struct json_out *o, const char *key, const struct strbu
     json_out_string(o, key, s->data ? s->data : "", s->len);
 }
 
+/* An input is an object; what is not whole in it is left out, in a stream as here. */
+static void write_input(struct json_out *o, const struct strbuf *args)
+{
+    struct strbuf input;
+    strbuf_init(&input);
+    whole_args(args->data ? args->data : "", args->len, &input);
+    if (strbuf_failed(&input))
+        o->buf->failed = true;
+    else
+        json_out_raw(o, "input", input.data, input.len);
+    strbuf_fini(&input);
+}
+
 /* The block as it stands; empty: as it begins. */
 static void write_block(struct json_out *o, const char *key, const struct turn_block *b, bool empty)
 {
@@ -71,13 +88,11 @@ static void write_block(struct json_out *o, const char *key, const struct turn_b
             write_signature(o, b);
         break;
     case TURN_CALL:
+    case TURN_CUSTOM:
         json_out_text(o, "type", "tool_use");
         write_string(o, "id", &b->id);
         write_string(o, "name", &b->name);
-        if (empty || text->len == 0)
-            json_out_raw(o, "input", "{}", 2);
-        else
-            json_out_raw(o, "input", text->data, text->len);
+        write_input(o, text);
         break;
     }
     json_out_end(o);
@@ -163,10 +178,24 @@ static void on_begin(void *arg, const struct turn_block *b)
 {
     struct frame f;
     tell_start(arg);
+    args_walk_init(&said_of(arg)->args);
+    said_of(arg)->n_fit = said_of(arg)->n_told = 0;
     frame_begin(&f, "content_block_start");
     json_out_int(&f.o, "index", b->index);
     write_block(&f.o, "content_block", b, true);
     frame_send(&f, arg);
+}
+
+/* What belongs to the object, and a number once it is whole: clients read what they have as it stands. */
+static const char *next_args(struct message *m, const struct turn_block *b, const char *p, size_t *n)
+{
+    const size_t from = m->n_told;
+    if (b->text.failed) return *n = 0, p;
+    m->n_fit += args_walk_feed(&m->args, p, *n);
+    m->n_told = m->n_fit - args_walk_number(&m->args, b->text.data, m->n_fit);
+    CHECK(m->n_told >= from); /* what is told is no number's end */
+    *n = m->n_told - from;
+    return b->text.data + from;
 }
 
 static void on_grow(void *arg, const struct turn_block *b, const char *p, size_t n)
@@ -175,6 +204,8 @@ static void on_grow(void *arg, const struct turn_block *b, const char *p, size_t
                                           [TURN_THOUGHT] = {"thinking_delta", "thinking"},
                                           [TURN_CALL] = {"input_json_delta", "partial_json"}};
     struct frame f;
+    if (b->kind == TURN_CALL) p = next_args(said_of(arg), b, p, &n);
+    if (n == 0) return;
     frame_begin(&f, "content_block_delta");
     json_out_int(&f.o, "index", b->index);
     json_out_object(&f.o, "delta");

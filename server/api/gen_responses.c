@@ -53,7 +53,7 @@ static void part_begin(struct frame *f, struct gen *g, const struct turn_block *
     frame_begin(f, g, type);
     json_out_text(&f->o, "item_id", id);
     json_out_int(&f->o, "output_index", b->index);
-    if (b->kind != TURN_CALL) json_out_int(&f->o, "content_index", 0);
+    if (!turn_is_call(b->kind)) json_out_int(&f->o, "content_index", 0);
 }
 
 static void tell_item(struct gen *g, const struct turn_block *b, const char *type, bool empty)
@@ -75,16 +75,21 @@ static void tell_part(struct gen *g, const struct turn_block *b, const char *typ
 
 static const char *const delta_word[] = {[TURN_THOUGHT] = "response.reasoning_text.delta",
                                          [TURN_TEXT] = "response.output_text.delta",
-                                         [TURN_CALL] = "response.function_call_arguments.delta"},
+                                         [TURN_CALL] = "response.function_call_arguments.delta",
+                                         [TURN_CUSTOM] = "response.custom_tool_call_input.delta"},
                          *const done_word[] = {[TURN_THOUGHT] = "response.reasoning_text.done",
                                                [TURN_TEXT] = "response.output_text.done",
-                                               [TURN_CALL] = "response.function_call_arguments.done"};
+                                               [TURN_CALL] = "response.function_call_arguments.done",
+                                               [TURN_CUSTOM] = "response.custom_tool_call_input.done"};
+
+static const char *const text_word[] = {
+    [TURN_THOUGHT] = "text", [TURN_TEXT] = "text", [TURN_CALL] = "arguments", [TURN_CUSTOM] = "input"};
 
 static void on_begin(void *arg, const struct turn_block *b)
 {
     struct gen *g = arg;
     tell_item(g, b, "response.output_item.added", true);
-    if (b->kind != TURN_CALL) tell_part(g, b, "response.content_part.added", true);
+    if (!turn_is_call(b->kind)) tell_part(g, b, "response.content_part.added", true);
 }
 
 static void on_grow(void *arg, const struct turn_block *b, const char *p, size_t n)
@@ -107,11 +112,10 @@ static void on_end(void *arg, const struct turn_block *b)
     struct frame f;
     part_begin(&f, g, b, done_word[b->kind]);
     if (b->kind == TURN_CALL) json_out_string(&f.o, "name", b->name.data ? b->name.data : "", b->name.len);
-    json_out_string(&f.o, b->kind == TURN_CALL ? "arguments" : "text", b->text.data ? b->text.data : "",
-                    b->text.len);
+    json_out_string(&f.o, text_word[b->kind], b->text.data ? b->text.data : "", b->text.len);
     if (b->kind == TURN_TEXT) response_scores(&f.o, g, 0);
     frame_send(&f, g);
-    if (b->kind != TURN_CALL) tell_part(g, b, "response.content_part.done", false);
+    if (!turn_is_call(b->kind)) tell_part(g, b, "response.content_part.done", false);
     tell_item(g, b, "response.output_item.done", false);
 }
 

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "server/api/chat_calls.h"
 #include "server/api/chat_tree.h"
 
 struct block {
@@ -35,6 +36,7 @@ struct reader {
     cJSON *text;    /* parts */
     cJSON *thought; /* parts of what was reasoned */
     cJSON *calls;
+    const cJSON *last_calls; /* of the last message that has some */
 };
 
 static enum err no_memory(const struct json_in *in)
@@ -75,6 +77,7 @@ static enum err flush(struct reader *r, const char *role)
 {
     cJSON *m = NULL;
     if (!r->text && !r->thought && !r->calls) return OK;
+    if (r->calls) r->last_calls = r->calls;
     const bool ok = chat_tree_message(r->list, role, &m) &&
                     chat_tree_content(m, &r->text, r->calls != NULL) && chat_tree_thought(m, &r->thought) &&
                     chat_tree_calls(m, &r->calls);
@@ -86,6 +89,9 @@ static enum err add_result(struct reader *r, const struct block *b)
 {
     struct json_in *in = r->in;
     enum err e = need(r, &b->tool_use_id, "tool_use_id");
+    if (!e && !chat_calls_have(r->last_calls, b->tool_use_id.p))
+        e = json_in_fail(in, ERR_INVALID_VALUE, "tool_use_id",
+                         "must be the id of a tool_use block in the last message that has some");
     if (!e) e = flush(r, "user");
     cJSON *m = NULL, *parts = NULL;
     if (!e && b->is_error && !chat_tree_part(&parts, "Error:")) e = no_memory(in);

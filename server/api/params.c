@@ -212,6 +212,7 @@ struct form {
     bool add_special;         /* to a prompt that is text */
     bool echoes;              /* the prompt can be a part of the answer */
     bool count_logprobs;      /* logprobs is their number */
+    enum tool_dialect tools;
     int32_t max_tokens_otherwise;
     const char *source; /* the field with the prompt, where that is not messages or prompt */
     enum err (*check)(struct params *p, struct json_in *in, const struct form *f,
@@ -396,7 +397,7 @@ static enum err check_logprobs(struct params *p, struct json_in *in, const struc
     return OK;
 }
 
-static enum err check_messages(struct params *p, struct json_in *in)
+static enum err check_messages(struct params *p, struct json_in *in, const struct form *f)
 {
     if (p->continue_final && p->add_generation_prompt) {
         if (json_in_get(in->root, "add_generation_prompt"))
@@ -404,7 +405,7 @@ static enum err check_messages(struct params *p, struct json_in *in)
                                 "excludes add_generation_prompt");
         p->add_generation_prompt = false;
     }
-    return chat_tools_read(&p->calls, in, p->tools, &p->tool_choice, p->parallel_calls);
+    return chat_tools_read(&p->calls, in, p->tools, &p->tool_choice, p->parallel_calls, f->tools);
 }
 
 static enum err check_sampling(struct params *p, struct json_in *in, const struct form *f,
@@ -490,7 +491,6 @@ static enum err check_output_config(struct params *p, struct json_in *in)
          .type = JSON_WORD,
          JSON_AT(struct asked, effort),
          .words = params_effort + EFFORT_LOW},
-        REJECTED("format"),
         {.name = NULL},
     };
     if (!p->output_config) return OK;
@@ -498,6 +498,7 @@ static enum err check_output_config(struct params *p, struct json_in *in)
     const enum err e = json_in_read(in, p->output_config, row, &asked);
     json_in_leave(in, mark);
     if (asked.effort >= 0) p->reasoning_effort = EFFORT_LOW + asked.effort;
+    p->format_from.output = p->output_config;
     return e;
 }
 
@@ -535,24 +536,18 @@ static enum err check_reasoning(struct params *p, struct json_in *in)
 static enum err check_text(struct params *p, struct json_in *in)
 {
     struct asked {
-        const cJSON *format;
         int verbosity;
     } asked = {.verbosity = -1};
     static const struct json_row row[] = {
-        {.name = "format", .type = JSON_OBJECT, JSON_AT(struct asked, format)},
         {.name = "verbosity", .type = JSON_WORD, JSON_AT(struct asked, verbosity), .words = params_verbosity},
         {.name = NULL},
     };
     if (!p->text) return OK;
     const size_t mark = json_in_enter(in, "text");
-    enum err e = json_in_read(in, p->text, row, &asked);
-    p->verbosity = asked.verbosity;
-    const cJSON *type = asked.format ? json_in_get(asked.format, "type") : NULL;
-    if (!e && asked.format && !cJSON_IsString(type))
-        e = json_in_fail(in, ERR_MISSING_FIELD, "format", "needs a type");
-    if (!e && type && strcmp(type->valuestring, "text"))
-        e = json_in_fail(in, ERR_UNSUPPORTED, "format", "is supported with the type \"text\" only");
+    const enum err e = json_in_read(in, p->text, row, &asked);
     json_in_leave(in, mark);
+    p->verbosity = asked.verbosity;
+    p->format_from.text = p->text;
     return e;
 }
 
@@ -603,17 +598,20 @@ static const struct form
                      .more = {messages_fields, extension_fields},
                      .foreign = true,
                      .by_messages = true,
+                     .tools = TOOLS_MESSAGES,
                      .check = check_messages_call},
     form_responses = {.own = responses_fields,
                       .more = {extension_fields},
                       .foreign = true,
                       .by_messages = true,
+                      .tools = TOOLS_RESPONSES,
                       .source = "input",
                       .check = check_responses_call},
     form_count_messages = {.own = max_tokens_option,
                            .more = {messages_fields, extension_fields},
                            .foreign = true,
                            .by_messages = true,
+                           .tools = TOOLS_MESSAGES,
                            .check = check_messages_call};
 
 static const struct form *const form_of[API_N_ENDPOINT] = {
@@ -672,7 +670,7 @@ enum err params_read(struct params *p, struct json_in *in, enum api_endpoint end
     enum err e = OK;
     for (int i = 0; !e && i < t.n; i++) e = json_in_read(in, in->root, t.table[i], p);
     if (!e) e = check_vocabulary(p, in, model->n_vocab);
-    if (!e && by_messages) e = check_messages(p, in);
+    if (!e && by_messages) e = check_messages(p, in, f);
     if (!e && f->either && !by_messages && p->prompt.n == 0)
         e = json_in_fail(in, ERR_MISSING_FIELD, "prompt", "or messages is required");
     return e || !f->check ? e : f->check(p, in, f, model);

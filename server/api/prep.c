@@ -11,6 +11,7 @@
 #include "server/api/constrain.h"
 #include "server/api/messages_in.h"
 #include "server/api/prep_text.h"
+#include "server/api/response_tools.h"
 #include "server/api/tool_rule.h"
 #include "base/utf8.h"
 
@@ -400,16 +401,23 @@ static enum err size_ask(struct prep *c)
 }
 
 /* Calls and the form of what is said are one grammar: an answer is either. */
-static enum err constrain(struct prep *c)
+static enum err hold_tools(struct prep *c)
 {
     const struct prep_env *env = c->env;
     const struct params *p = &c->p;
     const struct grammar_part said = constrain_part(p), *rule = NULL;
-    if (!c->a->tools || c->a->scores) return constrain_ask(env, p, c->a, c->in->note);
     const enum err e = tool_rule(&rule, &c->in->mem, c->a->format, &p->calls, env->tool_strict,
                                  p->format.kind == CONSTRAINT_NONE ? NULL : &said, c->in);
     if (e || !rule) return e;
     return constrain_parts(env, CONSTRAINT_TOOLS, rule, NULL, "tools", c->a, c->in->note);
+}
+
+static enum err constrain(struct prep *c)
+{
+    enum err e;
+    if (!c->a->tools || c->a->scores) return constrain_ask(c->env, &c->p, c->a, c->in->note);
+    while ((e = hold_tools(c)) && chat_tools_relent(&c->p.calls, c->in->note)) continue;
+    return e;
 }
 
 static enum err fill_ask(struct prep *c)
@@ -441,6 +449,7 @@ static enum err fill_ask(struct prep *c)
     if (!e) e = share_seed(c);
     if (!e) e = add_prompts(c);
     if (!e) e = constrain(c);
+    if (!e && a->response && response_tools_fill(a->response, &a->mem, p)) e = no_memory(c->in->note);
     return e;
 }
 

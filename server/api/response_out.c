@@ -21,7 +21,8 @@ static void write_raw(struct json_out *o, const char *key, const char *json)
 
 void response_item_id(const struct gen *g, const struct turn_block *b, char out[RESPONSE_ITEM_ID_BYTES])
 {
-    static const char *const prefix[] = {[TURN_THOUGHT] = "rs", [TURN_TEXT] = "msg", [TURN_CALL] = "fc"};
+    static const char *const prefix[] = {
+        [TURN_THOUGHT] = "rs", [TURN_TEXT] = "msg", [TURN_CALL] = "fc", [TURN_CUSTOM] = "ctc"};
     snprintf(out, RESPONSE_ITEM_ID_BYTES, "%s%s_%d", prefix[b->kind], strchr(g->id, '_'), b->index);
 }
 
@@ -57,18 +58,20 @@ void response_item(struct json_out *o, const char *key, const struct gen *g, con
                    bool empty, const char *status)
 {
     static const struct strbuf none = {0};
-    static const char *const type[] = {
-        [TURN_THOUGHT] = "reasoning", [TURN_TEXT] = "message", [TURN_CALL] = "function_call"};
+    static const char *const type[] = {[TURN_THOUGHT] = "reasoning",
+                                       [TURN_TEXT] = "message",
+                                       [TURN_CALL] = "function_call",
+                                       [TURN_CUSTOM] = "custom_tool_call"};
     char id[RESPONSE_ITEM_ID_BYTES];
     response_item_id(g, b, id);
     json_out_object(o, key);
     json_out_text(o, "id", id);
     json_out_text(o, "type", type[b->kind]);
     json_out_text(o, "status", status);
-    if (b->kind == TURN_CALL) {
+    if (turn_is_call(b->kind)) {
         write_string(o, "call_id", &b->id);
         write_string(o, "name", &b->name);
-        write_string(o, "arguments", empty ? &none : &b->text);
+        write_string(o, b->kind == TURN_CALL ? "arguments" : "input", empty ? &none : &b->text);
     } else {
         if (b->kind == TURN_TEXT) {
             json_out_text(o, "role", "assistant");
@@ -89,7 +92,7 @@ const char *response_item_status(const struct gen *g, const struct turn *t, cons
     const bool last = b->index == t->n - 1 && !t->more;
     if (b->open) return "in_progress";
     const bool cut = t->cut || (finish && (!strcmp(finish, "length") || !strcmp(finish, "cancelled")));
-    return last && cut ? "incomplete" : "completed";
+    return last && cut && !b->whole ? "incomplete" : "completed";
 }
 
 void response_items(struct strbuf *out, const struct gen *g, const struct turn *t)

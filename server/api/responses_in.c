@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "server/api/chat_calls.h"
 #include "server/api/chat_tree.h"
 
 struct item {
@@ -164,19 +165,12 @@ static enum err add_custom_call(struct reader *r, const struct item *it)
     return chat_tree_call(&r->calls, it->call_id.p, it->name.p, args, NULL) ? OK : no_memory(r->in);
 }
 
-static bool is_call(const cJSON *calls, const char *id)
-{
-    for (const cJSON *c = calls ? calls->child : NULL; c; c = c->next)
-        if (!strcmp(json_in_get(c, "id")->valuestring, id)) return true;
-    return false;
-}
-
 static enum err add_output(struct reader *r, const struct item *it)
 {
     cJSON *m = NULL, *parts = NULL;
     enum err e = need(r, &it->call_id, "call_id");
     if (!e) e = flush(r);
-    if (!e && !is_call(r->last_calls, it->call_id.p))
+    if (!e && !chat_calls_have(r->last_calls, it->call_id.p))
         e = json_in_fail(r->in, ERR_INVALID_VALUE, "call_id", "must be that of one of the calls made last");
     if (!e) e = read_content(r, &it->output, "output", &parts);
     if (!e && !(chat_tree_message(r->list, "tool", &m) &&

@@ -42,10 +42,7 @@ static enum err one_call(struct rule *r, int i, struct grammar_part *out)
     const struct tool_format *f = r->f;
     const struct chat_tool *tool = &r->t->tool[i];
     struct parts p = {.mem = r->mem};
-    char place[64], head[2 * TOOL_NAME_BYTES];
-    snprintf(place, sizeof place, "tools[%d].function.parameters", i);
-    const char *own = arena_strndup(r->mem, place, strlen(place));
-    if (!own) return no_memory(r->in);
+    char head[2 * TOOL_NAME_BYTES];
     parts_marks(&p, call_open(f));
     if (f->style == TOOL_OBJECT) {
         snprintf(head, sizeof head, "{\"%s\": \"%s\", \"%s\": ", f->name_key, tool->name, f->args_key);
@@ -55,7 +52,7 @@ static enum err one_call(struct rule *r, int i, struct grammar_part *out)
         parts_text(&p, tool->name);
         parts_marks(&p, f->style == TOOL_PYTHON ? "(" : f->name_close);
     }
-    const enum err e = rule_args(&p, f, is_strict(r, tool) ? tool->parameters : NULL, own, r->in);
+    const enum err e = rule_args(&p, f, is_strict(r, tool) ? tool->parameters : NULL, tool->place, r->in);
     if (f->style == TOOL_OBJECT) parts_text(&p, "}");
     if (f->style == TOOL_PYTHON) parts_text(&p, ")");
     parts_marks(&p, f->args_close);

@@ -76,7 +76,7 @@ void turn_hush(struct turn *t)
 
 void turn_put(struct turn *t, enum turn_kind kind, const char *p, size_t n)
 {
-    CHECK(kind != TURN_CALL);
+    CHECK(!turn_is_call(kind));
     if (n == 0) return;
     struct turn_block *b = open_block(t);
     if (!b || b->kind != kind) {
@@ -86,46 +86,92 @@ void turn_put(struct turn *t, enum turn_kind kind, const char *p, size_t n)
     if (b) grow(t, b, p, n);
 }
 
-void turn_call(struct turn *t, const char *id, size_t n_id, const char *name, size_t n_name)
+void turn_call(struct turn *t, enum turn_kind kind, const char *id, size_t n_id, const char *name,
+               size_t n_name)
 {
-    struct turn_block *b = add(t, TURN_CALL);
+    struct turn_block *b = add(t, kind);
     if (!b) return;
+    custom_input_init(&b->input);
     strbuf_put(&b->id, id, n_id);
     strbuf_put(&b->name, name, n_name);
     begun(t, b);
 }
 
+static void tell_input(struct turn *t, struct turn_block *b, struct strbuf *piece)
+{
+    if (strbuf_failed(piece)) t->failed = true;
+    grow(t, b, piece->data ? piece->data : "", piece->len);
+    strbuf_fini(piece);
+}
+
 void turn_arguments(struct turn *t, const char *p, size_t n)
 {
     struct turn_block *b = open_block(t);
-    CHECK(t->failed || (b && b->kind == TURN_CALL));
-    if (b) grow(t, b, p, n);
+    struct strbuf piece;
+    CHECK(t->failed || (b && turn_is_call(b->kind)));
+    if (b && b->kind == TURN_CALL) grow(t, b, p, n);
+    if (!b || b->kind == TURN_CALL) return;
+    strbuf_init(&piece);
+    custom_input_feed(&b->input, p, n, &piece);
+    tell_input(t, b, &piece);
 }
 
 void turn_end(struct turn *t)
 {
     struct turn_block *b = open_block(t);
+    struct strbuf piece;
     if (!b) return;
+    if (b->kind == TURN_CUSTOM) {
+        strbuf_init(&piece);
+        custom_input_end(&b->input, &piece);
+        tell_input(t, b, &piece);
+    }
     b->open = false;
     if (t->ear && t->ear->end) t->ear->end(t->arg, b);
 }
 
+void turn_call_end(struct turn *t)
+{
+    struct turn_block *b = open_block(t);
+    CHECK(t->failed || (b && turn_is_call(b->kind)));
+    if (b) b->whole = true;
+    turn_end(t);
+}
+
+static void take_call(struct turn *t, const struct choice *c, const struct tool_part *p)
+{
+    const struct tool *tool = c->ask->tools ? tool_set_find(c->ask->tools, p->name.data, p->name.len) : NULL;
+    char id[ANSWER_CALL_ID_BYTES];
+    if (!p->told) {
+        choice_call_id(c, p, id);
+        turn_call(t, tool && tool->one_text ? TURN_CUSTOM : TURN_CALL, id, strlen(id), p->name.data,
+                  p->name.len);
+    }
+    if (p->text.len > 0) turn_arguments(t, p->text.data, p->text.len);
+    struct turn_block *b = open_block(t);
+    if (b && !p->told) b->call = p->call;
+    if (b && p->ended && turn_is_call(b->kind) && b->call == p->call) turn_call_end(t);
+}
+
+/* A text may come out of a call, and more of its arguments behind it: the text waits, for a block that ended
+ * does not grow. */
+static bool holds_back(const struct choice *c, const struct tool_part *p)
+{
+    return p->kind == TOOL_CALL && !p->ended && p->call == c->parts.n_call - 1 && !c->finish && !c->done;
+}
+
 void turn_take(struct turn *t, struct choice *c)
 {
-    char id[ANSWER_CALL_ID_BYTES];
-    for (int i = 0; i < c->parts.n; i++) {
-        const struct tool_part *p = &c->parts.v[i];
-        if (p->kind == TOOL_CALL && !p->told) {
-            choice_call_id(c, p, id);
-            turn_call(t, id, strlen(id), p->name.data, p->name.len);
-        }
-        if (p->text.len == 0) continue;
+    int n = 0;
+    for (bool held = false; n < c->parts.n && !held; n++) {
+        const struct tool_part *p = &c->parts.v[n];
         if (p->kind == TOOL_CALL)
-            turn_arguments(t, p->text.data, p->text.len);
+            take_call(t, c, p);
         else
             turn_put(t, p->kind == TOOL_TEXT ? TURN_TEXT : TURN_THOUGHT, p->text.data, p->text.len);
+        held = holds_back(c, p);
     }
-    choice_was_told(c);
+    choice_told(c, n);
 }
 
 bool turn_failed(const struct turn *t)

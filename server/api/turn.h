@@ -7,16 +7,21 @@
 #include <stddef.h>
 
 #include "server/api/choice.h"
+#include "server/api/custom_input.h"
 
-enum turn_kind { TURN_THOUGHT, TURN_TEXT, TURN_CALL };
+enum turn_kind { TURN_THOUGHT, TURN_TEXT, TURN_CALL, TURN_CUSTOM }; /* CUSTOM: a call whose input is a text */
 
 struct turn_block {
     enum turn_kind kind;
     int index;
-    struct strbuf text;     /* of a call its arguments */
+    struct strbuf text;     /* of a call its arguments, or its input */
     struct strbuf id, name; /* of a call */
     bool open;              /* it may still grow */
+    bool whole;             /* of a call: it came to its end */
+    int call;               /* of a call: which of the answer */
+    struct custom_input input;
 };
+static inline bool turn_is_call(enum turn_kind kind) { return kind == TURN_CALL || kind == TURN_CUSTOM; }
 
 /* Who listens; each may be NULL. */
 struct turn_ear {
@@ -43,9 +48,11 @@ void turn_fini(struct turn *t);
 void turn_put(struct turn *t, enum turn_kind kind, const char *p, size_t n);
 void turn_open(struct turn *t, enum turn_kind kind); /* one without bytes */
 /* A call begins; its arguments follow by turn_arguments, its end by turn_end or the next block. */
-void turn_call(struct turn *t, const char *id, size_t n_id, const char *name, size_t n_name);
+void turn_call(struct turn *t, enum turn_kind kind, const char *id, size_t n_id, const char *name,
+               size_t n_name);
 void turn_arguments(struct turn *t, const char *p, size_t n);
-void turn_end(struct turn *t); /* of the open block; nothing where there is none */
+void turn_call_end(struct turn *t); /* of the open call, which is whole */
+void turn_end(struct turn *t);      /* of the open block; nothing where there is none */
 
 void turn_hush(struct turn *t); /* the answer failed: the open block is cut, and nobody hears of it */
 

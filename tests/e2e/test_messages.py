@@ -187,7 +187,7 @@ REFUSED = [
     ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, 400, "invalid_request_error", "messages[0].content[0].type"),
     ({"messages": [{"role": "user", "content": [{"type": "thinking", "thinking": "x"}]}]}, 400, "invalid_request_error", "messages[0].content[0].type"),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, 400, "invalid_request_error", "messages[0].content[0].text"),
-    ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]}]}, 400, "invalid_request_error", "messages[0].tool_call_id"),
+    ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]}]}, 400, "invalid_request_error", "messages[0].content[0].tool_use_id"),
     ({"system": 5}, 400, "invalid_request_error", "system"), ({"system": [{"type": "image"}]}, 400, "invalid_request_error", "system[0].type"),
     ({"stop": ["x"]}, 400, "invalid_request_error", "stop"), ({"thinking": {"type": "often"}}, 400, "invalid_request_error", "thinking.type"),
     ({"thinking": {"type": "enabled", "budget_tokens": 99}}, 400, "invalid_request_error", "thinking.budget_tokens"),

@@ -229,7 +229,7 @@ REFUSED = [
     ({"previous_response_id": "resp_none"}, "previous_response_not_found", "previous_response_id"), ({"include": ["all"]}, "invalid_value", "include"),
     ({"truncation": "always"}, "invalid_value", "truncation"), ({"max_output_tokens": 0}, "invalid_value", "max_output_tokens"),
     ({"max_tokens": 5}, "unsupported_parameter", "max_tokens"), ({"reasoning": {"effort": "endless"}}, "invalid_value", "reasoning.effort"),
-    ({"text": {"format": {"type": "xml"}}}, "unsupported_parameter", "text.format"), ({"text": {"verbosity": "none"}}, "invalid_value", "text.verbosity"),
+    ({"text": {"format": {"type": "xml"}}}, "invalid_value", "text.format.type"), ({"text": {"verbosity": "none"}}, "invalid_value", "text.verbosity"),
     ({"top_logprobs": 21}, "invalid_value", "top_logprobs"), ({"input": "x " * 9000}, "context_length_exceeded", "input"), ({"store": "yes"}, "invalid_type", "store"),
 ]
 

@@ -73,6 +73,7 @@ struct tool {
     size_t n_name;
     const char *const *text_key; /* [n_text_key] arguments that can be nothing but strings */
     int n_text_key;
+    bool one_text; /* its arguments are {"input": TEXT}, told as the text; no business of a parser's */
 };
 struct tool_set {
     const struct tool *tool; /* [n] */

@@ -57,7 +57,7 @@ static enum err make(struct made *m, const struct tool_format *f, const char *ch
     arena_init(&m->mem, 0);
     c.node = json_in_get(m->in.root, "tool_choice");
     c.kind = cJSON_IsObject(c.node) ? JSON_KIND_OBJECT : JSON_KIND_STRING;
-    if (chat_tools_read(&m->tools, &m->in, json_in_get(m->in.root, "tools"), &c, parallel))
+    if (chat_tools_read(&m->tools, &m->in, json_in_get(m->in.root, "tools"), &c, parallel, TOOLS_CHAT))
         fail_msg("%s", note->text);
     enum err e = tool_rule(&root, &m->mem, f, &m->tools, strict, NULL, &m->in);
     if (!e && root) e = grammar_compile_parts(&m->g, v, root, NULL, NULL, note);
