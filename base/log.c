@@ -45,7 +45,6 @@ static const struct {
     [LOG_INFO] = {"info", "info "},
     [LOG_DEBUG] = {"debug", "debug"},
 };
-#define N_LEVELS (int)(sizeof level_table / sizeof *level_table)
 
 void log_set_level(enum log_level level)
 {
@@ -53,17 +52,6 @@ void log_set_level(enum log_level level)
 }
 
 void log_set_format(enum log_format f) { atomic_store_explicit(&log_format, (int)f, memory_order_relaxed); }
-
-bool log_level_parse(const char *word, enum log_level *out)
-{
-    for (int i = 0; i < N_LEVELS; i++) {
-        if (strcmp(word, level_table[i].word) == 0) {
-            *out = (enum log_level)i;
-            return true;
-        }
-    }
-    return false;
-}
 
 uint64_t log_dropped(void) { return atomic_load_explicit(&n_dropped, memory_order_relaxed); }
 

@@ -12,7 +12,6 @@ enum log_format { LOG_TEXT, LOG_JSON };
 
 void log_set_level(enum log_level level); /* default LOG_INFO */
 void log_set_format(enum log_format f);   /* default LOG_TEXT; LOG_JSON: one object a line, see log_json.h */
-bool log_level_parse(const char *word, enum log_level *out); /* "error" "warn" "info" "debug" */
 
 /* log_line(LOG_INFO, "model loaded", "path=%s weights_mib=%.1f", ...) prints
  * "2026-11-23T21:43:48.123Z info  model loaded path=... weights_mib=..." in one write(2).

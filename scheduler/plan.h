@@ -18,13 +18,8 @@
 #include <stdint.h>
 
 #include "scheduler/cost.h"
+#include "scheduler/scheduler.h"
 #include "scheduler/seq.h"
-
-enum route_policy {
-    ROUTE_POLICY_NONE,
-    ROUTE_POLICY_ORDER /* rows by route */,
-    ROUTE_POLICY_BALANCE /* and admission: admit.h */
-};
 
 struct plan_limits {
     int n_layer, chunk_tok, n_page;

@@ -60,13 +60,6 @@ static size_t most_in_flight(const struct scheduler *s)
            (size_t)(s->conf.queue_len + s->info->max_seqs); /* waiting, running, and ended but not yet read */
 }
 
-static enum route_policy policy_of(const char *word)
-{
-    return word && strcmp(word, "none") == 0      ? ROUTE_POLICY_NONE
-           : word && strcmp(word, "balance") == 0 ? ROUTE_POLICY_BALANCE
-                                                  : ROUTE_POLICY_ORDER;
-}
-
 /* Pages of --prefix-cache-bytes; none where the engine cannot go on behind them. A host's pool is touched as
  * it is used, so what stays there is memory taken from others; a device's is taken at open. */
 static enum err open_prefix(struct scheduler *s, struct err_note *note)
@@ -105,10 +98,7 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     list_init(&s->waiting);
     list_init(&s->parked);
     list_init(&s->by_age);
-    s->core = (struct sched_core){.engine = e,
-                                  .stats = &s->stats,
-                                  .info = m,
-                                  .pin = conf->route_reuse && strcmp(conf->route_reuse, "pin") == 0};
+    s->core = (struct sched_core){.engine = e, .stats = &s->stats, .info = m, .pin = conf->route_pin};
     s->core.lim = (struct plan_limits){.n_layer = m->n_layer,
                                        .n_page = m->n_page,
                                        .sink_blocks = m->sink_blocks,
@@ -123,7 +113,7 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
                                        .alone_ms = ALONE_STEP_MS,
                                        .age = 1,
                                        .pass_most = PASS_MOST,
-                                       .route_policy = policy_of(conf->route_policy)};
+                                       .route_policy = conf->route_policy};
     int chunk = conf->chunk_tok > 0 && conf->chunk_tok < m->chunk_tok ? conf->chunk_tok : m->chunk_tok;
     s->core.lim.chunk_tok = chunk < PAGE_TOK ? PAGE_TOK : chunk / PAGE_TOK * PAGE_TOK;
     s->route = calloc((size_t)m->n_layer, 1);

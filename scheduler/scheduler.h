@@ -14,6 +14,12 @@
 #include "engine/engine.h"
 #include "scheduler/request.h"
 
+enum route_policy {
+    ROUTE_POLICY_ORDER, /* the rows of a step by route */
+    ROUTE_POLICY_NONE,
+    ROUTE_POLICY_BALANCE /* and admission: admit.h */
+};
+
 struct scheduler_conf {
     int queue_len; /* requests that wait at once; over it is ERR_QUEUE_FULL */
     int chunk_tok; /* --prefill-chunk-tokens: most prompt tokens in one piece, multiple of PAGE_TOK; 0: the
@@ -22,13 +28,13 @@ struct scheduler_conf {
     double
         itl_target_ms;  /* prefill pieces fill what is left of it while streams run; 0: as itl_stretch says */
     double itl_stretch; /* a step beside running streams, over its decode pass; 0: by device */
-    double itl_burst_ms;  /* a step for a prompt that came before all of its streams' first tokens; 0: as
-                             itl_stretch says */
-    int64_t swap_bytes;   /* host memory for pages of preempted requests; 0: none, they are computed again */
-    int64_t prefix_bytes; /* of KV pages that the prefix cache may keep; 0: no cache; < 0: by device */
-    const char *route_reuse;   /* --route-reuse: "exact" (NULL) or "pin" */
-    double route_bias_max;     /* most that routers' margins are lowered under load; 0: never */
-    const char *route_policy;  /* --route-policy: "none" "order" "balance"; NULL: order */
+    double itl_burst_ms;   /* a step for a prompt that came before all of its streams' first tokens; 0: as
+                              itl_stretch says */
+    int64_t swap_bytes;    /* host memory for pages of preempted requests; 0: none, they are computed again */
+    int64_t prefix_bytes;  /* of KV pages that the prefix cache may keep; 0: no cache; < 0: by device */
+    bool route_pin;        /* a prompt behind cached pages takes their route */
+    double route_bias_max; /* most that routers' margins are lowered under load; 0: never */
+    enum route_policy route_policy;
     int64_t priority_aging_ms; /* what waited so long is overdue: admit.h says what it gets; 0: nothing */
     int64_t queue_timeout_ms, first_token_timeout_ms, progress_timeout_ms, request_timeout_ms; /* 0: none */
     const char *route; /* --route: "auto" "full" "sparse" or L characters of 0 and 1 */

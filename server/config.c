@@ -37,8 +37,9 @@ enum {
 static const struct setting setting[] = {
 #define GROUP(title)  {.kind = KIND_GROUP, .field = (title)},
 #define TEXT(f, d, h) {.kind = KIND_TEXT, .field = #f, .at = AT(f), .unit = "", .def = (d), .help = (h)},
+#define W(f, w)       "|" #w
 #define WORD(f, d, w, h)                                                                                     \
-    {.kind = KIND_WORD, .field = #f, .at = AT(f), .unit = "", .def = (d), .words = (w), .help = (h)},
+    {.kind = KIND_WORD, .field = #f, .at = AT(f), .unit = "", .def = (d), .words = "" w + 1, .help = (h)},
 #define INT(f, u, d, lo, hi, h)        ROW_NUMBER(KIND_INT, false, f, u, d, lo, hi, h)
 #define SIZE(f, u, d, lo, hi, h)       ROW_NUMBER(KIND_SIZE, false, f, u, d, lo, hi, h)
 #define REAL(f, u, d, lo, hi, h)       ROW_NUMBER(KIND_REAL, false, f, u, d, lo, hi, h)
@@ -136,16 +137,28 @@ static enum err refuse(struct loader *l, int i, const char *value, const char *w
     return err_set(l->note, ERR_CONFIG, name, "\"%.60s\" %s (from %s)", value, why, from);
 }
 
-static bool is_one_of(const char *value, const char *words)
+/* Which of the words it is; -1: none. */
+static int word_index(const char *value, const char *words)
 {
-    size_t n = strlen(value);
-    while (n) {
-        size_t len = strcspn(words, "|");
-        if (len == n && !memcmp(words, value, n)) return true;
-        if (!words[len]) return false;
+    const size_t n = strlen(value);
+    for (int i = 0;; i++) {
+        const size_t len = strcspn(words, "|");
+        if (len == n && !memcmp(words, value, n)) return i;
+        if (!words[len]) return -1;
         words += len + 1;
     }
-    return false;
+}
+
+static enum err put_word(struct loader *l, int i, const char *value)
+{
+    char why[192];
+    const int at = word_index(value, setting[i].words);
+    if (at >= 0) {
+        memcpy((char *)l->config + setting[i].at, &at, sizeof at); /* an enum, which is as wide as an int */
+        return OK;
+    }
+    snprintf(why, sizeof why, "is none of %s", setting[i].words);
+    return refuse(l, i, value, why);
 }
 
 /* Digits, for a size perhaps K, M or G. False: not a number. Too large for 64 bits counts as out of bounds.
@@ -197,11 +210,7 @@ static enum err put(struct loader *l, int i, const char *value)
 {
     const struct setting *s = &setting[i];
     if (s->kind == KIND_INT || s->kind == KIND_SIZE || s->kind == KIND_REAL) return put_number(l, i, value);
-    if (s->kind == KIND_WORD && !is_one_of(value, s->words)) {
-        char why[128];
-        snprintf(why, sizeof why, "is none of %s", s->words);
-        return refuse(l, i, value, why);
-    }
+    if (s->kind == KIND_WORD) return put_word(l, i, value);
     char **field = (char **)(void *)((char *)l->config + s->at), *copy = strdup(value);
     if (!copy) return err_set(l->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     free(*field);
@@ -441,8 +450,7 @@ enum err config_load(struct config *c, enum config_ask *ask, int argc, char *con
 void config_fini(struct config *c)
 {
     for (int i = 0; i < N_SETTING; i++)
-        if (setting[i].kind == KIND_TEXT || setting[i].kind == KIND_WORD)
-            free(*(char **)(void *)((char *)c + setting[i].at));
+        if (setting[i].kind == KIND_TEXT) free(*(char **)(void *)((char *)c + setting[i].at));
     key_list_free(&c->keys);
     free(c->write_tokenizer);
     memset(c, 0, sizeof *c);

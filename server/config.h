@@ -15,15 +15,30 @@ struct json_out;
 
 enum { MODEL_ID_BYTES = 128 }; /* the name that clients use, with its NUL */
 
-struct config {
+/* Words of settings, CONFIG_<field>_<word> as they are written: what config.def says, once. */
 #define GROUP(title)
+#define TEXT(field, def, help)
+#define W(field, word)                CONFIG_##field##_##word,
+#define WORD(field, def, words, help) enum config_##field{words};
+#define INT(field, unit, def, min, max, help)
+#define SIZE(field, unit, def, min, max, help)
+#define REAL(field, unit, def, min, max, help)
+#define LIMIT_INT  INT
+#define LIMIT_SIZE SIZE
+#include "server/config.def"
+#undef TEXT
+#undef W
+#undef WORD
+#undef INT
+#undef SIZE
+#undef REAL
+
+struct config {
 #define TEXT(field, def, help)                 char *field;
-#define WORD(field, def, words, help)          char *field;
+#define WORD(field, def, words, help)          enum config_##field field;
 #define INT(field, unit, def, min, max, help)  int64_t field;
 #define SIZE(field, unit, def, min, max, help) int64_t field;
 #define REAL(field, unit, def, min, max, help) double field;
-#define LIMIT_INT                              INT
-#define LIMIT_SIZE                             SIZE
 #include "server/config.def"
 #undef GROUP
 #undef TEXT

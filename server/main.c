@@ -115,32 +115,31 @@ static void on_progress(void *arg, const char *what, double share)
 
 static void on_wake(void *arg) { uv_async_send(&((struct server *)arg)->wake); }
 
-static int word_index(const char *word, const char *const *list, int n)
-{
-    for (int i = 0; i < n; i++)
-        if (!strcmp(word, list[i])) return i;
-    CHECK(!"a word that the table of settings does not have");
-    return 0;
-}
-
 static enum err check_shape(void *arg, const struct engine_info *shape, struct err_note *note);
 
 static enum err open_engine(struct server *s)
 {
-    static const char *const dtype[] = {"auto", "bf16", "f32"}, *const device[] = {"auto", "cuda", "cpu"};
-    static const char *const sparse[] = {"auto", "streaming", "triangle", "xattn"}, *const full[] = {"auto",
-                                                                                                     "full",
-                                                                                                     "xattn"};
-    static const int sparse_kind[] = {-1, ATTN_STREAMING, ATTN_TRIANGLE, ATTN_LIST},
-                     full_kind[] = {-1, ATTN_FULL, ATTN_LIST};
+    static const enum engine_dtype dtype[] = {[CONFIG_dtype_auto] = ENGINE_DTYPE_AUTO,
+                                              [CONFIG_dtype_bf16] = ENGINE_DTYPE_BF16,
+                                              [CONFIG_dtype_f32] = ENGINE_DTYPE_F32};
+    static const enum engine_device device[] = {[CONFIG_device_auto] = ENGINE_DEVICE_AUTO,
+                                                [CONFIG_device_cuda] = ENGINE_DEVICE_CUDA,
+                                                [CONFIG_device_cpu] = ENGINE_DEVICE_CPU};
+    static const int sparse_kind[] = {[CONFIG_sparse_kind_auto] = -1,
+                                      [CONFIG_sparse_kind_streaming] = ATTN_STREAMING,
+                                      [CONFIG_sparse_kind_triangle] = ATTN_TRIANGLE,
+                                      [CONFIG_sparse_kind_xattn] = ATTN_LIST},
+                     full_kind[] = {[CONFIG_retrieval_mode_auto] = -1,
+                                    [CONFIG_retrieval_mode_full] = ATTN_FULL,
+                                    [CONFIG_retrieval_mode_xattn] = ATTN_LIST};
     const struct config *c = &s->config;
     struct engine_conf conf = {
         .model = c->model,
         .router = *c->router ? c->router : NULL,
-        .dtype = (enum engine_dtype)word_index(c->dtype, dtype, 3),
-        .device = (enum engine_device)word_index(c->device, device, 3),
+        .dtype = dtype[c->dtype],
+        .device = device[c->device],
         .device_index = (int)c->device_index,
-        .dummy = !strcmp(c->load_format, "dummy"),
+        .dummy = c->load_format == CONFIG_load_format_dummy,
         .n_thread = (int)c->threads,
         .max_model_len = (int)c->max_model_len,
         .max_seqs = (int)c->max_num_seqs,
@@ -148,8 +147,8 @@ static enum err open_engine(struct server *s)
         .chunk_tok = (int)c->prefill_chunk_tokens,
         .kv_pool_bytes = c->kv_pool_bytes,
         .gpu_memory_utilization = c->gpu_memory_utilization,
-        .sparse_kind = sparse_kind[word_index(c->sparse_kind, sparse, 4)],
-        .retrieval_kind = full_kind[word_index(c->retrieval_mode, full, 3)],
+        .sparse_kind = sparse_kind[c->sparse_kind],
+        .retrieval_kind = full_kind[c->retrieval_mode],
         .layer_plan = *c->layer_plan ? c->layer_plan : NULL,
         .sink_size = (int)c->sink_size,
         .local_window_size = (int)c->local_window_size,
@@ -212,6 +211,9 @@ static enum err open_template(struct server *s)
 
 static struct scheduler_conf scheduler_conf_of(struct server *s)
 {
+    static const enum route_policy policy[] = {[CONFIG_route_policy_none] = ROUTE_POLICY_NONE,
+                                               [CONFIG_route_policy_order] = ROUTE_POLICY_ORDER,
+                                               [CONFIG_route_policy_balance] = ROUTE_POLICY_BALANCE};
     const struct config *c = &s->config;
     return (struct scheduler_conf){
         .queue_len = (int)c->queue_len,
@@ -222,8 +224,8 @@ static struct scheduler_conf scheduler_conf_of(struct server *s)
         .itl_burst_ms = c->itl_burst_ms,
         .swap_bytes = c->swap_space_bytes,
         .prefix_bytes = c->prefix_cache_bytes,
-        .route_reuse = c->route_reuse,
-        .route_policy = c->route_policy,
+        .route_pin = c->route_reuse == CONFIG_route_reuse_pin,
+        .route_policy = policy[c->route_policy],
         .route_bias_max = c->route_bias_max,
         .priority_aging_ms = c->priority_aging_ms,
         .queue_timeout_ms = c->queue_timeout_ms,
@@ -627,7 +629,7 @@ static enum err open_http(struct server *s)
         .cors_origins = c->cors_origins,
         .trusted_proxies = c->trusted_proxies,
         .keys = &c->keys,
-        .scrape_open = !strcmp(c->metrics_open, "on"),
+        .scrape_open = c->metrics_open == CONFIG_metrics_open_on,
         .app = &s->app,
     };
     return http_open(&s->app.http, &s->loop, &conf, &s->note);
@@ -711,7 +713,10 @@ int main(int argc, char **argv)
     process_spin_less(argv);
     static struct server s; /* zero; it lives as long as the process */
     enum config_ask ask;
-    enum log_level level = LOG_INFO;
+    static const enum log_level level[] = {[CONFIG_log_level_error] = LOG_ERROR,
+                                           [CONFIG_log_level_warn] = LOG_WARN,
+                                           [CONFIG_log_level_info] = LOG_INFO,
+                                           [CONFIG_log_level_debug] = LOG_DEBUG};
     if (config_load(&s.config, &ask, argc, argv, environ, &s.note)) return fail(&s, EXIT_CONFIG);
     switch (ask) {
     case CONFIG_HELP:
@@ -732,9 +737,8 @@ int main(int argc, char **argv)
     case CONFIG_SERVE:
         break;
     }
-    log_level_parse(s.config.log_level, &level);
-    log_set_level(level);
-    log_set_format(!strcmp(s.config.log_format, "json") ? LOG_JSON : LOG_TEXT);
+    log_set_level(level[s.config.log_level]);
+    log_set_format(s.config.log_format == CONFIG_log_format_json ? LOG_JSON : LOG_TEXT);
     atexit(on_exit_of_library);
     int code = serve(&s);
     atomic_store(&may_end, true);

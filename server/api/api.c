@@ -118,26 +118,28 @@ int32_t api_eos_id(const struct app *a)
 static enum err probe_template(struct api *api, struct err_note *note)
 {
     struct chat_prompt_env *chat = &api->env.chat;
-    const char *format = api->app->config->tool_format;
+    const enum config_tool_format format = api->app->config->tool_format;
     if (tool_probe(&chat->knows, chat->tmpl))
         return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
-    if (strcmp(format, "auto")) chat->knows.format = tool_format_find(format);
-    CHECK(chat->knows.format); /* the setting's words are the table's */
+    if (format != CONFIG_tool_format_auto) /* the other words are the table's, in its order */
+        chat->knows.format = &tool_formats[format - CONFIG_tool_format_auto - 1];
     return OK;
 }
 
 static enum err open_constraints(struct api *api, struct err_note *note)
 {
+    static const enum grammar_space space[] = {[CONFIG_schema_whitespace_spaced] = GRAMMAR_SPACED,
+                                               [CONFIG_schema_whitespace_compact] = GRAMMAR_COMPACT,
+                                               [CONFIG_schema_whitespace_any] = GRAMMAR_ANY};
     const struct config *f = api->app->config;
     const struct constraint_conf conf = {
         .tokenizer = api->app->tokenizer,
         .eos = api->model.eos,
         .n_eos = api->model.n_eos,
         .n_vocab = api->model.n_vocab,
-        .opts = {.space = !strcmp(f->schema_whitespace, "compact") ? GRAMMAR_COMPACT
-                          : !strcmp(f->schema_whitespace, "any")   ? GRAMMAR_ANY
-                                                                   : GRAMMAR_SPACED,
-                 .format = !strcmp(f->schema_format, "annotate") ? GRAMMAR_ANNOTATE : GRAMMAR_ENFORCE},
+        .opts = {.space = space[f->schema_whitespace],
+                 .format =
+                     f->schema_format == CONFIG_schema_format_annotate ? GRAMMAR_ANNOTATE : GRAMMAR_ENFORCE},
         .lim = {.text_bytes = (size_t)f->schema_bytes,
                 .compile_bytes = (size_t)f->schema_compile_bytes,
                 .compile_steps = (uint64_t)f->schema_compile_steps,
@@ -173,12 +175,9 @@ static struct constraint_thought thought_of(const struct app *a, const struct to
     return t;
 }
 
-static enum tool_strict tool_strict_of(const struct config *c)
-{
-    return !strcmp(c->tool_strict, "always")  ? TOOL_STRICT_ALWAYS
-           : !strcmp(c->tool_strict, "never") ? TOOL_STRICT_NEVER
-                                              : TOOL_STRICT_REQUEST;
-}
+static const enum tool_strict tool_strict[] = {[CONFIG_tool_strict_request] = TOOL_STRICT_REQUEST,
+                                               [CONFIG_tool_strict_always] = TOOL_STRICT_ALWAYS,
+                                               [CONFIG_tool_strict_never] = TOOL_STRICT_NEVER};
 
 static enum err open_env(struct api *api, struct err_note *note)
 {
@@ -210,11 +209,11 @@ static enum err open_env(struct api *api, struct err_note *note)
         .choices_most = (int)a->config->queue_len,
         .limits = json_limits_default,
         .constraints = api->constraints,
-        .tool_strict = tool_strict_of(a->config),
+        .tool_strict = tool_strict[a->config->tool_strict],
     };
     api->env.responses = api->responses;
     api->env.drop_system_lines = a->config->drop_system_lines;
-    api->env.clamp_max_tokens = !strcmp(a->config->clamp_max_tokens, "on");
+    api->env.clamp_max_tokens = a->config->clamp_max_tokens == CONFIG_clamp_max_tokens_on;
     api->env.tokenize_bytes_most = (size_t)a->config->max_tokenize_bytes;
     api->env.detokenize_ids_most = (size_t)a->config->max_detokenize_ids;
     api->env.limits.bytes = (size_t)a->config->max_text_bytes;

@@ -220,7 +220,7 @@ void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
     account_metrics(&p, app->http);
     infos(&p, app);
     process(&p, app);
-    if (s && !strcmp(app->config->vllm_metrics, "on")) metrics_vllm(&p, app, s, open);
+    if (s && app->config->vllm_metrics == CONFIG_vllm_metrics_on) metrics_vllm(&p, app, s, open);
     if (f == METRICS_OPEN) strbuf_puts(out, "# EOF\n");
 }
 

@@ -181,21 +181,6 @@ static void lines_above_the_level_are_not_written(void **state)
     close(end[1]);
 }
 
-static void levels_are_parsed_by_their_word(void **state)
-{
-    (void)state;
-    static const char *const word[] = {"error", "warn", "info", "debug"};
-    enum log_level level;
-    for (int i = 0; i < 4; i++) {
-        assert_true(log_level_parse(word[i], &level));
-        assert_int_equal(level, i);
-    }
-    level = LOG_WARN;
-    static const char *const wrong[] = {"", "INFO", "warning", "info ", "inf", "warn "};
-    for (int i = 0; i < 6; i++) assert_false(log_level_parse(wrong[i], &level));
-    assert_int_equal(level, LOG_WARN);
-}
-
 /* Every line of text must be whole ("... n=<i> pad=xx..x end"), i rising; the number of lines. */
 static int whole_lines(char *text, int n_pad, bool rising)
 {
@@ -471,7 +456,6 @@ int main(void)
         cmocka_unit_test(no_value_can_forge_a_line),
         cmocka_unit_test(a_long_line_is_cut_between_characters),
         cmocka_unit_test(lines_above_the_level_are_not_written),
-        cmocka_unit_test(levels_are_parsed_by_their_word),
         cmocka_unit_test(a_full_pipe_drops_and_counts),
         cmocka_unit_test(a_pipe_without_reader_kills_nobody),
         cmocka_unit_test(a_full_disk_drops_and_counts),

@@ -16,7 +16,7 @@ static uint32_t rnd(struct hall *h, uint32_t n)
     return ((h->seed = h->seed * 1664525u + 1013904223u) >> 8) % n;
 }
 
-static struct hall open_hall(uint32_t seed, int aging_ms, const char *policy, int default_max_tok)
+static struct hall open_hall(uint32_t seed, int aging_ms, enum route_policy policy, int default_max_tok)
 {
     struct hall h = {.seed = seed};
     struct fake_conf fc = {.n_layer = 5,
@@ -95,7 +95,7 @@ static int64_t admissions_before(struct hall *h, struct guest *g, bool named)
 static void nobody_starves_beside_a_steady_crowd(void **st)
 {
     (void)st;
-    static const char *const policy[] = {"none", "order", "balance"};
+    static const enum route_policy policy[] = {ROUTE_POLICY_NONE, ROUTE_POLICY_ORDER, ROUTE_POLICY_BALANCE};
     for (int k = 0; k < 24; k++) {
         for (int aging = 0; aging < 2; aging++) {
             const bool big = k % 2, low = k / 2 % 2 || !big, named = k / 4 % 2;
@@ -121,7 +121,7 @@ static void nobody_starves_beside_a_steady_crowd(void **st)
 static void who_is_urgent_keeps_three_of_four_admissions(void **st)
 {
     (void)st;
-    struct hall h = open_hall(5, AGING_MS, "order", 32);
+    struct hall h = open_hall(5, AGING_MS, ROUTE_POLICY_ORDER, 32);
     struct guest *slow[40], *fast[2] = {NULL};
     int n_slow = 0, n_fast = 0, first_slow = 0;
     for (int i = 0; i < 40; i++) {
@@ -166,7 +166,7 @@ static void who_is_urgent_keeps_three_of_four_admissions(void **st)
 static void an_overdue_prompt_goes_first_in_every_fourth_step(void **st)
 {
     (void)st;
-    struct hall h = open_hall(6, AGING_MS, "order", 32);
+    struct hall h = open_hall(6, AGING_MS, ROUTE_POLICY_ORDER, 32);
     struct guest *g = guest_new(&h.seed, 3000, 5);
     int step = 0, own = 0;
     g->r.priority = 3;

@@ -150,9 +150,9 @@ static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, int cache
                                 .prefix_bytes = cache * INT64_C(1024),
                                 .itl_burst_ms = seed % 4 ? 50 : 0,
                                 .priority_aging_ms = seed % 5 * 50,
-                                .route_policy = seed % 3 == 0   ? "none"
-                                                : seed % 3 == 1 ? "order"
-                                                                : "balance"};
+                                .route_policy = seed % 3 == 0   ? ROUTE_POLICY_NONE
+                                                : seed % 3 == 1 ? ROUTE_POLICY_ORDER
+                                                                : ROUTE_POLICY_BALANCE};
     struct err_note note;
     assert_int_equal(scheduler_open(&f->s, &sc, f->e, &note), OK);
 }

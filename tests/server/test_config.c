@@ -5,6 +5,7 @@
 
 #include "server/api/limits.h"
 #include "server/config_table.h"
+#include "server/text/tools/tools.h"
 
 struct loaded {
     struct config c;
@@ -274,6 +275,29 @@ static void questions_need_no_model(void **state)
     config_fini(&l.c);
 }
 
+/* A word's place in its row is its value; those of --tool-format are the rows of the families' table. */
+static void words_are_numbers(void **state)
+{
+    (void)state;
+    struct loaded l =
+        load(LIST("--model", "m", "--dtype", "f32", "--sparse-kind=triangle"), LIST("FLUXD_METRICS_OPEN=on"));
+    assert_int_equal(l.e, OK);
+    assert_int_equal(l.c.dtype, CONFIG_dtype_f32);
+    assert_int_equal(l.c.sparse_kind, CONFIG_sparse_kind_triangle);
+    assert_int_equal(l.c.metrics_open, CONFIG_metrics_open_on);
+    assert_int_equal(l.c.route_policy, CONFIG_route_policy_order);
+    assert_int_equal(l.c.vllm_metrics, CONFIG_vllm_metrics_off);
+    config_fini(&l.c);
+    int n = 0;
+    for (const struct tool_format *f = tool_formats; f->name; f++, n++) {
+        l = load(LIST("--model", "m", "--tool-format", (char *)(uintptr_t)f->name), NULL);
+        assert_int_equal(l.e, OK);
+        assert_int_equal(l.c.tool_format, CONFIG_tool_format_auto + 1 + n);
+        config_fini(&l.c);
+    }
+    assert_int_equal(n, CONFIG_tool_format_smollm);
+}
+
 int main(void)
 {
     const struct CMUnitTest test[] = {
@@ -284,6 +308,7 @@ int main(void)
         cmocka_unit_test(flag_beats_variable_beats_file_beats_default),
         cmocka_unit_test(sizes_take_suffixes),
         cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(words_are_numbers),
         cmocka_unit_test(keys_come_from_file_and_variable),
         cmocka_unit_test(no_mistake_with_keys_opens_the_server),
         cmocka_unit_test(questions_need_no_model),

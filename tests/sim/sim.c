@@ -13,14 +13,15 @@ static double cpu_s(void) { return (double)clock() / CLOCKS_PER_SEC; }
 int main(int argc, char **argv)
 {
     static const struct {
-        const char *title, *policy;
+        const char *title;
+        enum route_policy policy;
         bool age;
         double target_ms, burst_ms;
-    } row[] = {{"none", "none", true, 40, 0},
-               {"order", "order", true, 40, 0},
-               {"balance, no ageing", "balance", false, 40, 0},
-               {"balance", "balance", true, 40, 0},
-               {"order, no target", "order", true, 0, 100}};
+    } row[] = {{"none", ROUTE_POLICY_NONE, true, 40, 0},
+               {"order", ROUTE_POLICY_ORDER, true, 40, 0},
+               {"balance, no ageing", ROUTE_POLICY_BALANCE, false, 40, 0},
+               {"balance", ROUTE_POLICY_BALANCE, true, 40, 0},
+               {"order, no target", ROUTE_POLICY_ORDER, true, 0, 100}};
     int n = argc > 1 ? atoi(argv[1]) : 100000;
     double whole = 0;
     if (n < 1) return 2;

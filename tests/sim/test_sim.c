@@ -5,7 +5,7 @@
 
 enum { N = 3000, FEW = 800 };
 
-static struct sim_result run(enum trace t, const char *policy, bool age, int n)
+static struct sim_result run(enum trace t, enum route_policy policy, bool age, int n)
 {
     struct sim_conf c = {
         .trace = t, .policy = policy, .age = age, .target_ms = 40, .n = n, .load = 0.7, .seed = 9};
@@ -16,7 +16,7 @@ static void every_trace_keeps_the_laws(void **st)
 {
     (void)st;
     for (int t = 0; t < N_TRACES; t++) {
-        struct sim_result r = run((enum trace)t, "balance", true, N);
+        struct sim_result r = run((enum trace)t, ROUTE_POLICY_BALANCE, true, N);
         print_message("%-10s ttft p50 %.0f p99 %.0f ms, itl p99 %.1f ms, %.0f tok/s\n", trace_name[t],
                       r.ttft50_ms, r.ttft99_ms, r.itl99_ms, r.tok_per_s);
         assert_int_equal(r.n_done, N);
@@ -28,15 +28,16 @@ static void every_trace_keeps_the_laws(void **st)
 static void the_same_trace_gives_the_same_run(void **st)
 {
     (void)st;
-    struct sim_result a = run(TRACE_BURSTS, "order", true, FEW), b = run(TRACE_BURSTS, "order", true, FEW);
+    struct sim_result a = run(TRACE_BURSTS, ROUTE_POLICY_ORDER, true, FEW),
+                      b = run(TRACE_BURSTS, ROUTE_POLICY_ORDER, true, FEW);
     assert_memory_equal(&a, &b, sizeof a);
 }
 
 static void age_bounds_the_longest_wait(void **st)
 {
     (void)st;
-    struct sim_result with = run(TRACE_AGENTS, "balance", true, FEW),
-                      without = run(TRACE_AGENTS, "balance", false, FEW);
+    struct sim_result with = run(TRACE_AGENTS, ROUTE_POLICY_BALANCE, true, FEW),
+                      without = run(TRACE_AGENTS, ROUTE_POLICY_BALANCE, false, FEW);
     assert_true(with.ttft_most_ms < without.ttft_most_ms);
 }
 
@@ -47,7 +48,7 @@ static void low_priority_is_served_beside_a_crowd(void **st)
     struct sim_result r[2];
     for (int age = 0; age < 2; age++) {
         struct sim_conf c = {.trace = TRACE_PRIORITIES,
-                             .policy = "balance",
+                             .policy = ROUTE_POLICY_BALANCE,
                              .age = age,
                              .target_ms = 40,
                              .n = N / 2,
@@ -64,7 +65,7 @@ static void a_burst_over_the_queue_is_served_or_refused(void **st)
 {
     (void)st;
     struct sim_conf c = {.trace = TRACE_DOCUMENTS,
-                         .policy = "order",
+                         .policy = ROUTE_POLICY_ORDER,
                          .age = true,
                          .target_ms = 40,
                          .n = SIM_QUEUE + 1000,
@@ -83,7 +84,7 @@ static void a_burst_does_not_wait_for_its_own_first_streams(void **st)
     struct sim_result r[2];
     for (int burst = 0; burst < 2; burst++) {
         struct sim_conf c = {.trace = TRACE_BURSTS,
-                             .policy = "order",
+                             .policy = ROUTE_POLICY_ORDER,
                              .age = true,
                              .burst_ms = 100 * burst,
                              .n = FEW,

@@ -225,7 +225,7 @@ static struct arrival *new_trace(enum trace t, int n, double load, uint32_t seed
 /* --- a run */
 struct sim_conf {
     enum trace trace;
-    const char *policy; /* --route-policy */
+    enum route_policy policy; /* --route-policy */
     bool age;
     double target_ms, burst_ms; /* --itl-target-ms (0: the stretch of a device), --itl-burst-ms */
     int n;

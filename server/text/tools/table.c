@@ -194,13 +194,6 @@ const struct tool_format tool_formats[] = {
     {.name = NULL},
 };
 
-const struct tool_format *tool_format_find(const char *name)
-{
-    for (const struct tool_format *f = tool_formats; f->name; f++)
-        if (!strcmp(f->name, name)) return f;
-    return NULL;
-}
-
 bool tool_format_marks(const struct tool_format *f, bool calls, const char *p, size_t n)
 {
     static const char *const channel[] = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>",

@@ -59,7 +59,6 @@ struct tool_format {
 
 /* Ends with an empty row. The first one is what models without tools in their template are asked to write. */
 extern const struct tool_format tool_formats[];
-const struct tool_format *tool_format_find(const char *name); /* NULL: none of that name */
 /* Whether a special token's text belongs to a marker of the row, so that a parser must see it; calls: also to
  * those of calls. */
 bool tool_format_marks(const struct tool_format *f, bool calls, const char *p, size_t n);

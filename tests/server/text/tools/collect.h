@@ -62,6 +62,13 @@ static inline void collect(void *arg, const struct tool_event *e)
     if (e->kind == TOOL_END) c->ended[e->call] = true;
 }
 
+static inline const struct tool_format *format_named(const char *name)
+{
+    for (const struct tool_format *f = tool_formats; f->name; f++)
+        if (!strcmp(f->name, name)) return f;
+    return NULL;
+}
+
 static inline const char *str_of(const struct strbuf *s) { return s->len ? s->data : ""; }
 
 /* part 0: parts of 1 to 7 bytes by chance. */

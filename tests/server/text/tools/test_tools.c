@@ -42,7 +42,7 @@ static const char *word(const cJSON *of, const char *key)
 
 static const struct tool_format *format_of(const cJSON *c)
 {
-    const struct tool_format *f = tool_format_find(word(c, "format"));
+    const struct tool_format *f = format_named(word(c, "format"));
     assert_non_null(f);
     return f;
 }
@@ -176,7 +176,7 @@ static void says(const char *format, const char *answer, const char *text, const
         struct collected got;
         struct strbuf all;
         strbuf_init(&all);
-        read_answer(&got, tool_format_find(format), &tools, answer, strlen(answer), part ? part : 1000000);
+        read_answer(&got, format_named(format), &tools, answer, strlen(answer), part ? part : 1000000);
         for (int i = 0; i < got.n_call; i++)
             strbuf_printf(&all, "%s%s(%s)%s", i ? " " : "", str_of(&got.name[i]), str_of(&got.args[i]),
                           got.ended[i] ? "" : "...");
