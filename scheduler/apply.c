@@ -18,6 +18,7 @@ static void announce(struct sched_core *k, struct request *r)
 static void announce_done(struct sched_core *k, struct request *r, enum finish finish)
 {
     r->n_put++;
+    r->over = true;
     request_push(r, &(struct event){.kind = EVENT_DONE, .finish = finish});
     CHECK(mailbox_put(k->outbox, r));
 }
@@ -168,6 +169,7 @@ static void prompt_done(struct sched_core *k, struct seq *s, const struct sample
     s->decode_from_ns = k->now_ns;
     bool replay = r->use.n_answer > 0;
     if (!first->bad) reuse_commit(k, s);
+    r->scored = !first->bad;
     if (!replay) {
         r->use.prefill_ns = k->now_ns - s->start_ns;
         sched_hist_time(&k->stats->prefill, r->use.prefill_ns);

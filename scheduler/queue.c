@@ -230,12 +230,13 @@ static void count_layer_pages(struct scheduler *s)
 }
 
 /* Of several choices of one prompt the first to run computes it, and the others go on behind its pages: so
- * they wait for those. */
+ * they wait for those. So does a prompt that takes its scores from another. */
 static bool awaits_siblings(const struct scheduler *s, const struct request *r)
 {
-    bool awaits = false;
-    if (!r->siblings || r->swapped || r->use.n_answer > 0 || !reuse_would(&s->core, r)) return false;
-    for (int i = 0; i < s->info->max_seqs; i++)
+    const struct request *d = r->donor;
+    if ((!r->siblings && !d) || r->swapped || r->use.n_answer > 0 || !reuse_would(&s->core, r)) return false;
+    bool awaits = d && !d->scored && !d->over;
+    for (int i = 0; i < s->info->max_seqs && r->siblings; i++)
         awaits |= s->seq[i].req && s->seq[i].req->siblings == r->siblings && s->seq[i].phase == SEQ_PREFILL;
     return awaits;
 }

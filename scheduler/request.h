@@ -122,6 +122,9 @@ struct request {
     const char *cache_salt;        /* the prefix cache shares only among equal ones; NULL: none */
     struct sample_out *prompt_out; /* [n_prompt] or NULL */
     int prompt_top;
+    const struct request *donor; /* with prompt_out: an earlier one of the same call that has it too and
+                                    begins with the same n_donor tokens; lives as long. NULL: none */
+    int n_donor;
     void *owner; /* the server's; not looked at */
 
     /* between the threads */
@@ -140,6 +143,8 @@ struct request {
     struct list wait_node; /* among all that wait, in the order in which they began to */
     int64_t wait_ns;       /* when it began to wait: submitted, or preempted; stays while it runs */
     int n_before;          /* that waited when it began to */
+    bool scored;           /* all of prompt_out is written */
+    bool over;             /* DONE is on its way */
     bool aged;             /* it was overdue when it was admitted */
     bool parked;           /* its client does not read, and others had its place: see park.c */
     void *seq;

@@ -49,9 +49,27 @@ static int rest_of(const struct sched_core *k, bool open)
     return max_of(max_of(1, k->info->tail_tok), open ? k->info->router_pool_size : 0);
 }
 
+/* Scores of a prompt want its rows, but for those that are there, or that its donor has. Row t says what came
+ * at t + 1, so of what both have in common the last row is the prompt's own; so are those that the donor's
+ * end decided about. */
+static int rows_spared(const struct sched_core *k, const struct request *r, bool donor_has)
+{
+    if (!r->prompt_out || r->scored) return r->n_prompt;
+    if (!r->donor || !donor_has) return 0;
+    return max_of(min_of(r->n_donor - 1, r->donor->n_prompt - k->info->tail_tok), 0);
+}
+
 bool reuse_would(const struct sched_core *k, const struct request *r)
 {
-    return k->prefix && !r->prompt_out && r->n_prompt - rest_of(k, k->info->has_router) >= PAGE_TOK;
+    return k->prefix &&
+           min_of(r->n_prompt - rest_of(k, k->info->has_router), rows_spared(k, r, true)) >= PAGE_TOK;
+}
+
+/* What the donor's rows said is true of pages that were written under its route, or under any. */
+static bool donor_fits(const struct sched_core *k, const struct request *r, const struct prefix_hit *h)
+{
+    const uint8_t *route = prefix_route(h);
+    return route[0] == ROUTE_OPEN || memcmp(route, r->donor->use.route, (size_t)k->lim.n_layer) == 0;
 }
 
 /* Takes the hit where there is room for it. */
@@ -83,9 +101,14 @@ static void begin(struct sched_core *k, struct seq *s, int room, int sum_layers)
                              .n_tok = r->n_prompt - rest_of(k, open),
                              .route = s->view.route};
     if (s->n_stray >= STRAYS_MOST) ask.n_tok = min_of(ask.n_tok, k->info->common_blocks * PAGE_TOK);
-    if (!r->prompt_out && ask.n_tok > 0) /* scores of a prompt want all its rows */
-        h = prefix_find(k->prefix, &ask);
+    const bool scores = r->prompt_out && !r->scored;
+    ask.n_tok = min_of(ask.n_tok, rows_spared(k, r, scores && r->donor && r->donor->scored));
+    if (ask.n_tok > 0) h = prefix_find(k->prefix, &ask);
+    if (h.n_block > 0 && scores && !donor_fits(k, r, &h)) h = (struct prefix_hit){0};
     if (h.n_block > 0 && !take(k, s, &h, room)) h = (struct prefix_hit){0};
+    if (scores && h.n_block > 0)
+        memcpy(r->prompt_out, r->donor->prompt_out,
+               ((size_t)h.n_block * PAGE_TOK + 1) * sizeof *r->prompt_out);
     ask.n_tok = max_of(r->n_prompt - k->info->tail_tok, 0);
     prefix_begin(k->prefix, s->view.slot, &ask, &h, sum_layers);
     s->view.head_sum = prefix_sums(k->prefix, s->view.slot);

@@ -27,6 +27,8 @@ uint8_t fake_bit(const int32_t *tok, int n_prompt,
                  int layer); /* what its router decides, of both ends of a prompt */
 uint8_t fake_bit_moved(const int32_t *tok, int n_prompt, int layer,
                        float bias); /* margins of 1 and -1, and a bias */
+float fake_score(const struct fake_conf *c, const int32_t *tok, int n_prompt, const uint8_t *route,
+                 int t); /* what row t of a prompt says of the token behind it */
 int fake_steps(const struct engine *e);
 
 #endif

@@ -452,6 +452,68 @@ static void the_time_to_come_back_follows_the_queue(void **st)
     for (int i = 0; i < 300; i++) free_ask(a[i]);
 }
 
+/* Prompts of one call in which many share a prefix, with all that may hinder their sharing: routes of their
+ * own, pages that fall out of the cache, a first one that is cancelled. */
+static struct ask *scoring_ask(uint32_t *seed, struct ask *const *before, int n_before)
+{
+    struct ask *from = n_before && rnd(seed) % 4 ? before[rnd(seed) % (uint32_t)n_before] : NULL;
+    const int n_own = 1 + (int)(rnd(seed) % 500);
+    const int n_shared = from ? 1 + (int)(rnd(seed) % (uint32_t)from->r.n_prompt) : 0;
+    struct ask *a = new_ask(seed, n_shared + n_own > 1800 ? 1800 : n_shared + n_own, (int)(rnd(seed) % 3));
+    if (from) memcpy(a->r.prompt, from->r.prompt, (size_t)n_shared * sizeof *a->r.prompt);
+    a->r.prompt_out = calloc((size_t)a->r.n_prompt, sizeof *a->r.prompt_out);
+    for (int i = 0; i < n_before; i++) {
+        const struct request *d = &before[i]->r;
+        int n = 0;
+        while (n < a->r.n_prompt && n < d->n_prompt && a->r.prompt[n] == d->prompt[n]) n++;
+        if (n <= a->r.n_donor) continue;
+        a->r.donor = d;
+        a->r.n_donor = n;
+    }
+    return a;
+}
+
+static void prompts_with_a_prefix_in_common_have_the_scores_of_each_alone(void **st)
+{
+    enum { MANY = 40, ROUNDS = 24 };
+    (void)st;
+    uint32_t seed = 12;
+    uint64_t cached = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        struct fake_conf c = {FAKE_SMALL, .max_seqs = 6, .resumes = true};
+        c.common_blocks = round % 3;
+        c.tail_tok = round % 2 ? PAGE_TOK : 0;
+        c.n_page = round % 4 == 3 ? 120 : 400;
+        struct house *h = open_house_as(
+            c, (struct scheduler_conf){.queue_len = 100, .prefix_bytes = (round % 5 ? 300 : 30) * 1024},
+            true);
+        struct ask *a[MANY];
+        for (int i = 0; i < MANY; i++) {
+            struct err_note note;
+            a[i] = scoring_ask(&seed, a, i);
+            assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
+            if (rnd(&seed) % 16 == 0) scheduler_cancel(h->s, &a[i]->r);
+        }
+        serve(h, MANY);
+        for (int i = 0; i < MANY; i++) {
+            const struct request *r = &a[i]->r;
+            check_tokens(a[i]);
+            for (int t = 0; a[i]->finish == FINISH_LENGTH && t + 1 < r->n_prompt; t++) {
+                assert_int_equal(r->prompt_out[t + 1].id, r->prompt[t + 1]);
+                assert_true(r->prompt_out[t + 1].logprob ==
+                            fake_score(&c, r->prompt, r->n_prompt, r->use.route, t));
+            }
+        }
+        cached += atomic_load(&scheduler_stats(h->s)->cached_tok);
+        close_house(h);
+        for (int i = 0; i < MANY; i++) {
+            free(a[i]->r.prompt_out);
+            free_ask(a[i]);
+        }
+    }
+    assert_true(cached > 10000); /* it is what happens, not what is avoided */
+}
+
 int main(void)
 {
     const struct CMUnitTest t[] = {
@@ -465,6 +527,7 @@ int main(void)
         cmocka_unit_test(stop_ids_end_and_min_tokens_ban),
         cmocka_unit_test(swapped_requests_come_back_with_their_pages),
         cmocka_unit_test(routes_move_under_load_and_keep_their_floor_through_preemption),
+        cmocka_unit_test(prompts_with_a_prefix_in_common_have_the_scores_of_each_alone),
         cmocka_unit_test(the_time_to_come_back_follows_the_queue)};
     return cmocka_run_group_tests(t, NULL, NULL);
 }
