@@ -4,6 +4,7 @@
  * inside the library's own call stack. */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -150,6 +151,8 @@ static void log_call(const struct http_call *c, bool whole)
     if (c->trace.parent[0])
         snprintf(names + n, sizeof names - n, " trace=\"%.32s\" parent=\"%.16s\"", c->trace.parent + 3,
                  c->trace.parent + 36);
+    n = strlen(names);
+    if (!whole && c->conn->left_by) snprintf(names + n, sizeof names - n, " left=%s", c->conn->left_by);
     log_line(c->route && c->route->method == HTTP_POST ? LOG_INFO : LOG_DEBUG, "request",
              "id=%s client=%s method=%s path=%.128s status=%d whole=%s ms=%.1f%s", c->id,
              peer_text(&c->client, client), c->method, c->url, c->status, whole ? "yes" : "no",

@@ -1,6 +1,7 @@
 /* conn: one connection that the library has, from the gate (gate.c) to its end. All its deadlines are here:
  * the library knows only inactivity, and a slow attacker is never inactive. Loop thread only. */
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -78,8 +79,10 @@ void http_conn_evict(struct http_conn *c)
 static void on_left(uv_poll_t *p, int status, int events)
 {
     struct http_conn *c = p->data;
+    struct pollfd now = {.fd = c->fd, .events = POLLRDHUP};
     (void)status, (void)events;
     uv_poll_stop(p);
+    c->left_by = poll(&now, 1, 0) == 1 && !(now.revents & (POLLERR | POLLHUP)) ? "fin" : "reset";
     list_push_back(&c->http->left, &c->left);
     http_kick(c->http);
 }

@@ -135,6 +135,7 @@ struct http_conn {
     struct guard first;   /* the first header block, while it stands at the gate */
     bool evicted;         /* closed to make room, which the library has yet to do */
     bool midway;          /* the deadline of a later header block runs */
+    const char *left_by;  /* how the peer's end came, for the log; NULL: it has not */
     struct http_reader reader;
     uint64_t n_request;         /* requests that the library has begun */
     struct MHD_Connection *mhd; /* once the gate let it in */

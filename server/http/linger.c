@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "server/http/internal.h"
 
 struct http_linger {
@@ -99,6 +100,18 @@ void http_linger_close_all(struct http *h)
     LIST_EACH_SAFE (it, &h->linger) finish(LIST_ITEM(it, struct http_linger, all));
 }
 
+/* The access log has calls alone; this is what never became one, or its end. */
+static void log_refusal(int fd, const struct http_call *c, int status, const struct err_note *note)
+{
+    struct sockaddr_storage addr = {.ss_family = AF_UNSPEC};
+    struct peer peer;
+    char text[PEER_TEXT_BYTES];
+    getpeername(fd, (struct sockaddr *)&addr, &(socklen_t){sizeof addr});
+    peer_of_socket(&peer, &addr);
+    log_line(LOG_DEBUG, "request refused", "id=%s client=%s status=%d code=%s why=\"%s\"", c ? c->id : "-",
+             peer_text(&peer, text), status, err_code(note->code), note->text);
+}
+
 void http_refuse_raw(struct http *h, int fd, const struct http_call *c, const struct err_note *note)
 {
     int status = err_status(note->code);
@@ -115,6 +128,7 @@ void http_refuse_raw(struct http *h, int fd, const struct http_call *c, const st
     strbuf_puts(&b, "\r\n");
     strbuf_put(&b, body.data, body.len);
     h->stats.by_status[status / 100]++;
+    log_refusal(fd, c, status, note);
     /* An empty send buffer takes these few hundred bytes whole, or the client is lost anyway. */
     if (!strbuf_failed(&b) && !strbuf_failed(&body)) {
         ssize_t sent = send(fd, b.data, b.len, MSG_DONTWAIT | MSG_NOSIGNAL);
