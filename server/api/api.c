@@ -23,6 +23,7 @@ struct job {
     enum api_endpoint endpoint;
     uint32_t key_id;
     int64_t start_ns;
+    char *route; /* of a header; NULL: none */
     struct http_body *body;
     struct ask *ask; /* result */
     enum err failed;
@@ -231,9 +232,9 @@ static struct job *job_of(struct lane_job *l) { return LIST_ITEM(l, struct job, 
 static void work(struct lane_job *l)
 {
     struct job *j = job_of(l);
-    size_t n;
-    const char *body = http_body_text(j->body, &n);
-    j->failed = prep_run_for(&j->ask, &j->api->env, j->endpoint, j->key_id, body, n, &j->note);
+    struct prep_call call = {.endpoint = j->endpoint, .key_id = j->key_id, .route = j->route};
+    call.body = http_body_text(j->body, &call.n);
+    j->failed = prep_run_for(&j->ask, &j->api->env, &call, &j->note);
 }
 
 static void job_free(struct job *j)
@@ -243,6 +244,7 @@ static void job_free(struct job *j)
     list_remove(&j->node);
     j->api->stats.preps_open--;
     j->api->live--;
+    free(j->route);
     free(j);
 }
 
@@ -331,8 +333,11 @@ static struct job *job_new(struct api *api, struct http_call *c, enum api_endpoi
 {
     struct job *j = calloc(1, sizeof *j);
     if (!j) return NULL;
-    j->body = http_body_take(c);
+    const char *route = http_header(c, PARAMS_ROUTE_HEADER);
+    j->route = route ? strdup(route) : NULL;
+    j->body = route && !j->route ? NULL : http_body_take(c);
     if (!j->body) {
+        free(j->route);
         free(j);
         return NULL;
     }

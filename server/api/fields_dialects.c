@@ -10,6 +10,8 @@ const struct json_row extension_fields[] = {
     F("frequency_penalty", JSON_DOUBLE, frequency, .fmin = -2, .fmax = 2),
     F("logit_bias", JSON_PAIRS, bias, .max = INT32_MAX, .fmin = -100, .fmax = 100,
       .max_items = LOGIT_BIAS_MOST),
+    F("bad_words", JSON_STRINGS, bad_words, .min = 1, .max = BAD_WORD_BYTES_MOST,
+      .max_items = BAD_WORDS_MOST),
     F("seed", JSON_INT, seed, .min = INT64_MIN, .max = INT64_MAX),
     F("ignore_eos", JSON_BOOL, ignore_eos),
     F("priority", JSON_INT32, priority, .min = INT32_MIN, .max = INT32_MAX),

@@ -109,6 +109,21 @@ static void put_either(struct json_out *o)
     json_out_end(o);
 }
 
+static void put_parameter(struct json_out *o, const char *name, const char *in)
+{
+    json_out_array(o, "parameters");
+    json_out_object(o, NULL);
+    json_out_text(o, "name", name);
+    json_out_text(o, "in", in);
+    json_out_bool(o, "required", !strcmp(in, "path"));
+    json_out_object(o, "schema");
+    json_out_text(o, "type", "string");
+    json_out_int(o, "minLength", 1);
+    json_out_end(o);
+    json_out_end(o);
+    json_out_end(o);
+}
+
 static void put_body(struct json_out *o, const struct body_row *b)
 {
     struct params_tables t;
@@ -117,6 +132,7 @@ static void put_body(struct json_out *o, const struct body_row *b)
     json_out_object(o, b->path);
     json_out_object(o, "post");
     json_out_text(o, "operationId", b->name);
+    if (has_field(&t, "route")) put_parameter(o, PARAMS_ROUTE_HEADER, "header");
     json_out_object(o, "requestBody");
     json_out_bool(o, "required", true);
     json_out_object(o, "content");
@@ -135,21 +151,6 @@ static void put_body(struct json_out *o, const struct body_row *b)
     json_out_end(o);
 }
 
-static void put_path_parameter(struct json_out *o)
-{
-    json_out_array(o, "parameters");
-    json_out_object(o, NULL);
-    json_out_text(o, "name", "id");
-    json_out_text(o, "in", "path");
-    json_out_bool(o, "required", true);
-    json_out_object(o, "schema");
-    json_out_text(o, "type", "string");
-    json_out_int(o, "minLength", 1);
-    json_out_end(o);
-    json_out_end(o);
-    json_out_end(o);
-}
-
 static bool same_path(const struct view_row *a, const struct view_row *b)
 {
     return b < view_row + sizeof view_row / sizeof *view_row && !strcmp(a->path, b->path);
@@ -161,7 +162,7 @@ static void put_view(struct json_out *o, const struct view_row *v, bool keys)
     json_out_object(o, v->method);
     json_out_text(o, "operationId", v->name);
     json_out_text(o, "summary", v->what);
-    if (strchr(v->path, '{')) put_path_parameter(o);
+    if (strchr(v->path, '{')) put_parameter(o, "id", "path");
     if (keys && v->open) json_out_array(o, "security"), json_out_end(o);
     put_responses(o, v->type, v->answer, false);
     json_out_end(o);

@@ -40,6 +40,8 @@ static const struct json_row sampling_row[] = {
       .max_items = LOGIT_BIAS_MOST),
     F("seed", JSON_INT, seed, .min = INT64_MIN, .max = INT64_MAX),
     F("stop", JSON_STRINGS, stop, .min = 1, .max = STOP_BYTES_MOST, .min_items = 1, .max_items = STOP_MOST),
+    F("bad_words", JSON_STRINGS, bad_words, .min = 1, .max = BAD_WORD_BYTES_MOST,
+      .max_items = BAD_WORDS_MOST),
     F("stop_token_ids", JSON_INTS, stop_ids, .max = INT32_MAX, .max_items = STOP_IDS_MOST),
     F("allowed_token_ids", JSON_INTS, allow_ids, .max = INT32_MAX, .min_items = 1,
       .max_items = ALLOWED_IDS_MOST),
@@ -65,7 +67,6 @@ static const struct json_row sampling_row[] = {
     F("cache_salt", JSON_STRING, cache_salt, .max = NAME_BYTES_MOST),
     IGNORED("spaces_between_special_tokens"), /* byte-level models have none to add */
     REJECTED("suffix"),
-    REJECTED("bad_words"),
     REJECTED("use_beam_search"),
     REJECTED_BUT("length_penalty", 1),
     REJECTED("logits_processors"),
@@ -241,6 +242,7 @@ static void params_init(struct params *p, const struct form *f)
         .parallel_calls = true,
         .reasoning_effort = -1,
         .verbosity = -1,
+        .route_name = "route",
         .max_tool_calls = -1,
         .store = true,
     };
@@ -278,14 +280,14 @@ static enum err check_route_object(struct params *p, struct json_in *in, const s
     const cJSON *only = p->route.node->child;
     int most = 0;
     if (!only || only->next || strcmp(only->string, "min_full_layers"))
-        return json_in_fail(in, ERR_UNSUPPORTED, "route",
+        return json_in_fail(in, ERR_UNSUPPORTED, p->route_name,
                             "is supported as an object with the field min_full_layers alone");
     for (int l = 0; l < model->n_layer; l++)
         most += !model->fixed_route || model->fixed_route[l] != ROUTE_SPARSE;
     if (!cJSON_IsNumber(only) || only->valuedouble != floor(only->valuedouble))
-        return json_in_fail(in, ERR_INVALID_TYPE, "route", "must have an integer as min_full_layers");
+        return json_in_fail(in, ERR_INVALID_TYPE, p->route_name, "must have an integer as min_full_layers");
     if (only->valuedouble < 0 || only->valuedouble > most)
-        return json_in_fail(in, ERR_INVALID_VALUE, "route",
+        return json_in_fail(in, ERR_INVALID_VALUE, p->route_name,
                             "must have a min_full_layers in 0..%d, the layers that may be full", most);
     p->min_full_layers = (int32_t)only->valuedouble;
     return OK;
@@ -300,16 +302,16 @@ static enum err check_route(struct params *p, struct json_in *in, const struct e
     if (r->kind == JSON_KIND_OBJECT) return check_route_object(p, in, model);
     if (r->kind == JSON_KIND_ARRAY) {
         if (r->ints.n == (size_t)n_layer) return OK;
-        return json_in_fail(in, ERR_INVALID_VALUE, "route", "must have a 0 or 1 for each of the %d layers",
-                            n_layer);
+        return json_in_fail(in, ERR_INVALID_VALUE, p->route_name,
+                            "must have a 0 or 1 for each of the %d layers", n_layer);
     }
     if (r->kind != JSON_KIND_STRING)
-        return json_in_fail(in, ERR_INVALID_TYPE, "route",
+        return json_in_fail(in, ERR_INVALID_TYPE, p->route_name,
                             "must be a word, a string or an array of 0 and 1, or an object");
     const char *s = r->node->valuestring;
     if (!strcmp(s, "auto") || !strcmp(s, "full") || !strcmp(s, "sparse")) return OK;
     if (strlen(s) == (size_t)n_layer && strspn(s, "01") == strlen(s)) return OK;
-    return json_in_fail(in, ERR_INVALID_VALUE, "route",
+    return json_in_fail(in, ERR_INVALID_VALUE, p->route_name,
                         "must be \"auto\", \"full\", \"sparse\" or %d characters of 0 and 1, layer 0 first",
                         n_layer);
 }
@@ -657,8 +659,16 @@ const struct json_row *params_rows_inside(const char *field)
     return NULL;
 }
 
+/* Only words and strings of bits fit a header. */
+static void take_route_header(struct params *p, const char *route)
+{
+    p->route_said = (cJSON){.type = cJSON_String, .valuestring = (char *)(uintptr_t)route};
+    p->route = (struct json_any){.kind = JSON_KIND_STRING, .node = &p->route_said};
+    p->route_name = PARAMS_ROUTE_HEADER;
+}
+
 enum err params_read(struct params *p, struct json_in *in, enum api_endpoint endpoint,
-                     const struct engine_info *model)
+                     const struct engine_info *model, const char *route)
 {
     const struct form *f = form_of[endpoint];
     params_init(p, f);
@@ -669,6 +679,7 @@ enum err params_read(struct params *p, struct json_in *in, enum api_endpoint end
     put_tables(&t, f, by_messages);
     enum err e = OK;
     for (int i = 0; !e && i < t.n; i++) e = json_in_read(in, in->root, t.table[i], p);
+    if (route && p->route.kind == JSON_KIND_NULL) take_route_header(p, route);
     if (!e) e = check_vocabulary(p, in, model->n_vocab);
     if (!e && by_messages) e = check_messages(p, in, f);
     if (!e && f->either && !by_messages && p->prompt.n == 0)

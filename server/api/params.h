@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "scheduler/scheduler.h"
+#include "server/api/bad_words.h"
 #include "server/api/chat_tools.h"
 #include "server/api/endpoint.h"
 #include "server/api/format.h"
@@ -45,10 +46,12 @@ struct params {
     int32_t top_k;                                                     /* -2: absent */
     int64_t seed;
     bool has_seed;
-    struct json_strs stop;
+    struct json_strs stop, bad_words;
     struct json_ints stop_ids, allow_ids;
     struct json_pairs bias;
     struct json_any route;
+    cJSON route_said;        /* what route is, where a header says it */
+    const char *route_name;  /* where it was said, for errors */
     int32_t min_full_layers; /* of a route that is an object */
     bool stream, include_usage, continuous_usage;
     bool echo, ignore_eos, include_stop, return_token_ids, return_token_strs;
@@ -80,10 +83,12 @@ struct params {
 
 extern const char *const params_effort[], *const params_verbosity[]; /* NULL at the end */
 
-/* Reads body (root of in) into p; every refusal is told to in's note. vocab bounds token ids, n_layer the
- * route's length. */
+#define PARAMS_ROUTE_HEADER "X-Fluxd-Route"
+/* Reads body (root of in) into p; every refusal is told to in's note. The model bounds token ids and the
+ * route's length. route: what PARAMS_ROUTE_HEADER says, for a body that says nothing of it; NULL: nothing.
+ * Borrowed by p. */
 enum err params_read(struct params *p, struct json_in *in, enum api_endpoint endpoint,
-                     const struct engine_info *model);
+                     const struct engine_info *model, const char *route);
 
 /* For a description: the n tables by which a body of this endpoint is read (those of messages too where it
  * may have messages or a prompt, then one of both is needed), and the table of an object that is a field;

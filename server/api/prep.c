@@ -247,6 +247,21 @@ static enum err keep_text(struct prep *c, int prompt_i, const struct token_vec *
     return failed ? no_memory(c->in->note) : OK;
 }
 
+/* Of the prompts before it, the first one with which it has the most pages in common. */
+static void find_donor(const struct ask *a, int prompt_i)
+{
+    enum { BACK_MOST = 32 /* so that thousands of prompts cost no more than their length */ };
+    struct request *r = a->request[prompt_i * a->n_per_prompt];
+    for (int i = prompt_i > BACK_MOST ? prompt_i - BACK_MOST : 0; i < prompt_i && r->prompt_out; i++) {
+        const struct request *d = a->request[i * a->n_per_prompt];
+        int n = 0;
+        while (n < r->n_prompt && n < d->n_prompt && r->prompt[n] == d->prompt[n]) n++;
+        if ((n - 1) / PAGE_TOK <= (r->n_donor - 1) / PAGE_TOK) continue;
+        r->donor = d;
+        r->n_donor = n;
+    }
+}
+
 static enum err add_prompt(struct prep *c, int prompt_i, struct token_vec *ids)
 {
     struct ask *a = c->a;
@@ -261,6 +276,7 @@ static enum err add_prompt(struct prep *c, int prompt_i, struct token_vec *ids)
         e = make_request(c, ids, i, max_new, given, &a->request[prompt_i * a->n_per_prompt + i]);
     for (int i = 0; i < a->n_per_prompt && a->n_per_prompt > 1 && !e; i++)
         a->request[prompt_i * a->n_per_prompt + i]->siblings = &a->prompt[prompt_i];
+    if (!e) find_donor(a, prompt_i);
     if (!e)
         a->prompt[prompt_i] =
             (struct ask_prompt){.id = a->request[prompt_i * a->n_per_prompt]->prompt, .n = (int)ids->n};
@@ -420,6 +436,20 @@ static enum err constrain(struct prep *c)
     return e;
 }
 
+static enum err ban_words(struct prep *c)
+{
+    struct ask *a = c->a;
+    struct bad_words *words;
+    if (c->p.bad_words.n == 0 || a->scores || c->routes) return OK;
+    enum err e = bad_words_new(&words, &a->mem, c->env->chat.tokenizer, c->env->model->n_vocab,
+                               &c->p.bad_words, c->in->note);
+    for (int i = 0; i < ask_n_choice(a) && !e; i++) {
+        a->request[i]->guide = bad_words_guide(words, a->request[i]->guide, &a->mem);
+        if (!a->request[i]->guide) e = no_memory(c->in->note);
+    }
+    return e;
+}
+
 static enum err fill_ask(struct prep *c)
 {
     const struct params *p = &c->p;
@@ -450,6 +480,7 @@ static enum err fill_ask(struct prep *c)
     if (!e) e = add_prompts(c);
     if (!e) e = constrain(c);
     if (!e && a->response && response_tools_fill(a->response, &a->mem, p)) e = no_memory(c->in->note);
+    if (!e) e = ban_words(c);
     return e;
 }
 
@@ -510,7 +541,7 @@ static enum err work_tokenize(struct prep *c) { return prep_tokenize(c->env, &c-
 
 static enum err work_detokenize(struct prep *c) { return prep_detokenize(c->env, &c->p, c->in, c->a); }
 
-static enum err run(struct prep *c)
+static enum err run(struct prep *c, const char *route)
 {
     static enum err (*const work_of[API_N_ENDPOINT])(struct prep *) = {
 #define ENDPOINT(id, path, name, prefix, fields, work, ...) [API_##id] = work_##work,
@@ -520,27 +551,27 @@ static enum err run(struct prep *c)
 #undef VIEW
     };
     CHECK(work_of[c->a->endpoint]);
-    enum err e = params_read(&c->p, c->in, c->a->endpoint, c->env->model);
+    enum err e = params_read(&c->p, c->in, c->a->endpoint, c->env->model, route);
     if (!e) e = check_model(c);
     return e ? e : work_of[c->a->endpoint](c);
 }
 
-enum err prep_run_for(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint,
-                      uint32_t key_id, const char *body, size_t n, struct err_note *note)
+enum err prep_run_for(struct ask **out, const struct prep_env *env, const struct prep_call *call,
+                      struct err_note *note)
 {
     *out = NULL;
     struct ask *a = calloc(1, sizeof *a);
     if (!a) return no_memory(note);
-    a->endpoint = endpoint;
-    a->key_id = key_id;
+    a->endpoint = call->endpoint;
+    a->key_id = call->key_id;
     a->responses = env->responses;
     arena_init(&a->mem, ASK_BYTES_MOST);
     strbuf_init(&a->answer);
     struct json_in in;
-    enum err e = json_in_open(&in, body, n, &env->limits, note);
+    enum err e = json_in_open(&in, call->body, call->n, &env->limits, note);
     if (!e) {
         struct prep c = {.env = env, .in = &in, .a = a};
-        e = run(&c);
+        e = run(&c, call->route);
         json_in_close(&in);
     }
     if (e) {

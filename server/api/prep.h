@@ -73,12 +73,20 @@ struct ask {
 
 /* On failure note says why and nothing is left behind. Free with ask_free once no request is with the
  * scheduler. */
-enum err prep_run_for(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint,
-                      uint32_t key_id, const char *body, size_t n, struct err_note *note);
+struct prep_call {
+    enum api_endpoint endpoint;
+    uint32_t key_id;   /* of the API key; 0: none */
+    const char *route; /* PARAMS_ROUTE_HEADER; NULL: none */
+    const char *body;
+    size_t n;
+};
+enum err prep_run_for(struct ask **out, const struct prep_env *env, const struct prep_call *call,
+                      struct err_note *note);
 static inline enum err prep_run(struct ask **out, const struct prep_env *env, enum api_endpoint endpoint,
                                 const char *body, size_t n, struct err_note *note)
 {
-    return prep_run_for(out, env, endpoint, 0, body, n, note);
+    const struct prep_call call = {.endpoint = endpoint, .body = body, .n = n};
+    return prep_run_for(out, env, &call, note);
 }
 void ask_free(struct ask *a); /* NULL is fine */
 

@@ -7,6 +7,8 @@ import pytest
 
 from conftest import Stream, check_error, on_gpu
 
+both = pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+
 pytestmark = pytest.mark.real_model
 
 FACE, FLAG, CJK = "😀", "🏴‍☠️", "日本語"
@@ -300,6 +302,22 @@ def test_of_several_stop_strings_the_first_to_end_wins(server):
     assert " 7, 8" in full
     got = server.complete("1, 2, 3, 4,", max_tokens=30, stop=["never", " 7, 8", ", 8", "8, 9"])["choices"][0]
     assert got["text"] == full[:full.index(" 7, 8")] and got["finish_reason"] == "stop"
+
+
+@both
+def test_bad_words_are_never_said(server, path):
+    """Each ban moves the answer; a token that was said is banned in turn, alone and behind a space."""
+    chat = {"messages": [{"role": "user", "content": "Hi"}]}
+    ask = dict(max_tokens=12, temperature=0, ignore_eos=True, return_token_ids=True, **(chat if "chat" in path else {"prompt": "Once upon a time"}))
+    words, banned = [], set()
+    for _ in range(6):
+        choice = server.post(path, {**ask, "bad_words": words}).json()["choices"][0]
+        assert not banned & set(choice["token_ids"]), (words, choice)
+        with Stream(server, path, **{**ask, "bad_words": words}) as x:
+            assert [t for _, f in x for c in f["choices"] for t in c.get("token_ids") or []] == choice["token_ids"]
+        new = choice["token_ids"][0]
+        words.append(server.post("/detokenize", {"tokens": [new]}).json()["prompt"].lstrip(" "))
+        banned |= {i for w in (words[-1], " " + words[-1]) for i in server.ids(w) if len(server.ids(w)) == 1}
 
 
 def test_half_a_stop_string_at_the_end_is_text(server):

@@ -56,6 +56,31 @@ def test_conversations_have_the_same_bits(pair):
     assert hits >= 3
 
 
+def scored(server, prompts, **fields):
+    """Of each prompt what the answer says, as printed, and all tokens that were cached."""
+    r = server.post("/v1/completions", {"prompt": prompts, "max_tokens": 0, "echo": True, "logprobs": 3, **fields}, timeout=300)
+    assert r.status_code == 200, r.text
+    whole = json.loads(r.text, parse_float=str)
+    return [{**c, "index": 0} for c in whole["choices"]], whole["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+@pytest.mark.parametrize("route", ["full", ROUTES[2]])
+def test_scores_of_prompts_with_a_prefix_in_common_are_those_of_each_alone(pair, route):
+    """Choices of questions behind one context, as lm-eval sends them, and prompts that are alike, or a part of each other."""
+    cached, cold = pair
+    rng = random.Random(route)
+    some = lambda n: [rng.randrange(100, 40_000) for _ in range(n)]
+    context, questions = some(256), [some(100), some(140)]
+    prompts = [context + q + some(n) for q in questions for n in (1, 3)] + [context, context[:129]]
+    prompts += [prompts[2], context + [prompts[0][256] + 1] + prompts[0][257:]]
+    rng.shuffle(prompts)
+    for max_tokens in (0, 2):
+        fields = dict(route=route, cache_salt=f"{route} {max_tokens}", max_tokens=max_tokens, temperature=0, ignore_eos=True)
+        together, n = scored(cached, prompts, **fields)
+        assert n >= 4 * 128, "what they have in common is computed once"  # triangle shares nothing that the last 128 tokens decide
+        assert together == [scored(cold, [p], **fields)[0][0] for p in prompts]
+
+
 def test_salts_are_apart(pair):
     cached, _ = pair
     prompt = [7 * i % 30_000 + 200 for i in range(600)]

@@ -63,6 +63,34 @@ def servers():
             s.kill()
 
 
+ROUTE_HEADER = "X-Fluxd-Route"
+
+
+def test_a_header_gives_the_route_where_the_body_names_none(servers):
+    s = servers["cold"]
+    prompt = PROMPTS[2]
+    chat = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+    ask = {"/v1/completions": {"prompt": prompt, "max_tokens": 2}, "/v1/chat/completions": chat, "/v1/messages": chat, "/v1/route": {"prompt": prompt},
+           "/v1/responses": {"input": "Hi", "max_output_tokens": 2}}
+
+    def route_of(path, said=None, **fields):
+        r = s.post(path, {**ask[path], **fields}, headers={ROUTE_HEADER: said} if said is not None else {})
+        assert r.status_code == 200, r.text
+        return (r.json() if path == "/v1/route" else r.json()["usage"])["attention_route"]["mask"]
+
+    mixed = "10" * (LAYERS // 2)
+    for path in ask:
+        own = route_of(path)
+        for said, mask in (("full", "1" * LAYERS), ("sparse", "0" * LAYERS), (mixed, mixed), ("auto", own)):
+            assert route_of(path, said) == mask == route_of(path, route=said), (path, said)
+        assert route_of(path, "sparse", route="full") == "1" * LAYERS, "the body is heard first"
+        assert route_of(path, "sparse", route=None) == "0" * LAYERS
+        for wrong in ("", "fast", "1" * (LAYERS - 1), "2" * LAYERS, '{"min_full_layers": 3}', "1" * 5000):
+            r = s.post(path, ask[path], headers={ROUTE_HEADER: wrong})
+            assert r.status_code == 400 and ROUTE_HEADER in r.text, (path, wrong, r.text)
+    assert s.post("/tokenize", {"prompt": "a"}, headers={ROUTE_HEADER: "fast"}).status_code == 200, "it says nothing there"
+
+
 @pytest.mark.parametrize("i", range(len(PROMPTS)))
 def test_the_layers_left_are_full_when_they_are_just_enough(servers, i):
     s, prompt = servers["cold"], PROMPTS[i]

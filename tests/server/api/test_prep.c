@@ -271,7 +271,7 @@ static const struct {
     {API_ROUTE, P "\"route\":{\"min_full_layers\":5}}", ERR_INVALID_VALUE, "route"},
     /* what would change the answer and is not served */
     {API_COMPLETIONS, P "\"suffix\":\"end\"}", ERR_UNSUPPORTED, "suffix"},
-    {API_COMPLETIONS, P "\"bad_words\":[\"a\"]}", ERR_UNSUPPORTED, "bad_words"},
+    {API_COMPLETIONS, P "\"bad_words\":[\"a\",\"\"]}", ERR_INVALID_VALUE, "bad_words[1]"},
     {API_COMPLETIONS, P "\"use_beam_search\":true}", ERR_UNSUPPORTED, "use_beam_search"},
     {API_CHAT, M "\"response_format\":{}}", ERR_MISSING_FIELD, "response_format.type"},
     {API_CHAT, M "\"tool_choice\":\"required\"}", ERR_INVALID_VALUE, "tool_choice"},
