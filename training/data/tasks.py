@@ -16,7 +16,9 @@ from training.data.corpus import Corpus
 
 RETRIEVAL = ("needle", "multikey", "multivalue", "records", "variables", "facts", "quote")
 HOLISTIC = ("lm", "code", "classify", "listsum", "continue")
-GROUP = {t: "retrieval" for t in RETRIEVAL} | {t: "holistic" for t in HOLISTIC}
+SESSIONS = {"turn-needle": "retrieval", "turn-facts": "retrieval", "turn-records": "retrieval", "turn-edit": "retrieval",
+            "turn-continue": "holistic"}      # data/sessions.py
+GROUP = {t: "retrieval" for t in RETRIEVAL} | {t: "holistic" for t in HOLISTIC} | SESSIONS
 LM_TASKS = ("lm", "code")            # the prompt is the whole text; its second half is scored
 
 
