@@ -66,11 +66,12 @@ static enum err read_allowed(struct chat_tools *t, struct json_in *in, const cJS
     return e;
 }
 
-/* It must be called. */
+/* It must be called, and once: clients that name a tool read one call. */
 static void only(struct chat_tools *t, const struct chat_tool *tool)
 {
     for (int i = 0; i < t->n; i++) t->tool[i].allowed = &t->tool[i] == tool;
     t->mode = TOOLS_REQUIRED;
+    t->parallel = false;
 }
 
 static enum err read_object(struct chat_tools *t, struct json_in *in, const cJSON *node)
