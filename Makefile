@@ -27,11 +27,11 @@ MALLOC  = $(if $(SAN),,-ljemalloc)
 CUDA_LIBS = $(if $(CUDA),-L$(CUDA_HOME)/lib64 -lcudart_static -lrt -lstdc++)
 
 # Every folder is searched with its subfolders. Host code of the CUDA engine needs the toolkit's headers.
-find_c   = $(shell find $(1) -name '*.c' | sort)
+find_c   = $(shell find $(wildcard $(1)) -name '*.c' | sort)
 CUDA_SRC = $(wildcard engine/cuda/*.c kernels/cuda/*.c)
 SRC  = $(filter-out server/main.c $(CUDA_SRC),$(call find_c,base kernels engine scheduler server)) $(if $(CUDA),$(CUDA_SRC))
 OBJ  = $(SRC:%.c=$(BUILD)/%.o) $(BUILD)/server/page.o $(BUILD)/server/openapi_json.o
-UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(shell find tests -name 'test_*.c' | sort))
+UNIT = $(patsubst tests/%.c,$(BUILD)/tests/%,$(shell find $(wildcard tests) -name 'test_*.c' | sort))
 QUICK = $(filter-out %_golden,$(UNIT))
 APPS = $(addprefix $(BUILD)/tests/server/,http_app fault_app starve_app)
 
@@ -93,7 +93,14 @@ threaded-run:
 	@export TSAN_OPTIONS=exitcode=66; $(call side_by_side,$(THREADED))
 
 e2e: $(BUILD)/fluxd $(APPS) $(SMALL) build/venv/.ok
-	$(PY) -m pytest -q --no-header -p no:cacheprovider -n $$(nproc) --dist loadfile --no-loadscope-reorder tests/e2e
+	$(PY) -m pytest -q --no-header -p no:cacheprovider -n $$(nproc) --dist loadfile --no-loadscope-reorder --ignore tests/e2e/clients tests/e2e
+
+# Client libraries that most programs do not use, in an environment of their own (about 600 MB).
+CLIENTS_PY = build/venv-clients/bin/python
+test-clients: $(BUILD)/fluxd $(MODEL)
+	@[ -x $(CLIENTS_PY) ] || { python3 -m venv build/venv-clients && build/venv-clients/bin/pip install -q --disable-pip-version-check -r tests/e2e/clients/requirements.txt; }
+	$(CLIENTS_PY) -m pytest -q --no-header -p no:cacheprovider tests/e2e/clients
+.PHONY: test-clients
 
 # The pictures of the page in docs/, by the page's test.
 screenshots: $(BUILD)/fluxd $(MODEL) build/venv/.ok
