@@ -19,7 +19,8 @@ static void count_pages(struct scheduler *s)
 
 static int64_t oldest_wait(const struct scheduler *s)
 {
-    return list_empty(&s->by_age) ? 0 : LIST_ITEM(s->by_age.next, struct request, wait_node)->wait_ns;
+    return list_empty(&s->by_age) ? 0
+                                  : LIST_ITEM(s->by_age.next, struct request, queue.wait_node)->queue.wait_ns;
 }
 
 void accounting_count(struct scheduler *s)
@@ -32,7 +33,7 @@ void accounting_count(struct scheduler *s)
         pre += q->phase == SEQ_PREFILL;
         dec += q->phase == SEQ_DECODE && !full;
         rest += q->phase == SEQ_DECODE && full;
-        tok += q->phase == SEQ_PREFILL ? q->req->n_prompt : 0;
+        tok += q->phase == SEQ_PREFILL ? q->req->ask.n_prompt : 0;
     }
     s->prefill_tok = tok;
     struct prefix_count kept = prefix_count(s->core.prefix);
@@ -54,7 +55,7 @@ void accounting_check_quick(const struct scheduler *s)
         const struct seq *q = &s->seq[i];
         CHECK((q->req != NULL) == (q->phase != SEQ_FREE));
         CHECK(q->req || (q->map.n_held == 0 && q->promised == 0));
-        CHECK(q->phase != SEQ_DECODE || q->req->first_tok_ns >= q->req->submit_ns);
+        CHECK(q->phase != SEQ_DECODE || q->req->queue.first_tok_ns >= q->req->queue.submit_ns);
         held += q->map.n_held;
         promised += q->promised;
     }
@@ -83,17 +84,17 @@ void accounting_check(const struct scheduler *s)
     swap_check(s->swap);
     int n = 0, key[ADMIT_KEYS] = {0};
     LIST_EACH (it, &s->waiting) {
-        const struct request *r = LIST_ITEM(it, struct request, node);
-        CHECK(r->seq == NULL && r->wait_ns > 0);
-        key[r->key_id % ADMIT_KEYS]++;
+        const struct request *r = LIST_ITEM(it, struct request, queue.node);
+        CHECK(r->queue.seq == NULL && r->queue.wait_ns > 0);
+        key[r->ask.key_id % ADMIT_KEYS]++;
         n++;
     }
     CHECK(n + (int)mailbox_len(s->inbox) == atomic_load(&s->stats.waiting) && n == s->n_by_age);
     int64_t since = 0;
     LIST_EACH (it, &s->by_age) {
-        const struct request *r = LIST_ITEM(it, struct request, wait_node);
-        CHECK(r->wait_ns >= since);
-        since = r->wait_ns;
+        const struct request *r = LIST_ITEM(it, struct request, queue.wait_node);
+        CHECK(r->queue.wait_ns >= since);
+        since = r->queue.wait_ns;
         n--;
     }
     CHECK(n == 0);

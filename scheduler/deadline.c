@@ -11,8 +11,8 @@ static int64_t ms_ns(int64_t ms) { return ms * 1000000; }
 static const char *what_is_over(const struct scheduler_conf *c, const struct request *r, bool waiting,
                                 int64_t moved_ns, int64_t now_ns, int64_t *limit_ms)
 {
-    int64_t age = now_ns - r->submit_ns;
-    bool silent = r->use.n_answer == 0;
+    int64_t age = now_ns - r->queue.submit_ns;
+    bool silent = r->shared.use.n_answer == 0;
     const struct {
         const char *name;
         int64_t limit_ms;
@@ -33,12 +33,12 @@ static const char *what_is_over(const struct scheduler_conf *c, const struct req
 static void end_late(struct scheduler *s, struct seq *q, struct request *r, const char *what,
                      int64_t limit_ms)
 {
-    bool in_queue = !q && r->use.n_answer == 0; /* it cost nothing yet: another server, or later */
+    bool in_queue = !q && r->shared.use.n_answer == 0; /* it cost nothing yet: another server, or later */
     if (!q) queue_drop(s, r);
-    err_set(&r->note, in_queue ? ERR_OVERLOAD : ERR_DEADLINE, NULL, "%s of %lld is over", what,
+    err_set(&r->shared.note, in_queue ? ERR_OVERLOAD : ERR_DEADLINE, NULL, "%s of %lld is over", what,
             (long long)limit_ms);
     atomic_fetch_add_explicit(&s->stats.timed_out, 1, memory_order_relaxed);
-    apply_end(&s->core, q, r, FINISH_ERROR, r->note.code);
+    apply_end(&s->core, q, r, FINISH_ERROR, r->shared.note.code);
 }
 
 void deadline_end_late(struct scheduler *s)
@@ -56,14 +56,14 @@ void deadline_end_late(struct scheduler *s)
         if (what) end_late(s, q, q->req, what, limit_ms);
     }
     LIST_EACH_SAFE (it, &s->parked) {
-        struct request *r = LIST_ITEM(it, struct request, node);
-        if (request_room(r) == 0) r->moved_ns = now; /* likewise */
-        const char *what = what_is_over(&s->conf, r, false, r->moved_ns, now, &limit_ms);
+        struct request *r = LIST_ITEM(it, struct request, queue.node);
+        if (request_room(r) == 0) r->queue.moved_ns = now; /* likewise */
+        const char *what = what_is_over(&s->conf, r, false, r->queue.moved_ns, now, &limit_ms);
         if (what) end_late(s, NULL, r, what, limit_ms);
     }
     LIST_EACH_SAFE (it, &s->waiting) {
-        struct request *r = LIST_ITEM(it, struct request, node);
-        const char *what = what_is_over(&s->conf, r, true, r->moved_ns, now, &limit_ms);
+        struct request *r = LIST_ITEM(it, struct request, queue.node);
+        const char *what = what_is_over(&s->conf, r, true, r->queue.moved_ns, now, &limit_ms);
         if (what) end_late(s, NULL, r, what, limit_ms);
     }
 }

@@ -25,7 +25,7 @@ static void make(struct masks *m, struct seq *q)
     struct request *r = q->req;
     void *turn = mailbox_wait(m->turn, -1);
     const int64_t t0 = clock_ns();
-    q->mask_err = r->guide->op->mask(r->guide, q->mask, &r->note);
+    q->mask_err = r->ask.guide->op->mask(r->ask.guide, q->mask, &r->shared.note);
     q->mask_ns = clock_ns() - t0;
     CHECK(mailbox_put(m->turn, turn));
 }

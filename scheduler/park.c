@@ -27,7 +27,7 @@ void park_look(struct scheduler *s)
 struct request *park_back(struct scheduler *s)
 {
     LIST_EACH (it, &s->parked) {
-        struct request *r = LIST_ITEM(it, struct request, node);
+        struct request *r = LIST_ITEM(it, struct request, queue.node);
         if (request_room(r) < EVENT_RING / 2) continue;
         park_leave(s, r);
         return r;
@@ -37,8 +37,8 @@ struct request *park_back(struct scheduler *s)
 
 void park_leave(struct scheduler *s, struct request *r)
 {
-    list_remove(&r->node);
-    r->parked = false;
+    list_remove(&r->queue.node);
+    r->queue.parked = false;
     s->n_parked--;
 }
 
@@ -57,7 +57,7 @@ struct seq *park_choose(const struct scheduler *s, int lack)
 
 void park_add(struct scheduler *s, struct request *r)
 {
-    r->parked = true;
+    r->queue.parked = true;
     s->n_parked++;
-    list_push_back(&s->parked, &r->node);
+    list_push_back(&s->parked, &r->queue.node);
 }

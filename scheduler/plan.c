@@ -50,7 +50,7 @@ double plan_full_prompt_ms(const struct plan_limits *lim, const struct cost *c, 
 
 static double remaining_ms(const struct plan_limits *lim, const struct cost *c, const struct seq *s)
 {
-    int n = s->req->n_prompt;
+    int n = s->req->ask.n_prompt;
     double ms = part_ms(lim, c, s->view.route[s->layer], s->tok, n);
     int sparse = 0, layers = lim->n_layer - s->layer - 1;
     for (int l = s->layer + 1; l < lim->n_layer; l++) sparse += s->view.route[l] == ROUTE_SPARSE;
@@ -66,7 +66,7 @@ static int ceil_div(int a, int b) { return (a + b - 1) / b; }
 static int fit_tokens(const struct plan_limits *lim, const struct cost *c, const struct seq *s, int tok0,
                       double budget)
 {
-    int n = s->req->n_prompt, best = tok0 + PIECE_TOK - tok0 % PIECE_TOK, bit = s->view.route[s->layer];
+    int n = s->req->ask.n_prompt, best = tok0 + PIECE_TOK - tok0 % PIECE_TOK, bit = s->view.route[s->layer];
     double ms = part_ms(lim, c, bit, tok0, best), over = lim->itl_target_ms > 0 ? 0 : 0.5;
     while (best < n && best - tok0 < lim->chunk_tok) {
         int next = best + PIECE_TOK;
@@ -83,7 +83,7 @@ static int fit_tokens(const struct plan_limits *lim, const struct cost *c, const
 static int even_tokens(const struct plan_limits *lim, const struct cost *c, const struct seq *s, int tok0,
                        double budget)
 {
-    int n = s->req->n_prompt, bit = s->view.route[s->layer], tok1 = fit_tokens(lim, c, s, tok0, budget);
+    int n = s->req->ask.n_prompt, bit = s->view.route[s->layer], tok1 = fit_tokens(lim, c, s, tok0, budget);
     double ms = part_ms(lim, c, bit, tok0, tok1), rest = part_ms(lim, c, bit, tok0, n);
     double each = tok1 - tok0 == lim->chunk_tok ? fmax(ms, budget) : ms; /* of as few as can be */
     double share = rest / fmax(ceil(rest / each - 1e-6), ceil_div(n - tok0, lim->chunk_tok));
@@ -132,7 +132,7 @@ static bool add_piece(struct plan *p, const struct ask *a, struct plan_piece q, 
 static bool plan_prompt(struct plan *p, const struct ask *a, int i, int *n_free)
 {
     const struct seq *s = a->seq;
-    int n = s->req->n_prompt;
+    int n = s->req->ask.n_prompt;
     double left = a->budget - p->prefill_ms;
     int from = s->view.n_cached;
     if (s->tok == from && n - from <= a->lim->chunk_tok) { /* as many whole layers as fit */
@@ -162,7 +162,8 @@ struct elder {
 
 static bool is_senior(const struct plan_limits *lim, const struct elder *e, const struct request *prompt)
 {
-    return prompt->submit_ns - (int64_t)(lim->burst_ms * 1e6) >= e->told_ns || e->priority < prompt->priority;
+    return prompt->queue.submit_ns - (int64_t)(lim->burst_ms * 1e6) >= e->told_ns ||
+           e->priority < prompt->ask.priority;
 }
 
 static double prefill_budget(const struct plan_limits *lim, double decode_ms, int n_row, bool burst)
@@ -212,7 +213,7 @@ static void sort_picks(struct plan_pick *a, int n)
 
 bool plan_overdue(const struct plan_limits *lim, const struct request *r, int64_t now_ns)
 {
-    return lim->aging_ns > 0 && now_ns - r->wait_ns >= lim->aging_ns;
+    return lim->aging_ns > 0 && now_ns - r->queue.wait_ns >= lim->aging_ns;
 }
 
 /* Overdue ones by when they came, if it is their turn; then priority, then remaining time less age. */
@@ -221,9 +222,11 @@ static uint64_t prompt_key(const struct plan_limits *lim, const struct cost *c, 
 {
     const double MOST_US = 7e13; /* two years; below 2^46 */
     if (aged_turn && plan_overdue(lim, s->req, now_ns))
-        return (uint64_t)fmin(fmax((double)s->req->wait_ns * 1e-3, 0), MOST_US);
-    double us = remaining_ms(lim, c, s) * 1e3 - lim->age * (double)(now_ns - s->req->submit_ns) * 1e-3;
-    int64_t prio = s->req->priority < -32768 ? -32768 : s->req->priority > 32767 ? 32767 : s->req->priority;
+        return (uint64_t)fmin(fmax((double)s->req->queue.wait_ns * 1e-3, 0), MOST_US);
+    double us = remaining_ms(lim, c, s) * 1e3 - lim->age * (double)(now_ns - s->req->queue.submit_ns) * 1e-3;
+    int64_t prio = s->req->ask.priority < -32768  ? -32768
+                   : s->req->ask.priority > 32767 ? 32767
+                                                  : s->req->ask.priority;
     return (uint64_t)(prio + 32769) << 47 |
            (uint64_t)(fmin(fmax(us, -MOST_US), MOST_US) + (double)(INT64_C(1) << 46));
 }
@@ -250,8 +253,8 @@ static struct elder plan_rows(struct plan *p, const struct plan_limits *lim, str
             continue; /* rests until pages come back; admission and preemption see to it that they do */
         *n_free -= need;
         pages += pages_read(lim, s);
-        if (s->req->first_tok_ns < e.told_ns) e.told_ns = s->req->first_tok_ns;
-        if (s->req->priority < e.priority) e.priority = s->req->priority;
+        if (s->req->queue.first_tok_ns < e.told_ns) e.told_ns = s->req->queue.first_tok_ns;
+        if (s->req->ask.priority < e.priority) e.priority = s->req->ask.priority;
         uint64_t key =
             lim->route_policy == ROUTE_POLICY_NONE ? 0 : plan_route_rank(s->view.route, lim->n_layer);
         p->pick[p->n_row++] = (struct plan_pick){key, i};

@@ -97,8 +97,8 @@ struct guide {
     const struct guide_ops *op;
 };
 
-struct request {
-    /* given by the maker, constant */
+/* What is asked. The maker's, constant from scheduler_submit on. */
+struct request_ask {
     uint64_t id;
     int32_t *prompt;       /* [n_prompt]; room for n_prompt + max_new ids: the scheduler appends the answer */
     int n_prompt, max_new; /* max_new >= 0; 0 only with prompt_out (scoring) */
@@ -126,8 +126,10 @@ struct request {
                                     begins with the same n_donor tokens; lives as long. NULL: none */
     int n_donor;
     void *owner; /* the server's; not looked at */
+};
 
-    /* between the threads */
+/* What both threads see: who writes it is said of each. */
+struct request_shared {
     atomic_int cancel;     /* set by scheduler_cancel */
     atomic_bool announced; /* it stands in the outbox */
     uint32_t n_put; /* times it was put there, DONE's last one counted; the engine's until DONE is written */
@@ -136,9 +138,14 @@ struct request {
     _Atomic uint32_t ring_head, ring_tail; /* head: next to write; tail: next to read */
     struct event ring[EVENT_RING];
     struct request_use use;
-    struct err_note note; /* why, when DONE says FINISH_ERROR */
+    struct err_note note;       /* why, when DONE says FINISH_ERROR */
+    _Atomic int64_t *in_flight; /* the scheduler's count of requests whose DONE was not read yet */
+};
 
-    /* the scheduler's own */
+/* Its place among all that wait or run. The scheduler's alone. */
+struct seq;
+struct swapped;
+struct request_queue {
     struct list node;
     struct list wait_node; /* among all that wait, in the order in which they began to */
     int64_t wait_ns;       /* when it began to wait: submitted, or preempted; stays while it runs */
@@ -147,15 +154,20 @@ struct request {
     bool over;             /* DONE is on its way */
     bool aged;             /* it was overdue when it was admitted */
     bool parked;           /* its client does not read, and others had its place: see park.c */
-    void *seq;
-    void *swapped; /* its pages in host memory, while it waits preempted */
+    struct seq *seq;
+    struct swapped *swapped; /* its pages in host memory, while it waits preempted */
     int64_t submit_ns;
-    int64_t first_tok_ns;       /* its first token was told; 0: none was yet. Stays when it is preempted */
-    int64_t order_ns;           /* place in the queue: arrival plus predicted prefill */
-    int64_t moved_ns;           /* when it last came forward, while it waits */
-    double work_ms;             /* predicted for all of it */
-    int passed;                 /* times it was overtaken while it waited */
-    _Atomic int64_t *in_flight; /* the scheduler's count of requests whose DONE was not read yet */
+    int64_t first_tok_ns; /* its first token was told; 0: none was yet. Stays when it is preempted */
+    int64_t order_ns;     /* place in the queue: arrival plus predicted prefill */
+    int64_t moved_ns;     /* when it last came forward, while it waits */
+    double work_ms;       /* predicted for all of it */
+    int passed;           /* times it was overtaken while it waited */
+};
+
+struct request {
+    struct request_ask ask;
+    struct request_shared shared;
+    struct request_queue queue;
 };
 
 /* Loop thread: takes the next event; false when there is none now, or when DONE has still to be announced by

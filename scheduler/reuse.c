@@ -54,29 +54,30 @@ static int rest_of(const struct sched_core *k, bool open)
  * end decided about. */
 static int rows_spared(const struct sched_core *k, const struct request *r, bool donor_has)
 {
-    if (!r->prompt_out || r->scored) return r->n_prompt;
-    if (!r->donor || !donor_has) return 0;
-    return max_of(min_of(r->n_donor - 1, r->donor->n_prompt - k->info->tail_tok), 0);
+    if (!r->ask.prompt_out || r->queue.scored) return r->ask.n_prompt;
+    if (!r->ask.donor || !donor_has) return 0;
+    return max_of(min_of(r->ask.n_donor - 1, r->ask.donor->ask.n_prompt - k->info->tail_tok), 0);
 }
 
 bool reuse_would(const struct sched_core *k, const struct request *r)
 {
     return k->prefix &&
-           min_of(r->n_prompt - rest_of(k, k->info->has_router), rows_spared(k, r, true)) >= PAGE_TOK;
+           min_of(r->ask.n_prompt - rest_of(k, k->info->has_router), rows_spared(k, r, true)) >= PAGE_TOK;
 }
 
 /* What the donor's rows said is true of pages that were written under its route, or under any. */
 static bool donor_fits(const struct sched_core *k, const struct request *r, const struct prefix_hit *h)
 {
     const uint8_t *route = prefix_route(h);
-    return route[0] == ROUTE_OPEN || memcmp(route, r->donor->use.route, (size_t)k->lim.n_layer) == 0;
+    return route[0] == ROUTE_OPEN ||
+           memcmp(route, r->ask.donor->shared.use.route, (size_t)k->lim.n_layer) == 0;
 }
 
 /* Takes the hit where there is room for it. */
 static bool take(struct sched_core *k, struct seq *s, const struct prefix_hit *h, int room)
 {
     s->view.n_cached = h->n_block * PAGE_TOK;
-    int promise = reuse_promise(k, s, s->req->n_prompt + s->promised_new);
+    int promise = reuse_promise(k, s, s->req->ask.n_prompt + s->promised_new);
     if (promise - s->promised > room) {
         s->view.n_cached = 0;
         return false;
@@ -95,21 +96,21 @@ static void begin(struct sched_core *k, struct seq *s, int room, int sum_layers)
     struct request *r = s->req;
     struct prefix_hit h = {0};
     bool open = settle_bits(k, s);
-    struct prefix_ask ask = {.key_id = r->key_id,
-                             .salt = r->cache_salt,
-                             .tok = r->prompt,
-                             .n_tok = r->n_prompt - rest_of(k, open),
+    struct prefix_ask ask = {.key_id = r->ask.key_id,
+                             .salt = r->ask.cache_salt,
+                             .tok = r->ask.prompt,
+                             .n_tok = r->ask.n_prompt - rest_of(k, open),
                              .route = s->view.route};
     if (s->n_stray >= STRAYS_MOST) ask.n_tok = min_of(ask.n_tok, k->info->common_blocks * PAGE_TOK);
-    const bool scores = r->prompt_out && !r->scored;
-    ask.n_tok = min_of(ask.n_tok, rows_spared(k, r, scores && r->donor && r->donor->scored));
+    const bool scores = r->ask.prompt_out && !r->queue.scored;
+    ask.n_tok = min_of(ask.n_tok, rows_spared(k, r, scores && r->ask.donor && r->ask.donor->queue.scored));
     if (ask.n_tok > 0) h = prefix_find(k->prefix, &ask);
     if (h.n_block > 0 && scores && !donor_fits(k, r, &h)) h = (struct prefix_hit){0};
     if (h.n_block > 0 && !take(k, s, &h, room)) h = (struct prefix_hit){0};
     if (scores && h.n_block > 0)
-        memcpy(r->prompt_out, r->donor->prompt_out,
-               ((size_t)h.n_block * PAGE_TOK + 1) * sizeof *r->prompt_out);
-    ask.n_tok = max_of(r->n_prompt - k->info->tail_tok, 0);
+        memcpy(r->ask.prompt_out, r->ask.donor->ask.prompt_out,
+               ((size_t)h.n_block * PAGE_TOK + 1) * sizeof *r->ask.prompt_out);
+    ask.n_tok = max_of(r->ask.n_prompt - k->info->tail_tok, 0);
     prefix_begin(k->prefix, s->view.slot, &ask, &h, sum_layers);
     s->view.head_sum = prefix_sums(k->prefix, s->view.slot);
     s->view.due = prefix_due(k->prefix, s->view.slot);
@@ -124,7 +125,8 @@ void reuse_begin(struct sched_core *k, struct seq *s, int room)
     s->view.head_sum = NULL;
     if (!k->prefix) return;
     begin(k, s, room, 0);
-    atomic_fetch_add_explicit(&k->stats->prefix_query_tok, (uint64_t)s->req->n_prompt, memory_order_relaxed);
+    atomic_fetch_add_explicit(&k->stats->prefix_query_tok, (uint64_t)s->req->ask.n_prompt,
+                              memory_order_relaxed);
 }
 
 /* Sums over the first rows still hold up to the layer whose bit is another: they were made under the bits
@@ -140,7 +142,7 @@ void reuse_begin_again(struct sched_core *k, struct seq *s, int room)
     s->view.strayed = false;
     s->view.n_cached = s->layer = s->tok = 0;
     s->moved_ns = k->now_ns;
-    int promise = plan_promise(&k->lim, s->view.route, s->req->n_prompt + s->promised_new);
+    int promise = plan_promise(&k->lim, s->view.route, s->req->ask.n_prompt + s->promised_new);
     if (promise < s->promised) {
         k->promised += promise - s->promised;
         room -= promise - s->promised;
@@ -160,8 +162,8 @@ void reuse_commit(struct sched_core *k, struct seq *s)
 {
     if (!k->prefix) return;
     prefix_commit(k->prefix, s->view.slot, s->view.route);
-    if (s->req->use.n_answer > 0) return; /* replayed: told before */
-    s->req->use.n_cached = s->view.n_cached;
+    if (s->req->shared.use.n_answer > 0) return; /* replayed: told before */
+    s->req->shared.use.n_cached = s->view.n_cached;
     atomic_fetch_add_explicit(s->view.n_cached > 0 ? &k->stats->prefix_hits : &k->stats->prefix_misses, 1,
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&k->stats->cached_tok, (uint64_t)s->view.n_cached, memory_order_relaxed);

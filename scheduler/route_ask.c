@@ -28,8 +28,8 @@ static enum err resolve(struct request *r, const struct engine_info *m, const ui
                         struct err_note *note)
 {
     size_t L = (size_t)m->n_layer;
-    uint8_t *bit = r->use.route;
-    switch (r->route_ask) {
+    uint8_t *bit = r->shared.use.route;
+    switch (r->ask.route_ask) {
     case ROUTE_ASK_DEFAULT:
         memcpy(bit, dflt, L);
         return OK;
@@ -44,7 +44,7 @@ static enum err resolve(struct request *r, const struct engine_info *m, const ui
         memset(bit, ROUTE_SPARSE, L);
         return OK;
     case ROUTE_ASK_MASK:
-        memcpy(bit, r->route_mask, L);
+        memcpy(bit, r->ask.route_mask, L);
         return OK;
     }
     return err_set(note, ERR_INTERNAL, "route", "asked for in no known way");
@@ -57,6 +57,6 @@ enum err route_ask_resolve(struct request *r, const struct engine_info *m, const
 {
     enum err err = resolve(r, m, dflt, note);
     for (int l = 0; m->fixed_route && l < m->n_layer; l++)
-        if (m->fixed_route[l] != ROUTE_OPEN) r->use.route[l] = m->fixed_route[l];
+        if (m->fixed_route[l] != ROUTE_OPEN) r->shared.use.route[l] = m->fixed_route[l];
     return err;
 }

@@ -7,9 +7,9 @@
 
 bool route_only_known(const struct scheduler *s, const struct request *r)
 {
-    for (int l = 0; r->route_only && l < s->info->n_layer; l++)
-        if (r->use.route[l] == ROUTE_OPEN) return false;
-    return r->route_only;
+    for (int l = 0; r->ask.route_only && l < s->info->n_layer; l++)
+        if (r->shared.use.route[l] == ROUTE_OPEN) return false;
+    return r->ask.route_only;
 }
 
 /* A price before the first measured step would be a guess. */
@@ -19,27 +19,28 @@ static void fill_price(struct scheduler *s, struct request *r)
 {
     const struct plan_limits *lim = &s->core.lim;
     const struct cost *c = &s->cost;
-    const int n = r->n_prompt, L = lim->n_layer;
-    r->use.price = (struct request_price){
-        .prefill_ms = told_ms(&c->prefill, plan_prompt_ms(lim, c, r->use.route, n)),
+    const int n = r->ask.n_prompt, L = lim->n_layer;
+    r->shared.use.price = (struct request_price){
+        .prefill_ms = told_ms(&c->prefill, plan_prompt_ms(lim, c, r->shared.use.route, n)),
         .prefill_full_ms = told_ms(&c->prefill, plan_full_prompt_ms(lim, c, n)),
         .token_ms =
-            told_ms(&c->decode, cost_ms(&c->decode, cost_rows(1, plan_promise(lim, r->use.route, n)))),
+            told_ms(&c->decode, cost_ms(&c->decode, cost_rows(1, plan_promise(lim, r->shared.use.route, n)))),
         .token_full_ms = told_ms(&c->decode, cost_ms(&c->decode, cost_rows(1, (double)L * blocks_of(n)))),
-        .kv_pages = plan_promise(lim, r->use.route, n + r->max_new),
-        .kv_pages_full = (int64_t)L * blocks_of(n + r->max_new),
+        .kv_pages = plan_promise(lim, r->shared.use.route, n + r->ask.max_new),
+        .kv_pages_full = (int64_t)L * blocks_of(n + r->ask.max_new),
     };
 }
 
 void route_only_end(struct scheduler *s, struct seq *q, struct request *r)
 {
     bool finite = true;
-    for (int l = 0; r->use.margin && l < s->info->n_layer; l++) finite = finite && isfinite(r->use.margin[l]);
+    for (int l = 0; r->shared.use.margin && l < s->info->n_layer; l++)
+        finite = finite && isfinite(r->shared.use.margin[l]);
     if (!finite) {
         apply_end(&s->core, q, r, FINISH_ERROR, ERR_NAN);
         return;
     }
-    if (q) r->use.prefill_ns = s->core.now_ns - q->start_ns;
+    if (q) r->shared.use.prefill_ns = s->core.now_ns - q->start_ns;
     apply_count_route(&s->core, r);
     fill_price(s, r);
     apply_end(&s->core, q, r, FINISH_ROUTED, OK);

@@ -162,18 +162,18 @@ void scheduler_close(struct scheduler *s)
 static enum err check_fits(const struct scheduler *s, const struct request *r, struct err_note *note)
 {
     const struct engine_info *m = s->info;
-    if (r->n_prompt + r->max_new > m->max_len)
+    if (r->ask.n_prompt + r->ask.max_new > m->max_len)
         return err_set(note, ERR_CONTEXT_LENGTH, "max_tokens",
                        "the model takes %d tokens; the prompt has %d and %d more were asked for", m->max_len,
-                       r->n_prompt, r->max_new);
-    int need = plan_promise(&s->core.lim, r->use.route, r->n_prompt + r->max_new) +
-               plan_transient(&s->core.lim, r->n_prompt);
+                       r->ask.n_prompt, r->ask.max_new);
+    int need = plan_promise(&s->core.lim, r->shared.use.route, r->ask.n_prompt + r->ask.max_new) +
+               plan_transient(&s->core.lim, r->ask.n_prompt);
     if (need > m->n_page)
         return err_set(
             note, ERR_KV_CAPACITY, NULL,
             "the request needs up to %d KV pages (%d tokens) and the pool has %d: ask for fewer tokens, route more "
             "layers sparse, or raise --kv-pool-bytes",
-            need, r->n_prompt + r->max_new, m->n_page);
+            need, r->ask.n_prompt + r->ask.max_new, m->n_page);
     return OK;
 }
 
@@ -181,7 +181,7 @@ enum err scheduler_submit(struct scheduler *s, struct request *r, struct err_not
 {
     if (atomic_load(&s->draining) || atomic_load(&s->stop))
         return err_set(note, ERR_DRAINING, NULL, "%s", err_text(ERR_DRAINING));
-    CHECK(r->n_prompt > 0 && r->max_new >= 0 && r->use.route);
+    CHECK(r->ask.n_prompt > 0 && r->ask.max_new >= 0 && r->shared.use.route);
     enum err err = route_ask_resolve(r, s->info, s->route, note);
     if (!err) err = check_fits(s, r, note);
     if (err) {
@@ -194,12 +194,12 @@ enum err scheduler_submit(struct scheduler *s, struct request *r, struct err_not
         return err_set(note, ERR_QUEUE_FULL, NULL, "%d requests wait already: try again later",
                        s->conf.queue_len);
     }
-    r->use.n_prompt = r->n_prompt;
-    r->submit_ns = clock_ns();
-    r->in_flight = &s->in_flight;
-    list_init(&r->node);
-    list_init(&r->wait_node);
-    r->wait_ns = r->submit_ns;
+    r->shared.use.n_prompt = r->ask.n_prompt;
+    r->queue.submit_ns = clock_ns();
+    r->shared.in_flight = &s->in_flight;
+    list_init(&r->queue.node);
+    list_init(&r->queue.wait_node);
+    r->queue.wait_ns = r->queue.submit_ns;
     atomic_fetch_add(&s->stats.waiting, 1);
     atomic_fetch_add(&s->in_flight, 1);
     atomic_fetch_add(&s->stats.accepted, 1);
@@ -209,7 +209,7 @@ enum err scheduler_submit(struct scheduler *s, struct request *r, struct err_not
 
 void scheduler_cancel(struct scheduler *s, struct request *r)
 {
-    atomic_store(&r->cancel, 1);
+    atomic_store(&r->shared.cancel, 1);
     mailbox_poke(s->inbox);
 }
 
@@ -219,8 +219,8 @@ size_t scheduler_poll(struct scheduler *s, struct request **out, size_t n)
     size_t got = mailbox_take_all(s->outbox, (void **)out, n), kept = 0;
     for (size_t i = 0; i < got; i++) {
         size_t same = 0;
-        out[i]->n_taken++;
-        atomic_store(&out[i]->announced, false); /* before its events are read: none can be missed */
+        out[i]->shared.n_taken++;
+        atomic_store(&out[i]->shared.announced, false); /* before its events are read: none can be missed */
         while (same < kept && out[same] != out[i]) same++;
         if (same == kept) out[kept++] = out[i];
     }
@@ -271,13 +271,13 @@ static void end_cancelled(struct scheduler *s)
     struct list *const apart[] = {&s->waiting, &s->parked};
     for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
         LIST_EACH_SAFE (it, apart[i]) {
-            struct request *r = LIST_ITEM(it, struct request, node);
-            if (!atomic_load(&r->cancel)) continue;
+            struct request *r = LIST_ITEM(it, struct request, queue.node);
+            if (!atomic_load(&r->shared.cancel)) continue;
             queue_drop(s, r);
             apply_end(&s->core, NULL, r, FINISH_CANCELLED, ERR_CANCELLED);
         }
     for (int i = 0; i < s->info->max_seqs; i++)
-        if (s->seq[i].req && atomic_load(&s->seq[i].req->cancel))
+        if (s->seq[i].req && atomic_load(&s->seq[i].req->shared.cancel))
             apply_end(&s->core, &s->seq[i], s->seq[i].req, FINISH_CANCELLED, ERR_CANCELLED);
 }
 
@@ -285,17 +285,17 @@ static void end_cancelled(struct scheduler *s)
 static struct sample_row sample_of(struct scheduler *s, struct seq *q, bool new_token)
 {
     const struct request *r = q->req;
-    struct sample_row a = r->sample;
-    a.hist = r->prompt;
-    a.n_prompt = r->n_prompt;
-    a.n_hist = r->n_prompt + r->use.n_answer;
+    struct sample_row a = r->ask.sample;
+    a.hist = r->ask.prompt;
+    a.n_prompt = r->ask.n_prompt;
+    a.n_hist = r->ask.n_prompt + r->shared.use.n_answer;
     a.pos = a.n_hist;
     a.force_id = -1;
-    if (r->use.n_answer < r->min_new) {
-        a.ban_id = r->stop_id;
-        a.n_ban = r->n_stop_id;
+    if (r->shared.use.n_answer < r->ask.min_new) {
+        a.ban_id = r->ask.stop_id;
+        a.n_ban = r->ask.n_stop_id;
     }
-    if (!new_token || !r->guide) return a;
+    if (!new_token || !r->ask.guide) return a;
     masks_ask(s->masks, q);
     a.mask = q->mask;
     s->batch.masks = masks_wait;
@@ -334,7 +334,7 @@ static void fill_batch(struct scheduler *s)
         for (int l = 0; seq_on_new_page(q) && l < s->info->n_layer; l++)
             CHECK(kvmap_take(&q->map, s->core.pool, l, b, b + 1));
         q->view.page_stamp = q->map.stamp;
-        bool new_token = q->pos + 1 == q->req->n_prompt + q->req->use.n_answer; /* else replayed */
+        bool new_token = q->pos + 1 == q->req->ask.n_prompt + q->req->shared.use.n_answer; /* else replayed */
         s->batch.row[i] =
             (struct batch_row){.seq = &q->view, .pos = q->pos, .sample = sample_of(s, q, new_token)};
     }
@@ -344,20 +344,20 @@ static void fill_batch(struct scheduler *s)
         for (int l = w->layer0; l < w->layer1; l++)
             CHECK(kvmap_take(&q->map, s->core.pool, l, w->tok0 / PAGE_TOK, blocks_of(w->tok1)));
         q->view.page_stamp = q->map.stamp;
-        bool new_token = w->layer1 == s->info->n_layer && w->tok1 == q->req->n_prompt &&
-                         q->req->use.n_answer == 0 && q->req->max_new > 0;
+        bool new_token = w->layer1 == s->info->n_layer && w->tok1 == q->req->ask.n_prompt &&
+                         q->req->shared.use.n_answer == 0 && q->req->ask.max_new > 0;
         s->batch.piece[i] = (struct batch_piece){.seq = &q->view,
                                                  .layer0 = w->layer0,
                                                  .layer1 = w->layer1,
                                                  .tok0 = w->tok0,
                                                  .tok1 = w->tok1,
                                                  .sample = sample_of(s, q, new_token),
-                                                 .prompt_top = q->req->prompt_top};
-        if (q->req->use.n_answer == 0) /* once: its maker may be reading it later */
-            s->batch.piece[i].prompt_out = q->req->prompt_out;
+                                                 .prompt_top = q->req->ask.prompt_top};
+        if (q->req->shared.use.n_answer == 0) /* once: its maker may be reading it later */
+            s->batch.piece[i].prompt_out = q->req->ask.prompt_out;
         s->batch.piece[i].sample.n_hist =
-            q->req->n_prompt; /* the first token of a replayed prompt is sampled from the prompt alone */
-        s->batch.piece[i].sample.pos = q->req->n_prompt;
+            q->req->ask.n_prompt; /* the first token of a replayed prompt is sampled from the prompt alone */
+        s->batch.piece[i].sample.pos = q->req->ask.n_prompt;
     }
 }
 
@@ -428,7 +428,7 @@ static void end_all(struct scheduler *s, enum err why)
     struct list *const apart[] = {&s->waiting, &s->parked};
     for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
         LIST_EACH_SAFE (it, apart[i]) {
-            struct request *r = LIST_ITEM(it, struct request, node);
+            struct request *r = LIST_ITEM(it, struct request, queue.node);
             queue_drop(s, r);
             apply_end(&s->core, NULL, r, FINISH_ERROR, why);
         }

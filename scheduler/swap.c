@@ -98,13 +98,13 @@ bool swap_out(struct swap *w, struct engine *e, struct seq *q)
     learn(w, t0, h->map.n_held);
     h->pos = q->pos;
     h->last_tok_ns = q->last_tok_ns;
-    q->req->swapped = h;
+    q->req->queue.swapped = h;
     return true;
 }
 
 bool swap_in(struct swap *w, struct engine *e, struct kvpool *pool, struct seq *q, struct request *r)
 {
-    struct swapped *h = r->swapped;
+    struct swapped *h = r->queue.swapped;
     enum err err = OK;
     int64_t t0 = clock_ns();
     for (int l = 0; l < h->map.n_layer && !err; l++)
@@ -126,14 +126,14 @@ bool swap_in(struct swap *w, struct engine *e, struct kvpool *pool, struct seq *
 
 int swap_pages(const struct request *r)
 {
-    const struct swapped *h = r->swapped;
+    const struct swapped *h = r->queue.swapped;
     return h ? h->map.n_held : 0;
 }
 
 void swap_drop(struct swap *w, struct request *r)
 {
-    if (r->swapped) forget(w, r->swapped);
-    r->swapped = NULL;
+    if (r->queue.swapped) forget(w, r->queue.swapped);
+    r->queue.swapped = NULL;
 }
 
 void swap_check(const struct swap *w)

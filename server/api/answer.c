@@ -389,14 +389,14 @@ static void write_route(struct json_out *o, const char *key, const struct engine
     int full = 0;
     strbuf_init(&mask);
     for (int l = 0; l < model->n_layer; l++) {
-        full += r->use.route[l] == ROUTE_FULL;
-        strbuf_putc(&mask, r->use.route[l] == ROUTE_FULL ? '1' : '0');
+        full += r->shared.use.route[l] == ROUTE_FULL;
+        strbuf_putc(&mask, r->shared.use.route[l] == ROUTE_FULL ? '1' : '0');
     }
     json_out_object(o, key);
     json_out_string(o, "mask", mask.data ? mask.data : "", mask.len);
     json_out_int(o, "full_layers", full);
     json_out_int(o, "sparse_layers", model->n_layer - full);
-    if (r->bias && r->bias->on) json_out_float(o, "bias", r->bias->value);
+    if (r->ask.bias && r->ask.bias->on) json_out_float(o, "bias", r->ask.bias->value);
     json_out_int(o, "kv_bytes", pages * model->page_bytes);
     json_out_int(o, "kv_bytes_full", pages_full * model->page_bytes);
     json_out_end(o);
@@ -407,7 +407,7 @@ static void write_route(struct json_out *o, const char *key, const struct engine
 static void write_used_route(struct json_out *o, const char *key, const struct engine_info *model,
                              const struct request *r)
 {
-    write_route(o, key, model, r, r->use.kv_pages_peak, r->use.kv_pages_full);
+    write_route(o, key, model, r, r->shared.use.kv_pages_peak, r->shared.use.kv_pages_full);
 }
 
 void answer_extras(struct json_out *o, const struct engine_info *model, const struct answer_usage *u)
@@ -448,8 +448,8 @@ static void write_ms(struct json_out *o, const char *key, double ms)
 void answer_route(struct json_out *o, const struct answer_head *h, const struct engine_info *model,
                   const struct request *r)
 {
-    const struct request_price *p = &r->use.price;
-    const struct answer_usage u = {.n_prompt = r->n_prompt, .n_cached = r->use.n_cached};
+    const struct request_price *p = &r->shared.use.price;
+    const struct answer_usage u = {.n_prompt = r->ask.n_prompt, .n_cached = r->shared.use.n_cached};
     json_out_object(o, NULL);
     json_out_text(o, "id", h->id);
     json_out_text(o, "object", "route");
@@ -458,8 +458,8 @@ void answer_route(struct json_out *o, const struct answer_head *h, const struct 
     write_route(o, "attention_route", model, r, p->kv_pages, p->kv_pages_full);
     json_out_array(o, "margins");
     for (int l = 0; l < model->n_layer; l++) {
-        if (r->use.margin[l] != 0)
-            json_out_float(o, NULL, r->use.margin[l]);
+        if (r->shared.use.margin[l] != 0)
+            json_out_float(o, NULL, r->shared.use.margin[l]);
         else
             json_out_null(o, NULL);
     }

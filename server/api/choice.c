@@ -104,7 +104,7 @@ static void take_token(struct choice *c, const struct event *e)
     const bool skip = c->ask->skip_special && tokenizer_is_special(c->tokenizer, e->token.id) &&
                       !(c->ask->thinks && tool_format_marks(c->ask->format, c->ask->tools != NULL, p, n));
     if (!keep_token(c, &e->token)) c->failed = ERR_NOMEM;
-    c->ending = e->last || c->n_token == c->r->max_new;
+    c->ending = e->last || c->n_token == c->r->ask.max_new;
     if (skip || (e->last && !c->ask->include_stop)) return;
     strbuf_put(&c->raw, p, n);
     if (c->n_held > 0 && !c->failed && utf8_breaks(c->raw.data, c->raw.len, cut))
@@ -133,7 +133,7 @@ static void take_done(struct choice *c, const struct event *e)
     else if (e->finish == FINISH_STOP || e->finish == FINISH_LENGTH || e->finish == FINISH_ROUTED)
         c->finish = word[e->finish];
     else if (e->finish == FINISH_ERROR)
-        c->failed = c->r->note.code ? c->r->note.code : ERR_INTERNAL;
+        c->failed = c->r->shared.note.code ? c->r->shared.note.code : ERR_INTERNAL;
     else if (!c->failed)
         c->failed = ERR_CANCELLED;
 }

@@ -7,8 +7,8 @@
 static enum err add_guides(struct ask *a, struct err_note *note)
 {
     for (int i = 0; i < ask_n_choice(a); i++) {
-        a->request[i]->guide = constraint_guide(a->constraint, &a->mem);
-        if (!a->request[i]->guide) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+        a->request[i]->ask.guide = constraint_guide(a->constraint, &a->mem);
+        if (!a->request[i]->ask.guide) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     }
     return OK;
 }

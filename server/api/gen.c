@@ -43,9 +43,9 @@ static void log_gen(const struct gen *g)
     const char *finish = "none";
     for (int i = 0; i < g->n_choice; i++) {
         const struct choice *c = &g->choice[i];
-        n_prompt += i % g->ask->n_per_prompt ? 0 : c->r->n_prompt;
+        n_prompt += i % g->ask->n_per_prompt ? 0 : c->r->ask.n_prompt;
         n_answer += c->n_token;
-        full += c->r->use.full_layers;
+        full += c->r->shared.use.full_layers;
         finish = c->finish ? c->finish : c->failed ? err_code(c->failed) : finish;
     }
     log_line(
@@ -234,8 +234,8 @@ static enum err count_bytes(struct gen *g, struct choice *c, struct err_note *no
 static enum err count_scores(struct gen *g, struct err_note *note)
 {
     for (int i = 0; i < g->n_choice; i++)
-        if (g->choice[i].r->prompt_out)
-            g->bytes += (size_t)g->choice[i].r->n_prompt * sizeof *g->choice[i].r->prompt_out;
+        if (g->choice[i].r->ask.prompt_out)
+            g->bytes += (size_t)g->choice[i].r->ask.n_prompt * sizeof *g->choice[i].r->ask.prompt_out;
     return answer_room_set(&g->api->room, &g->hold, g->client, g->bytes > small_bytes(g) ? g->bytes : 0,
                            note);
 }
@@ -273,7 +273,7 @@ static void pump_all(struct gen *g)
 
 void gen_events(struct request *r)
 {
-    struct gen *g = r->owner;
+    struct gen *g = r->ask.owner;
     int i = 0;
     while (g->choice[i].r != r) i++;
     pump(g, &g->choice[i]);
@@ -337,9 +337,9 @@ void gen_cancel(struct gen *g)
 static enum err submit(struct gen *g, struct request *r, struct err_note *note)
 {
     enum err e = scheduler_submit(scheduler_of(g), r, note);
-    while (e == ERR_KV_CAPACITY && !r->max_new_given && r->max_new / 2 >= NEW_LEAST_TOK &&
-           r->max_new / 2 >= r->min_new) {
-        r->max_new /= 2;
+    while (e == ERR_KV_CAPACITY && !r->ask.max_new_given && r->ask.max_new / 2 >= NEW_LEAST_TOK &&
+           r->ask.max_new / 2 >= r->ask.min_new) {
+        r->ask.max_new /= 2;
         e = scheduler_submit(scheduler_of(g), r, note);
     }
     return e;
@@ -349,9 +349,9 @@ static enum err submit_all(struct gen *g, struct err_note *note)
 {
     for (int i = 0; i < g->n_choice; i++) {
         struct choice *c = &g->choice[i];
-        c->r->id = ++g->api->next_request;
-        c->r->owner = g;
-        c->r->key_id = g->ask->key_id;
+        c->r->ask.id = ++g->api->next_request;
+        c->r->ask.owner = g;
+        c->r->ask.key_id = g->ask->key_id;
         const enum err e = submit(g, c->r, note);
         if (e) return e;
         c->pending = true;

@@ -20,7 +20,7 @@ static bool is_chat(const struct gen *g) { return g->writer->chat; }
 static struct sample_out *prompt_tokens(const struct gen *g, const struct choice *c)
 {
     const struct ask_prompt *p = &g->ask->prompt[c->prompt_i];
-    struct sample_out *s = g->ask->request[c->prompt_i * g->ask->n_per_prompt]->prompt_out;
+    struct sample_out *s = g->ask->request[c->prompt_i * g->ask->n_per_prompt]->ask.prompt_out;
     for (int i = 0; i < p->n; i++) s[i].id = p->id[i];
     s[0].n_top = 0;
     return s;
@@ -122,7 +122,7 @@ static bool tell_news(struct gen *g, struct choice *c)
         news.n_token = (size_t)n_new;
     }
     if (a->return_token_ids && n_new > 0) {
-        news.id = c->r->prompt + c->r->n_prompt + c->told_token;
+        news.id = c->r->ask.prompt + c->r->ask.n_prompt + c->told_token;
         news.n_id = (size_t)n_new;
     }
     c->told_token = c->n_token;
@@ -200,7 +200,7 @@ static struct answer_choice whole_choice(const struct gen *g, struct choice *c)
     if (a->return_token_ids) {
         all.prompt_id = p->id;
         all.n_prompt_id = (size_t)p->n;
-        all.id = c->r->prompt + c->r->n_prompt;
+        all.id = c->r->ask.prompt + c->r->ask.n_prompt;
         all.n_id = (size_t)c->n_token;
     }
     if (a->prompt_logprobs >= 0) {

@@ -8,7 +8,7 @@ static int clamped(const struct gen *g)
 {
     int least = g->ask->max_asked;
     for (int i = 0; i < g->n_choice; i++)
-        least = g->choice[i].r->max_new < least ? g->choice[i].r->max_new : least;
+        least = g->choice[i].r->ask.max_new < least ? g->choice[i].r->ask.max_new : least;
     return least < g->ask->max_asked ? least : 0;
 }
 
@@ -17,8 +17,8 @@ struct answer_usage gen_count_usage(const struct gen *g)
     struct answer_usage u = {.clamped = clamped(g)};
     for (int i = 0; i < g->n_choice; i++) {
         const bool first = i % g->ask->n_per_prompt == 0;
-        u.n_prompt += first ? g->choice[i].r->n_prompt : 0;
-        u.n_cached += first ? g->choice[i].r->use.n_cached : 0;
+        u.n_prompt += first ? g->choice[i].r->ask.n_prompt : 0;
+        u.n_cached += first ? g->choice[i].r->shared.use.n_cached : 0;
         u.n_answer += g->choice[i].n_token;
         u.n_thought += g->choice[i].n_thought;
     }
@@ -36,7 +36,8 @@ bool gen_write_usage(const struct gen *g, struct json_out *o,
     if (!routed) return false;
     for (int i = 0; i < g->n_choice; i++) {
         const struct request **at = &routed[i / a->n_per_prompt];
-        if (!*at || a->request[i]->use.kv_pages_peak > (*at)->use.kv_pages_peak) *at = a->request[i];
+        if (!*at || a->request[i]->shared.use.kv_pages_peak > (*at)->shared.use.kv_pages_peak)
+            *at = a->request[i];
     }
     u.routed = routed;
     u.n_routed = a->n_prompt;

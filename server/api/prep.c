@@ -143,32 +143,34 @@ static enum err make_request(struct prep *c, const struct token_vec *ids, int i,
     const bool routes = c->routes,
                told = i == 0 && ((c->p.echo && c->p.logprobs) || c->p.prompt_logprobs >= 0),
                scores = !routes && (told || max_new == 0);
-    r->n_prompt = (int)ids->n;
-    r->max_new = max_new;
-    r->max_new_given = given;
-    r->prompt = arena_array(mem, ids->n + (size_t)max_new + 1, sizeof *r->prompt);
-    r->use.route = arena_array(mem, (size_t)c->env->model->n_layer, 1);
-    r->prompt_out = scores ? arena_array(mem, ids->n, sizeof *r->prompt_out) : NULL;
-    r->use.margin = routes ? arena_array(mem, (size_t)c->env->model->n_layer, sizeof *r->use.margin) : NULL;
-    if (!r->prompt || !r->use.route || (scores && !r->prompt_out) || (routes && !r->use.margin))
+    r->ask.n_prompt = (int)ids->n;
+    r->ask.max_new = max_new;
+    r->ask.max_new_given = given;
+    r->ask.prompt = arena_array(mem, ids->n + (size_t)max_new + 1, sizeof *r->ask.prompt);
+    r->shared.use.route = arena_array(mem, (size_t)c->env->model->n_layer, 1);
+    r->ask.prompt_out = scores ? arena_array(mem, ids->n, sizeof *r->ask.prompt_out) : NULL;
+    r->shared.use.margin =
+        routes ? arena_array(mem, (size_t)c->env->model->n_layer, sizeof *r->shared.use.margin) : NULL;
+    if (!r->ask.prompt || !r->shared.use.route || (scores && !r->ask.prompt_out) ||
+        (routes && !r->shared.use.margin))
         return no_memory(c->in->note);
-    memcpy(r->prompt, ids->id, ids->n * sizeof *ids->id);
-    fill_sample(c, &r->sample);
-    r->sample.seed =
+    memcpy(r->ask.prompt, ids->id, ids->n * sizeof *ids->id);
+    fill_sample(c, &r->ask.sample);
+    r->ask.sample.seed =
         c->seed +
         (uint64_t)(c->p.has_seed ? i : c->n_made); /* equal prompts of one list differ unless seeded */
     c->n_made++;
-    r->prompt_top = c->p.n_top > c->p.prompt_logprobs ? c->p.n_top : c->p.prompt_logprobs;
-    r->stop_id = c->stop_id;
-    r->n_stop_id = c->n_stop_id;
-    r->min_new = c->p.min_tokens;
-    r->route_ask = c->route_ask;
-    r->route_mask = c->route;
-    r->bias = c->bias;
-    r->route_min_full = c->p.min_full_layers;
-    r->route_only = routes;
-    r->priority = c->p.priority;
-    if (c->p.cache_salt.p && !(r->cache_salt = arena_strndup(mem, c->p.cache_salt.p, c->p.cache_salt.n)))
+    r->ask.prompt_top = c->p.n_top > c->p.prompt_logprobs ? c->p.n_top : c->p.prompt_logprobs;
+    r->ask.stop_id = c->stop_id;
+    r->ask.n_stop_id = c->n_stop_id;
+    r->ask.min_new = c->p.min_tokens;
+    r->ask.route_ask = c->route_ask;
+    r->ask.route_mask = c->route;
+    r->ask.bias = c->bias;
+    r->ask.route_min_full = c->p.min_full_layers;
+    r->ask.route_only = routes;
+    r->ask.priority = c->p.priority;
+    if (c->p.cache_salt.p && !(r->ask.cache_salt = arena_strndup(mem, c->p.cache_salt.p, c->p.cache_salt.n)))
         return no_memory(c->in->note);
     *out = r;
     return OK;
@@ -252,13 +254,13 @@ static void find_donor(const struct ask *a, int prompt_i)
 {
     enum { BACK_MOST = 32 /* so that thousands of prompts cost no more than their length */ };
     struct request *r = a->request[prompt_i * a->n_per_prompt];
-    for (int i = prompt_i > BACK_MOST ? prompt_i - BACK_MOST : 0; i < prompt_i && r->prompt_out; i++) {
+    for (int i = prompt_i > BACK_MOST ? prompt_i - BACK_MOST : 0; i < prompt_i && r->ask.prompt_out; i++) {
         const struct request *d = a->request[i * a->n_per_prompt];
         int n = 0;
-        while (n < r->n_prompt && n < d->n_prompt && r->prompt[n] == d->prompt[n]) n++;
-        if ((n - 1) / PAGE_TOK <= (r->n_donor - 1) / PAGE_TOK) continue;
-        r->donor = d;
-        r->n_donor = n;
+        while (n < r->ask.n_prompt && n < d->ask.n_prompt && r->ask.prompt[n] == d->ask.prompt[n]) n++;
+        if ((n - 1) / PAGE_TOK <= (r->ask.n_donor - 1) / PAGE_TOK) continue;
+        r->ask.donor = d;
+        r->ask.n_donor = n;
     }
 }
 
@@ -275,11 +277,11 @@ static enum err add_prompt(struct prep *c, int prompt_i, struct token_vec *ids)
     for (int i = 0; i < a->n_per_prompt && !e; i++)
         e = make_request(c, ids, i, max_new, given, &a->request[prompt_i * a->n_per_prompt + i]);
     for (int i = 0; i < a->n_per_prompt && a->n_per_prompt > 1 && !e; i++)
-        a->request[prompt_i * a->n_per_prompt + i]->siblings = &a->prompt[prompt_i];
+        a->request[prompt_i * a->n_per_prompt + i]->ask.siblings = &a->prompt[prompt_i];
     if (!e) find_donor(a, prompt_i);
     if (!e)
         a->prompt[prompt_i] =
-            (struct ask_prompt){.id = a->request[prompt_i * a->n_per_prompt]->prompt, .n = (int)ids->n};
+            (struct ask_prompt){.id = a->request[prompt_i * a->n_per_prompt]->ask.prompt, .n = (int)ids->n};
     return !e && c->p.echo ? keep_text(c, prompt_i, ids, ids->n < n_before) : e;
 }
 
@@ -444,8 +446,8 @@ static enum err ban_words(struct prep *c)
     enum err e = bad_words_new(&words, &a->mem, c->env->chat.tokenizer, c->env->model->n_vocab,
                                &c->p.bad_words, c->in->note);
     for (int i = 0; i < ask_n_choice(a) && !e; i++) {
-        a->request[i]->guide = bad_words_guide(words, a->request[i]->guide, &a->mem);
-        if (!a->request[i]->guide) e = no_memory(c->in->note);
+        a->request[i]->ask.guide = bad_words_guide(words, a->request[i]->ask.guide, &a->mem);
+        if (!a->request[i]->ask.guide) e = no_memory(c->in->note);
     }
     return e;
 }

@@ -156,7 +156,7 @@ static void write_outcome(struct json_out *o, const struct gen *g, const struct 
 static void write_asked(struct json_out *o, const struct gen *g)
 {
     const struct response_ask *r = g->ask->response;
-    const struct sample_row *s = &g->choice[0].r->sample;
+    const struct sample_row *s = &g->choice[0].r->ask.sample;
     json_out_text(o, "instructions", r->instructions);
     write_int_or_null(o, "max_output_tokens", r->max_output_tokens);
     write_int_or_null(o, "max_tool_calls", r->max_tool_calls);

@@ -10,13 +10,13 @@
 static inline void aging_check(const struct scheduler *s)
 {
     LIST_EACH (it, &s->by_age) {
-        struct request *r = LIST_ITEM(it, struct request, wait_node);
+        struct request *r = LIST_ITEM(it, struct request, queue.wait_node);
         if (!plan_overdue(&s->core.lim, r, s->core.now_ns))
-            r->owner = NULL;
-        else if (!r->owner)
-            r->owner = (void *)(uintptr_t)(s->turn + 1);
-        CHECK(!r->owner ||
-              s->turn + 1 - (uintptr_t)r->owner <= (uint64_t)AGED_EVERY * (uint64_t)(r->n_before + 1));
+            r->ask.owner = NULL;
+        else if (!r->ask.owner)
+            r->ask.owner = (void *)(uintptr_t)(s->turn + 1);
+        CHECK(!r->ask.owner || s->turn + 1 - (uintptr_t)r->ask.owner <=
+                                   (uint64_t)AGED_EVERY * (uint64_t)(r->queue.n_before + 1));
     }
 }
 

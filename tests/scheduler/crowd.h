@@ -42,7 +42,7 @@ static inline void crowd_init(struct crowd *c, int n_row, int n_prompt)
     c->p = (struct plan){.row = c->row, .piece = c->piece, .pick = c->pick, .max_piece = CROWD_MOST};
     for (int i = 0; i < n_row + n_prompt; i++) {
         c->slot[i] = &c->seq[i];
-        c->req[i] = (struct request){.n_prompt = 16000 + 100 * (i % 50)};
+        c->req[i] = (struct request){.ask.n_prompt = 16000 + 100 * (i % 50)};
         for (int l = 0; l < CROWD_LAYERS; l++)
             c->route[i][l] = ((x = x * 1664525u + 1013904223u) >> 24) % 4 ? ROUTE_SPARSE : ROUTE_FULL;
         CHECK(kvmap_init(&c->seq[i].map, CROWD_LAYERS, 160));

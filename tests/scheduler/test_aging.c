@@ -69,9 +69,9 @@ static void crowd_turn(struct hall *h, bool named)
         }
         if (g) continue;
         g = h->crowd[i] = guest_new(&h->seed, 20 + (int)rnd(h, 300), 10 + (int)rnd(h, 150));
-        g->r.max_new_given = named;
-        g->r.key_id = rnd(h, 3);
-        g->r.route_ask = (enum route_ask)rnd(h, 4);
+        g->r.ask.max_new_given = named;
+        g->r.ask.key_id = rnd(h, 3);
+        g->r.ask.route_ask = (enum route_ask)rnd(h, 4);
         guest_submit(h->s, g);
     }
     virtual_turn(h->s, 10);
@@ -101,9 +101,9 @@ static void nobody_starves_beside_a_steady_crowd(void **st)
             const bool big = k % 2, low = k / 2 % 2 || !big, named = k / 4 % 2;
             struct hall h = open_hall(100 + (uint32_t)k, aging ? AGING_MS : 0, policy[k % 3], 32);
             struct guest *g = guest_new(&h.seed, big ? 3500 : 200, 40);
-            g->r.priority = low ? (k % 5 ? 2 : INT32_MAX) : 0;
-            g->r.key_id = 7;
-            g->r.route_ask = big ? ROUTE_ASK_FULL : ROUTE_ASK_DEFAULT;
+            g->r.ask.priority = low ? (k % 5 ? 2 : INT32_MAX) : 0;
+            g->r.ask.key_id = 7;
+            g->r.ask.route_ask = big ? ROUTE_ASK_FULL : ROUTE_ASK_DEFAULT;
             int64_t n = admissions_before(&h, g, named);
             if (aging)
                 assert_true(n >= 0);
@@ -126,7 +126,7 @@ static void who_is_urgent_keeps_three_of_four_admissions(void **st)
     int n_slow = 0, n_fast = 0, first_slow = 0;
     for (int i = 0; i < 40; i++) {
         slow[i] = guest_new(&h.seed, 100, 30);
-        slow[i]->r.priority = 10;
+        slow[i]->r.ask.priority = 10;
         guest_submit(h.s, slow[i]);
     }
     for (int i = 0; i < 3 * AGING_MS / 10; i++) virtual_turn(h.s, 10);
@@ -169,12 +169,12 @@ static void an_overdue_prompt_goes_first_in_every_fourth_step(void **st)
     struct hall h = open_hall(6, AGING_MS, ROUTE_POLICY_ORDER, 32);
     struct guest *g = guest_new(&h.seed, 3000, 5);
     int step = 0, own = 0;
-    g->r.priority = 3;
+    g->r.ask.priority = 3;
     guest_submit(h.s, g);
     for (; g->n_got == 0; guest_read(g)) {
         crowd_turn(&h, true);
         const struct plan *p = &h.s->plan;
-        struct seq *q = g->r.seq;
+        struct seq *q = g->r.queue.seq;
         if (!q || p->n_piece == 0 || !plan_overdue(&h.s->core.lim, &g->r, h.s->core.now_ns)) continue;
         step++;
         own += h.s->slot[p->piece[0].seq] == q;

@@ -52,8 +52,8 @@ static void a_request_that_waits_too_long_ends_and_others_stay(void **st)
     assert_int_equal(g[0]->finish, FINISH_LENGTH);
     for (int i = 1; i < 3; i++) {
         assert_int_equal(g[i]->finish, FINISH_ERROR);
-        assert_int_equal(g[i]->r.note.code, ERR_OVERLOAD);
-        assert_non_null(strstr(g[i]->r.note.text, "queue-timeout-ms"));
+        assert_int_equal(g[i]->r.shared.note.code, ERR_OVERLOAD);
+        assert_non_null(strstr(g[i]->r.shared.note.text, "queue-timeout-ms"));
         assert_int_equal(g[i]->n_got, 0);
         assert_in_range(ended[i], 90, 130); /* a turn is a ms, and the clocks are looked at every 20 */
     }
@@ -74,8 +74,9 @@ static void first_token_and_total_time_have_ends(void **st)
         guest_submit(h.s, g);
         for (; !g->done; guest_read(g)) virtual_turn(h.s, 10);
         assert_int_equal(g->finish, FINISH_ERROR);
-        assert_int_equal(g->r.note.code, ERR_DEADLINE);
-        assert_non_null(strstr(g->r.note.text, total ? "request-timeout-ms" : "first-token-timeout-ms"));
+        assert_int_equal(g->r.shared.note.code, ERR_DEADLINE);
+        assert_non_null(
+            strstr(g->r.shared.note.text, total ? "request-timeout-ms" : "first-token-timeout-ms"));
         assert_in_range(g->n_got, total ? 28 : 0, total ? 33 : 0);
         guest_free(g);
         close_house(&h);

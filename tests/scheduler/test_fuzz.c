@@ -52,16 +52,16 @@ static void arrive(struct fuzz *f)
                         : 0; /* it goes on, or branches */
     int n_prompt = 1 + (int)rnd(f, rnd(f, 5) ? 300 : MOST_TOK);
     n_prompt = old + n_prompt > MOST_TOK ? (old = 0, n_prompt) : old + n_prompt;
-    c->r.n_prompt = n_prompt;
-    c->r.max_new = (int)rnd(f, 200) + 1;
-    c->r.max_new_given = rnd(f, 2);
-    c->r.prompt = calloc((size_t)(n_prompt + c->r.max_new + 1), sizeof(int32_t));
-    for (int k = 0; k < n_prompt; k++) c->r.prompt[k] = k < old ? t->tok[k] : (int32_t)rnd(f, 1000);
-    c->r.use.route = calloc(5, 1);
-    c->r.route_ask = old && rnd(f, 4) ? t->ask : (enum route_ask)rnd(f, 4);
-    c->r.priority = (int)rnd(f, 3) - 1;
-    c->r.key_id = f->cache ? rnd(f, 8) / 7 : rnd(f, 4);
-    c->r.cache_salt = rnd(f, 8) ? NULL : "salt";
+    c->r.ask.n_prompt = n_prompt;
+    c->r.ask.max_new = (int)rnd(f, 200) + 1;
+    c->r.ask.max_new_given = rnd(f, 2);
+    c->r.ask.prompt = calloc((size_t)(n_prompt + c->r.ask.max_new + 1), sizeof(int32_t));
+    for (int k = 0; k < n_prompt; k++) c->r.ask.prompt[k] = k < old ? t->tok[k] : (int32_t)rnd(f, 1000);
+    c->r.shared.use.route = calloc(5, 1);
+    c->r.ask.route_ask = old && rnd(f, 4) ? t->ask : (enum route_ask)rnd(f, 4);
+    c->r.ask.priority = (int)rnd(f, 3) - 1;
+    c->r.ask.key_id = f->cache ? rnd(f, 8) / 7 : rnd(f, 4);
+    c->r.ask.cache_salt = rnd(f, 8) ? NULL : "salt";
     c->reads = true;
     struct err_note note;
     enum err err = scheduler_submit(f->s, &c->r, &note);
@@ -71,8 +71,8 @@ static void arrive(struct fuzz *f)
     }
     assert_true(err == ERR_KV_CAPACITY || err == ERR_QUEUE_FULL);
     f->refused++;
-    free(c->r.prompt);
-    free(c->r.use.route);
+    free(c->r.ask.prompt);
+    free(c->r.shared.use.route);
     free(c);
     f->c[i] = NULL;
 }
@@ -84,7 +84,7 @@ static void read_events(struct fuzz *f, int i)
     while (c->reads && request_next_event(&c->r, &e)) {
         assert_int_equal(c->n_done, 0);
         if (e.kind == EVENT_TOKEN) {
-            assert_int_equal(e.token.id, fake_token(c->r.prompt, c->r.n_prompt + c->n_got));
+            assert_int_equal(e.token.id, fake_token(c->r.ask.prompt, c->r.ask.n_prompt + c->n_got));
             c->n_got++;
             continue;
         }
@@ -94,20 +94,20 @@ static void read_events(struct fuzz *f, int i)
     if (!c->n_done) return;
     if (c->finish == FINISH_LENGTH) {
         struct talk *t = &f->talk[rnd(f, TALKS)];
-        assert_int_equal(c->n_got, c->r.max_new);
-        assert_true(c->r.use.n_cached % PAGE_TOK == 0 && c->r.use.n_cached < c->r.n_prompt);
-        if (c->r.route_ask == ROUTE_ASK_AUTO)
+        assert_int_equal(c->n_got, c->r.ask.max_new);
+        assert_true(c->r.shared.use.n_cached % PAGE_TOK == 0 && c->r.shared.use.n_cached < c->r.ask.n_prompt);
+        if (c->r.ask.route_ask == ROUTE_ASK_AUTO)
             for (int l = 0; l < 5; l++)
-                assert_int_equal(c->r.use.route[l], fake_bit(c->r.prompt, c->r.n_prompt, l));
-        t->n = c->r.n_prompt + c->n_got;
-        t->ask = c->r.route_ask;
-        memcpy(t->tok, c->r.prompt, (size_t)t->n * sizeof *t->tok);
+                assert_int_equal(c->r.shared.use.route[l], fake_bit(c->r.ask.prompt, c->r.ask.n_prompt, l));
+        t->n = c->r.ask.n_prompt + c->n_got;
+        t->ask = c->r.ask.route_ask;
+        memcpy(t->tok, c->r.ask.prompt, (size_t)t->n * sizeof *t->tok);
     }
     f->finished[c->finish]++;
     scheduler_count_end(f->s, c->finish);
     f->done++;
-    free(c->r.prompt);
-    free(c->r.use.route);
+    free(c->r.ask.prompt);
+    free(c->r.shared.use.route);
     free(c);
     f->c[i] = NULL;
 }
@@ -292,12 +292,12 @@ static void what_a_smaller_pool_cannot_hold_ends(void **st)
     enum err err = OK;
     open_fuzz(&f, 2, 0, 0);
     struct client *c = f.c[0] = calloc(1, sizeof *c);
-    c->r = (struct request){.n_prompt = MOST_TOK,
-                            .max_new = 100,
-                            .max_new_given = true,
-                            .prompt = calloc(MOST_TOK + 101, sizeof(int32_t)),
-                            .use.route = calloc(5, 1),
-                            .route_ask = ROUTE_ASK_FULL};
+    c->r = (struct request){.ask.n_prompt = MOST_TOK,
+                            .ask.max_new = 100,
+                            .ask.max_new_given = true,
+                            .ask.prompt = calloc(MOST_TOK + 101, sizeof(int32_t)),
+                            .shared.use.route = calloc(5, 1),
+                            .ask.route_ask = ROUTE_ASK_FULL};
     c->reads = true;
     struct err_note note;
     queue_resize_pool(f.s, 5 * (MOST_TOK + 100) / PAGE_TOK);

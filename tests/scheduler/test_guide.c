@@ -100,16 +100,16 @@ static uint32_t rnd(uint32_t *s)
 static struct ask *new_ask(uint32_t seed, int n_prompt, int max_new, int whole_at)
 {
     struct ask *a = calloc(1, sizeof *a);
-    a->r.prompt = calloc((size_t)(n_prompt + max_new + 1), sizeof(int32_t));
-    for (int i = 0; i < n_prompt; i++) a->r.prompt[i] = (int32_t)(rnd(&seed) % VOCAB);
-    a->r.n_prompt = n_prompt;
-    a->r.max_new = max_new;
-    a->r.max_new_given = true;
-    a->r.use.route = calloc(5, 1);
-    a->r.stop_id = stops;
-    a->r.n_stop_id = 1;
+    a->r.ask.prompt = calloc((size_t)(n_prompt + max_new + 1), sizeof(int32_t));
+    for (int i = 0; i < n_prompt; i++) a->r.ask.prompt[i] = (int32_t)(rnd(&seed) % VOCAB);
+    a->r.ask.n_prompt = n_prompt;
+    a->r.ask.max_new = max_new;
+    a->r.ask.max_new_given = true;
+    a->r.shared.use.route = calloc(5, 1);
+    a->r.ask.stop_id = stops;
+    a->r.ask.n_stop_id = 1;
     a->cancel_after = -1;
-    if (whole_at >= 0) a->r.guide = &a->rule.guide;
+    if (whole_at >= 0) a->r.ask.guide = &a->rule.guide;
     a->rule = (struct rule){
         .guide.op = &rule_ops, .whole_at = whole_at, .fail_mask_at = -1, .fail_take_at = -1, .empty_at = -1};
     return a;
@@ -117,8 +117,8 @@ static struct ask *new_ask(uint32_t seed, int n_prompt, int max_new, int whole_a
 
 static void free_ask(struct ask *a)
 {
-    free(a->r.prompt);
-    free(a->r.use.route);
+    free(a->r.ask.prompt);
+    free(a->r.shared.use.route);
     free(a);
 }
 
@@ -194,13 +194,13 @@ static void check_tokens(const struct ask *a)
     r.n_taken = 0;
     r.sum = 0;
     for (int i = 0; i < a->n_got; i++) {
-        int32_t want = fake_token(a->r.prompt, a->r.n_prompt + i);
-        while (a->r.guide && !may_come(&r, want)) want = (want + 1) % VOCAB;
+        int32_t want = fake_token(a->r.ask.prompt, a->r.ask.n_prompt + i);
+        while (a->r.ask.guide && !may_come(&r, want)) want = (want + 1) % VOCAB;
         assert_int_equal(a->got[i], want);
         r.n_taken++;
         r.sum += want;
     }
-    if (!a->r.guide) return;
+    if (!a->r.ask.guide) return;
     assert_int_equal(a->rule.n_ended, 1);
     assert_true(a->rule.n_taken >= a->n_got); /* a cancel may come between */
     assert_memory_equal(a->rule.taken, a->got, (size_t)a->n_got * sizeof *a->got);
@@ -221,13 +221,13 @@ static void answers_follow_their_guides_whatever_else_runs(void **st)
     assert_true(atomic_load(&scheduler_stats(h.s)->prefix_hits) > 0);
     uint64_t masks = 0, asked = 0;
     for (int i = 0; i < 60; i++) {
-        const bool stops_itself = a[i]->r.guide && a[i]->rule.whole_at < a[i]->r.max_new;
+        const bool stops_itself = a[i]->r.ask.guide && a[i]->rule.whole_at < a[i]->r.ask.max_new;
         assert_int_equal(a[i]->n_done, 1);
         assert_int_equal(a[i]->finish, stops_itself ? FINISH_STOP : FINISH_LENGTH);
-        assert_int_equal(a[i]->n_got, stops_itself ? a[i]->rule.whole_at + 1 : a[i]->r.max_new);
+        assert_int_equal(a[i]->n_got, stops_itself ? a[i]->rule.whole_at + 1 : a[i]->r.ask.max_new);
         check_tokens(a[i]);
         asked += (uint64_t)a[i]->rule.n_mask;
-        masks += a[i]->r.guide ? (uint64_t)a[i]->n_got : 0;
+        masks += a[i]->r.ask.guide ? (uint64_t)a[i]->n_got : 0;
     }
     assert_int_equal(atomic_load(&scheduler_stats(h.s)->mask.count), asked);
     assert_true(asked >= masks); /* a prompt begun again has its first mask made again */
@@ -245,8 +245,8 @@ static void replayed_tokens_are_not_taken_twice(void **st)
         struct ask *a[8];
         for (int i = 0; i < 8; i++) {
             a[i] = new_ask((uint32_t)i, 100, 1200, i % 2 ? 1100 : 2000);
-            a[i]->r.max_new_given = false;
-            a[i]->r.route_ask = ROUTE_ASK_FULL;
+            a[i]->r.ask.max_new_given = false;
+            a[i]->r.ask.route_ask = ROUTE_ASK_FULL;
             submit(&h, a[i]);
         }
         assert_int_equal(serve(&h, 8), OK);
@@ -272,7 +272,7 @@ static void where_nothing_may_come_the_answer_ends(void **st)
     cut->rule.empty_at = 7;
     whole->rule.empty_at = 5;
     first->rule.empty_at = 0;
-    least->r.min_new = 20; /* END is banned, and nothing else may come */
+    least->r.ask.min_new = 20; /* END is banned, and nothing else may come */
     struct ask *all[] = {cut, whole, first, least};
     for (int i = 0; i < 4; i++) submit(&h, all[i]);
     assert_int_equal(serve(&h, 4), OK);
@@ -307,11 +307,11 @@ static void a_guide_that_fails_ends_its_own_request_alone(void **st)
         assert_int_equal(all[i]->rule.n_ended, 1);
     }
     assert_int_equal(mask->n_got, 8);
-    assert_int_equal(mask->r.note.code, ERR_UNSUPPORTED);
-    assert_string_equal(mask->r.note.param, "rule");
+    assert_int_equal(mask->r.shared.note.code, ERR_UNSUPPORTED);
+    assert_string_equal(mask->r.shared.note.param, "rule");
     assert_int_equal(take->n_got, 12);
-    assert_int_equal(take->r.note.code, ERR_NOMEM);
-    assert_string_equal(take->r.note.text, "no memory to take it");
+    assert_int_equal(take->r.shared.note.code, ERR_NOMEM);
+    assert_string_equal(take->r.shared.note.text, "no memory to take it");
     assert_int_equal(first->n_got, 0);
     assert_int_equal(good->finish, FINISH_STOP);
     assert_int_equal(plain->finish, FINISH_LENGTH);

@@ -88,7 +88,7 @@ static void close_world(struct world *w)
 
 static void put(struct world *w, int i, enum seq_phase phase, int n_prompt)
 {
-    w->req[i] = (struct request){.n_prompt = n_prompt};
+    w->req[i] = (struct request){.ask.n_prompt = n_prompt};
     memset(w->route[i], ROUTE_FULL, L);
     w->seq[i].req = &w->req[i];
     w->seq[i].phase = phase;
@@ -129,8 +129,8 @@ static void what_waited_long_goes_first(void **st)
     struct world *w = open_world();
     put(w, 0, SEQ_PREFILL, 6000);
     put(w, 1, SEQ_PREFILL, 60);
-    w->req[0].submit_ns = 0;
-    w->req[1].submit_ns = 3600LL * 1000000000;
+    w->req[0].queue.submit_ns = 0;
+    w->req[1].queue.submit_ns = 3600LL * 1000000000;
     plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1000, 3600LL * 1000000000);
     assert_int_equal(w->piece[0].seq, 0);
     close_world(w);
@@ -229,7 +229,7 @@ static void pieces_of_a_layer_are_even(void **st)
             put(w, 0, SEQ_DECODE, 100);
             put(w, 1, SEQ_PREFILL, 50 * PAGE_TOK - (way < 2 ? 3 : 0));
             int n_piece = 0, most = 0, least = INT32_MAX, fit = (int)(budget / PAGE_MS + (target ? 0 : 0.5));
-            while (w->seq[1].tok < w->req[1].n_prompt) {
+            while (w->seq[1].tok < w->req[1].ask.n_prompt) {
                 plan_step(&w->p, &w->lim, &w->cost, w->slot, 8, 1000, 0);
                 assert_int_equal(w->p.n_piece, 1);
                 assert_true(w->p.prefill_ms <= (target ? budget : budget + PAGE_MS / 2) + 1e-9);
@@ -257,9 +257,9 @@ static struct world *open_pair(double stretch, double burst_ms, int told_ms, int
     w->lim.stretch = stretch;
     w->lim.burst_ms = burst_ms;
     put(w, 0, SEQ_DECODE, 100);
-    w->req[0].first_tok_ns = told_ms * MS;
+    w->req[0].queue.first_tok_ns = told_ms * MS;
     put(w, 1, SEQ_PREFILL, 1 << 17);
-    w->req[1].submit_ns = submit_ms * MS;
+    w->req[1].queue.submit_ns = submit_ms * MS;
     return w;
 }
 
@@ -296,9 +296,9 @@ static void one_senior_stream_protects_the_step(void **st)
     (void)st;
     struct world *w = open_pair(1.6, 25, 500, 400);
     put(w, 2, SEQ_DECODE, 100);
-    w->req[2].first_tok_ns = 450 * MS;
+    w->req[2].queue.first_tok_ns = 450 * MS;
     assert_true(near(prefill_ms(w), 15));
-    w->req[2].first_tok_ns = 300 * MS;
+    w->req[2].queue.first_tok_ns = 300 * MS;
     assert_true(near(prefill_ms(w), 6));
     while (request_room(&w->req[2])) /* its client does not read: it is no row of the step */
         request_push(&w->req[2], &(struct event){.kind = EVENT_TOKEN});
@@ -312,9 +312,9 @@ static void a_stream_of_higher_priority_is_senior(void **st)
 {
     (void)st;
     struct world *w = open_pair(1.6, 25, 500, 400);
-    w->req[1].priority = 1;
+    w->req[1].ask.priority = 1;
     assert_true(near(prefill_ms(w), 6));
-    w->req[0].priority = 2;
+    w->req[0].ask.priority = 2;
     assert_true(near(prefill_ms(w), 15));
     close_world(w);
 }
@@ -326,15 +326,15 @@ static void who_goes_before_one_of_a_burst_shares_its_time(void **st)
     (void)st;
     struct world *w = open_pair(1.6, 25, 500, 400);
     put(w, 2, SEQ_PREFILL, 1000);
-    w->req[2].submit_ns = 700 * MS;
+    w->req[2].queue.submit_ns = 700 * MS;
     assert_true(near(prefill_ms(w), 15));
     assert_int_equal(w->piece[0].seq, 2);
     assert_int_equal(w->piece[0].layer1 - w->piece[0].layer0, L); /* 8 ms of work */
-    w->req[1].submit_ns = 700 * MS;                               /* all came later */
+    w->req[1].queue.submit_ns = 700 * MS;                         /* all came later */
     assert_true(near(prefill_ms(w), 6));
     put(w, 2, SEQ_PREFILL, 250);
-    w->req[2].submit_ns = 400 * MS; /* 2 ms of work of the burst, then the newcomer */
-    w->req[1].submit_ns = 700 * MS;
+    w->req[2].queue.submit_ns = 400 * MS; /* 2 ms of work of the burst, then the newcomer */
+    w->req[1].queue.submit_ns = 700 * MS;
     assert_true(near(prefill_ms(w), 6));
     assert_int_equal(w->piece[0].seq, 2);
     close_world(w);

@@ -80,20 +80,20 @@ static uint32_t rnd(uint32_t *s)
 static struct ask *new_ask(uint32_t *seed, int n_prompt, int max_new)
 {
     struct ask *a = calloc(1, sizeof *a);
-    a->r.prompt = calloc((size_t)(n_prompt + max_new + 1), sizeof(int32_t));
-    for (int i = 0; i < n_prompt; i++) a->r.prompt[i] = (int32_t)(rnd(seed) % 1000);
-    a->r.n_prompt = n_prompt;
-    a->r.max_new = max_new;
-    a->r.max_new_given = true;
-    a->r.use.route = calloc(5, 1);
+    a->r.ask.prompt = calloc((size_t)(n_prompt + max_new + 1), sizeof(int32_t));
+    for (int i = 0; i < n_prompt; i++) a->r.ask.prompt[i] = (int32_t)(rnd(seed) % 1000);
+    a->r.ask.n_prompt = n_prompt;
+    a->r.ask.max_new = max_new;
+    a->r.ask.max_new_given = true;
+    a->r.shared.use.route = calloc(5, 1);
     a->cancel_after = -1;
     return a;
 }
 
 static void free_ask(struct ask *a)
 {
-    free(a->r.prompt);
-    free(a->r.use.route);
+    free(a->r.ask.prompt);
+    free(a->r.shared.use.route);
     free(a);
 }
 
@@ -110,7 +110,7 @@ static void serve(struct house *h, int n_want)
             while (request_next_event(&a->r, &e)) {
                 assert_int_equal(a->n_done, 0); /* nothing after DONE */
                 if (e.kind == EVENT_TOKEN) {
-                    a->told_ns = a->n_got == 0 ? a->r.first_tok_ns : a->told_ns;
+                    a->told_ns = a->n_got == 0 ? a->r.queue.first_tok_ns : a->told_ns;
                     a->got[a->n_got++] = e.token.id;
                 } else {
                     a->n_done++;
@@ -131,10 +131,10 @@ static void serve(struct house *h, int n_want)
 static void check_tokens(const struct ask *a)
 {
     for (int i = 0; i < a->n_got; i++)
-        assert_int_equal(a->got[i], fake_token(a->r.prompt, a->r.n_prompt + i));
-    assert_true(a->n_got == 0 ||
-                (a->told_ns >= a->r.submit_ns && a->told_ns == a->r.first_tok_ns)); /* preempted or not */
-    if (a->finish == FINISH_LENGTH) assert_int_equal(a->n_got, a->r.max_new);
+        assert_int_equal(a->got[i], fake_token(a->r.ask.prompt, a->r.ask.n_prompt + i));
+    assert_true(a->n_got == 0 || (a->told_ns >= a->r.queue.submit_ns &&
+                                  a->told_ns == a->r.queue.first_tok_ns)); /* preempted or not */
+    if (a->finish == FINISH_LENGTH) assert_int_equal(a->n_got, a->r.ask.max_new);
 }
 
 static void every_request_ends_once_with_its_own_tokens(void **st)
@@ -151,8 +151,8 @@ static void every_request_ends_once_with_its_own_tokens(void **st)
         for (int i = 0; i < 200; i++) {
             struct ask *x = new_ask(&seed, 1 + (int)(rnd(&seed) % (i % 7 == 0 ? 1500 : 200)),
                                     1 + (int)(rnd(&seed) % 300));
-            x->r.route_ask = (enum route_ask)(rnd(&seed) % 4);
-            x->r.max_new_given = rnd(&seed) % 2;
+            x->r.ask.route_ask = (enum route_ask)(rnd(&seed) % 4);
+            x->r.ask.max_new_given = rnd(&seed) % 2;
             x->cancel_after = rnd(&seed) % 5 == 0 ? (int)(rnd(&seed) % 40) : -1;
             struct err_note note;
             enum err err = scheduler_submit(h->s, &x->r, &note);
@@ -185,8 +185,8 @@ static void outgrown_promises_preempt_and_tokens_stay(void **st)
     struct ask *a[8];
     for (int i = 0; i < 8; i++) {
         a[i] = new_ask(&seed, 100, 1200);
-        a[i]->r.max_new_given = false;
-        a[i]->r.route_ask = ROUTE_ASK_FULL;
+        a[i]->r.ask.max_new_given = false;
+        a[i]->r.ask.route_ask = ROUTE_ASK_FULL;
         struct err_note note;
         assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
     }
@@ -211,8 +211,8 @@ static void swapped_requests_come_back_with_their_pages(void **st)
     struct ask *a[8];
     for (int i = 0; i < 8; i++) {
         a[i] = new_ask(&seed, 100, 1200);
-        a[i]->r.max_new_given = false;
-        a[i]->r.route_ask = i % 2 ? ROUTE_ASK_FULL : ROUTE_ASK_AUTO;
+        a[i]->r.ask.max_new_given = false;
+        a[i]->r.ask.route_ask = i % 2 ? ROUTE_ASK_FULL : ROUTE_ASK_AUTO;
         a[i]->cancel_after = i == 5 ? 700 : -1;
         struct err_note note;
         assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
@@ -230,14 +230,14 @@ static void swapped_requests_come_back_with_their_pages(void **st)
 /* The routers' words, moved by the bias that the request tells, and the floor where it comes to bear. */
 static void check_route(const struct ask *a, const struct fake_conf *c)
 {
-    const int need = a->r.route_ask == ROUTE_ASK_MIN_FULL ? a->r.route_min_full : 0;
+    const int need = a->r.ask.route_ask == ROUTE_ASK_MIN_FULL ? a->r.ask.route_min_full : 0;
     int full = 0;
     for (int l = 0; l < c->n_layer; l++) {
-        uint8_t own = fake_bit_moved(a->r.prompt, a->r.n_prompt, l, a->r.bias->value);
-        assert_int_equal(a->r.use.route[l], full + c->n_layer - l <= need ? ROUTE_FULL : own);
-        full += a->r.use.route[l] == ROUTE_FULL;
+        uint8_t own = fake_bit_moved(a->r.ask.prompt, a->r.ask.n_prompt, l, a->r.ask.bias->value);
+        assert_int_equal(a->r.shared.use.route[l], full + c->n_layer - l <= need ? ROUTE_FULL : own);
+        full += a->r.shared.use.route[l] == ROUTE_FULL;
     }
-    assert_true(full >= need && full == a->r.use.full_layers);
+    assert_true(full >= need && full == a->r.shared.use.full_layers);
 }
 
 static void routes_move_under_load_and_keep_their_floor_through_preemption(void **st)
@@ -253,10 +253,10 @@ static void routes_move_under_load_and_keep_their_floor_through_preemption(void 
     struct house *h = open_house_as(c, (struct scheduler_conf){.queue_len = N, .route_bias_max = 2}, false);
     for (int i = 0; i < N; i++) {
         a[i] = new_ask(&seed, 100 + (int)(rnd(&seed) % 400), 700);
-        a[i]->r.max_new_given = false;
-        a[i]->r.route_ask = i % 3 ? ROUTE_ASK_AUTO : ROUTE_ASK_MIN_FULL;
-        a[i]->r.route_min_full = i % (c.n_layer + 1);
-        a[i]->r.bias = &bias[i / 2]; /* choices of one prompt share it */
+        a[i]->r.ask.max_new_given = false;
+        a[i]->r.ask.route_ask = i % 3 ? ROUTE_ASK_AUTO : ROUTE_ASK_MIN_FULL;
+        a[i]->r.ask.route_min_full = i % (c.n_layer + 1);
+        a[i]->r.ask.bias = &bias[i / 2]; /* choices of one prompt share it */
         struct err_note note;
         assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
     }
@@ -268,16 +268,16 @@ static void routes_move_under_load_and_keep_their_floor_through_preemption(void 
         assert_int_equal(a[i]->finish, FINISH_LENGTH);
         check_tokens(a[i]);
         check_route(a[i], &c);
-        assert_true(a[i]->r.bias->on && a[i]->r.bias->value <= 0 && a[i]->r.bias->value >= -2);
-        moved += i % 2 && a[i]->r.bias->value < 0;
-        most += a[i]->r.bias->value == -2;
+        assert_true(a[i]->r.ask.bias->on && a[i]->r.ask.bias->value <= 0 && a[i]->r.ask.bias->value >= -2);
+        moved += i % 2 && a[i]->r.ask.bias->value < 0;
+        most += a[i]->r.ask.bias->value == -2;
     }
     assert_true(moved > 0 && most > 0 && most < N); /* all of it, and parts */
     assert_int_equal(atomic_load(&s->biased), moved);
     struct request_bias none = {0};
     struct ask *last = new_ask(&seed, 200, 10);
     struct err_note note;
-    last->r.bias = &none;
+    last->r.ask.bias = &none;
     assert_int_equal(scheduler_submit(h->s, &last->r, &note), OK);
     serve(h, 1);
     assert_true(none.on && none.value == 0); /* alone */
@@ -316,9 +316,9 @@ static void what_never_fits_is_refused_at_once(void **st)
     struct house *h = open_house(c, 10, true);
     struct ask *a = new_ask(&seed, 1500, 10);
     struct err_note note;
-    a->r.route_ask = ROUTE_ASK_FULL;
+    a->r.ask.route_ask = ROUTE_ASK_FULL;
     assert_int_equal(scheduler_submit(h->s, &a->r, &note), ERR_KV_CAPACITY);
-    a->r.route_ask = ROUTE_ASK_SPARSE; /* 5 layers of 3 pages */
+    a->r.ask.route_ask = ROUTE_ASK_SPARSE; /* 5 layers of 3 pages */
     assert_int_equal(scheduler_submit(h->s, &a->r, &note), OK);
     serve(h, 1);
     assert_int_equal(a->finish, FINISH_LENGTH);
@@ -368,7 +368,7 @@ static void a_lost_device_ends_all_with_an_error(void **st)
     serve(h, 20);
     for (int i = 0; i < 20; i++) {
         assert_int_equal(a[i]->finish, FINISH_ERROR);
-        assert_int_equal(a[i]->r.note.code, ERR_DEVICE);
+        assert_int_equal(a[i]->r.shared.note.code, ERR_DEVICE);
     }
     close_house(h);
     for (int i = 0; i < 20; i++) free_ask(a[i]);
@@ -410,10 +410,10 @@ static void stop_ids_end_and_min_tokens_ban(void **st)
     struct ask *a = new_ask(&seed, 30, 100);
     int32_t stop[3];
     for (int i = 0; i < 100; i++) /* the fake draws on; tokens after 5 are computed here as it will */
-        a->r.prompt[30 + i] = fake_token(a->r.prompt, 30 + i);
-    stop[0] = a->r.prompt[35];
-    a->r.stop_id = stop;
-    a->r.n_stop_id = 1;
+        a->r.ask.prompt[30 + i] = fake_token(a->r.ask.prompt, 30 + i);
+    stop[0] = a->r.ask.prompt[35];
+    a->r.ask.stop_id = stop;
+    a->r.ask.n_stop_id = 1;
     struct err_note note;
     assert_int_equal(scheduler_submit(h->s, &a->r, &note), OK);
     serve(h, 1);
@@ -435,7 +435,7 @@ static void the_time_to_come_back_follows_the_queue(void **st)
     assert_int_equal(scheduler_retry_after_s(h->s), 1);
     for (int i = 0; i < 300; i++) {
         a[i] = new_ask(&seed, 500, 2);
-        a[i]->r.max_new = 2;
+        a[i]->r.ask.max_new = 2;
         struct err_note note;
         assert_int_equal(scheduler_submit(h->s, &a[i]->r, &note), OK);
     }
@@ -458,17 +458,17 @@ static struct ask *scoring_ask(uint32_t *seed, struct ask *const *before, int n_
 {
     struct ask *from = n_before && rnd(seed) % 4 ? before[rnd(seed) % (uint32_t)n_before] : NULL;
     const int n_own = 1 + (int)(rnd(seed) % 500);
-    const int n_shared = from ? 1 + (int)(rnd(seed) % (uint32_t)from->r.n_prompt) : 0;
+    const int n_shared = from ? 1 + (int)(rnd(seed) % (uint32_t)from->r.ask.n_prompt) : 0;
     struct ask *a = new_ask(seed, n_shared + n_own > 1800 ? 1800 : n_shared + n_own, (int)(rnd(seed) % 3));
-    if (from) memcpy(a->r.prompt, from->r.prompt, (size_t)n_shared * sizeof *a->r.prompt);
-    a->r.prompt_out = calloc((size_t)a->r.n_prompt, sizeof *a->r.prompt_out);
+    if (from) memcpy(a->r.ask.prompt, from->r.ask.prompt, (size_t)n_shared * sizeof *a->r.ask.prompt);
+    a->r.ask.prompt_out = calloc((size_t)a->r.ask.n_prompt, sizeof *a->r.ask.prompt_out);
     for (int i = 0; i < n_before; i++) {
         const struct request *d = &before[i]->r;
         int n = 0;
-        while (n < a->r.n_prompt && n < d->n_prompt && a->r.prompt[n] == d->prompt[n]) n++;
-        if (n <= a->r.n_donor) continue;
-        a->r.donor = d;
-        a->r.n_donor = n;
+        while (n < a->r.ask.n_prompt && n < d->ask.n_prompt && a->r.ask.prompt[n] == d->ask.prompt[n]) n++;
+        if (n <= a->r.ask.n_donor) continue;
+        a->r.ask.donor = d;
+        a->r.ask.n_donor = n;
     }
     return a;
 }
@@ -498,16 +498,16 @@ static void prompts_with_a_prefix_in_common_have_the_scores_of_each_alone(void *
         for (int i = 0; i < MANY; i++) {
             const struct request *r = &a[i]->r;
             check_tokens(a[i]);
-            for (int t = 0; a[i]->finish == FINISH_LENGTH && t + 1 < r->n_prompt; t++) {
-                assert_int_equal(r->prompt_out[t + 1].id, r->prompt[t + 1]);
-                assert_true(r->prompt_out[t + 1].logprob ==
-                            fake_score(&c, r->prompt, r->n_prompt, r->use.route, t));
+            for (int t = 0; a[i]->finish == FINISH_LENGTH && t + 1 < r->ask.n_prompt; t++) {
+                assert_int_equal(r->ask.prompt_out[t + 1].id, r->ask.prompt[t + 1]);
+                assert_true(r->ask.prompt_out[t + 1].logprob ==
+                            fake_score(&c, r->ask.prompt, r->ask.n_prompt, r->shared.use.route, t));
             }
         }
         cached += atomic_load(&scheduler_stats(h->s)->cached_tok);
         close_house(h);
         for (int i = 0; i < MANY; i++) {
-            free(a[i]->r.prompt_out);
+            free(a[i]->r.ask.prompt_out);
             free_ask(a[i]);
         }
     }

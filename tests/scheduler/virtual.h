@@ -28,21 +28,21 @@ static inline struct guest *guest_new(uint32_t *seed, int n_prompt, int n_new)
 {
     struct guest *g = calloc(1, sizeof *g);
     assert_non_null(g);
-    g->r.prompt = calloc((size_t)(n_prompt + n_new + 1), sizeof *g->r.prompt);
-    g->r.use.route = calloc(5, 1);
-    assert_true(g->r.prompt && g->r.use.route);
+    g->r.ask.prompt = calloc((size_t)(n_prompt + n_new + 1), sizeof *g->r.ask.prompt);
+    g->r.shared.use.route = calloc(5, 1);
+    assert_true(g->r.ask.prompt && g->r.shared.use.route);
     for (int i = 0; i < n_prompt; i++)
-        g->r.prompt[i] = (int32_t)((*seed = *seed * 1664525u + 1013904223u) >> 8) % 1000;
-    g->r.n_prompt = n_prompt;
-    g->r.max_new = n_new;
-    g->r.max_new_given = true;
+        g->r.ask.prompt[i] = (int32_t)((*seed = *seed * 1664525u + 1013904223u) >> 8) % 1000;
+    g->r.ask.n_prompt = n_prompt;
+    g->r.ask.max_new = n_new;
+    g->r.ask.max_new_given = true;
     return g;
 }
 
 static inline void guest_free(struct guest *g)
 {
-    free(g->r.prompt);
-    free(g->r.use.route);
+    free(g->r.ask.prompt);
+    free(g->r.shared.use.route);
     free(g);
 }
 
@@ -58,7 +58,7 @@ static inline void guest_read(struct guest *g)
     struct event e;
     while (g->here && request_next_event(&g->r, &e)) {
         if (e.kind == EVENT_TOKEN) {
-            assert_int_equal(e.token.id, fake_token(g->r.prompt, g->r.n_prompt + g->n_got++));
+            assert_int_equal(e.token.id, fake_token(g->r.ask.prompt, g->r.ask.n_prompt + g->n_got++));
             continue;
         }
         g->finish = e.finish;

@@ -105,8 +105,8 @@ static bool has_senior(const struct scheduler *s, const struct request *prompt)
 {
     for (int i = 0; i < s->plan.n_row; i++) {
         const struct request *r = s->slot[s->plan.row[i].seq]->req;
-        if (r->priority < prompt->priority ||
-            (double)(prompt->submit_ns - r->first_tok_ns) >= s->core.lim.burst_ms * 1e6)
+        if (r->ask.priority < prompt->ask.priority ||
+            (double)(prompt->queue.submit_ns - r->queue.first_tok_ns) >= s->core.lim.burst_ms * 1e6)
             return true;
     }
     return false;
@@ -258,24 +258,24 @@ static struct visitor *new_visitor(const struct arrival *a, int i)
 {
     struct visitor *v = calloc(1, sizeof *v);
     CHECK(v);
-    v->r.prompt = calloc((size_t)(a->n_prompt + a->n_new + 1), sizeof *v->r.prompt);
-    v->r.use.route = calloc(SIM_L, 1);
-    CHECK(v->r.prompt && v->r.use.route);
-    v->r.prompt[0] = i; /* what the router decides from */
-    v->r.n_prompt = a->n_prompt;
-    v->r.max_new = a->n_new;
-    v->r.max_new_given = true;
-    v->r.priority = a->priority;
-    v->r.key_id = (uint32_t)i % 3;
-    v->r.route_ask = a->mask ? ROUTE_ASK_MASK : ROUTE_ASK_AUTO;
-    v->r.route_mask = a->mask;
+    v->r.ask.prompt = calloc((size_t)(a->n_prompt + a->n_new + 1), sizeof *v->r.ask.prompt);
+    v->r.shared.use.route = calloc(SIM_L, 1);
+    CHECK(v->r.ask.prompt && v->r.shared.use.route);
+    v->r.ask.prompt[0] = i; /* what the router decides from */
+    v->r.ask.n_prompt = a->n_prompt;
+    v->r.ask.max_new = a->n_new;
+    v->r.ask.max_new_given = true;
+    v->r.ask.priority = a->priority;
+    v->r.ask.key_id = (uint32_t)i % 3;
+    v->r.ask.route_ask = a->mask ? ROUTE_ASK_MASK : ROUTE_ASK_AUTO;
+    v->r.ask.route_mask = a->mask;
     return v;
 }
 
 static void free_visitor(struct visitor *v)
 {
-    free(v->r.prompt);
-    free(v->r.use.route);
+    free(v->r.ask.prompt);
+    free(v->r.shared.use.route);
     free(v);
 }
 
@@ -297,9 +297,9 @@ static void sim_arrive(struct sim *w, const struct arrival *a, int i)
 static void sim_token(struct sim *w, struct visitor *v)
 {
     if (v->n_got++ == 0) {
-        double ms = (double)(sim_now_ns - v->r.submit_ns) * 1e-6;
+        double ms = (double)(sim_now_ns - v->r.queue.submit_ns) * 1e-6;
         w->ttft[w->n_ttft++] = (float)ms;
-        w->res.low_most_ms = v->r.priority > 0 && ms > w->res.low_most_ms ? ms : w->res.low_most_ms;
+        w->res.low_most_ms = v->r.ask.priority > 0 && ms > w->res.low_most_ms ? ms : w->res.low_most_ms;
     } else {
         int bin = (int)(log((double)(sim_now_ns - v->last_ns) * 1e-6 / 0.01) / log(ITL_BIN_BASE));
         w->itl[bin < 0 ? 0 : bin < ITL_BINS ? bin : ITL_BINS - 1]++;
@@ -321,9 +321,10 @@ static void sim_read(struct sim *w)
                 if (!done) sim_token(w, v);
             }
             if (!done) continue;
-            CHECK(e.finish == FINISH_LENGTH && v->n_got == v->r.max_new); /* each ends once, whole */
-            CHECK(v->r.passed <= w->s->core.lim.pass_most);               /* nobody starves */
-            w->res.passed_most = v->r.passed > w->res.passed_most ? v->r.passed : w->res.passed_most;
+            CHECK(e.finish == FINISH_LENGTH && v->n_got == v->r.ask.max_new); /* each ends once, whole */
+            CHECK(v->r.queue.passed <= w->s->core.lim.pass_most);             /* nobody starves */
+            w->res.passed_most =
+                v->r.queue.passed > w->res.passed_most ? v->r.queue.passed : w->res.passed_most;
             w->res.n_done++;
             free_visitor(v);
         }

@@ -61,7 +61,7 @@ static void no_answer_ends_with_a_word(void **st)
     unsigned seed = 28;
     for (int turn = 0; turn < 200; turn++) {
         struct ask *a = ask_of("\"bad_words\":[\"ab\",\"bab\",\"c\",\"aaa\",\"ac\"]");
-        struct guide *g = a->request[turn % 2]->guide;
+        struct guide *g = a->request[turn % 2]->ask.guide;
         char text[40] = "";
         for (size_t n = 0; n < 30; n++) {
             for (char c = 'a'; c <= 'd'; c++) {
@@ -87,14 +87,14 @@ static void a_word_takes_one_token_away_and_no_other(void **st)
 {
     (void)st;
     struct ask *a = ask_of("\"bad_words\":\"xy\"");
-    struct guide *g = a->request[0]->guide;
+    struct guide *g = a->request[0]->ask.guide;
     uint32_t bits[WORDS];
     look(g, bits);
     for (int i = 0; i < MINI_VOCAB; i++) assert_true(bits[i / 32] >> i % 32 & 1);
     say(g, "x");
     look(g, bits);
     for (int i = 0; i < MINI_VOCAB; i++) assert_int_equal(bits[i / 32] >> i % 32 & 1, i != MINI_BYTE + 'y');
-    assert_true(may(a->request[1]->guide, 'y')); /* each answer has its own past */
+    assert_true(may(a->request[1]->ask.guide, 'y')); /* each answer has its own past */
     assert_true(g->op->whole(g));
     ask_free(a);
 }
@@ -103,8 +103,8 @@ static void blanks_alone_are_a_word_too(void **st)
 {
     (void)st;
     struct ask *a = ask_of("\"bad_words\":[\"\\n\"]");
-    assert_false(may(a->request[0]->guide, '\n'));
-    assert_true(may(a->request[0]->guide, ' '));
+    assert_false(may(a->request[0]->ask.guide, '\n'));
+    assert_true(may(a->request[0]->ask.guide, ' '));
     ask_free(a);
 }
 
@@ -112,7 +112,7 @@ static void what_else_an_answer_is_held_to_stays(void **st)
 {
     (void)st;
     struct ask *a = ask_of("\"bad_words\":[\"no\"],\"structured_outputs\":{\"choice\":[\"not\",\"nil\"]}");
-    struct guide *g = a->request[0]->guide;
+    struct guide *g = a->request[0]->ask.guide;
     assert_true(may(g, 'n') && !may(g, 'o'));
     say(g, "n");
     assert_true(may(g, 'i') && !may(g, 'o') && !may(g, 'x'));
@@ -120,7 +120,7 @@ static void what_else_an_answer_is_held_to_stays(void **st)
     say(g, "il");
     look(g, (uint32_t[WORDS]){0});
     assert_true(g->op->whole(g));
-    for (int i = 0; i < 2; i++) a->request[i]->guide->op->end(a->request[i]->guide);
+    for (int i = 0; i < 2; i++) a->request[i]->ask.guide->op->end(a->request[i]->ask.guide);
     ask_free(a);
 }
 
@@ -128,7 +128,7 @@ static void without_words_there_is_no_guide(void **st)
 {
     (void)st;
     struct ask *a = ask_of("\"bad_words\":[]");
-    assert_null(a->request[0]->guide);
+    assert_null(a->request[0]->ask.guide);
     ask_free(a);
 }
 

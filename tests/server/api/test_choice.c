@@ -219,7 +219,7 @@ static void a_failed_request_has_no_finish(void **st)
     struct choice c;
     assert_int_equal(prep_run(&a, &mini.env, API_COMPLETIONS, "{\"prompt\":\"p\"}", 14, &note), OK);
     choice_init(&c, a, mini.tokenizer, 0);
-    c.r->note.code = ERR_NAN;
+    c.r->shared.note.code = ERR_NAN;
     assert_false(choice_take(&c, &(struct event){.kind = EVENT_DONE, .finish = FINISH_ERROR}));
     assert_int_equal(c.failed, ERR_NAN);
     assert_null(c.finish);

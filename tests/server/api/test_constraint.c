@@ -193,10 +193,10 @@ static void every_answer_of_a_call_has_its_guide(void **st)
     struct err_note note = {0};
     assert_int_equal(prep_run(&a, &mini.env, API_COMPLETIONS, body, sizeof body - 1, &note), OK);
     for (int i = 0; i < 4; i++) {
-        struct guide *g = a->request[i]->guide;
+        struct guide *g = a->request[i]->ask.guide;
         assert_non_null(g);
         assert_int_equal(say(g, i % 2 ? "yes" : "no"), i % 2 ? 3 : 2);
-        for (int j = 0; j < i; j++) assert_ptr_not_equal(a->request[j]->guide, g);
+        for (int j = 0; j < i; j++) assert_ptr_not_equal(a->request[j]->ask.guide, g);
         g->op->end(g);
     }
     ask_free(a);

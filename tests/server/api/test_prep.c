@@ -431,22 +431,22 @@ static void defaults_are_openais(void **st)
     struct ask *a = accept_body(API_COMPLETIONS, "{\"prompt\":\"hi<|im_end|>\"}");
     const struct request *r = a->request[0];
     assert_int_equal(ask_n_choice(a), 1);
-    assert_int_equal(r->n_prompt, 3); /* a raw prompt's special text counts */
-    assert_int_equal(r->prompt[2], MINI_IM_END);
-    assert_int_equal(r->max_new, 16);
-    assert_true(r->sample.temperature == 1 && r->sample.top_p == 1 && r->sample.min_p == 0 &&
-                r->sample.repetition == 1);
-    assert_true(r->sample.presence == 0 && r->sample.frequency == 0 && r->sample.top_k <= 0 &&
-                r->sample.n_top == 0);
-    assert_int_equal(r->n_stop_id, 1);
-    assert_int_equal(r->stop_id[0], MINI_IM_END);
-    assert_int_equal(r->route_ask, ROUTE_ASK_DEFAULT);
-    assert_null(r->prompt_out);
+    assert_int_equal(r->ask.n_prompt, 3); /* a raw prompt's special text counts */
+    assert_int_equal(r->ask.prompt[2], MINI_IM_END);
+    assert_int_equal(r->ask.max_new, 16);
+    assert_true(r->ask.sample.temperature == 1 && r->ask.sample.top_p == 1 && r->ask.sample.min_p == 0 &&
+                r->ask.sample.repetition == 1);
+    assert_true(r->ask.sample.presence == 0 && r->ask.sample.frequency == 0 && r->ask.sample.top_k <= 0 &&
+                r->ask.sample.n_top == 0);
+    assert_int_equal(r->ask.n_stop_id, 1);
+    assert_int_equal(r->ask.stop_id[0], MINI_IM_END);
+    assert_int_equal(r->ask.route_ask, ROUTE_ASK_DEFAULT);
+    assert_null(r->ask.prompt_out);
     assert_true(a->skip_special && !a->stream && !a->echo && !a->logprobs);
     ask_free(a);
     a = accept_body(API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
-    assert_int_equal(a->request[0]->max_new, MINI_LEN - a->request[0]->n_prompt);
-    assert_false(a->request[0]->max_new_given);
+    assert_int_equal(a->request[0]->ask.max_new, MINI_LEN - a->request[0]->ask.n_prompt);
+    assert_false(a->request[0]->ask.max_new_given);
     ask_free(a);
 }
 
@@ -461,7 +461,7 @@ static void a_length_has_two_names(void **st)
     (void)st;
     for (size_t i = 0; i < sizeof body / sizeof *body; i++) {
         struct ask *a = accept_body(API_COMPLETIONS, body[i]);
-        assert_int_equal(a->request[0]->max_new, 7);
+        assert_int_equal(a->request[0]->ask.max_new, 7);
         ask_free(a);
     }
 }
@@ -476,8 +476,8 @@ static void the_models_own_defaults_stand_between(void **st)
     env.gen_top_k = 7;
     const char *body = P "\"top_p\":0.5}";
     assert_int_equal(prep_run(&a, &env, API_COMPLETIONS, body, strlen(body), &note), OK);
-    assert_true(a->request[0]->sample.temperature == 0.25f && a->request[0]->sample.top_p == 0.5f);
-    assert_int_equal(a->request[0]->sample.top_k, 7);
+    assert_true(a->request[0]->ask.sample.temperature == 0.25f && a->request[0]->ask.sample.top_p == 0.5f);
+    assert_int_equal(a->request[0]->ask.sample.top_k, 7);
     ask_free(a);
 }
 
@@ -496,27 +496,29 @@ static void every_field_arrives(void **st)
     assert_int_equal(ask_n_choice(a), 4);
     for (int i = 0; i < 4; i++) {
         const struct request *r = a->request[i];
-        assert_int_equal(r->n_prompt, i < 2 ? 2 : 1);
-        assert_int_equal(r->prompt[0], MINI_BYTE + (i < 2 ? 'a' : 'c'));
-        assert_int_equal(r->max_new, 5);
-        assert_true(r->max_new_given);
-        assert_int_equal(r->min_new, 2);
-        assert_true(r->sample.temperature == 0.5f && r->sample.top_p == 0.25f && r->sample.min_p == 0.125f);
-        assert_true(r->sample.presence == -1 && r->sample.frequency == 0.5f && r->sample.repetition == 1.5f);
-        assert_int_equal(r->sample.top_k, 3);
-        assert_int_equal(r->sample.n_top, 4);
-        assert_int_equal(r->sample.n_bias, 2);
-        assert_int_equal(r->sample.bias_id[1], 9);
-        assert_true(r->sample.bias_value[0] == -100 && r->sample.bias_value[1] == 2.5f);
-        assert_int_equal(r->sample.n_allow, 2);
-        assert_true(r->sample.seed == (uint64_t)-3 + (uint64_t)(i % 2));
-        assert_int_equal(r->n_stop_id, 1); /* ignore_eos: only the client's own */
-        assert_int_equal(r->stop_id[0], 11);
-        assert_int_equal(r->route_ask, ROUTE_ASK_MASK);
-        assert_memory_equal(r->route_mask, ((uint8_t[]){0, 1, 1, 0}), 4);
-        assert_int_equal(r->priority, -9);
-        assert_true((r->prompt_out != NULL) == (i % 2 == 0));
-        assert_non_null(r->use.route);
+        assert_int_equal(r->ask.n_prompt, i < 2 ? 2 : 1);
+        assert_int_equal(r->ask.prompt[0], MINI_BYTE + (i < 2 ? 'a' : 'c'));
+        assert_int_equal(r->ask.max_new, 5);
+        assert_true(r->ask.max_new_given);
+        assert_int_equal(r->ask.min_new, 2);
+        assert_true(r->ask.sample.temperature == 0.5f && r->ask.sample.top_p == 0.25f &&
+                    r->ask.sample.min_p == 0.125f);
+        assert_true(r->ask.sample.presence == -1 && r->ask.sample.frequency == 0.5f &&
+                    r->ask.sample.repetition == 1.5f);
+        assert_int_equal(r->ask.sample.top_k, 3);
+        assert_int_equal(r->ask.sample.n_top, 4);
+        assert_int_equal(r->ask.sample.n_bias, 2);
+        assert_int_equal(r->ask.sample.bias_id[1], 9);
+        assert_true(r->ask.sample.bias_value[0] == -100 && r->ask.sample.bias_value[1] == 2.5f);
+        assert_int_equal(r->ask.sample.n_allow, 2);
+        assert_true(r->ask.sample.seed == (uint64_t)-3 + (uint64_t)(i % 2));
+        assert_int_equal(r->ask.n_stop_id, 1); /* ignore_eos: only the client's own */
+        assert_int_equal(r->ask.stop_id[0], 11);
+        assert_int_equal(r->ask.route_ask, ROUTE_ASK_MASK);
+        assert_memory_equal(r->ask.route_mask, ((uint8_t[]){0, 1, 1, 0}), 4);
+        assert_int_equal(r->ask.priority, -9);
+        assert_true((r->ask.prompt_out != NULL) == (i % 2 == 0));
+        assert_non_null(r->shared.use.route);
     }
     assert_int_equal(a->stop.n, 2);
     assert_string_equal(a->id, "a_b_____X__y-1");
@@ -535,8 +537,8 @@ static void a_route_has_a_floor_of_full_layers(void **st)
             char body[128];
             snprintf(body, sizeof body, P "\"route\":{\"min_full_layers\":%d}}", n);
             struct ask *a = accept_body(endpoint ? API_ROUTE : API_COMPLETIONS, body);
-            assert_int_equal(a->request[0]->route_ask, ROUTE_ASK_MIN_FULL);
-            assert_int_equal(a->request[0]->route_min_full, n);
+            assert_int_equal(a->request[0]->ask.route_ask, ROUTE_ASK_MIN_FULL);
+            assert_int_equal(a->request[0]->ask.route_min_full, n);
             ask_free(a);
         }
     mini.info.fixed_route = plan; /* two layers can never be full */
@@ -562,9 +564,9 @@ static void routes_by_word_string_and_array(void **st)
         char body[128];
         snprintf(body, sizeof body, P "\"route\":%s}", cases[i].route);
         struct ask *a = accept_body(API_COMPLETIONS, body);
-        assert_int_equal(a->request[0]->route_ask, cases[i].ask);
+        assert_int_equal(a->request[0]->ask.route_ask, cases[i].ask);
         if (cases[i].ask == ROUTE_ASK_MASK)
-            assert_memory_equal(a->request[0]->route_mask, cases[i].mask, MINI_LAYERS);
+            assert_memory_equal(a->request[0]->ask.route_mask, cases[i].mask, MINI_LAYERS);
         ask_free(a);
     }
 }
@@ -576,9 +578,9 @@ static void prompts_of_ids_and_echo_of_their_text(void **st)
         accept_body(API_COMPLETIONS, "{\"prompt\":[[75,76],[2,74]],\"echo\":true,\"max_tokens\":0}");
     assert_int_equal(a->n_prompt, 2);
     assert_true(a->scores);
-    assert_int_equal(a->request[1]->prompt[0], 2);
-    assert_int_equal(a->request[0]->max_new, 0);
-    assert_non_null(a->request[0]->prompt_out);
+    assert_int_equal(a->request[1]->ask.prompt[0], 2);
+    assert_int_equal(a->request[0]->ask.max_new, 0);
+    assert_non_null(a->request[0]->ask.prompt_out);
     assert_int_equal(a->prompt[0].n_text, 2);
     assert_memory_equal(a->prompt[0].text, "HI", 2);
     assert_int_equal(a->prompt[1].n_text, strlen("<|im_end|>G"));
@@ -603,7 +605,7 @@ static void what_cannot_fit_is_not_tokenized(void **st)
     ask_free(accept_body(API_TOKENIZE, body));
     snprintf(body, sizeof body, "{\"prompt\":\"%s\",\"truncate_prompt_tokens\":5}", text);
     struct ask *a = accept_body(API_COMPLETIONS, body);
-    assert_int_equal(a->request[0]->n_prompt, 5);
+    assert_int_equal(a->request[0]->ask.n_prompt, 5);
     ask_free(a);
     snprintf(body, sizeof body, "{\"prompt\":\"%s\"}", text);
     ask_free(accept_body(API_TOKENIZE, body));
@@ -615,8 +617,8 @@ static void truncation_keeps_the_end(void **st)
     (void)st;
     struct ask *a =
         accept_body(API_COMPLETIONS, "{\"prompt\":\"abcdef\",\"truncate_prompt_tokens\":2,\"echo\":true}");
-    assert_int_equal(a->request[0]->n_prompt, 2);
-    assert_int_equal(a->request[0]->prompt[0], MINI_BYTE + 'e');
+    assert_int_equal(a->request[0]->ask.n_prompt, 2);
+    assert_int_equal(a->request[0]->ask.prompt[0], MINI_BYTE + 'e');
     assert_memory_equal(a->prompt[0].text, "ef", 2);
     ask_free(a);
     struct strbuf b;
@@ -625,7 +627,7 @@ static void truncation_keeps_the_end(void **st)
     for (int i = 0; i < 2 * MINI_LEN; i++) strbuf_putc(&b, 'x');
     strbuf_puts(&b, "\"}");
     a = accept_body(API_COMPLETIONS, b.data);
-    assert_int_equal(a->request[0]->n_prompt, MINI_LEN - 12);
+    assert_int_equal(a->request[0]->ask.n_prompt, MINI_LEN - 12);
     strbuf_fini(&b);
     ask_free(a);
 }
@@ -636,7 +638,7 @@ static void small_numbers_stay_numbers(void **st)
     struct ask *a = accept_body(
         API_COMPLETIONS,
         P "\"temperature\":1e-310,\"top_p\":1e-320,\"repetition_penalty\":1e-300,\"min_p\":1e-400}");
-    const struct sample_row *s = &a->request[0]->sample;
+    const struct sample_row *s = &a->request[0]->ask.sample;
     assert_true(s->temperature >= 0 && s->temperature < 1e-5f);
     assert_true(s->top_p > 0 && s->repetition > 0 && s->min_p == 0);
     assert_true(isnormal(s->top_p) && isnormal(s->repetition));
@@ -648,15 +650,15 @@ static void seeds(void **st)
     (void)st;
     struct ask *a = accept_body(API_COMPLETIONS, "{\"prompt\":[\"a\",\"a\"],\"n\":2}"),
                *b = accept_body(API_COMPLETIONS, "{\"prompt\":\"a\"}");
-    for (int i = 1; i < 4; i++) assert_true(a->request[i]->sample.seed != a->request[0]->sample.seed);
-    assert_true(a->request[0]->sample.seed != b->request[0]->sample.seed);
+    for (int i = 1; i < 4; i++) assert_true(a->request[i]->ask.sample.seed != a->request[0]->ask.sample.seed);
+    assert_true(a->request[0]->ask.sample.seed != b->request[0]->ask.sample.seed);
     ask_free(a);
     ask_free(b);
     struct prep_env env = mini.env;
     struct err_note note;
     env.seed = 5;
     assert_int_equal(prep_run(&a, &env, API_COMPLETIONS, "{\"prompt\":\"a\"}", 14, &note), OK);
-    assert_int_equal(a->request[0]->sample.seed, 5);
+    assert_int_equal(a->request[0]->ask.sample.seed, 5);
     ask_free(a);
 }
 
@@ -749,13 +751,13 @@ static void prompt_logprobs_are_asked_of_the_first_choice(void **st)
 {
     (void)st;
     struct ask *a = accept_body(API_COMPLETIONS, P "\"n\":2,\"prompt_logprobs\":7,\"logprobs\":3}");
-    assert_non_null(a->request[0]->prompt_out);
-    assert_null(a->request[1]->prompt_out);
-    assert_int_equal(a->request[0]->prompt_top, 7);
-    assert_int_equal(a->request[0]->sample.n_top, 3);
+    assert_non_null(a->request[0]->ask.prompt_out);
+    assert_null(a->request[1]->ask.prompt_out);
+    assert_int_equal(a->request[0]->ask.prompt_top, 7);
+    assert_int_equal(a->request[0]->ask.sample.n_top, 3);
     ask_free(a);
     a = accept_body(API_CHAT, M "\"prompt_logprobs\":0}");
-    assert_non_null(a->request[0]->prompt_out);
+    assert_non_null(a->request[0]->ask.prompt_out);
     assert_int_equal(a->prompt_logprobs, 0);
     ask_free(a);
 }
