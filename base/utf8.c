@@ -53,3 +53,28 @@ bool utf8_breaks(const char *p, size_t n, size_t cut)
 {
     return cut > 0 && n > cut && utf8_step((const uint8_t *)p, n) == -(int)cut;
 }
+
+int utf8_put(char out[4], uint32_t cp)
+{
+    static const uint8_t lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    if (cp < 0x80) {
+        out[0] = (char)cp;
+        return 1;
+    }
+    const int n = cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+    for (int k = n - 1; k > 0; k--, cp >>= 6) out[k] = (char)(0x80 | (cp & 0x3F));
+    out[0] = (char)(lead[n] | cp);
+    return n;
+}
+
+int utf8_get(const char *p, const char *end, uint32_t *cp)
+{
+    static const uint8_t bits[] = {0, 0, 0x1F, 0x0F, 0x07};
+    const uint8_t *u = (const uint8_t *)p;
+    const int n = utf8_step(u, (size_t)(end - p));
+    *cp = u[0];
+    if (n <= 1) return 1;
+    *cp &= bits[n];
+    for (int k = 1; k < n; k++) *cp = *cp << 6 | (u[k] & 0x3F);
+    return n;
+}

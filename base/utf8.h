@@ -22,6 +22,11 @@ size_t utf8_count(const char *p, size_t n);
 /* Of n bytes the first `cut`, which end inside a character, are not continued by those behind them. */
 bool utf8_breaks(const char *p, size_t n, size_t cut);
 
+/* A code point's bytes; how many. */
+int utf8_put(char out[4], uint32_t cp);
+/* The code point that begins at p, before end, and its length; of a byte that is none: itself, 1. */
+int utf8_get(const char *p, const char *end, uint32_t *cp);
+
 /* n >= 1 bytes at p: the length (1..4) of the well-formed sequence that starts there, or minus the number of
  * bytes (1..3) that one U+FFFD replaces: the "maximal subpart" of chapter 3.9, as WHATWG and Python's
  * "replace" do it. */

@@ -12,6 +12,8 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/json_escape.h"
+#include "base/utf8.h"
 
 enum { DEPTH_MOST = 64, KEY_BYTES_LEAST = 5 /* "":0, */, NUMBER_MOST = 63 };
 
@@ -40,56 +42,6 @@ static const char *skip_space(const char *p, const char *end)
     return p;
 }
 
-/* One well-formed UTF-8 character at p: its length, 0 when it is none (Unicode 15, table 3-7). */
-static int utf8_len(const char *s, const char *end)
-{
-    const unsigned char *p = (const unsigned char *)s;
-    if (p[0] < 0x80) return 1;
-    int n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    if (p[0] < 0xc2 || p[0] > 0xf4 || end - s < n) return 0;
-    for (int i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    bool wrong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-                 (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
-    return wrong ? 0 : n;
-}
-
-static int hex4(const char *p)
-{
-    int v = 0;
-    for (int i = 0; i < 4; i++) {
-        char ch = p[i];
-        int d = ch >= '0' && ch <= '9'   ? ch - '0'
-                : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10
-                : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10
-                                         : -1;
-        if (d < 0) return -1;
-        v = v * 16 + d;
-    }
-    return v;
-}
-
-/* The character of an escape whose backslash stands at *p; *p goes behind it. -1: malformed. */
-static int32_t take_escape(const char **p, const char *end)
-{
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-    if (end - *p < 2) return -1;
-    char ch = (*p)[1];
-    const char *f = ch ? strchr(from, ch) : NULL;
-    if (f) {
-        *p += 2;
-        return to[f - from];
-    }
-    if (ch != 'u' || end - *p < 6) return -1;
-    int v = hex4(*p + 2);
-    *p += 6;
-    if (v < 0xd800 || v > 0xdfff) return v;
-    if (v > 0xdbff || end - *p < 6 || (*p)[0] != '\\' || (*p)[1] != 'u') return -1;
-    int low = hex4(*p + 2);
-    *p += 6;
-    return low < 0xdc00 || low > 0xdfff ? -1 : 0x10000 + ((v - 0xd800) << 10) + (low - 0xdc00);
-}
-
 static bool check_string(struct checker *c)
 {
     if (c->p >= c->end || *c->p != '"') return bad(c, "a string is missing");
@@ -97,13 +49,13 @@ static bool check_string(struct checker *c)
     while (c->p < c->end && *c->p != '"') {
         if (*c->p == '\\') {
             const char *at = c->p;
-            if (take_escape(&c->p, c->end) >= 0) continue;
+            if (json_escape(&c->p, c->end) >= 0) continue;
             c->p = at;
             return bad(c, "an escape is malformed");
         }
         if ((unsigned char)*c->p < ' ') return bad(c, "a control character stands in a string");
-        int n = utf8_len(c->p, c->end);
-        if (n == 0) return bad(c, "not valid UTF-8");
+        int n = utf8_step((const uint8_t *)c->p, (size_t)(c->end - c->p));
+        if (n < 0) return bad(c, "not valid UTF-8");
         c->p += n;
     }
     if (c->p >= c->end) return bad(c, "ends inside a string");
@@ -391,26 +343,13 @@ struct jval jval_get(struct jval object, const char *name)
     return (struct jval){0};
 }
 
-static size_t put_utf8(uint32_t v, char *w)
-{
-    if (v < 0x80) {
-        w[0] = (char)v;
-        return 1;
-    }
-    size_t n = v < 0x800 ? 2 : v < 0x10000 ? 3 : 4;
-    static const unsigned lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
-    for (size_t i = n - 1; i > 0; i--, v >>= 6) w[i] = (char)(0x80 | (v & 0x3f));
-    w[0] = (char)(lead[n] | v);
-    return n;
-}
-
 /* out has room for end - p bytes: no escape is shorter than its character. */
 static size_t unescape(const char *p, const char *end, char *out)
 {
     char *w = out;
     while (p < end) {
         if (*p == '\\')
-            w += put_utf8((uint32_t)take_escape(&p, end), w);
+            w += utf8_put(w, (uint32_t)json_escape(&p, end));
         else
             *w++ = *p++;
     }
@@ -428,7 +367,7 @@ bool jval_is(struct jval v, const char *text)
         char c[4];
         size_t k = 1;
         if (*p == '\\')
-            k = put_utf8((uint32_t)take_escape(&p, end), c);
+            k = (size_t)utf8_put(c, (uint32_t)json_escape(&p, end));
         else
             c[0] = *p++;
         if (n - at < k || memcmp(text + at, c, k) != 0) return false;

@@ -10,6 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/json_escape.h"
+#include "base/utf8.h"
+
 enum {
     HEAD_MOST = 100000000,
     META_MOST = 4096,
@@ -74,61 +77,14 @@ static bool take(struct cursor *c, char ch)
     return true;
 }
 
-/* One UTF-8 character at p: its length, 0 when it is none (RFC 3629). */
-static int utf8_len(const unsigned char *p, const unsigned char *end)
-{
-    if (p[0] < 0x80) return 1;
-    int n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    if (p[0] < 0xc2 || p[0] > 0xf4 || end - p < n) return 0;
-    for (int i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-        (p[0] == 0xf4 && p[1] > 0x8f))
-        return 0;
-    return n;
-}
-
-static int hex4(const char *p)
-{
-    int v = 0;
-    for (int i = 0; i < 4; i++) {
-        char ch = p[i];
-        int d = ch >= '0' && ch <= '9'   ? ch - '0'
-                : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10
-                : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10
-                                         : -1;
-        if (d < 0) return -1;
-        v = v * 16 + d;
-    }
-    return v;
-}
-
-/* An escape after its backslash, written to *w. No surrogate pairs and no NUL: names and sizes need neither.
- */
+/* An escape, written to *w. No NUL: names and sizes need none. */
 static bool take_escape(struct cursor *c, char **w)
 {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-    if (c->p >= c->end) return false;
-    char ch = *c->p++;
-    const char *f = ch ? strchr(from, ch) : NULL;
-    if (f) {
-        *(*w)++ = to[f - from];
-        return true;
-    }
-    if (ch != 'u' || c->end - c->p < 4) return false;
-    int v = hex4(c->p);
-    c->p += 4;
-    if (v <= 0 || (v >= 0xd800 && v <= 0xdfff)) return false;
-    if (v < 0x80)
-        *(*w)++ = (char)v;
-    else if (v < 0x800) {
-        *(*w)++ = (char)(0xc0 | v >> 6);
-        *(*w)++ = (char)(0x80 | (v & 63));
-    } else {
-        *(*w)++ = (char)(0xe0 | v >> 12);
-        *(*w)++ = (char)(0x80 | (v >> 6 & 63));
-        *(*w)++ = (char)(0x80 | (v & 63));
-    }
+    const char *p = c->p;
+    const int32_t v = json_escape(&p, c->end);
+    if (v <= 0) return false;
+    c->p += p - c->p;
+    *w += utf8_put(*w, (uint32_t)v);
     return true;
 }
 
@@ -140,15 +96,12 @@ static enum err take_string(struct cursor *c, const char **out)
     *out = w;
     while (c->p < c->end && *c->p != '"') {
         if (*c->p == '\\') {
-            c->p++;
             if (!take_escape(c, &w))
                 return bad(c->s, c->note, "the header has an escape that is not supported");
             continue;
         }
-        int n = (unsigned char)*c->p < ' '
-                    ? 0
-                    : utf8_len((const unsigned char *)c->p, (const unsigned char *)c->end);
-        if (n == 0) return bad(c->s, c->note, "the header is not valid UTF-8 or holds control characters");
+        int n = (unsigned char)*c->p < ' ' ? -1 : utf8_step((const uint8_t *)c->p, (size_t)(c->end - c->p));
+        if (n < 0) return bad(c->s, c->note, "the header is not valid UTF-8 or holds control characters");
         memmove(w, c->p, (size_t)n);
         w += n;
         c->p += n;

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 enum { HEAD, TEXT, OVER, AS_IT_IS };
 
 static const char head[] = "{\"input\":\"";
@@ -35,16 +37,8 @@ static void feed_head(struct custom_input *c, char ch, struct strbuf *out)
 
 static void put_char(struct strbuf *out, unsigned u)
 {
-    if (u < 0x80) {
-        strbuf_putc(out, (char)u);
-        return;
-    }
     char b[4];
-    int n = u < 0x800 ? 2 : u < 0x10000 ? 3 : 4;
-    static const unsigned char lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    for (int i = n - 1; i > 0; i--, u >>= 6) b[i] = (char)(0x80 | (u & 0x3F));
-    b[0] = (char)(lead[n] | u);
-    strbuf_put(out, b, (size_t)n);
+    strbuf_put(out, b, (size_t)utf8_put(b, u));
 }
 
 /* Half a surrogate pair is none. */

@@ -103,8 +103,8 @@ static bool seq_element(struct run *r, struct tmpl_value v, int64_t i, struct tm
         uint32_t cp;
         const size_t at = tmpl_text_offset(r, v.s, (size_t)i);
         if (r->err) return false;
-        return val_from_text(
-            tmpl_text_char(r, v.s, at, (size_t)tmpl_utf8_get(v.s->p + at, v.s->p + v.s->n, &cp)), out);
+        return val_from_text(tmpl_text_char(r, v.s, at, (size_t)utf8_get(v.s->p + at, v.s->p + v.s->n, &cp)),
+                             out);
     }
     return true;
 }
@@ -183,7 +183,7 @@ static bool slice_text(struct run *r, struct tmpl_value v, const struct slice *s
         for (size_t i = 0; i < s->n; i++) {
             uint32_t cp;
             const size_t at = tmpl_text_offset(r, t, (size_t)(s->start + (int64_t)i * s->step));
-            const size_t n = r->err ? 0 : (size_t)tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
+            const size_t n = r->err ? 0 : (size_t)utf8_get(t->p + at, t->p + t->n, &cp);
             if (r->err || !tmpl_buf_put_sub(r, &b, t, at, n)) return false;
         }
         if (!tmpl_step(r, s->n / 64) || !tmpl_buf_value(r, &b, out)) return false;

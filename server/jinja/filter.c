@@ -108,7 +108,7 @@ static bool filter_wordcount(struct run *r, const struct call *c, struct tmpl_va
     int64_t n = 0;
     bool inside = false;
     for (size_t at = 0; t && at < t->n;) {
-        const size_t k = (size_t)tmpl_utf8_get(t->p + at, t->p + t->n, &(uint32_t){0});
+        const size_t k = (size_t)utf8_get(t->p + at, t->p + t->n, &(uint32_t){0});
         const struct text one = {.p = t->p + at, .n = k};
         const bool word = *one.p == '_' || tmpl_string_is(&one, CLASS_ALNUM);
         n += word && !inside;

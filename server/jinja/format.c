@@ -241,7 +241,7 @@ static bool parse_spec(struct run *r, const char *p, const char *end, struct spe
 {
     *s = (struct spec){.fill = " ", .n_fill = 1, .precision = -1};
     uint32_t cp;
-    const int n_fill = p < end ? tmpl_utf8_get(p, end, &cp) : 0;
+    const int n_fill = p < end ? utf8_get(p, end, &cp) : 0;
     if (p + n_fill < end && strchr("<>^=", p[n_fill])) {
         memcpy(s->fill, p, (size_t)n_fill);
         s->n_fill = n_fill;

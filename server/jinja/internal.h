@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
 #include "server/jinja/jinja.h"
 
 struct node;
@@ -197,9 +198,6 @@ bool tmpl_step(struct run *r, size_t n_unit); /* counts work; fails over TMPL_MA
 static inline bool tmpl_scan_cost(struct run *r, size_t n_bytes) { return tmpl_step(r, n_bytes / 1024); }
 
 /* text.c */
-int tmpl_utf8_get(const char *p, const char *end,
-                  uint32_t *cp); /* bytes taken, >= 1; a bad byte stands for itself */
-int tmpl_utf8_put(char out[4], uint32_t cp);
 struct text *tmpl_text_new(struct run *r, const char *p, size_t n, bool outside); /* borrows p */
 struct text *tmpl_text_sub(struct run *r, struct text *t, size_t at, size_t n);   /* bytes */
 struct text *tmpl_text_concat(struct run *r, struct text *a, struct text *b);

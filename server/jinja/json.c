@@ -18,7 +18,7 @@ static int escape_char(uint32_t cp, bool ascii, char out[16])
     const char *short_form = cp && cp < 0x80 ? strchr(from, (int)cp) : NULL;
     if (short_form) return sprintf(out, "\\%c", to[short_form - from]);
     if (cp < 0x20 || (ascii && cp >= 0x7F && cp < 0x10000)) return sprintf(out, "\\u%04x", (unsigned)cp);
-    if (!ascii || cp < 0x80) return tmpl_utf8_put(out, cp);
+    if (!ascii || cp < 0x80) return utf8_put(out, cp);
     cp -= 0x10000;
     return sprintf(out, "\\u%04x\\u%04x", (unsigned)(0xD800 + (cp >> 10)), (unsigned)(0xDC00 + (cp & 0x3FF)));
 }
@@ -35,7 +35,7 @@ static bool put_text(const struct writer *w, const struct text *t)
         }
         uint32_t cp;
         char out[16];
-        const size_t n = (size_t)tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
+        const size_t n = (size_t)utf8_get(t->p + at, t->p + t->n, &cp);
         const int n_out = escape_char(cp, w->style->ascii, out);
         if (!tmpl_buf_put_sub(w->r, w->b, t, start, at - start)) return false;
         if (!tmpl_buf_put(w->r, w->b, out, (size_t)n_out, text_outside_at(t, at))) return false;

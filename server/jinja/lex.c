@@ -33,7 +33,7 @@ static const char *skip_space(const char *p, const char *end)
 {
     while (p < end) {
         uint32_t cp;
-        const int n = tmpl_utf8_get(p, end, &cp);
+        const int n = utf8_get(p, end, &cp);
         if (!tmpl_is_space(cp)) break;
         p += n;
     }
@@ -46,7 +46,7 @@ static const char *strip_right(const char *p, const char *end)
         const char *q = end - 1;
         while (q > p && ((uint8_t)*q & 0xC0) == 0x80) q--;
         uint32_t cp;
-        tmpl_utf8_get(q, end, &cp);
+        utf8_get(q, end, &cp);
         if (!tmpl_is_space(cp)) break;
         end = q;
     }
@@ -275,13 +275,13 @@ static int unescape(const char *p, const char *end, char out[12], int *n_out)
     if (*p >= '0' && *p <= '7') {
         int n = 0;
         for (; n < 3 && p + n < end && p[n] >= '0' && p[n] <= '7'; n++) cp = cp * 8 + (uint32_t)(p[n] - '0');
-        *n_out = tmpl_utf8_put(out, cp);
+        *n_out = utf8_put(out, cp);
         return n;
     }
     if (*p == 'x' || *p == 'u' || *p == 'U') {
         const int n = *p == 'x' ? 2 : *p == 'u' ? 4 : 8;
         if (!hex_escape(p + 1, end, n, &cp)) return 0;
-        *n_out = tmpl_utf8_put(out, cp);
+        *n_out = utf8_put(out, cp);
         return n + 1;
     }
     if (*p == 'N') return 0; /* \N{NAME}: a table of all character names is not worth it */
@@ -292,7 +292,7 @@ static int unescape(const char *p, const char *end, char out[12], int *n_out)
     }
     /* The reference spells characters beyond ASCII as escapes first, so that the backslash escapes that one's
      * own. */
-    const int n = tmpl_utf8_get(p, end, &cp);
+    const int n = utf8_get(p, end, &cp);
     *n_out += snprintf(out + 1, 11, cp < 0x100 ? "x%02x" : cp < 0x10000 ? "u%04x" : "U%08x", (unsigned)cp);
     return n;
 }
@@ -332,7 +332,7 @@ static bool is_name_char(uint32_t cp)
 {
     if (cp < 0x80) return cp == '_' || is_digit((char)cp) || ((cp | 32) >= 'a' && (cp | 32) <= 'z');
     char buf[4];
-    const int n = tmpl_utf8_put(buf, cp);
+    const int n = utf8_put(buf, cp);
     return tmpl_string_is(&(struct text){.p = buf, .n = (size_t)n}, CLASS_ALNUM);
 }
 
@@ -341,11 +341,11 @@ static bool lex_name(struct lexer *l)
     const char *p = l->at;
     uint32_t cp;
     for (int n; p < l->end; p += n) {
-        n = tmpl_utf8_get(p, l->end, &cp);
+        n = utf8_get(p, l->end, &cp);
         if (!is_name_char(cp)) break;
     }
     if (p == l->at) {
-        const int n = tmpl_utf8_get(p, l->end, &cp);
+        const int n = utf8_get(p, l->end, &cp);
         return tmpl_syntax_error(l->p, l->line, "unexpected char '%.*s'", n, p);
     }
     if (!push(l, TOK_NAME, l->at, (size_t)(p - l->at))) return false;

@@ -69,7 +69,7 @@ static bool put_repr_char(struct run *r, struct text_buf *b, uint32_t cp, char q
     } else if (cp == (uint32_t)quote) {
         n = sprintf(out, "\\%c", quote);
     } else if (!bad && tmpl_is_printable(cp)) {
-        n = tmpl_utf8_put(out, cp);
+        n = utf8_put(out, cp);
     } else {
         n = sprintf(out, cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)cp);
     }
@@ -83,7 +83,7 @@ static bool put_repr_text(struct run *r, struct text_buf *b, const struct text *
     if (!tmpl_buf_puts(r, b, quote)) return false;
     for (size_t at = 0; at < t->n;) {
         uint32_t cp;
-        const size_t n = (size_t)tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
+        const size_t n = (size_t)utf8_get(t->p + at, t->p + t->n, &cp);
         if (!put_repr_char(r, b, cp, quote[0], n == 1 && cp >= 0x80, text_outside_at(t, at))) return false;
         at += n;
     }

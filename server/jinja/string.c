@@ -48,7 +48,7 @@ bool tmpl_string_is(const struct text *t, enum text_class what)
     bool seen = what == CLASS_ASCII || what == CLASS_PRINTABLE; /* the others are false for "" */
     while (p < end) {
         uint32_t cp;
-        p += tmpl_utf8_get(p, end, &cp);
+        p += utf8_get(p, end, &cp);
         bool ok = false;
         switch (what) {
         case CLASS_ALPHA:
@@ -88,13 +88,13 @@ static bool is_final_sigma(const struct text *t, size_t before, size_t at)
 {
     uint32_t cp;
     if (at < t->n) {
-        tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
+        utf8_get(t->p + at, t->p + t->n, &cp);
         if (is_letter(cp)) return false;
     }
     if (before == 0) return false;
     size_t q = before - 1;
     while (q > 0 && ((uint8_t)t->p[q] & 0xC0) == 0x80) q--;
-    tmpl_utf8_get(t->p + q, t->p + t->n, &cp);
+    utf8_get(t->p + q, t->p + t->n, &cp);
     return is_letter(cp);
 }
 
@@ -104,8 +104,8 @@ static int put_lower(const struct text *t, size_t before, size_t at, uint32_t cp
         memcpy(out, "i\xCC\x87", 3);
         return 3;
     }
-    if (cp == 0x3A3 && is_final_sigma(t, before, at)) return tmpl_utf8_put(out, 0x3C2);
-    return tmpl_utf8_put(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp));
+    if (cp == 0x3A3 && is_final_sigma(t, before, at)) return utf8_put(out, 0x3C2);
+    return utf8_put(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp));
 }
 
 static int put_upper(uint32_t cp, bool title, char out[8])
@@ -117,7 +117,7 @@ static int put_upper(uint32_t cp, bool title, char out[8])
         return (int)n;
     }
     const utf8proc_int32_t c = (utf8proc_int32_t)cp;
-    return tmpl_utf8_put(out, (uint32_t)(title ? utf8proc_totitle(c) : utf8proc_toupper(c)));
+    return utf8_put(out, (uint32_t)(title ? utf8proc_totitle(c) : utf8proc_toupper(c)));
 }
 
 /* What the title filter of the reference takes for the start of a word: [-\s({\[<]+ */
@@ -134,7 +134,7 @@ struct text *tmpl_string_case(struct run *r, struct text *t, enum text_case how)
     for (size_t at = 0; at < t->n;) {
         const size_t before = at;
         uint32_t cp;
-        at += (size_t)tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
+        at += (size_t)utf8_get(t->p + at, t->p + t->n, &cp);
         if (at - before == 1 && cp >= 0x80) { /* not UTF-8 */
             if (!tmpl_buf_put_sub(r, &b, t, before, 1)) return NULL;
             continue;
@@ -144,7 +144,7 @@ struct text *tmpl_string_case(struct run *r, struct text *t, enum text_case how)
         if (how == CASE_TITLE || how == CASE_CAPITALIZE) up = title = start;
         if (how == CASE_JINJA_TITLE) up = start;
         const bool keep = how == CASE_SWAP && !is_cased(cp);
-        const int n = keep ? tmpl_utf8_put(out, cp)
+        const int n = keep ? utf8_put(out, cp)
                       : up ? put_upper(cp, title, out)
                            : put_lower(t, before, at, cp, out);
         if (!tmpl_buf_put(r, &b, out, (size_t)n, text_outside_at(t, before))) return NULL;
@@ -165,7 +165,7 @@ struct text *tmpl_string_strip(struct run *r, struct text *t, const struct text 
     size_t from = 0, to = t->n;
     while ((side & SIDE_LEFT) && from < to) {
         uint32_t cp;
-        const int n = tmpl_utf8_get(t->p + from, t->p + to, &cp);
+        const int n = utf8_get(t->p + from, t->p + to, &cp);
         if (!is_stripped(chars, t->p + from, (size_t)n, cp)) break;
         from += (size_t)n;
     }
@@ -173,7 +173,7 @@ struct text *tmpl_string_strip(struct run *r, struct text *t, const struct text 
         size_t q = to - 1;
         while (q > from && ((uint8_t)t->p[q] & 0xC0) == 0x80) q--;
         uint32_t cp;
-        tmpl_utf8_get(t->p + q, t->p + to, &cp);
+        utf8_get(t->p + q, t->p + to, &cp);
         if (!is_stripped(chars, t->p + q, to - q, cp)) break;
         to = q;
     }
@@ -243,7 +243,7 @@ struct text *tmpl_string_replace(struct run *r, struct text *t, const struct tex
             break;
         } else { /* "" matches before every character */
             uint32_t cp;
-            at += (size_t)tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
+            at += (size_t)utf8_get(t->p + at, t->p + t->n, &cp);
         }
         if (!tmpl_step(r, 1)) return NULL;
     }
@@ -283,7 +283,7 @@ static bool split_space_left(struct run *r, struct text *t, int64_t most, struct
 {
     for (size_t at = 0; at < t->n;) {
         uint32_t cp;
-        int n = tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
+        int n = utf8_get(t->p + at, t->p + t->n, &cp);
         if (tmpl_is_space(cp)) {
             at += (size_t)n;
             continue;
@@ -291,7 +291,7 @@ static bool split_space_left(struct run *r, struct text *t, int64_t most, struct
         const size_t from = at;
         if (most == 0) return push_piece(r, t, from, t->n, out);
         for (; at < t->n; at += (size_t)n) {
-            n = tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
+            n = utf8_get(t->p + at, t->p + t->n, &cp);
             if (tmpl_is_space(cp)) break;
         }
         if (!push_piece(r, t, from, at, out)) return false;
@@ -305,7 +305,7 @@ static size_t char_before(const struct text *t, size_t end, uint32_t *cp)
 {
     size_t q = end - 1;
     while (q > 0 && ((uint8_t)t->p[q] & 0xC0) == 0x80) q--;
-    tmpl_utf8_get(t->p + q, t->p + end, cp);
+    utf8_get(t->p + q, t->p + end, cp);
     return q;
 }
 
@@ -373,7 +373,7 @@ bool tmpl_string_lines(struct run *r, struct text *t, bool keep_ends, struct ite
     for (size_t at = 0; at < t->n;) {
         const size_t end = at;
         uint32_t cp;
-        at += (size_t)tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
+        at += (size_t)utf8_get(t->p + at, t->p + t->n, &cp);
         if (!tmpl_is_line_end(cp)) continue;
         if (cp == '\r' && at < t->n && t->p[at] == '\n') at++;
         if (!push_piece(r, t, from, keep_ends ? at : end, out)) return false;

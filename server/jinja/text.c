@@ -2,34 +2,6 @@
  * is a view, and appending to a text that ends where its buffer ends writes in place, so that building a long
  * text piece by piece is linear. */
 #include "server/jinja/internal.h"
-#include "base/utf8.h"
-
-int tmpl_utf8_get(const char *p, const char *end, uint32_t *cp)
-{
-    const uint8_t *u = (const uint8_t *)p;
-    const int n = utf8_step(u, (size_t)(end - p));
-    if (n <= 1) {
-        *cp = u[0];
-        return 1;
-    }
-    static const uint8_t head[] = {0, 0, 0x1F, 0x0F, 0x07};
-    *cp = u[0] & head[n];
-    for (int k = 1; k < n; k++) *cp = *cp << 6 | (u[k] & 0x3F);
-    return n;
-}
-
-int tmpl_utf8_put(char out[4], uint32_t cp)
-{
-    if (cp < 0x80) {
-        out[0] = (char)cp;
-        return 1;
-    }
-    const int n = cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
-    for (int k = n - 1; k > 0; k--, cp >>= 6) out[k] = (char)(0x80 | (cp & 0x3F));
-    static const uint8_t head[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    out[0] = (char)(head[n] | cp);
-    return n;
-}
 
 /* Characters are told apart by their lead bytes, which is right for valid UTF-8 and safe for anything else.
  */

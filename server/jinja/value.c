@@ -386,7 +386,7 @@ bool tmpl_iter_next(struct run *r, struct iter *it, struct tmpl_value *v)
     if (it->src.kind == VAL_STR) {
         struct text *t = it->src.s;
         uint32_t cp;
-        const size_t at = it->i, n = (size_t)tmpl_utf8_get(t->p + at, t->p + t->n, &cp);
+        const size_t at = it->i, n = (size_t)utf8_get(t->p + at, t->p + t->n, &cp);
         it->i += n;
         return val_from_text(tmpl_text_char(r, t, at, n), v);
     }

@@ -3,59 +3,22 @@
 
 #include <string.h>
 
+#include "base/json_escape.h"
 #include "base/utf8.h"
-
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* The code unit of "\uXXXX" at p, or -1 when it is none. */
-static int unit_at(const uint8_t *p, size_t n)
-{
-    if (n < 6 || p[0] != '\\' || p[1] != 'u') {
-        return -1;
-    }
-    int u = 0;
-    for (int k = 2; k < 6; k++) {
-        const int d = hex_digit(p[k]);
-        if (d < 0) {
-            return -1;
-        }
-        u = u << 4 | d;
-    }
-    return u;
-}
-
-static bool is_high(int u) { return u >= 0xD800 && u <= 0xDBFF; }
-static bool is_low(int u) { return u >= 0xDC00 && u <= 0xDFFF; }
 
 /* p[0] is a backslash; *len: bytes of the whole escape. */
 static enum err skip_escape(const uint8_t *p, size_t n, size_t *len, const char **why)
 {
-    if (n >= 2 && p[1] != '\0' && strchr("\"\\/bfnrt", p[1]) != NULL) {
-        *len = 2;
-        return OK;
-    }
-    const int u = unit_at(p, n);
-    if (u < 0) {
-        *why = "a malformed escape in a string";
-        return ERR_INVALID_JSON;
-    }
-    if (u == 0) {
-        *why = "the character U+0000 is not accepted";
-        return ERR_INVALID_VALUE;
-    }
-    if (is_low(u) || (is_high(u) && !is_low(unit_at(p + 6, n - 6)))) {
-        *why = "an escape that is half a surrogate pair";
-        return ERR_INVALID_UTF8;
-    }
-    *len = is_high(u) ? 12 : 6;
-    return OK;
+    const char *at = (const char *)p;
+    const int32_t c = json_escape(&at, at + n);
+    *len = (size_t)(at - (const char *)p);
+    if (c > 0) return OK;
+    *why = c == JSON_ESCAPE_BAD    ? "a malformed escape in a string"
+           : c == JSON_ESCAPE_HALF ? "an escape that is half a surrogate pair"
+                                   : "the character U+0000 is not accepted";
+    return c == JSON_ESCAPE_BAD    ? ERR_INVALID_JSON
+           : c == JSON_ESCAPE_HALF ? ERR_INVALID_UTF8
+                                   : ERR_INVALID_VALUE;
 }
 
 /* Whether any of the 8 bytes is a quote, a backslash, a control character or not ASCII. Exact: the additions
@@ -117,40 +80,14 @@ enum err json_string_skip(const uint8_t *s, size_t n, size_t *i, bool *has_escap
     return ERR_INVALID_JSON;
 }
 
-static void put_code_point(struct strbuf *out, uint32_t c)
-{
-    static const uint8_t lead[4] = {0x00, 0xC0, 0xE0, 0xF0};
-    int more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-    strbuf_putc(out, (char)(lead[more] | c >> (6 * more)));
-    while (more-- > 0) {
-        strbuf_putc(out, (char)(0x80 | (c >> (6 * more) & 0x3F)));
-    }
-}
-
 void json_string_unescape(struct strbuf *out, const uint8_t *s, size_t n)
 {
-    static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
-    for (size_t i = 0; i < n;) {
-        const uint8_t *esc = memchr(s + i, '\\', n - i);
-        const size_t plain = esc != NULL ? (size_t)(esc - s) - i : n - i;
-        strbuf_put(out, s + i, plain);
-        i += plain;
-        if (esc == NULL) {
-            break;
-        }
-        if (esc[1] != 'u') {
-            const char *at = strchr(from, esc[1]);
-            strbuf_putc(out, at != NULL ? to[at - from] : (char)esc[1]);
-            i += 2;
-            continue;
-        }
-        uint32_t c = (uint32_t)unit_at(s + i, n - i);
-        i += 6;
-        if (is_high((int)c)) {
-            const uint32_t low = (uint32_t)unit_at(s + i, n - i);
-            c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
-            i += 6;
-        }
-        put_code_point(out, c);
+    const char *p = (const char *)s, *end = p + n;
+    while (p < end) {
+        char c[4];
+        const char *escape = memchr(p, '\\', (size_t)(end - p)), *plain_end = escape ? escape : end;
+        strbuf_put(out, p, (size_t)(plain_end - p));
+        p = plain_end;
+        if (escape) strbuf_put(out, c, (size_t)utf8_put(c, (uint32_t)json_escape(&p, end)));
     }
 }

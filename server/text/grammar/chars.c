@@ -1,21 +1,10 @@
 /* chars: see chars.h. */
 #include "server/text/grammar/chars.h"
 
+#include "base/utf8.h"
+
 enum { MEMO_ANY = 0, MEMO_FREE = 2 };
 enum { SURROGATE_FIRST = 0xd800, SURROGATE_LAST = 0xdfff };
-
-size_t chars_put(uint32_t c, char out[4])
-{
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    static const unsigned lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
-    for (size_t i = n - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 0x3f));
-    out[0] = (char)(lead[n] | c);
-    return n;
-}
 
 static size_t spell_byte(unsigned char c, char *out)
 {
@@ -75,8 +64,8 @@ static void push_range(struct rx *x, uint32_t lo, uint32_t hi)
         if (lo > last[k]) continue;
         uint32_t top = hi < last[k] ? hi : last[k];
         char a[4], b[4];
-        size_t n = chars_put(lo, a);
-        chars_put(top, b);
+        const size_t n = (size_t)utf8_put(a, lo);
+        utf8_put(b, top);
         rx_push(x, utf8_between(x, (unsigned char *)a, (unsigned char *)b, n));
         lo = top + 1;
     }

@@ -22,6 +22,5 @@ uint32_t chars_free(struct rx *x); /* the inside of any JSON string, whatever it
 uint32_t chars_text(struct rx *x, enum chars_mode mode, const char *utf8, size_t n);
 /* The spelling of well-formed UTF-8 inside a JSON string. out holds 6 * n bytes. */
 size_t chars_spell(const char *utf8, size_t n, char *out);
-size_t chars_put(uint32_t c, char out[4]); /* UTF-8 */
 
 #endif

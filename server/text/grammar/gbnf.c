@@ -112,10 +112,8 @@ static uint32_t take_char(struct gbnf *g)
         gbnf_bad(g, at, "not valid UTF-8");
         return 0;
     }
-    uint32_t c = (unsigned char)*g->p;
-    if (n > 1) c &= 0x7fu >> n;
-    for (int i = 1; i < n; i++) c = c << 6 | ((unsigned char)g->p[i] & 0x3f);
-    g->p += n;
+    uint32_t c;
+    g->p += utf8_get(g->p, g->end, &c);
     if (c != '\\') return c;
     char e = g->p < g->end ? *g->p++ : '\0';
     switch (e) {
@@ -166,7 +164,7 @@ static struct gbnf_node *literal(struct gbnf *g)
     const char *last = memchr(g->p, '"', (size_t)(g->end - g->p));
     if (!text) pool_fail(g->net->pool, ERR_UNSUPPORTED, "bytes");
     if (!last) gbnf_bad(g, at, "a literal is not closed");
-    while (gbnf_ok(g) && g->p < g->end && *g->p != '"') n += chars_put(take_char(g), text + n);
+    while (gbnf_ok(g) && g->p < g->end && *g->p != '"') n += (size_t)utf8_put(text + n, take_char(g));
     if (g->p >= g->end) gbnf_bad(g, at, "a literal is not closed");
     g->p++;
     return gbnf_ok(g) ? leaf(g, at, rx_text(g->x, text, n)) : NULL;

@@ -1,6 +1,8 @@
 /* render: past calls, as the model wrote them. */
 #include <string.h>
 
+#include "base/json_escape.h"
+#include "base/utf8.h"
 #include "server/text/tools/look.h"
 
 /* A row's text, with the call's number and id in their places. */
@@ -25,54 +27,18 @@ static void put_object(const struct tool_format *f, const struct tool_past *c, s
     strbuf_putc(out, '}');
 }
 
-/* One \uXXXX of a JSON string. */
-static unsigned code_at(const char *p)
-{
-    unsigned v = 0;
-    for (int i = 2; i < 6; i++) {
-        const char c = p[i];
-        v = v * 16 + (unsigned)(c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
-    }
-    return v;
-}
-
-static void put_utf8(unsigned v, struct strbuf *out)
-{
-    const char b[4] = {(char)(0xF0 | v >> 18), (char)(0x80 | (v >> 12 & 63)), (char)(0x80 | (v >> 6 & 63)),
-                       (char)(0x80 | (v & 63))};
-    if (v < 0x80)
-        strbuf_putc(out, (char)v);
-    else if (v < 0x800)
-        strbuf_put(out, (char[]){(char)(0xC0 | v >> 6), b[3]}, 2);
-    else if (v < 0x10000)
-        strbuf_put(out, (char[]){(char)(0xE0 | v >> 12), b[2], b[3]}, 3);
-    else
-        strbuf_put(out, b, 4);
-}
-
-/* The text of a JSON string with its quotes, which is valid. */
+/* The text of a JSON string with its quotes, which is valid. Half a surrogate pair is no character. */
 static void put_plain(const char *s, size_t n, struct strbuf *out)
 {
-    static const char from[] = "nrtfb", to[] = "\n\r\t\f\b";
-    for (size_t i = 1; i + 1 < n; i++) {
-        if (s[i] != '\\') {
-            strbuf_putc(out, s[i]);
+    for (const char *p = s + 1, *end = s + n - 1; p < end;) {
+        char c[4];
+        if (*p != '\\') {
+            strbuf_putc(out, *p++);
             continue;
         }
-        if (s[i + 1] == 'u') {
-            unsigned v = code_at(s + i);
-            const bool pair = v >= 0xD800 && v < 0xDC00 && i + 12 < n && s[i + 6] == '\\' && s[i + 7] == 'u';
-            const unsigned low = pair ? code_at(s + i + 6) : 0;
-            if (pair && low >= 0xDC00 && low < 0xE000) {
-                v = 0x10000 + ((v - 0xD800) << 10) + (low - 0xDC00);
-                i += 6;
-            }
-            put_utf8(v >= 0xD800 && v < 0xE000 ? 0xFFFD : v, out);
-            i += 5;
-            continue;
-        }
-        const char *at = strchr(from, s[++i]);
-        strbuf_putc(out, at ? to[at - from] : s[i]);
+        const int32_t v = json_escape(&p, end);
+        if (v == JSON_ESCAPE_BAD) return;
+        strbuf_put(out, c, (size_t)utf8_put(c, v < 0 ? 0xFFFD : (uint32_t)v));
     }
 }
 
