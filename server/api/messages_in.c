@@ -159,7 +159,7 @@ struct message {
 };
 enum { ROLE_USER, ROLE_ASSISTANT, ROLE_SYSTEM };
 static const char *const role_word[] = {"user", "assistant", "system", NULL};
-static const struct json_row message_row[] = {
+static const struct json_row turn_row[] = {
     {.name = "role",
      .type = JSON_WORD,
      JSON_AT(struct message, role),
@@ -184,7 +184,7 @@ static enum err add_blocks(struct reader *r, const cJSON *blocks)
 static enum err add_message(struct reader *r, const cJSON *node)
 {
     struct message m = {0};
-    enum err e = json_in_read(r->in, node, message_row, &m);
+    enum err e = json_in_read(r->in, node, turn_row, &m);
     if (e) return e;
     r->assistant = m.role == ROLE_ASSISTANT;
     switch (m.content.kind) {
