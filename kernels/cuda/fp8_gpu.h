@@ -25,6 +25,7 @@ struct quant_fp8_args {
     int n_tok, d; /* d % 8 == 0; code_stride % 8 == 0 */
     float eps;
     bool block, gated;
+    float fixed; /* not by block. Above 0: the scale of every row, whose codes end at 448 */
 };
 enum err quant_fp8_sm90(const struct quant_fp8_args *a, const struct gemm_gpu *g);
 

@@ -86,11 +86,13 @@ __global__ void __launch_bounds__(THREADS) quant_fp8_kernel(const quant_fp8_args
     }
     if (!BLOCK) {
         float most = 0;
+        scale = a.fixed;
 #pragma unroll 4
-        for (int i = threadIdx.x * VEC; i < a.d; i += THREADS * VEC)
+        for (int i = threadIdx.x * VEC; i < a.d && scale <= 0; i += THREADS * VEC)
             most = fmaxf(most, largest(numbers<FROM>(a, x, i, norm)));
-        scale =
-            fp8_scale_of(over_block<THREADS>(most, room[1], [](float p, float q) { return fmaxf(p, q); }));
+        if (scale <= 0)
+            scale = fp8_scale_of(
+                over_block<THREADS>(most, room[1], [](float p, float q) { return fmaxf(p, q); }));
         if (threadIdx.x == 0) a.scale[t] = scale;
     }
 #pragma unroll 4
@@ -126,7 +128,7 @@ enum err quant_fp8_sm90(const struct quant_fp8_args *a, const struct gemm_gpu *g
 {
     if (a->n_tok == 0) return OK;
     if (a->n_tok < 0 || a->d < VEC || a->d % VEC || a->x_stride % VEC || a->code_stride % VEC ||
-        (a->norm && a->gated))
+        (a->norm && a->gated) || (a->block && a->fixed > 0))
         return ERR_INVALID_VALUE;
     if (a->norm) return launch<FEW, NORM>(a, g);
     if (a->d > WIDE) return a->gated ? launch<MANY, GATED>(a, g) : launch<MANY, NONE>(a, g);

@@ -89,6 +89,31 @@ static std::vector<uint16_t> odd_rows(int n_tok, int width, int64_t stride, uint
     return x;
 }
 
+/* One scale for all rows, as a checkpoint fixes it. */
+static void fixed_scales_are_kept(int d, int n_tok, float fixed)
+{
+    std::vector<uint16_t> x = odd_rows(n_tok, d, d, 5);
+    mem<uint16_t> x_d(x.size());
+    mem<uint8_t> code((size_t)(n_tok * d));
+    mem<float> scale((size_t)n_tok);
+    x_d.put(x);
+    quant_fp8_args a = {code.p, scale.p, x_d.p, NULL, d, d, n_tok, n_tok, d, 0, false, false, fixed};
+    gemm_gpu g = {0, n_sm};
+    if (quant_fp8_sm90(&a, &g) != OK) exit(2);
+    auto got = code.get();
+    auto got_scale = scale.get();
+    int wrong = 0;
+    for (int t = 0; t < n_tok; t++) {
+        wrong += got_scale[(size_t)t] != fixed;
+        for (int i = 0; i < d; i++)
+            wrong += !same_code(got[(size_t)(t * d + i)],
+                                fp8_from_f32(bf16_value(x[(size_t)(t * d + i)]) * (1 / fixed)));
+    }
+    char text[96];
+    snprintf(text, sizeof text, "d=%d T=%d scale %g: %d wrong", d, n_tok, fixed, wrong);
+    check(wrong == 0, "fixed_scales_are_kept", text);
+}
+
 /* from: 0 rows as they are, 1 normed, 2 gated */
 static void codes_are_the_references(int d, int n_tok, int from, bool block)
 {
@@ -551,6 +576,7 @@ int main(int argc, char **argv)
         for (int from = 0; from < 3; from++)
             for (int block = 0; block < 2; block++)
                 if (!small || d <= 1000) codes_are_the_references(d, d > 20000 ? 8 : 40, from, block);
+    for (int d : {128, 1000, 4096}) fixed_scales_are_kept(d, 24, d == 128 ? 1.0f : 0.0156f);
     const int shapes[][2] = {{128, 128},   {1, 16},       {136, 144},    {1000, 576},  {8203, 80},
                              {12800, 144}, {16008, 80},   {40008, 32},   {257, 4096},  {6144, 4096},
                              {4096, 4096}, {4096, 12288}, {24576, 4096}, {28672, 4096}};
