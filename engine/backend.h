@@ -46,7 +46,14 @@ struct backend {
     void (*host_free)(void *p);
     enum err (*weight_done)(struct backend *b, struct weight *w,
                             struct err_note *note); /* after the last part */
-    void (*weight_free)(struct weight *w);          /* also of a zeroed one */
+    /* Codes with scales, held as they are: made like `like`, which has no data, filled by rows of host memory
+     * with the scales behind them, then weight_done. input: the scale that the file fixes for what the codes
+     * are multiplied with; 0: none, each row has its own. NULL, or not holds_codes: as numbers. */
+    bool (*holds_codes)(const struct backend *b, const struct weight *like);
+    enum err (*codes_new)(struct backend *b, struct weight *w, const struct weight *like,
+                          struct err_note *note);
+    void (*codes_part)(struct backend *b, struct weight *w, int row0, const struct weight *rows, float input);
+    void (*weight_free)(struct weight *w); /* also of a zeroed one */
     int64_t (*weight_bytes)(const struct weight *w);
     void *(*vector_new)(struct backend *b, const float *v, int n); /* in type act; free with mem_free */
 

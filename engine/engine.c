@@ -191,6 +191,16 @@ static int64_t work_of_choice(const struct engine *e)
                                   : choose_gpu_work(n, e->spec.n_head);
 }
 
+static int widest_code(const struct weights *w)
+{
+    int k = w->head.dt == DT_FP8 ? w->head.k : 0;
+    for (int i = 0; i < w->n_layer * MAT_COUNT; i++) {
+        const struct weight *m = &w->layer[i / MAT_COUNT].mat[i % MAT_COUNT];
+        if (m->dt == DT_FP8 && m->k > k) k = m->k;
+    }
+    return k;
+}
+
 static enum err open_memory(struct engine *e, const struct engine_conf *c, struct err_note *note)
 {
     struct engine_info *i = &e->info;
@@ -202,6 +212,7 @@ static enum err open_memory(struct engine *e, const struct engine_conf *c, struc
                             .n_hold = e->kinds.n_hold,
                             .hold_block = hold_blocks(e),
                             .choose_work = work_of_choice(e),
+                            .code_k = widest_code(&e->w),
                             .stream_tok = i->max_prefill_tok,
                             .pool_bytes = pool_bytes(e, c)};
     enum err err = memory_open(&e->mem, e->be, &e->spec, &m, note);
@@ -239,6 +250,7 @@ static void fill_weights(struct engine *e)
     struct engine_info *i = &e->info;
     snprintf(i->device, sizeof i->device, "%s", e->be->device);
     snprintf(i->weights, sizeof i->weights, "%s", e->w.held);
+    snprintf(i->head_type, sizeof i->head_type, "%s", e->w.held_head);
     i->weight_bytes = e->w.bytes + e->routers.bytes;
 }
 
@@ -272,6 +284,7 @@ static void settle_device(struct engine *e, const struct engine_conf *c)
     if (!c->chunk_tok) i->chunk_tok = DEVICE_CHUNK < i->max_len ? DEVICE_CHUNK : i->max_len;
     const int least[] = {i->chunk_tok, DEVICE_ROWS, 2 * e->flux.pool_size};
     for (int k = 0; k < 3; k++) e->max_tok = e->max_tok > least[k] ? e->max_tok : least[k];
+    e->max_tok = blocks(e->max_tok) * PAGE_TOK;
     e->logit_tok = DEVICE_ROWS;
 }
 
@@ -311,8 +324,13 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     const struct spec *s = &e->spec;
     enum err err = spec_load(&e->spec, src, note);
     if (err != OK) return err;
-    struct weights_load l = {
-        .src = src, .spec = s, .progress = c->progress, .progress_arg = c->progress_arg, .stop = c->stop};
+    struct weights_load l = {.src = src,
+                             .spec = s,
+                             .progress = c->progress,
+                             .progress_arg = c->progress_arg,
+                             .stop = c->stop,
+                             .fp8 = c->quantization == ENGINE_FP8,
+                             .head_fp8 = c->head_fp8};
     if ((err = weights_check(&l, note)) != OK) return err;
     err = c->router ? routers_load(&e->routers, c->router, s, note) : routers_take(&e->routers, src, s, note);
     if (err != OK || (err = account_check(src, s, note)) != OK) return err;

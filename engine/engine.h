@@ -14,6 +14,8 @@
 
 enum engine_dtype { ENGINE_DTYPE_AUTO, ENGINE_DTYPE_BF16, ENGINE_DTYPE_F32 };
 enum engine_device { ENGINE_DEVICE_AUTO, ENGINE_DEVICE_CUDA, ENGINE_DEVICE_CPU };
+/* What is made of numbers while loading: ENGINE_FP8, codes of 8 bits with a scale for each row. */
+enum engine_quantization { ENGINE_AS_STORED, ENGINE_FP8 };
 
 struct engine_info;
 /* Settings; -1 or NULL means "the checkpoint's own, else the default" (docs/settings.md). */
@@ -22,11 +24,13 @@ struct engine_conf {
     const char *router; /* safetensors with the mask_allocator tensors, or NULL */
     enum engine_dtype dtype;
     enum engine_device device;
-    int device_index;      /* which of several GPUs */
-    bool dummy;            /* random weights from the configuration alone */
-    int n_thread;          /* 0: one per core */
-    int max_model_len;     /* tokens of prompt and answer; 0: the model's */
-    int max_seqs;          /* sequences at once = slots */
+    int device_index;                      /* which of several GPUs */
+    enum engine_quantization quantization; /* of the layers' matrices that the file has as numbers */
+    bool head_fp8;                         /* the same of the last product's */
+    bool dummy;                            /* random weights from the configuration alone */
+    int n_thread;                          /* 0: one per core */
+    int max_model_len;                     /* tokens of prompt and answer; 0: the model's */
+    int max_seqs;                          /* sequences at once = slots */
     int max_prefill_tok;   /* prompt tokens whose residual stream may be held at once; >= max_model_len */
     int chunk_tok;         /* most tokens of one piece (workspace size) */
     int64_t kv_pool_bytes; /* 0: default */
@@ -49,6 +53,7 @@ struct engine_conf {
 struct engine_info {
     char name[96];                            /* the model's own name */
     char family[32], device[64], weights[32]; /* "llama", "cpu avx512", "f32" ... for logs and metrics */
+    char head_type[16];                       /* how the last product's weights are held: "bf16" */
     int n_layer, n_vocab, n_head, n_kv, head, d_model;
     int max_len; /* tokens a sequence may have */
     int max_seqs, max_prefill_tok, chunk_tok;

@@ -116,11 +116,34 @@ struct gemm_args forward_head(const struct engine *e, int n)
                               .y_f32 = true};
 }
 
+static enum err multiply(const struct call *c, struct gemm_args *a, const struct around *around)
+{
+    a->decode = c->decode;
+    return a->w->dt == DT_FP8 ? c->e->forward->coded(c, a, around) : op_of(c)->gemm(ctx_of(c), a);
+}
+
 static enum err product(const struct call *c, int layer, enum layer_matrix mat, int n)
 {
     struct gemm_args a = forward_product(c->e, layer, mat, n);
-    a.decode = c->decode;
-    return op_of(c)->gemm(ctx_of(c), &a);
+    return multiply(c, &a, &(struct around){0});
+}
+
+/* The product of memory.x's norm, which one with codes makes itself. */
+static enum err normed_product(const struct call *c, int layer, enum layer_matrix mat, const void *norm,
+                               struct around around)
+{
+    struct engine *e = c->e;
+    struct gemm_args a = forward_product(e, layer, mat, c->n_tok);
+    if (a.w->dt == DT_FP8) {
+        a.x = e->mem.x;
+        around.norm = norm;
+    } else
+        TRY(forward_norm(c, e->mem.h, e->mem.x, norm, c->n_tok));
+    if (around.opens) {
+        a.y = e->mem.ff;
+        a.y_stride = e->spec.f;
+    }
+    return multiply(c, &a, &around);
 }
 
 enum err forward_queries(const struct call *c, int layer, int n, const int32_t *pos)
@@ -138,8 +161,7 @@ static enum err attention(const struct call *c, int layer)
     const struct attn_seg *seg = NULL;
     TRY(e->forward->enter(c, layer, &rows));
     if (forward_skips_attention(e, layer)) return OK;
-    TRY(forward_norm(c, e->mem.h, e->mem.x, e->w.layer[layer].vec[VEC_ATTN_NORM], c->n_tok));
-    TRY(product(c, layer, MAT_QKV, c->n_tok));
+    TRY(normed_product(c, layer, MAT_QKV, e->w.layer[layer].vec[VEC_ATTN_NORM], (struct around){0}));
     TRY(forward_rope(c, layer, c->n_tok, &rows));
     if (rows.raw) TRY(e->forward->decide(c, layer));
     TRY(e->forward->runs(c, layer, &seg));
@@ -147,13 +169,22 @@ static enum err attention(const struct call *c, int layer)
     return product(c, layer, MAT_O, c->n_tok);
 }
 
+/* With codes gates are opened by a product: in decode by the one that makes them, else by the one that reads
+ * them. */
 static enum err mlp(const struct call *c, int layer)
 {
     struct engine *e = c->e;
-    TRY(forward_norm(c, e->mem.h, e->mem.x, e->w.layer[layer].vec[VEC_FFN_NORM], c->n_tok));
-    TRY(product(c, layer, MAT_GATE_UP, c->n_tok));
-    TRY(swiglu(c));
-    return product(c, layer, MAT_DOWN, c->n_tok);
+    const struct layer_weights *w = &e->w.layer[layer];
+    const bool opens = c->decode && w->mat[MAT_GATE_UP].dt == DT_FP8,
+               gates = !opens && w->mat[MAT_DOWN].dt == DT_FP8;
+    struct gemm_args down = forward_product(e, layer, MAT_DOWN, c->n_tok);
+    TRY(normed_product(c, layer, MAT_GATE_UP, w->vec[VEC_FFN_NORM], (struct around){.opens = opens}));
+    if (!opens && !gates) TRY(swiglu(c));
+    if (gates) {
+        down.x = e->mem.gu;
+        down.x_stride = 2 * (int64_t)e->spec.f;
+    }
+    return multiply(c, &down, &(struct around){.gates = gates});
 }
 
 enum err forward_layers(const struct call *c)
@@ -183,8 +214,12 @@ enum err forward_logits(const struct call *c, int n, const int32_t *row)
             &(struct gather_args){
                 .out = e->mem.last, .x = e->mem.x, .row = row, .x_stride = d, .n_row = n, .d = d}));
     }
-    TRY(forward_norm(c, e->mem.last_h, x, e->w.norm, n));
     struct gemm_args a = forward_head(e, n);
-    a.decode = c->decode;
-    return op_of(c)->gemm(ctx_of(c), &a);
+    struct around around = {0};
+    if (a.w->dt == DT_FP8) {
+        a.x = x;
+        around.norm = e->w.norm;
+    } else
+        TRY(forward_norm(c, e->mem.last_h, x, e->w.norm, n));
+    return multiply(c, &a, &around);
 }

@@ -32,6 +32,13 @@ struct layer_rows {
     bool raw;
 };
 
+/* What stands around a product with codes (weights of DT_FP8) and is done by it. */
+struct around {
+    const void *norm; /* [K]: what is multiplied is x's norm with these weights; NULL: x */
+    bool gates;       /* x: [T, 2 K], gates first; what is multiplied is silu(gate) * up */
+    bool opens;       /* decode. w: gates, then what they open; y [T, N / 2] = silu(gate) * up */
+};
+
 /* The parts of a call, in the order in which step.c asks for them. A device may only queue them: what a call
  * left in memory.x is there for what is queued behind it, results are there when sample and take_bits return.
  */
@@ -58,6 +65,8 @@ struct forward {
     enum err (*decide)(const struct call *c, int layer);
     /* The runs that attention goes through, with the blocks that they chose. */
     enum err (*runs)(const struct call *c, int layer, const struct attn_seg **seg);
+    /* A product whose weights are codes; NULL where none are held so. */
+    enum err (*coded)(const struct call *c, const struct gemm_args *a, const struct around *around);
     /* One call's layer as a whole, where products do what stands between them; NULL: never. */
     bool (*fuses)(const struct call *c);
     enum err (*fused)(const struct call *c, int layer);

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "engine/backend.h"
 #include "engine/spec.h"
+#include "kernels/quant.h"
 
 /* Buffers of the backend, one row per token of a call; X(name, rows, columns, bytes of an element). */
 #define MEMORY_BUFFERS(X)                                                                                    \
@@ -20,6 +21,8 @@
     X(att, c->max_tok, s->n_head * s->head, act)                                                             \
     X(gu, c->max_tok, 2 * s->f, act)                                                                         \
     X(ff, c->max_tok, s->f, act)                                                                             \
+    X(code, c->code_k ? c->max_tok : 0, c->code_k, 1) /* rows that products with codes read */               \
+    X(code_scale, c->code_k ? c->max_tok : 0, (c->code_k - 1) / FP8_BLOCK + 1, 4)                            \
     X(rx, c->router_tok, s->d, act)  /* rows the router asks for */                                          \
     X(last, c->logit_tok, s->d, act) /* rows that get logits */                                              \
     X(last_h, c->logit_tok, s->d, act)                                                                       \
@@ -44,6 +47,7 @@ struct memory_conf {
     int n_hold;          /* choices of blocks that a prompt has at once */
     int64_t hold_block;  /* query blocks that each of them has room for */
     int64_t choose_work; /* floats */
+    int code_k;          /* widest row of a product with codes; 0: there are none */
     int stream_tok;      /* prompt tokens whose residual stream is held at once */
     int64_t pool_bytes;  /* 0: what is left of the device's memory */
 };

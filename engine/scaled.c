@@ -47,6 +47,7 @@ struct scaled {
     uint8_t *zero;
     int32_t *group;
     uint32_t *words; /* AWQ, GPTQ: all codes */
+    float input;
 };
 
 static enum err tensor_bad(const struct scaled_conf *c, const char *tail, const char *what,
@@ -304,14 +305,13 @@ static enum err check_shape(const struct scaled *s, struct err_note *note)
     return tensor_bad(&s->c, ".weight_shape", "does not say the shape that the model needs", note);
 }
 
-static enum err check_one(struct source *src, const struct source_tensor *t, const char *module,
-                          const char *tail, struct err_note *note)
+static enum err read_one(struct source *src, const struct source_tensor *t, const char *module,
+                         const char *tail, float *v, struct err_note *note)
 {
-    float v;
     const struct scaled_conf c = {.src = src, .module = module};
-    TRY(read_floats(src, t, 1, &v, note));
-    return isfinite(v) && v > 0 ? OK
-                                : tensor_bad(&c, tail, "is no scale: it must be finite and above 0", note);
+    TRY(read_floats(src, t, 1, v, note));
+    return isfinite(*v) && *v > 0 ? OK
+                                  : tensor_bad(&c, tail, "is no scale: it must be finite and above 0", note);
 }
 
 enum err scaled_open(struct scaled **out, const struct scaled_conf *c, struct err_note *note)
@@ -325,7 +325,7 @@ enum err scaled_open(struct scaled **out, const struct scaled_conf *c, struct er
     if (e == OK) e = read_order(s, note);
     if (e == OK) e = check_shape(s, note);
     if (e == OK && s->f[ROLE_INPUT].tail)
-        e = check_one(c->src, &s->f[ROLE_INPUT].t, c->module, s->f[ROLE_INPUT].tail, note);
+        e = read_one(c->src, &s->f[ROLE_INPUT].t, c->module, s->f[ROLE_INPUT].tail, &s->input, note);
     void *words = NULL;
     if (e == OK && is_awq_or_gptq(c)) e = read_all(c->src, &s->f[ROLE_CODE].t, &words, note);
     s->words = words;
@@ -354,6 +354,8 @@ void scaled_close(struct scaled *s)
     free(s->words);
     free(s);
 }
+
+float scaled_input(const struct scaled *s) { return s->c.scheme->input ? s->input : 0; }
 
 int scaled_step(const struct scaled *s) { return s->c.scheme->rows ? s->c.scheme->rows : 1; }
 
@@ -413,7 +415,8 @@ enum err scaled_check_kv(struct source *src, const struct stored_spec *s, int la
             found = true;
             if (!has_shape(&t, 1, 1) || !has_type(&t, (const char *const[2]){NULL, NULL}))
                 return tensor_bad(&c, kv_names[kv][i], "is not one number of F32, F16 or BF16", note);
-            if (read) TRY(check_one(src, &t, module, kv_names[kv][i], note));
+            float v;
+            if (read) TRY(read_one(src, &t, module, kv_names[kv][i], &v, note));
         }
         if (!found && s->kv_scales)
             return tensor_bad(&c, kv_names[kv][0], "is missing, but kv_cache_scheme asks for it", note);

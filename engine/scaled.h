@@ -26,7 +26,8 @@ enum err scaled_check(const struct scaled_conf *c, int64_t *n_bytes, struct err_
 struct scaled;
 /* Reads all but the codes (of AWQ and GPTQ, whose words go across rows, them too). Free with scaled_close. */
 enum err scaled_open(struct scaled **out, const struct scaled_conf *c, struct err_note *note);
-void scaled_close(struct scaled *s); /* NULL is fine */
+void scaled_close(struct scaled *s);        /* NULL is fine */
+float scaled_input(const struct scaled *s); /* the scale that is fixed for the inputs; 0: none is */
 /* Rows that may be asked for together begin at multiples of this. */
 int scaled_step(const struct scaled *s);
 /* n rows from `row` on, their codes in `codes` (quant_bytes of n x k) and *out over it and the scales. */

@@ -51,6 +51,7 @@ struct stored_scheme {
     bool zero_less1; /* GPTQ's first form: stored less 1 */
     bool ordered;    /* columns say which group they belong to */
     bool input;      /* a scale for the inputs must be there */
+    bool alone;      /* inputs stay numbers */
 };
 
 enum { STORED_MOST = 16, STORED_PART_MOST = 8 };

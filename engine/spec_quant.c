@@ -300,7 +300,8 @@ static enum err read_input_args(const struct reader *r, struct stored_scheme *q)
 {
     bool symmetric, dynamic;
     struct reader in;
-    if (!has(r, "input_activations")) return OK;
+    q->alone = !has(r, "input_activations");
+    if (q->alone) return OK;
     TRY(enter(r, "input_activations", &in));
     if (q->form != STORED_FLOAT)
         return key_bad(r, "input_activations", "is not supported beside weights of 4 bits");

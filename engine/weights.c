@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "engine/coder.h"
 #include "engine/scaled.h"
 #include "kernels/quant.h"
 
@@ -84,6 +85,7 @@ struct part {
     char name[NAME_BYTES];     /* of the tensor; of codes without ".weight" */
     struct scaled_conf scaled; /* no scheme: numbers */
     struct source_tensor t;    /* of numbers; dt and n_bytes of both: codes are held as a tensor of 16 bits */
+    bool makes;                /* numbers that become codes */
 };
 
 /* layer < 0: the last product, `part` is a tensor of top_names. */
@@ -98,6 +100,7 @@ static enum err find_part(const struct loader *ld, int layer, int part, struct p
         part_name(ld, layer, row->name[ld->naming], stored ? "" : ".weight", p->name);
     else
         snprintf(p->name, sizeof p->name, "%s", stored ? "lm_head" : top_names[part][ld->naming]);
+    p->makes = row && !stored && ld->l->fp8;
     if (!stored) return find(ld, p->name, n, k, &p->t, note);
     p->t = (struct source_tensor){.dt = DT_BF16, .n = n, .k = k};
     return scaled_check(&p->scaled, &p->t.n_bytes, note);
@@ -124,6 +127,7 @@ struct buffer {
     void *raw;
     int32_t *rows;
     int64_t raw_bytes, n_row;
+    struct coder coder;
 };
 
 static void buffer_free(struct buffer *buf)
@@ -135,6 +139,12 @@ static void buffer_free(struct buffer *buf)
     free(buf->rows);
     buf->raw = buf->rows = NULL;
     buf->raw_bytes = buf->n_row = 0;
+}
+
+static void buffer_close(struct buffer *buf)
+{
+    buffer_free(buf);
+    coder_free(&buf->coder);
 }
 
 static bool buffer_fit(struct buffer *buf, int64_t raw_bytes, int64_t n_row)
@@ -151,59 +161,74 @@ static bool buffer_fit(struct buffer *buf, int64_t raw_bytes, int64_t n_row)
     return true;
 }
 
-/* n_row rows of a tensor into w at row0. group: rows that must stay together (a head, where rows are
- * permuted). */
-static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *w, int row0,
-                          const struct source_tensor *t, int group, struct err_note *note)
+static enum err no_memory(struct err_note *note)
 {
+    return err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+}
+
+/* Codes go to the backend as they are where it holds such, else as the numbers that they stand for. */
+static void give_codes(struct loader *ld, struct buffer *buf, struct weight *w, int row0,
+                       const struct weight *rows, float input)
+{
+    struct backend *b = ld->l->backend;
+    if (!coder_finite(rows)) atomic_fetch_add(&ld->n_bad, 1);
+    if (w->dt == DT_FP8)
+        b->codes_part(b, w, row0, rows, input);
+    else
+        b->weight_part(b, w, row0, rows->n, coder_numbers(&buf->coder, rows), DT_F32, NULL);
+}
+
+/* The rows of a tensor into w at row0. group: rows that must stay together (a head, where rows are permuted).
+ */
+static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *w, int row0,
+                          const struct part *p, int group, struct err_note *note)
+{
+    const struct source_tensor *t = &p->t;
     int64_t row_bytes = quant_bytes(t->dt, t->k), per = PIECE_BYTES / row_bytes / group * group;
     if (per < group) per = group;
     if (per > t->n) per = t->n;
-    enum err e = buffer_fit(buf, per * row_bytes, per)
-                     ? OK
-                     : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
-    for (int64_t i = 0; e == OK && i < per; i++) buf->rows[i] = permuted_row((int)i, group);
-    for (int64_t at = 0; e == OK && at < t->n; at += per) {
+    if (!buffer_fit(buf, per * row_bytes, per)) return no_memory(note);
+    if (p->makes && !coder_fit(&buf->coder, (int)per, (int)t->k)) return no_memory(note);
+    const int32_t *rows = group > 1 ? buf->rows : NULL;
+    for (int64_t i = 0; i < per; i++) buf->rows[i] = permuted_row((int)i, group);
+    for (int64_t at = 0; at < t->n; at += per) {
         int64_t n = at + per < t->n ? per : t->n - at;
-        if (is_stopped(ld)) {
-            e = err_set(note, ERR_CANCELLED, NULL, "loading was stopped");
-            break;
+        struct weight codes;
+        if (is_stopped(ld)) return err_set(note, ERR_CANCELLED, NULL, "loading was stopped");
+        TRY(source_read(ld->l->src, t, at * row_bytes, n * row_bytes, buf->raw, note));
+        if (p->makes) {
+            coder_make(&buf->coder, buf->raw, t->dt, rows, (int)n, (int)t->k, &codes);
+            give_codes(ld, buf, w, row0 + (int)at, &codes, 0);
+            continue;
         }
-        e = source_read(ld->l->src, t, at * row_bytes, n * row_bytes, buf->raw, note);
-        if (e == OK && !quant_finite(t->dt, buf->raw, n * t->k)) atomic_fetch_add(&ld->n_bad, 1);
-        if (e == OK)
-            ld->l->backend->weight_part(ld->l->backend, w, row0 + (int)at, (int)n, buf->raw, t->dt,
-                                        group > 1 ? buf->rows : NULL);
+        if (!quant_finite(t->dt, buf->raw, n * t->k)) atomic_fetch_add(&ld->n_bad, 1);
+        ld->l->backend->weight_part(ld->l->backend, w, row0 + (int)at, (int)n, buf->raw, t->dt, rows);
     }
-    return e;
+    return OK;
 }
 
-/* The same of codes: they go to the backend as the numbers that they stand for. */
+/* The same of codes with scales. */
 static enum err load_scaled(struct loader *ld, struct buffer *buf, struct weight *w, int row0,
                             const struct part *p, struct err_note *note)
 {
     const int n = p->scaled.n, k = p->scaled.k;
-    const int64_t row_bytes = (int64_t)k * (int64_t)sizeof(float);
+    const int64_t row_bytes = quant_bytes(scaled_type(p->scaled.scheme), k);
     struct scaled *in;
     TRY(scaled_open(&in, &p->scaled, note));
     const int step = scaled_step(in);
-    int64_t per = (PIECE_BYTES / row_bytes / step + 1) * step;
+    int64_t per = (PIECE_BYTES / (w->dt == DT_FP8 ? row_bytes : k * 4) / step + 1) * step;
     if (per > n) per = n;
-    void *codes = malloc((size_t)quant_bytes(scaled_type(p->scaled.scheme), per * k));
-    enum err e = codes && buffer_fit(buf, per * row_bytes, per)
-                     ? OK
-                     : err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
+    enum err e =
+        buffer_fit(buf, per * row_bytes, per) && (w->dt == DT_FP8 || coder_fit(&buf->coder, (int)per, k))
+            ? OK
+            : no_memory(note);
     for (int at = 0; e == OK && at < n; at += (int)per) {
         const int rows = n - at < per ? n - at : (int)per;
         struct weight piece;
         if (is_stopped(ld)) e = err_set(note, ERR_CANCELLED, NULL, "loading was stopped");
-        if (e == OK) e = scaled_rows(in, at, rows, codes, &piece, note);
-        if (e != OK) break;
-        quant_scaled_to_f32(&piece, 0, rows, buf->raw);
-        if (!quant_finite(DT_F32, buf->raw, (int64_t)rows * k)) atomic_fetch_add(&ld->n_bad, 1);
-        ld->l->backend->weight_part(ld->l->backend, w, row0 + at, rows, buf->raw, DT_F32, NULL);
+        if (e == OK) e = scaled_rows(in, at, rows, buf->raw, &piece, note);
+        if (e == OK) give_codes(ld, buf, w, row0 + at, &piece, scaled_input(in));
     }
-    free(codes);
     scaled_close(in);
     return e;
 }
@@ -212,7 +237,43 @@ static enum err load_part(struct loader *ld, struct buffer *buf, struct weight *
                           const struct part *p, int group, struct err_note *note)
 {
     return p->scaled.scheme ? load_scaled(ld, buf, w, row0, p, note)
-                            : load_rows(ld, buf, w, row0, &p->t, group, note);
+                            : load_rows(ld, buf, w, row0, p, group, note);
+}
+
+/* --- how a matrix is held */
+
+/* The scales of a part's codes as a backend may hold them: one for each row (of a tensor's one, each row the
+ * same), or for each block. */
+static bool codes_of(const struct part *p, struct weight_scale *s)
+{
+    const struct stored_scheme *c = p->scaled.scheme;
+    *s = (struct weight_scale){.rows = 1, .cols = (int)p->t.k};
+    if (!c) return p->makes;
+    if (c->form != STORED_FLOAT || c->alone) return false;
+    if (c->rows == FP8_BLOCK && c->cols == FP8_BLOCK) s->rows = s->cols = FP8_BLOCK;
+    return s->rows == FP8_BLOCK || (c->rows <= 1 && c->cols == 0);
+}
+
+/* A matrix of n_part parts one under the other: as codes if the backend holds such and all parts have the
+ * same kind of scales, no two in one block. Else parts of different types are held as a tensor of fp32 would
+ * be if one of them is, else as one of 16 bits. */
+static enum err new_matrix(struct loader *ld, struct weight *w, const struct part *part, int n_part, int n,
+                           int k, struct err_note *note)
+{
+    struct backend *b = ld->l->backend;
+    enum dtype src = DT_COUNT;
+    struct weight like = {.dt = DT_FP8, .n = n, .k = k};
+    bool codes = b->holds_codes;
+    for (int i = 0; i < n_part; i++) {
+        const enum dtype dt = part[i].makes ? DT_BF16 : part[i].t.dt;
+        struct weight_scale s;
+        codes = codes_of(&part[i], &s) && codes && (i == 0 || s.rows == like.s.rows) &&
+                (s.rows == 1 || i + 1 == n_part || part[i].t.n % s.rows == 0);
+        like.s = s;
+        src = src == DT_COUNT || src == dt ? dt : src == DT_F32 || dt == DT_F32 ? DT_F32 : DT_F16;
+    }
+    if (codes && b->holds_codes(b, &like)) return b->codes_new(b, w, &like, note);
+    return b->weight_new(b, w, n, k, b->hold_type(b, src), WEIGHT_GEMM, note);
 }
 
 static enum err load_top(struct loader *ld, struct buffer *buf, const struct job *j, struct err_note *note)
@@ -220,43 +281,35 @@ static enum err load_top(struct loader *ld, struct buffer *buf, const struct job
     struct part p;
     const struct spec *s = ld->l->spec;
     struct backend *b = ld->l->backend;
-    bool table = j->w == &ld->w->embed;
-    enum err e = find_part(ld, -1, j->slot, &p, note);
-    if (e == OK)
-        e = b->weight_new(b, j->w, s->n_vocab, s->d, table ? p.t.dt : b->hold_type(b, p.t.dt),
-                          table ? WEIGHT_TABLE : WEIGHT_GEMM, note);
-    if (e == OK) e = load_part(ld, buf, j->w, 0, &p, 1, note);
-    return e == OK ? b->weight_done(b, j->w, note) : e;
+    const bool table = j->w == &ld->w->embed;
+    TRY(find_part(ld, -1, j->slot, &p, note));
+    p.makes = ld->l->head_fp8 && !table && !p.scaled.scheme; /* also of the embeddings' tensor */
+    TRY(table ? b->weight_new(b, j->w, s->n_vocab, s->d, p.t.dt, WEIGHT_TABLE, note)
+              : new_matrix(ld, j->w, &p, 1, s->n_vocab, s->d, note));
+    TRY(load_part(ld, buf, j->w, 0, &p, 1, note));
+    return b->weight_done(b, j->w, note);
 }
 
-/* Parts of different types are held as a tensor of fp32 would be if one of them is, else as one of 16 bits.
- */
 static enum err load_matrix(struct loader *ld, struct buffer *buf, const struct job *j, struct err_note *note)
 {
     const struct spec *s = ld->l->spec;
-    struct backend *b = ld->l->backend;
-    struct part part[4];
+    struct part part[4] = {0};
     int n = 0, k = 0, n_part = 0;
-    enum dtype src = DT_COUNT;
-    enum err e;
     for (int i = 0; i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != j->slot) continue;
-        if ((e = find_part(ld, j->layer, i, &part[n_part], note)) != OK) return e;
-        enum dtype dt = part[n_part++].t.dt;
-        src = src == DT_COUNT || src == dt ? dt : src == DT_F32 || dt == DT_F32 ? DT_F32 : DT_F16;
+        TRY(find_part(ld, j->layer, i, &part[n_part++], note));
         n += spec_dim(s, p->n);
         k = spec_dim(s, p->k);
     }
-    if ((e = b->weight_new(b, j->w, n, k, b->hold_type(b, src), WEIGHT_GEMM, note)) != OK) return e;
+    TRY(new_matrix(ld, j->w, part, n_part, n, k, note));
     for (int i = 0, at = 0, row0 = 0; i < n_matrix_part; i++) {
         const struct part_row *p = &matrix_parts[i];
         if (p->slot != j->slot) continue;
-        if ((e = load_part(ld, buf, j->w, row0, &part[at++], is_permuted(ld, p) ? s->head : 1, note)) != OK)
-            return e;
+        TRY(load_part(ld, buf, j->w, row0, &part[at++], is_permuted(ld, p) ? s->head : 1, note));
         row0 += spec_dim(s, p->n);
     }
-    return b->weight_done(b, j->w, note);
+    return ld->l->backend->weight_done(ld->l->backend, j->w, note);
 }
 
 /* A small tensor as fp32; *out is the caller's to free. */
@@ -431,7 +484,7 @@ static void run_first_of_each_shape(struct loader *ld)
                     ld->job[k].types == j->types;
         if (!known) run_job(ld, &buf, j);
     }
-    buffer_free(&buf);
+    buffer_close(&buf);
 }
 
 static void run_jobs(struct loader *ld)
@@ -441,7 +494,7 @@ static void run_jobs(struct loader *ld)
     for (struct buffer buf = {.b = ld->l->backend};;) {
         int i = atomic_fetch_add(&ld->next, 1);
         if (i >= ld->n_job) {
-            buffer_free(&buf);
+            buffer_close(&buf);
             break;
         }
         if (!ld->job[i].done) run_job(ld, &buf, &ld->job[i]);
@@ -466,7 +519,9 @@ static void name_held(struct weights *w)
         n += (size_t)snprintf(w->held + n, sizeof w->held - n, "%s%s", n ? "+" : "", name);
         n_elem[most] = 0;
     }
+    snprintf(w->held_head, sizeof w->held_head, "%s", quant_type(w->head.dt)->name);
     for (char *p = w->held; *p; p++) *p = (char)tolower((unsigned char)*p);
+    for (char *p = w->held_head; *p; p++) *p = (char)tolower((unsigned char)*p);
 }
 
 static void sum_up(struct loader *ld)

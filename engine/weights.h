@@ -26,12 +26,14 @@ struct weights {
     float *rope_factor;        /* host [K/2], divides the frequencies; NULL: none */
     int64_t norm_bytes, bytes; /* bytes: all memory held */
     char held[32];             /* "q4_1", "q5_0+bf16": types of the layers' matrices */
+    char held_head[16];        /* of the last product's */
 };
 
 struct weights_load {
     struct source *src;
     const struct spec *spec;
     struct backend *backend;
+    bool fp8, head_fp8; /* numbers of the layers' matrices, of the last product's, become codes */
     void (*progress)(void *arg, const char *what, double share); /* one at a time; may be NULL */
     void *progress_arg;
     const atomic_bool *stop; /* may be NULL */

@@ -46,7 +46,7 @@ build/gpu/bench_%: kernels/bench/%.cu kernels/bench/bench.cuh kernels/bench/fill
 
 # The engine on the device, without the CPU's: C sources by gcc, random weights.
 ENGINE_C := kernels/quant.c kernels/cuda/gemm_lt.c \
-            engine/memory.c engine/kinds.c engine/step.c engine/forward.c engine/cuda/backend.c engine/cuda/ops.c engine/cuda/draw.c engine/cuda/call.c engine/cuda/route.c engine/cuda/forward.c tests/perf/gpu_engine.c
+            engine/memory.c engine/kinds.c engine/step.c engine/forward.c engine/cuda/backend.c engine/cuda/ops.c engine/cuda/draw.c engine/cuda/call.c engine/cuda/route.c engine/cuda/refuse.c engine/cuda/codes.c engine/cuda/forward.c tests/perf/gpu_engine.c
 ENGINE_O := $(ENGINE_C:%.c=build/gpu/engine/%.o)
 GPU_BENCHES += build/gpu/bench_engine
 build/gpu/engine/%.o: %.c

@@ -125,6 +125,8 @@ static enum err open_engine(struct server *s)
     static const enum engine_device device[] = {[CONFIG_device_auto] = ENGINE_DEVICE_AUTO,
                                                 [CONFIG_device_cuda] = ENGINE_DEVICE_CUDA,
                                                 [CONFIG_device_cpu] = ENGINE_DEVICE_CPU};
+    static const enum engine_quantization quantization[] = {
+        [CONFIG_quantization_none] = ENGINE_AS_STORED, [CONFIG_quantization_fp8] = ENGINE_FP8};
     static const int sparse_kind[] = {[CONFIG_sparse_kind_auto] = -1,
                                       [CONFIG_sparse_kind_streaming] = ATTN_STREAMING,
                                       [CONFIG_sparse_kind_triangle] = ATTN_TRIANGLE,
@@ -139,6 +141,8 @@ static enum err open_engine(struct server *s)
         .dtype = dtype[c->dtype],
         .device = device[c->device],
         .device_index = (int)c->device_index,
+        .quantization = quantization[c->quantization],
+        .head_fp8 = c->lm_head_dtype == CONFIG_lm_head_dtype_fp8,
         .dummy = c->load_format == CONFIG_load_format_dummy,
         .n_thread = (int)c->threads,
         .max_model_len = (int)c->max_model_len,
@@ -481,10 +485,11 @@ static void say_ready(struct server *s)
     log_line(LOG_INFO, "memory", "weights_mib=%.1f kv_pool_mib=%.1f resident_mib=%.1f",
              (double)m->weight_bytes / 1048576, (double)m->page_bytes * m->n_page / 1048576,
              (double)process_resident_bytes() / 1048576);
-    log_line(LOG_INFO, "ready",
-             "model=\"%s\" family=%s device=\"%s\" weights=%s layers=%d context_tok=%d router=%s port=%d",
-             s->app.names.id, m->family, m->device, m->weights, m->n_layer, m->max_len,
-             m->has_router ? "yes" : "no", http_port(s->app.http));
+    log_line(
+        LOG_INFO, "ready",
+        "model=\"%s\" family=%s device=\"%s\" weights=%s head=%s layers=%d context_tok=%d router=%s port=%d",
+        s->app.names.id, m->family, m->device, m->weights, m->head_type, m->n_layer, m->max_len,
+        m->has_router ? "yes" : "no", http_port(s->app.http));
     log_say(
         STDOUT_FILENO, "fluxd is ready: curl %s/v1/%s%s -H 'Content-Type: application/json' -d '%s'",
         curl_at(&s->config, http_port(s->app.http), at),

@@ -50,16 +50,14 @@ class Attention:
         return self._streaming_flex(q, k, v) if self.use_flex else self._streaming_loop(q, k, v)
 
     def mix(self, q, k, v, z):
-        """z = 1: full, 0: streaming, else per-sample weights [B] of full, or per-row choices [B, T]. A hard z without gradient
-        only selects."""
+        """z = 1: full, 0: streaming, else per-sample weights [B] of full. A hard z without gradient only selects."""
         if not torch.is_tensor(z):
             return self.full(q, k, v) if z else self.streaming(q, k, v)
         if not z.requires_grad:
             n_full = int(z.sum().item())
             if n_full == 0 or n_full == z.numel():
                 return self.full(q, k, v) if n_full else self.streaming(q, k, v)
-            z = z[:, None, :, None] if z.dim() == 2 else z[:, None, None, None]
-            return torch.where(z > 0.5, self.full(q, k, v), self.streaming(q, k, v))
+            return torch.where((z > 0.5)[:, None, None, None], self.full(q, k, v), self.streaming(q, k, v))
         o_full, o_sparse = self.full(q, k, v), self.streaming(q, k, v)
         return torch.lerp(o_sparse, o_full, z.to(q.dtype)[:, None, None, None])
 

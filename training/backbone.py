@@ -126,18 +126,14 @@ class Backbone:
         return F.embedding(tokens.reshape(-1), self.w["model.embed_tokens.weight"])
 
     def hidden(self, tokens: torch.Tensor, prompt_len: torch.Tensor, gate):
-        """tokens [B, T], prompt_len [B] -> last hidden states [B*T, D] before the final norm, z of all layers [B, L]: where
-        rows have their own, the one of the prompt's last row."""
+        """tokens [B, T], prompt_len [B] -> last hidden states [B*T, D] before the final norm, z of all layers [B, L]."""
         n_batch, h, route = tokens.shape[0], self.embed(tokens), []
-        sample = torch.arange(n_batch, device=self.device)
         for i in range(self.spec.n_layer):
             if self.checkpointing and torch.is_grad_enabled():
                 h, z = checkpoint(self.layer, i, h, tokens.shape, prompt_len, gate,
                                   use_reentrant=False, preserve_rng_state=True)
             else:
                 h, z = self.layer(i, h, tokens.shape, prompt_len, gate)
-            if torch.is_tensor(z) and z.dim() == 2:
-                z = z[sample, prompt_len - 1]
             route.append(z if torch.is_tensor(z) else torch.full((n_batch,), float(z), device=self.device))
         return h, torch.stack(route, 1)
 

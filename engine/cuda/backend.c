@@ -7,26 +7,11 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "engine/cuda/codes.h"
 #include "engine/cuda/ops.h"
 #include "kernels/quant.h"
 
 enum { LOAD_THREADS = 16 }; /* that read weights: memory and bus are full with fewer */
-
-enum err cuda_check(cudaError_t e, const char *what, struct err_note *note)
-{
-    return e == cudaSuccess ? OK
-                            : err_set(note, ERR_DEVICE, NULL, "CUDA: %s: %s", what, cudaGetErrorString(e));
-}
-
-enum err cuda_no_room(const char *what, struct err_note *note)
-{
-    size_t left = 0, all = 0;
-    cudaGetLastError();
-    cudaMemGetInfo(&left, &all);
-    return err_set(note, ERR_CONFIG, "--gpu-memory-utilization",
-                   "%s do not fit: %lld of the device's %lld MiB are free; lower it or --kv-pool-bytes", what,
-                   (long long)left >> 20, (long long)all >> 20);
-}
 
 static struct backend_cuda *of(const struct backend *b) { return (struct backend_cuda *)(uintptr_t)b; }
 
@@ -44,15 +29,8 @@ static enum err weight_new(struct backend *b, struct weight *w, int n, int k, en
     void *p = NULL;
     int64_t bytes = (int64_t)n * k * quant_type(of(b)->hold)->block_bytes;
     *w = (struct weight){.dt = of(b)->hold, .n = n, .k = k};
-    if (cudaSetDevice(of(b)->index) != cudaSuccess || cudaMalloc(&p, (size_t)bytes) != cudaSuccess) {
-        size_t left = 0, all = 0;
-        cudaGetLastError();
-        cudaMemGetInfo(&left, &all);
-        return err_set(
-            note, ERR_CONFIG, "--device",
-            "the weights do not fit: the next takes %lld MiB, and %lld of the device's %lld MiB are free: end what else holds its memory, or take a smaller model",
-            (long long)bytes >> 20, (long long)left >> 20, (long long)all >> 20);
-    }
+    if (cudaSetDevice(of(b)->index) != cudaSuccess || cudaMalloc(&p, (size_t)bytes) != cudaSuccess)
+        return cuda_no_weights(bytes, note);
     w->data = p;
     return OK;
 }
@@ -118,12 +96,13 @@ static enum err weight_done(struct backend *b, struct weight *w, struct err_note
 static void weight_free(struct weight *w)
 {
     if (w->data) cudaFree((void *)(uintptr_t)w->data);
+    if (w->dt == DT_FP8) codes_free(w);
     *w = (struct weight){0};
 }
 
 static int64_t weight_bytes(const struct weight *w)
 {
-    return (int64_t)w->n * w->k * quant_type(w->dt)->block_bytes;
+    return w->dt == DT_FP8 ? codes_bytes(w) : (int64_t)w->n * w->k * quant_type(w->dt)->block_bytes;
 }
 
 static void *mem_new(struct backend *b, int64_t bytes)
@@ -224,6 +203,9 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
         .host_new = host_new,
         .host_free = host_free,
         .weight_done = weight_done,
+        .holds_codes = codes_held,
+        .codes_new = codes_new,
+        .codes_part = codes_part,
         .weight_free = weight_free,
         .weight_bytes = weight_bytes,
         .vector_new = vector_new,

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "engine/backend.h"
+#include "engine/cuda/refuse.h"
 
 struct backend_cuda {
     struct backend b; /* first: a backend is its backend_cuda */
@@ -15,11 +16,5 @@ struct backend_cuda {
     enum dtype hold; /* of weights, activations and KV: DT_BF16, or DT_F32 for the exact mode */
     double share;    /* of the device's memory that may be taken, others' part included */
 };
-
-/* OK, or ERR_DEVICE with CUDA's words in note. */
-enum err cuda_check(cudaError_t e, const char *what, struct err_note *note);
-
-/* The device has no memory for what is made last: work lists, routers' weights, graphs. */
-enum err cuda_no_room(const char *what, struct err_note *note);
 
 #endif

@@ -52,6 +52,7 @@ struct forward_cuda {
     uint8_t *fixed, *full_head;  /* [n_layer]; [n_layer][H]: the same */
     int32_t *page, *pos;         /* [n_layer][max_tok]; [max_tok] */
     int max_run, n_block;
+    bool fuses;         /* decode's layers are fused: all weights are numbers */
     float *sum;         /* [row][tile of a product] squares of the rows of x */
     int64_t hold_block; /* query blocks that a choice has room for */
 

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "engine/cuda/call.h"
+#include "engine/cuda/codes.h"
 #include "engine/cuda/route.h"
 #include "kernels/cuda/choose_gpu.h"
 
@@ -65,6 +66,7 @@ static enum err open_kinds(struct forward_cuda *f, struct err_note *note)
 }
 
 static enum err warm_up(struct forward_cuda *f, struct err_note *note);
+static bool all_numbers(const struct weights *w);
 
 enum err forward_cuda_takes(const struct spec *s, struct err_note *note)
 {
@@ -104,6 +106,7 @@ enum err forward_cuda_open(struct engine *e, struct err_note *note)
         .small = {.stream = f->be->stream, .n_sm = f->be->n_sm},
         .own_products = f->be->hopper && f->be->hold == DT_BF16,
         .n_sum = gemm_small_tiles(f->be->n_sm, e->spec.d)};
+    f->fuses = f->ops.own_products && all_numbers(&e->w);
     e->be->ctx = &f->ops;
     enum err err = e->info.max_seqs <= ATTN_MAX_SEG && e->max_tok >= f->max_run
                        ? OK
@@ -154,6 +157,15 @@ void forward_cuda_close(struct engine *e)
 
 /* --- one layer */
 
+/* Products do what stands between them where the layers' are numbers: codes are made between them. */
+static bool all_numbers(const struct weights *w)
+{
+    bool all = true;
+    for (int i = 0; i < w->n_layer * MAT_COUNT; i++)
+        all = all && w->layer[i / MAT_COUNT].mat[i % MAT_COUNT].dt != DT_FP8;
+    return all;
+}
+
 /* Algorithms of every product that calls will ask for: nothing is tuned or allocated while requests wait. */
 static enum err plan_products(struct forward_cuda *f)
 {
@@ -162,12 +174,15 @@ static enum err plan_products(struct forward_cuda *f)
         for (int i = 0; i < MAT_COUNT * e->spec.n_layer; i++) {
             struct gemm_args a = forward_product(e, i / MAT_COUNT, i % MAT_COUNT, 1);
             a.decode = decode;
-            TRY(gemm_lt_plan(f->ops.lt, &a));
+            if (a.w->dt == DT_FP8)
+                TRY(codes_plan(f->e, &a));
+            else
+                TRY(gemm_lt_plan(f->ops.lt, &a));
         }
     if (f->ops.own_products) return OK;
     struct gemm_args a = forward_head(e, 1);
     a.decode = true;
-    return gemm_lt_plan(f->ops.lt, &a);
+    return a.w->dt == DT_FP8 ? OK : gemm_lt_plan(f->ops.lt, &a);
 }
 
 /* Where a bit is open or a choice depends on it, the kernels look at the kind that the device has settled by
@@ -320,7 +335,7 @@ static enum err fused(const struct call *c, int layer)
     return ops_gemm_small(&f->ops, &down, &to_next);
 }
 
-static bool fuses(const struct call *c) { return c->decode && cuda_of(c)->ops.own_products; }
+static bool fuses(const struct call *c) { return c->decode && cuda_of(c)->fuses; }
 
 /* --- drawing */
 
@@ -349,7 +364,7 @@ static enum err decode_launch(const struct call *c)
     TRY(plan_gpu(&a, f->be->stream));
     TRY(forward_embed(c, e->mem.x, dev_at(f, f->at.tok), c->n_tok));
     TRY(forward_layers(c));
-    if (!fuses(c)) return forward_logits(c, c->n_tok, NULL);
+    if (!fuses(c) || e->w.head.dt == DT_FP8) return forward_logits(c, c->n_tok, NULL);
     struct gemm_args logits = forward_head(e, c->n_tok);
     logits.decode = true;
     return ops_gemm_small(&f->ops, &logits, &(struct gemm_more){.sum_in = f->sum, .eps = e->spec.eps});
@@ -494,5 +509,6 @@ const struct forward forward_on_device = {.decode_rows = MOST_ROWS,
                                           .enter = enter,
                                           .decide = decide,
                                           .runs = runs,
+                                          .coded = codes_multiply,
                                           .fuses = fuses,
                                           .fused = fused};

@@ -138,11 +138,8 @@ static void infos(const struct expo *p, const struct app *app)
     if (!m) return;
     expo_family(p, "fluxd_", "model_info", "gauge", "The model and the device it runs on; always 1.");
     strbuf_puts(p->out, "fluxd_model_info{");
-    const char *const pair[][2] = {{"model", app->names.id},
-                                   {"name", m->name},
-                                   {"family", m->family},
-                                   {"device", m->device},
-                                   {"weights", m->weights}};
+    const char *const pair[][2] = {{"model", app->names.id}, {"name", m->name},       {"family", m->family},
+                                   {"device", m->device},    {"weights", m->weights}, {"head", m->head_type}};
     for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
         expo_label(p->out, pair[i][0], pair[i][1]);
         strbuf_putc(p->out, ',');

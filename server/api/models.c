@@ -14,6 +14,9 @@ static void write_model(struct json_out *o, const struct app *a)
     json_out_text(o, "root", a->names.id);
     json_out_null(o, "parent");
     json_out_int(o, "max_model_len", a->model->max_len);
+    json_out_text(o, "weights", a->model->weights);
+    json_out_text(o, "head", a->model->head_type);
+    json_out_int(o, "weights_bytes", a->model->weight_bytes);
     json_out_end(o);
 }
 

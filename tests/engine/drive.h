@@ -1,5 +1,6 @@
 /* drive: runs one sequence through engine_step the way a scheduler does, for the tests of the engine. With
- * FLUXD_TEST_DEVICE=cuda in the environment they run on the GPU. */
+ * FLUXD_TEST_DEVICE=cuda in the environment they run on the GPU, with FLUXD_TEST_QUANTIZATION=fp8 over
+ * weights as codes: laws that hold for each. */
 #ifndef FLUXD_TESTS_ENGINE_DRIVE_H
 #define FLUXD_TESTS_ENGINE_DRIVE_H
 
@@ -20,20 +21,22 @@ static inline bool drive_all(void) { return getenv("FLUXD_TEST_ALL") != NULL; }
 static inline struct engine_conf drive_conf(const char *model, enum engine_dtype dtype, int chunk_tok)
 {
     const char *device = getenv("FLUXD_TEST_DEVICE");
-    return (struct engine_conf){.model = model,
-                                .dtype = dtype,
-                                .device = device && strcmp(device, "cuda") == 0 ? ENGINE_DEVICE_CUDA
-                                                                                : ENGINE_DEVICE_CPU,
-                                .max_seqs = 8,
-                                .max_model_len = DRIVE_TOK,
-                                .chunk_tok = chunk_tok,
-                                .kv_pool_bytes = 3LL << 30,
-                                .sparse_kind = -1,
-                                .sink_size = -1,
-                                .local_window_size = -1,
-                                .triangle_n_last = -1,
-                                .router_pool_size = -1,
-                                .retrieval_kind = -1};
+    const char *quantization = getenv("FLUXD_TEST_QUANTIZATION");
+    return (struct engine_conf){
+        .model = model,
+        .dtype = dtype,
+        .device = device && strcmp(device, "cuda") == 0 ? ENGINE_DEVICE_CUDA : ENGINE_DEVICE_CPU,
+        .quantization = quantization && strcmp(quantization, "fp8") == 0 ? ENGINE_FP8 : ENGINE_AS_STORED,
+        .max_seqs = 8,
+        .max_model_len = DRIVE_TOK,
+        .chunk_tok = chunk_tok,
+        .kv_pool_bytes = 3LL << 30,
+        .sparse_kind = -1,
+        .sink_size = -1,
+        .local_window_size = -1,
+        .triangle_n_last = -1,
+        .router_pool_size = -1,
+        .retrieval_kind = -1};
 }
 
 static inline struct engine *drive_open(const struct engine_conf *c)

@@ -80,9 +80,30 @@ static void must(enum err e, const struct err_note *note)
     exit(1);
 }
 
+static bool fp8; /* the layers' weights are codes; the head's too if head_fp8 */
+static bool head_fp8;
+
+static void new_codes(struct engine *e, struct weight *w, int n, int k, struct err_note *note)
+{
+    static uint64_t seed = 1000;
+    const struct weight like = {.dt = DT_FP8, .n = n, .k = k, .s = {.rows = 1, .cols = k}};
+    float *scale = malloc((size_t)n * sizeof *scale);
+    CHECK(scale && e->be->holds_codes(e->be, &like));
+    must(e->be->codes_new(e->be, w, &like, note), note);
+    fill_fp8((void *)(uintptr_t)w->data, (int64_t)n * k, seed++);
+    for (int i = 0; i < n; i++) scale[i] = 1.5f / sqrtf((float)k) / 130; /* codes' deviation */
+    CHECK(e->be->copy_in(e->be, (void *)(uintptr_t)w->s.scale, scale, n * (int64_t)sizeof *scale) == OK);
+    free(scale);
+    e->w.bytes += e->be->weight_bytes(w);
+}
+
 static void new_weight(struct engine *e, struct weight *w, int n, int k, struct err_note *note)
 {
     static uint64_t seed = 1;
+    if (w == &e->w.head ? head_fp8 : fp8 && w != &e->w.embed) {
+        new_codes(e, w, n, k, note);
+        return;
+    }
     must(e->be->weight_new(e->be, w, n, k, DT_BF16, WEIGHT_GEMM, note), note);
     fill_random((void *)(uintptr_t)w->data, (int64_t)n * k, seed++, 0, 1.5f / sqrtf((float)k));
     e->w.bytes += (int64_t)n * k * 2;
@@ -175,6 +196,7 @@ static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
                                 choose_gpu_work((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK, s->spec.n_head)};
     must(kinds_open(&e->kinds, &kinds, &note), &note);
     m.n_hold = e->kinds.n_hold;
+    m.code_k = !fp8 ? head_fp8 ? s->spec.d : 0 : s->spec.f > s->spec.d ? s->spec.f : s->spec.d;
     if (e->kinds.reuses) m.hold_block = (int64_t)seqs * ((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK);
     must(memory_open(&e->mem, e->be, &e->spec, &m, &note), &note);
     fill_random(e->mem.pool, e->mem.n_page * e->mem.page_bytes / 2, 3, 0, 1);
@@ -480,9 +502,11 @@ static double keys_of(const struct bench *b, int seq, int layer, int pos)
 static struct need need_of(const struct bench *b, int n, int n_seq, bool prompt)
 {
     const struct spec *s = &b->e.spec;
-    const double head = (double)s->n_vocab * s->d, layers = (double)b->e.w.bytes / 2 - 2 * head,
-                 rows = prompt ? n : n_seq;
-    struct need x = {.bytes = 2 * (layers + head),
+    const double head = (double)s->n_vocab * s->d, rows = prompt ? n : n_seq,
+                 head_bytes = head * (head_fp8 ? 1 : 2),
+                 layer_bytes = (double)b->e.w.bytes - 2 * head - head_bytes,
+                 layers = fp8 ? layer_bytes : layer_bytes / 2;
+    struct need x = {.bytes = layer_bytes + head_bytes,
                      .product_flop = 2 * (layers * rows + head * (prompt ? 1 : rows))};
     for (int q = 0; q < n_seq; q++)
         for (int l = 0; l < s->n_layer; l++)
@@ -500,8 +524,9 @@ static void tell(const struct bench *b, const char *what, int n, int n_seq, int 
 {
     struct need x = need_of(b, n, n_seq, strcmp(what, "prefill") == 0);
     printf(
-        "{\"bench\":\"%s\",\"tokens\":%d,\"sequences\":%d,\"sparse_percent\":%d,\"ms\":%.3f,\"bytes\":%.0f,\"product_flop\":%.0f,\"attention_flop\":%.0f}\n",
-        what, n, n_seq, sparse, ms, x.bytes, x.product_flop, x.attention_flop);
+        "{\"bench\":\"%s\",\"tokens\":%d,\"sequences\":%d,\"sparse_percent\":%d,\"weights\":\"%s\",\"ms\":%.3f,\"bytes\":%.0f,\"product_flop\":%.0f,\"attention_flop\":%.0f}\n",
+        what, n, n_seq, sparse, fp8 ? head_fp8 ? "fp8, head too" : "fp8" : "bf16", ms, x.bytes,
+        x.product_flop, x.attention_flop);
     fprintf(stderr, "%-8s %6d tokens %3d sequences %3d%% sparse %10.3f ms\n", what, n, n_seq, sparse, ms);
     fflush(stdout);
 }
@@ -527,7 +552,9 @@ static int run_tiny(struct bench *b, bool race)
 }
 
 /* usage: bench_engine [llama-3.1-8b | tiny [race: the least that racecheck can chew]] [decode | prefill |
- * routes] [xattn: what sparse layers do in prefill] */
+ * routes] [fp8 | head: the layers' weights as codes, the last product's too] [brief: fewer lengths, all full
+ * and three of four layers sparse | one: a token at 128, for profilers] [xattn: what sparse layers do in
+ * prefill] */
 int main(int argc, char **argv)
 {
     static struct bench b;
@@ -535,7 +562,9 @@ int main(int argc, char **argv)
                                     : asked(argc, argv, shapes[2].name) ? 2
                                                                         : 0];
     bool routes = asked(argc, argv, "routes"), decode = !routes && !asked(argc, argv, "prefill"),
-         prefill = !routes && !asked(argc, argv, "decode");
+         prefill = !routes && !asked(argc, argv, "decode") && !asked(argc, argv, "one");
+    head_fp8 = asked(argc, argv, "head");
+    fp8 = head_fp8 || asked(argc, argv, "fp8");
     double roof_tbps = routes ? roof_read_tbps() : 0;
     int64_t t0 = clock_ns();
     open_bench(&b, s, asked(argc, argv, "xattn") ? ATTN_LIST : ATTN_STREAMING);
@@ -547,16 +576,21 @@ int main(int argc, char **argv)
         printf("{\"bench\":\"roof\",\"read_tbps\":%.3f}\n", roof_tbps);
         bench_routes(&b, roof_tbps);
     }
-    const int dec[][2] = {{1, 128}, {1, 8192},  {1, 32768}, {1, 131072 - 128},
-                          {8, 128}, {8, 32768}, {32, 8192}, {64, 1024}};
-    for (int sparse = 0; decode && sparse <= 4; sparse++)
-        for (size_t i = 0; i < sizeof dec / sizeof *dec; i++)
+    const bool brief = asked(argc, argv, "brief");
+    const bool one = asked(argc, argv, "one");
+    const int step = one     ? 5
+                     : brief ? 3
+                             : 1,
+              dec[][2] = {{1, 128},  {1, 131072 - 128}, {8, 32768}, {64, 1024},
+                          {1, 8192}, {1, 32768},        {8, 128},   {32, 8192}},
+              pre[] = {8192, 131072, 2048, 32768};
+    for (int sparse = 0; decode && sparse <= 4; sparse += step)
+        for (int i = 0; i < (one ? 1 : brief ? 4 : 8); i++)
             if (lay_out(&b, dec[i][0], dec[i][1] + 64, sparse))
                 tell(&b, "decode", dec[i][1], dec[i][0], sparse * 25,
                      decode_ms(&b, dec[i][0], dec[i][1], 15));
-    const int pre[] = {2048, 8192, 32768, 131072};
-    for (int sparse = 0; prefill && sparse <= 4; sparse++)
-        for (int i = 0; i < 4; i++)
+    for (int sparse = 0; prefill && sparse <= 4; sparse += step)
+        for (int i = 0; i < (brief ? 2 : 4); i++)
             if (lay_out(&b, 1, pre[i], sparse)) {
                 double best = prefill_ms(&b, pre[i], CHUNK);
                 for (int k = 0; k < (pre[i] <= 32768 ? 2 : 0); k++)

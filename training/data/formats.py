@@ -155,23 +155,3 @@ QUESTION_LEADS = {
               "\n\n---\n{q}\n", "\n\nNow do this: {q}\n", "\n\nMy request is this. {q}\n"],
     "test": ["\n\nPlease answer: {q}\n", "\n\nQ. {q}\nA. "],
 }
-# Sessions: what a turn hands in and asks for (t the material), what the assistant says to it, and turns of plain talk.
-FILE_ASKS = {
-    "train": ["Read the file below and say what it is about.\n\n{t}", "Here is the next file.\n\n{t}", "Take this into account as well:\n{t}",
-              "Summarise this part.\n\n{t}", "Look at this page and note what matters.\n{t}"],
-    "test": ["I attach another page of the manual.\n\n{t}", "Check what stands here.\n{t}", "This is the source in question:\n\n{t}"],
-}
-TOOL_ASKS = {
-    "train": ["The command printed this:\n{t}", "Tool result:\n{t}", "Search results:\n{t}"],
-    "test": ["Output of the query:\n{t}", "The script returned the following lines.\n{t}"],
-}
-REPLIES = {
-    "train": ["I have read it.", "Done. What is next?", "Understood.", "I have noted the relevant parts.", "Thanks, I will use this."],
-    "test": ["Very well, go ahead.", "That is clear to me now.", "Taken on board."],
-}
-TALK = {
-    "train": [("Please keep your answers short.", "I will."), ("Let me think about the next step for a moment.", "Take your time."),
-              ("Good, that helped.", "Glad to hear it."), ("Wait, I need to fetch something.", "Of course.")],
-    "test": [("One more thing is coming, hold on.", "I am waiting for it."), ("We are nearly through.", "Then let us finish."),
-             ("Stay with this subject, please.", "As you wish.")],
-}

@@ -16,9 +16,7 @@ from training.data.corpus import Corpus
 
 RETRIEVAL = ("needle", "multikey", "multivalue", "records", "variables", "facts", "quote")
 HOLISTIC = ("lm", "code", "classify", "listsum", "continue")
-SESSIONS = {"turn-needle": "retrieval", "turn-facts": "retrieval", "turn-records": "retrieval", "turn-edit": "retrieval",
-            "turn-continue": "holistic"}      # data/sessions.py
-GROUP = {t: "retrieval" for t in RETRIEVAL} | {t: "holistic" for t in HOLISTIC} | SESSIONS
+GROUP = {t: "retrieval" for t in RETRIEVAL} | {t: "holistic" for t in HOLISTIC}
 LM_TASKS = ("lm", "code")            # the prompt is the whole text; its second half is scored
 
 

@@ -21,7 +21,7 @@ from training.data.corpus import Corpus
 from training.data.tasks import GROUP, LM_TASKS, Builder, Sample
 from training.eval.stats import bootstrap, wilson
 
-TEXT_TASKS = LM_TASKS + ("continue", "turn-continue")
+TEXT_TASKS = LM_TASKS + ("continue",)
 TASKS = "needle,multikey,records,facts,quote,variables,lm,code,continue,classify"
 LENGTHS = "1024,2048,4096,7168"
 
@@ -40,10 +40,10 @@ class _Jobs(Dataset):
 
 
 def build(tok, corpus: str, split: str, template: str, tasks, lengths, per_cell: int, seed: int,
-          workers: int = 4, maker=Builder) -> dict[int, list[Sample]]:
+          workers: int = 4) -> dict[int, list[Sample]]:
     """-> length -> samples; sample i of a cell is the same whatever per_cell, the order or the number of workers."""
     jobs = [(t, n, f"{seed}/{i}") for n in lengths for t in tasks for i in range(per_cell)]
-    builder = maker(tok, Corpus.read(corpus, split), template)
+    builder = Builder(tok, Corpus.read(corpus, split), template)
     loader = DataLoader(_Jobs(builder, jobs), batch_size=32, collate_fn=list, num_workers=workers,
                         multiprocessing_context="fork" if workers else None)
     samples = [s for part in loader for s in part]

@@ -1,0 +1,269 @@
+/* fp8: weights as codes of 8 bits. What --quantization makes of numbers is what a checkpoint of such codes
+ * holds, on every device. On a GPU (FLUXD_TEST_DEVICE=cuda) each form of checkpoint gives the logits of the
+ * host's forward pass with the same roundings: activations to bf16 where an op stores them, a product's
+ * inputs to codes. */
+#include "tests/engine/drive.h"
+
+#include <math.h>
+
+#include "engine/state.h"
+#include "kernels/quant.h"
+#include "kernels/quant_fp8.h"
+#include "tests/engine/fp8_dir.h"
+
+enum { N_PROMPT = 150, N_OUT = 12, ROWS = 256 };
+
+static int32_t token(int i) { return (int32_t)((uint32_t)(i * 7919 + i * i * 31) % FP8_V); }
+
+static struct engine_conf conf_of(const char *path, enum engine_dtype dtype, enum engine_device device)
+{
+    struct engine_conf c = drive_conf(path, dtype, ROWS);
+    c.device = device;
+    c.kv_pool_bytes = 64 << 20;
+    c.local_window_size = 128;
+    return c;
+}
+
+/* Logits of the prompt's last token and of tokens that are given behind it. */
+static void logits_of(struct engine *e, float (*out)[FP8_V])
+{
+    static struct drive d;
+    int32_t tok[N_PROMPT];
+    for (int i = 0; i < N_PROMPT; i++) tok[i] = token(i);
+    drive_init(&d, e, 2, tok, N_PROMPT, "101", 0);
+    for (int i = 0; i < N_OUT; i++) {
+        const struct sample_out got = i == 0 ? drive_prefill(&d, ROWS) : drive_decode(&d);
+        assert_false(got.bad);
+        assert_int_equal(e->be->copy_out(e->be, out[i], e->mem.logits, sizeof out[i]), OK);
+        d.tok[d.n_tok - 1] = token(1000 + i);
+    }
+    drive_fini(&d);
+}
+
+/* Codes are made as the test makes them: the nearest of all values. */
+static void what_is_made_is_what_a_checkpoint_of_codes_holds(void **state)
+{
+    (void)state;
+    static float made[N_OUT][FP8_V], read[N_OUT][FP8_V], plain[N_OUT][FP8_V];
+    struct fp8_dir numbers, codes;
+    fp8_dir_make(&numbers, FP8_NUMBERS);
+    fp8_dir_make(&codes, FP8_CHANNEL);
+    struct engine_conf c = conf_of(numbers.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU);
+    struct engine *e = drive_open(&c);
+    logits_of(e, plain);
+    engine_close(e);
+    c.quantization = ENGINE_FP8;
+    e = drive_open(&c);
+    logits_of(e, made);
+    engine_close(e);
+    c = conf_of(codes.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU);
+    e = drive_open(&c);
+    logits_of(e, read);
+    engine_close(e);
+    assert_memory_equal(made, read, sizeof made);
+    double apart = 0, size = 0;
+    for (int i = 0; i < N_OUT * FP8_V; i++) {
+        apart += pow((double)(made[i / FP8_V][i % FP8_V] - plain[i / FP8_V][i % FP8_V]), 2);
+        size += pow((double)plain[i / FP8_V][i % FP8_V], 2);
+    }
+    printf("logits of codes are %.1e of their size from those of numbers\n", sqrt(apart / size));
+    assert_true(apart > 0 && apart < 0.1 * 0.1 * size);
+    fp8_dir_drop(&numbers);
+    fp8_dir_drop(&codes);
+}
+
+static void the_head_becomes_codes_by_itself(void **state)
+{
+    (void)state;
+    struct fp8_dir numbers;
+    fp8_dir_make(&numbers, FP8_NUMBERS);
+    struct engine_conf c = conf_of(numbers.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU);
+    static float made[N_OUT][FP8_V], plain[N_OUT][FP8_V];
+    struct engine *e = drive_open(&c);
+    logits_of(e, plain);
+    engine_close(e);
+    c.head_fp8 = true;
+    e = drive_open(&c);
+    logits_of(e, made);
+    engine_close(e);
+    int n_equal = 0;
+    for (int i = 0; i < N_OUT * FP8_V; i++) {
+        const double d = fabs((double)(made[i / FP8_V][i % FP8_V] - plain[i / FP8_V][i % FP8_V]));
+        n_equal += d == 0;
+        assert_true(d < 2); /* of numbers of the size of 10 */
+    }
+    assert_true(n_equal < N_OUT * FP8_V / 10);
+    fp8_dir_drop(&numbers);
+}
+
+/* --- the host's forward pass with a GPU's roundings */
+
+static struct emulation {
+    struct backend_ops op; /* the host's own */
+    const struct engine *e;
+    bool block, head;
+    float input; /* the scale that is fixed for all inputs; 0: each row its own */
+    float x[ROWS * FP8_F];
+} em;
+
+static void round_rows(void *rows, int64_t stride, int n_row, int width)
+{
+    for (int t = 0; t < n_row; t++)
+        for (int i = 0; i < width; i++) {
+            float *v = (float *)rows + t * stride + i;
+            *v = f32_from_bf16(f32_to_bf16(*v));
+        }
+}
+
+/* A row as its codes say. */
+static void round_to_codes(float *to, const float *x, int k)
+{
+    uint8_t code[FP8_F];
+    float scale[FP8_F / FP8_BLOCK];
+    if (em.input > 0)
+        for (int i = 0; i < k; i++) to[i] = fp8_to_f32(fp8_from_f32(x[i] * (1 / em.input))) * em.input;
+    if (em.input > 0) return;
+    fp8_row_ref(code, scale, x, k, em.block);
+    for (int i = 0; i < k; i++) to[i] = fp8_to_f32(code[i]) * scale[em.block ? i / FP8_BLOCK : 0];
+}
+
+static enum err embed(struct op_ctx *c, const struct embed_args *a)
+{
+    const enum err e = em.op.embed(c, a);
+    round_rows(a->out, a->d, a->n_tok, a->d);
+    return e;
+}
+
+static enum err rmsnorm(struct op_ctx *c, const struct rmsnorm_args *a)
+{
+    const enum err e = em.op.rmsnorm(c, a);
+    round_rows(a->out, a->d, a->n_tok, a->d);
+    return e;
+}
+
+static enum err gemm(struct op_ctx *c, const struct gemm_args *a)
+{
+    struct gemm_args b = *a;
+    const bool head = a->w == &em.e->w.head;
+    assert_true(a->n_tok <= ROWS && a->w->k <= FP8_F);
+    if (!head || em.head) {
+        for (int t = 0; t < a->n_tok; t++)
+            round_to_codes(em.x + t * a->w->k, (const float *)a->x + t * a->x_stride, a->w->k);
+        b.x = em.x;
+        b.x_stride = a->w->k;
+    }
+    const enum err e = em.op.gemm(c, &b);
+    if (!head) round_rows(a->y, a->y_stride, a->n_tok, a->w->n);
+    return e;
+}
+
+static enum err qkrope(struct op_ctx *c, const struct qkrope_args *a)
+{
+    const enum err e = em.op.qkrope(c, a);
+    const int64_t one = (int64_t)PAGE_TOK * a->head;
+    round_rows(a->q, (int64_t)a->n_head * a->head, a->n_tok, a->n_head * a->head);
+    for (int t = 0; a->page && t < a->n_tok; t++)
+        for (int i = 0; i < 2 * a->n_kv; i++)
+            round_rows((float *)a->pool + (a->page[t] * 2 * a->n_kv + i) * one +
+                           a->pos[t] % PAGE_TOK * a->head,
+                       a->head, 1, a->head);
+    return e;
+}
+
+static enum err attn(struct op_ctx *c, const struct attn_args *a)
+{
+    const enum err e = em.op.attn(c, a);
+    for (int i = 0; i < a->n_seg; i++)
+        round_rows((float *)a->out + a->seg[i].row0 * a->out_stride, a->out_stride, a->seg[i].n_row,
+                   a->n_head * a->head);
+    return e;
+}
+
+static enum err swiglu(struct op_ctx *c, const struct swiglu_args *a)
+{
+    const enum err e = em.op.swiglu(c, a);
+    round_rows(a->out, a->out_stride, a->n_tok, a->f);
+    return e;
+}
+
+static void emulate(struct engine *e, const struct engine_conf *c, enum fp8_form form)
+{
+    em.e = e;
+    em.op = e->be->op;
+    em.block = form == FP8_BLOCKS;
+    em.head = c->head_fp8;
+    em.input = form == FP8_TENSOR ? FP8_INPUT : 0;
+    e->be->op.embed = embed;
+    e->be->op.rmsnorm = rmsnorm;
+    e->be->op.gemm = gemm;
+    e->be->op.qkrope = qkrope;
+    e->be->op.attn = attn;
+    e->be->op.swiglu = swiglu;
+}
+
+static void check_device(const char *what, enum fp8_form form, enum engine_quantization q, bool head_fp8)
+{
+    static float host[N_OUT][FP8_V], device[N_OUT][FP8_V];
+    struct fp8_dir dir;
+    fp8_dir_make(&dir, form);
+    struct engine_conf c = conf_of(dir.path, ENGINE_DTYPE_AUTO, ENGINE_DEVICE_CUDA);
+    c.quantization = q;
+    c.head_fp8 = head_fp8;
+    struct engine *e = drive_open(&c);
+    assert_string_equal(engine_info(e)->weights, "fp8");
+    logits_of(e, device);
+    engine_close(e);
+    c.device = ENGINE_DEVICE_CPU;
+    c.dtype = ENGINE_DTYPE_F32;
+    e = drive_open(&c);
+    emulate(e, &c, form);
+    logits_of(e, host);
+    engine_close(e);
+    double apart[2] = {0}, size[2] = {0}, worst = 0;
+    for (int i = 0; i < N_OUT; i++)
+        for (int v = 0; v < FP8_V; v++) {
+            const double d = (double)device[i][v] - (double)host[i][v];
+            apart[i > 0] += d * d;
+            size[i > 0] += (double)host[i][v] * (double)host[i][v];
+            worst = fmax(worst, fabs(d));
+        }
+    printf("%s: logits within %.1e of their size in prefill, %.1e in decode; worst %.1e, size %.2f\n", what,
+           sqrt(apart[0] / size[0]), sqrt(apart[1] / size[1]), worst, sqrt(size[1] / (N_OUT - 1) / FP8_V));
+    for (int i = 0; i < 2; i++) assert_true(sqrt(apart[i] / size[i]) < 2e-3);
+    fp8_dir_drop(&dir);
+}
+
+static bool has_device(void)
+{
+    const char *device = getenv("FLUXD_TEST_DEVICE");
+    return device && strcmp(device, "cuda") == 0;
+}
+
+#define DEVICE_TEST(name, form, quantization, head)                                                          \
+    static void name(void **state)                                                                           \
+    {                                                                                                        \
+        (void)state;                                                                                         \
+        if (!has_device()) skip();                                                                           \
+        check_device(#name, form, quantization, head);                                                       \
+    }
+DEVICE_TEST(made_of_numbers, FP8_NUMBERS, ENGINE_FP8, false)
+DEVICE_TEST(made_of_numbers_the_head_too, FP8_NUMBERS, ENGINE_FP8, true)
+DEVICE_TEST(by_channel, FP8_CHANNEL, ENGINE_AS_STORED, false)
+DEVICE_TEST(by_tensor_with_static_inputs, FP8_TENSOR, ENGINE_AS_STORED, false)
+DEVICE_TEST(in_blocks, FP8_BLOCKS, ENGINE_AS_STORED, false)
+DEVICE_TEST(of_fbgemm, FP8_FBGEMM, ENGINE_AS_STORED, false)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_made_is_what_a_checkpoint_of_codes_holds),
+        cmocka_unit_test(the_head_becomes_codes_by_itself),
+        cmocka_unit_test(made_of_numbers),
+        cmocka_unit_test(made_of_numbers_the_head_too),
+        cmocka_unit_test(by_channel),
+        cmocka_unit_test(by_tensor_with_static_inputs),
+        cmocka_unit_test(in_blocks),
+        cmocka_unit_test(of_fbgemm),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
