@@ -20,12 +20,10 @@ struct http_body {
     size_t n, cap;
 };
 
-/* The first 64 bits of an IPv6 address are one subscriber's; an IPv4 address stands for itself. */
 static struct body_owner owner_of(const struct peer *p)
 {
-    struct body_owner owner = {.hi = 2 + (uint64_t)p->kind}; /* 1 is a key's */
-    memcpy(&owner.lo, p->a, sizeof owner.lo);
-    return owner;
+    const struct peer_who who = peer_who(p);
+    return (struct body_owner){.hi = 2 + who.hi, .lo = who.lo}; /* 1 is a key's */
 }
 
 static struct http_body *body_new(struct http_call *c)

@@ -35,7 +35,9 @@ static struct http_call *call_new(struct http *h, struct MHD_Connection *mhd)
 /* A body that comes is kept only for a route that takes one. A refused call may have no route. */
 static enum err take_body(struct http_call *c, const char *data, size_t n, struct err_note *note)
 {
+    enum { PROGRESS_BYTES = 16 << 10 }; /* a body that comes byte by byte makes none */
     if (c->refusal.code) return OK;
+    if ((c->n_body + n) / PROGRESS_BYTES > c->n_body / PROGRESS_BYTES) http_conn_progress(c->conn);
     if (n > c->http->conf.max_body_bytes - c->n_body)
         return err_set(note, ERR_TOO_LARGE, NULL, "the request body exceeds %zu bytes",
                        c->http->conf.max_body_bytes);
@@ -58,6 +60,18 @@ static enum MHD_Result refuse_midway(struct http_call *c, const struct err_note 
     return MHD_NO;
 }
 
+/* Who is being answered gives way to nobody, so one address never has all places that way. */
+static bool exceeds_share(struct http_call *c, struct err_note *note)
+{
+    enum { PART = 8 }; /* others have at least one place of so many */
+    const int n = c->http->conf.max_connections, share = n - n / PART;
+    if (crowd_served(&c->conn->place) < share) return false;
+    err_set(note, ERR_OVERLOAD, NULL,
+            "%d requests of this address are being answered, which is its share of max-connections", share);
+    c->http->stats.refused_early++;
+    return true;
+}
+
 /* --- the library's callbacks */
 
 static enum MHD_Result queue_response(struct http_call *c)
@@ -72,6 +86,8 @@ static enum MHD_Result queue_response(struct http_call *c)
 
 static enum MHD_Result answer_refusal(struct http_call *c)
 {
+    struct err_note note;
+    if (exceeds_share(c, &note)) return refuse_midway(c, &note);
     int retry_s = err_status(c->refusal.code) == 503 ? 1 : -1;
     http_call_refuse(c, &c->refusal, retry_s);
     return c->response ? queue_response(c) : MHD_NO;
@@ -87,6 +103,13 @@ static bool take_unframed(struct http_call *c)
     return true;
 }
 
+/* A trusted proxy's connection counts, while it brings a request, as that of the client behind it. */
+static void stand_for_client(const struct http_call *c)
+{
+    const struct peer_who who = peer_who(&c->client), proxy = peer_who(&c->conn->peer);
+    if (memcmp(&who, &proxy, sizeof who) != 0) crowd_move(&c->http->crowd, &c->conn->place, &who);
+}
+
 static enum MHD_Result begin(struct http *h, struct MHD_Connection *mhd, const char *url, const char *method,
                              void **slot)
 {
@@ -97,6 +120,7 @@ static enum MHD_Result begin(struct http *h, struct MHD_Connection *mhd, const c
     c->method = method;
     c->number = ++c->conn->n_request;
     if (!take_unframed(c)) c->refusal.code = http_call_examine(c, &c->refusal);
+    stand_for_client(c);
     /* An answer now ends the connection, so only a refused body is worth it: the client need not send it all.
      */
     if (c->refusal.code && c->has_body) return answer_refusal(c);
@@ -106,6 +130,8 @@ static enum MHD_Result begin(struct http *h, struct MHD_Connection *mhd, const c
 
 static enum MHD_Result dispatch(struct http_call *c)
 {
+    struct err_note note;
+    if (exceeds_share(c, &note)) return refuse_midway(c, &note);
     http_conn_quiet(c->conn);
     c->with_handler = true;
     c->http->n_call++;
@@ -177,6 +203,7 @@ void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot,
     }
     http_conn_count(conn);
     http_conn_idle(conn);
+    if (peer_is_trusted(&h->trusted, &conn->peer)) crowd_move(&h->crowd, &conn->place, NULL);
     conn->call = NULL;
     c->conn = NULL;
     c->mhd = NULL;

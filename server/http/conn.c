@@ -33,6 +33,7 @@ void http_conn_drop(struct http_conn *c)
 {
     http_conn_close_poll(c);
     http_due_clear(&c->due);
+    crowd_leave(&c->http->crowd, &c->place);
     http_reader_unwatch(c);
     list_remove(&c->left);
     list_remove(&c->all);
@@ -49,24 +50,22 @@ void http_conn_forget(struct http_conn *c)
     http_conn_drop(c);
 }
 
-/* Each list of those that wait is in the order in which they began to. A request on its way is no waiting. */
-struct http_conn *http_conn_waits(struct http *h, enum due which)
+int http_conn_unread(const struct http_conn *c)
 {
-    LIST_EACH (it, &h->due[which]) {
-        struct http_conn *c = LIST_ITEM(it, struct http_conn, due.node);
-        int unread = 0;
-        ioctl(c->fd, FIONREAD, &unread);
-        if (unread == 0 && !c->evicted) return c;
-    }
-    return NULL;
+    int n = 0;
+    ioctl(c->fd, FIONREAD, &n);
+    return n;
 }
 
 /* The library closes it in its next run: until then it counts as evicted, not as open. */
-void http_conn_evict(struct http_conn *c)
+void http_conn_evict(struct http_conn *c, const struct err_note *full)
 {
+    if (c->place.what != CROWD_NEXT) http_refuse_raw(c->http, c->fd, c->call, full);
+    if (c->call) c->call->status = err_status(full->code);
     c->evicted = true;
     c->http->n_evicted++;
     http_due_clear(&c->due);
+    crowd_go_on(&c->http->crowd, &c->place);
     http_conn_cut(c);
     http_kick(c->http);
 }
@@ -96,11 +95,9 @@ void http_conn_settle(struct http *h)
 {
     LIST_EACH_SAFE (it, &h->left) {
         struct http_conn *c = LIST_ITEM(it, struct http_conn, left);
-        int unread = 0;
-        ioctl(c->fd, FIONREAD, &unread);
         if (c->call && c->call->with_handler)
             http_call_client_left(c->call);
-        else if ((c->call && c->call->answered) || unread > 0)
+        else if ((c->call && c->call->answered) || http_conn_unread(c) > 0)
             continue;
         else
             http_conn_cut(c);
@@ -110,18 +107,37 @@ void http_conn_settle(struct http *h)
 
 /* --- deadlines */
 
-void http_conn_quiet(struct http_conn *c) { http_due_clear(&c->due); }
+void http_conn_quiet(struct http_conn *c)
+{
+    http_due_clear(&c->due);
+    crowd_serve(&c->http->crowd, &c->place);
+}
+
+void http_conn_wait(struct http_conn *c, enum due which)
+{
+    static const enum crowd_for what[] = {[DUE_FRESH] = CROWD_FIRST,
+                                          [DUE_IDLE] = CROWD_NEXT,
+                                          [DUE_HEADER] = CROWD_HEAD,
+                                          [DUE_BODY] = CROWD_BODY};
+    http_due_set(c->http, &c->due, which);
+    if (!c->evicted) crowd_wait(&c->http->crowd, &c->place, what[which], clock_ns());
+}
 
 void http_conn_idle(struct http_conn *c)
 {
     c->midway = http_reader_midway(&c->reader);
-    http_due_set(c->http, &c->due, c->midway ? DUE_HEADER : DUE_IDLE);
+    http_conn_wait(c, c->midway ? DUE_HEADER : DUE_IDLE);
 }
 
 void http_conn_reading(struct http_conn *c)
 {
     c->midway = false;
-    http_due_set(c->http, &c->due, DUE_BODY);
+    http_conn_wait(c, DUE_BODY);
+}
+
+void http_conn_progress(struct http_conn *c)
+{
+    if (c->place.waits) crowd_wait(&c->http->crowd, &c->place, CROWD_BODY, clock_ns());
 }
 
 void http_conn_count(struct http_conn *c)
@@ -145,6 +161,7 @@ void http_conn_writing(struct http_conn *c)
 {
     http_conn_count(c);
     c->acked_ns = clock_ns();
+    crowd_serve(&c->http->crowd, &c->place);
     http_due_set(c->http, &c->due, DUE_STALL);
 }
 
@@ -201,4 +218,5 @@ void http_conn_taken(struct http_conn *c, struct MHD_Connection *mhd)
 {
     c->mhd = mhd;
     c->due.expire = on_due;
+    crowd_go_on(&c->http->crowd, &c->place); /* a whole header block is there for the library to read */
 }

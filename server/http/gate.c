@@ -20,8 +20,7 @@ enum {
         16 << 10, /* what the kernel may hold unsent for a slow reader; the rest waits where it is counted */
     KEEPALIVE_S = 60,
     KEEPALIVE_STEP_S = 10,
-    KEEPALIVE_TRIES = 3,
-    YOUNG_MS = 1000 /* who has just connected is about to ask */
+    KEEPALIVE_TRIES = 3
 };
 
 static void set_option(int fd, int level, int option, int value)
@@ -52,14 +51,19 @@ static void close_at_gate(struct http_conn *c)
     http_conn_drop(c);
 }
 
-static void refuse_at_gate(struct http_conn *c, const struct err_note *note)
+static void tell_and_close(struct http_conn *c, const struct err_note *note)
 {
     http_conn_close_poll(c);
-    c->http->stats.refused_early++;
     http_refuse_raw(c->http, c->fd, NULL, note);
     shutdown(c->fd, SHUT_WR);
     http_linger(c->http, c->fd);
     http_conn_drop(c);
+}
+
+static void refuse_at_gate(struct http_conn *c, const struct err_note *note)
+{
+    c->http->stats.refused_early++;
+    tell_and_close(c, note);
 }
 
 void http_gate_close_all(struct http *h)
@@ -85,20 +89,20 @@ static bool hold_seen(struct http_conn *c)
 }
 
 /* The block is looked at, not taken, so the socket stays readable: the wake level is set above what was seen.
- * A wake without more bytes is then the peer's end, or the kernel asks for room. */
-static void look(struct http_conn *c, bool peer_ended)
+ * A wake without more bytes is then the peer's end, or the kernel asks for room. False: nothing is there. */
+static bool look(struct http_conn *c, bool peer_ended)
 {
     struct http *h = c->http;
     const size_t n_held = c->reader.n_held;
     if (n_held > 0) memcpy(h->peek, c->reader.held, n_held);
     ssize_t k = recv(c->fd, h->peek + n_held, h->conf.max_header_bytes + 1 - n_held, MSG_PEEK | MSG_DONTWAIT);
-    if (k < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (k < 0 && (errno == EAGAIN || errno == EINTR)) return false;
     const size_t n = n_held + (k > 0 ? (size_t)k : 0);
     if (k <= 0 || n == c->first.seen) {
         if (k <= 0 || peer_ended || !hold_seen(c)) close_at_gate(c);
-        return;
+        return true;
     }
-    if (c->first.seen == 0) http_due_set(h, &c->due, DUE_HEADER);
+    if (c->first.seen == 0) http_conn_wait(c, DUE_HEADER);
 
     const struct guard_bound max = http_header_bound(h);
     struct err_note note;
@@ -108,38 +112,56 @@ static void look(struct http_conn *c, bool peer_ended)
             set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, (int)k + 1);
         else if (!hold_seen(c))
             close_at_gate(c);
-        return;
+        return true;
     }
     if (!e)
         e = guard_verdict(&c->first, (size_t)INT64_MAX,
                           &note); /* the body's limit comes after path and key */
     if (e) {
         refuse_at_gate(c, &note);
-        return;
+        return true;
     }
     set_option(c->fd, SOL_SOCKET, SO_RCVLOWAT, 1);
     http_conn_watch_left(c);
     if (!http_reader_watch(c) || !http_adopt(h, c->fd, c)) close_at_gate(c);
+    return true;
 }
 
-/* A client that keeps a connection between requests knows that it may be closed, one that has just connected
- * does not. So this one counts among those that wait only when it is no longer young; and where all are
- * young, the oldest of them gives way, but with an answer. */
+/* What has come since the last look may make a request whole. */
+static bool catch_up(struct http_conn *c)
+{
+    const size_t known = c->mhd ? 0 : c->first.seen - c->reader.n_held;
+    if ((c->mhd && c->place.what != CROWD_NEXT) || (size_t)http_conn_unread(c) <= known) return false;
+    if (!c->mhd) return look(c, false);
+    crowd_wait(&c->http->crowd, &c->place, CROWD_HEAD, clock_ns()); /* the library is about to read it */
+    return true;
+}
+
+/* Who was silent for long learns nothing new by an answer, and the library expects none between requests. */
+static void give_way(struct http_conn *c, const struct err_note *full)
+{
+    if (c->place.what == CROWD_FIRST && clock_ns() < c->place.until_ns) {
+        refuse_at_gate(c, full);
+        return;
+    }
+    c->http->stats.evicted++;
+    if (c->mhd)
+        http_conn_evict(c, full);
+    else if (c->place.what == CROWD_HEAD)
+        tell_and_close(c, full);
+    else
+        close_at_gate(c);
+}
+
 bool http_gate_make_room(struct http *h, const struct err_note *full)
 {
-    struct http_conn *fresh = http_conn_waits(h, DUE_FRESH), *idle = http_conn_waits(h, DUE_IDLE);
-    const int64_t young_ns = h->due_len_ns[DUE_FRESH] - YOUNG_MS * INT64_C(1000000);
-    const bool young = fresh && fresh->due.at_ns - clock_ns() > young_ns;
-    if (idle && (!fresh || young || idle->due.at_ns < fresh->due.at_ns)) {
-        h->stats.evicted++;
-        http_conn_evict(idle);
-    } else if (young) {
-        refuse_at_gate(fresh, full);
-    } else if (fresh) {
-        h->stats.evicted++;
-        close_at_gate(fresh);
+    const int n = h->n_conn - h->n_evicted;
+    struct crowd_member *m;
+    while (h->n_conn - h->n_evicted == n && (m = crowd_first(&h->crowd))) {
+        struct http_conn *c = LIST_ITEM(m, struct http_conn, place);
+        if (!catch_up(c)) give_way(c, full);
     }
-    return idle || fresh;
+    return h->n_conn - h->n_evicted < n;
 }
 
 static void on_gate(uv_poll_t *p, int status, int events)
@@ -163,11 +185,15 @@ static void on_due(struct due_node *n, enum due which)
     refuse_at_gate(c, &note);
 }
 
-void http_gate_open(struct http *h, int fd, const struct bound *from)
+void http_gate_open(struct http *h, int fd, const struct bound *from, const struct peer *peer)
 {
     struct http_conn *c = calloc(1, sizeof *c);
-    if (!c || uv_poll_init(h->loop, &c->poll, fd) != 0) {
+    const struct peer_who who = peer_who(peer);
+    /* Whom a proxy's connection is for is told by a request's headers. */
+    if (!c || !crowd_enter(&h->crowd, &c->place, peer_is_trusted(&h->trusted, peer) ? NULL : &who) ||
+        uv_poll_init(h->loop, &c->poll, fd) != 0) {
         log_line(LOG_WARN, "connection dropped", "reason=\"out of memory or descriptors\"");
+        if (c) crowd_leave(&h->crowd, &c->place);
         free(c);
         close(fd);
         return;
@@ -175,6 +201,7 @@ void http_gate_open(struct http *h, int fd, const struct bound *from)
     set_options(fd, !from->path);
     c->http = h;
     c->fd = fd;
+    c->peer = *peer;
     c->loopback = from->loopback;
     c->tcp = !from->path;
     c->poll.data = c;
@@ -186,6 +213,8 @@ void http_gate_open(struct http *h, int fd, const struct bound *from)
     list_push_back(&h->conn, &c->all);
     h->n_conn++;
     h->stats.connections_open++;
-    http_due_set(h, &c->due, DUE_FRESH);
+    http_conn_wait(c, DUE_FRESH);
     uv_poll_start(&c->poll, UV_READABLE | UV_DISCONNECT, on_gate);
+    look(c, false); /* the request has come with it, as a rule, and a client that sent a whole one gives way
+                       to nobody */
 }

@@ -26,8 +26,9 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     body_room_init(&h->bodies, conf->small_body_bytes, conf->max_bodies_bytes,
                    body_room_share(conf->client_bodies_bytes, conf->max_bodies_bytes, conf->max_body_bytes));
     h->peek = malloc(conf->max_header_bytes + 1);
-    enum err e = h->peek && http_keys_init(h) ? http_recv_prove(note)
-                                              : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
+    enum err e = crowd_init(&h->crowd, conf->max_connections) && h->peek && http_keys_init(h)
+                     ? http_recv_prove(note)
+                     : err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     if (!e) e = peer_nets_read(&h->trusted, conf->trusted_proxies, note);
     if (!e) e = http_listen_bind(h, note);
     if (!e && !http_library_open(h))
@@ -50,6 +51,7 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
 fail:
     for (int i = 0; i < h->bound.n; i++) bind_close(&h->bound.at[i]);
     http_keys_fini(h);
+    crowd_fini(&h->crowd);
     free(h->peek);
     free(h);
     return e;

@@ -23,7 +23,8 @@
  *
  * and, knowing none of these: frame.c, where each request begins and ends; guard.c, rules for header blocks;
  * near.c, which path was meant; origin.c, whose web pages may call; place.c, addresses as an operator writes
- * them; trace.c, names that clients give to requests; peer.c, who is at the other end (all pure); bind.c, the
+ * them; trace.c, names that clients give to requests; peer.c, who is at the other end; crowd.c, who gives way
+ * where there is no room (all pure); bind.c, the
  * sockets of a server's addresses; body_room.c, memory for bodies; keys.c, API keys; recv.c, the library's
  * reads on their way to the kernel; tcp.c, the kernel's counts.
  */
@@ -38,6 +39,7 @@
 #include "base/strbuf.h"
 #include "server/http/bind.h"
 #include "server/http/body_room.h"
+#include "server/http/crowd.h"
 #include "server/http/http.h"
 #include "server/http/frame.h"
 #include "server/http/origin.h"
@@ -62,6 +64,8 @@ struct due_node {
     int64_t at_ns;
     void (*expire)(struct due_node *n, enum due which); /* it stands in no list any more */
 };
+
+enum { ACCEPT_BATCH = 64 }; /* sockets taken per turn, so that accepting never starves the streams */
 
 struct listener {
     struct http *http;
@@ -92,6 +96,7 @@ struct http {
     struct list left; /* connections whose peers have closed their side */
     struct list conn; /* all connections but those in linger */
     struct list linger;
+    struct crowd crowd;         /* those of conn that wait for their clients */
     struct http_conn *adopting; /* library.c alone */
     char *peek;                 /* [max_header_bytes + 1] */
     struct http_conn **by_fd;   /* [n_by_fd] those that the library holds */
@@ -128,6 +133,7 @@ struct http_conn {
     struct list all;  /* in http.conn */
     struct list left; /* in http.left: the peer closed its side, see http_conn_settle */
     struct due_node due;
+    struct crowd_member place;
     struct http *http;
     int fd;
     uv_poll_t poll;       /* one for all its life: bytes at the gate, then the peer's leaving only */
@@ -229,20 +235,23 @@ const struct err_note *http_reader_refusal(const struct http_reader *r,
 /* conn.c */
 void http_conn_taken(struct http_conn *c, struct MHD_Connection *mhd); /* the library has it now */
 void http_conn_watch_left(struct http_conn *c);                        /* for its peer's leaving alone */
-void http_conn_idle(struct http_conn *c);                              /* between requests */
-void http_conn_reading(struct http_conn *c);                           /* the body's deadline runs */
-void http_conn_writing(struct http_conn *c);                           /* the stall watch runs */
-void http_conn_quiet(struct http_conn *c);                             /* no deadline of ours */
+void http_conn_wait(struct http_conn *c,
+                    enum due which);          /* for its client; it gives way where there is no room */
+void http_conn_idle(struct http_conn *c);     /* between requests */
+void http_conn_reading(struct http_conn *c);  /* the body's deadline runs */
+void http_conn_progress(struct http_conn *c); /* a part of its body came: its grace begins anew */
+void http_conn_writing(struct http_conn *c);  /* the stall watch runs */
+void http_conn_quiet(struct http_conn *c);    /* no deadline of ours */
 void http_conn_late(const struct http_conn *c, enum due which, struct err_note *note);
 void http_conn_count(struct http_conn *c);  /* adds what the kernel sent and received to the statistics */
 void http_conn_settle(struct http *h);      /* after MHD_run: what becomes of peers that closed their side */
 void http_conn_forget(struct http_conn *c); /* the library closed the socket */
 void http_conn_close_poll(struct http_conn *c);
-struct http_conn *
-http_conn_waits(struct http *h,
-                enum due which); /* longest of those that may give way, DUE_FRESH or DUE_IDLE; or NULL */
-void http_conn_evict(struct http_conn *c); /* one that waits between requests */
-void http_conn_drop(struct http_conn *c);  /* it counts no more; freed when its poll handle is closed */
+int http_conn_unread(const struct http_conn *c); /* bytes in its socket */
+void http_conn_evict(struct http_conn *c,
+                     const struct err_note *full); /* one that waits, of the library; full: what it is told
+                                                      unless it is between requests */
+void http_conn_drop(struct http_conn *c); /* it counts no more; freed when its poll handle is closed */
 
 /* reply.c */
 void http_call_release(struct http_call *c); /* frees it when neither library nor handler holds it */
@@ -276,17 +285,18 @@ void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot,
 /* library.c */
 bool http_library_open(struct http *h); /* false: errno says why */
 void http_library_start(struct http *h);
+void http_library_turn(struct http *h); /* now: what has come is read, what was cut is closed */
 void http_library_stop(struct http *h);
 bool http_adopt(struct http *h, int fd,
                 struct http_conn *c); /* gives the socket to the library, which may close it at once; false:
                                          it stays the caller's */
 
 /* gate.c */
-void http_gate_open(struct http *h, int fd, const struct bound *from); /* a fresh socket; owns fd */
-void http_gate_close_all(struct http *h); /* connections that the library does not hold */
-bool http_gate_make_room(struct http *h,
-                         const struct err_note *full); /* one that waits gives way; full: what a young one is
-                                                          told; false: none waits */
+void http_gate_open(struct http *h, int fd, const struct bound *from,
+                    const struct peer *peer); /* a fresh socket; owns fd */
+void http_gate_close_all(struct http *h);     /* connections that the library does not hold */
+bool http_gate_make_room(struct http *h, const struct err_note *full); /* one that waits gives way; full: what
+                                                                          it is told; false: none waits */
 
 /* listen.c */
 enum err http_listen_bind(struct http *h, struct err_note *note);

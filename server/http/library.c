@@ -65,6 +65,11 @@ static void run_library(struct http *h)
     uv_timer_start(&h->again_timer, on_again, 0, 0);
 }
 
+void http_library_turn(struct http *h)
+{
+    if (!h->stopped) run_library(h);
+}
+
 static void on_mhd_readable(uv_poll_t *p, int status, int events)
 {
     (void)status, (void)events;
@@ -86,7 +91,6 @@ bool http_adopt(struct http *h, int fd, struct http_conn *c)
     struct sockaddr_storage addr;
     socklen_t n = sizeof addr;
     if (getpeername(fd, (struct sockaddr *)&addr, &n) != 0) return false; /* it left already */
-    peer_of_socket(&c->peer, &addr);
     h->adopting = c;
     bool taken = MHD_add_connection(h->mhd, fd, (struct sockaddr *)&addr, n) == MHD_YES;
     if (!taken && h->adopting) http_conn_forget(c); /* the library has closed the socket without a word */
@@ -135,8 +139,9 @@ bool http_library_open(struct http *h)
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL,
         NULL, http_call_access, h, MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_NOTIFY_COMPLETED,
         http_call_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_UNESCAPE_CALLBACK,
-        keep_escapes, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->conf.max_connections + 16u,
-        MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        keep_escapes, NULL, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)h->conf.max_connections + 2u * ACCEPT_BATCH, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         2 * (h->conf.max_header_bytes + (size_t)h->conf.max_header_fields * FIELD_BYTES) + RESPONSE_ROOM,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
     return h->mhd != NULL;

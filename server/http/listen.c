@@ -8,10 +8,7 @@
 #include "server/http/bind.h"
 #include "server/http/internal.h"
 
-enum {
-    ACCEPT_BATCH = 64, /* sockets taken per turn, so that accepting never starves the streams */
-    REST_MS = 100      /* pause after accept failed for lack of descriptors or memory */
-};
+enum { REST_MS = 100 }; /* pause after accept failed for lack of descriptors or memory */
 
 static void on_listen(uv_poll_t *p, int status, int events);
 
@@ -48,14 +45,16 @@ static bool give_descriptor_back(struct http *h, const struct err_note *full)
     return http_linger_close_oldest(h) || h->n_evicted > 0 || http_gate_make_room(h, full);
 }
 
-static void take_in(const struct listener *l, int fd, const struct err_note *full)
+static bool is_full(const struct http *h) { return h->n_conn - h->n_evicted >= h->conf.max_connections; }
+
+/* Whether somebody waits for its client or for us is known only when what has come is read. */
+static bool make_room(struct http *h, const struct err_note *full, bool *read)
 {
-    struct http *h = l->http;
-    h->stats.connections_total++;
-    if (h->n_conn - h->n_evicted >= h->conf.max_connections && !http_gate_make_room(h, full))
-        over_limit(h, fd, full);
-    else
-        http_gate_open(h, fd, l->bound);
+    if (!*read) http_library_turn(h);
+    *read = true;
+    if (!is_full(h) || http_gate_make_room(h, full)) return true;
+    http_library_turn(h); /* all others came with this batch, and with whole requests */
+    return !is_full(h) || http_gate_make_room(h, full);
 }
 
 static void on_listen(uv_poll_t *p, int status, int events)
@@ -63,11 +62,14 @@ static void on_listen(uv_poll_t *p, int status, int events)
     const struct listener *l = p->data;
     struct http *h = l->http;
     struct err_note full;
+    bool read = false;
     (void)status, (void)events;
     err_set(&full, ERR_OVERLOAD, NULL, "the server has all the %d connections it may have",
             h->conf.max_connections);
     for (int i = 0; i < ACCEPT_BATCH; i++) {
-        int fd = accept4(l->bound->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage addr = {.ss_family = AF_UNSPEC};
+        socklen_t n_addr = sizeof addr;
+        int fd = accept4(l->bound->fd, (struct sockaddr *)&addr, &n_addr, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK) return;
             if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
@@ -79,7 +81,13 @@ static void on_listen(uv_poll_t *p, int status, int events)
             if (h->n_evicted > 0) return;
             continue;
         }
-        take_in(l, fd, &full);
+        h->stats.connections_total++;
+        struct peer peer;
+        peer_of_socket(&peer, &addr);
+        if (is_full(h) && !make_room(h, &full, &read))
+            over_limit(h, fd, &full);
+        else
+            http_gate_open(h, fd, l->bound, &peer);
     }
 }
 

@@ -38,6 +38,13 @@ static bool read_address(struct peer *out, const char *p, size_t n)
     return true;
 }
 
+struct peer_who peer_who(const struct peer *p)
+{
+    struct peer_who who = {.hi = (uint64_t)p->kind};
+    memcpy(&who.lo, p->a, sizeof who.lo);
+    return who;
+}
+
 const char *peer_text(const struct peer *p, char out[PEER_TEXT_BYTES])
 {
     if (p->kind == PEER_UNIX) return "unix";
@@ -55,7 +62,7 @@ static bool same_bits(const uint8_t *a, const uint8_t *b, int bits)
     return !memcmp(a, b, (size_t)whole) && (rest == 0 || (a[whole] ^ b[whole]) >> (8 - rest) == 0);
 }
 
-static bool is_trusted(const struct peer_nets *t, const struct peer *p)
+bool peer_is_trusted(const struct peer_nets *t, const struct peer *p)
 {
     if (p->kind == PEER_UNIX) return t->unix_sockets;
     for (int i = 0; i < t->n; i++)
@@ -145,7 +152,7 @@ void peer_behind(struct peer *p, const struct peer_nets *trusted, const struct p
         const char *line = told->line[i].p;
         size_t n = told->line[i].n;
         for (bool more = true; more;) {
-            if (!is_trusted(trusted, p)) return;
+            if (!peer_is_trusted(trusted, p)) return;
             size_t at = n;
             while (at > 0 && line[at - 1] != ',') at--;
             struct peer next;

@@ -30,6 +30,14 @@ struct peer_nets {
 };
 enum err peer_nets_read(struct peer_nets *out, const char *list, struct err_note *note);
 
+/* Who counts as one client: an IPv4 address; the first 64 bits of an IPv6 address, which are one
+ * subscriber's; all of unix sockets together. */
+struct peer_who {
+    uint64_t hi, lo;
+};
+struct peer_who peer_who(const struct peer *p);
+bool peer_is_trusted(const struct peer_nets *trusted, const struct peer *p);
+
 void peer_of_socket(struct peer *out,
                     const struct sockaddr_storage *addr); /* an IPv4 address in IPv6 is IPv4 */
 const char *peer_text(const struct peer *p, char out[PEER_TEXT_BYTES]);

@@ -14,6 +14,7 @@ void http_maybe_done(struct http *h)
     void (*done)(void *) = h->on_closed;
     void *arg = h->on_closed_arg;
     http_keys_fini(h);
+    crowd_fini(&h->crowd);
     free(h->peek);
     free(h->by_fd);
     free(h);

@@ -1,6 +1,7 @@
 """One client that holds what a server has little of, and another client's short chat beside it, in turns within one run: room for
 bodies, descriptors, connections. Long texts and answers are in test_text.py, slow headers in test_slow_headers.py."""
 import contextlib
+import itertools
 import os
 import resource
 import socket
@@ -135,4 +136,55 @@ def idle_connections(server):
 def test_idle_connections_leave_other_requests_alone(start, flags, more):
     s = start(*flags, **more)
     in_turns(s, idle_connections)
+    assert s.metrics()["fluxd_http_connections_evicted_total"] >= FILES
+
+
+@contextlib.contextmanager
+def unfinished_requests(server):
+    """More beginnings of requests than the server has places, which come again where they are closed, a byte more of each now and then."""
+    post = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    kinds = [b"G", b"GET /health HTTP/1.1\r\n", post + b"Content-Length: 999\r\n\r\n", post + b"Transfer-Encoding: chunked\r\n\r\n20\r\n{", b""]
+    stop, held = threading.Event(), []
+
+    def begin(i):
+        s = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        s.sendall(kinds[i % len(kinds)])
+        s.setblocking(False)
+        return s
+
+    def is_closed(s):
+        try:
+            return s.recv(4096) == b"" or is_closed(s)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def go_on():
+        for i in itertools.cycle(range(2 * FILES)):
+            if stop.wait(0.001):
+                return
+            if is_closed(held[i]):
+                held[i].close()
+                held[i] = begin(i)
+            elif i % len(kinds) > 1:
+                with contextlib.suppress(OSError):
+                    held[i].send(b" ")
+
+    held += [begin(i) for i in range(2 * FILES)]
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        for s in held:
+            s.close()
+
+
+@pytest.mark.parametrize("flags,more", [(["--max-connections", 50], {}), ([], {"preexec_fn": few_files})], ids=["connections", "descriptors"])
+def test_unfinished_requests_leave_other_requests_alone(start, flags, more):
+    s = start(*flags, **more)
+    in_turns(s, unfinished_requests)
     assert s.metrics()["fluxd_http_connections_evicted_total"] >= FILES

@@ -166,10 +166,31 @@ static void a_traceparent_is_taken_as_the_standard_has_it(void **st)
         if (with("traceparent", wrong[i]).parent[0]) fail_msg("%s is taken", wrong[i]);
 }
 
+/* What counts as one client where clients share. */
+static void an_address_or_a_network_of_ipv6_is_one_client(void **st)
+{
+    (void)st;
+    static const struct {
+        const char *a, *b;
+        bool one;
+    } row[] = {{"10.0.0.1", "10.0.0.1", true},
+               {"10.0.0.1", "10.0.0.2", false},
+               {"::ffff:10.0.0.1", "10.0.0.1", true},
+               {"2001:db8::1", "2001:db8::2:3:4:5", true},
+               {"2001:db8::1", "2001:db8:0:1::1", false},
+               {"a00:1::", "10.0.0.1", false}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        const struct peer a = peer_at(row[i].a), b = peer_at(row[i].b);
+        const struct peer_who x = peer_who(&a), y = peer_who(&b);
+        assert_int_equal(x.hi == y.hi && x.lo == y.lo, row[i].one);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest test[] = {
         cmocka_unit_test(only_a_trusted_proxy_is_believed),
+        cmocka_unit_test(an_address_or_a_network_of_ipv6_is_one_client),
         cmocka_unit_test(more_lines_than_anybody_sends_count_as_none),
         cmocka_unit_test(a_network_that_is_none_is_named),
         cmocka_unit_test(a_name_is_taken_where_it_is_plain),
