@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "server/config.h"
 #include "server/api/gen.h"
+#include "server/api/limits.h"
 #include "server/text/ends.h"
 
 enum { POLL_BATCH = 64 };
@@ -219,6 +220,8 @@ static enum err open_env(struct api *api, struct err_note *note)
     api->env.detokenize_ids_most = (size_t)a->config->max_detokenize_ids;
     api->env.limits.bytes = (size_t)a->config->max_text_bytes;
     api->env.limits.bytes_with_ids = (size_t)a->config->max_body_bytes;
+    api->env.limits.nodes = (size_t)limits_json_values(a->config);
+    api->env.chat.rendered_bytes_most = (size_t)limits_chat_prompt_bytes(a->config);
     e = probe_template(api, note);
     if (!e) api->env.thought = thought_of(a, api->env.chat.knows.format);
     api->has_env = !e;

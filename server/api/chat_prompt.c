@@ -412,6 +412,11 @@ enum err chat_prompt_may_fit(const struct chat_prompt_env *env, const struct par
         env->max_len, n, param);
 }
 
+static size_t rendered_most(const struct chat_prompt_env *env)
+{
+    return env->rendered_bytes_most ? env->rendered_bytes_most : TMPL_MAX_OUTPUT_BYTES;
+}
+
 static enum err render(struct render *r, struct token_vec *out)
 {
     const struct params *p = r->p;
@@ -423,7 +428,7 @@ static enum err render(struct render *r, struct token_vec *out)
     if (!e) e = add_kwargs(r, context);
     if (!e) e = add_switches(r, context);
     if (!e) e = add_tokens(r, context);
-    struct tmpl_rendering text = {.max_bytes = TMPL_MAX_OUTPUT_BYTES};
+    struct tmpl_rendering text = {.max_bytes = rendered_most(r->env)};
     strbuf_init(&text.text);
     if (!e) e = tmpl_render(r->env->tmpl, &r->mem, context, &text, r->in->note);
     size_t n = text.text.len;
@@ -457,7 +462,7 @@ enum err chat_prompt_tokens(const struct chat_prompt_env *env, const struct para
                             .empty_for_none = i & 1,
                             .args_as_text = env->knows.args_as_text != ((i & 2) != 0),
                             .tell_tools = p->calls.node && !env->knows.tools};
-        arena_init(&r.mem, TMPL_MAX_ARENA_BYTES);
+        arena_init(&r.mem, TMPL_MAX_ARENA_BYTES / TMPL_MAX_OUTPUT_BYTES * rendered_most(env));
         r.values = (struct chat_values){.mem = &r.mem, .in = in};
         e = render(&r, out);
         arena_fini(&r.mem);

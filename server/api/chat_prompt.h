@@ -23,6 +23,7 @@ struct chat_prompt_env {
     int max_len;                /* tokens that the model takes */
     size_t text_bytes_most;     /* a longer text has more tokens than the model takes; 0: no bound */
     size_t tokenize_bytes_most; /* --max-tokenize-bytes, where tokens are only counted; 0: no bound */
+    size_t rendered_bytes_most; /* of the template's text; 0: TMPL_MAX_OUTPUT_BYTES */
 };
 
 /* Refuses a text of n bytes that cannot fit, so that nobody has to count its tokens. */

@@ -207,12 +207,16 @@ def test_limits_of_text_are_400_and_named(server):
     assert server.post("/detokenize", {"tokens": [5] * most}).status_code == 200
     e = check_error(server.post("/detokenize", {"tokens": [5] * (most + 1)}), 400, param="tokens")
     assert "--max-detokenize-ids" in e["message"] and str(most) in e["message"]
-    small = Server("--max-tokenize-bytes", 2048)
+    small = Server("--max-tokenize-bytes", 2048, "--max-detokenize-ids", 1_200_000)
     try:
         assert small.post("/tokenize", {"prompt": "a" * 2048}).status_code == 200
         for field, body in {"prompt": {"prompt": "a" * 2049}, "messages": {"messages": [{"role": "user", "content": "a" * 2048}]}}.items():
             e = check_error(small.post("/tokenize", body), 400, param=field)
             assert "--max-tokenize-bytes" in e["message"] and "2048" in e["message"]
+        assert small.post("/detokenize", {"tokens": [5] * 1_200_000}).status_code == 200
+        for more in 1, 600_000:  # one more, and beyond the values that a body has as a rule
+            e = check_error(small.post("/detokenize", {"tokens": [5] * (1_200_000 + more)}), 400, param="tokens")
+            assert "--max-detokenize-ids" in e["message"]
         assert small.stop() == 0
     finally:
         small.kill()

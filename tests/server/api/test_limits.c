@@ -79,10 +79,37 @@ static void the_fields_of_a_body_end_at_the_limit(void **st)
     }
 }
 
+/* Whatever the settings, the bound of the body's values and that of the rendered text lie above what they
+ * allow. */
+static void a_fixed_bound_never_hides_a_setting(void **st)
+{
+    (void)st;
+    static const char *const value[] = {"1",      "1000",    "499999",  "500000",
+                                        "999999", "1000000", "1000001", "1000000000"};
+    for (size_t i = 0; i < sizeof value / sizeof *value; i++) {
+        cJSON *all = limits_of(
+            (char *[]){"fluxd", "--model", "m", "--max-detokenize-ids", (char *)(uintptr_t)value[i], NULL});
+        assert_true(value_of(all, "json_values", "value") > value_of(all, "max_detokenize_ids", "value") + 1);
+        assert_true(value_of(all, "json_values", "value") > value_of(all, "allowed_token_ids", "value") + 1);
+        assert_true(value_of(all, "json_values", "value") >= JSON_NODES_MAX);
+        cJSON_Delete(all);
+    }
+    static const char *const flag[] = {"--max-text-bytes", "--max-tokenize-bytes", "--max-model-len"};
+    static const char *const of[] = {"max_text_bytes", "max_tokenize_bytes", "max_model_len"};
+    for (int i = 0; i < 3; i++) {
+        cJSON *all = limits_of(
+            (char *[]){"fluxd", "--model", "m", (char *)(uintptr_t)flag[i], i < 2 ? "1G" : "16777216", NULL});
+        assert_true(value_of(all, i < 2 ? "chat_prompt_bytes" : "json_values", "value") >
+                    value_of(all, of[i], "value") + 1);
+        cJSON_Delete(all);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_limit_stands_once_with_its_meaning),
+        cmocka_unit_test(a_fixed_bound_never_hides_a_setting),
         cmocka_unit_test(the_fields_of_a_body_end_at_the_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
