@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -110,8 +111,16 @@ static void stand_for_client(const struct http_call *c)
     if (memcmp(&who, &proxy, sizeof who) != 0) crowd_move(&c->http->crowd, &c->conn->place, &who);
 }
 
+/* RFC 9110, 5.5: white space behind a value is no part of it; the library takes it for one. Nothing waits to
+ * be sent before it, since answers go one after the other. */
+static bool send_continue(const struct http_call *c)
+{
+    static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    return send(c->conn->fd, line, sizeof line - 1, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof line - 1;
+}
+
 static enum MHD_Result begin(struct http *h, struct MHD_Connection *mhd, const char *url, const char *method,
-                             void **slot)
+                             const char *version, void **slot)
 {
     struct http_call *c = call_new(h, mhd);
     if (!c) return MHD_NO;
@@ -124,6 +133,7 @@ static enum MHD_Result begin(struct http *h, struct MHD_Connection *mhd, const c
     /* An answer now ends the connection, so only a refused body is worth it: the client need not send it all.
      */
     if (c->refusal.code && c->has_body) return answer_refusal(c);
+    if (c->continues && !strcmp(version, "HTTP/1.1") && !send_continue(c)) return MHD_NO;
     http_conn_reading(c->conn);
     return MHD_YES;
 }
@@ -150,8 +160,7 @@ enum MHD_Result http_call_access(void *http, struct MHD_Connection *mhd, const c
 {
     struct http *h = http;
     struct http_call *c = *slot;
-    (void)version;
-    if (!c) return begin(h, mhd, url, method, slot);
+    if (!c) return begin(h, mhd, url, method, version, slot);
     if (*n_data > 0) {
         struct err_note note;
         if (take_body(c, data, *n_data, &note)) return refuse_midway(c, &note);

@@ -162,6 +162,8 @@ enum err http_call_examine(struct http_call *c, struct err_note *note)
     struct seen seen = {.trace = &c->trace};
     MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, see_header, &seen);
     c->has_body = seen.guard.body;
+    c->continues =
+        seen.guard.expect && c->has_body && strcasecmp(http_header(c, "Expect"), "100-continue") != 0;
     peer_behind(&c->client, &c->http->trusted, &seen.told);
 
     enum err e = check_origin(c, &seen.origin, note);

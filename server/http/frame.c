@@ -18,6 +18,7 @@ static enum err pass_head(struct frame *f, const char *p, size_t n, const struct
         e = guard_verdict(&f->head, (size_t)INT64_MAX, note); /* the body's limit comes after path and key */
     if (e) return e;
     *used = f->n_head = f->head.at;
+    f->n_field = f->head.n_field;
     f->left = f->head.length;
     f->at = f->head.n_coding > 0 ? FRAME_CHUNK_SIZE : f->left > 0 ? FRAME_BODY : FRAME_HEAD;
     f->head = (struct guard){.at = 0};
@@ -83,7 +84,7 @@ static enum err pass_trailer(struct frame *f, const char *p, size_t n, const str
         return err_set(note, ERR_HEADER_SIZE, NULL, "the headers and the trailer exceed %zu bytes",
                        max->n_byte);
     if (!lf) return OK;
-    enum err e = len > 2 ? guard_trailer(p, len - 2, note) : OK;
+    enum err e = len > 2 ? guard_trailer(p, len - 2, &f->n_field, max, note) : OK;
     if (e) return e;
     *used = len;
     f->n_head += len;

@@ -25,6 +25,7 @@ struct frame {
     struct guard head; /* the block that is being read */
     uint64_t left;     /* bytes of the body, or of the chunk */
     size_t n_head; /* bytes of the header block and of what is behind the last chunk: one bound for both */
+    int n_field;   /* and one for their fields */
     uint64_t n_request; /* header blocks passed; once something is refused, the number of the request it is
                            part of */
     const char

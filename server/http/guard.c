@@ -156,6 +156,12 @@ static enum err check_line_start(const char *p, size_t seen, size_t n, struct er
     return ERR_IO;
 }
 
+static enum err too_many(const struct guard_bound *max, struct err_note *note)
+{
+    return err_set(note, ERR_HEADER_SIZE, NULL, "more than %d headers, query parameters and cookies",
+                   max->n_field);
+}
+
 /* The whole lines that stand there. ERR_IO: the empty line that ends the block is not among them. */
 static enum err check_lines(struct guard *g, const char *p, size_t n, const struct guard_bound *max,
                             struct err_note *note)
@@ -175,9 +181,7 @@ static enum err check_lines(struct guard *g, const char *p, size_t n, const stru
         else if (len > 0)
             e = check_header_line(g, line, len, note);
         if (e) return e;
-        if (g->n_field > max->n_field)
-            return err_set(note, ERR_HEADER_SIZE, NULL, "more than %d headers, query parameters and cookies",
-                           max->n_field);
+        if (g->n_field > max->n_field) return too_many(max, note);
         g->at = end;
         if (g->lined && len == 0) return OK;
         g->lined = true;
@@ -207,14 +211,82 @@ enum err guard_block(struct guard *g, const char *p, size_t n, const struct guar
     return g->lined ? ERR_IO : check_line_start(p + g->at, seen, n - g->at, note);
 }
 
-enum err guard_trailer(const char *p, size_t n, struct err_note *note)
+/* RFC 9110, 6.5.1: what says where a request ends, where it goes, whose it is, and how it or its body is to
+ * be taken comes before the body or not at all. A star stands for any rest. */
+static const char *const not_behind_a_body[] = {"Accept",
+                                                "Accept-*",
+                                                "Access-Control-*",
+                                                "Age",
+                                                "Allow",
+                                                "Anthropic-*",
+                                                "Api-Key",
+                                                "Authorization",
+                                                "Cache-Control",
+                                                "Connection",
+                                                "Content-*",
+                                                "Cookie",
+                                                "Cookie2",
+                                                "Date",
+                                                "Expect",
+                                                "Expires",
+                                                "Forwarded",
+                                                "Host",
+                                                "If-*",
+                                                "Keep-Alive",
+                                                "Location",
+                                                "Max-Forwards",
+                                                "OpenAI-*",
+                                                "Origin",
+                                                "Pragma",
+                                                "Prefer",
+                                                "Proxy-*",
+                                                "Range",
+                                                "Referer",
+                                                "Retry-After",
+                                                "Sec-*",
+                                                "Set-Cookie",
+                                                "Set-Cookie2",
+                                                "TE",
+                                                "Traceparent",
+                                                "Tracestate",
+                                                "Trailer",
+                                                "Transfer-*",
+                                                "Upgrade",
+                                                "User-Agent",
+                                                "Vary",
+                                                "Via",
+                                                "Warning",
+                                                "WWW-*",
+                                                "X-Api-Key",
+                                                "X-Forwarded-*",
+                                                "X-Http-Method*",
+                                                "X-Original-*",
+                                                "X-Real-IP",
+                                                "X-Request-Id",
+                                                "X-Rewrite-*"};
+
+static bool may_stand_behind(const char *name, size_t n)
 {
-    struct guard g = {.at = 0};
+    for (size_t i = 0; i < sizeof not_behind_a_body / sizeof *not_behind_a_body; i++) {
+        const char *word = not_behind_a_body[i];
+        const size_t fix = strcspn(word, "*");
+        if ((word[fix] ? n >= fix : n == fix) && !strncasecmp(name, word, fix)) return false;
+    }
+    return true;
+}
+
+enum err guard_trailer(const char *p, size_t n, int *n_field, const struct guard_bound *max,
+                       struct err_note *note)
+{
+    struct guard g = {.n_field = *n_field};
     enum err e = check_header_line(&g, p, n, note);
-    if (!e && g.n_host + g.n_length + g.n_coding + g.n_auth > 0)
-        e = err_set(note, ERR_INVALID_REQUEST, NULL,
-                    "a trailer may not say where a request ends or whose it is");
-    return e;
+    if (e) return e;
+    const char *colon = memchr(p, ':', n);
+    *n_field = g.n_field;
+    if (!may_stand_behind(p, (size_t)(colon - p)))
+        return err_set(note, ERR_INVALID_REQUEST, NULL,
+                       "a trailer may not say where a request ends, whose it is, or what its body is");
+    return g.n_field > max->n_field ? too_many(max, note) : OK;
 }
 
 int guard_hex(char c)

@@ -49,8 +49,10 @@ enum err guard_verdict(const struct guard *g, size_t max_body, struct err_note *
 enum err guard_block(struct guard *g, const char *p, size_t n, const struct guard_bound *max,
                      struct err_note *note);
 
-/* One line behind the last chunk, without its line end: OK or ERR_INVALID_REQUEST. */
-enum err guard_trailer(const char *p, size_t n, struct err_note *note);
+/* One line behind the last chunk, without its line end: OK, ERR_INVALID_REQUEST or ERR_HEADER_SIZE. *n_field:
+ * what its request has of them so far, with those of the header block. */
+enum err guard_trailer(const char *p, size_t n, int *n_field, const struct guard_bound *max,
+                       struct err_note *note);
 
 bool guard_is_token_char(char c); /* RFC 9110, 5.6.2: of a name */
 bool guard_is_value(const char *p,

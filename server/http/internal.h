@@ -171,7 +171,8 @@ struct http_call {
     char allow[32];
     uint64_t number; /* of its connection: 1, 2, .. */
     bool has_body;
-    bool unframed; /* refused by the reader: what follows it means nothing */
+    bool continues; /* its client waits for a 100 that the library does not know of */
+    bool unframed;  /* refused by the reader: what follows it means nothing */
 
     struct http_body *body;
     size_t n_body; /* bytes that came, kept or not */

@@ -207,3 +207,63 @@ def test_the_deadline_for_headers_holds_for_every_request(make_server, before):
     for got in (answers(raw), answers(late)):
         assert got[-1].status == 408 and got[-1].error() == "request_timeout"
     assert [a.status for a in answers(raw)[:-1]] == [200] * {0: 0, len(GOOD): 1}.get(len(before), 3)
+
+
+EXPECTATIONS = ["Expect: 100-continue", "Expect: 100-continue ", "Expect: 100-continue\t", "Expect:\t 100-Continue \t ", "expect:100-CONTINUE",
+                "Expect: 100-continue\r\nExpect: 100-continue", "Expect: 100-continue \r\nExpect: 100-continue"]
+OTHER_EXPECTATIONS = ["Expect: 100-continue, 100-continue", "Expect: 100-continue;a=b", "Expect: x, 100-continue", "Expect:", "Expect: 100-continu",
+                      "Expect: 100-continue\r\nExpect: x", "Expect: 100-continue x"]
+
+
+def upload(expectation, version="1.1", coding="Content-Length: 4"):
+    return f"POST /echo HTTP/{version}\r\n{H}{JSON}{expectation}\r\n{coding}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("n_before", range(5))
+def test_who_waits_for_a_100_gets_it_however_it_is_written(server, n_before):
+    for expectation in EXPECTATIONS:
+        for coding, body in ("Content-Length: 4", b"body"), ("Transfer-Encoding: chunked", b"4\r\nbody\r\n0\r\n\r\n"):
+            with server.connect() as s:
+                s.sendall(b"".join(BEFORE[:n_before]) + upload(expectation, coding=coding))
+                raw = b""
+                while not raw.endswith(b"100 Continue\r\n\r\n"):
+                    assert (got := s.recv(4096)), (expectation, raw)
+                    raw += got
+                s.sendall(body + GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+                raw += read_all(s)
+            assert raw.count(b"100 Continue") == 1
+            assert [a.body for a in answers(raw)][n_before:] == [b"body", b"hello\n"], (expectation, raw)
+
+
+@pytest.mark.parametrize("n_before", range(5))
+def test_other_expectations_are_refused(server, n_before):
+    for expectation in OTHER_EXPECTATIONS:
+        with server.connect() as s:
+            s.sendall(b"".join(BEFORE[:n_before]) + upload(expectation) + b"body" + SMUGGLED)
+            check(read_all(s), n_before, 417, "expectation_failed")
+
+
+def test_http_10_knows_no_100(server):
+    for expectation in EXPECTATIONS:
+        with server.connect() as s:
+            s.sendall(upload(expectation, version="1.0") + b"body")
+            raw = read_all(s)
+        assert raw.startswith(b"HTTP/1.1 200") and raw.endswith(b"body") and b"100 Continue" not in raw
+
+
+def test_a_refused_upload_gets_no_100(server):
+    for expectation in EXPECTATIONS:
+        with server.connect() as s:
+            s.sendall(upload(expectation).replace(b"/echo", b"/nowhere"))
+            raw = read_all(s)
+        assert raw.startswith(b"HTTP/1.1 404") and b"100 Continue" not in raw
+
+
+@pytest.mark.parametrize("n_before", range(5))
+def test_trailers_count_with_the_headers(server, n_before):
+    lines = "".join(f"X-{i}: y\r\n" for i in range(300))
+    for text, status, code in [("0\r\n" + lines + "\r\n", 431, "headers_too_large"), ("0\r\nx-api-key: k\r\n\r\n", 400, "invalid_request"),
+                               ("2\r\nab\r\n0\r\nAuthorization: Bearer k\r\n\r\n", 400, "invalid_request"), ("0\r\nCookie: a\r\n\r\n", 400, "invalid_request")]:
+        with server.connect() as s:
+            s.sendall(b"".join(BEFORE[:n_before]) + chunks(text).encode() + SMUGGLED)
+            check(read_all(s), n_before, status, code)

@@ -83,6 +83,19 @@ static void ref_length(struct ref_head *h, const char *p, size_t n, bool space_b
     }
 }
 
+/* Of the names that the sequences make; those that end in a dash with anything behind it. */
+static bool ref_is_kept_from_trailers(const char *p, size_t n)
+{
+    static const char *const name[] = {"Host",      "Content-", "Transfer-", "Authorization",
+                                       "x-api-key", "Cookie",   "Expect",    "Connection",
+                                       "Accept",    "Accept-",  "Trailer"};
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
+        const size_t k = strlen(name[i]), m = name[i][k - 1] == '-' && n > k ? k : n;
+        if (ref_is(p, m, name[i])) return true;
+    }
+    return false;
+}
+
 /* trailer: the line stands behind the last chunk. */
 static bool ref_header_line(struct ref_head *h, const char *p, size_t n, bool trailer)
 {
@@ -95,9 +108,7 @@ static bool ref_header_line(struct ref_head *h, const char *p, size_t n, bool tr
     while (to > from && strchr(" \t", p[to - 1])) to--;
     const char *v = p + from;
     size_t m = to - from;
-    if (trailer)
-        return !ref_is(p, k, "Host") && !ref_is(p, k, "Content-Length") &&
-               !ref_is(p, k, "Transfer-Encoding") && !ref_is(p, k, "Authorization");
+    if (trailer && ref_is_kept_from_trailers(p, k)) return false;
     h->n_field++;
     if (ref_is(p, k, "Cookie"))
         for (size_t i = 0; i < m; i++) h->n_field += v[i] == ';' || v[i] == ',';
@@ -154,7 +165,7 @@ static int ref_lines(struct ref_head *h, const char *b, size_t n, size_t *at, si
 }
 
 /* One chunked body. As ref_lines; -2 when more than REF_MAX_BODY bytes of it came. */
-static int ref_chunks(struct ref_request *r, const char *b, size_t n, size_t *at, size_t head)
+static int ref_chunks(struct ref_request *r, const char *b, size_t n, size_t *at, size_t head, int n_field)
 {
     for (;;) {
         unsigned long long size = 0;
@@ -187,7 +198,7 @@ static int ref_chunks(struct ref_request *r, const char *b, size_t n, size_t *at
         if (n < *at + 2) return 0;
         *at += 2;
     }
-    struct ref_head none = {.v10 = false};
+    struct ref_head none = {.n_field = n_field};
     return ref_lines(&none, b, n, at, *at - head, true);
 }
 
@@ -226,7 +237,7 @@ static void ref_read(struct ref *out, const char *b, size_t n)
         if (out->over) return;
         bool hello = !strcmp(h.target, "/hello");
         if (h.n_coding) {
-            whole = ref_chunks(r, b, n, &at, at - start);
+            whole = ref_chunks(r, b, n, &at, at - start, h.n_field);
             out->over = whole == -2;
             if (whole < 0) return;
         } else {

@@ -2,6 +2,7 @@
  * however it is cut; what is held meanwhile is bounded. */
 #include "tests/base/cm.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "server/http/frame.h"
@@ -34,6 +35,12 @@ static const struct {
     {GET CHUNKED "5\r\nhello\r\nffffffffffffffffff\r\n", 2, ERR_TOO_LARGE, "0\r\n\r\n"},
     {GET CHUNKED "5\r\nhelloo\r\n0\r\n\r\n", 2, ERR_INVALID_REQUEST, "\r\n0\r\n\r\n"},
     {GET CHUNKED "0\r\nContent-Length: 3\r\n\r\n", 2, ERR_INVALID_REQUEST, "\r\n"},
+    {GET CHUNKED "0\r\na:\r\nx-api-key: k\r\n\r\n", 2, ERR_INVALID_REQUEST, "\r\n"},
+    {CHUNKED "0\r\na:\r\nb:\r\nc:\r\nd:\r\ne:\r\nf:\r\ng:\r\nh:\r\n\r\n" GET, 2, OK, NULL},
+    {CHUNKED "0\r\na:\r\nb:\r\nc:\r\nd:\r\ne:\r\nf:\r\ng:\r\nh:\r\ni:\r\n\r\n" GET, 1, ERR_HEADER_SIZE,
+     "\r\n"},
+    {CHUNKED "0\r\na:\r\nb:\r\n\r\n" CHUNKED "0\r\na:\r\nb:\r\nc:\r\nd:\r\ne:\r\nf:\r\n\r\n" GET, 3, OK,
+     NULL},
 };
 
 struct result {
@@ -99,6 +106,54 @@ static void what_has_no_end_is_refused_at_the_bound(void **state)
     }
 }
 
+/* RFC 9110, 6.5.1, and keys: in any case of letters. What merely looks alike passes. */
+static void a_trailer_says_nothing_that_belongs_before_the_body(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"Host",
+                                       "Content-Length",
+                                       "transfer-encoding",
+                                       "Authorization",
+                                       "X-API-Key",
+                                       "api-key",
+                                       "Cookie",
+                                       "Set-Cookie",
+                                       "Content-Type",
+                                       "Content-Encoding",
+                                       "Content-Range",
+                                       "Trailer",
+                                       "Expect",
+                                       "Cache-Control",
+                                       "Range",
+                                       "TE",
+                                       "If-Match",
+                                       "If-None-Match",
+                                       "Connection",
+                                       "Keep-Alive",
+                                       "Upgrade",
+                                       "Proxy-Connection",
+                                       "Origin",
+                                       "Sec-Fetch-Site",
+                                       "Max-Forwards",
+                                       "Pragma",
+                                       "X-Forwarded-For",
+                                       "Forwarded",
+                                       "Via",
+                                       "X-Request-Id",
+                                       "Proxy-Authorization"};
+    static const char *const fine[] = {"X-T",           "Hos",      "Hostt", "Digest",
+                                       "Server-Timing", "X-Apikey", "TEA",   "Iff"};
+    char text[200];
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
+        snprintf(text, sizeof text, CHUNKED "0\r\n%s: x\r\n\r\n", name[i]);
+        if (feed(text, strlen(text), -1).e != ERR_INVALID_REQUEST) fail_msg("%s passes", name[i]);
+    }
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        snprintf(text, sizeof text, CHUNKED "0\r\n%s: x\r\n\r\n", fine[i]);
+        if (feed(text, strlen(text), -1).e) fail_msg("%s is refused", fine[i]);
+    }
+}
+
 /* After a refusal nothing passes, not even a good request. */
 static void nothing_passes_behind_a_refusal(void **state)
 {
@@ -116,6 +171,7 @@ int main(void)
     const struct CMUnitTest test[] = {
         cmocka_unit_test(a_stream_passes_the_same_however_it_is_cut),
         cmocka_unit_test(what_has_no_end_is_refused_at_the_bound),
+        cmocka_unit_test(a_trailer_says_nothing_that_belongs_before_the_body),
         cmocka_unit_test(nothing_passes_behind_a_refusal),
     };
     return cmocka_run_group_tests(test, NULL, NULL);

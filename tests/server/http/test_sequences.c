@@ -116,7 +116,9 @@ static void put_chunks(struct text *t)
         say(t, "\r\n");
     }
     say(t, pick(4) ? "0\r\n" : "000;z\r\n");
-    if (pick(3) == 0) say(t, "X-Trailer: 1\r\n");
+    static const char *const trailer[] = {"Authorization: x\r\n", "x-api-key: x\r\n", "X-Api-Kay: x\r\n"};
+    for (unsigned i = pick(3) == 0 ? 1 + pick(pick(4) ? 3 : 26) : 0; i > 0; i--) say(t, "X-Trailer: 1\r\n");
+    if (pick(12) == 0) say(t, trailer[pick(3)]);
     say(t, "\r\n");
 }
 
@@ -125,6 +127,7 @@ static void put_request(struct text *t)
     static const char *const more[] = {"X-A: b\r\n",
                                        "Cookie: a=b; c\r\n",
                                        "Expect: 100-continue\r\n",
+                                       "Expect:100-Continue \t\r\n",
                                        "Connection: close\r\n",
                                        "Connection: keep-alive\r\n",
                                        "Accept:\r\n",
@@ -138,7 +141,7 @@ static void put_request(struct text *t)
     say(t, pick(12) ? "" : "\r\n");
     say(t, post ? "POST /echo HTTP/1.1\r\nContent-Type: application/json\r\n" : get[pick(5)]);
     say(t, "Host: 127.0.0.1\r\n");
-    for (unsigned i = pick(3) * pick(3); i > 0; i--) say(t, more[pick(pick(4) ? 3 : 8)]);
+    for (unsigned i = pick(3) * pick(3); i > 0; i--) say(t, more[pick(pick(4) ? 4 : 9)]);
     if (!post && kind > 0) {
         say(t, "\r\n");
         return;
