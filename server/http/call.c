@@ -64,7 +64,7 @@ static enum MHD_Result refuse_midway(struct http_call *c, const struct err_note 
 /* Who is being answered gives way to nobody, so one address never has all places that way. */
 static bool exceeds_share(struct http_call *c, struct err_note *note)
 {
-    enum { PART = 8 }; /* others have at least one place of so many */
+    enum { PART = 16 }; /* others have at least one place of so many */
     const int n = c->http->conf.max_connections, share = n - n / PART;
     if (crowd_served(&c->conn->place) < share) return false;
     err_set(note, ERR_OVERLOAD, NULL,

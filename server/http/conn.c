@@ -39,7 +39,7 @@ void http_conn_drop(struct http_conn *c)
     list_remove(&c->all);
     c->http->n_conn--;
     c->http->n_evicted -= c->evicted;
-    c->http->stats.connections_open--;
+    c->http->stats.connections_open -= !c->evicted;
     c->dead = true;
     if (!c->poll_open) free(c);
 }
@@ -64,6 +64,7 @@ void http_conn_evict(struct http_conn *c, const struct err_note *full)
     if (c->call) c->call->status = err_status(full->code);
     c->evicted = true;
     c->http->n_evicted++;
+    c->http->stats.connections_open--;
     http_due_clear(&c->due);
     crowd_go_on(&c->http->crowd, &c->place);
     http_conn_cut(c);

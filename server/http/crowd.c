@@ -202,10 +202,18 @@ bool crowd_move(struct crowd *w, struct crowd_member *m, const struct peer_who *
     return true;
 }
 
-struct crowd_member *crowd_first(const struct crowd *w)
+struct crowd_member *crowd_first(const struct crowd *w, int64_t now_ns)
 {
     struct crowd_member *m = NULL;
-    if (w->n_heap > 0) first_end(w->heap[0], &m);
+    if (w->n_heap == 0) return NULL;
+    const struct crowd_group *g = w->heap[0];
+    for (int i = CROWD_NEXT; i <= CROWD_FIRST; i++) {
+        if (list_empty(&g->of[i])) continue;
+        struct crowd_member *silent = LIST_ITEM(g->of[i].next, struct crowd_member, node);
+        if ((i == CROWD_NEXT || silent->until_ns <= now_ns) && (!m || silent->until_ns < m->until_ns))
+            m = silent;
+    }
+    if (!m) first_end(g, &m);
     return m;
 }
 

@@ -2,9 +2,11 @@
  * room for one more. Pure: no socket, no clock. Loop thread only.
  *
  * Who has sent a whole request waits no more, so it never gives way. Of those that wait, one of the address
- * with the most goes: nobody takes all places from the others. Among addresses with as many, and within one,
- * it is the one whose grace ends first, or has ended first. So a newcomer stays at least until its grace is
- * over, or as many others have come after it as there are places that wait. */
+ * with the most goes: nobody takes all places from the others. Of that address it is the one that
+ * loses least: first one that is between requests or has sent nothing in all its grace, then the one whose
+ * grace ends first, or has ended first. Among addresses with as many, the first end of a grace decides. So a
+ * newcomer stays at least until its grace is over, or as many others have come after it as there are places
+ * that wait. */
 #ifndef FLUXD_SERVER_HTTP_CROWD_H
 #define FLUXD_SERVER_HTTP_CROWD_H
 
@@ -50,7 +52,8 @@ void crowd_go_on(struct crowd *w,
                  struct crowd_member *m); /* what it waited for is there, maybe not read yet */
 void crowd_serve(struct crowd *w, struct crowd_member *m); /* its request is whole */
 
-struct crowd_member *crowd_first(const struct crowd *w); /* who gives way first; NULL: nobody waits */
-int crowd_served(const struct crowd_member *m);          /* those of its address whose requests are whole */
+struct crowd_member *crowd_first(const struct crowd *w,
+                                 int64_t now_ns); /* who gives way first; NULL: nobody waits */
+int crowd_served(const struct crowd_member *m);   /* those of its address whose requests are whole */
 
 #endif

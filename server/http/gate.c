@@ -157,7 +157,7 @@ bool http_gate_make_room(struct http *h, const struct err_note *full)
 {
     const int n = h->n_conn - h->n_evicted;
     struct crowd_member *m;
-    while (h->n_conn - h->n_evicted == n && (m = crowd_first(&h->crowd))) {
+    while (h->n_conn - h->n_evicted == n && (m = crowd_first(&h->crowd, clock_ns()))) {
         struct http_conn *c = LIST_ITEM(m, struct http_conn, place);
         if (!catch_up(c)) give_way(c, full);
     }

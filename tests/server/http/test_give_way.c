@@ -238,11 +238,11 @@ static void nobody_without_a_key_starves_who_has_one(void **state)
     }
 }
 
-/* Requests being answered give way to nobody: so one address has at most 7/8 of the places by them. */
+/* Requests being answered give way to nobody: so one address has at most 15/16 of the places by them. */
 static void one_address_never_has_all_places(void **state)
 {
     struct world *w = *state;
-    enum { PLACES = 16, SHARE = 14 };
+    enum { PLACES = 32, SHARE = 30 };
     int fd[2 * PLACES];
     for (int i = 0; i < 2 * PLACES; i++)
         fd[i] = fresh_from(w, 1, "GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -270,7 +270,7 @@ static void say_for(int fd, const char *path, int client)
 static void the_clients_of_a_proxy_have_shares_of_their_own(void **state)
 {
     struct world *w = *state;
-    enum { PLACES = 16, SHARE = 14 };
+    enum { PLACES = 32, SHARE = 30 };
     int fd[PLACES], more[PLACES];
     for (int i = 0; i < PLACES; i++) {
         fd[i] = fresh_from(w, 1, "");
@@ -310,8 +310,8 @@ static int open_keyed(void **state)
     return open_with(state, MOST, &keys, NULL);
 }
 
-static int open_wide(void **state) { return open_with(state, 16, NULL, NULL); }
-static int open_behind_proxy(void **state) { return open_with(state, 16, NULL, "127.0.0.0/8"); }
+static int open_wide(void **state) { return open_with(state, 32, NULL, NULL); }
+static int open_behind_proxy(void **state) { return open_with(state, 32, NULL, "127.0.0.0/8"); }
 
 int main(void)
 {
