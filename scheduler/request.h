@@ -82,6 +82,10 @@ struct request_bias {
  * these calls alone. It makes no two of them at one time, whatever guides they are about, so guides may share
  * what they learn without a lock. */
 struct guide;
+enum {
+    GUIDE_MASK = -1, /* what mask says may come */
+    GUIDE_FREE = -2, /* anything may: no mask is needed */
+};
 struct guide_ops {
     /* What may come now: bit id % 32 of word id / 32 for each token of the model. On a thread of the
      * scheduler while the forward pass runs. An error ends the request. May be asked again for the same
@@ -91,7 +95,10 @@ struct guide_ops {
      * preemption. An error ends the request. */
     enum err (*take)(struct guide *g, int32_t token, struct err_note *note);
     bool (*whole)(struct guide *g); /* engine thread: the answer may end here */
-    void (*end)(struct guide *g);   /* engine thread, once, before DONE: nothing more will be asked */
+    /* Engine thread: the token that comes next whatever the model says, so that none is sampled; or one of
+     * the words below. Asked again for the same token it says the same. NULL: GUIDE_MASK, always. */
+    int32_t (*only)(struct guide *g);
+    void (*end)(struct guide *g); /* engine thread, once, before DONE: nothing more will be asked */
 };
 struct guide {
     const struct guide_ops *op;

@@ -295,7 +295,13 @@ static struct sample_row sample_of(struct scheduler *s, struct seq *q, bool new_
         a.ban_id = r->ask.stop_id;
         a.n_ban = r->ask.n_stop_id;
     }
-    if (!new_token || !r->ask.guide) return a;
+    q->mask_err = OK;
+    if (!new_token || !r->ask.guide || q->only == GUIDE_FREE) return a;
+    if (q->only >= 0) {
+        a.force_id = q->only;
+        atomic_fetch_add_explicit(&s->stats.forced_tok, 1, memory_order_relaxed);
+        return a;
+    }
     masks_ask(s->masks, q);
     a.mask = q->mask;
     s->batch.masks = masks_wait;
@@ -321,6 +327,40 @@ static void make_room(struct scheduler *s)
     prefix_make_room(s->core.prefix, n);
 }
 
+/* What is sampled will be taken: else it is replayed, or no end of a prompt. */
+static bool row_is_new(const struct seq *q) { return q->pos + 1 == q->req->ask.n_prompt + q->req->shared.use.n_answer; }
+
+static bool piece_is_new(const struct scheduler *s, const struct plan_piece *w, const struct seq *q)
+{
+    return w->layer1 == s->info->n_layer && w->tok1 == q->req->ask.n_prompt && q->req->shared.use.n_answer == 0 &&
+           q->req->ask.max_new > 0;
+}
+
+/* What the request's own fields forbid is left to the mask, which meets them all. */
+static int32_t only_of(const struct request *r)
+{
+    if (!r->ask.guide || !r->ask.guide->op->only) return GUIDE_MASK;
+    const int32_t id = r->ask.guide->op->only(r->ask.guide);
+    if (id >= 0 && r->ask.sample.n_allow > 0) return GUIDE_MASK;
+    for (int i = 0; id >= 0 && r->shared.use.n_answer < r->ask.min_new && i < r->ask.n_stop_id; i++)
+        if (r->ask.stop_id[i] == id) return GUIDE_MASK;
+    return id;
+}
+
+/* Before any mask is begun: no two guides are asked at one time. */
+static void ask_guides(struct scheduler *s)
+{
+    const struct plan *p = &s->plan;
+    for (int i = 0; i < p->n_row; i++) {
+        struct seq *q = s->slot[p->row[i].seq];
+        if (q->req->ask.guide && row_is_new(q)) q->only = only_of(q->req);
+    }
+    for (int i = 0; i < p->n_piece; i++) {
+        struct seq *q = s->slot[p->piece[i].seq];
+        if (q->req->ask.guide && piece_is_new(s, &p->piece[i], q)) q->only = only_of(q->req);
+    }
+}
+
 static void fill_batch(struct scheduler *s)
 {
     struct plan *p = &s->plan;
@@ -328,15 +368,15 @@ static void fill_batch(struct scheduler *s)
     s->batch.n_row = p->n_row;
     s->batch.n_piece = p->n_piece;
     s->batch.masks = NULL;
+    ask_guides(s);
     for (int i = 0; i < p->n_row; i++) {
         struct seq *q = s->slot[p->row[i].seq];
         int b = q->pos / PAGE_TOK;
         for (int l = 0; seq_on_new_page(q) && l < s->info->n_layer; l++)
             CHECK(kvmap_take(&q->map, s->core.pool, l, b, b + 1));
         q->view.page_stamp = q->map.stamp;
-        bool new_token = q->pos + 1 == q->req->ask.n_prompt + q->req->shared.use.n_answer; /* else replayed */
         s->batch.row[i] =
-            (struct batch_row){.seq = &q->view, .pos = q->pos, .sample = sample_of(s, q, new_token)};
+            (struct batch_row){.seq = &q->view, .pos = q->pos, .sample = sample_of(s, q, row_is_new(q))};
     }
     for (int i = 0; i < p->n_piece; i++) {
         const struct plan_piece *w = &p->piece[i];
@@ -344,14 +384,12 @@ static void fill_batch(struct scheduler *s)
         for (int l = w->layer0; l < w->layer1; l++)
             CHECK(kvmap_take(&q->map, s->core.pool, l, w->tok0 / PAGE_TOK, blocks_of(w->tok1)));
         q->view.page_stamp = q->map.stamp;
-        bool new_token = w->layer1 == s->info->n_layer && w->tok1 == q->req->ask.n_prompt &&
-                         q->req->shared.use.n_answer == 0 && q->req->ask.max_new > 0;
         s->batch.piece[i] = (struct batch_piece){.seq = &q->view,
                                                  .layer0 = w->layer0,
                                                  .layer1 = w->layer1,
                                                  .tok0 = w->tok0,
                                                  .tok1 = w->tok1,
-                                                 .sample = sample_of(s, q, new_token),
+                                                 .sample = sample_of(s, q, piece_is_new(s, w, q)),
                                                  .prompt_top = q->req->ask.prompt_top};
         if (q->req->shared.use.n_answer == 0) /* once: its maker may be reading it later */
             s->batch.piece[i].prompt_out = q->req->ask.prompt_out;

@@ -89,6 +89,7 @@ struct scheduler_stats {
         max_len;                   /* of these: tokens; max_len: that might be generated */
     struct sched_hist step_tok;    /* tokens of a step */
     struct sched_hist mask;        /* microseconds to make one of a guided request */
+    _Atomic uint64_t forced_tok;   /* that guides named, so that none was sampled */
     _Atomic uint64_t mask_wait_ns; /* in which a step had nothing to do but wait for masks */
     _Atomic int64_t swapped;       /* requests whose pages are in host memory */
 };

@@ -27,6 +27,7 @@ struct seq {
     int64_t start_ns, last_tok_ns, decode_from_ns;
     struct kvmap map;
     struct batch_seq view; /* what the engine sees */
+    int32_t only;          /* what its guide says of the next token, where one is due */
     uint32_t *mask;        /* of a guided request's next token; memory of the scheduler */
     enum err mask_err;     /* how making it went */
     int64_t mask_ns;       /* and how long it took */

@@ -254,7 +254,7 @@ static void draw(const struct engine *e, const struct sample_row *r, struct samp
 {
     const int V = e->info.n_vocab;
     memset(o, 0, sizeof *o);
-    o->id = fake_token(r->hist, r->n_hist);
+    o->id = r->force_id >= 0 ? r->force_id : fake_token(r->hist, r->n_hist);
     for (int i = 0; r->mask && !may_come(r, o->id) && !o->none; i++) {
         o->id = (o->id + 1) % V;
         o->bad = o->none = i == V;

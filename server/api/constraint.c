@@ -302,7 +302,8 @@ static void guide_end(struct guide *guide)
 
 struct guide *constraint_guide(struct constraint *c, struct arena *mem)
 {
-    static const struct guide_ops ops = {guide_mask, guide_take, guide_whole, guide_end};
+    static const struct guide_ops ops = {
+        .mask = guide_mask, .take = guide_take, .whole = guide_whole, .end = guide_end};
     struct answer_guide *g = arena_alloc(mem, sizeof *g);
     if (!g) return NULL;
     *g = (struct answer_guide){.guide.op = &ops, .constraint = c};

@@ -20,13 +20,22 @@ struct rule {
     struct guide guide;                       /* first */
     int whole_at;                             /* tokens */
     int fail_mask_at, fail_take_at, empty_at; /* tokens taken when that happens; -1: never */
+    bool skips;                               /* in each four tokens one is named, and one is free */
     int n_taken, n_mask, n_ended;
     int32_t taken[2048];
     int64_t sum;
 };
 
+static int32_t only(const struct rule *r)
+{
+    if (!r->skips || r->n_taken == r->empty_at) return GUIDE_MASK;
+    if (r->n_taken >= r->whole_at) return END;
+    return r->n_taken % 4 == 1 ? (int32_t)(r->sum * 13 % END) : r->n_taken % 4 == 2 ? GUIDE_FREE : GUIDE_MASK;
+}
+
 static bool may_come(const struct rule *r, int32_t id)
 {
+    if (only(r) != GUIDE_MASK) return only(r) == GUIDE_FREE || only(r) == id;
     if (r->n_taken == r->empty_at) return false;
     return r->n_taken >= r->whole_at ? id == END : id != END && id % LEAP == r->sum % LEAP;
 }
@@ -77,7 +86,16 @@ static void rule_end(struct guide *g)
     go_out();
 }
 
-static const struct guide_ops rule_ops = {rule_mask, rule_take, rule_whole, rule_end};
+static int32_t rule_only(struct guide *g)
+{
+    struct rule *r = (struct rule *)g;
+    enter(r);
+    go_out();
+    return only(r);
+}
+
+static const struct guide_ops rule_ops = {
+    .mask = rule_mask, .take = rule_take, .whole = rule_whole, .only = rule_only, .end = rule_end};
 
 /* --- requests */
 
@@ -112,6 +130,7 @@ static struct ask *new_ask(uint32_t seed, int n_prompt, int max_new, int whole_a
     if (whole_at >= 0) a->r.ask.guide = &a->rule.guide;
     a->rule = (struct rule){
         .guide.op = &rule_ops, .whole_at = whole_at, .fail_mask_at = -1, .fail_take_at = -1, .empty_at = -1};
+    a->rule.skips = seed % 2;
     return a;
 }
 
@@ -188,13 +207,15 @@ static enum err serve(struct house *h, int n_want)
 }
 
 /* What the fake engine says under the rule, told by the rule's own words. */
-static void check_tokens(const struct ask *a)
+static void check_tokens(const struct ask *a, int *n_masked, int *n_forced)
 {
     struct rule r = a->rule;
     r.n_taken = 0;
     r.sum = 0;
     for (int i = 0; i < a->n_got; i++) {
         int32_t want = fake_token(a->r.ask.prompt, a->r.ask.n_prompt + i);
+        *n_masked += a->r.ask.guide && only(&r) == GUIDE_MASK;
+        *n_forced += a->r.ask.guide && only(&r) >= 0;
         while (a->r.ask.guide && !may_come(&r, want)) want = (want + 1) % VOCAB;
         assert_int_equal(a->got[i], want);
         r.n_taken++;
@@ -219,18 +240,19 @@ static void answers_follow_their_guides_whatever_else_runs(void **st)
     }
     assert_int_equal(serve(&h, 60), OK);
     assert_true(atomic_load(&scheduler_stats(h.s)->prefix_hits) > 0);
-    uint64_t masks = 0, asked = 0;
+    uint64_t asked = 0;
+    int masks = 0, forced = 0;
     for (int i = 0; i < 60; i++) {
         const bool stops_itself = a[i]->r.ask.guide && a[i]->rule.whole_at < a[i]->r.ask.max_new;
         assert_int_equal(a[i]->n_done, 1);
         assert_int_equal(a[i]->finish, stops_itself ? FINISH_STOP : FINISH_LENGTH);
         assert_int_equal(a[i]->n_got, stops_itself ? a[i]->rule.whole_at + 1 : a[i]->r.ask.max_new);
-        check_tokens(a[i]);
+        check_tokens(a[i], &masks, &forced);
         asked += (uint64_t)a[i]->rule.n_mask;
-        masks += a[i]->r.ask.guide ? (uint64_t)a[i]->n_got : 0;
     }
     assert_int_equal(atomic_load(&scheduler_stats(h.s)->mask.count), asked);
-    assert_true(asked >= masks); /* a prompt begun again has its first mask made again */
+    assert_true(asked >= (uint64_t)masks); /* a prompt begun again has its first mask made again */
+    assert_true(forced > 100 && atomic_load(&scheduler_stats(h.s)->forced_tok) >= (uint64_t)forced);
     close_house(&h);
     for (int i = 0; i < 60; i++) free_ask(a[i]);
 }
@@ -239,6 +261,7 @@ static void replayed_tokens_are_not_taken_twice(void **st)
 {
     (void)st;
     for (int swaps = 0; swaps < 2; swaps++) {
+        int forced = 0;
         struct fake_conf c = SMALL;
         c.n_page = 70;
         struct house h = open_house(c, (struct scheduler_conf){.swap_bytes = swaps ? 50 * 1024 : 0});
@@ -255,9 +278,11 @@ static void replayed_tokens_are_not_taken_twice(void **st)
         for (int i = 0; i < 8; i++) {
             assert_int_equal(a[i]->finish, i % 2 ? FINISH_STOP : FINISH_LENGTH);
             assert_int_equal(a[i]->rule.n_taken, a[i]->n_got);
-            assert_int_equal(a[i]->rule.n_mask, a[i]->n_got); /* nor are their masks made */
-            check_tokens(a[i]);
+            int masks = 0;
+            check_tokens(a[i], &masks, &forced);
+            assert_int_equal(a[i]->rule.n_mask, masks); /* nor are their masks made */
         }
+        assert_int_equal(atomic_load(&scheduler_stats(h.s)->forced_tok), forced);
         close_house(&h);
         for (int i = 0; i < 8; i++) free_ask(a[i]);
     }
@@ -315,8 +340,9 @@ static void a_guide_that_fails_ends_its_own_request_alone(void **st)
     assert_int_equal(first->n_got, 0);
     assert_int_equal(good->finish, FINISH_STOP);
     assert_int_equal(plain->finish, FINISH_LENGTH);
-    check_tokens(good);
-    check_tokens(plain);
+    int masks = 0, forced = 0;
+    check_tokens(good, &masks, &forced);
+    check_tokens(plain, &masks, &forced);
     close_house(&h);
     for (int i = 0; i < 5; i++) free_ask(all[i]);
 }
@@ -348,7 +374,8 @@ static void every_end_is_told_once(void **st)
         assert_int_equal(serve(&h, 6), broken ? ERR_DEVICE : OK);
         for (int i = 0; i < 8; i++) {
             assert_int_equal(a[i]->n_done, 1);
-            check_tokens(a[i]);
+            int masks = 0, forced = 0;
+            check_tokens(a[i], &masks, &forced);
             free_ask(a[i]);
         }
         scheduler_close(h.s);
