@@ -431,6 +431,11 @@ void answer_usage(struct json_out *o, const struct engine_info *model, const str
     json_out_object(o, "prompt_tokens_details");
     json_out_int(o, "cached_tokens", u->n_cached);
     json_out_end(o);
+    if (u->n_thought) {
+        json_out_object(o, "completion_tokens_details");
+        json_out_int(o, "reasoning_tokens", u->n_thought);
+        json_out_end(o);
+    }
     answer_extras(o, model, u);
     json_out_end(o);
 }

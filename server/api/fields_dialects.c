@@ -17,6 +17,7 @@ const struct json_row extension_fields[] = {
     F("priority", JSON_INT32, priority, .min = INT32_MIN, .max = INT32_MAX),
     F("route", JSON_ANY, route, .max = 1, .max_items = 4096),
     F("cache_salt", JSON_STRING, cache_salt, .max = NAME_BYTES_MOST),
+    F("thinking_token_budget", JSON_INT32, think_budget, .max = INT32_MAX),
     F("chat_template_kwargs", JSON_OBJECT, template_kwargs, .max_items = KWARGS_MOST),
     IGNORED("service_tier"),
     IGNORED("speed"),

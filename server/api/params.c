@@ -137,6 +137,7 @@ static const struct json_row completion_row[] = {
     REJECTED("tools"),
     REJECTED("functions"),
     REJECTED("chat_template"),
+    REJECTED("thinking_token_budget"),
     {.name = NULL},
 };
 
@@ -154,7 +155,7 @@ static const struct json_row messages_row[] = {
     F("parallel_tool_calls", JSON_BOOL, parallel_calls),
     F("reasoning_effort", JSON_WORD, reasoning_effort, .words = params_effort),
     F("verbosity", JSON_WORD, verbosity, .words = params_verbosity),
-    REJECTED("thinking_token_budget"),
+    F("thinking_token_budget", JSON_INT32, think_budget, .max = INT32_MAX),
     REJECTED("functions"),
     REJECTED("function_call", .words = words_neutral),
     {.name = NULL},
@@ -244,6 +245,7 @@ static void params_init(struct params *p, const struct form *f)
         .verbosity = -1,
         .route_name = "route",
         .max_tool_calls = -1,
+        .think_budget = -1,
         .store = true,
     };
 }
@@ -466,7 +468,7 @@ static enum err check_thinking(struct params *p, struct json_in *in)
         e = json_in_fail(in, ERR_INVALID_VALUE, "budget_tokens", "must be less than max_tokens");
     json_in_leave(in, mark);
     p->think = t.type == 1 ? THINK_ASK_OFF : THINK_ASK_ON;
-    p->think_budget = t.type == 0 ? t.budget : 0;
+    if (t.type == 0 && t.budget) p->think_budget = t.budget;
     return e;
 }
 

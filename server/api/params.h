@@ -73,7 +73,7 @@ struct params {
     int32_t max_tool_calls; /* -1: absent */
     bool store;
     enum think_ask think;
-    int32_t think_budget;    /* tokens; 0: none named */
+    int32_t think_budget;    /* tokens; -1: none named */
     bool too_long_first;     /* how clients of the Messages API know an overflow */
     bool logprobs;           /* asked for */
     int32_t n_top;           /* with so many alternatives */

@@ -112,6 +112,29 @@ def test_what_is_reasoned_is_a_block_of_its_own(server, stream):
     assert 0 < usage["output_tokens_details"]["thinking_tokens"] < usage["output_tokens"]
 
 
+def test_a_budget_ends_the_thought_and_the_answer_goes_on(server):
+    """What is reasoned is as without the budget, up to where its tokens are used up."""
+    free = chat(server, THINKER, max_tokens=40)["message"]
+    assert free["reasoning_content"] == "I say white.\n" and free["content"] == "white"
+    body = {"messages": THINKER, "max_tokens": 40, "temperature": 0}
+    lengths, before = [], server.metrics()["fluxd_forced_tokens_total"]
+    for budget in (0, 1, 4, 5, 6, 30):
+        got = server.post("/v1/chat/completions", {**body, "thinking_token_budget": budget}).json()
+        m, used = got["choices"][0]["message"], got["usage"]["completion_tokens_details"]["reasoning_tokens"]
+        reason = m.get("reasoning_content") or ""
+        assert free["reasoning_content"].startswith(reason.rstrip("\n")) and m["content"]
+        assert used <= max(budget, 4) + 6, "the tokens of <think> and </think> count"
+        lengths.append(len(reason.strip()))
+        with Stream(server, "/v1/chat/completions", **body, thinking_token_budget=budget) as s:
+            deltas = [c["choices"][0]["delta"] for _, c in s if c["choices"]]
+        assert ["".join(d.get(k) or "" for d in deltas) for k in ("reasoning_content", "content")] == [reason, m["content"]]
+    assert lengths == sorted(lengths) and lengths[0] == 0 and lengths[-1] == len("I say white.") and len(set(lengths)) > 2 and m == free
+    assert server.metrics()["fluxd_forced_tokens_total"] > before
+    held = chat(server, THINKER, max_tokens=40, thinking_token_budget=5)["message"]
+    m = ask(server, THINKER, max_tokens=40, thinking={"type": "enabled", "budget_tokens": 5})
+    assert m["content"][0]["thinking"] == held["reasoning_content"] and m["content"][1]["text"] == held["content"]
+
+
 def test_a_stop_sequence_is_named(server):
     free = ask(server, user("Count from 1 to 9."), max_tokens=32)["content"][0]["text"]
     word = free.split()[2]

@@ -141,6 +141,11 @@ static inline bool tool_parser_thinks(const struct tool_parser *p) /* the next b
     return p->mode == TOOL_AT_THOUGHT || (p->mode == TOOL_AT_MESSAGE && p->value_kind == TOOL_THOUGHT);
 }
 
+static inline bool tool_parser_may_think(const struct tool_parser *p) /* now or later */
+{
+    return p->mode == TOOL_AT_HEAD || p->f->style == TOOL_CHANNEL || tool_parser_thinks(p);
+}
+
 /* Whether a text ends behind an open of the thoughts that no close follows; tail: with nothing but white
  * space between. */
 bool tool_think_is_open(const struct tool_format *f, const char *p, size_t n, bool tail);
