@@ -328,12 +328,15 @@ static void make_room(struct scheduler *s)
 }
 
 /* What is sampled will be taken: else it is replayed, or no end of a prompt. */
-static bool row_is_new(const struct seq *q) { return q->pos + 1 == q->req->ask.n_prompt + q->req->shared.use.n_answer; }
+static bool row_is_new(const struct seq *q)
+{
+    return q->pos + 1 == q->req->ask.n_prompt + q->req->shared.use.n_answer;
+}
 
 static bool piece_is_new(const struct scheduler *s, const struct plan_piece *w, const struct seq *q)
 {
-    return w->layer1 == s->info->n_layer && w->tok1 == q->req->ask.n_prompt && q->req->shared.use.n_answer == 0 &&
-           q->req->ask.max_new > 0;
+    return w->layer1 == s->info->n_layer && w->tok1 == q->req->ask.n_prompt &&
+           q->req->shared.use.n_answer == 0 && q->req->ask.max_new > 0;
 }
 
 /* What the request's own fields forbid is left to the mask, which meets them all. */

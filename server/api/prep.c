@@ -482,10 +482,10 @@ static enum err fill_ask(struct prep *c)
     if (!e) e = share_seed(c);
     if (!e) e = add_prompts(c);
     if (!e) e = constrain(c);
+    if (!e) e = ban_words(c);
     if (!e && p->think_budget >= 0 && a->thinks && !a->scores && !c->routes)
         e = think_budget_add(a, c->env, p->think_budget, c->in->note);
     if (!e && a->response && response_tools_fill(a->response, &a->mem, p)) e = no_memory(c->in->note);
-    if (!e) e = ban_words(c);
     return e;
 }
 

@@ -138,14 +138,14 @@ enum err think_budget_add(struct ask *a, const struct prep_env *env, int32_t tok
         struct budget_guide *b = arena_alloc(&a->mem, sizeof *b);
         if (!b) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
         *b = (struct budget_guide){.guide.op = &ops,
-                                   .inner = a->request[i]->guide,
+                                   .inner = a->request[i]->ask.guide,
                                    .ask = a,
                                    .tokenizer = env->chat.tokenizer,
                                    .close = close,
                                    .n_close = n_close,
                                    .n_words = (env->model->n_vocab + 31) / 32,
                                    .most = tokens};
-        a->request[i]->guide = &b->guide;
+        a->request[i]->ask.guide = &b->guide;
     }
     return OK;
 }

@@ -38,6 +38,10 @@ static void look(struct guide *g, uint32_t *bits)
     struct err_note note = {0};
     memset(bits, 0xa5, WORDS * sizeof *bits); /* what stands there says nothing */
     assert_int_equal(g->op->mask(g, bits, &note), OK);
+    int n = 0;
+    for (int i = 0; i < MINI_VOCAB; i++) n += (bits[i / 32] >> i % 32 & 1) != 0;
+    if (g->op->only(g) == GUIDE_FREE) assert_int_equal(n, MINI_VOCAB); /* then nobody needs to ask */
+    if (g->op->only(g) >= 0) assert_true(n == 1 && bits[g->op->only(g) / 32] >> g->op->only(g) % 32 & 1);
 }
 
 static bool may(struct guide *g, char c)
@@ -88,6 +92,7 @@ static void a_word_takes_one_token_away_and_no_other(void **st)
     (void)st;
     struct ask *a = ask_of("\"bad_words\":\"xy\"");
     struct guide *g = a->request[0]->ask.guide;
+    assert_int_equal(g->op->only(g), GUIDE_FREE);
     uint32_t bits[WORDS];
     look(g, bits);
     for (int i = 0; i < MINI_VOCAB; i++) assert_true(bits[i / 32] >> i % 32 & 1);

@@ -37,7 +37,7 @@ static void answer(const char *fields, const char *say, char *out, size_t cap)
     snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"p\"}]%s}", fields);
     if (prep_run(&a, &mini.env, API_CHAT, body, strlen(body), &note))
         fail_msg("%s: %s", note.param, note.text);
-    struct guide *g = a->request[0]->guide;
+    struct guide *g = a->request[0]->ask.guide;
     assert_non_null(g);
     for (int i = 0; i < 100 && n + 1 < cap; i++) {
         int32_t id = g->op->only ? g->op->only(g) : GUIDE_MASK;
@@ -103,7 +103,7 @@ static void a_thought_that_the_prompt_opens_has_all_of_it(void **st)
         struct err_note note = {0};
         assert_int_equal(prep_run(&a, &mini.env, API_CHAT, body, strlen(body), &note), OK);
         assert_true(a->think_open);
-        struct guide *g = a->request[0]->guide;
+        struct guide *g = a->request[0]->ask.guide;
         size_t n = 0;
         for (int i = 0; i < 20; i++) {
             const int32_t id = g->op->only(g) >= 0 ? g->op->only(g) : MINI_BYTE + 'z';
