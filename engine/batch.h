@@ -74,7 +74,12 @@ static inline void batch_take_margin(struct batch_seq *s, const uint8_t *fixed, 
 }
 
 /* One decode row: token tok[pos] goes through all layers at position pos, a new token is sampled for pos + 1.
- * The scheduler has put a page for block pos / PAGE_TOK into every layer. */
+ * The scheduler has put a page for block pos / PAGE_TOK into every layer.
+ *
+ * A sequence may have several rows in a step: they stand side by side, their positions follow each other, and
+ * tok holds what each of them reads (drafts to be verified, tokens that a grammar forces). Each gives the
+ * bits of a step of its own. What a row that turns out wrong left in the pages is overwritten when its
+ * position comes again; pages that the first row sees must stay until its step is over. */
 struct batch_row {
     struct batch_seq *seq;
     int pos;

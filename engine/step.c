@@ -123,11 +123,19 @@ static enum err step_pieces(struct engine *e, const struct batch *b, struct step
     return OK;
 }
 
+/* Rows of one sequence come in order: each reads what those before it write. */
+static void check_order(const struct batch *b)
+{
+    for (int i = 1; i < b->n_row; i++)
+        CHECK(b->row[i].seq != b->row[i - 1].seq || b->row[i].pos == b->row[i - 1].pos + 1);
+}
+
 enum err step_run(struct engine *e, const struct batch *b, struct step_out *out, struct err_note *note)
 {
     const int most = e->forward->decode_rows < e->max_tok ? e->forward->decode_rows : e->max_tok;
     const int64_t t0 = clock_ns();
     enum err err = OK;
+    check_order(b);
     for (int at = 0; at < b->n_row && err == OK; at += most)
         err = step_rows(e, b, at, b->n_row - at < most ? b->n_row - at : most, out->row + at);
     const int64_t t1 = clock_ns();

@@ -142,11 +142,12 @@ static enum err patch_run(const struct call *c, const struct span *sp)
 {
     struct forward_cuda *f = cuda_of(c);
     enum err err = OK;
-    if (c->decode && sp->seq->page_stamp && sp->seq->page_stamp == f->stamp[sp->seq->slot]) return OK;
-    int n = (sp->pos0 + sp->n - 1) / PAGE_TOK + 1;
+    const int slot = sp->seq->slot, n = (sp->pos0 + sp->n - 1) / PAGE_TOK + 1;
+    if (c->decode && sp->seq->page_stamp && sp->seq->page_stamp == f->stamp[slot] && n <= f->looked[slot])
+        return OK;
     for (int l = c->layer0; l < c->layer1; l++) {
         const int32_t *now = sp->seq->page + (int64_t)l * sp->seq->page_stride;
-        int64_t base = ((int64_t)sp->seq->slot * c->e->spec.n_layer + l) * f->n_block;
+        int64_t base = ((int64_t)slot * c->e->spec.n_layer + l) * f->n_block;
         int32_t *was = f->shadow + base;
         if (memcmp(was, now, (size_t)n * 4) == 0) continue;
         for (int i = 0; i < n && err == OK; i++) {
@@ -160,7 +161,10 @@ static enum err patch_run(const struct call *c, const struct span *sp)
             p[1] = now[i];
         }
     }
-    if (c->decode) f->stamp[sp->seq->slot] = sp->seq->page_stamp;
+    if (c->decode) {
+        f->stamp[slot] = sp->seq->page_stamp;
+        f->looked[slot] = n;
+    }
     return err;
 }
 

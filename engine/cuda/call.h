@@ -46,7 +46,9 @@ struct forward_cuda {
     struct making now;
 
     int32_t *table, *shadow; /* [max_seqs][n_layer][n_block] pages: device, and what it holds */
-    uint64_t *stamp; /* [max_seqs] page_stamp of the sequence when all of its pages were looked through */
+    uint64_t
+        *stamp; /* [max_seqs] page_stamp of the sequence when its first `looked` pages were looked through */
+    int32_t *looked;             /* [max_seqs] */
     struct attn_seg *seg;        /* [n_layer][max_run] */
     struct plan_kind (*kind)[2]; /* [n_layer] by route bit: e->kinds for the device */
     uint8_t *fixed, *full_head;  /* [n_layer]; [n_layer][H]: the same */

@@ -28,13 +28,14 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     f->table = b->mem_new(b, n_table * 4);
     f->shadow = calloc((size_t)n_table, 4);
     f->stamp = calloc((size_t)e->info.max_seqs, sizeof *f->stamp);
+    f->looked = calloc((size_t)e->info.max_seqs, sizeof *f->looked);
     f->seg = b->mem_new(b, runs * (int64_t)sizeof *f->seg);
     f->page = b->mem_new(b, (int64_t)e->spec.n_layer * e->max_tok * 4);
     f->pos = b->mem_new(b, (int64_t)e->max_tok * 4);
     f->ops.attn.work = b->mem_new(b, (int64_t)attn_bytes);
     f->sum = b->mem_new(b, (int64_t)MOST_ROWS * f->ops.n_sum * 4);
-    if (!f->table || !f->shadow || !f->stamp || !f->seg || !f->page || !f->pos || !f->ops.attn.work ||
-        !f->sum)
+    if (!f->table || !f->shadow || !f->stamp || !f->looked || !f->seg || !f->page || !f->pos ||
+        !f->ops.attn.work || !f->sum)
         return cuda_no_room("work lists", note);
     return OK;
 }
@@ -150,6 +151,7 @@ void forward_cuda_close(struct engine *e)
     gemm_lt_close(f->ops.lt);
     free(f->shadow);
     free(f->stamp);
+    free(f->looked);
     free(f);
     e->cuda = NULL;
     e->be->ctx = NULL;

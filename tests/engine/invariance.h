@@ -202,6 +202,67 @@ static void alone_in_company_and_in_pieces_are_bit_equal_auto(void **state)
     check_dtype(ENGINE_DTYPE_AUTO);
 }
 
+enum { SEVERAL = 9 }; /* rows that one sequence has in a step */
+
+/* n rows of d from position `pos` on, behind a row of another sequence. */
+static void decode_several(struct drive *d, struct drive *other, int pos, int n, struct sample_out *out)
+{
+    struct batch_row row[SEVERAL + 1] = {drive_row(other)};
+    struct sample_out got[SEVERAL + 1];
+    for (int i = 0; i < n; i++)
+        row[1 + i] = (struct batch_row){.seq = &d->seq, .pos = pos + i, .sample = d->sample};
+    assert_int_equal(
+        engine_step(d->e, &(struct batch){.n_row = n + 1, .row = row}, &(struct step_out){.row = got}, NULL),
+        OK);
+    memcpy(out, got + 1, (size_t)n * sizeof *out);
+}
+
+/* Rows of one step, over the edge of a page where the prompt ends at one; then a draft that is wrong from
+ * some row on, and the right rows once more over what it left. */
+static void check_several(struct engine *e, int seq, bool open)
+{
+    struct drive d, other;
+    struct sample_out want[SEVERAL], got[SEVERAL], again[SEVERAL];
+    int32_t right[SEVERAL + 1];
+    const int n = lengths[seq];
+    start(&d, e, seq, 3, 100, open);
+    drive_prefill(&d, CHUNK);
+    for (int i = 0; i < SEVERAL; i++) want[i] = drive_decode(&d);
+    memcpy(right, d.tok + n, sizeof right);
+    drive_fini(&d);
+
+    start(&other, e, 1, 0, 0, open);
+    drive_prefill(&other, CHUNK);
+    start(&d, e, seq, 2, 100, open);
+    drive_prefill(&d, CHUNK);
+    assert_int_equal(d.tok[n], right[0]);
+    d.seq.page_stamp = (uint64_t)seq + 1;               /* all of its pages are there from now on */
+    for (int wrong = 1; wrong <= SEVERAL; wrong += 4) { /* the first `wrong` tokens are right */
+        for (int i = 0; i < SEVERAL; i++) d.tok[n + i] = i < wrong ? right[i] : right[i] ^ 1;
+        decode_several(&d, &other, n, SEVERAL, got);
+        for (int i = 0; i < wrong; i++) assert_same(&got[i], &want[i]);
+        memcpy(d.tok + n, right, sizeof right);
+        decode_several(&d, &other, n + wrong - 1, SEVERAL - wrong + 1, again);
+        for (int i = wrong - 1; i < SEVERAL; i++) assert_same(&again[i - wrong + 1], &want[i]);
+    }
+    drive_fini(&other);
+    drive_fini(&d);
+}
+
+static void several_rows_of_one_sequence_are_those_of_steps_of_their_own(void **state)
+{
+    (void)state;
+    static const int seqs[] = {6, 0, LONG}; /* 255 tokens: the first row behind a page's edge is the second */
+    for (int dtype = 0; dtype < 2 - brief; dtype++) {
+        struct engine_conf c = drive_conf(model_path, dtype ? ENGINE_DTYPE_F32 : ENGINE_DTYPE_AUTO, CHUNK);
+        c.local_window_size = 128;
+        struct engine *e = drive_open(&c);
+        poison_pages(e, 200);
+        for (int i = 0; i < 3 - 2 * brief; i++) check_several(e, seqs[i], false);
+        engine_close(e);
+    }
+}
+
 /* Request 0 as row n / 2 of n, among requests of other lengths and routes. */
 static void run_among(struct engine *e, int n, struct outcome *o)
 {
@@ -480,7 +541,8 @@ static void prompt_scores_do_not_depend_on_pieces(void **state)
 }
 
 #define INVARIANCE_TESTS                                                                                     \
-    cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_auto),                                     \
+    cmocka_unit_test(several_rows_of_one_sequence_are_those_of_steps_of_their_own),                          \
+        cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_auto),                                 \
         cmocka_unit_test(alone_in_company_and_in_pieces_are_bit_equal_f32),                                  \
         cmocka_unit_test(a_request_is_alike_alone_again_and_in_batches_of_2_17_and_64),                      \
         cmocka_unit_test(routers_decide_alike_in_company_and_in_pieces),                                     \

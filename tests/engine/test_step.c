@@ -149,6 +149,19 @@ static void decode_rows_go_in_calls_of_at_most_what_the_device_takes(void **stat
     assert_int_equal(out.idle_ns, 7);
 }
 
+static void rows_of_one_sequence_stay_in_order_over_calls(void **state)
+{
+    struct world *w = *state;
+    struct batch_row row[6];
+    struct sample_out got[6];
+    static const int seq[] = {0, 1, 1, 1, 1, 2};
+    for (int i = 0; i < 6; i++)
+        row[i] = (struct batch_row){.seq = &w->seq[seq[i]], .pos = 20 + i, .sample.pos = 21 + i};
+    assert_int_equal(run(w, &(struct batch){.n_row = 6, .row = row}, &(struct step_out){.row = got}), OK);
+    assert_string_equal(seen.text, "bd3/3@0-3 l s,0>0,1>0,2>0 bd3/3@0-3 l s,0>0,1>0,2>0 e");
+    for (int i = 0; i < 6; i++) assert_int_equal(got[i].id, 100 * (21 + i) + i % 3);
+}
+
 static void pieces_share_a_call_while_layers_are_the_same_and_rows_fit(void **state)
 {
     struct world *w = *state;
@@ -233,6 +246,7 @@ static void a_part_that_fails_is_the_last_but_the_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {CASE(decode_rows_go_in_calls_of_at_most_what_the_device_takes),
+                                       CASE(rows_of_one_sequence_stay_in_order_over_calls),
                                        CASE(pieces_share_a_call_while_layers_are_the_same_and_rows_fit),
                                        CASE(rows_wait_in_the_streams_between_layers_and_the_last_row_draws),
                                        CASE(a_prompt_is_scored_row_by_row_by_the_token_that_follows),
