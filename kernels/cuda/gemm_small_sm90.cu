@@ -443,8 +443,8 @@ static int threads_second(int regs, int regs_first)
     return warps * own + first * regs_first <= quarter ? warps * 4 * 32 : THREADS;
 }
 
-template <int M, bool F32, int BLOCKS>
-static enum err launch_as(const gemm_args *a, const gemm_more *more, gemm_gpu *g, const plan &cut)
+/* What all shapes of the kernel are told; y_f32 is F32 of the one that runs. */
+static params params_of(const gemm_args *a, const gemm_more *more, const gemm_gpu *g, const plan &cut)
 {
     const bool gated = more && more->gated;
     const int n = gated ? a->w->n / 2 : a->w->n;
@@ -472,12 +472,20 @@ static enum err launch_as(const gemm_args *a, const gemm_more *more, gemm_gpu *g
     }
     p.n_unit_k = (a->w->k + TILE_K - 1) / TILE_K;
     p.cluster = cut.cluster;
-    p.tile_per_cluster = F32 ? cut.tile_per_cluster : 1;
+    p.tile_per_cluster = a->y_f32 ? cut.tile_per_cluster : 1;
     p.tile_rows = cut.tile_rows;
     p.tile_n = cut.tile_n;
     p.n_tile = cut.n_tile;
     p.lead = (LEAD_BYTES - 1) / (p.tile_rows * TILE_K * 2) + 1;
     p.lead = p.lead > 2 ? p.lead : 2;
+    return p;
+}
+
+template <int M, bool F32, int BLOCKS>
+static enum err launch_as(const gemm_args *a, const gemm_more *more, gemm_gpu *g, const plan &cut)
+{
+    const bool gated = more && more->gated;
+    params p = params_of(a, more, g, cut);
     const bool several = p.tile_per_cluster > 1, second = more && more->second;
     const int room = several  ? SMEM_MOST
                      : second ? SMEM_SECOND

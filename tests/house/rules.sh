@@ -73,6 +73,9 @@ for f in $(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.py' '*.sh' Makefile); do
     [ "$n" -le 800 ] || breach "$f has $n lines"
 done
 
+out=$(sources base kernels engine scheduler server | xargs awk -f tests/house/functions.awk)
+[ -z "$out" ] || { echo "$out"; breach "a function that is too long"; }
+
 # One format. Other versions of the tool wrap otherwise, so only this one judges.
 if clang-format --version 2>/dev/null | grep -q 'version 14\.'; then
     out=$(sources | grep -vE '\.def$|^server/text/unicode_tab\.h$' |

@@ -30,6 +30,8 @@ BREACHES = (
     ("library of the toolkit", "scheduler/gpu.c", "#include <cuda_runtime.h>\n", "<cuda_runtime> is included by: scheduler/gpu.c"),
     ("state of the process", "engine/cuda/one.c", "int f(void)\n{\n    static int n;\n    return n++;\n}\n", "engine/cuda/one.c:3:"),
     ("size", "base/long.c", "int x;\n" * 801, "base/long.c has 801 lines"),
+    ("size of a function", "base/long.c", "int f(int x)\n{\n" + "    x++;\n" * 58 + "    return x;\n}\n", "base/long.c:2: a function of 61 lines"),
+    ("size of a kernel", "kernels/cuda/long.cu", "__global__ void f(int *x)\n{\n" + "    ++*x;\n" * 149 + "}\n", "kernels/cuda/long.cu:2: a function of 151 lines"),
     ("clock", "tests/test_fast.py", f"assert {CLOCK} < 1\n", "tests/test_fast.py:1:"),
     ("word", "README.md", f"All {WORD} it.\n", "README.md:1:"),
     ("document", "base/cite.h", f"/* see {NOWHERE} */\n", NOWHERE),
