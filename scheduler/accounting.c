@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "scheduler/own.h"
+#include "scheduler/internal.h"
 
 /* A layer whose route is still open counts as full. */
 static void count_pages(struct scheduler *s)

@@ -1,7 +1,7 @@
 /* deadline: no request waits for ever. Four clocks per request, looked at a few dozen times a second. */
 #include <stdio.h>
 
-#include "scheduler/own.h"
+#include "scheduler/internal.h"
 
 static const int64_t LOOK_NS = 20000000;
 

@@ -2,7 +2,7 @@
  * rests: its ring is full, and it holds what it has until its client reads on. That is well where nobody
  * wants it. Where somebody does, the one that has rested longest is preempted, and stands apart from the
  * queue until its ring has room; then it waits like any other that was preempted. */
-#include "scheduler/own.h"
+#include "scheduler/internal.h"
 
 enum { REST_MS = 1000 }; /* nobody is parked before: a client may be slow for a moment */
 

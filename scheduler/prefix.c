@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "scheduler/prefix_own.h"
+#include "scheduler/prefix_internal.h"
 
 enum {
     NODES_PER_PAGE_SET = 4 /* room for nodes that gave their sparse layers' pages up */,

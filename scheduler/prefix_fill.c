@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "scheduler/prefix_own.h"
+#include "scheduler/prefix_internal.h"
 
 static float *sums_at(const struct prefix *p, float *sum, int layer)
 {

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "scheduler/prefix_own.h"
+#include "scheduler/prefix_internal.h"
 
 /* --- hashes */
 

@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "scheduler/bias.h"
-#include "scheduler/own.h"
+#include "scheduler/internal.h"
 #include "scheduler/reuse.h"
 
 static const double RETRY_SHARE = 0.25; /* of the queue is served when a refused client comes again */

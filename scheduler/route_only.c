@@ -3,7 +3,7 @@
  * routers when the last layer begins. */
 #include <math.h>
 
-#include "scheduler/own.h"
+#include "scheduler/internal.h"
 
 bool route_only_known(const struct scheduler *s, const struct request *r)
 {

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/heap.h"
 #include "base/log.h"
-#include "scheduler/own.h"
+#include "scheduler/internal.h"
 #include "scheduler/reuse.h"
 #include "scheduler/route_ask.h"
 

@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "server/api/gen_own.h"
+#include "server/api/gen_internal.h"
 
 enum {
     NEW_LEAST_TOK = 16, /* an answer of unnamed length is not made shorter than this to fit the pool */

@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "server/api/anthropic.h"
-#include "server/api/gen_own.h"
+#include "server/api/gen_internal.h"
 #include "server/api/turn.h"
 #include "server/api/whole_args.h"
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/api/gen_own.h"
+#include "server/api/gen_internal.h"
 
 enum { SCORES_AT_ONCE = 64 }; /* tokens of a prompt in one chunk of a stream */
 

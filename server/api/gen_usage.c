@@ -1,7 +1,7 @@
 /* gen_usage: what a generation has used: tokens, and the route of each prompt. Loop thread only. */
 #include <stdlib.h>
 
-#include "server/api/gen_own.h"
+#include "server/api/gen_internal.h"
 
 /* Where less was granted than the client asked for, the least of it. */
 static int clamped(const struct gen *g)

@@ -2,7 +2,7 @@
 #ifndef FLUXD_SERVER_API_RESPONSE_OUT_H
 #define FLUXD_SERVER_API_RESPONSE_OUT_H
 
-#include "server/api/gen_own.h"
+#include "server/api/gen_internal.h"
 #include "server/api/turn.h"
 
 enum { RESPONSE_ITEM_ID_BYTES = 160 };

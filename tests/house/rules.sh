@@ -39,6 +39,10 @@ out=$(sources base kernels engine scheduler server | xargs grep -HE '^#include "
       print file ": in no room" }')
 [ -z "$out" ] || { echo "$out"; breach "an include crosses a floor or a room"; }
 
+# What a folder keeps to itself has one name.
+out=$(git ls-files -- base kernels engine scheduler server | grep -E '(^|/|_)(own|int|private|priv|impl)\.h$' || true)
+[ -z "$out" ] || { echo "$out"; breach "a private header that is not called internal.h or x_internal.h"; }
+
 # One file speaks to each library.
 only() { # header, files allowed (egrep)
     out=$(sources base kernels engine scheduler server | xargs grep -lE "#include <$1" | grep -vE "^($2)$" || true)

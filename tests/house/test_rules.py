@@ -25,6 +25,7 @@ BREACHES = (
     ("include across rooms", "server/json/up.c", '#include "server/http/http.h"\n', "server/json/up.c: server/http/http.h"),
     ("include across floors, CUDA", "kernels/cuda/up.cu", '#include "engine/engine.h"\n', "kernels/cuda/up.cu: engine/engine.h"),
     ("private header", "server/main.c", '#include "scheduler/internal.h"\n', "scheduler/internal.h is private"),
+    ("name of a private header", "base/low_own.h", "int hidden(void);\n", "base/low_own.h"),
     ("no room", "server/attic/x.c", '#include "server/attic/y.h"\n#include "engine/engine.h"\n', "server/attic/x.c: engine/engine.h"),
     ("library", "engine/net.c", "#include <microhttpd.h>\n", "<microhttpd> is included by: engine/net.c"),
     ("library of the toolkit", "scheduler/gpu.c", "#include <cuda_runtime.h>\n", "<cuda_runtime> is included by: scheduler/gpu.c"),

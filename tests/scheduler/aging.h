@@ -5,7 +5,7 @@
 #define FLUXD_TESTS_SCHEDULER_AGING_H
 
 #include "base/check.h"
-#include "scheduler/own.h"
+#include "scheduler/internal.h"
 
 static inline void aging_check(const struct scheduler *s)
 {

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "scheduler/own.h"
+#include "scheduler/internal.h"
 #include "tests/base/cm.h"
 #include "tests/fake_engine.h"
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "scheduler/own.h"
+#include "scheduler/internal.h"
 #include "tests/base/cm.h"
 #include "tests/fake_engine.h"
 #include "tests/scheduler/aging.h"

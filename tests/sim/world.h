@@ -14,7 +14,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "scheduler/own.h"
+#include "scheduler/internal.h"
 #include "tests/scheduler/aging.h"
 
 enum {

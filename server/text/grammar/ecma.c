@@ -1,7 +1,7 @@
 /* ecma: a pattern's tree, and the regular expression made of it. */
 #include "server/text/grammar/ecma.h"
 
-#include "server/text/grammar/ecma_int.h"
+#include "server/text/grammar/ecma_internal.h"
 
 enum { DEPTH_MOST = 100, TREE_BYTES = 8 << 20, REPEAT_MOST = 1 << 24 };
 

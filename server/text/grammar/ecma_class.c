@@ -2,7 +2,7 @@
 #include <utf8proc.h>
 #include <stdlib.h>
 
-#include "server/text/grammar/ecma_int.h"
+#include "server/text/grammar/ecma_internal.h"
 #include "base/utf8.h"
 
 enum { RANGES_FIRST = 32, RANGES_MOST = 8192 };

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "server/text/grammar/ecma_int.h"
+#include "server/text/grammar/ecma_internal.h"
 #include "base/utf8.h"
 
 enum { DEPTH_MOST = 100, RANGES_MOST = 1024 };

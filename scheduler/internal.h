@@ -1,7 +1,7 @@
-/* own: what the files of the scheduler share behind scheduler.h. Engine thread, but for the fields between
- * the threads. */
-#ifndef FLUXD_SCHEDULER_OWN_H
-#define FLUXD_SCHEDULER_OWN_H
+/* internal: what the files of the scheduler share behind scheduler.h. Engine thread, but for the fields
+ * between the threads. */
+#ifndef FLUXD_SCHEDULER_INTERNAL_H
+#define FLUXD_SCHEDULER_INTERNAL_H
 
 #include "base/mailbox.h"
 #include "scheduler/admit.h"

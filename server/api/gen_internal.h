@@ -1,6 +1,6 @@
-/* gen_own: what gen.c (life) and the writers (what is said) share. Loop thread only. */
-#ifndef FLUXD_SERVER_API_GEN_OWN_H
-#define FLUXD_SERVER_API_GEN_OWN_H
+/* gen_internal: what gen.c (life) and the writers (what is said) share. Loop thread only. */
+#ifndef FLUXD_SERVER_API_GEN_INTERNAL_H
+#define FLUXD_SERVER_API_GEN_INTERNAL_H
 
 #include "server/api/answer.h"
 #include "server/api/choice.h"

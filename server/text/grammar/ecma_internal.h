@@ -1,6 +1,6 @@
-/* ecma_int: what the pattern's parser hands to its builder. */
-#ifndef FLUXD_SERVER_TEXT_GRAMMAR_ECMA_INT_H
-#define FLUXD_SERVER_TEXT_GRAMMAR_ECMA_INT_H
+/* ecma_internal: what the pattern's parser hands to its builder. */
+#ifndef FLUXD_SERVER_TEXT_GRAMMAR_ECMA_INTERNAL_H
+#define FLUXD_SERVER_TEXT_GRAMMAR_ECMA_INTERNAL_H
 
 #include "base/arena.h"
 #include "server/text/grammar/ecma.h"

@@ -1,7 +1,7 @@
-/* prefix_own: the tree of the prefix cache, as its files see it: prefix.c finds and shares, prefix_fill.c
- * fills, prefix_node.c keeps the nodes and evicts. */
-#ifndef FLUXD_SCHEDULER_PREFIX_OWN_H
-#define FLUXD_SCHEDULER_PREFIX_OWN_H
+/* prefix_internal: the tree of the prefix cache, as its files see it: prefix.c finds and shares,
+ * prefix_fill.c fills, prefix_node.c keeps the nodes and evicts. */
+#ifndef FLUXD_SCHEDULER_PREFIX_INTERNAL_H
+#define FLUXD_SCHEDULER_PREFIX_INTERNAL_H
 
 #include "base/hash.h"
 #include "base/list.h"
