@@ -30,6 +30,7 @@ struct backend {
     struct op_ctx *ctx; /* a device's is there when its work lists are */
     struct backend_ops op;
     enum dtype act, kv; /* types of activations and of the KV pages */
+    bool kv_codes;      /* pages may hold codes of 8 bits instead (kernels/kv_fp8.h) */
     int n_thread;
     bool tries_shapes; /* the first weight_done of a shape and type must run outside parallel regions */
 
@@ -65,6 +66,7 @@ struct backend {
     void (*move)(struct backend *b, void *to, const void *from, int64_t bytes); /* inside the device */
     enum err (*copy_in)(struct backend *b, void *to, const void *host, int64_t bytes);
     enum err (*copy_out)(struct backend *b, void *host, const void *from, int64_t bytes);
+    void (*kv_exp)(struct backend *b, int8_t *exp); /* of such pages, for ops of a host's ctx; else NULL */
     void (*close)(struct backend *b);
 };
 

@@ -114,6 +114,8 @@ static void move(struct backend *b, void *to, const void *from, int64_t bytes)
     memcpy(to, from, (size_t)bytes);
 }
 
+static void take_exp(struct backend *b, int8_t *exp) { ((struct backend_cpu *)b)->ctx.kv_exp = exp; }
+
 static void cpu_backend_close(struct backend *b)
 {
     if (b->ctx) cpu_close(b->ctx);
@@ -137,6 +139,7 @@ enum err backend_cpu_open(struct backend **out, const struct backend_conf *conf,
         .op = cpu_ops,
         .act = DT_F32,
         .kv = conf->dtype == ENGINE_DTYPE_F32 ? DT_F32 : DT_BF16,
+        .kv_codes = conf->dtype != ENGINE_DTYPE_F32,
         .n_thread = conf->n_thread > 0 ? conf->n_thread : n_core(),
         .tries_shapes = true,
         .hold_type = hold_type,
@@ -152,6 +155,7 @@ enum err backend_cpu_open(struct backend **out, const struct backend_conf *conf,
         .move = move,
         .copy_in = copy,
         .copy_out = copy,
+        .kv_exp = take_exp,
         .close = cpu_backend_close,
     };
     omp_set_num_threads(c->b.n_thread); /* of parallel regions that this thread opens, oneDNN's too */

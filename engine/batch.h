@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "kernels/ops.h" /* struct sample_row, struct sample_out, PAGE_TOK */
+#include "kernels/kv_fp8.h" /* entries of page tables */
+#include "kernels/ops.h"    /* struct sample_row, struct sample_out, PAGE_TOK */
 
 /* A layer's bit for one request (docs/attention-routes.md, route). */
 enum route_bit {
@@ -20,7 +21,9 @@ struct batch_seq {
     int slot;           /* [0, max_seqs): names the engine's own state of the sequence (residual stream) */
     const int32_t *tok; /* prompt, then answer so far */
     int n_prompt;
-    const int32_t *page; /* [L][page_stride]: page of each block of each layer; < 0: none */
+    const int32_t *page; /* [L][page_stride]: page of each block of each layer; < 0: none. Where full layers
+                            keep codes (engine_info.kv_codes), theirs name halves of pages; batch_code_page
+                            says what the engine makes of plain pages there */
     int page_stride;
     uint64_t page_stamp; /* another one whenever a page came into the table (of this slot, ever); 0: not kept,
                             look for yourself */
@@ -62,6 +65,15 @@ static inline bool batch_stays_open(struct batch_seq *s, int layer, uint8_t fixe
     if (fixed == ROUTE_OPEN && routers) return true;
     s->route[layer] = fixed == ROUTE_OPEN ? ROUTE_FULL : fixed;
     return false;
+}
+
+/* A block of a layer with bit 1, where such layers keep codes. Pages are plain while the bit is open, one for
+ * each block: then two blocks that a sequence wrote itself (from block `own` on) share the first one's. */
+static inline int32_t batch_code_page(const int32_t *page, int own, int block)
+{
+    const bool second = block % 2 == 1 && block - 1 >= own;
+    if (page[block] < 0 || page_has_codes(page[block])) return page[block];
+    return page_codes(page_id(page[block - second]), block);
 }
 
 /* The router's word on an open layer becomes its bit; tells when that is not the due one. */

@@ -145,6 +145,33 @@ static enum err open_rope(struct engine *e, struct err_note *note)
     return err == OK ? OK : err_set(note, err, NULL, "no memory for the table of angles");
 }
 
+/* --kv-cache-dtype. A checkpoint's own scales for keys and values are checked and not used: each row's
+ * exponent is at most one above the least that any scale without overflow could stand for, and fits its row,
+ * while a scale for all rows of a layer must fit the largest. */
+static enum err settle_kv(struct engine *e, const struct engine_conf *c, struct err_note *note)
+{
+    struct engine_info *i = &e->info;
+    const bool can = e->be->kv_codes;
+    if (c->kv == ENGINE_KV_FP8 && !can)
+        return err_set(note, ERR_CONFIG, "--kv-cache-dtype", "%s",
+                       c->dtype == ENGINE_DTYPE_F32
+                           ? "fp8_e4m3 does not go with --dtype f32, which keeps all numbers as they are"
+                           : "fp8_e4m3 needs a GPU of compute capability 9.0 (H100, H200), or the CPU");
+    if (c->kv == ENGINE_KV_BF16 && e->be->kv != DT_BF16)
+        return err_set(note, ERR_CONFIG, "--kv-cache-dtype", "bf16 does not go with --dtype f32");
+    i->kv_codes = can && (c->kv == ENGINE_KV_FP8 || (c->kv == ENGINE_KV_AUTO && e->spec.stored.kv_codes));
+    snprintf(i->kv, sizeof i->kv, "%s", i->kv_codes ? "fp8_e4m3" : e->be->kv == DT_F32 ? "f32" : "bf16");
+    if (i->kv_codes)
+        i->common_blocks = 0; /* a full layer's pages are not a sparse one's, from the first on */
+    return OK;
+}
+
+/* Of the pool, all that belongs to it counted. */
+static int64_t page_bytes(const struct engine *e)
+{
+    return memory_page_bytes(e->be, &e->spec) + (e->info.kv_codes ? memory_exp_bytes(&e->spec) : 0);
+}
+
 static int64_t default_pool_bytes(void)
 {
     const int64_t most = 8LL << 30, quarter = heap_host_bytes() / 4;
@@ -160,7 +187,7 @@ static int64_t pool_bytes(const struct engine *e, const struct engine_conf *c)
  * there). */
 static enum err check_pool(struct engine *e, const struct engine_conf *c, struct err_note *note)
 {
-    const int64_t want = pool_bytes(e, c), page = memory_page_bytes(e->be, &e->spec), n = want / page,
+    const int64_t want = pool_bytes(e, c), page = page_bytes(e), n = want / page,
                   most = memory_pages_most(&e->spec, e->info.max_seqs, e->info.max_len),
                   used = (n < most ? n : most) * page;
     e->info.page_bytes = page;
@@ -201,6 +228,15 @@ static int widest_code(const struct weights *w)
     return k;
 }
 
+/* Pages of codes that a device's prefill reads as bf16: those of the longest sequence, and of as many short
+ * ones as a call has rows for. */
+static int wide_pages(const struct engine *e)
+{
+    const int longest = (e->info.max_len + PAGE_TOK - 1) / PAGE_TOK,
+              many = e->max_tok / PAGE_TOK + e->info.max_seqs;
+    return e->info.on_host || !e->info.kv_codes ? 0 : longest > many ? longest : many;
+}
+
 static enum err open_memory(struct engine *e, const struct engine_conf *c, struct err_note *note)
 {
     struct engine_info *i = &e->info;
@@ -214,9 +250,12 @@ static enum err open_memory(struct engine *e, const struct engine_conf *c, struc
                             .choose_work = work_of_choice(e),
                             .code_k = widest_code(&e->w),
                             .stream_tok = i->max_prefill_tok,
-                            .pool_bytes = pool_bytes(e, c)};
+                            .pool_bytes = pool_bytes(e, c),
+                            .codes = i->kv_codes,
+                            .n_wide = wide_pages(e)};
     enum err err = memory_open(&e->mem, e->be, &e->spec, &m, note);
     if (err != OK) return err;
+    if (e->be->kv_exp) e->be->kv_exp(e->be, e->mem.exp);
     i->n_page = e->mem.n_page;
     i->workspace_bytes = e->mem.workspace_bytes;
     e->seg = calloc((size_t)e->max_tok, sizeof *e->seg);
@@ -350,6 +389,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     e->info.resumes = true;
     settle_device(e, c);
     fill_shape(e);
+    if ((err = settle_kv(e, c, note)) != OK) return err;
     if (!backend_on_host(e->be) && e->info.max_seqs > DEVICE_ROWS)
         return err_set(note, ERR_CONFIG, "--max-num-seqs", "must be in 1..%d on a GPU", DEVICE_ROWS);
     if ((err = check_pool(e, c, note)) != OK) return err;
@@ -411,18 +451,35 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
 
 void engine_drop(struct engine *e, int slot) { memory_stream_drop(&e->mem, slot); }
 
-static void *page_at(const struct engine *e, int32_t page)
+/* What an entry names: of a page, or of the half of one that has codes. */
+struct named {
+    char *data, *exp;
+    int64_t bytes, exp_bytes;
+};
+
+static struct named named_by(const struct engine *e, int32_t entry)
 {
-    CHECK(page >= 0 && page < e->mem.n_page);
-    return (char *)e->mem.pool + page * e->mem.page_bytes;
+    const struct memory *m = &e->mem;
+    const bool half = page_has_codes(entry);
+    const int64_t at = half ? page_half(entry) : entry, data = m->page_bytes >> half,
+                  exp = m->exp_bytes >> half;
+    CHECK(page_id(entry) >= 0 && page_id(entry) < m->n_page && (m->exp || !half));
+    return (struct named){.data = (char *)m->pool + at * data,
+                          .exp = m->exp ? (char *)m->exp + at * exp : NULL,
+                          .bytes = data,
+                          .exp_bytes = exp};
 }
 
 enum err engine_page_read(struct engine *e, int32_t page, void *to)
 {
-    return e->be->copy_out(e->be, to, page_at(e, page), e->mem.page_bytes);
+    const struct named p = named_by(e, page);
+    enum err err = e->be->copy_out(e->be, to, p.data, p.bytes);
+    return err == OK && p.exp ? e->be->copy_out(e->be, (char *)to + p.bytes, p.exp, p.exp_bytes) : err;
 }
 
 enum err engine_page_write(struct engine *e, int32_t page, const void *from)
 {
-    return e->be->copy_in(e->be, page_at(e, page), from, e->mem.page_bytes);
+    const struct named p = named_by(e, page);
+    enum err err = e->be->copy_in(e->be, p.data, from, p.bytes);
+    return err == OK && p.exp ? e->be->copy_in(e->be, p.exp, (const char *)from + p.bytes, p.exp_bytes) : err;
 }

@@ -13,6 +13,7 @@
 #include "engine/batch.h"
 
 enum engine_dtype { ENGINE_DTYPE_AUTO, ENGINE_DTYPE_BF16, ENGINE_DTYPE_F32 };
+enum engine_kv { ENGINE_KV_AUTO, ENGINE_KV_BF16, ENGINE_KV_FP8 }; /* of full layers */
 enum engine_device { ENGINE_DEVICE_AUTO, ENGINE_DEVICE_CUDA, ENGINE_DEVICE_CPU };
 /* What is made of numbers while loading: ENGINE_FP8, codes of 8 bits with a scale for each row. */
 enum engine_quantization { ENGINE_AS_STORED, ENGINE_FP8 };
@@ -23,6 +24,7 @@ struct engine_conf {
     const char *model;  /* directory or .gguf */
     const char *router; /* safetensors with the mask_allocator tensors, or NULL */
     enum engine_dtype dtype;
+    enum engine_kv kv;
     enum engine_device device;
     int device_index;                      /* which of several GPUs */
     enum engine_quantization quantization; /* of the layers' matrices that the file has as numbers */
@@ -57,7 +59,9 @@ struct engine_info {
     int n_layer, n_vocab, n_head, n_kv, head, d_model;
     int max_len; /* tokens a sequence may have */
     int max_seqs, max_prefill_tok, chunk_tok;
-    int n_page; /* pages of the pool */
+    char kv[16];   /* how full layers keep keys and values: "fp8_e4m3", or as all do, "bf16" or "f32" */
+    bool kv_codes; /* it is fp8_e4m3: a page holds two blocks of a full layer; sparse layers' hold one */
+    int n_page;    /* pages of the pool */
     int64_t page_bytes, weight_bytes, workspace_bytes;
     bool has_router;
     int router_pool_size;          /* P */
@@ -90,7 +94,8 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
 /* The sequence of this slot is gone: forget its state. Pages belong to the caller. */
 void engine_drop(struct engine *e, int slot);
 
-/* KV pages to and from host memory (preemption by swap). page_bytes each. */
+/* KV pages to and from host memory (preemption by swap), as entries of page tables name them: page_bytes
+ * each, half of that where it is a half of codes. */
 enum err engine_page_read(struct engine *e, int32_t page, void *to);
 enum err engine_page_write(struct engine *e, int32_t page, const void *from);
 

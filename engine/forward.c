@@ -26,27 +26,39 @@ enum err forward_norm(const struct call *c, void *out, const void *x, const void
                        .out = out, .x = x, .w = w, .x_stride = s->d, .n_tok = n, .d = s->d, .eps = s->eps});
 }
 
-enum err forward_rope(const struct call *c, int layer, int n, const struct layer_rows *rows)
+static struct qkrope_args rope_args(const struct call *c, int layer, int n, const struct layer_rows *rows)
 {
     const struct engine *e = c->e;
     const struct spec *s = &e->spec;
     void *const *vec = e->w.layer[layer].vec;
-    return op_of(c)->qkrope(ctx_of(c),
-                            &(struct qkrope_args){.qkv = e->mem.qkv,
-                                                  .qkv_stride = (int64_t)(s->n_head + 2 * s->n_kv) * s->head,
-                                                  .q = e->mem.q,
-                                                  .q_raw = rows->raw ? e->mem.q_raw : NULL,
-                                                  .pool = rows->page ? e->mem.pool : NULL,
-                                                  .page = rows->page,
-                                                  .pos = rows->pos,
-                                                  .rope = e->mem.rope,
-                                                  .q_norm = vec[VEC_Q_NORM],
-                                                  .k_norm = vec[VEC_K_NORM],
-                                                  .eps = s->eps,
-                                                  .n_tok = n,
-                                                  .n_head = s->n_head,
-                                                  .n_kv = s->n_kv,
-                                                  .head = s->head});
+    return (struct qkrope_args){.qkv = e->mem.qkv,
+                                .qkv_stride = (int64_t)(s->n_head + 2 * s->n_kv) * s->head,
+                                .q = e->mem.q,
+                                .q_raw = rows->raw ? e->mem.q_raw : NULL,
+                                .pool = rows->page ? e->mem.pool : NULL,
+                                .page = rows->page,
+                                .pos = rows->pos,
+                                .rope = e->mem.rope,
+                                .q_norm = vec[VEC_Q_NORM],
+                                .k_norm = vec[VEC_K_NORM],
+                                .eps = s->eps,
+                                .n_tok = n,
+                                .n_head = s->n_head,
+                                .n_kv = s->n_kv,
+                                .head = s->head};
+}
+
+enum err forward_rope(const struct call *c, int layer, int n, const struct layer_rows *rows)
+{
+    const struct qkrope_args a = rope_args(c, layer, n, rows);
+    return op_of(c)->qkrope(ctx_of(c), &a);
+}
+
+enum err forward_pages(const struct call *c, int layer, int n, const struct layer_rows *rows)
+{
+    struct qkrope_args a = rope_args(c, layer, n, rows);
+    a.q = a.q_raw = NULL;
+    return op_of(c)->qkrope(ctx_of(c), &a);
 }
 
 enum err forward_attend(const struct call *c, const struct attn_seg *seg)
@@ -163,7 +175,8 @@ static enum err attention(const struct call *c, int layer)
     if (forward_skips_attention(e, layer)) return OK;
     TRY(normed_product(c, layer, MAT_QKV, e->w.layer[layer].vec[VEC_ATTN_NORM], (struct around){0}));
     TRY(forward_rope(c, layer, c->n_tok, &rows));
-    if (rows.raw) TRY(e->forward->decide(c, layer));
+    if (rows.raw) TRY(e->forward->decide(c, layer, &rows));
+    if (rows.late) TRY(forward_pages(c, layer, c->n_tok, &rows));
     TRY(e->forward->runs(c, layer, &seg));
     TRY(forward_attend(c, seg));
     return product(c, layer, MAT_O, c->n_tok);

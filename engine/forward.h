@@ -30,6 +30,7 @@ struct call {
 struct layer_rows {
     const int32_t *pos, *page;
     bool raw;
+    bool late; /* pages depend on bits that are decided here: page is there behind that, not before */
 };
 
 /* What stands around a product with codes (weights of DT_FP8) and is done by it. */
@@ -61,8 +62,8 @@ struct forward {
     /* The stages of a layer that are not ops, in their order. Before its norm: the bits of prompts whose rows
      * are not all in the call, in the buffers that the call itself needs next; what the other rows need. */
     enum err (*enter)(const struct call *c, int layer, struct layer_rows *rows);
-    /* rows.raw: the bits of the other prompts, from memory.q_raw. */
-    enum err (*decide)(const struct call *c, int layer);
+    /* rows.raw: the bits of the other prompts, from memory.q_raw; rows.late: the pages. */
+    enum err (*decide)(const struct call *c, int layer, struct layer_rows *rows);
     /* The runs that attention goes through, with the blocks that they chose. */
     enum err (*runs)(const struct call *c, int layer, const struct attn_seg **seg);
     /* A product whose weights are codes; NULL where none are held so. */
@@ -85,6 +86,8 @@ enum err forward_embed(const struct call *c, void *out, const int32_t *id, int n
 enum err forward_norm(const struct call *c, void *out, const void *x, const void *w, int n);
 /* n rows of memory.qkv to q, to q_raw where rows.raw, and to the pages where there are any. */
 enum err forward_rope(const struct call *c, int layer, int n, const struct layer_rows *rows);
+/* The same rows' keys and values to the pages alone. */
+enum err forward_pages(const struct call *c, int layer, int n, const struct layer_rows *rows);
 enum err forward_attend(const struct call *c, const struct attn_seg *seg);
 /* n normed rows of memory.h that are not the call's own to q_raw: what the router pools. Overwrites qkv and
  * q.

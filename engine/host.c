@@ -126,23 +126,36 @@ static bool is_open(const struct call *c, const struct span *sp, int layer)
 
 /* --- one layer */
 
+static const struct kind *kind_of(const struct call *c, const struct span *sp, int layer)
+{
+    return &c->e->kinds.side[layer][sp->seq->route[layer] == ROUTE_FULL];
+}
+
+/* The layer's pages up to the span's last row, as kernels read them. */
+static const int32_t *pages_of(const struct call *c, const struct span *sp, int layer)
+{
+    const struct engine *e = c->e;
+    const struct batch_seq *seq = sp->seq;
+    const int32_t *page = seq->page + (int64_t)layer * seq->page_stride;
+    int32_t *to = (int32_t *)e->mem.codes_page + (int64_t)seq->slot * blocks_of(e->info.max_len);
+    if (!e->info.kv_codes || seq->route[layer] != ROUTE_FULL) return page;
+    for (int b = 0; b < blocks_of(sp->pos0 + sp->n); b++)
+        to[b] = batch_code_page(page, seq->n_cached / PAGE_TOK, b);
+    return to;
+}
+
 static void write_pages(const struct call *c, int layer)
 {
     int32_t *page = c->e->mem.tok_page;
     for (int i = 0; i < c->n_span; i++) {
         const struct span *sp = &c->span[i];
-        const int32_t *pages = sp->seq->page + (int64_t)layer * sp->seq->page_stride;
+        const int32_t *pages = pages_of(c, sp, layer);
         for (int r = 0; r < sp->n; r++) {
             int32_t id = pages[(sp->pos0 + r) / PAGE_TOK];
-            CHECK(id < c->e->mem.n_page);
+            CHECK(page_id(id) < c->e->mem.n_page);
             page[sp->row0 + r] = id;
         }
     }
-}
-
-static const struct kind *kind_of(const struct call *c, const struct span *sp, int layer)
-{
-    return &c->e->kinds.side[layer][sp->seq->route[layer] == ROUTE_FULL];
 }
 
 /* Where the choice of a prompt's query blocks from pos0 on stands: [block][H][words], for each slot and each
@@ -165,7 +178,7 @@ static enum err choose(const struct call *c, const struct span *sp, int layer, c
     struct choose_args a = {.q = row_of(e, e->mem.q, sp->row0, q_width(s)),
                             .q_stride = q_width(s),
                             .pool = e->mem.pool,
-                            .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride,
+                            .page = pages_of(c, sp, layer),
                             .pos0 = sp->pos0,
                             .n_row = sp->n,
                             .n_prompt = sp->seq->n_prompt,
@@ -194,7 +207,7 @@ static struct attn_seg make_seg(const struct call *c, const struct span *sp, int
                          .sink_blocks = k->no_sink ? 0 : e->info.sink_blocks,
                          .local_blocks = e->info.local_blocks,
                          .dense_from = forward_dense_from(e, sp->seq),
-                         .page = sp->seq->page + (int64_t)layer * sp->seq->page_stride,
+                         .page = pages_of(c, sp, layer),
                          .full_head = k->full_head};
     if (a.kind == ATTN_LIST) {
         a.keep = keep_at(e, sp->seq, k->hold, sp->pos0);
@@ -230,14 +243,19 @@ static enum err enter(const struct call *c, int layer, struct layer_rows *rows)
         else
             TRY(decide_one(c, &c->span[i], layer, false));
     }
-    if (!skips) write_pages(c, layer);
+    rows->late = rows->raw && c->e->info.kv_codes;
+    if (rows->late) rows->page = NULL;
+    if (!skips && !rows->late) write_pages(c, layer);
     return OK;
 }
 
-static enum err decide(const struct call *c, int layer)
+static enum err decide(const struct call *c, int layer, struct layer_rows *rows)
 {
     for (int i = 0; i < c->n_span; i++)
         if (is_open(c, &c->span[i], layer)) TRY(decide_one(c, &c->span[i], layer, true));
+    if (!rows->late) return OK;
+    write_pages(c, layer);
+    rows->page = c->e->mem.tok_page;
     return OK;
 }
 

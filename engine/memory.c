@@ -14,6 +14,8 @@ int64_t memory_page_bytes(const struct backend *b, const struct spec *s)
     return (int64_t)s->n_kv * 2 * PAGE_TOK * s->head * quant_type(b->kv)->block_bytes;
 }
 
+int64_t memory_exp_bytes(const struct spec *s) { return (int64_t)s->n_kv * 2 * PAGE_TOK * 2; }
+
 int64_t memory_pages_most(const struct spec *s, int max_seqs, int max_len)
 {
     return (int64_t)max_seqs * s->n_layer * ((max_len + PAGE_TOK - 1) / PAGE_TOK);
@@ -63,7 +65,9 @@ static enum err open_pool(struct memory *m, struct backend *b, const struct spec
     const bool on_host = backend_on_host(b);
     int64_t left = b->mem_left(b), want = c->pool_bytes || on_host ? c->pool_bytes : left - POOL_LEAVES;
     int64_t most = memory_pages_most(s, c->max_seqs, c->max_len);
-    int64_t n = (want > 0 ? want : 0) / m->page_bytes;
+    const int64_t wide = c->n_wide * m->page_bytes, each = m->page_bytes + m->exp_bytes;
+    if (!c->pool_bytes && !on_host) want -= wide;
+    int64_t n = (want > 0 ? want : 0) / each;
     if (!c->pool_bytes && !on_host && n < s->n_layer)
         return err_set(
             note, ERR_CONFIG, "--gpu-memory-utilization",
@@ -71,15 +75,18 @@ static enum err open_pool(struct memory *m, struct backend *b, const struct spec
             "no room for KV pages; raise it, lower --prefill-chunk-tokens or --max-model-len, or end what else holds the device's memory",
             (long long)left >> 20, (long long)POOL_LEAVES >> 20);
     m->n_page = (int)(n < most ? n : most < INT32_MAX ? most : INT32_MAX);
-    m->pool = b->mem_new(b, m->n_page * m->page_bytes);
-    if (m->pool) return OK;
+    m->n_wide = c->n_wide;
+    m->workspace_bytes += wide;
+    m->pool = b->mem_new(b, (m->n_page + m->n_wide) * m->page_bytes);
+    if (c->codes) m->exp = b->mem_new(b, m->n_page * m->exp_bytes);
+    if (m->pool && (m->exp || !c->codes)) return OK;
     if (on_host)
         return err_set(note, ERR_CONFIG, "--kv-pool-bytes", "no memory for a KV pool of %lld bytes: lower it",
                        (long long)c->pool_bytes);
     return err_set(
         note, ERR_CONFIG, "--kv-pool-bytes",
         "a KV pool of %lld MiB does not fit the %lld MiB of the device that are free beside weights and workspaces: lower it",
-        (long long)(m->n_page * m->page_bytes) >> 20, (long long)left >> 20);
+        (long long)(m->n_page * each + wide) >> 20, (long long)left >> 20);
 }
 
 enum err memory_open(struct memory *m, struct backend *b, const struct spec *s, const struct memory_conf *c,
@@ -87,6 +94,7 @@ enum err memory_open(struct memory *m, struct backend *b, const struct spec *s, 
 {
     *m = (struct memory){.row_bytes = s->d * (int64_t)quant_type(b->act)->block_bytes};
     m->page_bytes = memory_page_bytes(b, s);
+    m->exp_bytes = c->codes ? memory_exp_bytes(s) : 0;
     enum err err = open_workspaces(m, b, s, c, note);
     return err == OK ? open_pool(m, b, s, c, note) : err;
 }
@@ -96,7 +104,8 @@ void memory_close(struct memory *m, struct backend *b)
 #define MEMORY_FREE(name, rows, cols, elem) b->mem_free(b, m->name, m->name##_bytes);
     MEMORY_BUFFERS(MEMORY_FREE)
 #undef MEMORY_FREE
-    b->mem_free(b, m->pool, m->n_page * m->page_bytes);
+    b->mem_free(b, m->pool, (m->n_page + m->n_wide) * m->page_bytes);
+    b->mem_free(b, m->exp, m->n_page * m->exp_bytes);
     b->mem_free(b, m->stream, m->stream_bytes);
     free(m->block);
     free(m->free_block);

@@ -31,6 +31,7 @@
     X(id, c->max_tok, 1, 4)                                                                                  \
     X(pos, c->max_tok, 1, 4)                                                                                 \
     X(tok_page, c->max_tok, 1, 4)                                                                            \
+    X(codes_page, c->codes ? c->max_seqs : 0, memory_blocks(c), 4) /* the host's: a layer's, by slot */      \
     X(rpos, c->router_tok, 1, 4)                                                                             \
     X(tok_row, c->logit_tok, 1, 4)                                                                           \
     X(pooled, 1, s->head, 4)                                                                                 \
@@ -50,6 +51,8 @@ struct memory_conf {
     int code_k;          /* widest row of a product with codes; 0: there are none */
     int stream_tok;      /* prompt tokens whose residual stream is held at once */
     int64_t pool_bytes;  /* 0: what is left of the device's memory */
+    bool codes;          /* pages may hold codes (kernels/kv_fp8.h) */
+    int n_wide;          /* pages behind the pool's, into which a call's pages of codes are widened */
 };
 
 static inline int memory_blocks(const struct memory_conf *c)
@@ -67,9 +70,10 @@ struct memory {
     int64_t name##_bytes;
     MEMORY_BUFFERS(MEMORY_FIELD)
 #undef MEMORY_FIELD
-    void *pool; /* [n_page] KV pages, [G][K|V][PAGE_TOK][K] each */
-    int n_page;
-    int64_t page_bytes;
+    void *pool; /* [n_page] KV pages, [G][K|V][PAGE_TOK][K] each, and n_wide more */
+    void *exp;  /* [n_page][2 halves][G][K|V][PAGE_TOK] exponents of pages that hold codes; NULL: none may */
+    int n_page, n_wide;
+    int64_t page_bytes, exp_bytes; /* of a page: in pool, in exp */
 
     /* Residual streams: blocks of PAGE_TOK rows, taken as a prompt's first layer runs and freed by
      * engine_drop or the last piece. */
@@ -82,7 +86,8 @@ struct memory {
     int64_t workspace_bytes; /* all of the above but the pool */
 };
 
-int64_t memory_page_bytes(const struct backend *b, const struct spec *s);
+int64_t memory_page_bytes(const struct backend *b, const struct spec *s); /* in the pool */
+int64_t memory_exp_bytes(const struct spec *s); /* beside it, where it holds codes */
 int64_t memory_pages_most(const struct spec *s, int max_seqs, int max_len); /* more can never be used */
 enum err memory_open(struct memory *out, struct backend *b, const struct spec *s, const struct memory_conf *c,
                      struct err_note *note);

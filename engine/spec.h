@@ -61,7 +61,8 @@ struct stored_spec {
     struct stored_scheme scheme[STORED_MOST];
     int n_scheme;
     uint8_t part[SPEC_LAYER_MOST][STORED_PART_MOST], head;
-    bool kv_scales; /* the file has scales for keys and values */
+    bool kv_codes;  /* keys and values are meant to be kept as e4m3 */
+    bool kv_scales; /* the file has scales for them */
 };
 
 struct spec {

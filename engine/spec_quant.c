@@ -334,6 +334,7 @@ static enum err read_kv_scheme(const struct reader *r, struct spec *s)
     TRY(read_bool_or(&in, "symmetric", true, &symmetric));
     if (!symmetric) return key_bad(&in, "symmetric", "keys and values: type float has no zero points");
     TRY(read_bool_or(&in, "dynamic", false, &dynamic));
+    s->stored.kv_codes = true;
     s->stored.kv_scales = !dynamic;
     return OK;
 }

@@ -22,7 +22,8 @@ build/gpu/fault_gpu.o: tests/server/fault_gpu.cu tests/server/fault_gpu.h
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -c $< -o $@
 # The small ops meet the plain C references.
-REF_O := $(patsubst %,build/gpu/engine/kernels/cpu/%_ref.o,rmsnorm qkrope swiglu router sample)
+CODES_O := $(patsubst %,build/gpu/engine/kernels/cpu/%.o,quant_fp8 kv_fp8 kv_fp8_cpu)
+REF_O := $(patsubst %,build/gpu/engine/kernels/cpu/%_ref.o,rmsnorm qkrope swiglu router sample) $(CODES_O)
 build/gpu/test_ops: tests/kernels/cuda/gpu_ops.cu $(TEST_HDR) $(GPU_OBJ) $(REF_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
 # What host code takes of base: the linker picks.
@@ -34,7 +35,7 @@ FP8_O := $(patsubst %,build/gpu/engine/%.o,kernels/cpu/quant_fp8 kernels/cpu/kv_
 build/gpu/test_fp8 build/gpu/test_kv_fp8: build/gpu/test_%: tests/kernels/cuda/gpu_%.cu $(TEST_HDR) $(GPU_OBJ) $(FP8_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) $(FP8_O) -ldl -o $@
 # What the CPU chooses by definition.
-build/gpu/test_choose: tests/kernels/cuda/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/cpu/choose_ref.o
+build/gpu/test_choose: tests/kernels/cuda/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/cpu/choose_ref.o $(CODES_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
 # Host code that loads cuBLASLt.
 build/gpu/test_lt: tests/kernels/cuda/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,kernels/cuda/gemm_lt tests/kernels/count_malloc) $(BASE_A)

@@ -73,12 +73,13 @@ void accounting_check(const struct scheduler *s)
     for (int i = 0; i < s->info->max_seqs; i++) {
         const struct kvmap *m = &s->seq[i].map;
         for (int64_t k = 0; k < (int64_t)m->n_layer * m->stride; k++) {
-            CHECK(m->page[k] < s->info->n_page);
-            if (m->page[k] >= 0) owned[m->page[k]]++;
+            CHECK(page_id(m->page[k]) < s->info->n_page);
+            if (m->page[k] >= 0) owned[page_id(m->page[k])]++;
         }
     }
     for (int i = 0; i < s->info->n_page; i++)
-        CHECK(owned[i] == kvpool_owners(s->core.pool, i) && (owned[i] <= 1 || s->core.prefix));
+        CHECK(owned[i] == kvpool_owners(s->core.pool, i) &&
+              (owned[i] <= 1 + s->info->kv_codes || s->core.prefix));
     if (s->core.prefix) prefix_check(s->core.prefix);
     free(owned);
     swap_check(s->swap);

@@ -10,11 +10,9 @@ bool admit_fits(const struct admit_room *room, const struct admit_ask *a)
 static double unevenness(const struct plan_limits *lim, const struct admit_room *room,
                          const struct admit_ask *a)
 {
-    int all = blocks_of(a->n_tok), window = lim->sink_blocks + lim->local_blocks;
-    int sparse = all < window ? all : window;
     int64_t most = 0, sum = 0;
     for (int l = 0; l < lim->n_layer; l++) {
-        int64_t pages = room->layer_pages[l] + (a->route[l] == ROUTE_SPARSE ? sparse : all);
+        int64_t pages = room->layer_pages[l] + plan_layer_pages(lim, a->route[l], a->n_tok);
         most = pages > most ? pages : most;
         sum += pages;
     }

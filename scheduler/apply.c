@@ -70,7 +70,7 @@ static void count_lengths(struct scheduler_stats *t, const struct request *r)
 void apply_end(struct sched_core *k, struct seq *s, struct request *r, enum finish finish, enum err why)
 {
     int n_tok = r->shared.use.n_prompt + r->shared.use.n_answer;
-    r->shared.use.kv_pages_full = (int64_t)k->lim.n_layer * blocks_of(n_tok);
+    r->shared.use.kv_pages_full = (int64_t)k->lim.n_layer * plan_layer_pages(&k->lim, ROUTE_FULL, n_tok);
     if (s) {
         count_held(k, s);
         if (s->phase == SEQ_DECODE) r->shared.use.decode_ns += k->now_ns - s->decode_from_ns;
@@ -191,6 +191,9 @@ void apply_piece(struct sched_core *k, struct seq *s, const struct plan_piece *q
     s->moved_ns = k->now_ns;
     count_held(k, s);
     bool layer_done = q->tok1 == r->ask.n_prompt;
+    for (int l = q->layer0; l < q->layer1; l++) /* those that were open when it was planned */
+        if (plan_codes(&k->lim, s->view.route[l]))
+            kvmap_settle(&s->map, k->pool, l, q->tok0 / PAGE_TOK, blocks_of(q->tok1));
     reuse_note(k, s, q); /* before dead pages go */
     for (int l = q->layer0; l < q->layer1; l++) {
         if (s->view.route[l] != ROUTE_SPARSE || (!layer_done && !k->lim.sparse_streams)) continue;

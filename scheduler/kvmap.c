@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "engine/batch.h"
 
 bool kvmap_init(struct kvmap *m, int n_layer, int stride)
 {
@@ -36,36 +37,94 @@ void kvmap_fini(struct kvmap *m)
 
 static int32_t *row(const struct kvmap *m, int layer) { return m->page + (int64_t)layer * m->stride; }
 
-int kvmap_lack(const struct kvmap *m, int layer, int block0, int block1)
+/* The other half of this entry's page stands at the block beside it. */
+static bool has_twin(const struct kvmap *m, int layer, int block)
+{
+    const int32_t *p = row(m, layer);
+    return page_has_codes(p[block]) && (block ^ 1) < m->stride && p[block ^ 1] == (p[block] ^ 1);
+}
+
+/* An odd block goes where the one before it is, if that is the sequence's own. */
+static bool joins(const struct kvmap *m, int block, bool codes)
+{
+    return codes && block % 2 == 1 && block - 1 >= m->own;
+}
+
+int kvmap_lack(const struct kvmap *m, int layer, int block0, int block1, bool codes)
 {
     const int32_t *p = row(m, layer);
     int n = 0;
-    for (int i = block0; i < block1; i++) n += p[i] < 0;
+    for (int i = block0; i < block1; i++)
+        n += p[i] < 0 && !(joins(m, i, codes) && (i > block0 || page_has_codes(p[i - 1])));
     return n;
 }
 
-bool kvmap_take(struct kvmap *m, struct kvpool *pool, int layer, int block0, int block1)
+static void count(struct kvmap *m, int layer, int n)
 {
-    CHECK(layer >= 0 && layer < m->n_layer && block0 >= 0 && block1 <= m->stride);
-    int n = kvmap_lack(m, layer, block0, block1);
-    if (n > kvpool_n_free(pool)) return false;
-    int32_t *p = row(m, layer);
-    for (int i = block0; i < block1; i++)
-        if (p[i] < 0) CHECK(kvpool_take(pool, 1, &p[i]));
     m->held[layer] += n;
     m->n_held += n;
-    m->stamp += n > 0;
+}
+
+bool kvmap_take(struct kvmap *m, struct kvpool *pool, int layer, int block0, int block1, bool codes)
+{
+    CHECK(layer >= 0 && layer < m->n_layer && block0 >= 0 && block1 <= m->stride);
+    int n = kvmap_lack(m, layer, block0, block1, codes);
+    if (n > kvpool_n_free(pool)) return false;
+    int32_t *p = row(m, layer);
+    for (int i = block0; i < block1; i++) {
+        if (p[i] >= 0) continue;
+        m->stamp++;
+        if (joins(m, i, codes) && page_has_codes(p[i - 1])) {
+            p[i] = p[i - 1] ^ 1;
+            kvpool_share(pool, page_id(p[i]));
+        } else {
+            CHECK(kvpool_take(pool, 1, &p[i]));
+            if (codes) p[i] = page_codes(p[i], i);
+        }
+    }
+    count(m, layer, n);
     return true;
 }
 
-void kvmap_share(struct kvmap *m, struct kvpool *pool, int layer, int block, int32_t page)
+void kvmap_share(struct kvmap *m, struct kvpool *pool, int layer, int block, int32_t entry)
 {
     CHECK(layer >= 0 && layer < m->n_layer && block >= 0 && block < m->stride && row(m, layer)[block] < 0);
-    kvpool_share(pool, page);
-    row(m, layer)[block] = page;
-    m->held[layer]++;
-    m->n_held++;
+    kvpool_share(pool, page_id(entry));
+    row(m, layer)[block] = entry;
+    count(m, layer, !has_twin(m, layer, block));
+    if (block >= m->own) m->own = block + 1;
     m->stamp++;
+}
+
+int kvmap_settle(struct kvmap *m, struct kvpool *pool, int layer, int block0, int block1)
+{
+    int32_t *p = row(m, layer);
+    int given = 0;
+    for (int i = block0 > m->own ? block0 : m->own; i < block1; i++) {
+        if (p[i] < 0 || page_has_codes(p[i])) continue;
+        m->stamp++;
+        if (joins(m, i, true)) {
+            kvpool_give(pool, 1, &p[i]);
+            p[i] = p[i - 1] ^ 1;
+            kvpool_share(pool, page_id(p[i]));
+            given++;
+        } else {
+            p[i] = page_codes(p[i], i);
+        }
+    }
+    count(m, layer, -given);
+    return given;
+}
+
+void kvmap_shared(struct kvmap *m)
+{
+    m->odd = 0;
+    for (int l = 0; l < m->n_layer; l++) {
+        const int32_t *p = row(m, l);
+        if (m->own == 0 || !page_has_codes(p[0])) continue;
+        for (int i = 0; i < m->own; i++) m->odd += i % 2 == 0 || !has_twin(m, l, i);
+        m->odd -= m->own / 2;
+    }
 }
 
 int kvmap_give_dead(struct kvmap *m, struct kvpool *pool, int layer, int sink_blocks, int local_blocks,
@@ -77,13 +136,13 @@ int kvmap_give_dead(struct kvmap *m, struct kvpool *pool, int layer, int sink_bl
     int given = 0;
     for (int i = from; i < to && i < m->stride; i++) {
         if (p[i] < 0) continue;
+        CHECK(!page_has_codes(p[i]));
         kvpool_give(pool, 1, &p[i]);
         p[i] = -1;
         given++;
     }
     if (to > m->low[layer]) m->low[layer] = to;
-    m->held[layer] -= given;
-    m->n_held -= given;
+    count(m, layer, -given);
     return given;
 }
 
@@ -94,13 +153,14 @@ int kvmap_give_all(struct kvmap *m, struct kvpool *pool)
         int32_t *p = row(m, l);
         for (int i = 0; i < m->stride; i++) {
             if (p[i] < 0) continue;
-            kvpool_give(pool, 1, &p[i]);
+            const int32_t id = page_id(p[i]);
+            given += !has_twin(m, l, i);
+            kvpool_give(pool, 1, &id);
             p[i] = -1;
-            given++;
         }
         m->low[l] = m->held[l] = 0;
     }
     CHECK(given == m->n_held);
-    m->n_held = 0;
+    m->n_held = m->own = m->odd = 0;
     return given;
 }

@@ -6,11 +6,13 @@
 
 #include "base/check.h"
 
+enum { KEEPS_MOST = 2 }; /* blocks in a page */
+
 struct kvpool {
-    int n, n_free, n_idle, n_kept;
+    int n, n_free, n_idle, n_kept, n_keeps;
     int32_t *stack;  /* [n_free] */
     int32_t *owners; /* [n] */
-    uint8_t *kept;   /* [n] by the prefix cache */
+    uint8_t *kept;   /* [n] by the prefix cache, so many times */
 };
 
 struct kvpool *kvpool_new(int n_pages)
@@ -70,15 +72,16 @@ void kvpool_give(struct kvpool *p, int n, const int32_t *page)
 
 void kvpool_keep(struct kvpool *p, int32_t page)
 {
-    CHECK(page >= 0 && page < p->n && p->owners[page] > 0 && !p->kept[page]);
-    p->kept[page] = 1;
-    p->n_kept++;
+    CHECK(page >= 0 && page < p->n && p->owners[page] > 0 && p->kept[page] < KEEPS_MOST);
+    p->n_kept += p->kept[page]++ == 0;
+    p->n_keeps++;
 }
 
 void kvpool_drop(struct kvpool *p, int32_t page)
 {
     CHECK(page >= 0 && page < p->n && p->kept[page]);
-    p->kept[page] = 0;
+    p->n_keeps--;
+    if (--p->kept[page] > 0) return;
     p->n_kept--;
     if (p->owners[page] > 0) return;
     p->n_idle--;
@@ -88,6 +91,7 @@ void kvpool_drop(struct kvpool *p, int32_t page)
 int kvpool_n_idle(const struct kvpool *p) { return p->n_idle; }
 int kvpool_n_used(const struct kvpool *p) { return p->n - p->n_free - p->n_idle; }
 int kvpool_n_kept(const struct kvpool *p) { return p->n_kept; }
+int kvpool_n_keeps(const struct kvpool *p) { return p->n_keeps; }
 int kvpool_owners(const struct kvpool *p, int32_t page) { return p->owners[page]; }
 
 int kvpool_n_free(const struct kvpool *p) { return p->n_free; }
@@ -95,12 +99,13 @@ int kvpool_n_pages(const struct kvpool *p) { return p->n; }
 
 void kvpool_check(const struct kvpool *p)
 {
-    int owned = 0, idle = 0, kept = 0;
+    int owned = 0, idle = 0, kept = 0, keeps = 0;
     for (int i = 0; i < p->n; i++) {
         owned += p->owners[i] > 0;
-        kept += p->kept[i];
+        kept += p->kept[i] > 0;
+        keeps += p->kept[i];
         idle += p->kept[i] && p->owners[i] == 0;
     }
-    CHECK(owned == kvpool_n_used(p) && idle == p->n_idle && kept == p->n_kept);
+    CHECK(owned == kvpool_n_used(p) && idle == p->n_idle && kept == p->n_kept && keeps == p->n_keeps);
     for (int i = 0; i < p->n_free; i++) CHECK(p->owners[p->stack[i]] == 0 && !p->kept[p->stack[i]]);
 }

@@ -8,12 +8,18 @@ enum {
     PIECE_TOK = PAGE_TOK
 }; /* smallest piece; pieces end on page edges so that a page is written by one piece */
 
+int plan_layer_pages(const struct plan_limits *lim, uint8_t bit, int n_tok)
+{
+    const int all = blocks_of(n_tok), window = lim->sink_blocks + lim->local_blocks;
+    const int sparse = all < window ? all : window, full = lim->codes ? (all + 1) / 2 : all;
+    return bit == ROUTE_SPARSE || (bit == ROUTE_OPEN && sparse > full) ? sparse : full;
+}
+
 int plan_promise(const struct plan_limits *lim, const uint8_t *route, int n_tok)
 {
-    int all = blocks_of(n_tok), window = lim->sink_blocks + lim->local_blocks;
-    int sparse = all < window ? all : window;
-    int n = 0;
-    for (int l = 0; l < lim->n_layer; l++) n += route[l] == ROUTE_SPARSE ? sparse : all;
+    int n = 0, pages[3];
+    for (uint8_t bit = 0; bit < 3; bit++) pages[bit] = plan_layer_pages(lim, bit, n_tok);
+    for (int l = 0; l < lim->n_layer; l++) n += pages[route[l]];
     return n;
 }
 
@@ -95,12 +101,18 @@ static int even_tokens(const struct plan_limits *lim, const struct cost *c, cons
     return tok1;
 }
 
-static int piece_pages(const struct seq *s, const struct plan_piece *q)
+static int piece_pages(const struct plan_limits *lim, const struct seq *s, const struct plan_piece *q)
 {
     int n = 0;
     for (int l = q->layer0; l < q->layer1; l++)
-        n += kvmap_lack(&s->map, l, q->tok0 / PAGE_TOK, blocks_of(q->tok1));
+        n +=
+            kvmap_lack(&s->map, l, q->tok0 / PAGE_TOK, blocks_of(q->tok1), plan_codes(lim, s->view.route[l]));
     return n;
+}
+
+int plan_piece_pages(const struct plan_limits *lim, struct seq *const *seq, const struct plan_piece *q)
+{
+    return piece_pages(lim, seq[q->seq], q);
 }
 
 struct ask {
@@ -114,7 +126,7 @@ struct ask {
 
 static bool add_piece(struct plan *p, const struct ask *a, struct plan_piece q, int *n_free)
 {
-    int pages = piece_pages(a->seq, &q);
+    int pages = piece_pages(a->lim, a->seq, &q);
     if (pages > *n_free || p->n_piece == p->max_piece) return false;
     *n_free -= pages;
     p->piece[p->n_piece++] = q;
@@ -231,12 +243,14 @@ static uint64_t prompt_key(const struct plan_limits *lim, const struct cost *c, 
            (uint64_t)(fmin(fmax(us, -MOST_US), MOST_US) + (double)(INT64_C(1) << 46));
 }
 
+/* A half counts as one: that is the part of a page's bytes that it has. */
 static double pages_read(const struct plan_limits *lim, const struct seq *s)
 {
     int all = s->pos / PAGE_TOK + 1, window = lim->sink_blocks + lim->local_blocks;
     int full = 0;
     for (int l = 0; l < lim->n_layer; l++) full += s->view.route[l] == ROUTE_FULL;
-    return (double)full * all + (double)(lim->n_layer - full) * (all < window ? all : window);
+    return full * (lim->codes ? 0.5 : 1) * all +
+           (double)(lim->n_layer - full) * (all < window ? all : window);
 }
 
 static struct elder plan_rows(struct plan *p, const struct plan_limits *lim, struct seq *const *seq, int n,
@@ -248,7 +262,8 @@ static struct elder plan_rows(struct plan *p, const struct plan_limits *lim, str
         const struct seq *s = seq[i];
         if (!s->req || s->phase != SEQ_DECODE || request_room(s->req) == 0) continue;
         int need = 0, b = s->pos / PAGE_TOK;
-        for (int l = 0; seq_on_new_page(s) && l < lim->n_layer; l++) need += kvmap_lack(&s->map, l, b, b + 1);
+        for (int l = 0; seq_on_new_page(s) && l < lim->n_layer; l++)
+            need += kvmap_lack(&s->map, l, b, b + 1, plan_codes(lim, s->view.route[l]));
         if (need > *n_free)
             continue; /* rests until pages come back; admission and preemption see to it that they do */
         *n_free -= need;

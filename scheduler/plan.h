@@ -23,6 +23,7 @@
 
 struct plan_limits {
     int n_layer, chunk_tok, n_page;
+    bool codes; /* a page holds two blocks of a full layer */
     int sink_blocks, local_blocks;
     bool sparse_streams;
     double itl_target_ms; /* a step with rows, at most; 0: as stretch says */
@@ -63,7 +64,18 @@ bool plan_overdue(const struct plan_limits *lim, const struct request *r, int64_
 void plan_step(struct plan *p, const struct plan_limits *lim, const struct cost *cost, struct seq *const *seq,
                int n, int n_free, int64_t now_ns);
 
-/* Pages a sequence may hold at its end, given the bits known so far (open layers count as full). */
+static inline bool plan_codes(const struct plan_limits *lim, uint8_t bit)
+{
+    return lim->codes && bit == ROUTE_FULL;
+}
+
+/* Pages that a layer with this bit holds of so many tokens; open: the most that it may come to. */
+int plan_layer_pages(const struct plan_limits *lim, uint8_t bit, int n_tok);
+
+/* Pages that a piece takes. */
+int plan_piece_pages(const struct plan_limits *lim, struct seq *const *seq, const struct plan_piece *q);
+
+/* Pages a sequence may hold at its end, given the bits known so far. */
 int plan_promise(const struct plan_limits *lim, const uint8_t *route, int n_tok);
 
 /* Pages that a smallest piece of a prompt may hold beyond that promise, for the time of the step. */

@@ -33,7 +33,7 @@ enum err prefix_open(struct prefix **out, const struct prefix_conf *conf)
     if (!p) return ERR_NOMEM;
     size_t L = (size_t)conf->n_layer;
     p->c = *conf;
-    p->n_node = conf->max_pages / conf->n_layer * NODES_PER_PAGE_SET + NODES_LEAST;
+    p->n_node = prefix_blocks_most(conf) * NODES_PER_PAGE_SET + NODES_LEAST;
     p->sum_block = (conf->sum_tok + PAGE_TOK - 1) / PAGE_TOK - 1;
     for (p->mask = 64; p->mask < (uint64_t)p->n_node; p->mask *= 2) {
     }
@@ -152,6 +152,7 @@ void prefix_share(struct prefix *p, const struct prefix_hit *h, const uint8_t *r
             CHECK(n->page[l] >= 0);
             kvmap_share(map, p->c.pool, l, n->block, n->page[l]);
         }
+    kvmap_shared(map);
 }
 
 /* --- counts and checks */
@@ -184,8 +185,8 @@ void prefix_check(const struct prefix *p)
             CHECK(!n->fill);
             indexed++;
         }
-    CHECK(n_node == p->n_used && indexed + filling == n_node && n_page == kvpool_n_kept(p->c.pool) &&
-          n_page <= p->c.max_pages);
+    CHECK(n_node == p->n_used && indexed + filling == n_node && n_page == kvpool_n_keeps(p->c.pool) &&
+          kvpool_n_kept(p->c.pool) <= p->c.max_pages);
     for (const struct prefix_node *n = p->free; n; n = n->next) n_node++;
     CHECK(n_node == p->n_node);
 }

@@ -24,6 +24,7 @@ struct prefix_conf {
     int n_sum;         /* floats of a router's sum; 0: no routers */
     int sum_tok;       /* tokens it is made of: the first P */
     int max_pages;     /* pages kept at most */
+    bool codes;        /* a page holds two blocks of a full layer */
     bool hash_nothing; /* for tests: every hash is the same */
     struct kvpool *pool; /* borrowed */
 };

@@ -35,7 +35,7 @@ void prefix_begin(struct prefix *p, int slot, const struct prefix_ask *ask, cons
     struct prefix_fill *f = &p->fill[slot];
     prefix_drop(p, slot);
     if (p->c.n_sum) take_sums(p, f, ask, h, sum_layers);
-    int most = p->c.max_pages / p->c.n_layer, n = ask->n_tok / PAGE_TOK;
+    int most = prefix_blocks_most(&p->c), n = ask->n_tok / PAGE_TOK;
     if (h->node) memcpy(f->due, h->node->route, (size_t)p->c.n_layer);
     f->on = true;
     f->from = h->n_block;
@@ -72,7 +72,7 @@ void prefix_note(struct prefix *p, int slot, int layer, int block0, int block1, 
         struct prefix_node *n = f->node[b - f->from];
         int32_t page = map->page[(int64_t)layer * map->stride + b];
         CHECK(page >= 0 && n->page[layer] < 0);
-        kvpool_keep(p->c.pool, page);
+        kvpool_keep(p->c.pool, page_id(page));
         n->page[layer] = page;
     }
 }

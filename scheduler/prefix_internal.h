@@ -56,6 +56,12 @@ struct prefix {
     uint64_t evicted;
 };
 
+/* Blocks that pages could be kept of, if all were of one prompt. */
+static inline int prefix_blocks_most(const struct prefix_conf *c)
+{
+    return c->max_pages / c->n_layer * (c->codes ? 2 : 1);
+}
+
 struct hash128 prefix_hash_first(const struct prefix *p, uint32_t key_id,
                                  const char *salt);  /* what the first page's hash follows */
 bool prefix_same_salt(const char *a, const char *b); /* NULL equals only NULL */

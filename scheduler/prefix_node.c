@@ -45,7 +45,7 @@ static void leave_index(struct prefix *p, struct prefix_node *n)
 static void drop_page(struct prefix *p, struct prefix_node *n, int layer)
 {
     if (n->page[layer] < 0) return;
-    kvpool_drop(p->c.pool, n->page[layer]);
+    kvpool_drop(p->c.pool, page_id(n->page[layer]));
     n->page[layer] = -1;
 }
 

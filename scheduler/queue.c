@@ -222,14 +222,13 @@ static void admit_one(struct scheduler *s, struct seq *q, struct request *r)
 
 static void count_layer_pages(struct scheduler *s)
 {
-    int window = s->core.lim.sink_blocks + s->core.lim.local_blocks;
     for (int l = 0; l < s->info->n_layer; l++) {
         s->layer_pages[l] = 0;
         for (int i = 0; i < s->info->max_seqs; i++) {
             const struct seq *q = &s->seq[i];
             if (!q->req) continue;
-            int all = blocks_of(q->req->ask.n_prompt + q->promised_new);
-            s->layer_pages[l] += q->view.route[l] == ROUTE_SPARSE && all > window ? window : all;
+            s->layer_pages[l] +=
+                plan_layer_pages(&s->core.lim, q->view.route[l], q->req->ask.n_prompt + q->promised_new);
         }
     }
 }
@@ -345,7 +344,7 @@ void queue_extend_promises(struct scheduler *s)
                q->promised_new < q->req->ask.max_new) {
             int next = q->promised_new + PAGE_TOK < q->req->ask.max_new ? q->promised_new + PAGE_TOK
                                                                         : q->req->ask.max_new;
-            int promise = plan_promise(&s->core.lim, q->view.route, q->req->ask.n_prompt + next);
+            int promise = reuse_promise(&s->core, q, q->req->ask.n_prompt + next);
             if (s->core.promised + promise - q->promised + transient_pages(s) <= s->core.lim.n_page) {
                 s->core.promised += promise - q->promised;
                 q->promised = promise;

@@ -25,10 +25,10 @@ static bool settle_bits(const struct sched_core *k, struct seq *s)
 
 int reuse_promise(const struct sched_core *k, const struct seq *s, int n_tok)
 {
-    int n = plan_promise(&k->lim, s->view.route, n_tok);
-    int more = blocks_of(n_tok) - k->lim.sink_blocks - k->lim.local_blocks;
-    if (s->view.n_cached == 0 || k->lim.sparse_streams || more <= 0) return n;
-    for (int l = s->layer; l < k->lim.n_layer; l++) n += s->view.route[l] == ROUTE_SPARSE ? more : 0;
+    int n = plan_promise(&k->lim, s->view.route, n_tok) + s->map.odd, all = blocks_of(n_tok);
+    if (s->view.n_cached == 0 || k->lim.sparse_streams) return n;
+    for (int l = s->layer; l < k->lim.n_layer; l++) /* a page each of what may be sparse */
+        if (s->view.route[l] != ROUTE_FULL) n += all - plan_layer_pages(&k->lim, s->view.route[l], n_tok);
     return n;
 }
 
@@ -77,8 +77,10 @@ static bool donor_fits(const struct sched_core *k, const struct request *r, cons
 static bool take(struct sched_core *k, struct seq *s, const struct prefix_hit *h, int room)
 {
     s->view.n_cached = h->n_block * PAGE_TOK;
+    prefix_share(k->prefix, h, s->view.route, &s->map);
     int promise = reuse_promise(k, s, s->req->ask.n_prompt + s->promised_new);
     if (promise - s->promised > room) {
+        kvmap_give_all(&s->map, k->pool);
         s->view.n_cached = 0;
         return false;
     }
@@ -86,7 +88,6 @@ static bool take(struct sched_core *k, struct seq *s, const struct prefix_hit *h
         k->promised += promise - s->promised;
         s->promised = promise;
     }
-    prefix_share(k->prefix, h, s->view.route, &s->map);
     if (may_pin(k, s, prefix_route(h))) memcpy(s->view.route, prefix_route(h), (size_t)k->lim.n_layer);
     return true;
 }

@@ -15,19 +15,24 @@ bool route_only_known(const struct scheduler *s, const struct request *r)
 /* A price before the first measured step would be a guess. */
 static double told_ms(const struct cost_fit *f, double ms) { return f->n > 0 ? ms : NAN; }
 
+static int64_t full_pages(const struct plan_limits *lim, int n_tok)
+{
+    return (int64_t)lim->n_layer * plan_layer_pages(lim, ROUTE_FULL, n_tok);
+}
+
 static void fill_price(struct scheduler *s, struct request *r)
 {
     const struct plan_limits *lim = &s->core.lim;
     const struct cost *c = &s->cost;
-    const int n = r->ask.n_prompt, L = lim->n_layer;
+    const int n = r->ask.n_prompt;
     r->shared.use.price = (struct request_price){
         .prefill_ms = told_ms(&c->prefill, plan_prompt_ms(lim, c, r->shared.use.route, n)),
         .prefill_full_ms = told_ms(&c->prefill, plan_full_prompt_ms(lim, c, n)),
         .token_ms =
             told_ms(&c->decode, cost_ms(&c->decode, cost_rows(1, plan_promise(lim, r->shared.use.route, n)))),
-        .token_full_ms = told_ms(&c->decode, cost_ms(&c->decode, cost_rows(1, (double)L * blocks_of(n)))),
+        .token_full_ms = told_ms(&c->decode, cost_ms(&c->decode, cost_rows(1, (double)full_pages(lim, n)))),
         .kv_pages = plan_promise(lim, r->shared.use.route, n + r->ask.max_new),
-        .kv_pages_full = (int64_t)L * blocks_of(n + r->ask.max_new),
+        .kv_pages_full = full_pages(lim, n + r->ask.max_new),
     };
 }
 

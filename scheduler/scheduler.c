@@ -81,6 +81,7 @@ static enum err open_prefix(struct scheduler *s, struct err_note *note)
                             .n_sum = m->has_router ? m->head : 0,
                             .sum_tok = m->router_pool_size,
                             .max_pages = (int)most,
+                            .codes = m->kv_codes,
                             .pool = s->core.pool};
     return prefix_open(&s->core.prefix, &c) ? err_set(note, ERR_NOMEM, NULL, "no memory for the prefix cache")
                                             : OK;
@@ -101,6 +102,7 @@ enum err scheduler_open(struct scheduler **out, const struct scheduler_conf *con
     s->core = (struct sched_core){.engine = e, .stats = &s->stats, .info = m, .pin = conf->route_pin};
     s->core.lim = (struct plan_limits){.n_layer = m->n_layer,
                                        .n_page = m->n_page,
+                                       .codes = m->kv_codes,
                                        .sink_blocks = m->sink_blocks,
                                        .local_blocks = m->local_blocks,
                                        .sparse_streams = m->sparse_streams,
@@ -318,12 +320,10 @@ static void make_room(struct scheduler *s)
     for (int i = 0; i < p->n_row; i++) {
         const struct seq *q = s->slot[p->row[i].seq];
         for (int l = 0; seq_on_new_page(q) && l < s->info->n_layer; l++)
-            n += kvmap_lack(&q->map, l, q->pos / PAGE_TOK, q->pos / PAGE_TOK + 1);
+            n += kvmap_lack(&q->map, l, q->pos / PAGE_TOK, q->pos / PAGE_TOK + 1,
+                            plan_codes(&s->core.lim, q->view.route[l]));
     }
-    for (int i = 0; i < p->n_piece; i++)
-        for (int l = p->piece[i].layer0; l < p->piece[i].layer1; l++)
-            n += kvmap_lack(&s->slot[p->piece[i].seq]->map, l, p->piece[i].tok0 / PAGE_TOK,
-                            blocks_of(p->piece[i].tok1));
+    for (int i = 0; i < p->n_piece; i++) n += plan_piece_pages(&s->core.lim, s->slot, &p->piece[i]);
     prefix_make_room(s->core.prefix, n);
 }
 
@@ -376,7 +376,7 @@ static void fill_batch(struct scheduler *s)
         struct seq *q = s->slot[p->row[i].seq];
         int b = q->pos / PAGE_TOK;
         for (int l = 0; seq_on_new_page(q) && l < s->info->n_layer; l++)
-            CHECK(kvmap_take(&q->map, s->core.pool, l, b, b + 1));
+            CHECK(kvmap_take(&q->map, s->core.pool, l, b, b + 1, plan_codes(&s->core.lim, q->view.route[l])));
         q->view.page_stamp = q->map.stamp;
         s->batch.row[i] =
             (struct batch_row){.seq = &q->view, .pos = q->pos, .sample = sample_of(s, q, row_is_new(q))};
@@ -385,7 +385,8 @@ static void fill_batch(struct scheduler *s)
         const struct plan_piece *w = &p->piece[i];
         struct seq *q = s->slot[w->seq];
         for (int l = w->layer0; l < w->layer1; l++)
-            CHECK(kvmap_take(&q->map, s->core.pool, l, w->tok0 / PAGE_TOK, blocks_of(w->tok1)));
+            CHECK(kvmap_take(&q->map, s->core.pool, l, w->tok0 / PAGE_TOK, blocks_of(w->tok1),
+                             plan_codes(&s->core.lim, q->view.route[l])));
         q->view.page_stamp = q->map.stamp;
         s->batch.piece[i] = (struct batch_piece){.seq = &q->view,
                                                  .layer0 = w->layer0,

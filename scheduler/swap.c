@@ -63,7 +63,9 @@ double swap_ms(const struct swap *w, int n_pages)
 
 static unsigned char *bytes_of(const struct swap *w, const struct swapped *h, int64_t at)
 {
-    return w->mem + h->map.page[at] * w->page_bytes;
+    const int32_t entry = h->map.page[at];
+    return page_has_codes(entry) ? w->mem + page_half(entry) * (w->page_bytes / 2)
+                                 : w->mem + entry * w->page_bytes;
 }
 
 static void forget(struct swap *w, struct swapped *h)
@@ -77,7 +79,8 @@ static void learn(struct swap *w, int64_t t0, int n)
     if (n > 0) w->page_ms += (clock_ms_since(t0) / n - w->page_ms) / 4;
 }
 
-/* The maps are alike, so a block stands at the same place in both. */
+/* The maps are alike, so a block stands at the same place in both; halves that stood alone, behind shared
+ * ones, come together on the way. */
 bool swap_out(struct swap *w, struct engine *e, struct seq *q)
 {
     struct swapped *h = NULL;
@@ -89,8 +92,8 @@ bool swap_out(struct swap *w, struct engine *e, struct seq *q)
         for (int b = 0; b < q->map.stride; b++) {
             int64_t at = (int64_t)l * q->map.stride + b;
             if (q->map.page[at] < 0) continue;
-            CHECK(kvmap_take(&h->map, w->pool, l, b, b + 1));
-            if (engine_page_read(e, q->map.page[at], bytes_of(w, h, at))) {
+            if (!kvmap_take(&h->map, w->pool, l, b, b + 1, page_has_codes(q->map.page[at])) ||
+                engine_page_read(e, q->map.page[at], bytes_of(w, h, at))) {
                 forget(w, h);
                 return false;
             }
@@ -111,7 +114,7 @@ bool swap_in(struct swap *w, struct engine *e, struct kvpool *pool, struct seq *
         for (int b = 0; b < h->map.stride && !err; b++) {
             int64_t at = (int64_t)l * h->map.stride + b;
             if (h->map.page[at] < 0) continue;
-            CHECK(kvmap_take(&q->map, pool, l, b, b + 1)); /* admission promised it */
+            CHECK(kvmap_take(&q->map, pool, l, b, b + 1, page_has_codes(h->map.page[at]))); /* promised */
             err = engine_page_write(e, q->map.page[at], bytes_of(w, h, at));
         }
     if (err)

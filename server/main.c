@@ -122,6 +122,9 @@ static enum err open_engine(struct server *s)
     static const enum engine_dtype dtype[] = {[CONFIG_dtype_auto] = ENGINE_DTYPE_AUTO,
                                               [CONFIG_dtype_bf16] = ENGINE_DTYPE_BF16,
                                               [CONFIG_dtype_f32] = ENGINE_DTYPE_F32};
+    static const enum engine_kv kv[] = {[CONFIG_kv_cache_dtype_auto] = ENGINE_KV_AUTO,
+                                        [CONFIG_kv_cache_dtype_bf16] = ENGINE_KV_BF16,
+                                        [CONFIG_kv_cache_dtype_fp8_e4m3] = ENGINE_KV_FP8};
     static const enum engine_device device[] = {[CONFIG_device_auto] = ENGINE_DEVICE_AUTO,
                                                 [CONFIG_device_cuda] = ENGINE_DEVICE_CUDA,
                                                 [CONFIG_device_cpu] = ENGINE_DEVICE_CPU};
@@ -139,6 +142,7 @@ static enum err open_engine(struct server *s)
         .model = c->model,
         .router = *c->router ? c->router : NULL,
         .dtype = dtype[c->dtype],
+        .kv = kv[c->kv_cache_dtype],
         .device = device[c->device],
         .device_index = (int)c->device_index,
         .quantization = quantization[c->quantization],
@@ -482,8 +486,10 @@ static void say_ready(struct server *s)
 {
     char at[PLACE_NAME_BYTES + 64];
     const struct engine_info *m = s->app.model;
-    log_line(LOG_INFO, "memory", "weights_mib=%.1f kv_pool_mib=%.1f resident_mib=%.1f",
-             (double)m->weight_bytes / 1048576, (double)m->page_bytes * m->n_page / 1048576,
+    log_line(LOG_INFO, "memory",
+             "weights_mib=%.1f workspace_mib=%.1f kv_pool_mib=%.1f kv=%s kv_pages=%d resident_mib=%.1f",
+             (double)m->weight_bytes / 1048576, (double)m->workspace_bytes / 1048576,
+             (double)m->page_bytes * m->n_page / 1048576, m->kv, m->n_page,
              (double)process_resident_bytes() / 1048576);
     log_line(
         LOG_INFO, "ready",

@@ -21,8 +21,9 @@ struct engine {
     struct fake_conf c;
     struct engine_info info;
     struct cursor *cur;   /* [max_seqs] */
-    uint64_t *content;    /* [n_page] whose block of which layer was written there */
-    int *writer, *reader; /* [n_page] slot that did so in this step, + 1; MANY; 0: none */
+    uint64_t *content;    /* [n_page][2 halves] whose block of which layer was written there; a whole page's
+                             stands in the lower one */
+    int *writer, *reader; /* likewise: slot that did so in this step, + 1; MANY; 0: none */
     atomic_int steps;     /* others than the engine thread look at it */
 };
 
@@ -31,10 +32,10 @@ struct engine *fake_open(const struct fake_conf *c)
     struct engine *e = calloc(1, sizeof *e);
     e->c = *c;
     e->cur = calloc((size_t)c->max_seqs, sizeof *e->cur);
-    e->content = calloc((size_t)c->n_page, sizeof *e->content);
-    e->writer = calloc((size_t)c->n_page, sizeof *e->writer);
-    e->reader = calloc((size_t)c->n_page, sizeof *e->reader);
-    CHECK(c->max_len <= BLOCKS_MOST * PAGE_TOK);
+    e->content = calloc(2 * (size_t)c->n_page, sizeof *e->content);
+    e->writer = calloc(2 * (size_t)c->n_page, sizeof *e->writer);
+    e->reader = calloc(2 * (size_t)c->n_page, sizeof *e->reader);
+    CHECK(c->max_len <= BLOCKS_MOST * PAGE_TOK && !(c->codes && c->common_blocks));
     e->info = (struct engine_info){.name = "fake",
                                    .n_layer = c->n_layer,
                                    .n_vocab = 1000,
@@ -44,6 +45,7 @@ struct engine *fake_open(const struct fake_conf *c)
                                    .router_pool_size = POOL,
                                    .resumes = c->resumes,
                                    .common_blocks = c->common_blocks,
+                                   .kv_codes = c->codes,
                                    .tail_tok = c->tail_tok,
                                    .d_model = 64,
                                    .max_len = c->max_len,
@@ -134,37 +136,53 @@ static uint64_t content_of(struct engine *e, const struct batch_seq *s, int laye
     return mix(h, (uint64_t)layer * BLOCKS_MOST + (uint64_t)block);
 }
 
-static int32_t page_of(const struct engine *e, const struct batch_seq *s, int layer, int block)
+/* A block's place in content, and how many it takes. */
+struct place {
+    int at, n;
+};
+
+static struct place place_of(const struct engine *e, const struct batch_seq *s, int layer, int block)
 {
-    int32_t p = s->page[(int64_t)layer * s->page_stride + block];
-    CHECK(p >= 0 && p < e->c.n_page);
-    return p;
+    const int32_t *page = s->page + (int64_t)layer * s->page_stride;
+    const bool codes = e->c.codes && s->route[layer] == ROUTE_FULL;
+    const int32_t p = codes ? batch_code_page(page, s->n_cached / PAGE_TOK, block) : page[block];
+    CHECK(p >= 0 && page_id(p) < e->c.n_page && page_has_codes(p) == codes);
+    CHECK(!codes || page_half(p) % 2 == block % 2);
+    return codes ? (struct place){page_half(p), 1} : (struct place){2 * p, 2};
 }
+
+static uint64_t held(uint64_t content, const struct place *p) { return mix(content, (uint64_t)p->n); }
 
 /* Nobody else has it in this step. */
 static void append_page(struct engine *e, const struct batch_seq *s, int layer, int block)
 {
-    int32_t p = page_of(e, s, layer, block);
+    const struct place p = place_of(e, s, layer, block);
     CHECK(block >= s->n_cached / PAGE_TOK);
-    CHECK((e->writer[p] == 0 || e->writer[p] == s->slot + 1) &&
-          (e->reader[p] == 0 || e->reader[p] == s->slot + 1));
-    e->writer[p] = s->slot + 1;
+    for (int i = p.at; i < p.at + p.n; i++) {
+        CHECK((e->writer[i] == 0 || e->writer[i] == s->slot + 1) &&
+              (e->reader[i] == 0 || e->reader[i] == s->slot + 1));
+        e->writer[i] = s->slot + 1;
+    }
 }
 
 static void write_page(struct engine *e, const struct batch_seq *s, int layer, int block)
 {
+    const struct place p = place_of(e, s, layer, block);
     append_page(e, s, layer, block);
-    e->content[page_of(e, s, layer, block)] = content_of(e, s, layer, block);
+    for (int i = p.at; i < p.at + p.n; i++) e->content[i] = 0;
+    e->content[p.at] = held(content_of(e, s, layer, block), &p);
 }
 
 /* The page is there, in range, holds what was written for it, and nobody else writes it in this step. */
 static void use_page(struct engine *e, const struct batch_seq *s, int layer, int block)
 {
-    int32_t p = page_of(e, s, layer, block);
-    CHECK(e->writer[p] == 0 || e->writer[p] == s->slot + 1);
-    CHECK(e->c.resumes || e->reader[p] == 0 || e->reader[p] == s->slot + 1);
-    CHECK(e->content[p] == content_of(e, s, layer, block));
-    e->reader[p] = e->reader[p] == 0 || e->reader[p] == s->slot + 1 ? s->slot + 1 : MANY;
+    const struct place p = place_of(e, s, layer, block);
+    CHECK(e->content[p.at] == held(content_of(e, s, layer, block), &p));
+    for (int i = p.at; i < p.at + p.n; i++) {
+        CHECK(e->writer[i] == 0 || e->writer[i] == s->slot + 1);
+        CHECK(e->c.resumes || e->reader[i] == 0 || e->reader[i] == s->slot + 1);
+        e->reader[i] = e->reader[i] == 0 || e->reader[i] == s->slot + 1 ? s->slot + 1 : MANY;
+    }
 }
 
 /* Everything the query block `i` of this layer may read. */
@@ -267,8 +285,8 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
 {
     if (atomic_fetch_add(&e->steps, 1) + 1 == e->c.fail_at_step)
         return err_set(note, ERR_DEVICE, NULL, "the device broke");
-    memset(e->writer, 0, (size_t)e->c.n_page * sizeof *e->writer);
-    memset(e->reader, 0, (size_t)e->c.n_page * sizeof *e->reader);
+    memset(e->writer, 0, 2 * (size_t)e->c.n_page * sizeof *e->writer);
+    memset(e->reader, 0, 2 * (size_t)e->c.n_page * sizeof *e->reader);
     if (b->masks) b->masks(b->masks_arg);
     for (int i = 0; i < b->n_row; i++) {
         const struct batch_row *r = &b->row[i];
@@ -294,17 +312,22 @@ enum err engine_step(struct engine *e, const struct batch *b, struct step_out *o
     return OK;
 }
 
+/* The first bytes of page_bytes, or of half of them, stand for all. */
+static uint64_t *named_by(struct engine *e, int32_t entry)
+{
+    CHECK(page_id(entry) >= 0 && page_id(entry) < e->c.n_page);
+    return &e->content[page_has_codes(entry) ? page_half(entry) : 2 * entry];
+}
+
 enum err engine_page_read(struct engine *e, int32_t page, void *to)
 {
-    CHECK(page >= 0 && page < e->c.n_page);
-    memcpy(to, &e->content[page], sizeof e->content[page]);
+    memcpy(to, named_by(e, page), sizeof *e->content);
     return OK;
 }
 
 enum err engine_page_write(struct engine *e, int32_t page, const void *from)
 {
-    CHECK(page >= 0 && page < e->c.n_page);
-    memcpy(&e->content[page], from, sizeof e->content[page]);
+    memcpy(named_by(e, page), from, sizeof *e->content);
     return OK;
 }
 

@@ -11,6 +11,7 @@ struct fake_conf {
     bool sparse_streams, has_router;
     bool resumes;      /* prompts may go on behind pages of others: pages may have several readers */
     int common_blocks; /* engine_info.common_blocks: what they hold depends on no bit */
+    bool codes;        /* engine_info.kv_codes; then common_blocks is 0 */
     int tail_tok;      /* engine_info.tail_tok */
     int step_us;       /* time a step takes */
     int fail_at_step;  /* > 0: ERR_DEVICE at this step */

@@ -281,8 +281,9 @@ static enum err enter(const struct call *c, int layer, struct layer_rows *rows)
     return OK;
 }
 
-static enum err decide(const struct call *c, int layer)
+static enum err decide(const struct call *c, int layer, struct layer_rows *rows)
 {
+    (void)rows;
     return route_cuda_decide(c, layer, 0, cuda_of(c)->now.n_whole);
 }
 

@@ -10,7 +10,7 @@
 #include "kernels/attn_blocks.h"
 #include "kernels/cpu/internal.h"
 #include "kernels/cpu/cpu_math.h"
-#include "kernels/kv_page.h"
+#include "kernels/cpu/kv_codes.h"
 #include "kernels/quant.h"
 
 #if defined(__x86_64__)
@@ -27,8 +27,9 @@ struct rows {
     _Alignas(64) uint16_t q[ROW_MAX * HEAD_MAX]; /* [n][head], scaled by scale * log2(e) */
     _Alignas(64) float s[ROWS][PAGE_TOK];        /* scores and weights of the rows at work */
     _Alignas(64) uint16_t p[ROWS][PAGE_TOK];
-    _Alignas(64) float o[ROW_MAX * HEAD_MAX]; /* [n][head] */
-    _Alignas(64) float l[ROW_MAX][16];        /* sums of weights, by key modulo 16 */
+    _Alignas(64) float o[ROW_MAX * HEAD_MAX];            /* [n][head] */
+    _Alignas(64) float l[ROW_MAX][16];                   /* sums of weights, by key modulo 16 */
+    _Alignas(64) uint16_t wide[2 * PAGE_TOK * HEAD_MAX]; /* a page of codes as bf16: keys, then values */
     float m[ROW_MAX];
     int pos[ROW_MAX];
     int n, head;
@@ -233,25 +234,40 @@ ISA static void begin(struct rows *t, const struct attn_args *a, const struct at
         }
 }
 
-static void walk(struct rows *t, const struct attn_args *a, const struct attn_seg *s, struct attn_walk *w,
-                 int most, int g)
+/* Keys of a page, values behind them; the first n of them. */
+static const uint16_t *read_page(struct rows *t, const struct op_ctx *c, const struct attn_args *a,
+                                 int32_t page, int g, int n)
+{
+    const int K = a->head;
+    if (!page_has_codes(page)) return (const uint16_t *)a->pool + kv_half(page, a->n_kv, g, 0, K);
+    kv_codes_keys(t->wide, kv_codes_at(a->pool, page, a->n_kv, g, 0, K), kv_exp_at(c, page, a->n_kv, g, 0), K,
+                  n);
+    kv_codes_values(t->wide + PAGE_TOK * K, kv_codes_at(a->pool, page, a->n_kv, g, 1, K),
+                    kv_exp_at(c, page, a->n_kv, g, 1), K, n);
+    return t->wide;
+}
+
+static void walk(struct rows *t, const struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s,
+                 struct attn_walk *w, int most, int g)
 {
     for (int b = attn_walk_next(w), next; most > 0 && b >= 0; most--, b = next) {
         const uint16_t *pool = a->pool, *ahead = NULL;
         int n = t->pos[t->n - 1] - b * PAGE_TOK + 1;
+        n = n < PAGE_TOK ? n : PAGE_TOK;
         next = most > 1 ? attn_walk_next(w) : -1;
-        if (next >= 0) ahead = pool + kv_half(s->page[next], a->n_kv, g, 0, a->head);
-        visit(t, pool + kv_half(s->page[b], a->n_kv, g, 0, a->head), ahead, b, n < PAGE_TOK ? n : PAGE_TOK);
+        if (next >= 0 && !page_has_codes(s->page[next]))
+            ahead = pool + kv_half(s->page[next], a->n_kv, g, 0, a->head);
+        visit(t, read_page(t, c, a, s->page[b], g, n), ahead, b, n);
     }
 }
 
-ISA static void prefill_tile(const struct attn_args *a, const struct attn_seg *s, int r0, int n, int h0,
-                             int n_h)
+ISA static void prefill_tile(const struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s,
+                             int r0, int n, int h0, int n_h)
 {
     struct rows t;
     begin(&t, a, s, r0, n, h0, n_h);
     struct attn_walk w = attn_walk_begin(s, s->pos0 + r0, h0);
-    walk(&t, a, s, &w, INT32_MAX, h0 / (a->n_head / a->n_kv));
+    walk(&t, c, a, s, &w, INT32_MAX, h0 / (a->n_head / a->n_kv));
     for (int r = 0; r < n; r++)
         for (int h = 0; h < n_h; h++) {
             int i = r * n_h + h;
@@ -288,7 +304,7 @@ static void prefill(struct op_ctx *c, const struct attn_args *a, const struct at
             int end = (first + i + 1) * tile - s->pos0;
             for (int r1; r0 < end && r0 < s->n_row; r0 = r1) {
                 r1 = tile_end(s, tile, r0);
-                prefill_tile(a, s, r0, r1 - r0, g * heads, heads);
+                prefill_tile(c, a, s, r0, r1 - r0, g * heads, heads);
             }
         }
 }
@@ -322,7 +338,7 @@ static void decode_part(const struct op_ctx *c, const struct attn_args *a, int s
     begin(&t, a, s, 0, 1, g * rep, rep);
     struct attn_walk w = attn_walk_begin(s, s->pos0, g * rep);
     for (int i = 0; i < part * per; i++) attn_walk_next(&w);
-    walk(&t, a, s, &w, per, g);
+    walk(&t, c, a, s, &w, per, g);
     for (int h = 0; h < rep; h++) {
         float *p = part_at(c, a, seg, part, g * rep + h);
         memcpy(p, o_at(&t, h), (size_t)a->head * sizeof *p);

@@ -9,7 +9,7 @@
 #include "kernels/attn_blocks.h"
 #include "kernels/cpu/internal.h"
 #include "kernels/cpu/cpu_math.h"
-#include "kernels/kv_page.h"
+#include "kernels/cpu/kv_codes.h"
 #include "kernels/quant.h"
 
 enum { TILE_TOK = 32, TILE_HEADS = 16, HEAD_MAX = 256, ROW_MAX = TILE_TOK * TILE_HEADS, ROWS = 6 };
@@ -31,6 +31,18 @@ struct row_set {
     int K;
     float scale;
 };
+
+/* Of codes, for all but the processors that attn_bf16.c is for. */
+static void load_codes(struct tile *t, const struct op_ctx *c, const struct attn_args *a, int32_t page, int g,
+                       int n_key)
+{
+    const int K = a->head;
+    for (int j = 0; j < PAGE_TOK; j++)
+        for (int i = 0; i < K; i++)
+            t->kt[i][j] = j < n_key ? kv_number(c, a->pool, page, a->n_kv, g, 0, K, j, i) : 0.0f;
+    for (int j = 0; j < n_key; j++)
+        for (int i = 0; i < K; i++) t->v[j][i] = kv_number(c, a->pool, page, a->n_kv, g, 1, K, j, i);
+}
 
 CPU_CLONES static void load_page(struct tile *t, const void *pool, enum dtype kv, int64_t half, int K,
                                  int n_key)
@@ -113,10 +125,13 @@ static void run_tile(const struct op_ctx *c, const struct attn_args *a, const st
     struct attn_walk w = attn_walk_begin(s, pos0, h0);
     for (int b = attn_walk_next(&w); b >= 0; b = attn_walk_next(&w)) {
         int seen = pos0 + n - b * PAGE_TOK; /* keys the last row sees */
-        load_page(&t, a->pool, c->kv, kv_half(s->page[b], a->n_kv, g, 0, K), K,
-                  seen < PAGE_TOK ? seen : PAGE_TOK);
+        const int n_key = seen < PAGE_TOK ? seen : PAGE_TOK;
+        if (page_has_codes(s->page[b]))
+            load_codes(&t, c, a, s->page[b], g, n_key);
+        else
+            load_page(&t, a->pool, c->kv, kv_half(s->page[b], a->n_kv, g, 0, K), K, n_key);
         for (int i = 0, step; i < n * n_h; i += step) {
-            struct row_set set = {.K = K, .scale = a->scale, .n_max = seen < PAGE_TOK ? seen : PAGE_TOK};
+            struct row_set set = {.K = K, .scale = a->scale, .n_max = n_key};
             step = n * n_h - i >= ROWS ? ROWS : 1;
             for (int k = 0; k < step; k++) {
                 int r = (i + k) / n_h, h = h0 + (i + k) % n_h, keys = pos0 + r + 1 - b * PAGE_TOK;

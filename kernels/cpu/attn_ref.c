@@ -4,14 +4,7 @@
 #include <string.h>
 
 #include "kernels/attn_blocks.h"
-#include "kernels/cpu/cpu.h"
-#include "kernels/kv_page.h"
-#include "kernels/quant.h"
-
-static float kv_at(enum dtype kv, const void *pool, int64_t i)
-{
-    return kv == DT_F32 ? ((const float *)pool)[i] : f32_from_bf16(((const uint16_t *)pool)[i]);
-}
+#include "kernels/cpu/kv_codes.h"
 
 /* One query head of one row. Two walks: the maximum, then weights and values. */
 static void one_head(const struct op_ctx *c, const struct attn_args *a, const struct attn_seg *s, int pos,
@@ -23,12 +16,11 @@ static void one_head(const struct op_ctx *c, const struct attn_args *a, const st
     for (int pass = 0; pass < 2; pass++) {
         struct attn_walk w = attn_walk_begin(s, pos, h);
         for (int b = attn_walk_next(&w); b >= 0; b = attn_walk_next(&w)) {
-            int64_t k0 = kv_half(s->page[b], a->n_kv, g, 0, K), v0 = kv_half(s->page[b], a->n_kv, g, 1, K);
             int n = pos - b * PAGE_TOK + 1;
             for (int j = 0; j < (n < PAGE_TOK ? n : PAGE_TOK); j++) {
                 float score = 0;
                 for (int i = 0; i < K; i++)
-                    score += q[i] * kv_at(c->kv, a->pool, k0 + kv_at_k(c->kv, K, j, i));
+                    score += q[i] * kv_number(c, a->pool, s->page[b], a->n_kv, g, 0, K, j, i);
                 score *= a->scale;
                 if (pass == 0) {
                     max = score > max ? score : max;
@@ -36,7 +28,8 @@ static void one_head(const struct op_ctx *c, const struct attn_args *a, const st
                 }
                 float p = expf(score - max);
                 sum += p;
-                for (int i = 0; i < K; i++) out[i] += p * kv_at(c->kv, a->pool, v0 + kv_at_v(c->kv, K, j, i));
+                for (int i = 0; i < K; i++)
+                    out[i] += p * kv_number(c, a->pool, s->page[b], a->n_kv, g, 1, K, j, i);
             }
         }
     }

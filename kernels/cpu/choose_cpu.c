@@ -8,8 +8,10 @@
 
 #include "kernels/cpu/choose_pick.h"
 #include "kernels/cpu/cpu_math.h"
-#include "kernels/kv_page.h"
+#include "kernels/cpu/kv_codes.h"
 #include "kernels/quant.h"
+
+enum { HEAD_MAX = 512 };
 
 typedef float v16 __attribute__((vector_size(64), aligned(4)));
 
@@ -51,10 +53,17 @@ CPU_CLONES static const float *load_keys(const struct op_ctx *c, const struct ch
                                          float *out)
 {
     const int K = a->head, wide = CHOOSE_GROUP * K, n = a->n_prompt - k * CHOOSE_GROUP;
-    const int64_t at =
-        kv_half(a->page[k / CHOOSE_GROUPS], a->n_kv, g, 0, K) + k % CHOOSE_GROUPS * (int64_t)wide;
+    const int32_t page = a->page[k / CHOOSE_GROUPS];
+    uint16_t wide_bf16[CHOOSE_GROUP * HEAD_MAX];
+    const int64_t at = kv_half(page, a->n_kv, g, 0, K) + k % CHOOSE_GROUPS * (int64_t)wide;
     const float *f = (const float *)a->pool + at;
     const uint16_t *b = (const uint16_t *)a->pool + at;
+    if (page_has_codes(page)) {
+        const int t0 = k % CHOOSE_GROUPS * CHOOSE_GROUP;
+        kv_codes_keys(wide_bf16, kv_codes_at(a->pool, page, a->n_kv, g, 0, K) + t0 * K,
+                      kv_exp_at(c, page, a->n_kv, g, 0) + t0, K, CHOOSE_GROUP);
+        b = wide_bf16;
+    }
     if (c->kv == DT_F32 && n >= CHOOSE_GROUP) return f;
     for (int i = 0; i < wide; i++) out[i] = c->kv == DT_F32 ? f[i] : f32_from_bf16(b[i]);
     for (int t = n; t < CHOOSE_GROUP; t++)
@@ -122,8 +131,11 @@ CPU_CLONES static void key_mean(const struct op_ctx *c, const struct choose_args
     const int64_t at = kv_half(a->page[b], a->n_kv, g, 0, K);
     const float *f = (const float *)a->pool + at;
     const uint16_t *p = (const uint16_t *)a->pool + at;
+    const bool codes = page_has_codes(a->page[b]);
     for (int i = 0; i < K; i++) out[i] = 0;
-    for (int t = 0; t < n; t++)
+    for (int t = 0; codes && t < n; t++)
+        for (int i = 0; i < K; i++) out[i] += kv_number(c, a->pool, a->page[b], a->n_kv, g, 0, K, t, i);
+    for (int t = 0; !codes && t < n; t++)
         for (int i = 0; i < K; i++)
             out[i] += c->kv == DT_F32 ? f[t * K + i] : f32_from_bf16(p[kv_at_k(DT_BF16, K, t, i)]);
     for (int i = 0; i < K; i++) out[i] /= (float)n;

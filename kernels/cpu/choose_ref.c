@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "kernels/cpu/choose_pick.h"
-#include "kernels/kv_page.h"
-#include "kernels/quant.h"
+#include "kernels/cpu/kv_codes.h"
 
 /* --- from scores to sets */
 
@@ -49,9 +48,7 @@ void choose_pick(uint64_t *keep, const float *score, int n, float threshold, int
 static float key_at(const struct op_ctx *c, const struct choose_args *a, int g, int pos, int i)
 {
     if (pos >= a->n_prompt) return 0;
-    int64_t at =
-        kv_half(a->page[pos / PAGE_TOK], a->n_kv, g, 0, a->head) + kv_at_k(c->kv, a->head, pos % PAGE_TOK, i);
-    return c->kv == DT_F32 ? ((const float *)a->pool)[at] : f32_from_bf16(((const uint16_t *)a->pool)[at]);
+    return kv_number(c, a->pool, a->page[pos / PAGE_TOK], a->n_kv, g, 0, a->head, pos % PAGE_TOK, i);
 }
 
 static float query_at(const struct choose_args *a, int h, int pos, int i)

@@ -11,7 +11,8 @@ struct cpu_scratch; /* per-thread buffers and oneDNN handles, made at open, grow
 
 struct op_ctx {
     int n_thread;
-    enum dtype kv; /* DT_F32 or DT_BF16: type of the KV pages */
+    enum dtype kv;  /* DT_F32 or DT_BF16: type of the KV pages */
+    int8_t *kv_exp; /* of pages that hold codes (kernels/kv_fp8.h); NULL: none does */
     struct cpu_scratch *scratch;
 };
 

@@ -6,7 +6,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/cpu_math.h"
-#include "kernels/kv_page.h"
+#include "kernels/cpu/kv_codes.h"
 #include "kernels/quant.h"
 
 enum { HEAD_MAX = 512 };
@@ -33,6 +33,13 @@ static inline __attribute__((always_inline)) void
 write_page(const struct op_ctx *c, const struct qkrope_args *a, int t, int g, int v, const float *x)
 {
     const int K = a->head, row = a->pos[t] % PAGE_TOK;
+    if (page_has_codes(a->page[t])) {
+        float y[HEAD_MAX];
+        for (int i = 0; i < K; i++) y[i] = f32_from_bf16(f32_to_bf16(x[i]));
+        kv_fp8_row_cpu(kv_codes_at(a->pool, a->page[t], a->n_kv, g, v, K) + row * K,
+                       kv_exp_at(c, a->page[t], a->n_kv, g, v) + row, y, K);
+        return;
+    }
     int64_t half = kv_half(a->page[t], a->n_kv, g, v, K);
     for (int i = 0; i < K; i++) {
         int64_t at = half + (v ? kv_at_v(c->kv, K, row, i) : kv_at_k(c->kv, K, row, i));
@@ -49,7 +56,7 @@ CPU_CLONES static void qkrope_row(const struct op_ctx *c, const struct qkrope_ar
     const float *row = (const float *)a->qkv + t * a->qkv_stride;
     const float *cs = a->rope + (int64_t)a->pos[t] * K;
     float x[HEAD_MAX];
-    for (int h = 0; h < H; h++) {
+    for (int h = 0; (a->q || a->q_raw) && h < H; h++) {
         int64_t at = ((int64_t)t * H + h) * K;
         norm_head(x, row + h * K, a->q_norm, K, a->eps);
         if (a->q_raw) memcpy((float *)a->q_raw + at, x, (size_t)K * sizeof *x);

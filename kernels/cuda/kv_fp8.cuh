@@ -21,7 +21,7 @@ __device__ __forceinline__ uint32_t kv_codes(const float *x, float down)
 {
     float y[4];
 #pragma unroll
-    for (int k = 0; k < 4; k++) y[k] = x[k] * down + (x[k] - x[k]);
+    for (int k = 0; k < 4; k++) y[k] = fabsf(x[k]) == INFINITY ? NAN : x[k] * down;
     return fp8x4(y[0], y[1], y[2], y[3]);
 }
 

@@ -49,12 +49,18 @@ static void finished(const struct expo *p, const struct scheduler_stats *s)
     by_label(p, "requests_rejected_total", "reason", "size", LOAD(s->rejected_size));
 }
 
-static void pages(const struct expo *p, const struct scheduler_stats *s)
+static void pages(const struct expo *p, const struct engine_info *m, const struct scheduler_stats *s)
 {
+    const double page = (double)m->page_bytes;
     expo_family(p, "fluxd_", "kv_pages_used", "gauge",
                 "Pages in use, by the kind of attention of the layer that holds them.");
     by_label(p, "kv_pages_used", "kind", "full", LOAD(s->pages_full));
     by_label(p, "kv_pages_used", "kind", "sparse", LOAD(s->pages_sparse));
+    expo_family(p, "fluxd_", "kv_used_bytes", "gauge",
+                "Memory of those pages, by how they keep keys and values.");
+    if (m->kv_codes) by_label(p, "kv_used_bytes", "dtype", m->kv, LOAD(s->pages_full) * page);
+    by_label(p, "kv_used_bytes", "dtype", m->kv_codes ? "bf16" : m->kv,
+             (LOAD(s->pages_sparse) + (m->kv_codes ? 0 : LOAD(s->pages_full))) * page);
 }
 
 static void routes_taken(const struct expo *p, const struct scheduler_stats *s, int n_layer)
@@ -138,8 +144,9 @@ static void infos(const struct expo *p, const struct app *app)
     if (!m) return;
     expo_family(p, "fluxd_", "model_info", "gauge", "The model and the device it runs on; always 1.");
     strbuf_puts(p->out, "fluxd_model_info{");
-    const char *const pair[][2] = {{"model", app->names.id}, {"name", m->name},       {"family", m->family},
-                                   {"device", m->device},    {"weights", m->weights}, {"head", m->head_type}};
+    const char *const pair[][2] = {
+        {"model", app->names.id}, {"name", m->name},      {"family", m->family}, {"device", m->device},
+        {"weights", m->weights},  {"head", m->head_type}, {"kv", m->kv}};
     for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
         expo_label(p->out, pair[i][0], pair[i][1]);
         strbuf_putc(p->out, ',');
@@ -209,7 +216,7 @@ void metrics_write(struct strbuf *out, struct app *app, enum metrics_format f)
     table(&p, app, s, open);
     if (s) {
         finished(&p, s);
-        pages(&p, s);
+        pages(&p, app->model, s);
         routes_taken(&p, s, app->model->n_layer < 256 ? app->model->n_layer : 256);
     }
     constraints(&p, app);

@@ -18,6 +18,25 @@ enum { DRIVE_TOK = 4096, DRIVE_LAYER = 64, DRIVE_TOP = 5, DRIVE_MANY = 16 };
  * greater length or in another combination. */
 static inline bool drive_all(void) { return getenv("FLUXD_TEST_ALL") != NULL; }
 
+/* What laws with WITH_CODES run with: full layers keep codes of 8 bits. */
+static enum engine_kv drive_kv;
+static inline int drive_codes(void **state)
+{
+    (void)state;
+    drive_kv = ENGINE_KV_FP8;
+    return 0;
+}
+static inline int drive_numbers(void **state)
+{
+    (void)state;
+    drive_kv = ENGINE_KV_AUTO;
+    return 0;
+}
+#define WITH_CODES(law)                                                                                      \
+    {                                                                                                        \
+        "with codes: " #law, law, drive_codes, drive_numbers, NULL                                           \
+    }
+
 static inline struct engine_conf drive_conf(const char *model, enum engine_dtype dtype, int chunk_tok)
 {
     const char *device = getenv("FLUXD_TEST_DEVICE");
@@ -25,6 +44,7 @@ static inline struct engine_conf drive_conf(const char *model, enum engine_dtype
     return (struct engine_conf){
         .model = model,
         .dtype = dtype,
+        .kv = dtype == ENGINE_DTYPE_F32 ? ENGINE_KV_AUTO : drive_kv,
         .device = device && strcmp(device, "cuda") == 0 ? ENGINE_DEVICE_CUDA : ENGINE_DEVICE_CPU,
         .quantization = quantization && strcmp(quantization, "fp8") == 0 ? ENGINE_FP8 : ENGINE_AS_STORED,
         .max_seqs = 8,

@@ -380,12 +380,12 @@ static void chosen_blocks_are_alike_in_company_and_in_pieces(void **state)
     static const struct {
         int sparse, full;
     } kinds[] = {{ATTN_LIST, ATTN_FULL}, {ATTN_STREAMING, ATTN_LIST}, {ATTN_LIST, ATTN_LIST}};
-    for (size_t i = brief ? 2 : 0; i < sizeof kinds / sizeof *kinds; i++) {
+    for (size_t i = brief || drive_kv == ENGINE_KV_FP8 ? 2 : 0; i < sizeof kinds / sizeof *kinds; i++) {
         struct engine *e = open_routed(kinds[i].sparse, kinds[i].full);
         check_choices(e, true);
         engine_close(e);
     }
-    for (int dtype = 0; dtype < 2 - brief; dtype++) {
+    for (int dtype = 0; dtype < 2 - (brief || drive_kv == ENGINE_KV_FP8); dtype++) {
         /* a choice that lives on in another layer, and kinds that no router decides */
         struct engine_conf c =
             drive_conf(model_path, dtype ? ENGINE_DTYPE_F32 : ENGINE_DTYPE_AUTO, PROMPT_MOST);
@@ -550,6 +550,10 @@ static void prompt_scores_do_not_depend_on_pieces(void **state)
         cmocka_unit_test(a_floor_makes_the_layers_left_full_and_a_bias_moves_the_margins),                   \
         cmocka_unit_test(sparse_layers_never_read_pages_outside_sink_and_window),                            \
         cmocka_unit_test(a_row_without_finite_logits_is_bad_alone),                                          \
-        cmocka_unit_test(prompt_scores_do_not_depend_on_pieces)
+        cmocka_unit_test(prompt_scores_do_not_depend_on_pieces),                                             \
+        WITH_CODES(alone_in_company_and_in_pieces_are_bit_equal_auto),                                       \
+        WITH_CODES(routers_decide_alike_in_company_and_in_pieces),                                           \
+        WITH_CODES(chosen_blocks_are_alike_in_company_and_in_pieces),                                        \
+        WITH_CODES(a_row_without_finite_logits_is_bad_alone)
 
 #endif

@@ -91,8 +91,9 @@ static enum err enter(const struct call *c, int layer, struct layer_rows *rows)
     return stage("enter", NULL, NULL);
 }
 
-static enum err decide(const struct call *c, int layer)
+static enum err decide(const struct call *c, int layer, struct layer_rows *rows)
 {
+    (void)rows;
     (void)c;
     (void)layer;
     return stage("decide", NULL, NULL);

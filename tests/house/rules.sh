@@ -14,8 +14,8 @@ kernels/cpu     kernels/[a-z0-9_]*\.h
 kernels/cuda    kernels/[a-z0-9_]*\.h
 kernels/bench   kernels/([a-z0-9_]*\.h|cuda/[a-z0-9_]*\.(h|cuh))
 kernels         nothing
-engine/cuda     engine/[a-z_]*\.h|kernels/(ops|quant|cuda/(gpu_ops|gemm_lt|[a-z0-9_]*_gpu))\.h
-engine          kernels/(ops|quant|cpu/cpu)\.h|engine/cuda/forward\.h
+engine/cuda     engine/[a-z_]*\.h|kernels/(ops|quant|kv_fp8|cuda/(gpu_ops|gemm_lt|[a-z0-9_]*_gpu))\.h
+engine          kernels/(ops|quant|kv_fp8|cpu/cpu)\.h|engine/cuda/forward\.h
 scheduler       engine/(engine|batch)\.h
 server/json     nothing
 server/jinja    nothing

@@ -124,11 +124,12 @@ static void poll(struct fuzz *f)
 /* cache: KB of pages, each of one; 0: none */
 static void open_fuzz(struct fuzz *f, uint32_t seed, int fail_at_step, int cache)
 {
-    bool streams = seed % 2;
+    const bool streams = seed % 2, codes = seed / 4 % 2;
     *f = (struct fuzz){.seed = seed, .cache = cache, .n_page = cache > PAGES ? 2 * cache : PAGES};
     struct fake_conf fc = {.n_layer = 5,
                            .resumes = cache > 0,
-                           .common_blocks = seed / 2 % 2 ? 3 : 0,
+                           .common_blocks = seed / 2 % 2 && !codes ? 3 : 0,
+                           .codes = codes,
                            .tail_tok = cache && !streams ? 128 : 0,
                            .n_page = f->n_page,
                            .max_seqs = 6,

@@ -34,7 +34,7 @@ static void dead_pages_are_those_between_sink_and_window(void **st)
     struct kvpool *p = kvpool_new(100);
     struct kvmap m;
     assert_true(kvmap_init(&m, L, 20));
-    assert_true(kvmap_take(&m, p, 1, 0, 10));
+    assert_true(kvmap_take(&m, p, 1, 0, 10, false));
     assert_int_equal(kvmap_give_dead(&m, p, 1, 1, 3, 9), 6); /* next query in block 9 sees 0, 7, 8, 9 */
     for (int b = 0; b < 10; b++) assert_int_equal(m.page[20 + b] >= 0, b == 0 || b >= 7);
     assert_int_equal(kvmap_give_dead(&m, p, 1, 1, 3, 9), 0);
@@ -43,6 +43,68 @@ static void dead_pages_are_those_between_sink_and_window(void **st)
     assert_int_equal(kvpool_n_free(p), 100);
     kvmap_fini(&m);
     kvpool_free(p);
+}
+
+static int32_t at(const struct kvmap *m, int block) { return m->page[m->stride + block]; }
+
+/* Two blocks of codes a page; what is shared is never gone on with; what was taken as whole pages ends so
+ * too. */
+static void blocks_of_codes_pair_up_in_pages_of_their_own(void **st)
+{
+    (void)st;
+    struct kvpool *p = kvpool_new(12);
+    struct kvmap a, b;
+    assert_true(kvmap_init(&a, L, 20) && kvmap_init(&b, L, 20));
+    assert_int_equal(kvmap_lack(&a, 1, 0, 5, true), 3);
+    assert_true(kvmap_take(&a, p, 1, 0, 5, true));
+    assert_int_equal(kvmap_lack(&a, 1, 5, 6, true), 0);
+    assert_int_equal(kvmap_lack(&a, 1, 5, 9, true), 2);
+    assert_true(kvmap_take(&a, p, 1, 5, 6, true));
+    assert_int_equal(a.held[1], 3);
+    for (int i = 0; i < 6; i++) {
+        assert_true(page_has_codes(at(&a, i)) && page_half(at(&a, i)) % 2 == i % 2);
+        assert_int_equal(page_id(at(&a, i)), page_id(at(&a, i & ~1)));
+    }
+    for (int i = 4; i >= 0; i--) kvmap_share(&b, p, 1, i, at(&a, i));
+    kvmap_shared(&b);
+    assert_int_equal(b.held[1], 3);
+    assert_int_equal(b.odd, 1); /* block 4's other half is the first's */
+    assert_true(kvmap_take(&b, p, 1, 5, 8, true));
+    assert_true(page_id(at(&b, 5)) != page_id(at(&b, 4)) && page_id(at(&b, 6)) == page_id(at(&b, 7)));
+    assert_int_equal(b.held[1], 4 + 1); /* of 8 blocks, and the odd one */
+    assert_true(kvmap_take(&b, p, 0, 5, 9, false));
+    assert_int_equal(kvmap_settle(&b, p, 0, 5, 9), 1); /* 5 alone, 6 and 7, 8 */
+    assert_true(page_has_codes(at(&b, 5)) && page_id(b.page[6]) == page_id(b.page[7]) &&
+                page_id(b.page[7]) != page_id(b.page[8]));
+    assert_int_equal(kvpool_n_used(p), 3 + 2 + 3);
+    kvpool_check(p);
+    assert_int_equal(kvmap_give_all(&b, p), 8);
+    assert_int_equal(kvmap_give_all(&a, p), 3);
+    assert_int_equal(kvpool_n_free(p), 12);
+    kvmap_fini(&a);
+    kvmap_fini(&b);
+    kvpool_free(p);
+}
+
+static void a_pool_holds_near_twice_the_full_requests_in_codes(void **st)
+{
+    (void)st;
+    const struct plan_limits plain = {.n_layer = L, .sink_blocks = 1, .local_blocks = 8},
+                             codes = {.n_layer = L, .sink_blocks = 1, .local_blocks = 8, .codes = true};
+    uint8_t full[L], sparse[L], open[L];
+    memset(full, ROUTE_FULL, L), memset(sparse, ROUTE_SPARSE, L), memset(open, ROUTE_OPEN, L);
+    for (int n_tok = 20000; n_tok < 21500; n_tok += 100) {
+        const int64_t pool = INT64_C(100) << 30, page = INT64_C(8) * 2 * PAGE_TOK * 128 * 2,
+                      exp = INT64_C(8) * 2 * PAGE_TOK * 2;
+        const int64_t few = pool / page / plan_promise(&plain, full, n_tok),
+                      many = pool / (page + exp) / plan_promise(&codes, full, n_tok);
+        assert_true(many * 10 >= few * 19);
+    }
+    for (int n_tok = 1; n_tok < 3000; n_tok += 50) { /* an open bit may come out either way */
+        const int s = plan_promise(&codes, sparse, n_tok), f = plan_promise(&codes, full, n_tok);
+        assert_int_equal(s, plan_promise(&plain, sparse, n_tok));
+        assert_int_equal(plan_promise(&codes, open, n_tok), s > f ? s : f);
+    }
 }
 
 struct world {
@@ -344,6 +406,8 @@ int main(void)
 {
     const struct CMUnitTest t[] = {cmocka_unit_test(take_is_all_or_nothing),
                                    cmocka_unit_test(dead_pages_are_those_between_sink_and_window),
+                                   cmocka_unit_test(blocks_of_codes_pair_up_in_pages_of_their_own),
+                                   cmocka_unit_test(a_pool_holds_near_twice_the_full_requests_in_codes),
                                    cmocka_unit_test(all_that_can_decode_does_and_prefill_gets_its_share),
                                    cmocka_unit_test(a_short_prompt_runs_through_and_overtakes_a_long_one),
                                    cmocka_unit_test(what_waited_long_goes_first),

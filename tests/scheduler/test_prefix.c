@@ -109,7 +109,7 @@ static int run_prompt(struct world *w, int slot, struct run *r, bool commit)
     for (int l = 0; l < L; l++)
         for (int b = from; b < blocks; b++) {
             prefix_make_room(w->p, 1);
-            assert_true(kvmap_take(m, w->pool, l, b, b + 1));
+            assert_true(kvmap_take(m, w->pool, l, b, b + 1, false));
             w->content[m->page[l * BLOCKS + b]] = content_of(w, &r->ask, r->route, l, b);
             for (int k = 0; k <= b; k++) {
                 int32_t page = m->page[l * BLOCKS + k];
