@@ -14,10 +14,10 @@ extern const char _binary_openapi_json_start[], _binary_openapi_json_end[];
 
 struct body_row {
     enum api_endpoint endpoint;
-    const char *path, *name;
+    const char *path, *name, *form;
 };
 static const struct body_row body_row[] = {
-#define ENDPOINT(id, path, name, ...) {API_##id, path, name},
+#define ENDPOINT(id, path, name, prefix, fields, ...) {API_##id, path, name, #fields},
 #define VIEW(...)
 #include "server/api/endpoints.def"
 #undef ENDPOINT
@@ -65,8 +65,25 @@ static void put_media(struct json_out *o, const char *type, const char *schema)
     if (schema) {
         put_ref(o, "schema", "schemas", schema);
     } else {
+        /* An event is no JSON; readers of descriptions take it as text or as its fields. */
         json_out_object(o, "schema");
-        json_out_text(o, "type", "string");
+        if (strcmp(type, "text/event-stream")) json_out_text(o, "type", "string");
+        json_out_end(o);
+    }
+    json_out_end(o);
+}
+
+/* What can be done with a response that was made. */
+static void put_links(struct json_out *o)
+{
+    static const char *const to[] = {"response", "response_cancel", "response_delete"};
+    json_out_object(o, "links");
+    for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
+        json_out_object(o, to[i]);
+        json_out_text(o, "operationId", to[i]);
+        json_out_object(o, "parameters");
+        json_out_text(o, "id", "$response.body#/id");
+        json_out_end(o);
         json_out_end(o);
     }
     json_out_end(o);
@@ -83,6 +100,7 @@ static void put_responses(struct json_out *o, const char *text, const char *sche
     if (schema) put_media(o, "application/json", schema);
     if (streams) put_media(o, "text/event-stream", NULL);
     json_out_end(o);
+    if (streams && schema && !strcmp(schema, "responses_answer")) put_links(o);
     json_out_end(o);
     put_ref(o, "4XX", "responses", "error");
     put_ref(o, "5XX", "responses", "error");
@@ -109,7 +127,7 @@ static void put_either(struct json_out *o)
     json_out_end(o);
 }
 
-static void put_parameter(struct json_out *o, const char *name, const char *in)
+static void put_parameter(struct json_out *o, const char *name, const char *in, const char *pattern)
 {
     json_out_array(o, "parameters");
     json_out_object(o, NULL);
@@ -119,9 +137,38 @@ static void put_parameter(struct json_out *o, const char *name, const char *in)
     json_out_object(o, "schema");
     json_out_text(o, "type", "string");
     json_out_int(o, "minLength", 1);
+    if (pattern) json_out_text(o, "pattern", pattern);
     json_out_end(o);
     json_out_end(o);
     json_out_end(o);
+}
+
+/* A body that is answered, by name. */
+static const struct {
+    const char *name, *body;
+} example[] = {
+    {"completions", "{\"prompt\":\"hello\",\"max_tokens\":8}"},
+    {"chat", "{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}],\"max_tokens\":8}"},
+    {"render", "{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}"},
+    {"tokenize", "{\"prompt\":\"hello\"}"},
+    {"detokenize", "{\"tokens\":[0]}"},
+    {"route", "{\"prompt\":\"hello\"}"},
+    {"messages", "{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}],\"max_tokens\":8}"},
+    {"count_tokens", "{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}"},
+    {"responses", "{\"input\":\"hello\",\"max_output_tokens\":8}"},
+    {"input_tokens", "{\"input\":\"hello\"}"},
+};
+
+static void put_example(struct json_out *o, const char *name)
+{
+    for (size_t i = 0; i < sizeof example / sizeof *example; i++)
+        if (!strcmp(example[i].name, name))
+            json_out_raw(o, "example", example[i].body, strlen(example[i].body));
+}
+
+static const char *dialect_of(const struct body_row *b)
+{
+    return strstr(b->form, "messages") ? "messages" : strcmp(b->form, "responses") ? "chat" : "responses";
 }
 
 static void put_body(struct json_out *o, const struct body_row *b)
@@ -132,19 +179,21 @@ static void put_body(struct json_out *o, const struct body_row *b)
     json_out_object(o, b->path);
     json_out_object(o, "post");
     json_out_text(o, "operationId", b->name);
-    if (has_field(&t, "route")) put_parameter(o, PARAMS_ROUTE_HEADER, "header");
+    if (has_field(&t, "route")) put_parameter(o, PARAMS_ROUTE_HEADER, "header", "^(auto|full|sparse|[01]+)$");
     json_out_object(o, "requestBody");
     json_out_bool(o, "required", true);
     json_out_object(o, "content");
     json_out_object(o, "application/json");
     json_out_object(o, "schema");
     json_out_text(o, "type", "object");
-    openapi_fields(o, t.table, t.n);
+    openapi_fields(o, t.table, t.n, dialect_of(b));
     if (t.either)
         put_either(o);
     else
         openapi_required(o, t.table, t.n);
-    for (int i = 0; i < 4; i++) json_out_end(o);
+    json_out_end(o);
+    put_example(o, b->name);
+    for (int i = 0; i < 3; i++) json_out_end(o);
     snprintf(answer, sizeof answer, "%s_answer", b->name);
     put_responses(o, NULL, answer, has_field(&t, "stream"));
     json_out_end(o);
@@ -162,7 +211,7 @@ static void put_view(struct json_out *o, const struct view_row *v, bool keys)
     json_out_object(o, v->method);
     json_out_text(o, "operationId", v->name);
     json_out_text(o, "summary", v->what);
-    if (strchr(v->path, '{')) put_parameter(o, "id", "path");
+    if (strchr(v->path, '{')) put_parameter(o, "id", "path", NULL);
     if (keys && v->open) json_out_array(o, "security"), json_out_end(o);
     put_responses(o, v->type, v->answer, false);
     json_out_end(o);

@@ -133,35 +133,74 @@ static void put_words(struct json_out *o, const struct json_row *row)
     json_out_end(o);
 }
 
+/* Fields whose inside is read by hand, or otherwise in one dialect: openapi.json has DIALECT_FIELD. */
+static const struct shape {
+    const char *dialect, *field;
+} shape[] = {
+    {"chat", "tools"},
+    {"chat", "response_format"},
+    {"messages", "messages"},
+    {"messages", "tools"},
+    {"messages", "tool_choice"},
+    {"messages", "thinking"},
+    {"messages", "output_config"},
+    {"messages", "context_management"},
+    {"responses", "tools"},
+    {"responses", "tool_choice"},
+    {"responses", "include"},
+    {"responses", "reasoning"},
+    {"responses", "text"},
+};
+
+static bool has_shape(const struct json_row *row, const char *dialect)
+{
+    for (size_t i = 0; dialect && i < sizeof shape / sizeof *shape; i++)
+        if (!strcmp(shape[i].dialect, dialect) && !strcmp(shape[i].field, row->name)) return true;
+    return false;
+}
+
+static void put_ref(struct json_out *o, const char *name)
+{
+    char at[128];
+    snprintf(at, sizeof at, "#/components/schemas/%s", name);
+    json_out_text(o, "$ref", at);
+}
+
+static void put_all_of(struct json_out *o, const char *name)
+{
+    json_out_array(o, "allOf");
+    json_out_object(o, NULL);
+    put_ref(o, name);
+    json_out_end(o);
+    json_out_end(o);
+}
+
 /* Tables of objects inside a body. */
 static const struct json_row *rows_inside(const char *name)
 {
     return !strcmp(name, "messages") ? chat_prompt_message_rows() : params_rows_inside(name);
 }
 
-static void put_nested(struct json_out *o, const struct json_row *row)
+static void put_nested(struct json_out *o, const struct json_row *row, bool shaped)
 {
-    const struct json_row *const inside = rows_inside(row->name);
+    const struct json_row *const inside = shaped ? NULL : rows_inside(row->name);
     const bool list = row->type == JSON_ARRAY;
     put_type(o, row, list ? "array" : "object");
     put_items_bounds(o, row, list ? "minItems" : "minProperties", list ? "maxItems" : "maxProperties");
     if (!inside) return;
     if (list) json_out_object(o, "items");
     if (list) json_out_text(o, "type", "object");
-    openapi_fields(o, &inside, 1);
+    openapi_fields(o, &inside, 1, NULL);
     openapi_required(o, &inside, 1);
+    if (inside == chat_prompt_message_rows()) put_all_of(o, "chat_message");
     if (list) json_out_end(o);
 }
 
-static void put_any(struct json_out *o, const struct json_row *row)
+static void put_row(struct json_out *o, const struct json_row *row, const char *dialect)
 {
-    char at[128];
-    snprintf(at, sizeof at, "#/components/schemas/%s", row->name);
-    json_out_text(o, "$ref", at);
-}
-
-static void put_row(struct json_out *o, const struct json_row *row)
-{
+    const bool shaped = has_shape(row, dialect);
+    char name[96];
+    snprintf(name, sizeof name, "%s_%s", shaped ? dialect : "", row->name);
     json_out_object(o, row->name);
     switch (row->type) {
     case JSON_BOOL:
@@ -200,10 +239,10 @@ static void put_row(struct json_out *o, const struct json_row *row)
         break;
     case JSON_OBJECT:
     case JSON_ARRAY:
-        put_nested(o, row);
+        put_nested(o, row, shaped);
         break;
     case JSON_ANY:
-        put_any(o, row);
+        put_ref(o, shaped ? name : row->name);
         break;
     case JSON_IGNORE:
         json_out_text(o, "description", "accepted, without effect");
@@ -212,6 +251,7 @@ static void put_row(struct json_out *o, const struct json_row *row)
     case JSON_N_TYPE:
         break;
     }
+    if (shaped && row->type != JSON_ANY) put_all_of(o, name);
     json_out_end(o);
 }
 
@@ -224,12 +264,12 @@ static bool told(const struct json_row *const *table, int i, const struct json_r
     return false;
 }
 
-void openapi_fields(struct json_out *o, const struct json_row *const *table, int n)
+void openapi_fields(struct json_out *o, const struct json_row *const *table, int n, const char *dialect)
 {
     json_out_object(o, "properties");
     for (int i = 0; i < n; i++)
         for (const struct json_row *r = table[i]; r->name; r++)
-            if (r->type != JSON_REJECT && !told(table, i, r)) put_row(o, r);
+            if (r->type != JSON_REJECT && !told(table, i, r)) put_row(o, r, dialect);
     json_out_end(o);
     json_out_array(o, "x-unsupported");
     for (int i = 0; i < n; i++)

@@ -6,8 +6,8 @@
 #include "server/json/out.h"
 
 /* Of an object that these n tables read, into the object that is open: properties and x-unsupported (names
- * that are refused); required. */
-void openapi_fields(struct json_out *o, const struct json_row *const *table, int n);
+ * that are refused); required. dialect: whose shapes of openapi.json its fields have, or NULL. */
+void openapi_fields(struct json_out *o, const struct json_row *const *table, int n, const char *dialect);
 void openapi_required(struct json_out *o, const struct json_row *const *table, int n);
 
 #endif

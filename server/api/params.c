@@ -476,6 +476,8 @@ static enum err check_thinking(struct params *p, struct json_in *in)
 static enum err check_context_management(const struct params *p, struct json_in *in)
 {
     const cJSON *edits = p->context_management ? json_in_get(p->context_management, "edits") : NULL;
+    if (edits && !cJSON_IsArray(edits))
+        return json_in_fail(in, ERR_INVALID_TYPE, "context_management.edits", "must be an array");
     for (const cJSON *c = edits ? edits->child : NULL; c; c = c->next) {
         const cJSON *keep = json_in_get(c, "keep");
         if (!cJSON_IsString(keep) || strcmp(keep->valuestring, "all"))

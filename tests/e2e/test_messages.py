@@ -215,6 +215,7 @@ REFUSED = [
     ({"stop": ["x"]}, 400, "invalid_request_error", "stop"), ({"thinking": {"type": "often"}}, 400, "invalid_request_error", "thinking.type"),
     ({"thinking": {"type": "enabled", "budget_tokens": 99}}, 400, "invalid_request_error", "thinking.budget_tokens"),
     ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, 400, "invalid_request_error", "context_management"),
+    ({"context_management": {"edits": {}}}, 400, "invalid_request_error", "context_management.edits"),
     ({"output_config": {"effort": "endless"}}, 400, "invalid_request_error", "output_config.effort"), ({"mcp_servers": [{}]}, 400, "invalid_request_error", "mcp_servers"),
     ({"model": "other"}, 404, "not_found_error", "model"), ({"messages": [{"role": "user", "content": "x " * 9000}]}, 400, "invalid_request_error", "messages"),
 ]

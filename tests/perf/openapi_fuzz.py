@@ -6,7 +6,9 @@
 By hand: it takes minutes. What a schema cannot say (n and best_of equal, ids below the vocabulary, a prompt that fits) is a 400 too, so a
 request that the schema allows may get one.
 """
+import collections
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,6 +39,11 @@ def main(tools, examples="300", *more):
                    "--max-examples", examples, "--continue-on-failure", "--no-color", *more]
             code = subprocess.run(run, cwd=folder).returncode
             assert server.alive(), server.logged()[-4000:]
+            answered = collections.Counter(re.findall(r"path=(\S+) status=2", server.logged()))
+            print("answered with 2xx:", dict(answered))
+            paths = server.get("/openapi.json").json()["paths"]
+            never = [path for path in paths if "post" in paths[path] and "{" not in path and not answered[path]]
+            assert not never, f"no request that the description allows is answered: {never}"
             return code or server.stop()
         finally:
             server.kill()

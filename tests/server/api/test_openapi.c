@@ -200,7 +200,7 @@ static void every_field_and_limit_is_its_rows(void **st)
         const struct json_row *const message = chat_prompt_message_rows(), *const options =
                                                                                params_rows_inside(
                                                                                    "stream_options");
-        if (at(schema, "properties|messages"))
+        if (at(schema, "properties|messages|items"))
             check_fields(all, at(schema, "properties|messages|items"), &message, 1, true);
         if (at(schema, "properties|stream_options"))
             check_fields(all, at(schema, "properties|stream_options"), &options, 1, true);
