@@ -3,7 +3,7 @@ begins at its time however many run. The turns of a session follow each other.""
 import asyncio
 import time
 
-from stream import ask
+from stream import ask, streamed
 
 PATH = "/v1/chat/completions"
 
@@ -23,7 +23,9 @@ async def run_session(run, session, planned):
     while body := session.next_body(text):
         if session.turn > 1:
             await asyncio.sleep(run.think_s)
-        answer = await ask(run.target, PATH, {"model": run.model, **body}, run.timeout)
+        body = {"model": run.model, **body}
+        run.bodies.setdefault(session.id, []).append(streamed(body))
+        answer = await ask(run.target, PATH, body, run.timeout)
         run.rows.append(make_row(session, answer, planned if session.turn == 1 else None, run.origin))
         if run.progress:
             run.progress(len(run.rows))
@@ -33,11 +35,11 @@ async def run_session(run, session, planned):
 
 
 class Run:
-    """One run of sessions; rows in the order in which requests ended."""
+    """One run of sessions; rows in the order in which requests ended, bodies by session as they were sent."""
 
     def __init__(self, target, model, think_s, timeout=3600, progress=None):
         self.target, self.model, self.think_s, self.timeout, self.progress = target, model, think_s, timeout, progress
-        self.rows, self.origin = [], 0.0
+        self.rows, self.bodies, self.origin = [], {}, 0.0
 
     async def closed(self, sessions, clients):
         waiting = iter(sessions)

@@ -40,6 +40,7 @@ def arguments():
     p.add_argument("--context", type=int, default=0, metavar="TOKENS", help="most tokens of a request; default: what /v1/models tells")
     p.add_argument("--sessions", type=int, default=0, help="instead of the scenario's number")
     p.add_argument("--seed", type=int, help="instead of the scenario's")
+    p.add_argument("--save-bodies", action="store_true", help="each session's requests as OUT/SCENARIO-bodies/SESSION.jsonl, for programs that replay them")
     p.add_argument("--timeout", type=float, default=3600, metavar="S", help="for one request; default: 3600")
     a = p.parse_args()
     first = a.scenarios[0] if a.scenarios else ""
@@ -83,8 +84,17 @@ async def run_one(path, a, target, model, context):
     run = Run(target, model, s.arrivals["think_s"], a.timeout, tell if sys.stdout.isatty() else None)
     started = time.strftime("%Y-%m-%d %H:%M:%S")
     rows = await run_scenario(s, run)
+    if a.save_bodies:
+        save_bodies(os.path.join(a.out, f"{s.name}-bodies"), run.bodies)
     return {"format": FORMAT, "scenario": s.name, "model": model, "url": a.url, "started": started, "seed": s.seed, "context": context, "scale": factor,
             "arrivals": s.arrivals, "objectives": s.objectives, "summary": summarize(rows, s.objectives), "kinds": by_kind(rows, s.objectives), "rows": rows}
+
+
+def save_bodies(folder, bodies):
+    os.makedirs(folder, exist_ok=True)
+    for session, sent in bodies.items():
+        with open(os.path.join(folder, f"{session:06}.jsonl"), "w", encoding="utf-8") as f:
+            f.writelines(json.dumps(b) + "\n" for b in sent)
 
 
 def show(value):

@@ -110,10 +110,15 @@ async def read_answer(reader, answer):
         answer.error = "the stream ended without [DONE]"
 
 
+def streamed(body):
+    """The fields as they are sent."""
+    return {**body, "stream": True, "stream_options": {"include_usage": True}}
+
+
 async def ask(target, path, body, timeout):
     """The whole life of one request. Never raises: what went wrong stands in the answer."""
     answer = Answer()
-    data = target.request("POST", path, json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode())
+    data = target.request("POST", path, json.dumps(streamed(body)).encode())
     answer.sent = time.monotonic()
     writer = None
     try:

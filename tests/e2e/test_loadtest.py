@@ -140,6 +140,15 @@ def test_counts_are_the_servers(tmp_path):
     assert all(b["model"] == "scripted" and b["stream"] and b["ignore_eos"] for b in measured)
 
 
+def test_saved_bodies_are_what_was_sent(tmp_path):
+    with Scripted() as server:
+        run(server, tmp_path, write_scenario(tmp_path, CLOSED.replace("warmup = 2", "warmup = 0")), "--save-bodies")
+    files = sorted(glob.glob(f"{tmp_path}/mine-bodies/*.jsonl"))
+    saved = [[json.loads(line) for line in open(f)] for f in files]
+    assert len(files) == 7 and sorted(map(json.dumps, sum(saved, []))) == sorted(map(json.dumps, server.bodies))
+    assert all(b["messages"][:-2] == a["messages"] for session in saved for a, b in zip(session, session[1:]))
+
+
 def test_a_turn_begins_with_all_of_the_turn_before_and_its_answer(tmp_path):
     with Scripted() as server:
         run(server, tmp_path, write_scenario(tmp_path, CLOSED.replace("clients = 3", "clients = 1").replace("warmup = 2", "warmup = 0")))
