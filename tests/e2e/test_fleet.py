@@ -166,8 +166,9 @@ def test_streams_come_as_they_are_made_and_errors_come_through(fleet):
         s.wait_metric("fluxd_requests_running", 0, 60)
     bad = fleet.chat("s", [{"role": "user", "content": "Hi"}], temperature=-1)
     assert bad.status_code == 400 and "temperature" in bad.text
-    whole = fleet.chat("s", [{"role": "user", "content": "What is the capital of France?"}], max_tokens=12, ignore_eos=False)
-    assert "Paris" in whole.json()["choices"][0]["message"]["content"]
+    through = fleet.chat("s", [{"role": "user", "content": "What is the capital of France?"}], max_tokens=12)
+    straight = fleet.servers[0].chat("What is the capital of France?", max_tokens=12, ignore_eos=True)
+    assert through.json()["choices"][0]["message"]["content"] == straight["choices"][0]["message"]["content"] != ""
 
 
 @pytest.mark.parametrize("fleet", AFFINE[:1], indirect=True)
