@@ -111,7 +111,7 @@ def test_the_core_manifests_are_valid():
 
 
 def test_manifests_agree_with_each_other():
-    objects = {o["kind"]: o for path in glob.glob(f"{DOCKER}/kubernetes/*.yaml") for o in yaml.safe_load_all(read(path))}
+    objects = {o["kind"]: o for path in glob.glob(f"{DOCKER}/kubernetes/*.yaml") for o in yaml.safe_load_all(read(path)) if "kind" in o}
     pod = objects["Deployment"]["spec"]["template"]
     labels = pod["metadata"]["labels"]
     for kind, selector in (("Service", objects["Service"]["spec"]["selector"]), ("PodMonitor", objects["PodMonitor"]["spec"]["selector"]["matchLabels"]),
@@ -123,6 +123,22 @@ def test_manifests_agree_with_each_other():
     assert objects["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["port"] == container["ports"][0]["name"]
     assert 1000 * pod["spec"]["terminationGracePeriodSeconds"] > int(settings["FLUXD_DRAIN_TIMEOUT_MS"])
     assert settings["FLUXD_VLLM_METRICS"] == "on" and objects["HTTPRoute"]["spec"]["rules"][0]["backendRefs"][0]["kind"] == "InferencePool"
+
+
+def test_production_stacks_router_finds_the_pods_and_their_key():
+    """The values hold to each other and to fluxd.yaml; the chart itself is not here."""
+    objects = {o["kind"]: o for o in yaml.safe_load_all(read("kubernetes/fluxd.yaml"))}
+    values = yaml.safe_load(read("kubernetes/production-stack.yaml"))
+    assert values["servingEngineSpec"] == {"enableEngine": False}, "its engines are started as vllm's"
+    router = values["routerSpec"]
+    args = dict(zip(router["extraArgs"][::2], router["extraArgs"][1::2]))
+    assert all(isinstance(a, str) for a in router["extraArgs"])
+    name, value = args.pop("--k8s-label-selector").split("=")
+    assert objects["Deployment"]["spec"]["template"]["metadata"]["labels"][name] == value
+    assert args == {"--k8s-port": objects["ConfigMap"]["data"]["FLUXD_PORT"]}
+    secret = next(v["secret"]["secretName"] for v in objects["Deployment"]["spec"]["template"]["spec"]["volumes"] if "secret" in v)
+    assert router["vllmApiKey"] == {"secretName": secret, "secretKey": os.path.basename(objects["ConfigMap"]["data"]["FLUXD_API_KEY_FILE"])}
+    assert router["routingLogic"] == "session" and router["sessionKey"]
 
 
 # --- make install
