@@ -61,15 +61,29 @@ static enum MHD_Result refuse_midway(struct http_call *c, const struct err_note 
     return MHD_NO;
 }
 
+/* How the server is can be asked when all places are taken. */
+static bool stands_aside(const struct http_call *c)
+{
+    const struct http_route *r = c->route;
+    return r && r->method == HTTP_GET && (r->open || r->scrape) && c->http->n_aside < PLACES_OVER;
+}
+
 /* Who is being answered gives way to nobody, so one address never has all places that way. */
-static bool exceeds_share(struct http_call *c, struct err_note *note)
+static bool exceeds_places(struct http_call *c, struct err_note *note)
 {
     enum { PART = 16 }; /* others have at least one place of so many */
-    const int n = c->http->conf.max_connections, share = n - n / PART;
-    if (crowd_served(&c->conn->place) < share) return false;
-    err_set(note, ERR_OVERLOAD, NULL,
-            "%d requests of this address are being answered, which is its share of max-connections", share);
-    c->http->stats.refused_early++;
+    struct http *h = c->http;
+    const int n = h->conf.max_connections, share = n - n / PART;
+    c->aside = stands_aside(c);
+    h->n_aside += c->aside;
+    if (c->aside || (crowd_served(&c->conn->place) < share && h->crowd.n_served < n)) return false;
+    if (h->crowd.n_served < n)
+        err_set(note, ERR_OVERLOAD, NULL,
+                "%d requests of this address are being answered, which is its share of max-connections",
+                share);
+    else
+        err_set(note, ERR_OVERLOAD, NULL, "the server has all the %d connections it may have", n);
+    h->stats.refused_early++;
     return true;
 }
 
@@ -88,7 +102,7 @@ static enum MHD_Result queue_response(struct http_call *c)
 static enum MHD_Result answer_refusal(struct http_call *c)
 {
     struct err_note note;
-    if (exceeds_share(c, &note)) return refuse_midway(c, &note);
+    if (exceeds_places(c, &note)) return refuse_midway(c, &note);
     int retry_s = err_status(c->refusal.code) == 503 ? 1 : -1;
     http_call_refuse(c, &c->refusal, retry_s);
     return c->response ? queue_response(c) : MHD_NO;
@@ -141,7 +155,7 @@ static enum MHD_Result begin(struct http *h, struct MHD_Connection *mhd, const c
 static enum MHD_Result dispatch(struct http_call *c)
 {
     struct err_note note;
-    if (exceeds_share(c, &note)) return refuse_midway(c, &note);
+    if (exceeds_places(c, &note)) return refuse_midway(c, &note);
     http_conn_quiet(c->conn);
     c->with_handler = true;
     c->http->n_call++;
@@ -202,6 +216,7 @@ void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot,
     (void)mhd;
     *slot = NULL;
     if (!c) return;
+    h->n_aside -= c->aside;
     bool whole = why == MHD_REQUEST_TERMINATED_COMPLETED_OK;
     if (!whole) h->stats.aborted++;
     log_call(c, whole);

@@ -108,10 +108,18 @@ void http_conn_settle(struct http *h)
 
 /* --- deadlines */
 
+static void be_served(struct http_conn *c)
+{
+    if (c->call && c->call->aside)
+        crowd_go_on(&c->http->crowd, &c->place);
+    else
+        crowd_serve(&c->http->crowd, &c->place);
+}
+
 void http_conn_quiet(struct http_conn *c)
 {
     http_due_clear(&c->due);
-    crowd_serve(&c->http->crowd, &c->place);
+    be_served(c);
 }
 
 void http_conn_wait(struct http_conn *c, enum due which)
@@ -162,7 +170,7 @@ void http_conn_writing(struct http_conn *c)
 {
     http_conn_count(c);
     c->acked_ns = clock_ns();
-    crowd_serve(&c->http->crowd, &c->place);
+    be_served(c);
     http_due_set(c->http, &c->due, DUE_STALL);
 }
 

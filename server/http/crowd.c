@@ -143,6 +143,7 @@ void crowd_go_on(struct crowd *w, struct crowd_member *m)
 {
     struct crowd_group *g = m->group;
     g->n_served -= m->served;
+    w->n_served -= m->served;
     m->served = false;
     if (!m->waits) return;
     list_remove(&m->node);
@@ -178,6 +179,7 @@ void crowd_serve(struct crowd *w, struct crowd_member *m)
     crowd_go_on(w, m);
     m->served = true;
     m->group->n_served++;
+    w->n_served++;
 }
 
 void crowd_leave(struct crowd *w, struct crowd_member *m)

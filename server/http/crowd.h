@@ -35,7 +35,7 @@ struct crowd {
     struct crowd_group **bucket; /* [n_bucket], a power of two */
     struct crowd_group **heap;   /* [n_heap] those with somebody who waits, who gives way first on top */
     unsigned n_bucket;
-    int n_heap, n_group, room;
+    int n_heap, n_group, room, n_served;
     uint8_t key[16];
 };
 

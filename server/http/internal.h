@@ -65,7 +65,11 @@ struct due_node {
     void (*expire)(struct due_node *n, enum due which); /* it stands in no list any more */
 };
 
-enum { ACCEPT_BATCH = 64 }; /* sockets taken per turn, so that accepting never starves the streams */
+enum {
+    ACCEPT_BATCH = 64, /* sockets taken per turn, so that accepting never starves the streams */
+    PLACES_OVER = 8 /* beyond max_connections while all of these are being answered: for those who ask how the
+                       server is, and so that the others are told by an answer to what they asked */
+};
 
 struct listener {
     struct http *http;
@@ -103,6 +107,7 @@ struct http {
     int n_by_fd;
     struct list gone, room;                    /* calls whose handlers are to be told, outside MHD_run */
     int n_conn, n_linger, n_call, n_live_call; /* n_call: owed by handlers; n_live_call: allocated */
+    int n_aside;                               /* of n_live_call, those that stand aside */
     int n_evicted;                             /* of n_conn, those that the library is about to close */
     int n_linger_fd; /* in linger; n_linger counts those whose handles close as well */
     struct origin_rules origin;
@@ -171,6 +176,7 @@ struct http_call {
     char allow[32];
     uint64_t number; /* of its connection: 1, 2, .. */
     bool has_body;
+    bool aside;     /* takes no place of those who are answered */
     bool continues; /* its client waits for a 100 that the library does not know of */
     bool unframed;  /* refused by the reader: what follows it means nothing */
 

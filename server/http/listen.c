@@ -45,7 +45,8 @@ static bool give_descriptor_back(struct http *h, const struct err_note *full)
     return http_linger_close_oldest(h) || h->n_evicted > 0 || http_gate_make_room(h, full);
 }
 
-static bool is_full(const struct http *h) { return h->n_conn - h->n_evicted >= h->conf.max_connections; }
+static int n_place(const struct http *h) { return h->n_conn - h->n_evicted; }
+static bool is_full(const struct http *h) { return n_place(h) >= h->conf.max_connections; }
 
 /* Whether somebody waits for its client or for us is known only when what has come is read. */
 static bool make_room(struct http *h, const struct err_note *full, bool *read)
@@ -54,7 +55,7 @@ static bool make_room(struct http *h, const struct err_note *full, bool *read)
     *read = true;
     if (!is_full(h) || http_gate_make_room(h, full)) return true;
     http_library_turn(h); /* all others came with this batch, and with whole requests */
-    return !is_full(h) || http_gate_make_room(h, full);
+    return !is_full(h) || http_gate_make_room(h, full) || n_place(h) < h->conf.max_connections + PLACES_OVER;
 }
 
 static void on_listen(uv_poll_t *p, int status, int events)

@@ -94,6 +94,7 @@ ssize_t http_reader_read(struct http_conn *c, char *buf, size_t n)
     struct http_reader *r = &c->reader;
     size_t at = 0;
     bool drained = false;
+    if (c->evicted) return 0; /* it has its answer */
     while (at < n && (r->n_pass > 0 || !drained)) {
         if (r->n_pass > 0) {
             at += give_held(r, buf + at, n - at);

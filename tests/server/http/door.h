@@ -50,9 +50,10 @@ static inline void answer_held(struct held *held)
 }
 
 static const struct http_route route[] = {
-    {.method = HTTP_GET, .path = "/hello", .open = true, .handle = hello},
-    {.method = HTTP_POST, .path = "/hello", .open = true, .json_body = true, .handle = hello},
-    {.method = HTTP_GET, .path = "/hold", .open = true, .handle = hold},
+    {.method = HTTP_GET, .path = "/hello", .handle = hello},
+    {.method = HTTP_POST, .path = "/hello", .json_body = true, .handle = hello},
+    {.method = HTTP_GET, .path = "/state", .open = true, .handle = hello},
+    {.method = HTTP_GET, .path = "/hold", .handle = hold},
     {.method = HTTP_POST, .path = "/secret", .json_body = true, .handle = hello},
 };
 

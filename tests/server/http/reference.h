@@ -88,7 +88,7 @@ static bool ref_is_kept_from_trailers(const char *p, size_t n)
 {
     static const char *const name[] = {"Host",      "Content-", "Transfer-", "Authorization",
                                        "x-api-key", "Cookie",   "Expect",    "Connection",
-                                       "Accept",    "Accept-",  "Trailer"};
+                                       "Accept",    "Accept-",  "Trailer",   "api-key"};
     for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
         const size_t k = strlen(name[i]), m = name[i][k - 1] == '-' && n > k ? k : n;
         if (ref_is(p, m, name[i])) return true;

@@ -49,7 +49,7 @@ static void serves_a_newcomer(struct world *w, const char *text)
 
 /* --- laws */
 
-static void whoever_has_not_finished_gives_way_to_whoever_asks(void **state)
+static void who_has_not_finished_gives_way_to_who_asks(void **state)
 {
     struct world *w = *state;
     for (int kind = 0; kind < N_UNFINISHED; kind++)
@@ -121,20 +121,45 @@ static void a_storm_leaves_whole_requests_alone(void **state)
     }
 }
 
-static void whoever_is_being_answered_gives_way_to_nobody(void **state)
+/* And how the server is can be asked all the time. */
+static void a_request_that_is_being_answered_gives_way_to_nobody(void **state)
 {
     struct world *w = *state;
-    int fd[MOST];
+    static const char ask_state[] = "GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    int fd[MOST], more[10 * MOST];
     for (int i = 0; i < MOST; i++) fd[i] = fresh_from(w, 1, "GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_int_equal(w->held.n, MOST);
-    for (int i = 0; i < 5 * MOST; i++) {
-        const int more = fresh_from(w, 1, junk(i));
-        assert_int_equal(status(w, more), 503);
-        close(more);
+    for (int i = 0; i < 10 * MOST; i++) {
+        more[i] = fresh_from(w, 1 + (unsigned)i % 3, i % 2 ? junk(i) : whole);
+        if (i % 2 == 0) assert_int_equal(status(w, more[i]), 503);
+        serves_a_newcomer(w, ask_state);
     }
     answer_held(&w->held);
     for (int i = 0; i < MOST; i++) assert_int_equal(status(w, fd[i]), 200);
     close_all(fd, MOST);
+    close_all(more, 10 * MOST);
+}
+
+/* Answers that nobody reads: they stand aside only so far. */
+static void who_asks_how_the_server_is_takes_no_place_of_others(void **state)
+{
+    struct world *w = *state;
+    enum { CROWD = 3 * PLACES_OVER };
+    int fd[CROWD];
+    static char many[200 * 42];
+    many[0] = '\0';
+    for (int i = 0; i < 200; i++) strcat(many, "GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    for (int i = 0; i < CROWD; i++) {
+        fd[i] = connect_from(w, 2);
+        setsockopt(fd[i], SOL_SOCKET, SO_RCVBUF, &(int){1}, sizeof(int));
+        send(fd[i], many, strlen(many), MSG_NOSIGNAL | MSG_DONTWAIT);
+        for (int k = 0; k < 20; k++) turn(w);
+    }
+    assert_true(w->h->n_aside <= PLACES_OVER);
+    for (int i = 0; i < 2 * PLACES_OVER; i++) serves_a_newcomer(w, whole);
+    close_all(fd, CROWD);
+    for (int i = 0; i < 200; i++) turn(w);
+    assert_int_equal(w->h->n_aside, 0);
 }
 
 static void nobody_is_touched_while_there_is_room(void **state)
@@ -318,11 +343,12 @@ int main(void)
     log_set_level(LOG_ERROR);
 #define LAW_AT(open, f) cmocka_unit_test_setup_teardown(f, open, close_world)
     const struct CMUnitTest tests[] = {
-        LAW_AT(open_world, whoever_has_not_finished_gives_way_to_whoever_asks),
+        LAW_AT(open_world, who_has_not_finished_gives_way_to_who_asks),
         LAW_AT(open_world, a_trickle_does_not_keep_a_place),
         LAW_AT(open_world, who_gives_way_in_the_middle_is_told),
         LAW_AT(open_world, a_storm_leaves_whole_requests_alone),
-        LAW_AT(open_world, whoever_is_being_answered_gives_way_to_nobody),
+        LAW_AT(open_world, a_request_that_is_being_answered_gives_way_to_nobody),
+        LAW_AT(open_wide, who_asks_how_the_server_is_takes_no_place_of_others),
         LAW_AT(open_world, nobody_is_touched_while_there_is_room),
         LAW_AT(open_world, a_crowd_leaves_other_addresses_alone),
         LAW_AT(open_world, many_addresses_are_as_one),
