@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum err add_guides(struct ask *a, struct err_note *note)
+static enum err add_guides(const struct prep_env *env, struct ask *a, struct err_note *note)
 {
     for (int i = 0; i < ask_n_choice(a); i++) {
-        a->request[i]->ask.guide = constraint_guide(a->constraint, &a->mem);
+        a->request[i]->ask.guide = constraint_guide(a->constraint, env->chat.tokenizer, &a->mem);
         if (!a->request[i]->ask.guide) return err_set(note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     }
     return OK;
@@ -31,7 +31,7 @@ enum err constrain_parts(const struct prep_env *env, enum constraint_kind kind,
     thought.is_open = a->think_open;
     if (!a->thinks) thought.n_close = 0;
     enum err e = constraints_behind(env->constraints, kind, body, &thought, opts, &a->constraint, note);
-    return e ? told(e, name, note) : add_guides(a, note);
+    return e ? told(e, name, note) : add_guides(env, a, note);
 }
 
 struct grammar_part constrain_part(const struct params *p)

@@ -256,10 +256,15 @@ void constraint_give(struct constraint *c)
 
 /* --- guides */
 
+enum { FORCED_BYTES = 128, FORCED_MOST = 32 };
+
 struct answer_guide {
     struct guide guide; /* first */
     struct constraint *constraint;
+    const struct tokenizer *tokenizer;
     struct grammar_matcher *matcher; /* from the first mask to the end */
+    int32_t forced[FORCED_MOST];     /* [n_forced] from at_forced on they come next */
+    int n_forced, at_forced;
 };
 
 static enum err told(const struct answer_guide *g, enum err e, struct err_note *note)
@@ -279,10 +284,49 @@ static enum err guide_mask(struct guide *guide, uint32_t *bits, struct err_note 
     return told(g, e ? e : grammar_matcher_mask(g->matcher, bits), note);
 }
 
+static bool spell(const struct tokenizer *t, const struct token_vec *ids, const char *p, size_t n)
+{
+    for (size_t i = 0, k; i < ids->n; i++, p += k, n -= k) {
+        const char *s = tokenizer_bytes(t, ids->id[i], &k);
+        if (k == 0 || k > n || memcmp(s, p, k) != 0) return false;
+    }
+    return n == 0;
+}
+
+/* Where one text alone may follow, its tokens as the tokenizer cuts it, but for those at its end which the
+ * tokenizer might join with what comes behind. What the tokenizer cannot do is sampled. */
+static void find_forced(struct answer_guide *g)
+{
+    char text[FORCED_BYTES];
+    struct token_vec ids = {0};
+    const size_t n = grammar_matcher_forced(g->matcher, text, sizeof text);
+    g->n_forced = g->at_forced = 0;
+    if (n == 0 || memchr(text, GRAMMAR_SPECIAL, n)) return;
+    if (!tokenizer_encode(g->tokenizer, text, n, 0, &ids, NULL) && spell(g->tokenizer, &ids, text, n)) {
+        const size_t most = ids.n < FORCED_MOST ? ids.n : FORCED_MOST;
+        const size_t settled = grammar_vocab_settled(grammar_vocab_of(g->constraint->grammar), ids.id, ids.n);
+        g->n_forced = (int)(settled < most ? settled : most);
+        memcpy(g->forced, ids.id, (size_t)g->n_forced * sizeof *g->forced);
+    }
+    token_vec_fini(&ids);
+}
+
 static enum err guide_take(struct guide *guide, int32_t token, struct err_note *note)
 {
     struct answer_guide *g = (struct answer_guide *)guide;
-    return told(g, grammar_matcher_accept(g->matcher, token), note);
+    const enum err e = grammar_matcher_accept(g->matcher, token);
+    if (!e && g->at_forced < g->n_forced && g->forced[g->at_forced] == token)
+        g->at_forced++;
+    else
+        g->n_forced = g->at_forced = 0;
+    if (!e && g->at_forced == g->n_forced) find_forced(g);
+    return told(g, e, note);
+}
+
+static int32_t guide_only(struct guide *guide)
+{
+    const struct answer_guide *g = (const struct answer_guide *)guide;
+    return g->at_forced < g->n_forced ? g->forced[g->at_forced] : GUIDE_MASK;
 }
 
 static bool guide_whole(struct guide *guide)
@@ -300,12 +344,12 @@ static void guide_end(struct guide *guide)
     atomic_store(&g->constraint->bytes, grammar_bytes(g->constraint->grammar) + g->constraint->n_key);
 }
 
-struct guide *constraint_guide(struct constraint *c, struct arena *mem)
+struct guide *constraint_guide(struct constraint *c, const struct tokenizer *t, struct arena *mem)
 {
     static const struct guide_ops ops = {
-        .mask = guide_mask, .take = guide_take, .whole = guide_whole, .end = guide_end};
+        .mask = guide_mask, .take = guide_take, .whole = guide_whole, .only = guide_only, .end = guide_end};
     struct answer_guide *g = arena_alloc(mem, sizeof *g);
     if (!g) return NULL;
-    *g = (struct answer_guide){.guide.op = &ops, .constraint = c};
+    *g = (struct answer_guide){.guide.op = &ops, .constraint = c, .tokenizer = t};
     return &g->guide;
 }

@@ -55,8 +55,9 @@ enum err constraints_get(struct constraints *c, enum constraint_kind kind, const
 const struct grammar_opts *constraints_opts(const struct constraints *c);
 void constraint_give(struct constraint *c); /* NULL is fine */
 
-/* A guide for one answer, in mem; c must outlive its request. NULL: no memory. */
-struct guide *constraint_guide(struct constraint *c, struct arena *mem);
+/* A guide for one answer, in mem; c must outlive its request. t: the tokenizer that c's grammar is for. NULL:
+ * no memory. */
+struct guide *constraint_guide(struct constraint *c, const struct tokenizer *t, struct arena *mem);
 
 /* What may stand before the constrained part of an answer. */
 struct constraint_thought {

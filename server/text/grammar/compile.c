@@ -123,6 +123,8 @@ const char *grammar_limit(const struct grammar *g)
     return g->pool.fail == ERR_UNSUPPORTED ? g->pool.what : NULL;
 }
 
+const struct grammar_vocab *grammar_vocab_of(const struct grammar *g) { return g->vocab; }
+
 size_t grammar_bytes(const struct grammar *g)
 {
     size_t at = 0;

@@ -127,6 +127,7 @@ enum err grammar_compile_parts(struct grammar **out, struct grammar_vocab *v, co
 /* Appends bytes that are equal for equal parts, and different for others: for caches. */
 void grammar_part_key(const struct grammar_part *p, struct strbuf *out);
 
+const struct grammar_vocab *grammar_vocab_of(const struct grammar *g);
 void grammar_take(struct grammar *g);
 void grammar_give(struct grammar *g);               /* NULL is fine */
 const char *grammar_limit(const struct grammar *g); /* which one a matcher's last failure met; NULL: none */

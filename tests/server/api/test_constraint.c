@@ -68,7 +68,8 @@ static void guides_of_one_grammar_go_their_own_ways(void **st)
     struct err_note note = {0};
     arena_init(&mem, 0);
     assert_int_equal(get(c, "ab+", &k), OK);
-    struct guide *a = constraint_guide(k, &mem), *b = constraint_guide(k, &mem);
+    struct guide *a = constraint_guide(k, mini.tokenizer, &mem),
+                 *b = constraint_guide(k, mini.tokenizer, &mem);
     assert_int_equal(say(a, "abb"), 3);
     assert_true(a->op->whole(a) && may(a, MINI_IM_END) && !may(a, MINI_BYTE + 'a') && !may(a, MINI_END));
     assert_int_equal(say(b, "ba"), 0);
@@ -82,6 +83,39 @@ static void guides_of_one_grammar_go_their_own_ways(void **st)
     constraint_give(k);
     arena_fini(&mem);
     constraints_free(c);
+}
+
+/* Each token is a byte here, so that nothing could be joined: what one text alone can follow is named, and
+ * only that. */
+static void what_has_no_choice_is_named(void **st)
+{
+    static const char pattern[] = "\\{\"name\": \"[a-c]+\", \"kind\": (tall|tiny)\\}";
+    static const char text[] = "{\"name\": \"ab\", \"kind\": tall}";
+    (void)st;
+    struct constraint *k;
+    struct arena mem;
+    struct err_note note = {0};
+    arena_init(&mem, 0);
+    assert_int_equal(get(mini.constraints, pattern, &k), OK);
+    struct guide *g = constraint_guide(k, mini.tokenizer, &mem);
+    int named = 0;
+    for (size_t i = 0; i < sizeof text - 1; i++) {
+        const int32_t id = MINI_BYTE + (uint8_t)text[i];
+        uint32_t bits[WORDS];
+        int n = 0;
+        const int32_t only = g->op->only(g);
+        assert_int_equal(g->op->mask(g, bits, &note), OK);
+        for (int32_t t = 0; t < MINI_VOCAB; t++) n += (bits[t / 32] >> t % 32 & 1) != 0;
+        if (i > 0) assert_int_equal(only, n == 1 ? id : GUIDE_MASK);
+        named += only >= 0;
+        assert_int_equal(g->op->take(g, id, &note), OK);
+        assert_int_equal(only >= 0 && i == sizeof text - 2, g->op->whole(g));
+    }
+    assert_int_equal(named, sizeof text - 1 - 1 - 3 - 1); /* the first, those of [a-c]+ and behind "t" */
+    assert_int_equal(g->op->only(g), GUIDE_MASK);         /* it may end, and must be asked */
+    g->op->end(g);
+    constraint_give(k);
+    arena_fini(&mem);
 }
 
 static void the_same_grammar_is_compiled_once(void **st)
@@ -155,7 +189,7 @@ static struct guide *behind(struct constraints *c, bool open, struct constraint 
     const struct constraint_thought t = {"<think>", 7, "</think>", 8, open};
     struct err_note note = {0};
     assert_int_equal(constraints_behind(c, CONSTRAINT_REGEX, &body, &t, NULL, k, &note), OK);
-    return constraint_guide(*k, mem);
+    return constraint_guide(*k, mini.tokenizer, mem);
 }
 
 static void the_thought_comes_first(void **st)
@@ -206,6 +240,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(guides_of_one_grammar_go_their_own_ways),
+        cmocka_unit_test(what_has_no_choice_is_named),
         cmocka_unit_test(the_same_grammar_is_compiled_once),
         cmocka_unit_test(bytes_of_all_grammars_are_bounded),
         cmocka_unit_test(the_thought_comes_first),

@@ -34,6 +34,7 @@ static void answer(const char *fields, const char *say, char *out, size_t cap)
     struct err_note note = {0};
     uint32_t bits[WORDS];
     size_t n = 0, at = 0;
+    bool put = false;
     snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"p\"}]%s}", fields);
     if (prep_run(&a, &mini.env, API_CHAT, body, strlen(body), &note))
         fail_msg("%s: %s", note.param, note.text);
@@ -56,7 +57,9 @@ static void answer(const char *fields, const char *say, char *out, size_t cap)
         assert_int_equal(g->op->take(g, id, &note), OK);
         if (id == MINI_IM_END) break;
         out[n++] = (char)(id - MINI_BYTE);
-        at += !named && say[at];
+        put = named &&
+              (put || id == MINI_BYTE + '\n'); /* the end of the thought, which the model does not want */
+        at += say[at] && !put;
     }
     out[n] = '\0';
     g->op->end(g);
