@@ -8,8 +8,8 @@ GPU_SRC   := $(sort $(wildcard kernels/cuda/*.cu))
 GPU_HDR   := $(wildcard kernels/*.h kernels/cuda/*.h kernels/cuda/*.cuh) base/err.h
 GPU_OBJ   := $(GPU_SRC:kernels/cuda/%.cu=build/gpu/%.o)
 
-GPU_TESTS   := build/gpu/test_attn build/gpu/test_choose build/gpu/test_gemm build/gpu/test_lt build/gpu/test_plan build/gpu/test_ops build/gpu/test_fp8 build/gpu/test_kv_fp8
-GPU_BENCHES := build/gpu/bench_device build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops build/gpu/bench_fp8 build/gpu/bench_kv_fp8
+GPU_TESTS   := build/gpu/test_attn build/gpu/test_choose build/gpu/test_gemm build/gpu/test_lt build/gpu/test_plan build/gpu/test_ops build/gpu/test_fp8 build/gpu/test_int4 build/gpu/test_kv_fp8
+GPU_BENCHES := build/gpu/bench_device build/gpu/bench_attn build/gpu/bench_gemm build/gpu/bench_ops build/gpu/bench_fp8 build/gpu/bench_int4 build/gpu/bench_kv_fp8
 BENCH_O     := build/gpu/bench_fill.o build/gpu/bench_roof.o
 TEST_HDR    := tests/kernels/cuda/gpu_test.cuh tests/kernels/cuda/gpu_attn_ref.h
 
@@ -34,6 +34,9 @@ $(BASE_A): $(patsubst %.c,build/gpu/engine/%.o,$(wildcard base/*.c))
 FP8_O := $(patsubst %,build/gpu/engine/%.o,kernels/cpu/quant_fp8 kernels/cpu/kv_fp8 kernels/cuda/gemm_lt) $(BASE_A)
 build/gpu/test_fp8 build/gpu/test_kv_fp8: build/gpu/test_%: tests/kernels/cuda/gpu_%.cu $(TEST_HDR) $(GPU_OBJ) $(FP8_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) $(FP8_O) -ldl -o $@
+INT4_O := $(patsubst %,build/gpu/engine/kernels/%.o,quant quant_scaled cpu/quant_fp8 cpu/quant_int4) $(BASE_A)
+build/gpu/test_int4: tests/kernels/cuda/gpu_int4.cu $(TEST_HDR) $(GPU_OBJ) $(INT4_O)
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) $(INT4_O) -o $@
 # What the CPU chooses by definition.
 build/gpu/test_choose: tests/kernels/cuda/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/cpu/choose_ref.o $(CODES_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
@@ -47,7 +50,7 @@ build/gpu/bench_%: kernels/bench/%.cu kernels/bench/bench.cuh kernels/bench/fill
 
 # The engine on the device, without the CPU's: C sources by gcc, random weights.
 ENGINE_C := kernels/quant.c kernels/cuda/gemm_lt.c \
-            engine/memory.c engine/kinds.c engine/step.c engine/forward.c engine/cuda/backend.c engine/cuda/ops.c engine/cuda/draw.c engine/cuda/call.c engine/cuda/route.c engine/cuda/refuse.c engine/cuda/codes.c engine/cuda/forward.c tests/perf/gpu_engine.c
+            engine/memory.c engine/kinds.c engine/step.c engine/forward.c engine/cuda/backend.c engine/cuda/ops.c engine/cuda/draw.c engine/cuda/call.c engine/cuda/route.c engine/cuda/refuse.c engine/cuda/codes.c engine/cuda/codes4.c kernels/cpu/quant_int4.c engine/cuda/forward.c tests/perf/gpu_engine.c
 ENGINE_O := $(ENGINE_C:%.c=build/gpu/engine/%.o)
 GPU_BENCHES += build/gpu/bench_engine
 build/gpu/engine/%.o: %.c

@@ -9,6 +9,7 @@
 
 #include "kernels/ops.h"
 #include "kernels/quant_fp8.h"
+#include "kernels/quant_int4.h"
 
 /* n values of src (a multiple of the block) to fp32. DT_I32 is not a weight, and DT_FP8 and DT_U4 are none
  * without their scales: nothing is written and false returned. */

@@ -13,14 +13,27 @@ extern "C" {
 
 enum { GEMM_SMALL_MAX_TOK = 64 };
 
-/* The kernels that products choose from: bf16 and FP8 with few rows, FP8 with many. */
-enum { GEMM_KERNEL_BF16 = 0, GEMM_KERNEL_FP8 = 16, GEMM_KERNEL_FP8_MANY = 48, GEMM_KERNELS = 52 };
+/* The kernels that products choose from: bf16 and FP8 with few rows, FP8 with many, INT4 with few. */
+enum {
+    GEMM_KERNEL_BF16 = 0,
+    GEMM_KERNEL_FP8 = 16,
+    GEMM_KERNEL_FP8_MANY = 48,
+    GEMM_KERNEL_INT4 = 52,
+    GEMM_KERNELS = 100
+};
 
 struct gemm_gpu {
     cudaStream_t stream;
     int n_sm;
     int regs[GEMM_KERNELS]; /* of a thread of each kernel, asked when it first runs on this device; 0: not yet
                              */
+};
+
+/* Memory that is wanted in L2: `bytes` of each row, at 16 bytes as they are; rows 0: none. */
+struct gemm_ahead {
+    const void *at;
+    int64_t stride; /* bytes */
+    int rows, bytes;
 };
 
 /* What stands around a product in a layer, done by the product itself: the second half of the norm before it,
@@ -35,7 +48,10 @@ struct gemm_more {
     const void *norm; /* [n] */
     bool second; /* every second of the products that follow one another: an SM then holds a CTA of both, and
                     no two of one */
-    bool gated;  /* w: n / 2 rows of gates, then n / 2 of what they open; y [T, n / 2] = silu(gate) * up */
+    struct gemm_ahead ahead[2]; /* INT4: what products behind this one read */
+    const int32_t *pos;         /* [T]: nothing ahead if they sum up to more than pos_most; NULL: always */
+    int pos_most;
+    bool gated; /* w: n / 2 rows of gates, then n / 2 of what they open; y [T, n / 2] = silu(gate) * up */
 };
 int gemm_small_tiles(int n_sm, int n); /* of a product with n columns: sums a row in sum_out */
 
