@@ -14,7 +14,7 @@ bool coder_fit(struct coder *c, int n, int k)
     const int64_t rows = n > c->n ? n : c->n, elements = n_element > c->n_element ? n_element : c->n_element;
     coder_free(c);
     c->code = malloc((size_t)elements);
-    c->scale = malloc((size_t)rows * sizeof *c->scale);
+    c->scale = malloc((size_t)(rows + elements / 32) * sizeof *c->scale);
     c->value = malloc((size_t)elements * sizeof *c->value);
     if (!c->code || !c->scale || !c->value) return false;
     c->n = rows;
@@ -30,17 +30,22 @@ void coder_free(struct coder *c)
     *c = (struct coder){0};
 }
 
-void coder_make(struct coder *c, const void *src, enum dtype dt, const int32_t *rows, int n, int k,
-                struct weight *out)
+void coder_make(struct coder *c, enum dtype to, const void *src, enum dtype dt, const int32_t *rows, int n,
+                int k, struct weight *out)
 {
+    const int cols = to == DT_U4 ? int4_made_group(k) : k;
     const int64_t row_bytes = quant_bytes(dt, k);
     CHECK(n <= c->n && (int64_t)n * k <= c->n_element);
     for (int i = 0; i < n; i++) {
         CHECK(quant_to_f32(dt, (const char *)src + (rows ? rows[i] : i) * row_bytes, c->value, k));
-        fp8_row_ref(c->code + (int64_t)i * k, c->scale + i, c->value, k, false);
+        if (to == DT_U4)
+            int4_make_row(c->value, k, cols, c->code + (int64_t)i * (k / 2),
+                          c->scale + (int64_t)i * (k / cols));
+        else
+            fp8_row_ref(c->code + (int64_t)i * k, c->scale + i, c->value, k, false);
     }
     *out = (struct weight){
-        .dt = DT_FP8, .n = n, .k = k, .data = c->code, .s = {.rows = 1, .cols = k, .scale = c->scale}};
+        .dt = to, .n = n, .k = k, .data = c->code, .s = {.rows = 1, .cols = cols, .scale = c->scale}};
 }
 
 const float *coder_numbers(struct coder *c, const struct weight *codes)

@@ -218,14 +218,14 @@ static int64_t work_of_choice(const struct engine *e)
                                   : choose_gpu_work(n, e->spec.n_head);
 }
 
-static int widest_code(const struct weights *w)
+/* What products with codes need beside the model's own buffers. */
+static void fit_codes(struct memory_conf *m, const struct weight *w)
 {
-    int k = w->head.dt == DT_FP8 ? w->head.k : 0;
-    for (int i = 0; i < w->n_layer * MAT_COUNT; i++) {
-        const struct weight *m = &w->layer[i / MAT_COUNT].mat[i % MAT_COUNT];
-        if (m->dt == DT_FP8 && m->k > k) k = m->k;
-    }
-    return k;
+    const int64_t elems = (int64_t)w->n * w->k;
+    if (w->dt == DT_FP8 && w->k > m->code_k) m->code_k = w->k;
+    if (w->dt != DT_U4) return;
+    if (elems > m->number_elems) m->number_elems = elems;
+    if (w->s.group && w->k > m->sort_k) m->sort_k = w->k;
 }
 
 /* Pages of codes that a device's prefill reads as bf16: those of the longest sequence, and of as many short
@@ -248,11 +248,13 @@ static enum err open_memory(struct engine *e, const struct engine_conf *c, struc
                             .n_hold = e->kinds.n_hold,
                             .hold_block = hold_blocks(e),
                             .choose_work = work_of_choice(e),
-                            .code_k = widest_code(&e->w),
                             .stream_tok = i->max_prefill_tok,
                             .pool_bytes = pool_bytes(e, c),
                             .codes = i->kv_codes,
                             .n_wide = wide_pages(e)};
+    fit_codes(&m, &e->w.head);
+    for (int k = 0; k < e->w.n_layer * MAT_COUNT; k++)
+        fit_codes(&m, &e->w.layer[k / MAT_COUNT].mat[k % MAT_COUNT]);
     enum err err = memory_open(&e->mem, e->be, &e->spec, &m, note);
     if (err != OK) return err;
     if (e->be->kv_exp) e->be->kv_exp(e->be, e->mem.exp);
@@ -368,7 +370,9 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
                              .progress = c->progress,
                              .progress_arg = c->progress_arg,
                              .stop = c->stop,
-                             .fp8 = c->quantization == ENGINE_FP8,
+                             .made = c->quantization == ENGINE_FP8    ? DT_FP8
+                                     : c->quantization == ENGINE_INT4 ? DT_U4
+                                                                      : DT_COUNT,
                              .head_fp8 = c->head_fp8};
     if ((err = weights_check(&l, note)) != OK) return err;
     err = c->router ? routers_load(&e->routers, c->router, s, note) : routers_take(&e->routers, src, s, note);

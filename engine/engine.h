@@ -15,8 +15,9 @@
 enum engine_dtype { ENGINE_DTYPE_AUTO, ENGINE_DTYPE_BF16, ENGINE_DTYPE_F32 };
 enum engine_kv { ENGINE_KV_AUTO, ENGINE_KV_BF16, ENGINE_KV_FP8 }; /* of full layers */
 enum engine_device { ENGINE_DEVICE_AUTO, ENGINE_DEVICE_CUDA, ENGINE_DEVICE_CPU };
-/* What is made of numbers while loading: ENGINE_FP8, codes of 8 bits with a scale for each row. */
-enum engine_quantization { ENGINE_AS_STORED, ENGINE_FP8 };
+/* What is made of numbers while loading: ENGINE_FP8, codes of 8 bits with a scale for each row; ENGINE_INT4,
+ * codes of 4 bits with a scale for 128 columns, for 64 or 32 where the width is no multiple of that. */
+enum engine_quantization { ENGINE_AS_STORED, ENGINE_FP8, ENGINE_INT4 };
 
 struct engine_info;
 /* Settings; -1 or NULL means "the checkpoint's own, else the default" (docs/settings.md). */

@@ -23,8 +23,10 @@
     X(ff, c->max_tok, s->f, act)                                                                             \
     X(code, c->code_k ? c->max_tok : 0, c->code_k, 1) /* rows that products with codes read */               \
     X(code_scale, c->code_k ? c->max_tok : 0, (c->code_k - 1) / FP8_BLOCK + 1, 4)                            \
-    X(rx, c->router_tok, s->d, act)  /* rows the router asks for */                                          \
-    X(last, c->logit_tok, s->d, act) /* rows that get logits */                                              \
+    X(numbers, c->number_elems ? 1 : 0, c->number_elems, 2) /* a weight of 4 bits, for prompts */            \
+    X(sorted, c->sort_k ? c->max_tok : 0, c->sort_k, act)   /* rows in such a weight's order */              \
+    X(rx, c->router_tok, s->d, act)                         /* rows the router asks for */                   \
+    X(last, c->logit_tok, s->d, act)                        /* rows that get logits */                       \
     X(last_h, c->logit_tok, s->d, act)                                                                       \
     X(logits, c->logit_tok, s->n_vocab, 4)                                                                   \
     X(work, c->logit_tok, 2 * s->n_vocab, 4) /* of sampling */                                               \
@@ -45,14 +47,16 @@ struct memory_conf {
     int router_tok; /* rows of one router pass: P */
     int logit_tok;  /* rows of one product with the head */
     int max_len, max_seqs;
-    int n_hold;          /* choices of blocks that a prompt has at once */
-    int64_t hold_block;  /* query blocks that each of them has room for */
-    int64_t choose_work; /* floats */
-    int code_k;          /* widest row of a product with codes; 0: there are none */
-    int stream_tok;      /* prompt tokens whose residual stream is held at once */
-    int64_t pool_bytes;  /* 0: what is left of the device's memory */
-    bool codes;          /* pages may hold codes (kernels/kv_fp8.h) */
-    int n_wide;          /* pages behind the pool's, into which a call's pages of codes are widened */
+    int n_hold;           /* choices of blocks that a prompt has at once */
+    int64_t hold_block;   /* query blocks that each of them has room for */
+    int64_t choose_work;  /* floats */
+    int code_k;           /* widest row of a product with codes; 0: there are none */
+    int64_t number_elems; /* of the largest weight of 4 bits on a device; 0: there are none */
+    int sort_k;           /* widest of them whose columns stand in another order than x */
+    int stream_tok;       /* prompt tokens whose residual stream is held at once */
+    int64_t pool_bytes;   /* 0: what is left of the device's memory */
+    bool codes;           /* pages may hold codes (kernels/kv_fp8.h) */
+    int n_wide;           /* pages behind the pool's, into which a call's pages of codes are widened */
 };
 
 static inline int memory_blocks(const struct memory_conf *c)

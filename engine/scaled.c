@@ -265,25 +265,41 @@ static bool is_order(const int32_t *group, int k, int groups, int *count)
     return true;
 }
 
-static enum err read_order(struct scaled *s, struct err_note *note)
+/* NULL: columns stand as their groups do. */
+static enum err read_order(const struct scaled_conf *c, const struct found *f, int32_t **out,
+                           struct err_note *note)
 {
-    const struct scaled_conf *c = &s->c;
-    const char *tail = s->f[ROLE_GROUP].tail;
     const int groups = n_group(c);
     void *raw;
-    if (!s->f[ROLE_GROUP].tail) return OK;
-    TRY(read_all(c->src, &s->f[ROLE_GROUP].t, &raw, note));
-    s->group = raw;
+    *out = NULL;
+    if (!f->tail) return OK;
+    TRY(read_all(c->src, &f->t, &raw, note));
+    int32_t *group = raw;
     int *count = calloc((size_t)groups, sizeof *count);
-    if (!count) return no_memory(note);
-    const bool ok = is_order(s->group, c->k, groups, count);
-    free(count);
-    if (!ok) return tensor_bad(c, tail, "is no order of the groups: each must have as many columns", note);
+    const bool ok = count && is_order(group, c->k, groups, count);
     bool rises = true;
-    for (int i = 0; i < c->k; i++) rises = rises && s->group[i] == i / per_scale_cols(c);
-    if (!rises && !c->scheme->ordered)
-        return tensor_bad(c, tail, "has an order, but the configuration says there is none", note);
-    return OK;
+    for (int i = 0; i < c->k; i++) rises = rises && group[i] == i / per_scale_cols(c);
+    enum err e = OK;
+    if (!count)
+        e = no_memory(note);
+    else if (!ok)
+        e = tensor_bad(c, f->tail, "is no order of the groups: each must have as many columns", note);
+    else if (!rises && !c->scheme->ordered)
+        e = tensor_bad(c, f->tail, "has an order, but the configuration says there is none", note);
+    free(count);
+    if (e == OK && !rises)
+        *out = group;
+    else
+        free(group);
+    return e;
+}
+
+enum err scaled_order(const struct scaled_conf *c, int32_t **group, struct err_note *note)
+{
+    struct found f;
+    *group = NULL;
+    TRY(find(c, ROLE_GROUP, &f, note));
+    return read_order(c, &f, group, note);
 }
 
 static enum err check_shape(const struct scaled *s, struct err_note *note)
@@ -322,7 +338,7 @@ enum err scaled_open(struct scaled **out, const struct scaled_conf *c, struct er
     enum err e = find_all(c, s->f, note);
     if (e == OK) e = read_scales(s, note);
     if (e == OK) e = read_zeros(s, note);
-    if (e == OK) e = read_order(s, note);
+    if (e == OK) e = read_order(c, &s->f[ROLE_GROUP], &s->group, note);
     if (e == OK) e = check_shape(s, note);
     if (e == OK && s->f[ROLE_INPUT].tail)
         e = read_one(c->src, &s->f[ROLE_INPUT].t, c->module, s->f[ROLE_INPUT].tail, &s->input, note);

@@ -28,6 +28,9 @@ struct scaled;
 enum err scaled_open(struct scaled **out, const struct scaled_conf *c, struct err_note *note);
 void scaled_close(struct scaled *s);        /* NULL is fine */
 float scaled_input(const struct scaled *s); /* the scale that is fixed for the inputs; 0: none is */
+/* Which group each column is of, [k], where columns stand in another order than their groups; else NULL. The
+ * caller's to free. */
+enum err scaled_order(const struct scaled_conf *c, int32_t **group, struct err_note *note);
 /* Rows that may be asked for together begin at multiples of this. */
 int scaled_step(const struct scaled *s);
 /* n rows from `row` on, their codes in `codes` (quant_bytes of n x k) and *out over it and the scales. */

@@ -85,7 +85,7 @@ struct part {
     char name[NAME_BYTES];     /* of the tensor; of codes without ".weight" */
     struct scaled_conf scaled; /* no scheme: numbers */
     struct source_tensor t;    /* of numbers; dt and n_bytes of both: codes are held as a tensor of 16 bits */
-    bool makes;                /* numbers that become codes */
+    enum dtype makes;          /* what numbers become: codes of DT_FP8 or DT_U4; DT_COUNT: they stay */
 };
 
 /* layer < 0: the last product, `part` is a tensor of top_names. */
@@ -100,7 +100,8 @@ static enum err find_part(const struct loader *ld, int layer, int part, struct p
         part_name(ld, layer, row->name[ld->naming], stored ? "" : ".weight", p->name);
     else
         snprintf(p->name, sizeof p->name, "%s", stored ? "lm_head" : top_names[part][ld->naming]);
-    p->makes = row && !stored && ld->l->fp8;
+    p->makes = row && !stored ? ld->l->made : DT_COUNT;
+    if (p->makes == DT_U4 && !int4_made_group(k)) p->makes = DT_COUNT;
     if (!stored) return find(ld, p->name, n, k, &p->t, note);
     p->t = (struct source_tensor){.dt = DT_BF16, .n = n, .k = k};
     return scaled_check(&p->scaled, &p->t.n_bytes, note);
@@ -172,7 +173,7 @@ static void give_codes(struct loader *ld, struct buffer *buf, struct weight *w, 
 {
     struct backend *b = ld->l->backend;
     if (!coder_finite(rows)) atomic_fetch_add(&ld->n_bad, 1);
-    if (w->dt == DT_FP8)
+    if (w->dt == rows->dt)
         b->codes_part(b, w, row0, rows, input);
     else
         b->weight_part(b, w, row0, rows->n, coder_numbers(&buf->coder, rows), DT_F32, NULL);
@@ -188,7 +189,7 @@ static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *
     if (per < group) per = group;
     if (per > t->n) per = t->n;
     if (!buffer_fit(buf, per * row_bytes, per)) return no_memory(note);
-    if (p->makes && !coder_fit(&buf->coder, (int)per, (int)t->k)) return no_memory(note);
+    if (p->makes != DT_COUNT && !coder_fit(&buf->coder, (int)per, (int)t->k)) return no_memory(note);
     const int32_t *rows = group > 1 ? buf->rows : NULL;
     for (int64_t i = 0; i < per; i++) buf->rows[i] = permuted_row((int)i, group);
     for (int64_t at = 0; at < t->n; at += per) {
@@ -196,8 +197,8 @@ static enum err load_rows(struct loader *ld, struct buffer *buf, struct weight *
         struct weight codes;
         if (is_stopped(ld)) return err_set(note, ERR_CANCELLED, NULL, "loading was stopped");
         TRY(source_read(ld->l->src, t, at * row_bytes, n * row_bytes, buf->raw, note));
-        if (p->makes) {
-            coder_make(&buf->coder, buf->raw, t->dt, rows, (int)n, (int)t->k, &codes);
+        if (p->makes != DT_COUNT) {
+            coder_make(&buf->coder, p->makes, buf->raw, t->dt, rows, (int)n, (int)t->k, &codes);
             give_codes(ld, buf, w, row0 + (int)at, &codes, 0);
             continue;
         }
@@ -212,16 +213,16 @@ static enum err load_scaled(struct loader *ld, struct buffer *buf, struct weight
                             const struct part *p, struct err_note *note)
 {
     const int n = p->scaled.n, k = p->scaled.k;
-    const int64_t row_bytes = quant_bytes(scaled_type(p->scaled.scheme), k);
+    const enum dtype dt = scaled_type(p->scaled.scheme);
+    const int64_t row_bytes = quant_bytes(dt, k);
     struct scaled *in;
     TRY(scaled_open(&in, &p->scaled, note));
     const int step = scaled_step(in);
-    int64_t per = (PIECE_BYTES / (w->dt == DT_FP8 ? row_bytes : k * 4) / step + 1) * step;
+    int64_t per = (PIECE_BYTES / (w->dt == dt ? row_bytes : k * 4) / step + 1) * step;
     if (per > n) per = n;
-    enum err e =
-        buffer_fit(buf, per * row_bytes, per) && (w->dt == DT_FP8 || coder_fit(&buf->coder, (int)per, k))
-            ? OK
-            : no_memory(note);
+    enum err e = buffer_fit(buf, per * row_bytes, per) && (w->dt == dt || coder_fit(&buf->coder, (int)per, k))
+                     ? OK
+                     : no_memory(note);
     for (int at = 0; e == OK && at < n; at += (int)per) {
         const int rows = n - at < per ? n - at : (int)per;
         struct weight piece;
@@ -242,38 +243,84 @@ static enum err load_part(struct loader *ld, struct buffer *buf, struct weight *
 
 /* --- how a matrix is held */
 
-/* The scales of a part's codes as a backend may hold them: one for each row (of a tensor's one, each row the
- * same), or for each block. */
-static bool codes_of(const struct part *p, struct weight_scale *s)
+/* A part's codes as a backend may hold them: of 8 bits with a scale for each row (of a tensor's one, each row
+ * the same) or for each block, of 4 bits with one for each group of columns. s.zero: not NULL if there are
+ * zero points. */
+static bool codes_of(const struct part *p, struct weight *like)
 {
+    static const uint8_t some = 0;
     const struct stored_scheme *c = p->scaled.scheme;
-    *s = (struct weight_scale){.rows = 1, .cols = (int)p->t.k};
-    if (!c) return p->makes;
-    if (c->form != STORED_FLOAT || c->alone) return false;
-    if (c->rows == FP8_BLOCK && c->cols == FP8_BLOCK) s->rows = s->cols = FP8_BLOCK;
-    return s->rows == FP8_BLOCK || (c->rows <= 1 && c->cols == 0);
+    const int k = (int)p->t.k;
+    *like = (struct weight){.dt = p->makes, .k = k, .s = {.rows = 1, .cols = k}};
+    if (!c && p->makes == DT_U4) like->s.cols = int4_made_group(k);
+    if (!c) return p->makes != DT_COUNT;
+    like->dt = scaled_type(c);
+    if (like->dt == DT_U4) {
+        if (c->cols) like->s.cols = c->cols;
+        like->s.zero = c->zeros ? &some : NULL;
+        return c->rows == 1;
+    }
+    if (c->alone) return false;
+    if (c->rows == FP8_BLOCK && c->cols == FP8_BLOCK) like->s.rows = like->s.cols = FP8_BLOCK;
+    return like->s.rows == FP8_BLOCK || (c->rows <= 1 && c->cols == 0);
 }
 
-/* A matrix of n_part parts one under the other: as codes if the backend holds such and all parts have the
- * same kind of scales, no two in one block. Else parts of different types are held as a tensor of fp32 would
- * be if one of them is, else as one of 16 bits. */
+static bool same_codes(const struct weight *a, const struct weight *b)
+{
+    return a->dt == b->dt && a->s.rows == b->s.rows &&
+           int4_group(a->k, a->s.cols) == int4_group(b->k, b->s.cols);
+}
+
+/* Parts one under the other whose codes are held as one matrix: no two share a block, columns of all stand in
+ * one order. *group: that order, the caller's to free; NULL: as they stand. */
+static enum err codes_of_all(const struct part *part, int n_part, struct weight *like, bool *one,
+                             int32_t **group, struct err_note *note)
+{
+    enum err e = OK;
+    *one = true;
+    *group = NULL;
+    for (int i = 0; i < n_part && e == OK; i++) {
+        struct weight own;
+        int32_t *order = NULL;
+        *one = codes_of(&part[i], &own) && *one && (i == 0 || same_codes(&own, like)) &&
+               (own.s.rows == 1 || i + 1 == n_part || part[i].t.n % own.s.rows == 0);
+        if (i && like->s.zero) own.s.zero = like->s.zero;
+        *like = own;
+        if (*one && part[i].scaled.scheme) e = scaled_order(&part[i].scaled, &order, note);
+        if (i == 0) {
+            *group = order;
+            continue;
+        }
+        *one = *one && !order == !*group &&
+               (!order || memcmp(order, *group, (size_t)own.k * sizeof *order) == 0);
+        free(order);
+    }
+    return e;
+}
+
+/* A matrix of n_part parts one under the other: as codes if the backend holds such. Else parts of different
+ * types are held as a tensor of fp32 would be if one of them is, else as one of 16 bits. */
 static enum err new_matrix(struct loader *ld, struct weight *w, const struct part *part, int n_part, int n,
                            int k, struct err_note *note)
 {
     struct backend *b = ld->l->backend;
     enum dtype src = DT_COUNT;
-    struct weight like = {.dt = DT_FP8, .n = n, .k = k};
-    bool codes = b->holds_codes;
+    struct weight like = {0};
+    int32_t *group = NULL;
+    bool one = false;
     for (int i = 0; i < n_part; i++) {
-        const enum dtype dt = part[i].makes ? DT_BF16 : part[i].t.dt;
-        struct weight_scale s;
-        codes = codes_of(&part[i], &s) && codes && (i == 0 || s.rows == like.s.rows) &&
-                (s.rows == 1 || i + 1 == n_part || part[i].t.n % s.rows == 0);
-        like.s = s;
+        const enum dtype dt = part[i].makes != DT_COUNT ? DT_BF16 : part[i].t.dt;
         src = src == DT_COUNT || src == dt ? dt : src == DT_F32 || dt == DT_F32 ? DT_F32 : DT_F16;
     }
-    if (codes && b->holds_codes(b, &like)) return b->codes_new(b, w, &like, note);
-    return b->weight_new(b, w, n, k, b->hold_type(b, src), WEIGHT_GEMM, note);
+    enum err e = b->holds_codes ? codes_of_all(part, n_part, &like, &one, &group, note) : OK;
+    like.n = n;
+    like.s.group = group;
+    if (e == OK)
+        e = one && b->holds_codes(b, &like)
+                ? b->codes_new(b, w, &like, note)
+                : b->weight_new(b, w, n, k, b->hold_type(b, src), WEIGHT_GEMM, note);
+    free(group);
+    return e;
 }
 
 static enum err load_top(struct loader *ld, struct buffer *buf, const struct job *j, struct err_note *note)
@@ -283,7 +330,8 @@ static enum err load_top(struct loader *ld, struct buffer *buf, const struct job
     struct backend *b = ld->l->backend;
     const bool table = j->w == &ld->w->embed;
     TRY(find_part(ld, -1, j->slot, &p, note));
-    p.makes = ld->l->head_fp8 && !table && !p.scaled.scheme; /* also of the embeddings' tensor */
+    p.makes = ld->l->head_fp8 && !table && !p.scaled.scheme ? DT_FP8
+                                                            : DT_COUNT; /* also of the embeddings' tensor */
     TRY(table ? b->weight_new(b, j->w, s->n_vocab, s->d, p.t.dt, WEIGHT_TABLE, note)
               : new_matrix(ld, j->w, &p, 1, s->n_vocab, s->d, note));
     TRY(load_part(ld, buf, j->w, 0, &p, 1, note));

@@ -33,7 +33,8 @@ struct weights_load {
     struct source *src;
     const struct spec *spec;
     struct backend *backend;
-    bool fp8, head_fp8; /* numbers of the layers' matrices, of the last product's, become codes */
+    enum dtype made; /* numbers of the layers' matrices become DT_FP8 or DT_U4; DT_COUNT: they stay */
+    bool head_fp8;   /* those of the last product's become DT_FP8 */
     void (*progress)(void *arg, const char *what, double share); /* one at a time; may be NULL */
     void *progress_arg;
     const atomic_bool *stop; /* may be NULL */

@@ -128,8 +128,9 @@ static enum err open_engine(struct server *s)
     static const enum engine_device device[] = {[CONFIG_device_auto] = ENGINE_DEVICE_AUTO,
                                                 [CONFIG_device_cuda] = ENGINE_DEVICE_CUDA,
                                                 [CONFIG_device_cpu] = ENGINE_DEVICE_CPU};
-    static const enum engine_quantization quantization[] = {
-        [CONFIG_quantization_none] = ENGINE_AS_STORED, [CONFIG_quantization_fp8] = ENGINE_FP8};
+    static const enum engine_quantization quantization[] = {[CONFIG_quantization_none] = ENGINE_AS_STORED,
+                                                            [CONFIG_quantization_fp8] = ENGINE_FP8,
+                                                            [CONFIG_quantization_int4] = ENGINE_INT4};
     static const int sparse_kind[] = {[CONFIG_sparse_kind_auto] = -1,
                                       [CONFIG_sparse_kind_streaming] = ATTN_STREAMING,
                                       [CONFIG_sparse_kind_triangle] = ATTN_TRIANGLE,

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "engine/cuda/codes.h"
+#include "engine/cuda/codes4.h"
 #include "engine/cuda/ops.h"
 #include "kernels/quant.h"
 
@@ -88,8 +89,7 @@ static void host_free(void *p)
 
 static enum err weight_done(struct backend *b, struct weight *w, struct err_note *note)
 {
-    (void)b;
-    (void)w;
+    if (w->dt == DT_U4) return codes4_done(b, w, note);
     return cuda_check(cudaGetLastError(), "copying weights", note);
 }
 
@@ -97,11 +97,13 @@ static void weight_free(struct weight *w)
 {
     if (w->data) cudaFree((void *)(uintptr_t)w->data);
     if (w->dt == DT_FP8) codes_free(w);
+    if (w->dt == DT_U4) codes4_free(w);
     *w = (struct weight){0};
 }
 
 static int64_t weight_bytes(const struct weight *w)
 {
+    if (w->dt == DT_U4) return codes4_bytes(w);
     return w->dt == DT_FP8 ? codes_bytes(w) : (int64_t)w->n * w->k * quant_type(w->dt)->block_bytes;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "engine/cuda/call.h"
+#include "engine/cuda/codes4.h"
 #include "kernels/cuda/fp8_gpu.h"
 
 enum { ROWS_STEP = 4 };
@@ -27,6 +28,7 @@ static int64_t n_scale(const struct weight *w)
 bool codes_held(const struct backend *b, const struct weight *w)
 {
     const struct backend_cuda *c = (const struct backend_cuda *)b;
+    if (w->dt == DT_U4) return codes4_held(b, w);
     return c->hopper && c->hold == DT_BF16 && w->dt == DT_FP8 && w->k % 16 == 0 && w->n % 8 == 0 &&
            (w->s.rows == 1 ? w->s.cols == w->k : by_block(w) && w->s.cols == FP8_BLOCK);
 }
@@ -34,6 +36,7 @@ bool codes_held(const struct backend *b, const struct weight *w)
 enum err codes_new(struct backend *b, struct weight *w, const struct weight *like, struct err_note *note)
 {
     void *code = NULL, *scale = NULL;
+    if (like->dt == DT_U4) return codes4_new(b, w, like, note);
     *w = *like;
     w->impl = calloc(1, sizeof(struct held));
     if (!w->impl) return err_set(note, ERR_NOMEM, NULL, "no memory to load weights");
@@ -54,6 +57,10 @@ enum err codes_new(struct backend *b, struct weight *w, const struct weight *lik
 
 void codes_part(struct backend *b, struct weight *w, int row0, const struct weight *rows, float input)
 {
+    if (w->dt == DT_U4) {
+        codes4_part(w, row0, rows);
+        return;
+    }
     struct held *h = w->impl;
     char *code = (char *)(uintptr_t)w->data + (int64_t)row0 * w->k;
     float *scale = (float *)(uintptr_t)w->s.scale;

@@ -9,10 +9,14 @@
 #include "base/check.h"
 #include "engine/cuda/call.h"
 #include "engine/cuda/codes.h"
+#include "engine/cuda/codes4.h"
 #include "engine/cuda/route.h"
 #include "kernels/cuda/choose_gpu.h"
 
-enum { MOST_ROWS = 256 }; /* of one decode call */
+enum {
+    MOST_ROWS = 256,   /* of one decode call */
+    AHEAD_KEYS = 16384 /* of a step's rows: with more their pages would drive weights out of L2 */
+};
 
 static const int bucket_rows[CALL_BUCKETS] = {1, 2, 4, 8, 16, 32, 64, 128, MOST_ROWS};
 
@@ -67,7 +71,7 @@ static enum err open_kinds(struct forward_cuda *f, struct err_note *note)
 }
 
 static enum err warm_up(struct forward_cuda *f, struct err_note *note);
-static bool all_numbers(const struct weights *w);
+static bool all_fuse(const struct weights *w);
 
 enum err forward_cuda_takes(const struct spec *s, struct err_note *note)
 {
@@ -105,9 +109,11 @@ enum err forward_cuda_open(struct engine *e, struct err_note *note)
                  .act = e->be->act,
                  .use = f->be->hopper ? ATTN_USE_SM90 : ATTN_USE_MMA},
         .small = {.stream = f->be->stream, .n_sm = f->be->n_sm},
+        .numbers = e->mem.numbers,
+        .sorted = e->mem.sorted,
         .own_products = f->be->hopper && f->be->hold == DT_BF16,
         .n_sum = gemm_small_tiles(f->be->n_sm, e->spec.d)};
-    f->fuses = f->ops.own_products && all_numbers(&e->w);
+    f->fuses = f->ops.own_products && all_fuse(&e->w);
     e->be->ctx = &f->ops;
     enum err err = e->info.max_seqs <= ATTN_MAX_SEG && e->max_tok >= f->max_run
                        ? OK
@@ -159,12 +165,18 @@ void forward_cuda_close(struct engine *e)
 
 /* --- one layer */
 
-/* Products do what stands between them where the layers' are numbers: codes are made between them. */
-static bool all_numbers(const struct weights *w)
+/* Products do what stands between them, but for those of codes of 8 bits, which are made between them, and
+ * of codes of 4 bits where x is sorted between them, or gates share records with what they open. */
+static bool fuses_with(const struct weight *w, enum layer_matrix mat)
+{
+    if (w->dt != DT_U4) return w->dt != DT_FP8;
+    return !w->s.group && (mat != MAT_GATE_UP || w->n % (2 * INT4_ROWS) == 0);
+}
+static bool all_fuse(const struct weights *w)
 {
     bool all = true;
-    for (int i = 0; i < w->n_layer * MAT_COUNT; i++)
-        all = all && w->layer[i / MAT_COUNT].mat[i % MAT_COUNT].dt != DT_FP8;
+    for (int l = 0; l < w->n_layer; l++)
+        for (enum layer_matrix m = 0; m < MAT_COUNT; m++) all = all && fuses_with(&w->layer[l].mat[m], m);
     return all;
 }
 
@@ -178,13 +190,15 @@ static enum err plan_products(struct forward_cuda *f)
             a.decode = decode;
             if (a.w->dt == DT_FP8)
                 TRY(codes_plan(f->e, &a));
+            else if (a.w->dt == DT_U4)
+                TRY(decode ? OK : codes4_plan(&f->ops, &a));
             else
                 TRY(gemm_lt_plan(f->ops.lt, &a));
         }
     if (f->ops.own_products) return OK;
     struct gemm_args a = forward_head(e, 1);
     a.decode = true;
-    return a.w->dt == DT_FP8 ? OK : gemm_lt_plan(f->ops.lt, &a);
+    return a.w->dt == DT_FP8 || a.w->dt == DT_U4 ? OK : gemm_lt_plan(f->ops.lt, &a);
 }
 
 /* Where a bit is open or a choice depends on it, the kernels look at the kind that the device has settled by
@@ -316,6 +330,12 @@ static enum err fused(const struct call *c, int layer)
                                 .sum_out = f->sum,
                                 .normed = last ? e->mem.last_h : e->mem.h,
                                 .norm = last ? e->w.norm : first_norm(e, layer + 1)};
+    normed.ahead[0] = codes4_ahead(o.w, 4, 0);
+    normed.ahead[1] = codes4_ahead(gu.w, 1, 0);
+    normed.pos = f->pos;
+    normed.pos_most = AHEAD_KEYS;
+    to_ffn.ahead[0] = codes4_ahead(gu.w, 1, 1);
+    gated.ahead[0] = codes4_ahead(down.w, 2, 0);
     qkv.decode = o.decode = gu.decode = down.decode = true;
     gu.y = e->mem.ff;
     gu.y_stride = e->spec.f;
@@ -367,7 +387,7 @@ static enum err decode_launch(const struct call *c)
     TRY(plan_gpu(&a, f->be->stream));
     TRY(forward_embed(c, e->mem.x, dev_at(f, f->at.tok), c->n_tok));
     TRY(forward_layers(c));
-    if (!fuses(c) || e->w.head.dt == DT_FP8) return forward_logits(c, c->n_tok, NULL);
+    if (!fuses(c) || !fuses_with(&e->w.head, MAT_COUNT)) return forward_logits(c, c->n_tok, NULL);
     struct gemm_args logits = forward_head(e, c->n_tok);
     logits.decode = true;
     return ops_gemm_small(&f->ops, &logits, &(struct gemm_more){.sum_in = f->sum, .eps = e->spec.eps});

@@ -1,6 +1,9 @@
 /* ops: see ops.h. */
 #include "engine/cuda/ops.h"
 
+#include "engine/cuda/codes4.h"
+#include "kernels/cuda/int4_gpu.h"
+
 enum err ops_gemm_small(struct op_ctx *c, const struct gemm_args *a, const struct gemm_more *more)
 {
     for (int at = 0; at < a->n_tok; at += GEMM_SMALL_MAX_TOK) {
@@ -11,17 +14,28 @@ enum err ops_gemm_small(struct op_ctx *c, const struct gemm_args *a, const struc
             m.sum_out += at * c->n_sum;
             m.normed = (uint16_t *)m.normed + at * a->y_stride;
         }
+        if (at) m.ahead[0].rows = m.ahead[1].rows = 0;
         m.second ^= at / GEMM_SMALL_MAX_TOK % 2;
         part.n_tok = a->n_tok - at < GEMM_SMALL_MAX_TOK ? a->n_tok - at : GEMM_SMALL_MAX_TOK;
         part.x = (const uint16_t *)a->x + at * a->x_stride;
         part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
-        TRY(gemm_small_sm90(&part, &m, &c->small));
+        TRY(a->w->dt == DT_U4 ? gemm_int4_small_sm90(&part, &m, &c->small)
+                              : gemm_small_sm90(&part, &m, &c->small));
     }
     return OK;
 }
 
+static enum err codes4_op(struct op_ctx *c, const struct gemm_args *a)
+{
+    struct gemm_args sorted;
+    TRY(codes4_sort(c, a, &sorted));
+    if (!a->decode) return codes4_many(c, &sorted);
+    return c->own_products ? ops_gemm_small(c, &sorted, NULL) : codes4_few(c, &sorted);
+}
+
 static enum err gemm_op(struct op_ctx *c, const struct gemm_args *a)
 {
+    if (a->w->dt == DT_U4) return codes4_op(c, a);
     return a->decode && c->own_products ? ops_gemm_small(c, a, NULL) : gemm_lt(c->lt, a);
 }
 

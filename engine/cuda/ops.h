@@ -16,7 +16,8 @@ struct op_ctx {
     struct gemm_lt *lt;
     bool own_products; /* decode's, by our kernel: on Hopper in bf16 it starts while the one before it ends,
                           which cuBLASLt's do not */
-    int n_sum;         /* sums a row in gemm_more's */
+    void *numbers, *sorted; /* of weights of 4 bits: all rows of one as bf16, rows of x in its order */
+    int n_sum;              /* sums a row in gemm_more's */
 };
 
 extern const struct backend_ops ops_cuda;

@@ -1,6 +1,6 @@
 /* drive: runs one sequence through engine_step the way a scheduler does, for the tests of the engine. With
- * FLUXD_TEST_DEVICE=cuda in the environment they run on the GPU, with FLUXD_TEST_QUANTIZATION=fp8 over
- * weights as codes: laws that hold for each. */
+ * FLUXD_TEST_DEVICE=cuda in the environment they run on the GPU, with FLUXD_TEST_QUANTIZATION=fp8 or int4
+ * over weights as codes: laws that hold for each. */
 #ifndef FLUXD_TESTS_ENGINE_DRIVE_H
 #define FLUXD_TESTS_ENGINE_DRIVE_H
 
@@ -41,22 +41,25 @@ static inline struct engine_conf drive_conf(const char *model, enum engine_dtype
 {
     const char *device = getenv("FLUXD_TEST_DEVICE");
     const char *quantization = getenv("FLUXD_TEST_QUANTIZATION");
-    return (struct engine_conf){
-        .model = model,
-        .dtype = dtype,
-        .kv = dtype == ENGINE_DTYPE_F32 ? ENGINE_KV_AUTO : drive_kv,
-        .device = device && strcmp(device, "cuda") == 0 ? ENGINE_DEVICE_CUDA : ENGINE_DEVICE_CPU,
-        .quantization = quantization && strcmp(quantization, "fp8") == 0 ? ENGINE_FP8 : ENGINE_AS_STORED,
-        .max_seqs = 8,
-        .max_model_len = DRIVE_TOK,
-        .chunk_tok = chunk_tok,
-        .kv_pool_bytes = 3LL << 30,
-        .sparse_kind = -1,
-        .sink_size = -1,
-        .local_window_size = -1,
-        .triangle_n_last = -1,
-        .router_pool_size = -1,
-        .retrieval_kind = -1};
+    return (struct engine_conf){.model = model,
+                                .dtype = dtype,
+                                .kv = dtype == ENGINE_DTYPE_F32 ? ENGINE_KV_AUTO : drive_kv,
+                                .device = device && strcmp(device, "cuda") == 0 ? ENGINE_DEVICE_CUDA
+                                                                                : ENGINE_DEVICE_CPU,
+                                .quantization = !quantization                       ? ENGINE_AS_STORED
+                                                : strcmp(quantization, "fp8") == 0  ? ENGINE_FP8
+                                                : strcmp(quantization, "int4") == 0 ? ENGINE_INT4
+                                                                                    : ENGINE_AS_STORED,
+                                .max_seqs = 8,
+                                .max_model_len = DRIVE_TOK,
+                                .chunk_tok = chunk_tok,
+                                .kv_pool_bytes = 3LL << 30,
+                                .sparse_kind = -1,
+                                .sink_size = -1,
+                                .local_window_size = -1,
+                                .triangle_n_last = -1,
+                                .router_pool_size = -1,
+                                .retrieval_kind = -1};
 }
 
 static inline struct engine *drive_open(const struct engine_conf *c)

@@ -1,6 +1,6 @@
-/* fp8_dir: a small model as a Hugging Face directory, its layers' matrices as numbers or as codes of 8 bits
- * in one of the forms of files, for tests that compare how they are held. Sizes are such as devices take:
- * heads of 64, rows and columns in whole blocks. Codes are made by their definition: the nearest of all
+/* fp8_dir: a small model as a Hugging Face directory, its layers' matrices as numbers or as codes of 8 or 4
+ * bits in one of the forms of files, for tests that compare how they are held. Sizes are such as devices
+ * take: heads of 64, rows and columns in whole blocks. Codes are made by their definition: the nearest of all
  * values. */
 #ifndef FLUXD_TESTS_ENGINE_FP8_DIR_H
 #define FLUXD_TESTS_ENGINE_FP8_DIR_H
@@ -25,9 +25,25 @@ enum {
     FP8_N = FP8_D * FP8_F /* numbers of the largest matrix */
 };
 
-enum fp8_form { FP8_NUMBERS, FP8_CHANNEL, FP8_TENSOR, FP8_BLOCKS, FP8_FBGEMM, FP8_FORMS };
+enum fp8_form {
+    FP8_NUMBERS,
+    FP8_CHANNEL,
+    FP8_TENSOR,
+    FP8_BLOCKS,
+    FP8_FBGEMM,
+    FP8_FORMS,
+    /* codes of 4 bits: tests/engine/int4_matrix.h */
+    INT4_MADE = FP8_FORMS, /* as --quantization makes them */
+    INT4_PACKED,
+    INT4_PACKED_ZEROS,
+    INT4_AWQ,
+    INT4_GPTQ,
+    INT4_GPTQ_ORDER,
+    INT4_GPTQ_APART, /* parts of a matrix in different orders */
+    INT4_FORMS
+};
 
-static const char *const fp8_config[FP8_FORMS] = {
+static const char *const fp8_config[INT4_FORMS] = {
     [FP8_CHANNEL] =
         "{\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\",\"ignore\":[\"lm_head\"],"
         "\"config_groups\":{\"group_0\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":8,\"type\":\"float\","
@@ -40,6 +56,21 @@ static const char *const fp8_config[FP8_FORMS] = {
         "\"modules_to_not_convert\":[\"lm_head\"]}",
     [FP8_FBGEMM] =
         "{\"quant_method\":\"fbgemm_fp8\",\"activation_scale_ub\":1200.0,\"modules_to_not_convert\":[\"lm_head\"]}",
+#define INT4_CONFIG(group, symmetric)                                                                        \
+    "{\"quant_method\":\"compressed-tensors\",\"format\":\"pack-quantized\",\"ignore\":[\"lm_head\"],"       \
+    "\"config_groups\":{\"group_0\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":4,\"type\":\"int\"," \
+    "\"strategy\":\"group\",\"group_size\":" group ",\"symmetric\":" symmetric "}}}}"
+    [INT4_MADE] = INT4_CONFIG("128", "true"),
+    [INT4_PACKED] = INT4_CONFIG("32", "true"),
+    [INT4_PACKED_ZEROS] = INT4_CONFIG("64", "false"),
+    [INT4_AWQ] =
+        "{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":128,\"zero_point\":true,\"version\":\"gemm\"}",
+    [INT4_GPTQ] = "{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":64,\"sym\":true,\"desc_act\":false}",
+    [INT4_GPTQ_ORDER] =
+        "{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":32,\"sym\":false,\"desc_act\":true,"
+        "\"checkpoint_format\":\"gptq_v2\"}",
+    [INT4_GPTQ_APART] =
+        "{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":128,\"sym\":false,\"desc_act\":true}",
 };
 
 /* The fixed scale of inputs: the largest of a matrix's parts, whose own ones differ. */
@@ -48,6 +79,9 @@ static const char *const fp8_config[FP8_FORMS] = {
 struct fp8_dir {
     char path[48];
 };
+
+/* Codes of 4 bits are written as the numbers, rounded to bf16, that they stand for. */
+static bool fp8_dir_as_numbers;
 
 static inline double fp8_value(int code) /* 0 .. 126 */
 {
@@ -115,6 +149,8 @@ static inline void fp8_plain(struct fp8_file *f, const char *name, int n, int k,
     fp8_tensor(f, name, "BF16", n, k, v, (size_t)count * 2);
 }
 
+#include "tests/engine/int4_matrix.h"
+
 /* A matrix of numbers of 16 bits, channels of different sizes, stored as form says. */
 static inline void fp8_matrix(struct fp8_file *f, const char *module, int n, int k, enum fp8_form form)
 {
@@ -131,6 +167,10 @@ static inline void fp8_matrix(struct fp8_file *f, const char *module, int n, int
         v[i] = fp8_bf16(size * fp8_draw(f->seed, (uint32_t)i));
     }
     f->seed++;
+    if (form >= INT4_MADE) {
+        int4_matrix(f, module, n, k, form, v);
+        return;
+    }
     if (form == FP8_NUMBERS) {
         snprintf(name, sizeof name, "%.90s.weight", module);
         fp8_tensor(f, name, "BF16", n, k, v, (size_t)(n * k) * 2);
@@ -213,8 +253,9 @@ static inline void fp8_dir_make(struct fp8_dir *d, enum fp8_form form)
         "\"vocab_size\":%d,\"num_hidden_layers\":%d,\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-5,"
         "\"hidden_act\":\"silu\",\"bos_token_id\":1,\"eos_token_id\":2,\"tie_word_embeddings\":true,"
         "\"rope_theta\":10000.0%s%s}",
-        FP8_D, FP8_H, FP8_G, FP8_K, FP8_F, FP8_V, FP8_L, form ? ",\"quantization_config\":" : "",
-        form ? fp8_config[form] : "");
+        FP8_D, FP8_H, FP8_G, FP8_K, FP8_F, FP8_V, FP8_L,
+        form && !fp8_dir_as_numbers ? ",\"quantization_config\":" : "",
+        form && !fp8_dir_as_numbers ? fp8_config[form] : "");
     assert_false(strbuf_failed(&f.head) || strbuf_failed(&f.data) || strbuf_failed(&config));
     const uint64_t n_head = f.head.len;
     char *whole = malloc(8 + f.head.len);

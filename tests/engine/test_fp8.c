@@ -9,6 +9,7 @@
 #include "engine/state.h"
 #include "kernels/quant.h"
 #include "kernels/quant_fp8.h"
+#include "tests/engine/emulate.h"
 #include "tests/engine/fp8_dir.h"
 
 enum { N_PROMPT = 150, N_OUT = 12, ROWS = 256 };
@@ -96,109 +97,33 @@ static void the_head_becomes_codes_by_itself(void **state)
     fp8_dir_drop(&numbers);
 }
 
-/* --- the host's forward pass with a GPU's roundings */
+/* --- a GPU's inputs of products */
 
-static struct emulation {
-    struct backend_ops op; /* the host's own */
-    const struct engine *e;
+static struct {
     bool block, head;
     float input; /* the scale that is fixed for all inputs; 0: each row its own */
-    float x[ROWS * FP8_F];
-} em;
-
-static void round_rows(void *rows, int64_t stride, int n_row, int width)
-{
-    for (int t = 0; t < n_row; t++)
-        for (int i = 0; i < width; i++) {
-            float *v = (float *)rows + t * stride + i;
-            *v = f32_from_bf16(f32_to_bf16(*v));
-        }
-}
+} coding;
 
 /* A row as its codes say. */
 static void round_to_codes(float *to, const float *x, int k)
 {
     uint8_t code[FP8_F];
     float scale[FP8_F / FP8_BLOCK];
-    if (em.input > 0)
-        for (int i = 0; i < k; i++) to[i] = fp8_to_f32(fp8_from_f32(x[i] * (1 / em.input))) * em.input;
-    if (em.input > 0) return;
-    fp8_row_ref(code, scale, x, k, em.block);
-    for (int i = 0; i < k; i++) to[i] = fp8_to_f32(code[i]) * scale[em.block ? i / FP8_BLOCK : 0];
+    if (coding.input > 0)
+        for (int i = 0; i < k; i++)
+            to[i] = fp8_to_f32(fp8_from_f32(x[i] * (1 / coding.input))) * coding.input;
+    if (coding.input > 0) return;
+    fp8_row_ref(code, scale, x, k, coding.block);
+    for (int i = 0; i < k; i++) to[i] = fp8_to_f32(code[i]) * scale[coding.block ? i / FP8_BLOCK : 0];
 }
 
-static enum err embed(struct op_ctx *c, const struct embed_args *a)
+static void inputs_to_codes(const struct engine *e, struct gemm_args *a, float *x)
 {
-    const enum err e = em.op.embed(c, a);
-    round_rows(a->out, a->d, a->n_tok, a->d);
-    return e;
-}
-
-static enum err rmsnorm(struct op_ctx *c, const struct rmsnorm_args *a)
-{
-    const enum err e = em.op.rmsnorm(c, a);
-    round_rows(a->out, a->d, a->n_tok, a->d);
-    return e;
-}
-
-static enum err gemm(struct op_ctx *c, const struct gemm_args *a)
-{
-    struct gemm_args b = *a;
-    const bool head = a->w == &em.e->w.head;
-    assert_true(a->n_tok <= ROWS && a->w->k <= FP8_F);
-    if (!head || em.head) {
-        for (int t = 0; t < a->n_tok; t++)
-            round_to_codes(em.x + t * a->w->k, (const float *)a->x + t * a->x_stride, a->w->k);
-        b.x = em.x;
-        b.x_stride = a->w->k;
-    }
-    const enum err e = em.op.gemm(c, &b);
-    if (!head) round_rows(a->y, a->y_stride, a->n_tok, a->w->n);
-    return e;
-}
-
-static enum err qkrope(struct op_ctx *c, const struct qkrope_args *a)
-{
-    const enum err e = em.op.qkrope(c, a);
-    const int64_t one = (int64_t)PAGE_TOK * a->head;
-    round_rows(a->q, (int64_t)a->n_head * a->head, a->n_tok, a->n_head * a->head);
-    for (int t = 0; a->page && t < a->n_tok; t++)
-        for (int i = 0; i < 2 * a->n_kv; i++)
-            round_rows((float *)a->pool + (a->page[t] * 2 * a->n_kv + i) * one +
-                           a->pos[t] % PAGE_TOK * a->head,
-                       a->head, 1, a->head);
-    return e;
-}
-
-static enum err attn(struct op_ctx *c, const struct attn_args *a)
-{
-    const enum err e = em.op.attn(c, a);
-    for (int i = 0; i < a->n_seg; i++)
-        round_rows((float *)a->out + a->seg[i].row0 * a->out_stride, a->out_stride, a->seg[i].n_row,
-                   a->n_head * a->head);
-    return e;
-}
-
-static enum err swiglu(struct op_ctx *c, const struct swiglu_args *a)
-{
-    const enum err e = em.op.swiglu(c, a);
-    round_rows(a->out, a->out_stride, a->n_tok, a->f);
-    return e;
-}
-
-static void emulate(struct engine *e, const struct engine_conf *c, enum fp8_form form)
-{
-    em.e = e;
-    em.op = e->be->op;
-    em.block = form == FP8_BLOCKS;
-    em.head = c->head_fp8;
-    em.input = form == FP8_TENSOR ? FP8_INPUT : 0;
-    e->be->op.embed = embed;
-    e->be->op.rmsnorm = rmsnorm;
-    e->be->op.gemm = gemm;
-    e->be->op.qkrope = qkrope;
-    e->be->op.attn = attn;
-    e->be->op.swiglu = swiglu;
+    if (a->w == &e->w.head && !coding.head) return;
+    for (int t = 0; t < a->n_tok; t++)
+        round_to_codes(x + t * a->w->k, (const float *)a->x + t * a->x_stride, a->w->k);
+    a->x = x;
+    a->x_stride = a->w->k;
 }
 
 static void check_device(const char *what, enum fp8_form form, enum engine_quantization q, bool head_fp8)
@@ -216,7 +141,10 @@ static void check_device(const char *what, enum fp8_form form, enum engine_quant
     c.device = ENGINE_DEVICE_CPU;
     c.dtype = ENGINE_DTYPE_F32;
     e = drive_open(&c);
-    emulate(e, &c, form);
+    coding.block = form == FP8_BLOCKS;
+    coding.head = head_fp8;
+    coding.input = form == FP8_TENSOR ? FP8_INPUT : 0;
+    emulate(e, inputs_to_codes);
     logits_of(e, host);
     engine_close(e);
     double apart[2] = {0}, size[2] = {0}, worst = 0;

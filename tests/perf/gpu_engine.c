@@ -80,17 +80,29 @@ static void must(enum err e, const struct err_note *note)
     exit(1);
 }
 
-static bool fp8; /* the layers' weights are codes; the head's too if head_fp8 */
+static enum dtype layers_as = DT_BF16; /* or codes: DT_FP8, DT_U4 */
 static bool head_fp8;
+
+static uint64_t codes_seed = 1000;
+
+static void new_codes4(struct engine *e, struct weight *w, int n, int k, struct err_note *note)
+{
+    const struct weight like = {.dt = DT_U4, .n = n, .k = k, .s = {.rows = 1, .cols = 128}};
+    CHECK(e->be->holds_codes(e->be, &like));
+    must(e->be->codes_new(e->be, w, &like, note), note);
+    must(e->be->weight_done(e->be, w, note), note);
+    fill_int4((void *)(uintptr_t)w->data, w->impl, exp2f(roundf(log2f(0.13f / sqrtf((float)k)))),
+              codes_seed++); /* codes' deviation is 4.6, that of numbers 0.87 / sqrt(k) */
+    e->w.bytes += e->be->weight_bytes(w);
+}
 
 static void new_codes(struct engine *e, struct weight *w, int n, int k, struct err_note *note)
 {
-    static uint64_t seed = 1000;
     const struct weight like = {.dt = DT_FP8, .n = n, .k = k, .s = {.rows = 1, .cols = k}};
     float *scale = malloc((size_t)n * sizeof *scale);
     CHECK(scale && e->be->holds_codes(e->be, &like));
     must(e->be->codes_new(e->be, w, &like, note), note);
-    fill_fp8((void *)(uintptr_t)w->data, (int64_t)n * k, seed++);
+    fill_fp8((void *)(uintptr_t)w->data, (int64_t)n * k, codes_seed++);
     for (int i = 0; i < n; i++) scale[i] = 1.5f / sqrtf((float)k) / 130; /* codes' deviation */
     CHECK(e->be->copy_in(e->be, (void *)(uintptr_t)w->s.scale, scale, n * (int64_t)sizeof *scale) == OK);
     free(scale);
@@ -100,8 +112,12 @@ static void new_codes(struct engine *e, struct weight *w, int n, int k, struct e
 static void new_weight(struct engine *e, struct weight *w, int n, int k, struct err_note *note)
 {
     static uint64_t seed = 1;
-    if (w == &e->w.head ? head_fp8 : fp8 && w != &e->w.embed) {
-        new_codes(e, w, n, k, note);
+    const enum dtype as = w == &e->w.embed  ? DT_BF16
+                          : w != &e->w.head ? layers_as
+                          : head_fp8        ? DT_FP8
+                                            : DT_BF16;
+    if (as != DT_BF16) {
+        (as == DT_U4 ? new_codes4 : new_codes)(e, w, n, k, note);
         return;
     }
     must(e->be->weight_new(e->be, w, n, k, DT_BF16, WEIGHT_GEMM, note), note);
@@ -196,7 +212,8 @@ static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
                                 choose_gpu_work((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK, s->spec.n_head)};
     must(kinds_open(&e->kinds, &kinds, &note), &note);
     m.n_hold = e->kinds.n_hold;
-    m.code_k = !fp8 ? head_fp8 ? s->spec.d : 0 : s->spec.f > s->spec.d ? s->spec.f : s->spec.d;
+    m.code_k = layers_as != DT_FP8 ? head_fp8 ? s->spec.d : 0 : s->spec.f > s->spec.d ? s->spec.f : s->spec.d;
+    m.number_elems = layers_as == DT_U4 ? 2 * (int64_t)s->spec.f * s->spec.d : 0;
     if (e->kinds.reuses) m.hold_block = (int64_t)seqs * ((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK);
     must(memory_open(&e->mem, e->be, &e->spec, &m, &note), &note);
     fill_random(e->mem.pool, e->mem.n_page * e->mem.page_bytes / 2, 3, 0, 1);
@@ -505,7 +522,7 @@ static struct need need_of(const struct bench *b, int n, int n_seq, bool prompt)
     const double head = (double)s->n_vocab * s->d, rows = prompt ? n : n_seq,
                  head_bytes = head * (head_fp8 ? 1 : 2),
                  layer_bytes = (double)b->e.w.bytes - 2 * head - head_bytes,
-                 layers = fp8 ? layer_bytes : layer_bytes / 2;
+                 layers = (double)s->n_layer * s->d * ((2 * s->n_head + 2 * s->n_kv) * s->head + 3.0 * s->f);
     struct need x = {.bytes = layer_bytes + head_bytes,
                      .product_flop = 2 * (layers * rows + head * (prompt ? 1 : rows))};
     for (int q = 0; q < n_seq; q++)
@@ -525,8 +542,12 @@ static void tell(const struct bench *b, const char *what, int n, int n_seq, int 
     struct need x = need_of(b, n, n_seq, strcmp(what, "prefill") == 0);
     printf(
         "{\"bench\":\"%s\",\"tokens\":%d,\"sequences\":%d,\"sparse_percent\":%d,\"weights\":\"%s\",\"ms\":%.3f,\"bytes\":%.0f,\"product_flop\":%.0f,\"attention_flop\":%.0f}\n",
-        what, n, n_seq, sparse, fp8 ? head_fp8 ? "fp8, head too" : "fp8" : "bf16", ms, x.bytes,
-        x.product_flop, x.attention_flop);
+        what, n, n_seq, sparse,
+        layers_as == DT_BF16 ? "bf16"
+        : layers_as == DT_U4 ? "int4"
+        : head_fp8           ? "fp8, head too"
+                             : "fp8",
+        ms, x.bytes, x.product_flop, x.attention_flop);
     fprintf(stderr, "%-8s %6d tokens %3d sequences %3d%% sparse %10.3f ms\n", what, n, n_seq, sparse, ms);
     fflush(stdout);
 }
@@ -552,9 +573,9 @@ static int run_tiny(struct bench *b, bool race)
 }
 
 /* usage: bench_engine [llama-3.1-8b | tiny [race: the least that racecheck can chew]] [decode | prefill |
- * routes] [fp8 | head: the layers' weights as codes, the last product's too] [brief: fewer lengths, all full
- * and three of four layers sparse | one: a token at 128, for profilers] [xattn: what sparse layers do in
- * prefill] */
+ * routes] [fp8 | int4 | head: the layers' weights as codes, the last product's too] [brief: fewer lengths,
+ * all full and three of four layers sparse | one: a token at 128, for profilers] [xattn: what sparse layers
+ * do in prefill] */
 int main(int argc, char **argv)
 {
     static struct bench b;
@@ -564,7 +585,7 @@ int main(int argc, char **argv)
     bool routes = asked(argc, argv, "routes"), decode = !routes && !asked(argc, argv, "prefill"),
          prefill = !routes && !asked(argc, argv, "decode") && !asked(argc, argv, "one");
     head_fp8 = asked(argc, argv, "head");
-    fp8 = head_fp8 || asked(argc, argv, "fp8");
+    layers_as = head_fp8 || asked(argc, argv, "fp8") ? DT_FP8 : asked(argc, argv, "int4") ? DT_U4 : DT_BF16;
     double roof_tbps = routes ? roof_read_tbps() : 0;
     int64_t t0 = clock_ns();
     open_bench(&b, s, asked(argc, argv, "xattn") ? ATTN_LIST : ATTN_STREAMING);

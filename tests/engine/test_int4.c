@@ -1,0 +1,177 @@
+/* int4: weights as codes of 4 bits. What --quantization makes of numbers is what a checkpoint of such codes
+ * holds. On a GPU (FLUXD_TEST_DEVICE=cuda) each form of checkpoint gives the logits of the host's forward
+ * pass with the same roundings: activations to bf16 where an op stores them, weights of prompts' products to
+ * bf16; decode's meet the codes as they are. */
+#include "tests/engine/drive.h"
+
+#include <math.h>
+
+#include "tests/engine/emulate.h"
+#include "tests/engine/fp8_dir.h"
+
+enum { N_PROMPT = 150, N_OUT = 12, ROWS = EMULATE_ROWS };
+
+static int32_t token(int i) { return (int32_t)((uint32_t)(i * 7919 + i * i * 31) % FP8_V); }
+
+static struct engine *open_as(const char *path, enum engine_dtype dtype, enum engine_device device,
+                              enum engine_quantization q)
+{
+    struct engine_conf c = drive_conf(path, dtype, ROWS);
+    c.device = device;
+    c.quantization = q;
+    c.kv_pool_bytes = 64 << 20;
+    c.local_window_size = 128;
+    return drive_open(&c);
+}
+
+/* Logits of the prompt's last token and of tokens that are given behind it. */
+static void logits_of(struct engine *e, float (*out)[FP8_V])
+{
+    static struct drive d;
+    int32_t tok[N_PROMPT];
+    for (int i = 0; i < N_PROMPT; i++) tok[i] = token(i);
+    drive_init(&d, e, 2, tok, N_PROMPT, "101", 0);
+    for (int i = 0; i < N_OUT; i++) {
+        const struct sample_out got = i == 0 ? drive_prefill(&d, ROWS) : drive_decode(&d);
+        assert_false(got.bad);
+        assert_int_equal(e->be->copy_out(e->be, out[i], e->mem.logits, sizeof out[i]), OK);
+        d.tok[d.n_tok - 1] = token(1000 + i);
+    }
+    drive_fini(&d);
+}
+
+static double apart(float (*a)[FP8_V], float (*b)[FP8_V], int from, int n)
+{
+    double num = 0, den = 0;
+    for (int i = from; i < n; i++)
+        for (int v = 0; v < FP8_V; v++) {
+            num += pow((double)a[i][v] - (double)b[i][v], 2);
+            den += pow((double)b[i][v], 2);
+        }
+    return sqrt(num / den);
+}
+
+static void what_is_made_is_what_a_checkpoint_of_codes_holds(void **state)
+{
+    (void)state;
+    static float made[N_OUT][FP8_V], read[N_OUT][FP8_V], plain[N_OUT][FP8_V];
+    struct fp8_dir numbers, codes;
+    fp8_dir_make(&numbers, FP8_NUMBERS);
+    fp8_dir_make(&codes, INT4_MADE);
+    struct engine *e = open_as(numbers.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU, ENGINE_AS_STORED);
+    logits_of(e, plain);
+    engine_close(e);
+    e = open_as(numbers.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU, ENGINE_INT4);
+    logits_of(e, made);
+    engine_close(e);
+    e = open_as(codes.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU, ENGINE_AS_STORED);
+    logits_of(e, read);
+    engine_close(e);
+    assert_memory_equal(made, read, sizeof made);
+    const double far = apart(made, plain, 0, N_OUT);
+    printf("logits of codes are %.1e of their size from those of numbers\n", far);
+    assert_true(far > 0.01 && far < 0.5);
+    fp8_dir_drop(&numbers);
+    fp8_dir_drop(&codes);
+}
+
+/* Forms mean the same numbers to the host as they do when they are written as numbers. */
+static void forms_mean_their_numbers(void **state)
+{
+    (void)state;
+    static float read[N_OUT][FP8_V], want[N_OUT][FP8_V];
+    static const enum fp8_form forms[] = {INT4_PACKED_ZEROS, INT4_AWQ, INT4_GPTQ_APART};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        const enum fp8_form form = forms[i];
+        struct fp8_dir codes, numbers;
+        fp8_dir_make(&codes, form);
+        fp8_dir_as_numbers = true;
+        fp8_dir_make(&numbers, form);
+        fp8_dir_as_numbers = false;
+        struct engine *e = open_as(codes.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU, ENGINE_AS_STORED);
+        logits_of(e, read);
+        engine_close(e);
+        e = open_as(numbers.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU, ENGINE_AS_STORED);
+        logits_of(e, want);
+        engine_close(e);
+        if (!(apart(read, want, 0, N_OUT) < 5e-3)) /* the numbers are rounded to 8 bits */
+            fail_msg("form %d: %.1e apart", (int)form, apart(read, want, 0, N_OUT));
+        fp8_dir_drop(&codes);
+        fp8_dir_drop(&numbers);
+    }
+}
+
+static const struct engine *rounded; /* the same model with weights rounded to bf16 */
+
+static void prompts_have_rounded_weights(const struct engine *e, struct gemm_args *a, float *x)
+{
+    (void)x;
+    for (int i = 0; i < FP8_L * MAT_COUNT && !a->decode; i++)
+        if (a->w == &e->w.layer[i / MAT_COUNT].mat[i % MAT_COUNT])
+            a->w = &rounded->w.layer[i / MAT_COUNT].mat[i % MAT_COUNT];
+}
+
+static void check_device(const char *what, enum fp8_form form, enum engine_quantization q, const char *held,
+                         bool norms)
+{
+    static float host[N_OUT][FP8_V], device[N_OUT][FP8_V];
+    struct fp8_dir codes, numbers;
+    fp8_dir_make(&codes, form);
+    fp8_dir_as_numbers = true;
+    fp8_dir_make(&numbers, form == FP8_NUMBERS ? INT4_MADE : form);
+    fp8_dir_as_numbers = false;
+    struct engine *e = open_as(codes.path, ENGINE_DTYPE_AUTO, ENGINE_DEVICE_CUDA, q);
+    assert_string_equal(engine_info(e)->weights, held);
+    logits_of(e, device);
+    engine_close(e);
+    e = open_as(codes.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU, q);
+    struct engine *r = open_as(numbers.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU, ENGINE_AS_STORED);
+    rounded = r;
+    emulate(e, prompts_have_rounded_weights);
+    em.norms = norms;
+    logits_of(e, host);
+    engine_close(r);
+    engine_close(e);
+    const double prefill = apart(device, host, 0, 1), decode = apart(device, host, 1, N_OUT);
+    printf("%s: logits within %.1e of their size in prefill, %.1e in decode\n", what, prefill, decode);
+    assert_true(prefill < 1e-3 && decode < 1e-3);
+    fp8_dir_drop(&codes);
+    fp8_dir_drop(&numbers);
+}
+
+static bool has_device(void)
+{
+    const char *device = getenv("FLUXD_TEST_DEVICE");
+    return device && strcmp(device, "cuda") == 0;
+}
+
+#define DEVICE_TEST(name, form, quantization, held, norms)                                                   \
+    static void name(void **state)                                                                           \
+    {                                                                                                        \
+        (void)state;                                                                                         \
+        if (!has_device()) skip();                                                                           \
+        check_device(#name, form, quantization, held, norms);                                                \
+    }
+DEVICE_TEST(made_of_numbers, FP8_NUMBERS, ENGINE_INT4, "u4", true)
+DEVICE_TEST(packed_in_32, INT4_PACKED, ENGINE_AS_STORED, "u4", true)
+DEVICE_TEST(packed_with_zero_points, INT4_PACKED_ZEROS, ENGINE_AS_STORED, "u4", true)
+DEVICE_TEST(of_awq, INT4_AWQ, ENGINE_AS_STORED, "u4", true)
+DEVICE_TEST(of_gptq, INT4_GPTQ, ENGINE_AS_STORED, "u4", true)
+DEVICE_TEST(of_gptq_with_an_order, INT4_GPTQ_ORDER, ENGINE_AS_STORED, "u4", false)
+DEVICE_TEST(of_gptq_with_orders_apart, INT4_GPTQ_APART, ENGINE_AS_STORED, "u4+bf16", false)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_made_is_what_a_checkpoint_of_codes_holds),
+        cmocka_unit_test(forms_mean_their_numbers),
+        cmocka_unit_test(made_of_numbers),
+        cmocka_unit_test(packed_in_32),
+        cmocka_unit_test(packed_with_zero_points),
+        cmocka_unit_test(of_awq),
+        cmocka_unit_test(of_gptq),
+        cmocka_unit_test(of_gptq_with_an_order),
+        cmocka_unit_test(of_gptq_with_orders_apart),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
