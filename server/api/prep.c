@@ -12,6 +12,7 @@
 #include "server/api/messages_in.h"
 #include "server/api/prep_text.h"
 #include "server/api/response_tools.h"
+#include "server/api/shorten.h"
 #include "server/api/think_budget.h"
 #include "server/api/tool_rule.h"
 #include "base/utf8.h"
@@ -84,7 +85,9 @@ static enum err answer_room(const struct prep *c, size_t n_prompt, int *max_new,
     if (c->p.max_tokens > room && !clamps)
         return err_set(
             c->in->note, ERR_CONTEXT_LENGTH,
-            c->p.max_completion_tokens >= 0 ? "max_completion_tokens" : "max_tokens",
+            c->a->response                    ? "max_output_tokens"
+            : c->p.max_completion_tokens >= 0 ? "max_completion_tokens"
+                                              : "max_tokens",
             "This model's maximum context length is %d tokens. However, you requested %lld tokens (%zu in the %s, %d in the completion).",
             c->env->model->max_len, (long long)n_prompt + c->p.max_tokens, n_prompt, param,
             (int)c->p.max_tokens);
@@ -299,6 +302,15 @@ static enum err completion_ids(const struct prep *c, const struct json_prompt *f
     return OK;
 }
 
+/* truncation: auto leaves room for what was asked for, but for no more than half of the context. */
+static enum err chat_ids(struct prep *c, struct token_vec *ids, struct chat_prompt_end *end)
+{
+    const int max_len = c->env->model->max_len, room = room_wanted(c);
+    if (c->p.truncation != 1) return chat_prompt_tokens(&c->env->chat, &c->p, c->in, ids, end);
+    const size_t most = (size_t)(max_len - (room < max_len / 2 ? room : max_len / 2));
+    return shorten_tokens(&c->env->chat, &c->p, c->in, most, ids, end, &c->a->n_left_out);
+}
+
 static enum err add_prompts(struct prep *c)
 {
     struct ask *a = c->a;
@@ -307,8 +319,7 @@ static enum err add_prompts(struct prep *c)
     enum err e = OK;
     for (int i = 0; i < a->n_prompt && !e; i++) {
         ids.n = 0;
-        e = by_messages(c) ? chat_prompt_tokens(&c->env->chat, &c->p, c->in, &ids, &end)
-                           : completion_ids(c, &c->p.prompt.v[i], &ids);
+        e = by_messages(c) ? chat_ids(c, &ids, &end) : completion_ids(c, &c->p.prompt.v[i], &ids);
         if (!e) e = add_prompt(c, i, &ids);
     }
     a->think_open = end.think_open;

@@ -57,6 +57,7 @@ struct ask {
     const struct tool_format *format; /* how calls and thoughts are written */
     const struct tool_set *tools;     /* whose calls are looked for; NULL: nobody's */
     int n_past_call;                  /* calls in the messages */
+    int n_left_out;                   /* messages, by truncation */
     bool scores;                      /* max_tokens 0: the prompt is read, nothing is generated */
     int n_prompt, n_per_prompt;
     struct ask_prompt *prompt; /* [n_prompt] */
