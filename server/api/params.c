@@ -295,12 +295,24 @@ static enum err check_route_object(struct params *p, struct json_in *in, const s
     return OK;
 }
 
-/* A word, a string of 0 and 1, or a list of them: exactly one per layer; or an object. */
+static enum err check_route_text(struct json_in *in, const char *name, const char *s, int n_layer)
+{
+    if (!strcmp(s, "auto") || !strcmp(s, "full") || !strcmp(s, "sparse")) return OK;
+    if (strlen(s) == (size_t)n_layer && strspn(s, "01") == strlen(s)) return OK;
+    return json_in_fail(in, ERR_INVALID_VALUE, name,
+                        "must be \"auto\", \"full\", \"sparse\" or %d characters of 0 and 1, layer 0 first",
+                        n_layer);
+}
+
+/* A word, a string of 0 and 1, or a list of them: exactly one per layer; or an object. A header that the body
+ * overrules must be right too. */
 static enum err check_route(struct params *p, struct json_in *in, const struct engine_info *model)
 {
     const struct json_any *r = &p->route;
     const int n_layer = model->n_layer;
-    if (r->kind == JSON_KIND_NULL) return OK;
+    const enum err e =
+        p->route_header ? check_route_text(in, PARAMS_ROUTE_HEADER, p->route_header, n_layer) : OK;
+    if (e || r->kind == JSON_KIND_NULL) return e;
     if (r->kind == JSON_KIND_OBJECT) return check_route_object(p, in, model);
     if (r->kind == JSON_KIND_ARRAY) {
         if (r->ints.n == (size_t)n_layer) return OK;
@@ -310,12 +322,7 @@ static enum err check_route(struct params *p, struct json_in *in, const struct e
     if (r->kind != JSON_KIND_STRING)
         return json_in_fail(in, ERR_INVALID_TYPE, p->route_name,
                             "must be a word, a string or an array of 0 and 1, or an object");
-    const char *s = r->node->valuestring;
-    if (!strcmp(s, "auto") || !strcmp(s, "full") || !strcmp(s, "sparse")) return OK;
-    if (strlen(s) == (size_t)n_layer && strspn(s, "01") == strlen(s)) return OK;
-    return json_in_fail(in, ERR_INVALID_VALUE, p->route_name,
-                        "must be \"auto\", \"full\", \"sparse\" or %d characters of 0 and 1, layer 0 first",
-                        n_layer);
+    return check_route_text(in, p->route_name, r->node->valuestring, n_layer);
 }
 
 static enum err check_stream(struct params *p, struct json_in *in)
@@ -683,6 +690,7 @@ enum err params_read(struct params *p, struct json_in *in, enum api_endpoint end
     put_tables(&t, f, by_messages);
     enum err e = OK;
     for (int i = 0; !e && i < t.n; i++) e = json_in_read(in, in->root, t.table[i], p);
+    p->route_header = route;
     if (route && p->route.kind == JSON_KIND_NULL) take_route_header(p, route);
     if (!e) e = check_vocabulary(p, in, model->n_vocab);
     if (!e && by_messages) e = check_messages(p, in, f);

@@ -50,9 +50,10 @@ struct params {
     struct json_ints stop_ids, allow_ids;
     struct json_pairs bias;
     struct json_any route;
-    cJSON route_said;        /* what route is, where a header says it */
-    const char *route_name;  /* where it was said, for errors */
-    int32_t min_full_layers; /* of a route that is an object */
+    cJSON route_said;         /* what route is, where a header says it */
+    const char *route_name;   /* where it was said, for errors */
+    const char *route_header; /* what the header says, heard or not */
+    int32_t min_full_layers;  /* of a route that is an object */
     bool stream, include_usage, continuous_usage;
     bool echo, ignore_eos, include_stop, return_token_ids, return_token_strs;
     bool skip_special, add_special;

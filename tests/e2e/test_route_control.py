@@ -86,8 +86,9 @@ def test_a_header_gives_the_route_where_the_body_names_none(servers):
         assert route_of(path, "sparse", route="full") == "1" * LAYERS, "the body is heard first"
         assert route_of(path, "sparse", route=None) == "0" * LAYERS
         for wrong in ("", "fast", "1" * (LAYERS - 1), "2" * LAYERS, '{"min_full_layers": 3}', "1" * 5000):
-            r = s.post(path, ask[path], headers={ROUTE_HEADER: wrong})
-            assert r.status_code == 400 and ROUTE_HEADER in r.text, (path, wrong, r.text)
+            for body in (ask[path], {**ask[path], "route": "full"}):
+                r = s.post(path, body, headers={ROUTE_HEADER: wrong})
+                assert r.status_code == 400 and ROUTE_HEADER in r.text, (path, wrong, r.text)
     assert s.post("/tokenize", {"prompt": "a"}, headers={ROUTE_HEADER: "fast"}).status_code == 200, "it says nothing there"
 
 
