@@ -27,6 +27,7 @@ struct quant_fp8_args {
     bool block, gated;
     float fixed; /* not by block. Above 0: the scale of every row, whose codes end at 448 */
 };
+enum { FP8_WIDEST = 65536, FP8_NORM_WIDEST = 16384 }; /* rows */
 enum err quant_fp8_sm90(const struct quant_fp8_args *a, const struct gemm_gpu *g);
 
 /* Up to GEMM_SMALL_MAX_TOK rows, Hopper. k % 16 == 0, x_stride % 16 == 0. How a product is cut depends on the

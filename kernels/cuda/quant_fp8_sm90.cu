@@ -1,15 +1,14 @@
-/* quant_fp8 on CUDA: one block of threads a row. A row is read anew, from L1 by then, for its sum of squares,
- * its largest magnitude and its codes: with few registers and threads the block finds room beside the
- * products that it stands between. */
+/* quant_fp8 on CUDA: one block of threads a row. A row is read once, all of its loads at the same time, and
+ * kept in registers as its producer would have stored it; a norm's weights are read before the kernel before
+ * has ended. With few registers and threads the block finds room beside the products that it stands between.
+ */
 #include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/fp8_gpu.h"
 #include "kernels/cuda/gpu_ops.cuh"
 
 enum {
-    FEW = 256,
+    FEW = 256, /* threads. A norm has few, as rmsnorm_gpu: sums are added up in its order */
     MANY = 512,
-    WIDE = 4096, /* threads, columns from which there are many; a norm has few, as rmsnorm_gpu: sums are added
-                    up in its order */
     VEC = 8,
     GROUP = FP8_BLOCK / VEC, /* lanes that hold a block of columns */
     NONE = 0,
@@ -50,64 +49,80 @@ __device__ __forceinline__ float largest(const uint4 &u)
     return most;
 }
 
-/* Eight numbers of a row as their producer would have stored them; norm: what the row is scaled by. */
-template <int FROM>
-__device__ __forceinline__ uint4 numbers(const quant_fp8_args &a, const bf16 *x, int i, float norm)
+/* What a number's producer made of it, and of the one that stands with it: its norm's weight, what its gate
+ * opens. norm: what the row is scaled by. */
+template <int FROM> __device__ __forceinline__ uint4 numbers(const uint4 &u, const uint4 &with, float norm)
 {
-    const uint4 u = *(const uint4 *)(x + i);
     float v[VEC], f[VEC];
     if (FROM == NONE) return u;
     unpack(v, u);
-    unpack(f, *(const uint4 *)(FROM == NORM ? (const bf16 *)a.norm + i : x + a.d + i));
+    unpack(f, with);
 #pragma unroll
     for (int k = 0; k < VEC; k++) v[k] = f[k] * (FROM == NORM ? v[k] * norm : silu(v[k]));
     return pack(v);
 }
 
-template <int THREADS, int FROM, bool BLOCK>
+/* PER: of eight numbers that a thread has. */
+template <int THREADS, int PER, int FROM, bool BLOCK>
 __global__ void __launch_bounds__(THREADS) quant_fp8_kernel(const quant_fp8_args a)
 {
     __shared__ float room[2][THREADS / 32];
     const int64_t t = blockIdx.x;
     const bf16 *x = (const bf16 *)a.x + t * a.x_stride;
-    float v[VEC], norm = 1, scale = 0;
-    begin_kernel();
-    if (FROM == NORM) {
-        float sum = 0;
-#pragma unroll 4
-        for (int i = threadIdx.x * VEC; i < a.d; i += THREADS * VEC) {
-            unpack(v, *(const uint4 *)(x + i));
+    const int first = threadIdx.x * VEC;
+    float v[VEC], scale = a.fixed;
+    uint4 u[PER], with[FROM == NONE ? 1 : PER];
+    grid_launch_next();
 #pragma unroll
-            for (int k = 0; k < VEC; k++) sum += v[k] * v[k];
+    for (int j = 0; j < PER && FROM == NORM; j++)
+        if (first + j * THREADS * VEC < a.d)
+            with[j] = *(const uint4 *)((const bf16 *)a.norm + first + j * THREADS * VEC);
+    grid_wait();
+#pragma unroll
+    for (int j = 0; j < PER; j++) {
+        const int i = first + j * THREADS * VEC;
+        u[j] = i < a.d ? *(const uint4 *)(x + i) : make_uint4(0, 0, 0, 0);
+        if (FROM == GATED) with[j] = i < a.d ? *(const uint4 *)(x + a.d + i) : make_uint4(0, 0, 0, 0);
+    }
+    if (FROM != NONE) {
+        float norm = 1;
+        if (FROM == NORM) {
+            float sum = 0;
+#pragma unroll
+            for (int j = 0; j < PER; j++) {
+                if (first + j * THREADS * VEC >= a.d) continue;
+                unpack(v, u[j]);
+#pragma unroll
+                for (int k = 0; k < VEC; k++) sum += v[k] * v[k];
+            }
+            norm = 1.0f / sqrtf(over_block<THREADS>(sum, room[0], [](float p, float q) { return p + q; }) /
+                                    (float)a.d +
+                                a.eps);
         }
-        norm = 1.0f /
-               sqrtf(over_block<THREADS>(sum, room[0], [](float p, float q) { return p + q; }) / (float)a.d +
-                     a.eps);
+#pragma unroll
+        for (int j = 0; j < PER; j++)
+            if (first + j * THREADS * VEC < a.d) u[j] = numbers<FROM>(u[j], with[j], norm);
     }
-    if (!BLOCK) {
+    if (!BLOCK && scale <= 0) {
         float most = 0;
-        scale = a.fixed;
-#pragma unroll 4
-        for (int i = threadIdx.x * VEC; i < a.d && scale <= 0; i += THREADS * VEC)
-            most = fmaxf(most, largest(numbers<FROM>(a, x, i, norm)));
-        if (scale <= 0)
-            scale = fp8_scale_of(
-                over_block<THREADS>(most, room[1], [](float p, float q) { return fmaxf(p, q); }));
-        if (threadIdx.x == 0) a.scale[t] = scale;
+#pragma unroll
+        for (int j = 0; j < PER; j++) most = fmaxf(most, largest(u[j]));
+        scale =
+            fp8_scale_of(over_block<THREADS>(most, room[1], [](float p, float q) { return fmaxf(p, q); }));
     }
-#pragma unroll 4
-    for (int i0 = 0; i0 < a.d; i0 += THREADS * VEC) {
-        const int i = i0 + threadIdx.x * VEC;
-        const uint4 u = i < a.d ? numbers<FROM>(a, x, i, norm) : make_uint4(0, 0, 0, 0);
+    if (!BLOCK && threadIdx.x == 0) a.scale[t] = scale;
+#pragma unroll
+    for (int j = 0; j < PER; j++) {
+        const int i = first + j * THREADS * VEC;
         if (BLOCK) {
-            float most = largest(u);
+            float most = largest(u[j]);
 #pragma unroll
             for (int m = GROUP / 2; m > 0; m /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, m));
             scale = fp8_scale_of(most);
             if (i < a.d && threadIdx.x % GROUP == 0) a.scale[i / FP8_BLOCK * a.scale_stride + t] = scale;
         }
         const float inverse = __fdiv_rn(1.0f, scale);
-        unpack(v, u);
+        unpack(v, u[j]);
 #pragma unroll
         for (int k = 0; k < VEC; k++) v[k] *= inverse;
         if (i < a.d)
@@ -116,21 +131,34 @@ __global__ void __launch_bounds__(THREADS) quant_fp8_kernel(const quant_fp8_args
     }
 }
 
-template <int THREADS, int FROM> static enum err launch(const quant_fp8_args *a, const gemm_gpu *g)
+template <int THREADS, int PER, int FROM> static enum err launch(const quant_fp8_args *a, const gemm_gpu *g)
 {
     const gpu_ctx ctx = {g->stream, g->n_sm, DT_BF16, DT_BF16};
     const dim3 grid((unsigned)a->n_tok);
-    return a->block ? gpu_launch(&ctx, quant_fp8_kernel<THREADS, FROM, true>, grid, THREADS, 1, *a)
-                    : gpu_launch(&ctx, quant_fp8_kernel<THREADS, FROM, false>, grid, THREADS, 1, *a);
+    return a->block ? gpu_launch(&ctx, quant_fp8_kernel<THREADS, PER, FROM, true>, grid, THREADS, 1, *a)
+                    : gpu_launch(&ctx, quant_fp8_kernel<THREADS, PER, FROM, false>, grid, THREADS, 1, *a);
 }
+template <int FROM> static enum err launch_wide(const quant_fp8_args *a, const gemm_gpu *g)
+{
+    if (a->d <= 2 * FEW * VEC) return launch<FEW, 2, FROM>(a, g);
+    if (a->d <= 2 * MANY * VEC) return launch<MANY, 2, FROM>(a, g);
+    if (a->d <= 4 * MANY * VEC) return launch<MANY, 4, FROM>(a, g);
+    return a->d <= 8 * MANY * VEC ? launch<MANY, 8, FROM>(a, g) : launch<MANY, 16, FROM>(a, g);
+}
+static enum err launch_norm(const quant_fp8_args *a, const gemm_gpu *g)
+{
+    if (a->d <= 2 * FEW * VEC) return launch<FEW, 2, NORM>(a, g);
+    return a->d <= 4 * FEW * VEC ? launch<FEW, 4, NORM>(a, g) : launch<FEW, 8, NORM>(a, g);
+}
+
+static_assert(FP8_WIDEST == 16 * MANY * VEC && FP8_NORM_WIDEST == 8 * FEW * VEC, "what a block has room for");
 
 enum err quant_fp8_sm90(const struct quant_fp8_args *a, const struct gemm_gpu *g)
 {
     if (a->n_tok == 0) return OK;
-    if (a->n_tok < 0 || a->d < VEC || a->d % VEC || a->x_stride % VEC || a->code_stride % VEC ||
-        (a->norm && a->gated) || (a->block && a->fixed > 0))
+    if (a->n_tok < 0 || a->d < VEC || a->d > (a->norm ? FP8_NORM_WIDEST : FP8_WIDEST) || a->d % VEC ||
+        a->x_stride % VEC || a->code_stride % VEC || (a->norm && a->gated) || (a->block && a->fixed > 0))
         return ERR_INVALID_VALUE;
-    if (a->norm) return launch<FEW, NORM>(a, g);
-    if (a->d > WIDE) return a->gated ? launch<MANY, GATED>(a, g) : launch<MANY, NONE>(a, g);
-    return a->gated ? launch<FEW, GATED>(a, g) : launch<FEW, NONE>(a, g);
+    if (a->norm) return launch_norm(a, g);
+    return a->gated ? launch_wide<GATED>(a, g) : launch_wide<NONE>(a, g);
 }
