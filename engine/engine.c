@@ -295,6 +295,16 @@ static void fill_weights(struct engine *e)
     i->weight_bytes = e->w.bytes + e->routers.bytes;
 }
 
+/* Codes were asked for, and what holds their values takes the memory of numbers. */
+static void tell_held(const struct engine *e, const struct engine_conf *c)
+{
+    const bool layers = c->quantization == ENGINE_FP8 && !strstr(e->w.held, "fp8"),
+               head = c->head_fp8 && e->w.head.dt != DT_FP8;
+    if (layers || head)
+        log_line(LOG_WARN, "codes are held as numbers", "device=\"%s\" weights=%s head=%s", e->be->device,
+                 e->w.held, e->w.held_head);
+}
+
 static int max_of(int a, int b) { return a > b ? a : b; }
 
 /* The device that a step runs on: CUDA where it was asked for, or where the choice is ours and there is one.
@@ -403,6 +413,7 @@ static enum err open_parts(struct engine *e, const struct engine_conf *c, struct
     if ((err = weights_load(&e->w, &l, note)) != OK) return err;
     if ((err = open_memory(e, c, note)) != OK) return err;
     fill_weights(e);
+    tell_held(e, c);
     return open_forward(e, note);
 }
 
