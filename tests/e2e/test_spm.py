@@ -11,13 +11,18 @@ SPM = os.path.join(ROOT, "tests/goldens/spm")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def path(tmp_path_factory):
     if on_gpu():
         pytest.skip("the CPU engine's alone: heads of 16")
     path = tmp_path_factory.mktemp("spm")
     config = json.load(open(os.path.join(ROOT, "tests/goldens/tiny/llama/config.json")))
     (path / "config.json").write_text(json.dumps({**config, "vocab_size": 700}))
     shutil.copy(os.path.join(SPM, "prepend/tokenizer.json"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(path):
     s = Server("--model", path, "--load-format", "dummy", "--kv-pool-bytes", "64M")
     yield s
     s.stop()
@@ -33,6 +38,15 @@ def test_ids_and_texts_are_the_packages(server, golden):
         assert server.post("/tokenize", {"prompt": text, "add_special_tokens": False}).json()["tokens"] == ids
         assert server.post("/detokenize", {"tokens": ids}).json()["prompt"] == back
     assert server.ids("a")[0] == 1  # bos
+
+
+def test_codes_that_the_host_holds_as_numbers_are_told(path):
+    server = Server("--model", path, "--load-format", "dummy", "--kv-pool-bytes", "64M", "--quantization", "fp8", "--lm-head-dtype", "fp8")
+    model = server.get("/v1/models").json()["data"][0]
+    assert model["weights"] == model["head"] and model["weights"] in ("bf16", "f32")
+    assert model["weights_bytes"] == server.metrics()["fluxd_model_weights_bytes"]
+    assert "codes are held as numbers" in server.logged()
+    assert server.stop() == 0
 
 
 ASK = dict(prompt="It was", max_tokens=60, temperature=1, ignore_eos=True)

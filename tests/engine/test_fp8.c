@@ -1,5 +1,5 @@
 /* fp8: weights as codes of 8 bits. What --quantization makes of numbers is what a checkpoint of such codes
- * holds, on every device. On a GPU (FLUXD_TEST_DEVICE=cuda) each form of checkpoint gives the logits of the
+ * holds, on every device. On a GPU (FLUXD_TEST_DEVICE=cuda) each form of checkpoint is held against the
  * host's forward pass with the same roundings: activations to bf16 where an op stores them, a product's
  * inputs to codes. */
 #include "tests/engine/drive.h"
@@ -126,45 +126,70 @@ static void inputs_to_codes(const struct engine *e, struct gemm_args *a, float *
     a->x_stride = a->w->k;
 }
 
-static void check_device(const char *what, enum fp8_form form, enum engine_quantization q, bool head_fp8)
-{
-    static float host[N_OUT][FP8_V], device[N_OUT][FP8_V];
-    struct fp8_dir dir;
-    fp8_dir_make(&dir, form);
-    struct engine_conf c = conf_of(dir.path, ENGINE_DTYPE_AUTO, ENGINE_DEVICE_CUDA);
-    c.quantization = q;
-    c.head_fp8 = head_fp8;
-    struct engine *e = drive_open(&c);
-    assert_string_equal(engine_info(e)->weights, "fp8");
-    logits_of(e, device);
-    engine_close(e);
-    c.device = ENGINE_DEVICE_CPU;
-    c.dtype = ENGINE_DTYPE_F32;
-    e = drive_open(&c);
-    coding.block = form == FP8_BLOCKS;
-    coding.head = head_fp8;
-    coding.input = form == FP8_TENSOR ? FP8_INPUT : 0;
-    emulate(e, inputs_to_codes);
-    logits_of(e, host);
-    engine_close(e);
-    double apart[2] = {0}, size[2] = {0}, worst = 0;
-    for (int i = 0; i < N_OUT; i++)
-        for (int v = 0; v < FP8_V; v++) {
-            const double d = (double)device[i][v] - (double)host[i][v];
-            apart[i > 0] += d * d;
-            size[i > 0] += (double)host[i][v] * (double)host[i][v];
-            worst = fmax(worst, fabs(d));
-        }
-    printf("%s: logits within %.1e of their size in prefill, %.1e in decode; worst %.1e, size %.2f\n", what,
-           sqrt(apart[0] / size[0]), sqrt(apart[1] / size[1]), worst, sqrt(size[1] / (N_OUT - 1) / FP8_V));
-    for (int i = 0; i < 2; i++) assert_true(sqrt(apart[i] / size[i]) < 2e-3);
-    fp8_dir_drop(&dir);
-}
-
 static bool has_device(void)
 {
     const char *device = getenv("FLUXD_TEST_DEVICE");
     return device && strcmp(device, "cuda") == 0;
+}
+
+/* How far a's logits are from b's, in b's size. */
+static double distance(float (*a)[FP8_V], float (*b)[FP8_V], int from, int to)
+{
+    double apart = 0, size = 0;
+    for (int i = from; i < to; i++)
+        for (int v = 0; v < FP8_V; v++) {
+            apart += pow((double)a[i][v] - (double)b[i][v], 2);
+            size += pow((double)b[i][v], 2);
+        }
+    return sqrt(apart / size);
+}
+
+struct run {
+    float host[N_OUT][FP8_V], device[N_OUT][FP8_V], plain[N_OUT][FP8_V];
+};
+
+/* The device's, the host's with its roundings, and the host's without. */
+static void run_all(struct run *r, enum fp8_form form, enum engine_quantization q, bool head_fp8)
+{
+    struct fp8_dir dir;
+    fp8_dir_make(&dir, form);
+    struct engine_conf c = conf_of(dir.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU);
+    c.quantization = q;
+    c.head_fp8 = head_fp8;
+    struct engine *e = drive_open(&c);
+    logits_of(e, r->plain);
+    coding.block = form == FP8_BLOCKS;
+    coding.head = head_fp8;
+    coding.input = form == FP8_TENSOR ? FP8_INPUT : 0;
+    emulate(e, inputs_to_codes);
+    logits_of(e, r->host);
+    engine_close(e);
+    if (has_device()) {
+        c.device = ENGINE_DEVICE_CUDA;
+        c.dtype = ENGINE_DTYPE_AUTO;
+        e = drive_open(&c);
+        assert_string_equal(engine_info(e)->weights, "fp8");
+        assert_string_equal(engine_info(e)->head_type, head_fp8 ? "fp8" : "bf16");
+        logits_of(e, r->device);
+        engine_close(e);
+    }
+    fp8_dir_drop(&dir);
+}
+
+/* A last bit of a sum may move an activation to the next code, 6% away: over a chain of products what was
+ * apart by d is apart by about sqrt(0.06 d) behind the next rounding, so that two orders of sums end as far
+ * from each other as roundings are from none. What holds is that the device's logits are as far from those
+ * without roundings as the host's with the same roundings, and not farther from these. (One product of codes
+ * is held to its sums by tests/kernels/cuda/gpu_fp8.cu.) */
+static void check_device(const char *what, enum fp8_form form, enum engine_quantization q, bool head_fp8)
+{
+    static struct run r;
+    run_all(&r, form, q, head_fp8);
+    const double device = distance(r.device, r.plain, 0, N_OUT), host = distance(r.host, r.plain, 0, N_OUT),
+                 between = distance(r.device, r.host, 0, N_OUT);
+    printf("%s: logits %.1e from those without roundings, the host's %.1e, from each other %.1e\n", what,
+           device, host, between);
+    assert_true(host > 2e-2 && device < 1.25 * host && device > host / 1.25 && between < 1.25 * host);
 }
 
 #define DEVICE_TEST(name, form, quantization, head)                                                          \

@@ -574,8 +574,8 @@ static int run_tiny(struct bench *b, bool race)
 
 /* usage: bench_engine [llama-3.1-8b | tiny [race: the least that racecheck can chew]] [decode | prefill |
  * routes] [fp8 | int4 | head: the layers' weights as codes, the last product's too] [brief: fewer lengths,
- * all full and three of four layers sparse | one: a token at 128, for profilers] [xattn: what sparse layers
- * do in prefill] */
+ * all full and three of four layers sparse | one: a token at 128, a prompt of 8,192] [xattn: what sparse
+ * layers do in prefill] */
 int main(int argc, char **argv)
 {
     static struct bench b;
@@ -583,7 +583,7 @@ int main(int argc, char **argv)
                                     : asked(argc, argv, shapes[2].name) ? 2
                                                                         : 0];
     bool routes = asked(argc, argv, "routes"), decode = !routes && !asked(argc, argv, "prefill"),
-         prefill = !routes && !asked(argc, argv, "decode") && !asked(argc, argv, "one");
+         prefill = !routes && !asked(argc, argv, "decode");
     head_fp8 = asked(argc, argv, "head");
     layers_as = head_fp8 || asked(argc, argv, "fp8") ? DT_FP8 : asked(argc, argv, "int4") ? DT_U4 : DT_BF16;
     double roof_tbps = routes ? roof_read_tbps() : 0;
@@ -611,7 +611,7 @@ int main(int argc, char **argv)
                 tell(&b, "decode", dec[i][1], dec[i][0], sparse * 25,
                      decode_ms(&b, dec[i][0], dec[i][1], 15));
     for (int sparse = 0; prefill && sparse <= 4; sparse += step)
-        for (int i = 0; i < (brief ? 2 : 4); i++)
+        for (int i = 0; i < (one ? 1 : brief ? 2 : 4); i++)
             if (lay_out(&b, 1, pre[i], sparse)) {
                 double best = prefill_ms(&b, pre[i], CHUNK);
                 for (int k = 0; k < (pre[i] <= 32768 ? 2 : 0); k++)
