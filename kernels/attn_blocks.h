@@ -1,5 +1,5 @@
 /* attn_blocks: which blocks of keys a query row visits. The one place that knows the attention kinds on the
- * CPU: reference and fast kernel walk the same iterator (docs/attention-routes.md, kinds). */
+ * CPU (docs/attention-routes.md, kinds). */
 #ifndef FLUXD_KERNELS_ATTN_BLOCKS_H
 #define FLUXD_KERNELS_ATTN_BLOCKS_H
 

@@ -21,11 +21,11 @@ build/gpu/test_%: tests/kernels/cuda/gpu_%.cu $(TEST_HDR) $(GPU_OBJ)
 build/gpu/fault_gpu.o: tests/server/fault_gpu.cu tests/server/fault_gpu.h
 	@mkdir -p build/gpu
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -c $< -o $@
-# The small ops meet the plain C references.
+# The small ops meet the CPU's.
 CODES_O := $(patsubst %,build/gpu/engine/kernels/cpu/%.o,quant_fp8 kv_fp8 kv_fp8_cpu)
-REF_O := $(patsubst %,build/gpu/engine/kernels/cpu/%_ref.o,rmsnorm qkrope swiglu router sample) $(CODES_O)
-build/gpu/test_ops: tests/kernels/cuda/gpu_ops.cu $(TEST_HDR) $(GPU_OBJ) $(REF_O)
-	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -Xcompiler -fopenmp $< $(GPU_OBJ) $(REF_O) -o $@
+CPU_O := $(patsubst %,build/gpu/engine/kernels/cpu/%_cpu.o,rmsnorm qkrope swiglu router sample) $(CODES_O)
+build/gpu/test_ops: tests/kernels/cuda/gpu_ops.cu $(TEST_HDR) $(GPU_OBJ) $(CPU_O)
+	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) -Xcompiler -fopenmp $< $(GPU_OBJ) $(CPU_O) -o $@
 # What host code takes of base: the linker picks.
 BASE_A := build/gpu/engine/base.a
 $(BASE_A): $(patsubst %.c,build/gpu/engine/%.o,$(wildcard base/*.c))
@@ -37,8 +37,7 @@ build/gpu/test_fp8 build/gpu/test_kv_fp8: build/gpu/test_%: tests/kernels/cuda/g
 INT4_O := $(patsubst %,build/gpu/engine/kernels/%.o,quant quant_scaled cpu/quant_fp8 cpu/quant_int4) $(BASE_A)
 build/gpu/test_int4: tests/kernels/cuda/gpu_int4.cu $(TEST_HDR) $(GPU_OBJ) $(INT4_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $< $(GPU_OBJ) $(INT4_O) -o $@
-# What the CPU chooses by definition.
-build/gpu/test_choose: tests/kernels/cuda/gpu_choose.cu build/gpu/choose_gpu.o build/gpu/engine/kernels/cpu/choose_ref.o $(CODES_O)
+build/gpu/test_choose: tests/kernels/cuda/gpu_choose.cu build/gpu/choose_gpu.o $(CODES_O)
 	$(NVCC) $(NVCCFLAGS) $(SM90) $(PORTABLE) $^ -o $@
 # Host code that loads cuBLASLt.
 build/gpu/test_lt: tests/kernels/cuda/gpu_lt.cu $(patsubst %,build/gpu/engine/%.o,kernels/cuda/gemm_lt tests/kernels/count_malloc) $(BASE_A)

@@ -255,8 +255,8 @@ struct sample_args {
     int n_row, vocab;
 };
 
-/* X(name): <name>_args above; implemented as void <name>_ref(struct op_ctx *, const struct <name>_args *) in
- * plain C, which owns the rounding contract, and by each backend's own where it has a faster one. */
+/* X(name): <name>_args above; each backend has its own. Tests hold them against definitions in plain C
+ * (tests/ kernels), that share nothing with them. */
 #define KERNEL_OPS(X) LAYER_OPS(X) HOST_OPS(X)
 /* What the list of a layer's stages calls (engine/forward.c): every backend has them in its table. */
 #define LAYER_OPS(X) X(embed) X(rmsnorm) X(gemm) X(qkrope) X(attn) X(swiglu) X(gather)

@@ -1,5 +1,4 @@
-/* choose_pick: what the reference and the fast choice of blocks share: from the scores of one query block to
- * its set of key blocks. */
+/* choose_pick: from the scores of one query block to its set of key blocks. */
 #ifndef FLUXD_KERNELS_CPU_CHOOSE_PICK_H
 #define FLUXD_KERNELS_CPU_CHOOSE_PICK_H
 

@@ -43,11 +43,8 @@ int64_t cpu_weight_bytes(const struct weight *w); /* memory held */
 /* Row of a raw or quantised weight as fp32 [k]. */
 void cpu_weight_row(const struct weight *w, int row, float *out);
 
-/* op_cpu: the fast versions (vectorised, threaded); op_ref: plain C, easy to read: the oracle of op_cpu's
- * tests. gemm_ref takes raw weights. */
-#define DECLARE(op)                                                                                          \
-    void op##_ref(struct op_ctx *c, const struct op##_args *a);                                              \
-    void op##_cpu(struct op_ctx *c, const struct op##_args *a);
+/* Vectorised and threaded. What they are held against stands in tests/kernels. */
+#define DECLARE(op) void op##_cpu(struct op_ctx *c, const struct op##_args *a);
 KERNEL_OPS(DECLARE)
 #undef DECLARE
 

@@ -1,4 +1,4 @@
-/* sample on CUDA: from logits to one token, as sample_ref does it. One block of threads a row, so a row's
+/* sample on CUDA: from logits to one token, as sample_cpu does it. One block of threads a row, so a row's
  * result knows nothing of the others; nothing is sorted: sets are found by bisection over the floats' own
  * order, ties go to the lower id.
  *

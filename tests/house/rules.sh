@@ -71,6 +71,11 @@ out=$(git grep -nE "$clocks" -- 'tests/*.c' 'tests/*.h' 'tests/*.py' 'training/t
 out=$(sources engine kernels ':!kernels/bench' | xargs grep -HnE '^ *static [^()=]*(=|;)' | grep -vE 'static const(expr)? [^*=]*(=|;)|\*const ' || true)
 [ -z "$out" ] || { echo "$out"; breach "state of the process in engine or kernels"; }
 
+# A reference is a definition: it stands with the tests, and shares no code with what it judges.
+out=$(git ls-files -- kernels engine | grep -E '_ref\.[a-z]+$' || true
+    git ls-files -- 'tests/*_ref.*' | xargs grep -HnE '#include "' | grep -vE '"(kernels/(ops|quant|quant_fp8|kv_fp8|kv_page|cpu/cpu)\.h|tests/[a-z_/]*\.(h|cuh))"' || true)
+[ -z "$out" ] || { echo "$out"; breach "a reference that is part of the product, or leans on it"; }
+
 # Sizes.
 for f in $(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.py' '*.sh' Makefile); do
     n=$(wc -l <"$f")

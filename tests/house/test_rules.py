@@ -30,6 +30,8 @@ BREACHES = (
     ("library", "engine/net.c", "#include <microhttpd.h>\n", "<microhttpd> is included by: engine/net.c"),
     ("library of the toolkit", "scheduler/gpu.c", "#include <cuda_runtime.h>\n", "<cuda_runtime> is included by: scheduler/gpu.c"),
     ("state of the process", "engine/cuda/one.c", "int f(void)\n{\n    static int n;\n    return n++;\n}\n", "engine/cuda/one.c:3:"),
+    ("reference in the product", "kernels/cpu/x_ref.c", "int x;\n", "kernels/cpu/x_ref.c"),
+    ("reference that leans on the product", "tests/x_ref.h", '#include "kernels/cpu/cpu_math.h"\n', "tests/x_ref.h:1:"),
     ("size", "base/long.c", "int x;\n" * 801, "base/long.c has 801 lines"),
     ("size of a function", "base/long.c", "int f(int x)\n{\n" + "    x++;\n" * 58 + "    return x;\n}\n", "base/long.c:2: a function of 61 lines"),
     ("size of a kernel", "kernels/cuda/long.cu", "__global__ void f(int *x)\n{\n" + "    ++*x;\n" * 149 + "}\n", "kernels/cuda/long.cu:2: a function of 151 lines"),

@@ -8,6 +8,7 @@
 #include "kernels/kv_page.h"
 #include "kernels/quant.h"
 #include "tests/base/cm.h"
+#include "tests/kernels/cpu/attn_ref.h"
 
 enum { G = 2, PAGES = 16, SMAX = 1100 };
 

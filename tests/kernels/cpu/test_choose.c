@@ -10,6 +10,7 @@
 #include "kernels/kv_page.h"
 #include "kernels/quant.h"
 #include "tests/base/cm.h"
+#include "tests/kernels/choose_ref.h"
 
 enum { G = 2, REP = 3, H = G * REP, PAGES = 12, SMAX = 1300, WORDS = 2, WORDS_ALL = H * PAGES * WORDS };
 

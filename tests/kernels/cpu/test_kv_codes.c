@@ -8,6 +8,8 @@
 #include "kernels/cpu/kv_codes.h"
 #include "kernels/quant.h"
 #include "tests/base/cm.h"
+#include "tests/kernels/choose_ref.h"
+#include "tests/kernels/cpu/attn_ref.h"
 
 enum { G = 2, BLOCKS = 7, S = BLOCKS * PAGE_TOK - 45, PAGES = 16, K_MOST = 128 };
 

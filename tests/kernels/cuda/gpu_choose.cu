@@ -18,8 +18,7 @@
 #include <vector>
 
 extern "C" {
-#include "kernels/cpu/cpu.h"
-void choose_ref(struct op_ctx *c, const struct choose_args *a);
+#include "tests/kernels/choose_ref.h"
 }
 
 typedef __nv_bfloat16 bf16;

@@ -1,4 +1,4 @@
-/* The small operations on the GPU against the plain C references, over shapes, edges and both types of
+/* The small operations on the GPU against the CPU's, over shapes, edges and both types of
  * activations. usage: gpu_ops [small | race [bf16|f32|sample]]   (small: what compute-sanitizer can chew;
  * race: what its racecheck can) */
 #include "kernels/cuda/gpu_ops.h"
@@ -18,6 +18,7 @@ extern "C" {
 typedef __nv_bfloat16 bf16;
 static bool small;
 static std::mt19937 rng(1);
+static struct op_ctx host = {1, DT_F32, NULL};
 
 /* --- numbers of either type, on both sides */
 
@@ -167,7 +168,7 @@ template <typename T> static void rmsnorm_equals_reference(int n_tok, int d, boo
             y[(size_t)(t * d + i)] = res ? *r : add;
         }
     rmsnorm_args ra = {out.data(), NULL, y.data(), wf.data(), d, 0, n_tok, d, 1e-6f};
-    rmsnorm_ref(NULL, &ra);
+    rmsnorm_cpu(&host, &ra);
     array<T> xg(xv), rg(rv), wg(wv), og(y.size());
     rmsnorm_args a = {og.p, res ? rg.p : NULL, x ? xg.p : NULL, wg.p, stride, rs, n_tok, d, 1e-6f};
     gpu_ctx g = context<T>();
@@ -196,7 +197,7 @@ template <typename T> static void swiglu_equals_reference(int n_tok, int f)
     gu[0] = from_f32<T>(-300), gu[1] = from_f32<T>(-90), gu[2] = from_f32<T>(300);
     std::vector<float> in = floats(gu), ref((size_t)(n_tok * f));
     swiglu_args ra = {ref.data(), in.data(), 2 * f + 8, f, n_tok, f};
-    swiglu_ref(NULL, &ra);
+    swiglu_cpu(&host, &ra);
     array<T> gg(gu), og(ref.size());
     swiglu_args a = {og.p, gg.p, 2 * f + 8, f, n_tok, f};
     gpu_ctx g = context<T>();
@@ -241,7 +242,7 @@ static void qkrope_equals_reference(int n_tok, int H, int G, int K, bool norm, b
                       H,
                       G,
                       K};
-    qkrope_ref(&c, &ra);
+    qkrope_cpu(&c, &ra);
     array<T> qkv_g(qkv), q_g(q.size()), raw_g(q.size()), qn_g(qn), kn_g(kn);
     array<KV> pool_g(pool.size());
     array<int32_t> page_g(page), pos_g(pos);
@@ -353,11 +354,11 @@ static void router_equals_reference(int H, int K, int P, int n_out, std::vector<
         }
         expect_near(std::vector<float>(kept.begin() + i * K, kept.begin() + (i + 1) * K), exact,
                     "router_keeps_the_sum_of_the_first_rows", "kept sum");
-        pool_ref(NULL, &first);
-        pool_ref(NULL, &last);
+        pool_cpu(&host, &first);
+        pool_cpu(&host, &last);
         float ref;
         router_args ra = {sum.data(), (float)(2 * p) * (float)H, &h.w, K, prompt[(size_t)i].bias, &ref};
-        router_ref(NULL, &ra);
+        router_cpu(&host, &ra);
         char text[160];
         snprintf(text, sizeof text, "%s H=%d K=%d P=%d n=%d: %.6f, reference %.6f", name_of<T>(), H, K, P,
                  rows, got[(size_t)run], ref);
@@ -561,7 +562,7 @@ static void sample_equals_reference(int V, enum shape shape, int draws)
     int n_apart = 0;
     for (int i = 0; i < n; i++) {
         sample_args ra = {l.data(), V, &row[(size_t)i], &ref[(size_t)i], work.data(), 1, V};
-        sample_ref(NULL, &ra);
+        sample_cpu(&host, &ra);
         want[(size_t)i] = ref[(size_t)i].id;
         sample_row &r = row[(size_t)i];
         if (ref[(size_t)i].bad || r.force_id >= 0 || r.temperature == 0) continue;
@@ -569,7 +570,7 @@ static void sample_equals_reference(int V, enum shape shape, int draws)
         sample_out none;
         whole.top_p = 1, whole.top_k = 0, whole.min_p = 0;
         ra.row = &whole, ra.out = &none;
-        sample_ref(NULL, &ra); /* leaves the weights in work */
+        sample_cpu(&host, &ra); /* leaves the weights in work */
         want[(size_t)i] = drawn_by_sorting(r, std::vector<float>(work.begin(), work.begin() + V));
         n_apart += want[(size_t)i] != ref[(size_t)i].id;
     }

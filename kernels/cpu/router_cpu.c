@@ -6,7 +6,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/cpu_math.h"
 
-void pool_ref(struct op_ctx *c, const struct pool_args *a)
+void pool_cpu(struct op_ctx *c, const struct pool_args *a)
 {
     (void)c;
     for (int r = 0; r < a->n_row; r++)
@@ -15,8 +15,6 @@ void pool_ref(struct op_ctx *c, const struct pool_args *a)
             for (int i = 0; i < a->head; i++) a->sum[i] += q[i];
         }
 }
-
-void pool_cpu(struct op_ctx *c, const struct pool_args *a) { pool_ref(c, a); }
 
 static float silu(float x) { return x / (1.0f + exp_f32(x < -80.0f ? 80.0f : -x)); }
 
@@ -30,7 +28,7 @@ CPU_CLONES static void layer(float *y, const float *x, const float *w, const flo
 
 enum { ROUTER_HEAD_MAX = 256 };
 
-void router_ref(struct op_ctx *c, const struct router_args *a)
+void router_cpu(struct op_ctx *c, const struct router_args *a)
 {
     (void)c;
     const struct router_weights *w = a->w;
@@ -44,5 +42,3 @@ void router_ref(struct op_ctx *c, const struct router_args *a)
     layer(y, x, w->w[4], w->b[4], w->n_out, K, 0);
     *a->margin = (w->n_out == 2 ? y[1] - y[0] : y[0]) + a->bias;
 }
-
-void router_cpu(struct op_ctx *c, const struct router_args *a) { router_ref(c, a); }

@@ -74,11 +74,6 @@ CPU_CLONES static void qkrope_row(const struct op_ctx *c, const struct qkrope_ar
     }
 }
 
-void qkrope_ref(struct op_ctx *c, const struct qkrope_args *a)
-{
-    for (int t = 0; t < a->n_tok; t++) qkrope_row(c, a, t);
-}
-
 void qkrope_cpu(struct op_ctx *c, const struct qkrope_args *a)
 {
 #pragma omp parallel for num_threads(c->n_thread) if (a->n_tok > 3) schedule(static)

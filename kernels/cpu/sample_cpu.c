@@ -214,14 +214,6 @@ static void sample_one(const struct sample_row *r, const float *l, float *work, 
     take_top(o, l, V, r->n_top < SAMPLE_TOP_MAX ? r->n_top : SAMPLE_TOP_MAX, lse);
 }
 
-void sample_ref(struct op_ctx *c, const struct sample_args *a)
-{
-    (void)c;
-    for (int i = 0; i < a->n_row; i++)
-        sample_one(&a->row[i], a->logits + i * a->logits_stride, a->work + (int64_t)i * 2 * a->vocab,
-                   a->vocab, &a->out[i]);
-}
-
 void sample_cpu(struct op_ctx *c, const struct sample_args *a)
 {
 #pragma omp parallel for num_threads(c->n_thread) if (a->n_row > 1) schedule(dynamic)

@@ -24,12 +24,6 @@ CPU_CLONES static void rmsnorm_rows(const struct rmsnorm_args *a, int t0, int t1
     }
 }
 
-void rmsnorm_ref(struct op_ctx *c, const struct rmsnorm_args *a)
-{
-    (void)c;
-    rmsnorm_rows(a, 0, a->n_tok);
-}
-
 void rmsnorm_cpu(struct op_ctx *c, const struct rmsnorm_args *a)
 {
 #pragma omp parallel for num_threads(c->n_thread) if (a->n_tok > 16) schedule(static)

@@ -15,12 +15,6 @@ CPU_CLONES static void swiglu_rows(const struct swiglu_args *a, int t0, int t1)
     }
 }
 
-void swiglu_ref(struct op_ctx *c, const struct swiglu_args *a)
-{
-    (void)c;
-    swiglu_rows(a, 0, a->n_tok);
-}
-
 void swiglu_cpu(struct op_ctx *c, const struct swiglu_args *a)
 {
 #pragma omp parallel for num_threads(c->n_thread) if (a->n_tok > 8) schedule(static)
