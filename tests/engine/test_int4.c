@@ -1,7 +1,9 @@
 /* int4: weights as codes of 4 bits. What --quantization makes of numbers is what a checkpoint of such codes
- * holds. On a GPU (FLUXD_TEST_DEVICE=cuda) each form of checkpoint gives the logits of the host's forward
- * pass with the same roundings: activations to bf16 where an op stores them, weights of prompts' products to
- * bf16; decode's meet the codes as they are. */
+ * holds. On a GPU (FLUXD_TEST_DEVICE=cuda) each form of checkpoint is as near to the host's exact forward
+ * pass as its roundings allow: those of activations to bf16 where an op stores them and of weights of
+ * prompts' products to bf16 are repeated on the host. Where one sum rounds the other way the rest of the pass
+ * has other roundings, so the two are as far from each other as from the exact one. Products by themselves
+ * are held to their sums in tests/kernels/cuda/gpu_int4.cu. */
 #include "tests/engine/drive.h"
 
 #include <math.h>
@@ -80,7 +82,7 @@ static void forms_mean_their_numbers(void **state)
 {
     (void)state;
     static float read[N_OUT][FP8_V], want[N_OUT][FP8_V];
-    static const enum fp8_form forms[] = {INT4_PACKED_ZEROS, INT4_AWQ, INT4_GPTQ_APART};
+    static const enum fp8_form forms[] = {INT4_AWQ, INT4_GPTQ_APART};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         const enum fp8_form form = forms[i];
         struct fp8_dir codes, numbers;
@@ -114,7 +116,7 @@ static void prompts_have_rounded_weights(const struct engine *e, struct gemm_arg
 static void check_device(const char *what, enum fp8_form form, enum engine_quantization q, const char *held,
                          bool norms)
 {
-    static float host[N_OUT][FP8_V], device[N_OUT][FP8_V];
+    static float host[N_OUT][FP8_V], device[N_OUT][FP8_V], exact[N_OUT][FP8_V];
     struct fp8_dir codes, numbers;
     fp8_dir_make(&codes, form);
     fp8_dir_as_numbers = true;
@@ -127,14 +129,19 @@ static void check_device(const char *what, enum fp8_form form, enum engine_quant
     e = open_as(codes.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU, q);
     struct engine *r = open_as(numbers.path, ENGINE_DTYPE_F32, ENGINE_DEVICE_CPU, ENGINE_AS_STORED);
     rounded = r;
+    logits_of(e, exact);
     emulate(e, prompts_have_rounded_weights);
     em.norms = norms;
     logits_of(e, host);
     engine_close(r);
     engine_close(e);
-    const double prefill = apart(device, host, 0, 1), decode = apart(device, host, 1, N_OUT);
-    printf("%s: logits within %.1e of their size in prefill, %.1e in decode\n", what, prefill, decode);
-    assert_true(prefill < 1e-3 && decode < 1e-3);
+    for (int decode = 0; decode < 2; decode++) {
+        const int from = decode, n = decode ? N_OUT : 1;
+        const double own = apart(device, exact, from, n), roundings = apart(host, exact, from, n);
+        printf("%s, %s: logits %.1e from the exact ones, the host's roundings %.1e, from each other %.1e\n",
+               what, decode ? "decode" : "prefill", own, roundings, apart(device, host, from, n));
+        assert_true(own < 2 * roundings && own < 0.02);
+    }
     fp8_dir_drop(&codes);
     fp8_dir_drop(&numbers);
 }
