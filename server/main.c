@@ -29,6 +29,7 @@
 #include "server/notify.h"
 #include "server/pace.h"
 #include "server/process.h"
+#include "server/loopmemory.h"
 #include "server/sampling.h"
 #include "server/api/routes.h"
 #include "server/http/place.h"
@@ -555,15 +556,15 @@ static void on_staged(uv_async_t *async)
 
 /* --- the start */
 
-static void init_handles(struct server *s)
+static bool init_handles(struct server *s)
 {
     uv_timer_init(&s->loop, &s->tick);
     uv_timer_init(&s->loop, &s->pulse);
-    uv_signal_init(&s->loop, &s->term);
-    uv_signal_init(&s->loop, &s->interrupt);
-    uv_signal_init(&s->loop, &s->hangup);
+    const bool ok = uv_signal_init(&s->loop, &s->term) == 0 && uv_signal_init(&s->loop, &s->interrupt) == 0 &&
+                    uv_signal_init(&s->loop, &s->hangup) == 0;
     s->wake.data = s->staged.data = s->tick.data = s->pulse.data = s->term.data = s->interrupt.data =
         s->hangup.data = s;
+    return ok;
 }
 
 static enum err open_loop(struct server *s)
@@ -580,12 +581,12 @@ static enum err open_loop(struct server *s)
     if (failed)
         return err_set(&s->note, ERR_INTERNAL, NULL, "the event loop does not start: %s",
                        uv_strerror(failed));
-    init_handles(s);
+    const bool has_signals = init_handles(s);
     watch_init(&s->watch, s->config.step_timeout_ms);
     pace_open(&s->pace);
     clock_pulse();
     const uint64_t tick_ms = (uint64_t)(s->watch.tick_ns / 1000000);
-    if (uv_timer_start(&s->pulse, on_pulse, tick_ms, tick_ms) != 0 ||
+    if (!has_signals || uv_timer_start(&s->pulse, on_pulse, tick_ms, tick_ms) != 0 ||
         uv_signal_start(&s->term, on_stop_signal, SIGTERM) != 0 ||
         uv_signal_start(&s->interrupt, on_stop_signal, SIGINT) != 0 ||
         uv_signal_start(&s->hangup, on_hangup, SIGHUP) != 0)
@@ -655,9 +656,11 @@ static int fail(struct server *s, int code)
 
 static int serve(struct server *s)
 {
-    lanes_size_pool((int)s->config.prep_threads);
+    loopmemory_hold(EXIT_INTERNAL);
     process_settle();
-    enum err e = open_loop(s);
+    enum err e = lanes_size_pool((int)s->config.prep_threads)
+                     ? open_loop(s)
+                     : err_set(&s->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     s->app.loop = &s->loop;
     s->app.config = &s->config;
     s->app.started_wall_s = clock_wall_s();

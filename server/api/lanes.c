@@ -15,11 +15,11 @@ enum {
     LARGE_NICE = 10  /* a tenth of a core where all are busy */
 };
 
-void lanes_size_pool(int n_thread)
+bool lanes_size_pool(int n_thread)
 {
     char text[16];
     snprintf(text, sizeof text, "%d", n_thread);
-    CHECK(setenv("UV_THREADPOOL_SIZE", text, 1) == 0);
+    return setenv("UV_THREADPOOL_SIZE", text, 1) == 0;
 }
 
 void lanes_init(struct lanes *l, uv_loop_t *loop, int n_thread, size_t small_bytes)

@@ -35,7 +35,7 @@ struct lane_job {
     uint64_t flow, tag;
 };
 
-void lanes_size_pool(int n_thread); /* before the pool is first used by anyone */
+bool lanes_size_pool(int n_thread); /* before the pool is first used by anyone; false: no memory */
 
 void lanes_init(struct lanes *l, uv_loop_t *loop, int n_thread, size_t small_bytes);
 void lanes_add(struct lanes *l, struct lane_job *j);

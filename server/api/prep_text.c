@@ -9,7 +9,8 @@ static enum err begin(struct ask *a, enum text_answer_kind kind, const struct pr
 {
     a->rest = text_answer_new(kind, env->chat.tokenizer, env->model->max_len, ids);
     bool more = a->rest != NULL;
-    while (more && a->answer.len < TEXT_ANSWER_WHOLE_BYTES) more = text_answer_next(a->rest, &a->answer);
+    while (more && !strbuf_failed(&a->answer) && a->answer.len < TEXT_ANSWER_WHOLE_BYTES)
+        more = text_answer_next(a->rest, &a->answer);
     if (!a->rest || strbuf_failed(&a->answer))
         return err_set(in->note, ERR_NOMEM, NULL, "%s", err_text(ERR_NOMEM));
     if (!more) {

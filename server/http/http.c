@@ -44,8 +44,11 @@ enum err http_open(struct http **out, uv_loop_t *loop, const struct http_conf *c
     hash_random_key(salt);
     memcpy(&h->id_salt, salt, sizeof h->id_salt);
     http_due_open(h);
-    http_listen_start(h);
-    http_library_start(h);
+    if (!http_listen_start(h) || !http_library_start(h)) {
+        /* What the loop knows of it by now stays: nobody runs a loop whose server did not open. */
+        MHD_stop_daemon(h->mhd);
+        return err_set(note, ERR_INTERNAL, NULL, "the event loop does not watch the sockets");
+    }
     *out = h;
     return OK;
 fail:

@@ -290,9 +290,9 @@ void http_call_completed(void *http, struct MHD_Connection *mhd, void **slot,
                          enum MHD_RequestTerminationCode why);
 
 /* library.c */
-bool http_library_open(struct http *h); /* false: errno says why */
-void http_library_start(struct http *h);
-void http_library_turn(struct http *h); /* now: what has come is read, what was cut is closed */
+bool http_library_open(struct http *h);  /* false: errno says why */
+bool http_library_start(struct http *h); /* false: the loop does not watch it */
+void http_library_turn(struct http *h);  /* now: what has come is read, what was cut is closed */
 void http_library_stop(struct http *h);
 bool http_adopt(struct http *h, int fd,
                 struct http_conn *c); /* gives the socket to the library, which may close it at once; false:
@@ -307,7 +307,7 @@ bool http_gate_make_room(struct http *h, const struct err_note *full); /* one th
 
 /* listen.c */
 enum err http_listen_bind(struct http *h, struct err_note *note);
-void http_listen_start(struct http *h);
+bool http_listen_start(struct http *h); /* likewise */
 void http_listen_close(struct http *h);
 
 /* body.c */

@@ -147,16 +147,17 @@ bool http_library_open(struct http *h)
     return h->mhd != NULL;
 }
 
-void http_library_start(struct http *h)
+bool http_library_start(struct http *h)
 {
     int epoll_fd = MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-    uv_poll_init(h->loop, &h->mhd_poll, epoll_fd);
+    if (uv_poll_init(h->loop, &h->mhd_poll, epoll_fd) != 0) return false;
     uv_timer_init(h->loop, &h->again_timer);
     uv_prepare_init(h->loop, &h->prepare);
     h->mhd_poll.data = h->again_timer.data = h->prepare.data = h;
     h->n_handle += 3;
     uv_poll_start(&h->mhd_poll, UV_READABLE, on_mhd_readable);
     uv_prepare_start(&h->prepare, on_prepare);
+    return true;
 }
 
 /* A connection that is suspended when the library stops would abort the process: all are resumed first. */

@@ -97,7 +97,7 @@ enum err http_listen_bind(struct http *h, struct err_note *note)
     return bind_all(&h->bound, h->conf.host, h->conf.port, h->conf.socket_mode, note);
 }
 
-void http_listen_start(struct http *h)
+bool http_listen_start(struct http *h)
 {
     uv_timer_init(h->loop, &h->rest_timer);
     h->rest_timer.data = h;
@@ -105,11 +105,12 @@ void http_listen_start(struct http *h)
     for (int i = 0; i < h->bound.n; i++) {
         struct listener *l = &h->listener[i];
         *l = (struct listener){.http = h, .bound = &h->bound.at[i], .open = true};
-        uv_poll_init(h->loop, &l->poll, l->bound->fd);
+        if (uv_poll_init(h->loop, &l->poll, l->bound->fd) != 0) return false;
         l->poll.data = l;
         h->n_handle++;
         uv_poll_start(&l->poll, UV_READABLE, on_listen);
     }
+    return true;
 }
 
 static void on_closed(uv_handle_t *handle)

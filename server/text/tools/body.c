@@ -18,6 +18,7 @@ static void leave(struct tool_parser *p, char c)
     strbuf_putc(&rest, c);
     tool_call_end(p);
     tool_again(p, rest.data ? rest.data : "", rest.len);
+    p->again.failed |= strbuf_failed(&rest);
     strbuf_fini(&rest);
 }
 
@@ -63,8 +64,7 @@ static bool close_byte(struct tool_parser *p, char c)
     }
     /* the first one is the value's, the rest is read again */
     bool again;
-    struct strbuf rest = p->held;
-    strbuf_init(&p->held);
+    struct strbuf rest = tool_move(&p->held);
     if (value_byte(p, rest.data[0], &again)) value_over(p);
     tool_again(p, rest.data + (again ? 0 : 1), rest.len - (again ? 0 : 1));
     strbuf_fini(&rest);

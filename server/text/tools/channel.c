@@ -34,9 +34,8 @@ static void begin_message(struct tool_parser *p)
     size_t n_to = 0, n_channel = 0;
     const char *to = word_behind(&p->held, "to=", &n_to),
                *channel = word_behind(&p->held, CHANNEL, &n_channel);
-    struct strbuf header = p->held;
+    struct strbuf header = tool_move(&p->held);
     p->inside = true; /* an answer's first message is there */
-    strbuf_init(&p->held);
     if (to && n_to > sizeof prefix - 1 && !memcmp(to, prefix, sizeof prefix - 1)) {
         to += sizeof prefix - 1;
         n_to -= sizeof prefix - 1;
@@ -54,8 +53,7 @@ static void begin_message(struct tool_parser *p)
 /* What stands where a header should, and is none, is text. */
 static void no_header(struct tool_parser *p)
 {
-    struct strbuf rest = p->held;
-    strbuf_init(&p->held);
+    struct strbuf rest = tool_move(&p->held);
     p->mode = TOOL_AT_MESSAGE;
     p->value_kind = TOOL_TEXT;
     if (rest.len > 0) tool_tell(p, TOOL_TEXT, rest.data, 1);

@@ -74,8 +74,7 @@ static void let_go(struct tool_parser *p)
         strbuf_clear(&p->held);
         return;
     }
-    struct strbuf rest = p->held;
-    strbuf_init(&p->held);
+    struct strbuf rest = tool_move(&p->held);
     tell_byte(p, rest.data[0]);
     tool_again(p, rest.data + 1, rest.len - 1);
     strbuf_fini(&rest);
@@ -83,8 +82,7 @@ static void let_go(struct tool_parser *p)
 
 static void open_call(struct tool_parser *p, const struct opening *o)
 {
-    struct strbuf rest = p->held;
-    strbuf_init(&p->held);
+    struct strbuf rest = tool_move(&p->held);
     tool_call_begin(p, o->name, o->n_name);
     tool_again(p, rest.data + o->used, rest.len - o->used);
     strbuf_fini(&rest);
@@ -115,8 +113,7 @@ static void step_text(struct tool_parser *p, char c)
         strbuf_clear(&p->space);
         strbuf_drop_front(&p->held, used);
         if (closes) p->inside = false;
-        struct strbuf rest = p->held;
-        strbuf_init(&p->held);
+        struct strbuf rest = tool_move(&p->held);
         tool_again(p, rest.data ? rest.data : "", rest.len);
         strbuf_fini(&rest);
     } else if (open == LOOK_NO && after == LOOK_NO) {

@@ -16,6 +16,8 @@ static inline void tool_tell_text(struct tool_parser *p, enum tool_event_kind ki
 void tool_tell_escaped(struct tool_parser *p, const char *s, size_t n); /* ARGS: inside a JSON string */
 void tool_call_begin(struct tool_parser *p, const char *name, size_t n);
 void tool_call_end(struct tool_parser *p);
+/* What a buffer holds, which is empty then. That something of it was lost stays known there. */
+struct strbuf tool_move(struct strbuf *from);
 /* Bytes that were taken are to be read again, before all others. */
 void tool_again(struct tool_parser *p, const char *s, size_t n);
 

@@ -39,8 +39,7 @@ static void key_byte(struct tool_parser *p, char c)
     } else if (is_word(c) && p->word.len < LOOK_KEY_BYTES) {
         strbuf_putc(&p->word, c);
     } else { /* no argument of a call: it is read again as what it may be */
-        struct strbuf rest = p->word;
-        strbuf_init(&p->word);
+        struct strbuf rest = tool_move(&p->word);
         strbuf_putc(&rest, c);
         end_call(p);
         tool_again(p, rest.data ? rest.data : "", rest.len);

@@ -21,8 +21,7 @@ static void close_args(struct tool_parser *p)
 
 static void drop(struct tool_parser *p, size_t used)
 {
-    struct strbuf rest = p->held;
-    strbuf_init(&p->held);
+    struct strbuf rest = tool_move(&p->held);
     tool_again(p, (rest.data ? rest.data : "") + used, rest.len - used);
     strbuf_fini(&rest);
 }
@@ -52,8 +51,7 @@ static void between(struct tool_parser *p, char c)
         return;
     }
     if (best == LOOK_MORE) return;
-    struct strbuf rest = p->held;
-    strbuf_init(&p->held);
+    struct strbuf rest = tool_move(&p->held);
     close_args(p);
     tool_again(p, rest.data, rest.len);
     strbuf_fini(&rest);

@@ -40,6 +40,13 @@ void tool_tell_escaped(struct tool_parser *p, const char *s, size_t n)
     }
 }
 
+struct strbuf tool_move(struct strbuf *from)
+{
+    const struct strbuf moved = *from;
+    *from = (struct strbuf){.failed = moved.failed};
+    return moved;
+}
+
 void tool_again(struct tool_parser *p, const char *s, size_t n)
 {
     struct strbuf rest;
@@ -47,6 +54,7 @@ void tool_again(struct tool_parser *p, const char *s, size_t n)
     strbuf_put(&rest, s, n);
     if (p->again_at < p->again.len)
         strbuf_put(&rest, p->again.data + p->again_at, p->again.len - p->again_at);
+    rest.failed |= strbuf_failed(&p->again);
     strbuf_fini(&p->again);
     p->again = rest;
     p->again_at = 0;

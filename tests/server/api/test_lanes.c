@@ -209,7 +209,7 @@ static void who_leaves_in_the_pool_is_done_once(void **state)
 
 int main(void)
 {
-    lanes_size_pool(THREADS);
+    if (!lanes_size_pool(THREADS)) return 1;
     if (uv_loop_init(&loop) != 0) return 1;
 #define LAW(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
