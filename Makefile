@@ -141,6 +141,17 @@ bench-tokenizers: $(BUILD)/tests/server/text/tokenizer_cli $(MODEL)
 	cd tests/goldens && $(TOKENIZERS_PY) make_spm.py ../../$< $(VOCABS)
 	cd tests/goldens && $(TOKENIZERS_PY) make_tokenizers.py ../../$< ../../$(MODEL)
 
+# Every call that can fail is failed once (tests/e2e/torture.py): in the plain build the libraries' too, in the sanitizers' what is left behind is
+# seen. ARGS="--phase start chat --every 10": less of it.
+TORTURE = BUILD=build/torture OPT="-O1 -fno-omit-frame-pointer" CUDA=
+TORTURE_ASAN = BUILD=build/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" OPT=-O1
+torture: $(SMALL) build/venv/.ok
+	@$(MAKE) --no-print-directory -j$$(nproc) $(TORTURE) build/torture/tests/server/starve_app
+	@$(MAKE) --no-print-directory -j$$(nproc) $(TORTURE_ASAN) build/asan/tests/server/starve_app
+	$(PY) tests/e2e/torture.py $(ARGS)
+	TORTURE_APP=build/asan/tests/server/starve_app $(PY) tests/e2e/torture.py $(ARGS)
+.PHONY: torture
+
 loadtest: $(if $(URL),,all $(MODEL))
 	@python3 loadtest/run.py $(or $(URL),--serve "$(BUILD)/fluxd --model $(MODEL) $(if $(ROUTER),--router $(ROUTER)) $(ARGS)") $(SCENARIOS) --out build/loadtest
 
@@ -236,11 +247,13 @@ $(BUILD)/tests/server/fault_app: tests/server/fault_app.c $(BUILD)/server/main.o
 	@echo "  test  $@"
 	@$(CC) $(CFLAGS) -MMD -MP -Wl,--wrap=engine_step -o $@ $^ $(LDLIBS) $(MALLOC) $(CUDA_LIBS)
 
-# The whole server, over an allocator that fails where a test asks for it.
-$(BUILD)/tests/server/starve_app: tests/server/starve_app.c $(BUILD)/server/main.o $(BUILD)/libfluxd.a
+# The whole server, over calls of the C library that fail where a test asks for it. Its own code keeps frame pointers for the torture, and lies where it was linked.
+STARVE_SRC = tests/server/starve_app.c tests/server/torture_calls.c
+STARVE_WRAP = $(if $(SAN),$(foreach f,malloc calloc realloc aligned_alloc posix_memalign strdup strndup,-Wl,--wrap=$(f)))
+$(BUILD)/tests/server/starve_app: $(STARVE_SRC) tests/server/starve.h $(BUILD)/server/main.o $(BUILD)/libfluxd.a
 	@mkdir -p $(@D)
 	@echo "  test  $@"
-	@$(CC) $(CFLAGS) -MMD -MP -o $@ $^ $(LDLIBS) $(CUDA_LIBS)
+	@$(CC) $(CFLAGS) -fno-omit-frame-pointer $(if $(findstring no-omit-frame,$(SAN) $(OPT)),-DSTARVE_WALKS=true) -no-pie -rdynamic -MMD -MP $(STARVE_WRAP) -o $@ $(filter-out %.h,$^) $(LDLIBS) $(CUDA_LIBS)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
