@@ -79,7 +79,7 @@ static enum err end_prompts(const struct call *c, const struct batch *b, int fir
 static int group(struct engine *e, const struct batch *b, int first)
 {
     const struct batch_piece *p = &b->piece[first];
-    int rows = 0, n = 0;
+    int rows = 0, blocks = 0, n = 0;
     for (; first + n < b->n_piece && n < e->max_tok; n++) {
         const struct batch_piece *q = &p[n];
         CHECK(q->tok0 >= 0 && q->tok0 < q->tok1 && q->tok1 <= q->seq->n_prompt);
@@ -88,6 +88,8 @@ static int group(struct engine *e, const struct batch *b, int first)
               (q->layer1 == q->layer0 + 1 || (q->tok0 == q->seq->n_cached && q->tok1 == q->seq->n_prompt)));
         bool same =
             q->layer0 == p->layer0 && q->layer1 == p->layer1 && rows + q->tok1 - q->tok0 <= e->max_tok;
+        blocks += (q->tok1 + PAGE_TOK - 1) / PAGE_TOK;
+        same = same && (e->mem.n_wide == 0 || blocks <= e->mem.n_wide || n == 0);
         for (int i = 0; i < n && same; i++) same = p[i].seq->slot != q->seq->slot;
         if (!same) break;
         e->span[n] =

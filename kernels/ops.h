@@ -112,6 +112,8 @@ struct attn_seg {
     int32_t kind;                      /* enum attn_kind */
     int32_t sink_blocks, local_blocks; /* local_blocks >= 1, counts the diagonal block */
     int32_t dense_from;                /* ATTN_TRIANGLE: S - n */
+    int32_t codes;       /* CUDA: its layer keeps codes (kernels/kv_fp8.h): decode reads them, prefill finds
+                            them widened in bf16 pages */
     const int32_t *page; /* [blocks up to the last row's] page of each block of this layer; < 0: freed,
                             never visited */
     const int32_t

@@ -196,6 +196,7 @@ enum err backend_cuda_open(struct backend **out, const struct backend_conf *conf
         .op = ops_cuda,
         .act = c->hold,
         .kv = c->hold,
+        .kv_codes = c->hopper && c->hold == DT_BF16,
         .n_thread = conf->n_thread > 0                   ? conf->n_thread
                     : omp_get_num_procs() < LOAD_THREADS ? omp_get_num_procs()
                                                          : LOAD_THREADS,

@@ -72,7 +72,10 @@ struct plan_gpu_args call_plan_args(const struct call *c)
                                   .keep = e->kinds.n_hold ? e->mem.keep : NULL,
                                   .hold_stride = f->hold_block,
                                   .n_head = e->spec.n_head,
-                                  .keep_words = forward_keep_words(e)};
+                                  .keep_words = forward_keep_words(e),
+                                  .wide = f->wide,
+                                  .from = f->from,
+                                  .n_wide = f->now.n_wide};
 }
 
 void call_end_idle(struct forward_cuda *f)
@@ -147,18 +150,21 @@ static enum err patch_run(const struct call *c, const struct span *sp)
         return OK;
     for (int l = c->layer0; l < c->layer1; l++) {
         const int32_t *now = sp->seq->page + (int64_t)l * sp->seq->page_stride;
+        const bool codes = c->e->info.kv_codes && sp->seq->route[l] == ROUTE_FULL;
         int64_t base = ((int64_t)slot * c->e->spec.n_layer + l) * f->n_block;
         int32_t *was = f->shadow + base;
-        if (memcmp(was, now, (size_t)n * 4) == 0) continue;
+        const bool plain = codes && !page_has_codes(now[n - 1]); /* not what goes to the device */
+        if (!plain && memcmp(was, now, (size_t)n * 4) == 0) continue;
         for (int i = 0; i < n && err == OK; i++) {
-            if (was[i] == now[i]) continue;
-            was[i] = now[i];
-            if (now[i] < 0) continue;
-            CHECK(now[i] < c->e->mem.n_page);
+            const int32_t page = codes ? batch_code_page(now, sp->seq->n_cached / PAGE_TOK, i) : now[i];
+            if (was[i] == page) continue;
+            was[i] = page;
+            if (page < 0) continue;
+            CHECK(page_id(page) < c->e->mem.n_page);
             if (f->now.n_patch == PATCH_MOST) err = flush_patches(c);
             int32_t *p = (int32_t *)host_at(f, f->at.patch) + 2 * (int64_t)f->now.n_patch++;
             p[0] = (int32_t)(base + i);
-            p[1] = now[i];
+            p[1] = page;
         }
     }
     if (c->decode) {
@@ -170,7 +176,7 @@ static enum err patch_run(const struct call *c, const struct span *sp)
 
 static void write_run(const struct call *c, int i)
 {
-    const struct forward_cuda *f = cuda_of(c);
+    struct forward_cuda *f = cuda_of(c);
     const struct engine *e = c->e;
     const struct span *sp = &c->span[i];
     struct plan_run *run = (struct plan_run *)host_at(f, f->at.run) + i;
@@ -181,7 +187,11 @@ static void write_run(const struct call *c, int i)
                              .n_row = sp->n,
                              .pos0 = sp->pos0,
                              .dense_from = forward_dense_from(e, sp->seq),
-                             .keep = (int32_t)call_keep_block(c, i)};
+                             .keep = (int32_t)call_keep_block(c, i),
+                             .own = sp->seq->n_cached / PAGE_TOK,
+                             .wide = f->now.n_wide};
+    if (e->mem.n_wide && !c->decode) f->now.n_wide += (sp->pos0 + sp->n + PAGE_TOK - 1) / PAGE_TOK;
+    CHECK(f->now.n_wide <= e->mem.n_wide);
     for (int r = 0; r < sp->n; r++) {
         tok[r] = sp->seq->tok[sp->pos0 + r];
         CHECK(tok[r] >= 0 && tok[r] < e->spec.n_vocab);

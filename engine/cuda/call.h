@@ -31,6 +31,7 @@ struct idle {
 struct making {
     int block;
     int n_patch, n_whole, n_apart;
+    int n_wide; /* pages of codes that its prefill layers read as bf16, at most */
 };
 
 struct forward_cuda {
@@ -54,9 +55,10 @@ struct forward_cuda {
     uint8_t *fixed, *full_head;  /* [n_layer]; [n_layer][H]: the same */
     int32_t *page, *pos;         /* [n_layer][max_tok]; [max_tok] */
     int max_run, n_block;
-    bool fuses;         /* decode's layers are fused: all weights are numbers */
-    float *sum;         /* [row][tile of a product] squares of the rows of x */
-    int64_t hold_block; /* query blocks that a choice has room for */
+    bool fuses;           /* decode's layers are fused: all weights are numbers */
+    float *sum;           /* [row][tile of a product] squares of the rows of x */
+    int64_t hold_block;   /* query blocks that a choice has room for */
+    int32_t *wide, *from; /* where layers keep codes: the pages of memory.n_wide; what is in them */
 
     struct draw_cuda *draw;
     struct idle idle;

@@ -44,6 +44,21 @@ static enum err open_lists(struct forward_cuda *f, struct err_note *note)
     return OK;
 }
 
+/* The names of the pages behind the pool's. */
+static enum err open_wide(struct forward_cuda *f, struct err_note *note)
+{
+    const struct memory *m = &f->e->mem;
+    struct backend *b = &f->be->b;
+    if (!m->n_wide) return OK;
+    int32_t *name = calloc((size_t)m->n_wide, sizeof *name);
+    f->wide = b->mem_new(b, m->n_wide * 4LL);
+    f->from = b->mem_new(b, m->n_wide * 4LL);
+    for (int i = 0; name && i < m->n_wide; i++) name[i] = m->n_page + i;
+    enum err err = name && f->wide && f->from ? b->copy_in(b, f->wide, name, m->n_wide * 4LL) : ERR_NOMEM;
+    free(name);
+    return err == OK ? OK : cuda_no_room("work lists", note);
+}
+
 /* The table of kinds, as the device reads it. */
 static enum err open_kinds(struct forward_cuda *f, struct err_note *note)
 {
@@ -104,10 +119,11 @@ enum err forward_cuda_open(struct engine *e, struct err_note *note)
         .attn = {.stream = f->be->stream,
                  .n_sm = f->be->n_sm,
                  .n_row = e->max_tok,
-                 .n_page = e->mem.n_page,
+                 .n_page = e->mem.n_page + e->mem.n_wide,
                  .max_row = f->max_run,
                  .act = e->be->act,
                  .use = f->be->hopper ? ATTN_USE_SM90 : ATTN_USE_MMA},
+        .codes = {.code = e->mem.pool, .exp = e->mem.exp},
         .small = {.stream = f->be->stream, .n_sm = f->be->n_sm},
         .numbers = e->mem.numbers,
         .sorted = e->mem.sorted,
@@ -123,6 +139,7 @@ enum err forward_cuda_open(struct engine *e, struct err_note *note)
     if (err == OK) err = call_open_blocks(f, note);
     if (err == OK) err = open_lists(f, note);
     if (err == OK) err = open_kinds(f, note);
+    if (err == OK) err = open_wide(f, note);
     if (err == OK) err = route_cuda_open(f, note);
     for (int i = 0; i < 3 && err == OK; i++)
         err = cuda_check(cudaEventCreate(i < 2 ? &f->idle.end[i] : &f->idle.begin), "event", note);
@@ -147,8 +164,8 @@ void forward_cuda_close(struct engine *e)
     }
     route_cuda_close(f);
     draw_cuda_close(f->draw);
-    void *const device[] = {f->dev,           f->table, f->seg,  f->page,  f->pos,
-                            f->ops.attn.work, f->sum,   f->kind, f->fixed, f->full_head};
+    void *const device[] = {f->dev, f->table, f->seg,   f->page,      f->pos,  f->ops.attn.work,
+                            f->sum, f->kind,  f->fixed, f->full_head, f->wide, f->from};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) cudaFree(device[i]);
     cudaEvent_t const event[] = {f->idle.begin, f->idle.end[0], f->idle.end[1]};
@@ -214,7 +231,7 @@ static enum err choose(const struct call *c, const struct span *sp, int i, int l
     struct choose_args a = {.q = (const char *)e->mem.q + sp->row0 * width * (f->be->hold == DT_F32 ? 4 : 2),
                             .q_stride = width,
                             .pool = e->mem.pool,
-                            .page = f->table + ((int64_t)sp->seq->slot * s->n_layer + layer) * f->n_block,
+                            .page = NULL, /* the run's */
                             .pos0 = sp->pos0,
                             .n_row = sp->n,
                             .n_prompt = sp->seq->n_prompt,
@@ -248,11 +265,28 @@ static enum err choose_all(const struct call *c, int layer)
     return OK;
 }
 
+/* What a prefill layer's runs read of codes, as bf16. */
+static enum err widen(const struct call *c)
+{
+    struct forward_cuda *f = cuda_of(c);
+    const struct engine *e = c->e;
+    return kv_fp8_widen_sm90(
+        &(struct kv_fp8_widen_args){.pool = f->ops.codes,
+                                    .from = f->from,
+                                    .to = (char *)e->mem.pool + e->mem.n_page * e->mem.page_bytes,
+                                    .n = f->now.n_wide,
+                                    .n_kv = e->spec.n_kv,
+                                    .head = e->spec.head},
+        &f->ops.gpu);
+}
+
 static enum err runs(const struct call *c, int layer, const struct attn_seg **seg)
 {
     const struct forward_cuda *f = cuda_of(c);
     *seg = f->seg + (int64_t)layer * f->max_run;
-    return c->decode ? OK : choose_all(c, layer);
+    if (c->decode) return OK;
+    if (f->now.n_wide) TRY(widen(c));
+    return choose_all(c, layer);
 }
 
 /* The call's prompt i, whose rows are not all in the call: the queries of those that the router pools, the
@@ -285,6 +319,13 @@ static struct layer_rows rows_of(const struct call *c, int layer)
         .pos = f->pos, .page = f->page + (int64_t)layer * c->e->max_tok, .raw = f->now.n_whole > 0};
 }
 
+/* All bits of a prefill layer are decided. */
+static enum err settle(const struct call *c, int layer)
+{
+    const struct plan_gpu_args a = call_plan_args(c);
+    return a.n_wide ? plan_settle_gpu(&a, layer, cuda_of(c)->be->stream) : OK;
+}
+
 static enum err enter(const struct call *c, int layer, struct layer_rows *rows)
 {
     const struct making *now = &cuda_of(c)->now;
@@ -292,13 +333,16 @@ static enum err enter(const struct call *c, int layer, struct layer_rows *rows)
         if (!forward_is_whole(&c->span[i]) && c->span[i].seq->route[layer] == ROUTE_OPEN)
             TRY(route_apart(c, layer, apart++, c->span[i].seq));
     *rows = rows_of(c, layer);
-    return OK;
+    rows->late = rows->raw && c->e->info.kv_codes;
+    if (rows->late) rows->page = NULL;
+    return rows->late ? OK : settle(c, layer);
 }
 
 static enum err decide(const struct call *c, int layer, struct layer_rows *rows)
 {
-    (void)rows;
-    return route_cuda_decide(c, layer, 0, cuda_of(c)->now.n_whole);
+    TRY(route_cuda_decide(c, layer, 0, cuda_of(c)->now.n_whole));
+    if (rows->late) rows->page = rows_of(c, layer).page;
+    return rows->late ? settle(c, layer) : OK;
 }
 
 static const void *first_norm(const struct engine *e, int layer)

@@ -39,9 +39,19 @@ static enum err gemm_op(struct op_ctx *c, const struct gemm_args *a)
     return a->decode && c->own_products ? ops_gemm_small(c, a, NULL) : gemm_lt(c->lt, a);
 }
 
+/* Each of decode's two takes its own runs. */
 static enum err attn_op(struct op_ctx *c, const struct attn_args *a)
 {
-    return a->decode ? attn_decode_gpu(a, &c->attn) : attn_prefill_gpu(a, &c->attn);
+    struct attn_gpu halves = c->attn;
+    halves.n_page *= 2;
+    if (!a->decode) return attn_prefill_gpu(a, &c->attn);
+    TRY(attn_decode_gpu(a, &c->attn));
+    return c->codes.exp ? attn_decode_fp8_sm90(a, &c->codes, &halves) : OK;
+}
+
+static enum err qkrope_op(struct op_ctx *c, const struct qkrope_args *a)
+{
+    return c->codes.exp ? qkrope_fp8_gpu(a, &c->codes, &c->gpu) : qkrope_gpu(a, &c->gpu);
 }
 
 #define SMALL_OP(name)                                                                                       \
@@ -51,7 +61,6 @@ static enum err attn_op(struct op_ctx *c, const struct attn_args *a)
     }
 SMALL_OP(embed)
 SMALL_OP(rmsnorm)
-SMALL_OP(qkrope)
 SMALL_OP(swiglu)
 SMALL_OP(gather)
 #undef SMALL_OP

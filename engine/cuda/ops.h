@@ -8,12 +8,14 @@
 #include "kernels/cuda/gemm_gpu.h"
 #include "kernels/cuda/gemm_lt.h"
 #include "kernels/cuda/gpu_ops.h"
+#include "kernels/cuda/kv_fp8_gpu.h"
 
 struct op_ctx {
     struct gpu_ctx gpu;
     struct attn_gpu attn;
     struct gemm_gpu small;
     struct gemm_lt *lt;
+    struct kv_fp8_pool codes; /* exp NULL: no page holds codes */
     bool own_products; /* decode's, by our kernel: on Hopper in bf16 it starts while the one before it ends,
                           which cuBLASLt's do not */
     void *numbers, *sorted; /* of weights of 4 bits: all rows of one as bf16, rows of x in its order */

@@ -161,6 +161,7 @@ enum err route_cuda_decide(const struct call *c, int layer, int first, int n)
                                   .margin = f->margin + (int64_t)layer * f->max_run,
                                   .full_kind = e->kinds.side[layer][1].prefill,
                                   .sparse_kind = e->kinds.side[layer][0].prefill,
+                                  .codes = e->info.kv_codes,
                                   .n_below = layer - c->layer0,
                                   .n_left = n_left,
                                   .fixed = f->fixed + layer,

@@ -49,30 +49,36 @@ int main(void)
         std::vector<int32_t> order((size_t)(rows * nb));
         for (size_t i = 0; i < order.size(); i++) order[i] = (int32_t)i;
         std::shuffle(order.begin(), order.end(), std::mt19937(1));
-        int32_t *page;
-        attn_seg *seg;
-        CUDA(cudaMalloc(&page, order.size() * 4));
-        CUDA(cudaMemcpy(page, order.data(), order.size() * 4, cudaMemcpyHostToDevice));
-        std::vector<attn_seg> segs;
-        for (int i = 0; i < rows; i++) {
-            attn_seg x = {};
-            x.row0 = i, x.n_row = 1, x.pos0 = len - 1, x.kind = ATTN_FULL, x.local_blocks = 1,
-            x.page = page + i * nb;
-            segs.push_back(x);
+        int32_t *page[2]; /* pages of bf16; halves of codes */
+        attn_seg *seg[2];
+        for (int k = 0; k < 2; k++) {
+            std::vector<attn_seg> segs;
+            for (int32_t &id : order) id |= k ? PAGE_CODES : 0;
+            CUDA(cudaMalloc(&page[k], order.size() * 4));
+            CUDA(cudaMemcpy(page[k], order.data(), order.size() * 4, cudaMemcpyHostToDevice));
+            for (int i = 0; i < rows; i++) {
+                attn_seg x = {};
+                x.row0 = i, x.n_row = 1, x.pos0 = len - 1, x.kind = ATTN_FULL, x.local_blocks = 1,
+                x.page = page[k] + i * nb, x.codes = k;
+                segs.push_back(x);
+            }
+            CUDA(cudaMalloc(&seg[k], segs.size() * sizeof(attn_seg)));
+            CUDA(cudaMemcpy(seg[k], segs.data(), segs.size() * sizeof(attn_seg), cudaMemcpyHostToDevice));
         }
-        CUDA(cudaMalloc(&seg, segs.size() * sizeof(attn_seg)));
-        CUDA(cudaMemcpy(seg, segs.data(), segs.size() * sizeof(attn_seg), cudaMemcpyHostToDevice));
         attn_args a = {};
-        a.out = out, a.q = q, a.out_stride = a.q_stride = H * K, a.pool = wide, a.seg = seg, a.n_seg = rows,
-        a.n_head = H, a.n_kv = G, a.head = K, a.scale = 0.0884f, a.decode = true;
+        a.out = out, a.q = q, a.out_stride = a.q_stride = H * K, a.pool = wide, a.n_seg = rows, a.n_head = H,
+        a.n_kv = G, a.head = K, a.scale = 0.0884f, a.decode = true;
         attn_gpu g = {};
         g.stream = s, g.n_sm = n_sm, g.n_row = 64, g.n_page = most, g.work = work, g.max_row = 64,
         g.act = DT_BF16;
+        attn_args b = a;
+        a.seg = seg[0];
+        b.seg = seg[1];
         auto evict = [&] { read_all<<<1024, 256, 0, s>>>(flush, FLUSH_BYTES / 16, sink); };
         const double us = median_ms(
                               s, 15,
                               [&] {
-                                  if (attn_decode_fp8_sm90(&a, &pool, &g) != OK) exit(3);
+                                  if (attn_decode_fp8_sm90(&b, &pool, &g) != OK) exit(3);
                               },
                               evict) *
                           1e3;
@@ -85,7 +91,7 @@ int main(void)
                           1e3;
         const double mb = (double)rows * len * G * 2 * K * 1e-6; /* codes: MB/us = TB/s */
         gpu_ctx ctx = {s, n_sm, DT_BF16, DT_BF16};
-        kv_fp8_widen_args w = {pool, page, wide, rows * nb, G, K};
+        kv_fp8_widen_args w = {pool, page[1], wide, rows * nb, G, K};
         const double widen = median_ms(
                                  s, 9,
                                  [&] {
@@ -101,8 +107,7 @@ int main(void)
             "{\"bench\":\"kv_fp8\",\"rows\":%d,\"len\":%d,\"us\":%.3f,\"bf16_us\":%.3f,\"widen_us\":%.3f}\n",
             rows, len, us, bf, widen);
         fflush(stdout);
-        cudaFree(page);
-        cudaFree(seg);
+        for (int k = 0; k < 2; k++) cudaFree(page[k]), cudaFree(seg[k]);
     }
     return 0;
 }

@@ -334,7 +334,7 @@ __device__ void load_pages(smem<K> &sm, const row_plan &plan, const piece_params
         unsigned taken = 0;
         for (int b = 0; b < it.n; b++) {
             if (b && b % 32 == 0) page = look_up(it, b);
-            const int half = (__shfl_sync(~0u, page, b % 32) * p.n_kv + it.kv) * 2;
+            const int half = (page_half(__shfl_sync(~0u, page, b % 32)) * p.n_kv + it.kv) * 2;
             if (it.chunk == it.n_chunk - 1 && b == it.n - 1) wait();
             if (n_told == 0 &&
                 (2 * b + 2 > STAGES ||
@@ -483,6 +483,7 @@ template <int K> static enum err launch(const attn_args *a, const kv_fp8_pool *p
         e = tensor_map_2d(&map, pool->code, g->n_page * a->n_kv * 2 * (PAGE_TOK * K / LINE), LINE / 2,
                           LINE / 2, TILE_N * K / LINE); /* of pairs */
     if (e != OK) return e;
+    p.codes = 1;
     const int bytes = smem_bytes<K>(p.n_head / p.n_kv, p.n_seg);
     int per_sm = 0;
     if (cudaFuncSetAttribute(attn_decode_fp8_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize,

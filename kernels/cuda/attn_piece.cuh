@@ -46,6 +46,7 @@ struct piece_params {
     float *part;      /* [item][heads of a kv head][K] */
     int n_seg, n_head, n_kv;
     float scale_log2;
+    int codes; /* rows whose seg says so are this launch's */
 };
 
 /* In shared memory; [rows of the launch] each. */
@@ -145,6 +146,8 @@ static __device__ void plan_rows(const row_plan &plan, const piece_params &p)
         attn_span span = span_of(s, 0);
         plan.n_block[r] = span.n_local + span.n_sink;
         plan.split[r] = 0;
+        if (s.codes != p.codes) plan.n_block[r] = 0;
+        if (s.codes != p.codes) continue;
         if (s.kind != ATTN_SPLIT || s.n_row <= 0) continue;
         const attn_span few = attn_streaming(s.pos0 / TILE_N, s.sink_blocks, s.local_blocks);
         int n_full = 0;
@@ -473,7 +476,8 @@ static inline enum err piece_args(piece_params &p, const attn_args *a, const att
          a->n_seg,
          a->n_head,
          a->n_kv,
-         a->scale * 1.44269504088896f};
+         a->scale * 1.44269504088896f,
+         0};
     return OK;
 }
 

@@ -42,6 +42,10 @@ struct part {
     float scale_log2, threshold;
 };
 
+static __device__ __forceinline__ int page_of(const part &p, int block)
+{
+    return (p.page ? p.page : p.seg->page)[block];
+}
 static __device__ __forceinline__ bool asked(const part &p) { return p.kind < 0 || p.seg->kind == p.kind; }
 
 /* --- xattn: the product. Its sum's number 16 K: row i of the group, counted from a query group's last and a
@@ -72,7 +76,7 @@ struct key_group {
     __device__ key_group(const part &p, int kv, int block_, int group, int K)
         : block(block_), first(block_ * PAGE_TOK + group * GROUP)
     {
-        at = block < p.n_key ? (((int64_t)p.page[block] * p.n_kv + kv) * 2 * PAGE_TOK + group * GROUP) * K
+        at = block < p.n_key ? (((int64_t)page_of(p, block) * p.n_kv + kv) * 2 * PAGE_TOK + group * GROUP) * K
                              : -1;
     }
 };
@@ -267,7 +271,7 @@ template <int K, typename T> __global__ void __launch_bounds__(K) key_mean(const
     if (!asked(p)) return;
     const int n = rows_of(p, blockIdx.x), d = threadIdx.x;
     const T *k =
-        (const T *)p.pool + ((int64_t)p.page[blockIdx.x] * p.n_kv + blockIdx.y) * 2 * PAGE_TOK * K + d;
+        (const T *)p.pool + ((int64_t)page_of(p, blockIdx.x) * p.n_kv + blockIdx.y) * 2 * PAGE_TOK * K + d;
     float sum = 0;
 #pragma unroll 8
     for (int t = 0; t < n; t++) sum += to_float(k[t * K]);

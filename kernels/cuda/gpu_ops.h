@@ -53,6 +53,7 @@ struct router_gpu_args {
     int n_prompt, pool_size, n_head, head;  /* K % 8 == 0, K <= 256 */
     struct router_weights w;                /* device pointers; fp32 */
     struct attn_seg *seg; /* this layer's; seg[run].kind is written where it is negative (open); NULL: not */
+    bool codes;           /* and seg[run].codes: whether it is full */
     float *margin;        /* margin[run] is written; > 0 means full */
     int32_t full_kind, sparse_kind;
     int32_t n_below,

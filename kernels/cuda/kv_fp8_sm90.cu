@@ -40,9 +40,9 @@ __device__ __forceinline__ void widen_two(float *to, uint32_t codes)
 __global__ void __launch_bounds__(THREADS) widen_kernel(const kv_fp8_widen_args a)
 {
     begin_kernel();
-    const int page = a.from[blockIdx.x];
-    if (page < 0) return;
-    const int64_t from = (int64_t)page * a.n_kv * 2 + blockIdx.y,
+    const int entry = a.from[blockIdx.x];
+    if (!page_has_codes(entry)) return;
+    const int64_t from = (int64_t)page_half(entry) * a.n_kv * 2 + blockIdx.y,
                   to = (int64_t)blockIdx.x * a.n_kv * 2 + blockIdx.y;
     for (int i = threadIdx.x * VEC; i < PAGE_TOK * a.head; i += THREADS * VEC) {
         const uint2 c = *(const uint2 *)(a.pool.code + from * PAGE_TOK * a.head + i);

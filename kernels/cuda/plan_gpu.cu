@@ -1,9 +1,10 @@
 /* plan_gpu: see plan_gpu.h. One block a layer; a block of threads patches the tables in a launch before. */
 #include "kernels/cuda/plan_gpu.h"
+#include "kernels/kv_fp8.h"
 
 #include <cuda_runtime.h>
 
-enum { THREADS = 256, PATCH_BLOCKS = 32 };
+enum { THREADS = 256, PATCH_BLOCKS = 32, SETTLE_BLOCKS = 32 };
 
 static __global__ void patch_kernel(const plan_gpu_args a)
 {
@@ -49,6 +50,7 @@ static __global__ void plan_kernel(const plan_gpu_args a)
         s.local_blocks = a.local_blocks;
         s.dense_from = r.dense_from;
         s.page = a.table + ((int64_t)r.slot * a.n_layer + layer) * a.n_block;
+        s.codes = a.wide && bit == 1;
         a.seg[(int64_t)layer * a.max_run + i] = s;
     }
     for (int t = threadIdx.x; t < a.n_tok; t += THREADS) {
@@ -59,6 +61,58 @@ static __global__ void plan_kernel(const plan_gpu_args a)
             real ? a.table[((int64_t)r.slot * a.n_layer + layer) * a.n_block + pos / PAGE_TOK] : -1;
         if (blockIdx.x == 0) a.pos[t] = pos;
     }
+}
+
+/* A block of a run's layer that keeps codes; batch_code_page of the engine. */
+static __device__ int code_page(const int32_t *page, int own, int block)
+{
+    const bool second = block % 2 == 1 && block - 1 >= own;
+    if (page[block] < 0 || page_has_codes(page[block])) return page[block];
+    return page_codes(page_id(page[block - second]), block);
+}
+
+static __global__ void settle_kernel(const plan_gpu_args a, int layer)
+{
+    const int t0 = blockIdx.x * THREADS + threadIdx.x, step = gridDim.x * THREADS;
+    for (int i = t0; i < a.n_run; i += step) {
+        const plan_run &r = a.run[i];
+        attn_seg &s = a.seg[(int64_t)layer * a.max_run + i];
+        const int32_t *page = a.table + ((int64_t)r.slot * a.n_layer + layer) * a.n_block;
+        /* halves where pages should be: it has strayed, and anything may stand there */
+        const bool strayed = !s.codes && r.own > 0 && r.n_row > 0 && page_has_codes(page[0]);
+        s.page = s.codes || strayed ? a.wide + r.wide : page;
+    }
+    for (int t = t0; t < a.n_tok; t += step) {
+        const int i = run_of(a, t);
+        const plan_run &r = a.run[i];
+        if (t < r.row0 || t >= r.row0 + r.n_row) continue;
+        const int32_t *page = a.table + ((int64_t)r.slot * a.n_layer + layer) * a.n_block;
+        const int block = (r.pos0 + t - r.row0) / PAGE_TOK;
+        a.page[(int64_t)layer * a.max_tok + t] = a.seg[(int64_t)layer * a.max_run + i].codes
+                                                     ? code_page(page, r.own, block)
+                                                     : page_id(page[block]);
+    }
+    for (int w = t0; w < a.n_wide; w += step) {
+        int i = 0;
+        for (int hi = a.n_run - 1; i < hi;) { /* the last run that begins at or before it */
+            const int mid = (i + hi + 1) / 2;
+            if (a.run[mid].wide <= w)
+                i = mid;
+            else
+                hi = mid - 1;
+        }
+        const plan_run &r = a.run[i];
+        const bool codes = a.seg[(int64_t)layer * a.max_run + i].codes;
+        a.from[w] =
+            codes ? code_page(a.table + ((int64_t)r.slot * a.n_layer + layer) * a.n_block, r.own, w - r.wide)
+                  : -1;
+    }
+}
+
+enum err plan_settle_gpu(const struct plan_gpu_args *a, int layer, cudaStream_t stream)
+{
+    settle_kernel<<<SETTLE_BLOCKS, THREADS, 0, stream>>>(*a, layer);
+    return cudaGetLastError() == cudaSuccess ? OK : ERR_DEVICE;
 }
 
 enum err plan_gpu(const struct plan_gpu_args *a, cudaStream_t stream)

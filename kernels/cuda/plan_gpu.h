@@ -16,7 +16,9 @@ extern "C" {
 /* One run of rows of one sequence, as the host describes it. n_row 0: a padding slot. */
 struct plan_run {
     int32_t slot, row0, n_row, pos0, dense_from;
-    int32_t keep; /* place of its first query block's choice, in query blocks */
+    int32_t keep;      /* place of its first query block's choice, in query blocks */
+    int32_t own, wide; /* where layers keep codes: the first block that it writes itself; in prefill, place of
+                          its first page in plan_gpu_args.wide */
 };
 
 /* What a layer does with runs of a route bit. */
@@ -46,11 +48,20 @@ struct plan_gpu_args {
     uint64_t *keep;      /* choices: [hold][query blocks][H][keep_words]; NULL: none */
     int64_t hold_stride; /* query blocks */
     int n_head, keep_words;
+    const int32_t
+        *wide;     /* [n_wide] pages into which a layer's codes are widened; NULL: none keeps codes.
+                      Else the table has entries of halves where a bit is 1, and pages where it is open */
+    int32_t *from; /* out: [n_wide] what plan_settle_gpu finds for each of them */
+    int n_wide;    /* of this call's runs */
 };
 
 /* n_run runs and n_tok rows (rows past the last run are padding). Capturable: sizes are the bucket's,
  * contents are read on the device. */
 enum err plan_gpu(const struct plan_gpu_args *a, cudaStream_t stream);
+
+/* A prefill layer's bits are decided (seg.kind and seg.codes of those that were open): its page and seg as
+ * they are by then, and which entry each page of wide is filled from; -1 where the layer keeps no codes. */
+enum err plan_settle_gpu(const struct plan_gpu_args *a, int layer, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

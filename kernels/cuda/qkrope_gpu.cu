@@ -36,12 +36,12 @@ static __device__ __forceinline__ void store_head(T *to, const float (&x)[2][VEC
     store_vec<VEC>(to + half, x[1]);
 }
 
-/* Where a page's rows are codes (kernels/kv_fp8.h): of what would be stored as bf16, by all LANES of a group,
+/* Where pages may hold codes (kernels/kv_fp8.h): of what would be stored as bf16, by all LANES of a group,
  * that have no columns but the head's. */
 struct codes {
 };
 template <int LANES>
-static __device__ __forceinline__ void store_codes(const qkrope_args &a, int8_t *exp, int64_t row,
+static __device__ __forceinline__ void store_codes(const qkrope_args &a, const kv_fp8_pool &pool, int64_t row,
                                                    float (&x)[2][VEC], int i)
 {
 #if __CUDA_ARCH__ >= 890
@@ -56,17 +56,17 @@ static __device__ __forceinline__ void store_codes(const qkrope_args &a, int8_t 
     for (int m = LANES / 2; m > 0; m /= 2) most = fmaxf(most, __shfl_xor_sync(group, most, m));
     const int e = kv_exponent(most);
     const float down = power_of_two(-e);
-    uint8_t *to = (uint8_t *)a.pool + row * a.head + i;
+    uint8_t *to = pool.code + row * a.head + i;
     *(uint32_t *)to = kv_codes(x[0], down);
     *(uint32_t *)(to + a.head / 2) = kv_codes(x[1], down);
-    if (i == 0) exp[row] = (int8_t)e;
+    if (i == 0) pool.exp[row] = (int8_t)e;
 #endif
 }
 
 /* LANES: lanes of a group, a power of two, LANES * 8 >= K. Block x: token; blocks y share its heads. HEADS
  * heads of a group are on their way at once. */
 template <typename T, typename KV, int LANES>
-__global__ void __launch_bounds__(THREADS, 3) qkrope_kernel(const qkrope_args a, int8_t *exp)
+__global__ void __launch_bounds__(THREADS, 3) qkrope_kernel(const qkrope_args a, const kv_fp8_pool pool)
 {
     const int K = a.head, half = K / 2, H = a.n_head, G = a.n_kv, n_group = THREADS / LANES * gridDim.y;
     const int i = threadIdx.x % LANES * VEC;
@@ -115,30 +115,38 @@ __global__ void __launch_bounds__(THREADS, 3) qkrope_kernel(const qkrope_args a,
                 const int v = h >= H + G;
                 if (!v && a.k_norm) scale_head(x[n], wk, scale);
                 if (!v) rotate(x[n], cs);
-                if constexpr (std::is_same<KV, codes>::value)
-                    store_codes<LANES>(
-                        a, exp, ((page * G + h - H - v * G) * 2 + v) * PAGE_TOK + pos % PAGE_TOK, x[n], i);
-                else
-                    store_head(page_row<KV>(a, page, h - H - v * G, v, pos % PAGE_TOK) + i, x[n], half);
+                const int g = h - H - v * G, row_in = pos % PAGE_TOK;
+                if constexpr (std::is_same<KV, codes>::value) {
+                    if (page_has_codes((int32_t)page))
+                        store_codes<LANES>(a, pool,
+                                           (((int64_t)page_half((int32_t)page) * G + g) * 2 + v) * PAGE_TOK +
+                                               row_in,
+                                           x[n], i);
+                    else
+                        store_head(page_row<T>(a, page, g, v, row_in) + i, x[n], half);
+                } else {
+                    store_head(page_row<KV>(a, page, g, v, row_in) + i, x[n], half);
+                }
             }
         }
     }
 }
 
 template <typename T, typename KV, int LANES>
-static enum err launch_lanes(const qkrope_args *a, int8_t *exp, const gpu_ctx *g)
+static enum err launch_lanes(const qkrope_args *a, const kv_fp8_pool &pool, const gpu_ctx *g)
 {
     const int n_item = a->n_head + 2 * a->n_kv, group = THREADS / LANES;
     const int parts =
         a->n_tok < 4 * g->n_sm ? (n_item + group - 1) / group : 1; /* few tokens: a head to each group */
     return gpu_launch(g, qkrope_kernel<T, KV, LANES>, dim3((unsigned)a->n_tok, (unsigned)parts), THREADS, 1,
-                      *a, exp);
+                      *a, pool);
 }
 template <typename T, typename KV> static enum err launch(const qkrope_args *a, const gpu_ctx *g)
 {
-    if (a->head <= 32) return launch_lanes<T, KV, 4>(a, NULL, g);
-    if (a->head <= 64) return launch_lanes<T, KV, 8>(a, NULL, g);
-    return a->head <= 128 ? launch_lanes<T, KV, 16>(a, NULL, g) : launch_lanes<T, KV, 32>(a, NULL, g);
+    const kv_fp8_pool none = {};
+    if (a->head <= 32) return launch_lanes<T, KV, 4>(a, none, g);
+    if (a->head <= 64) return launch_lanes<T, KV, 8>(a, none, g);
+    return a->head <= 128 ? launch_lanes<T, KV, 16>(a, none, g) : launch_lanes<T, KV, 32>(a, none, g);
 }
 
 static bool takes(const qkrope_args *a)
@@ -157,16 +165,14 @@ enum err qkrope_gpu(const struct qkrope_args *a, const struct gpu_ctx *g)
 
 enum err qkrope_fp8_gpu(const struct qkrope_args *a, const struct kv_fp8_pool *pool, const struct gpu_ctx *g)
 {
-    qkrope_args b = *a;
-    b.pool = pool->code;
     if (a->n_tok == 0) return OK;
     if (!takes(a) || g->act != DT_BF16 || !gpu_is_sm90(qkrope_kernel<bf16, codes, 16>))
         return ERR_INVALID_VALUE;
     switch (a->head) {
     case 64:
-        return launch_lanes<bf16, codes, 8>(&b, pool->exp, g);
+        return launch_lanes<bf16, codes, 8>(a, *pool, g);
     case 128:
-        return launch_lanes<bf16, codes, 16>(&b, pool->exp, g);
+        return launch_lanes<bf16, codes, 16>(a, *pool, g);
     default:
         return ERR_INVALID_VALUE;
     }

@@ -195,9 +195,11 @@ template <typename T> __global__ void __launch_bounds__(THREADS) router_kernel(c
     const float l0 = y[0] + w.b[4][0], margin = (w.n_out == 2 ? y[1] + w.b[4][1] - l0 : l0) + p.bias;
     if (threadIdx.x == 0) {
         a.margin[p.run] = margin;
-        if (a.seg && a.seg[p.run].kind < 0)
-            a.seg[p.run].kind =
-                margin > 0 || must_be_full(a, p) ? a.full_kind : a.sparse_kind; /* a given bit stays */
+        if (a.seg && a.seg[p.run].kind < 0) { /* a given bit stays */
+            const bool full = margin > 0 || must_be_full(a, p);
+            a.seg[p.run].kind = full ? a.full_kind : a.sparse_kind;
+            a.seg[p.run].codes = a.codes && full;
+        }
     }
 }
 

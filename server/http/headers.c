@@ -33,13 +33,6 @@ static struct MHD_Response *with_cors(const struct http_call *c, struct MHD_Resp
     return http_with_header(r, "Access-Control-Expose-Headers", EXPOSED);
 }
 
-/* All places are taken and nobody could give way: who has had an answer makes room for others, however many
- * requests it has sent behind. */
-static bool is_crowded(const struct http *h)
-{
-    return h->n_conn - h->n_evicted >= h->conf.max_connections && h->crowd.n_heap == 0;
-}
-
 /* A client that names its request finds that name again, and ours beside it. */
 struct MHD_Response *http_with_own_headers(const struct http_call *c, struct MHD_Response *r)
 {
@@ -49,10 +42,7 @@ struct MHD_Response *http_with_own_headers(const struct http_call *c, struct MHD
     if (named) r = http_with_header(r, "X-Fluxd-Request-Id", c->id);
     if (d && d->id_header) r = http_with_header(r, d->id_header, c->id);
     const char *connection = http_header(c, "Connection");
-    if (is_crowded(c->http) && !c->unframed)
-        r = http_with_header(r, "Connection", "close");
-    else if (c->http->conf.idle_ms >= 1000 && !c->unframed &&
-             !(connection && strcasestr(connection, "close"))) {
+    if (c->http->conf.idle_ms >= 1000 && !c->unframed && !(connection && strcasestr(connection, "close"))) {
         char stays[32];
         snprintf(stays, sizeof stays, "timeout=%d", c->http->conf.idle_ms / 1000);
         r = http_with_header(r, "Keep-Alive", stays);

@@ -171,7 +171,7 @@ static void new_rope(struct engine *e)
     free(rope);
 }
 
-static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
+static void open_bench(struct bench *b, const struct shape *s, int sparse_kind, bool codes)
 {
     struct err_note note = {0};
     struct engine *e = &b->e;
@@ -183,6 +183,7 @@ static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
                                    .chunk_tok = CHUNK,
                                    .sink_blocks = 1,
                                    .local_blocks = 16,
+                                   .kv_codes = codes,
                                    .router_pool_size = 100};
     e->flux = (struct flux_spec){.sparse_kind = sparse_kind,
                                  .sink_size = 128,
@@ -207,6 +208,8 @@ static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
                             .max_seqs = seqs,
                             .stream_tok = MAX_LEN,
                             .pool_bytes = s->pool_bytes,
+                            .codes = codes,
+                            .n_wide = codes ? (MAX_LEN + PAGE_TOK - 1) / PAGE_TOK + seqs : 0,
                             .hold_block = CHUNK / PAGE_TOK + seqs + 1,
                             .choose_work =
                                 choose_gpu_work((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK, s->spec.n_head)};
@@ -217,6 +220,10 @@ static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
     if (e->kinds.reuses) m.hold_block = (int64_t)seqs * ((MAX_LEN + PAGE_TOK - 1) / PAGE_TOK);
     must(memory_open(&e->mem, e->be, &e->spec, &m, &note), &note);
     fill_random(e->mem.pool, e->mem.n_page * e->mem.page_bytes / 2, 3, 0, 1);
+    if (codes) { /* both as bf16 and as codes they are numbers */
+        fill_tame(e->mem.pool, e->mem.n_page * e->mem.page_bytes);
+        CHECK(cudaMemset(e->mem.exp, -2 & 0xff, (size_t)(e->mem.n_page * e->mem.exp_bytes)) == cudaSuccess);
+    }
     new_rope(e);
     e->span = calloc((size_t)e->max_tok, sizeof *e->span);
     e->row = calloc((size_t)e->max_tok, sizeof *e->row);
@@ -239,6 +246,14 @@ static void open_bench(struct bench *b, const struct shape *s, int sparse_kind)
                                        .route = b->route + i * s->spec.n_layer};
 }
 
+/* Pages have moved. */
+static void new_stamps(struct bench *b)
+{
+    static uint64_t stamp;
+    stamp++;
+    for (int s = 0; s < SEQS; s++) b->seq[s].page_stamp = stamp;
+}
+
 static int64_t common(int64_t a, int64_t b) { return b ? common(b, a % b) : a; }
 
 /* Pages of n_seq sequences of n_tok tokens, shuffled by a stride; routes with `sparse` of every four layers
@@ -256,6 +271,7 @@ static bool lay_out(struct bench *b, int n_seq, int n_tok, int sparse)
             for (int i = 0; i < blocks; i++)
                 b->page[((int64_t)s * b->e.spec.n_layer + l) * b->stride + i] = (int32_t)(id++ * step % n);
         }
+    new_stamps(b);
     return true;
 }
 
@@ -377,6 +393,7 @@ static void lay_out_seen(struct bench *b)
                 b->page[((int64_t)s * L + l) * b->stride + i] =
                     i <= last && is_seen(b, s, l, i, last) ? (int32_t)(id++ * step % n) : -1;
     CHECK(id <= n);
+    new_stamps(b);
 }
 
 /* Attention of all layers of one step, in one graph; and the bytes that it must move. */
@@ -528,10 +545,12 @@ static struct need need_of(const struct bench *b, int n, int n_seq, bool prompt)
     for (int q = 0; q < n_seq; q++)
         for (int l = 0; l < s->n_layer; l++)
             for (int t = prompt ? 0 : n; t < (prompt ? n : n + 1); t++) {
+                const bool codes = b->e.info.kv_codes && b->route[q * s->n_layer + l] == ROUTE_FULL;
                 double keys = keys_of(b, q, l, t);
                 x.attention_flop += 4.0 * s->n_head * s->head * keys;
                 x.bytes +=
-                    4.0 * s->n_kv * s->head * (prompt ? 1 : keys); /* a prompt's keys and values are written;
+                    (codes ? 2.0 * s->n_kv * (s->head + 1) : 4.0 * s->n_kv * s->head) *
+                    (prompt ? 1 : keys); /* a prompt's keys and values are written;
                                                                       those read again may stay in L2 */
             }
     return x;
@@ -575,7 +594,7 @@ static int run_tiny(struct bench *b, bool race)
 /* usage: bench_engine [llama-3.1-8b | tiny [race: the least that racecheck can chew]] [decode | prefill |
  * routes] [fp8 | int4 | head: the layers' weights as codes, the last product's too] [brief: fewer lengths,
  * all full and three of four layers sparse | one: a token at 128, a prompt of 8,192] [xattn: what sparse
- * layers do in prefill] */
+ * layers do in prefill] [codes: full layers keep keys and values in 8 bits] */
 int main(int argc, char **argv)
 {
     static struct bench b;
@@ -588,7 +607,7 @@ int main(int argc, char **argv)
     layers_as = head_fp8 || asked(argc, argv, "fp8") ? DT_FP8 : asked(argc, argv, "int4") ? DT_U4 : DT_BF16;
     double roof_tbps = routes ? roof_read_tbps() : 0;
     int64_t t0 = clock_ns();
-    open_bench(&b, s, asked(argc, argv, "xattn") ? ATTN_LIST : ATTN_STREAMING);
+    open_bench(&b, s, asked(argc, argv, "xattn") ? ATTN_LIST : ATTN_STREAMING, asked(argc, argv, "codes"));
     fprintf(stderr, "%s on %s: weights %.1f GB, %d pages of %lld bytes, open in %.1f s\n", s->name,
             b.e.be->device, (double)b.e.w.bytes * 1e-9, b.e.mem.n_page, (long long)b.e.mem.page_bytes,
             clock_ms_since(t0) * 1e-3);

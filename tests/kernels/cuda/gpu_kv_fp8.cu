@@ -7,6 +7,7 @@
 
 #include <string.h>
 #include <algorithm>
+#include <map>
 #include <random>
 #include <vector>
 
@@ -54,7 +55,8 @@ struct world {
     std::vector<attn_seg> seg;
     std::vector<void *> mem;
     uint16_t *k_d, *v_d, *q, *out;
-    int32_t *page_d, *pos_d, *all_d;
+    int32_t *page_d, *pos_d, *all_d, *entry_d;     /* entries of halves, beside half numbers */
+    std::map<const int32_t *, int32_t *> codes_of; /* a run's pages as entries of halves */
     kv_fp8_pool pool;
     bf16 *wide;
     void *work;
@@ -104,6 +106,8 @@ struct world {
             s.row0 = (int)i, s.n_row = runs[i].n_row, s.pos0 = runs[i].len - 1, s.kind = runs[i].kind,
             s.sink_blocks = runs[i].sink, s.local_blocks = runs[i].local;
             s.page = upload(mine);
+            for (int32_t &id : mine) id |= PAGE_CODES;
+            codes_of[s.page] = upload(mine);
             if (s.kind == ATTN_SPLIT) {
                 std::vector<uint8_t> full((size_t)H);
                 for (int h = 0; h < H; h++) full[(size_t)h] = (h / (H / G) + (int)i) % 3 == 0;
@@ -118,6 +122,10 @@ struct world {
             k.push_back(bf16_bits(row % 97 == 5 ? 0 : draw(1, (uint64_t)i) * ldexpf(1, row % 3 - 1)));
             v.push_back(bf16_bits(row % 89 == 5 ? 0 : draw(2, (uint64_t)i) * ldexpf(1, row * 7 % 9 - 4)));
         }
+        for (int32_t &id : all) id |= PAGE_CODES;
+        std::vector<int32_t> entry = page;
+        for (int32_t &id : entry) id |= PAGE_CODES;
+        entry_d = upload(entry);
         k_d = upload(k), v_d = upload(v), page_d = upload(page), pos_d = upload(pos), all_d = upload(all);
         pool.code = (uint8_t *)alloc((size_t)(n_page * G * 2) * (size_t)half);
         pool.exp = (int8_t *)alloc((size_t)(n_page * G * 2 * PAGE_TOK));
@@ -179,7 +187,9 @@ struct world {
     {
         attn_args a = args();
         attn_gpu g = {};
-        a.seg = upload(s);
+        std::vector<attn_seg> mine = s;
+        for (attn_seg &x : mine) x.page = codes_of[x.page], x.codes = 1;
+        a.seg = upload(mine);
         a.n_seg = (int)s.size();
         g.n_sm = n_sm, g.n_row = n_row, g.n_page = n_page, g.work = work, g.max_row = n_row, g.act = DT_BF16;
         std::vector<uint16_t> poison((size_t)(n_row * stride), POISON);
@@ -304,6 +314,7 @@ static void qkrope_writes_the_codes_of_its_bf16_pages(int H, int G, int K, bool 
     w.clear();
     enum err e = qkrope_gpu(&a, &ctx);
     a.q = q[1];
+    a.page = w.entry_d;
     if (e != OK || qkrope_fp8_gpu(&a, &w.pool, &ctx) != OK) exit(2);
     auto got = w.bytes();
     auto wide = w.fetch<uint16_t>(w.wide, (size_t)(halves * w.half));

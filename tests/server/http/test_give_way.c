@@ -162,31 +162,6 @@ static void who_asks_how_the_server_is_takes_no_place_of_others(void **state)
     assert_int_equal(w->h->n_aside, 0);
 }
 
-static int pipeline_from(struct world *w, unsigned host)
-{
-    static char many[2000 * 42];
-    const int fd = connect_from(w, host);
-    many[0] = '\0';
-    for (int i = 0; i < 2000; i++) strcat(many, ask);
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){1}, sizeof(int));
-    send(fd, many, strlen(many), MSG_NOSIGNAL | MSG_DONTWAIT);
-    for (int k = 0; k < 200; k++) turn(w);
-    return fd;
-}
-
-/* From many addresses, with answers that nobody reads: each has one answer, and then its place is another's.
- */
-static void many_requests_in_a_row_keep_no_place(void **state)
-{
-    struct world *w = *state;
-    int fd[40 * MOST];
-    for (int i = 0; i < 40 * MOST; i++) {
-        fd[i] = pipeline_from(w, 2 + (unsigned)i);
-        if (i >= 2 * MOST) serves_a_newcomer(w, whole);
-    }
-    close_all(fd, 40 * MOST);
-}
-
 static void nobody_is_touched_while_there_is_room(void **state)
 {
     struct world *w = *state;
@@ -336,6 +311,10 @@ static void the_clients_of_a_proxy_have_shares_of_their_own(void **state)
     answer_held(&w->held);
     for (int i = 0; i < SHARE; i++) assert_int_equal(status(w, fd[i]), 200);
     for (int i = 0; i < PLACES - SHARE; i++) assert_int_equal(status(w, more[i]), 200);
+    for (int i = 0; i < SHARE; i++) { /* and as before when they ask again */
+        say_for(fd[i], "/hello", 3 + i % 2);
+        assert_int_equal(status(w, fd[i]), 200);
+    }
     close_all(fd, PLACES);
     close_all(more, PLACES - SHARE);
 }
@@ -370,7 +349,6 @@ int main(void)
         LAW_AT(open_world, a_storm_leaves_whole_requests_alone),
         LAW_AT(open_world, a_request_that_is_being_answered_gives_way_to_nobody),
         LAW_AT(open_wide, who_asks_how_the_server_is_takes_no_place_of_others),
-        LAW_AT(open_world, many_requests_in_a_row_keep_no_place),
         LAW_AT(open_world, nobody_is_touched_while_there_is_room),
         LAW_AT(open_world, a_crowd_leaves_other_addresses_alone),
         LAW_AT(open_world, many_addresses_are_as_one),
