@@ -100,7 +100,8 @@ static enum err find_part(const struct loader *ld, int layer, int part, struct p
         part_name(ld, layer, row->name[ld->naming], stored ? "" : ".weight", p->name);
     else
         snprintf(p->name, sizeof p->name, "%s", stored ? "lm_head" : top_names[part][ld->naming]);
-    p->makes = row && !stored ? ld->l->made : DT_COUNT;
+    const bool made = ld->l->made == DT_FP8 || ld->l->made == DT_U4;
+    p->makes = row && !stored && made ? ld->l->made : DT_COUNT;
     if (p->makes == DT_U4 && !int4_made_group(k)) p->makes = DT_COUNT;
     if (!stored) return find(ld, p->name, n, k, &p->t, note);
     p->t = (struct source_tensor){.dt = DT_BF16, .n = n, .k = k};

@@ -33,7 +33,7 @@ struct weights_load {
     struct source *src;
     const struct spec *spec;
     struct backend *backend;
-    enum dtype made; /* numbers of the layers' matrices become DT_FP8 or DT_U4; DT_COUNT: they stay */
+    enum dtype made; /* numbers of the layers' matrices become DT_FP8 or DT_U4; else: they stay */
     bool head_fp8;   /* those of the last product's become DT_FP8 */
     void (*progress)(void *arg, const char *what, double share); /* one at a time; may be NULL */
     void *progress_arg;
