@@ -105,18 +105,6 @@ int64_t codes4_bytes(const struct weight *w)
     return int4_bytes(&h->form) + (h->order ? w->k * (int64_t)sizeof *h->order : 0);
 }
 
-struct gemm_ahead codes4_ahead(const struct weight *w, int quarters, int before)
-{
-    if (w->dt != DT_U4) return (struct gemm_ahead){0};
-    const struct int4_form *f = &held_of(w)->form;
-    const int record = int4_record(f->group, f->zeros), n = int4_chunks(f->k), last = n - n * before / 4,
-              first = last - n * quarters / 4;
-    return (struct gemm_ahead){.at = (const char *)w->data + (int64_t)first * record,
-                               .stride = (int64_t)n * record,
-                               .rows = last > first ? int4_strips(f->n) : 0,
-                               .bytes = (last - first) * record};
-}
-
 /* --- products */
 
 enum err codes4_sort(const struct op_ctx *c, const struct gemm_args *a, struct gemm_args *out)

@@ -16,11 +16,6 @@ enum err codes4_done(struct backend *b, struct weight *w, struct err_note *note)
 void codes4_free(struct weight *w); /* but for data */
 int64_t codes4_bytes(const struct weight *w);
 
-/* What of the weight is wanted in L2 before its product begins: of each record's row a share in quarters,
- * those that end `before` quarters from its end (a product itself begins with the first). Of other weights
- * nothing. */
-struct gemm_ahead codes4_ahead(const struct weight *w, int quarters, int before);
-
 /* Engine thread. A product as it is to be launched: with the columns of x in the weight's order. */
 enum err codes4_sort(const struct op_ctx *c, const struct gemm_args *a, struct gemm_args *out);
 /* Decode's, where Hopper's kernel is not used; any number of rows. */

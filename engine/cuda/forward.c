@@ -13,10 +13,7 @@
 #include "engine/cuda/route.h"
 #include "kernels/cuda/choose_gpu.h"
 
-enum {
-    MOST_ROWS = 256,   /* of one decode call */
-    AHEAD_KEYS = 16384 /* of a step's rows: with more their pages would drive weights out of L2 */
-};
+enum { MOST_ROWS = 256 }; /* of one decode call */
 
 static const int bucket_rows[CALL_BUCKETS] = {1, 2, 4, 8, 16, 32, 64, 128, MOST_ROWS};
 
@@ -374,12 +371,6 @@ static enum err fused(const struct call *c, int layer)
                                 .sum_out = f->sum,
                                 .normed = last ? e->mem.last_h : e->mem.h,
                                 .norm = last ? e->w.norm : first_norm(e, layer + 1)};
-    normed.ahead[0] = codes4_ahead(o.w, 4, 0);
-    normed.ahead[1] = codes4_ahead(gu.w, 1, 0);
-    normed.pos = f->pos;
-    normed.pos_most = AHEAD_KEYS;
-    to_ffn.ahead[0] = codes4_ahead(gu.w, 1, 1);
-    gated.ahead[0] = codes4_ahead(down.w, 2, 0);
     qkv.decode = o.decode = gu.decode = down.decode = true;
     gu.y = e->mem.ff;
     gu.y_stride = e->spec.f;

@@ -14,7 +14,6 @@ enum err ops_gemm_small(struct op_ctx *c, const struct gemm_args *a, const struc
             m.sum_out += at * c->n_sum;
             m.normed = (uint16_t *)m.normed + at * a->y_stride;
         }
-        if (at) m.ahead[0].rows = m.ahead[1].rows = 0;
         m.second ^= at / GEMM_SMALL_MAX_TOK % 2;
         part.n_tok = a->n_tok - at < GEMM_SMALL_MAX_TOK ? a->n_tok - at : GEMM_SMALL_MAX_TOK;
         part.x = (const uint16_t *)a->x + at * a->x_stride;

@@ -29,13 +29,6 @@ struct gemm_gpu {
                              */
 };
 
-/* Memory that is wanted in L2: `bytes` of each row, at 16 bytes as they are; rows 0: none. */
-struct gemm_ahead {
-    const void *at;
-    int64_t stride; /* bytes */
-    int rows, bytes;
-};
-
 /* What stands around a product in a layer, done by the product itself: the second half of the norm before it,
  * the first half of the norm after it, silu(gate) * up. A row's bits do not depend on the others here either.
  */
@@ -48,10 +41,7 @@ struct gemm_more {
     const void *norm; /* [n] */
     bool second; /* every second of the products that follow one another: an SM then holds a CTA of both, and
                     no two of one */
-    struct gemm_ahead ahead[2]; /* INT4: what products behind this one read */
-    const int32_t *pos;         /* [T]: nothing ahead if they sum up to more than pos_most; NULL: always */
-    int pos_most;
-    bool gated; /* w: n / 2 rows of gates, then n / 2 of what they open; y [T, n / 2] = silu(gate) * up */
+    bool gated;  /* w: n / 2 rows of gates, then n / 2 of what they open; y [T, n / 2] = silu(gate) * up */
 };
 int gemm_small_tiles(int n_sm, int n); /* of a product with n columns: sums a row in sum_out */
 

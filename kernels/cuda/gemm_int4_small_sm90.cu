@@ -55,9 +55,6 @@ struct params {
     float *sum_out, eps;
     bf16 *normed; /* [T, n] with y_stride */
     const bf16 *norm;
-    gemm_ahead ahead[2];
-    const int32_t *pos;
-    int pos_most;
     int n_tok, n, k, add, vec, gated, y_f32, n_sum_in, sum_vec, n_sum_out; /* n: columns of y */
     int n_chunk, n_strip, record,
         set_shift; /* of the weight; 64 columns >> set_shift: sets of scales before */
@@ -109,25 +106,6 @@ __device__ void load_weights(unsigned char *ring, ends &b, const params &p, cons
     grid_launch_next();
 }
 
-/* The CTA's share of what is wanted in L2, once its own loads are on their way: while attention runs and
- * products wait for one another, memory would rest. Not where attention itself fills L2: pos sums up how many
- * keys it reads. */
-__device__ __forceinline__ void fetch_ahead(const params &p)
-{
-    const int lane = threadIdx.x % 32;
-    unsigned keys = 0;
-    if (p.pos)
-        for (int t = lane; t < p.n_tok; t += 32) keys += (unsigned)__ldcg(p.pos + t);
-    if (p.pos && __reduce_add_sync(~0u, keys) > (unsigned)p.pos_most) return;
-#pragma unroll
-    for (int a = 0; a < 2; a++)
-        for (int i = blockIdx.x + lane * gridDim.x; i < p.ahead[a].rows; i += 32 * gridDim.x)
-            asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"((const char *)p.ahead[a].at +
-                                                                            i * p.ahead[a].stride),
-                         "r"(p.ahead[a].bytes)
-                         : "memory");
-}
-
 __device__ void load_x(unsigned char *ring, ends &b, const params &p, const cut &c)
 {
     const uint64_t keep = l2_evict_last();
@@ -148,7 +126,6 @@ __device__ void load_x(unsigned char *ring, ends &b, const params &p, const cut 
         }
         if (++st == p.n_stage) st = 0, phase ^= 1;
     }
-    fetch_ahead(p);
 }
 
 /* Rows of x are normed by what the product before them left: the squares of each row, tile by tile. */
@@ -480,7 +457,6 @@ template <int M, int SPW, class W> static enum err launch_as(params p, int n_lau
         const int n = p.n_tile - p.tile_first;
         config.gridDim = dim3((unsigned)((n < of_launch ? n : of_launch) * p.cluster));
         if (cudaLaunchKernelEx(&config, kernel, p) != cudaSuccess) return ERR_DEVICE;
-        p.ahead[0].rows = p.ahead[1].rows = 0;
     }
     return OK;
 }
@@ -545,9 +521,6 @@ enum err gemm_int4_small_sm90(const struct gemm_args *a, const struct gemm_more 
     p.n_sum_out = m->sum_out ? gemm_small_tiles(g->n_sm, p.n) : 0;
     p.eps = m->eps;
     p.norm = (const bf16 *)m->norm;
-    for (int i = 0; i < 2; i++) p.ahead[i] = m->ahead[i];
-    p.pos = m->pos;
-    p.pos_most = m->pos_most;
     plan(&p, g->n_sm, &n_launch);
     if (m->sum_out && p.n_tile > p.n_sum_out) return ERR_INVALID_VALUE;
     for (int t = 0; t < a->n_tok; t += M_MOST) {
@@ -562,7 +535,6 @@ enum err gemm_int4_small_sm90(const struct gemm_args *a, const struct gemm_more 
                 (uintptr_t)p.normed % 8 == 0 && (uintptr_t)p.norm % 8 == 0;
         const enum err e = launch(p, f, n_launch, m->second != (t > 0), g);
         if (e != OK) return e;
-        p.ahead[0].rows = p.ahead[1].rows = 0;
     }
     return OK;
 }
