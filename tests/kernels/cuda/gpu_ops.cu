@@ -316,8 +316,8 @@ static void router_equals_reference(int H, int K, int P, int n_out, std::vector<
     array<attn_seg> seg_g(seg);
     array<float> sum_g((size_t)(n * K));
     std::vector<array<float> *> held;
-    router_gpu_args a = {q_g.p, stride, prompt_g.p, n,          P,         H,
-                         K,     h.w,    seg_g.p,    margin_g.p, ATTN_FULL, ATTN_TRIANGLE};
+    router_gpu_args a = {q_g.p,      stride,    prompt_g.p,   n, P, H, K, h.w, seg_g.p, false,
+                         margin_g.p, ATTN_FULL, ATTN_TRIANGLE};
     for (int i = 0; i < 5; i++) {
         held.push_back(new array<float>(h.m[i]));
         a.w.w[i] = held.back()->p;

@@ -53,7 +53,7 @@ static struct ask *long_talk(int n, const char *truncation, int room, char *text
 static void the_oldest_turns_go_and_no_more_than_must(void **st)
 {
     (void)st;
-    char text[MINI_LEN + 1], again[MINI_LEN + 1], word[8];
+    char text[MINI_LEN + 1], again[MINI_LEN + 1], word[16];
     assert_null(long_talk(40, "disabled", 8, text, sizeof text));
     for (int room = 1; room < 400; room += 57) {
         struct ask *a = long_talk(40, "auto", room, text, sizeof text);
