@@ -94,6 +94,8 @@ static void codes_move_logprobs_by_little(void **state)
     assert_true(mean > 0 && mean < 0.1 && most < 0.8); /* of random weights, whose attention is flat */
 }
 
+/* Device and host round in another order. Where that turns a code it costs one of its steps, so what codes
+ * cost at all, beside what the order costs without them, is the most that they may differ by. */
 static void the_device_computes_from_codes_what_the_host_does(void **state)
 {
     (void)state;
@@ -108,7 +110,10 @@ static void the_device_computes_from_codes_what_the_host_does(void **state)
         print_message("device against host, %s: %.2e, at most %.2e\n", kv ? "codes" : "bf16", mean[kv],
                       most[kv]);
     }
-    assert_true(mean[1] < 2 * mean[0] && most[1] < 3 * most[0]);
+    double most_cost;
+    const double cost = distance(&s[0][0], &s[1][0], &most_cost);
+    print_message("codes against bf16 on the host: %.2e, at most %.2e\n", cost, most_cost);
+    assert_true(mean[1] < sqrt(mean[0] * mean[0] + cost * cost) && most[1] < most[0] + most_cost);
 }
 
 int main(int argc, char **argv)
