@@ -103,6 +103,7 @@ struct guide_ops {
 struct guide {
     const struct guide_ops *op;
 };
+static inline int32_t guide_only(struct guide *g) { return g->op->only ? g->op->only(g) : GUIDE_MASK; }
 
 /* What is asked. The maker's, constant from scheduler_submit on. */
 struct request_ask {

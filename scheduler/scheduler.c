@@ -342,8 +342,8 @@ static bool piece_is_new(const struct scheduler *s, const struct plan_piece *w, 
 /* What the request's own fields forbid is left to the mask, which meets them all. */
 static int32_t only_of(const struct request *r)
 {
-    if (!r->ask.guide || !r->ask.guide->op->only) return GUIDE_MASK;
-    const int32_t id = r->ask.guide->op->only(r->ask.guide);
+    if (!r->ask.guide) return GUIDE_MASK;
+    const int32_t id = guide_only(r->ask.guide);
     if (id >= 0 && r->ask.sample.n_allow > 0) return GUIDE_MASK;
     for (int i = 0; id >= 0 && r->shared.use.n_answer < r->ask.min_new && i < r->ask.n_stop_id; i++)
         if (r->ask.stop_id[i] == id) return GUIDE_MASK;

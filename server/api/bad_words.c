@@ -122,12 +122,10 @@ static bool is_bad(const struct words_guide *g, const struct word *w, int32_t id
     return (id < 0 || w->id[w->n - 1] == id) && ends_with(g, w);
 }
 
-static int32_t guide_only(struct guide *guide)
+static int32_t words_only(struct guide *guide)
 {
     const struct words_guide *g = (const struct words_guide *)guide;
-    const int32_t id = !g->inner            ? GUIDE_FREE
-                       : g->inner->op->only ? g->inner->op->only(g->inner)
-                                            : GUIDE_MASK;
+    const int32_t id = g->inner ? guide_only(g->inner) : GUIDE_FREE;
     for (size_t i = 0; i < g->words->n && id != GUIDE_MASK; i++)
         if (is_bad(g, &g->words->word[i], id)) return GUIDE_MASK;
     return id;
@@ -136,7 +134,7 @@ static int32_t guide_only(struct guide *guide)
 struct guide *bad_words_guide(const struct bad_words *w, struct guide *inner, struct arena *mem)
 {
     static const struct guide_ops ops = {
-        .mask = guide_mask, .take = guide_take, .whole = guide_whole, .only = guide_only, .end = guide_end};
+        .mask = guide_mask, .take = guide_take, .whole = guide_whole, .only = words_only, .end = guide_end};
     struct words_guide *g = arena_alloc(mem, sizeof *g);
     int32_t *tail = arena_array(mem, w->n_tail + 1, sizeof *tail);
     if (!g || !tail) return NULL;

@@ -323,7 +323,7 @@ static enum err guide_take(struct guide *guide, int32_t token, struct err_note *
     return told(g, e, note);
 }
 
-static int32_t guide_only(struct guide *guide)
+static int32_t constraint_only(struct guide *guide)
 {
     const struct answer_guide *g = (const struct answer_guide *)guide;
     return g->at_forced < g->n_forced ? g->forced[g->at_forced] : GUIDE_MASK;
@@ -346,8 +346,11 @@ static void guide_end(struct guide *guide)
 
 struct guide *constraint_guide(struct constraint *c, const struct tokenizer *t, struct arena *mem)
 {
-    static const struct guide_ops ops = {
-        .mask = guide_mask, .take = guide_take, .whole = guide_whole, .only = guide_only, .end = guide_end};
+    static const struct guide_ops ops = {.mask = guide_mask,
+                                         .take = guide_take,
+                                         .whole = guide_whole,
+                                         .only = constraint_only,
+                                         .end = guide_end};
     struct answer_guide *g = arena_alloc(mem, sizeof *g);
     if (!g) return NULL;
     *g = (struct answer_guide){.guide.op = &ops, .constraint = c, .tokenizer = t};

@@ -44,8 +44,7 @@ static int32_t budget_only(struct guide *g)
     struct budget_guide *b = of(g);
     if (!b->begun) begin(b);
     if (b->putting) return b->close[b->n_put];
-    if (!b->inner) return GUIDE_FREE;
-    return b->inner->op->only ? b->inner->op->only(b->inner) : GUIDE_MASK;
+    return b->inner ? guide_only(b->inner) : GUIDE_FREE;
 }
 
 /* As the answer's reader has it: special tokens that are no marks are not text. */
