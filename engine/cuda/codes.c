@@ -135,16 +135,23 @@ static enum err make_codes(const struct call *c, const struct gemm_args *a, cons
     return quant_fp8_sm90(&q, &f->ops.small);
 }
 
+/* ops_rows of rows of codes. */
+static struct gemm_fp8_args rows_of(const struct gemm_fp8_args *a, int at, int most)
+{
+    struct gemm_fp8_args part = *a;
+    part.n_tok = a->n_tok - at < most ? a->n_tok - at : most;
+    part.x += at * a->x_stride;
+    part.x_scale += at;
+    part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
+    return part;
+}
+
 /* More rows than the small product takes go in pieces. */
 static enum err multiply_few(const struct gemm_fp8_args *a, struct gemm_gpu *g)
 {
     const bool many = a->n_tok > 16; /* what is of the second kind then: gemm_gpu.h */
     for (int at = 0; at < a->n_tok; at += GEMM_SMALL_MAX_TOK) {
-        struct gemm_fp8_args part = *a;
-        part.n_tok = a->n_tok - at < GEMM_SMALL_MAX_TOK ? a->n_tok - at : GEMM_SMALL_MAX_TOK;
-        part.x += at * a->x_stride;
-        part.x_scale += at;
-        part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
+        struct gemm_fp8_args part = rows_of(a, at, GEMM_SMALL_MAX_TOK);
         part.second = (many != a->add) ^ (at / GEMM_SMALL_MAX_TOK % 2);
         TRY(gemm_fp8_small_sm90(&part, g));
     }
@@ -158,11 +165,7 @@ static enum err multiply_many(struct forward_cuda *f, const struct gemm_fp8_args
 {
     const int step = (int64_t)a->n * a->k > L2_BYTES && !a->block ? MANY_ROWS : a->n_tok;
     for (int at = 0; at < a->n_tok; at += step) {
-        struct gemm_fp8_args part = *a;
-        part.n_tok = a->n_tok - at < step ? a->n_tok - at : step;
-        part.x += at * a->x_stride;
-        part.x_scale += at;
-        part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
+        const struct gemm_fp8_args part = rows_of(a, at, step);
         const enum err e = gemm_lt_fp8(f->ops.lt, &part);
         if (e == ERR_INVALID_VALUE) return gemm_fp8_sm90(a, &f->ops.small);
         if (e != OK) return e;

@@ -120,10 +120,7 @@ enum err codes4_sort(const struct op_ctx *c, const struct gemm_args *a, struct g
 enum err codes4_few(const struct op_ctx *c, const struct gemm_args *a)
 {
     for (int at = 0; at < a->n_tok; at += GEMM_SMALL_MAX_TOK) {
-        struct gemm_args part = *a;
-        part.n_tok = a->n_tok - at < GEMM_SMALL_MAX_TOK ? a->n_tok - at : GEMM_SMALL_MAX_TOK;
-        part.x = (const uint16_t *)a->x + at * a->x_stride;
-        part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
+        const struct gemm_args part = ops_rows(a, at, GEMM_SMALL_MAX_TOK);
         TRY(gemm_int4_gpu(&part, &c->small));
     }
     return OK;

@@ -7,7 +7,7 @@
 enum err ops_gemm_small(struct op_ctx *c, const struct gemm_args *a, const struct gemm_more *more)
 {
     for (int at = 0; at < a->n_tok; at += GEMM_SMALL_MAX_TOK) {
-        struct gemm_args part = *a;
+        const struct gemm_args part = ops_rows(a, at, GEMM_SMALL_MAX_TOK);
         struct gemm_more m = more ? *more : (struct gemm_more){0};
         if (m.sum_in) m.sum_in += at * c->n_sum;
         if (m.sum_out) {
@@ -15,9 +15,6 @@ enum err ops_gemm_small(struct op_ctx *c, const struct gemm_args *a, const struc
             m.normed = (uint16_t *)m.normed + at * a->y_stride;
         }
         m.second ^= at / GEMM_SMALL_MAX_TOK % 2;
-        part.n_tok = a->n_tok - at < GEMM_SMALL_MAX_TOK ? a->n_tok - at : GEMM_SMALL_MAX_TOK;
-        part.x = (const uint16_t *)a->x + at * a->x_stride;
-        part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
         TRY(a->w->dt == DT_U4 ? gemm_int4_small_sm90(&part, &m, &c->small)
                               : gemm_small_sm90(&part, &m, &c->small));
     }

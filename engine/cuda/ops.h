@@ -24,6 +24,16 @@ struct op_ctx {
 
 extern const struct backend_ops ops_cuda;
 
+/* The rows of a product from `at` on, at most `most`. */
+static inline struct gemm_args ops_rows(const struct gemm_args *a, int at, int most)
+{
+    struct gemm_args part = *a;
+    part.n_tok = a->n_tok - at < most ? a->n_tok - at : most;
+    part.x = (const uint16_t *)a->x + at * a->x_stride;
+    part.y = (char *)a->y + at * a->y_stride * (a->y_f32 ? 4 : 2);
+    return part;
+}
+
 /* A product of decode by our kernel, with what stands around it; any number of rows. */
 enum err ops_gemm_small(struct op_ctx *c, const struct gemm_args *a, const struct gemm_more *more);
 
